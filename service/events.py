@@ -1,0 +1,101 @@
+"""Events: what downstream is told, as CloudEvents 1.0 in structured JSON."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from urllib.parse import quote
+
+from service.claims import OrderKey, OrderStatus, Trust
+
+
+class EventType(StrEnum):
+    """CloudEvents `type`; what endpoints filter by."""
+
+    PROCESSING = "payment.processing"
+    SUCCEEDED = "payment.succeeded"
+    FAILED = "payment.failed"
+    #: Replaces what an earlier event said of the order; `previous_status` names it.
+    CORRECTED = "payment.corrected"
+    #: The order's claims contradict each other; sent to endpoints that name it, and to no other.
+    CONFLICTED = "payment.conflicted"
+
+
+#: What an endpoint receives that names no types of its own.
+DEFAULT_EVENT_TYPES = frozenset(EventType) - {EventType.CONFLICTED}
+
+#: The content type of an event on either wire.
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PaymentEvent:
+    """One status change of one order, as downstream gets it."""
+
+    type: EventType
+    merchant: str
+    biz_order_no: str
+    #: 1, 2, 3 ... per order, without gaps.
+    sequence: int
+    status: OrderStatus
+    previous_status: OrderStatus
+    pay_order_no: str | None
+    order_type: str
+    pay_type: str
+    paid_at: datetime | None
+    #: The announced amount, an exact string in `amount_unit` ("yuan" or "fen"); both None where never announced.
+    amount: str | None
+    amount_unit: str | None
+    #: The channel's words, masked.
+    channel_response: str
+    trust: Trust
+    #: When the claim behind the event was stated, aware.
+    observed_at: datetime
+    traceparent: str | None = None
+
+    @property
+    def order(self) -> OrderKey:
+        """The order that changed."""
+        return OrderKey(self.merchant, self.biz_order_no)
+
+    @property
+    def id(self) -> str:
+        """`<merchant>/<biz_order_no, percent-encoded>/<sequence>`: the same however often it is sent."""
+        return f"{self.merchant}/{quote(self.biz_order_no, safe='')}/{self.sequence}"
+
+    @property
+    def source(self) -> str:
+        """CloudEvents `source`."""
+        return f"/merchants/{self.merchant}"
+
+    def to_json(self) -> bytes:
+        """The event in CloudEvents' structured JSON, UTF-8; the same bytes however often it is made."""
+        envelope: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": self.id,
+            "source": self.source,
+            "type": self.type.value,
+            "subject": self.biz_order_no,
+            "time": self.observed_at.isoformat(),
+            "datacontenttype": "application/json",
+            "data": {
+                "merchant": self.merchant,
+                "biz_order_no": self.biz_order_no,
+                "pay_order_no": self.pay_order_no,
+                "order_type": self.order_type,
+                "pay_type": self.pay_type,
+                "status": self.status.value,
+                "previous_status": self.previous_status.value,
+                "sequence": self.sequence,
+                "paid_at": self.paid_at.isoformat() if self.paid_at else None,
+                "amount": self.amount,
+                "amount_unit": self.amount_unit,
+                "channel_response": self.channel_response,
+                "trust": self.trust.name.lower(),
+                "observed_at": self.observed_at.isoformat(),
+            },
+        }
+        if self.traceparent:
+            envelope["traceparent"] = self.traceparent
+        return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
