@@ -1,0 +1,142 @@
+"""A private PostgreSQL cluster, from Debian's package but not as its service."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+
+from tests.support.ports import find_free_port
+from tests.support.processes import Process
+
+_INSTALLED = Path("/usr/lib/postgresql")
+
+# Nothing here outlives the tests, so nothing needs to outlive a power cut. A killed server still recovers: what it had
+# written is in the kernel's hands.
+_FAST = {"fsync": "off", "full_page_writes": "off"}
+
+
+class PostgreSQL:
+    """One cluster with a port and a folder of its own, so that any number of them run side by side.
+
+    Started on entering the context, gone without trace on leaving it. Between the two it may be stopped, killed and
+    started again: it keeps its port and its databases.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        self.port = find_free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="payment-callbacks-postgresql-"))
+        self._data = self._folder / "data"
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": "",
+            "max_connections": "200",
+            "timezone": "UTC",
+            **({} if durable else _FAST),
+        }
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        self._server = Process(
+            name="postgresql",
+            command=[*_as_unprivileged_user(), _programs() / "postgres", "-D", self._data, *options],
+            log_file=self._folder / "server.log",
+            environment=_environment(),
+            directory=self._folder,
+            death_signal="QUIT",
+        )
+        self._databases_made = 0
+
+    def __enter__(self) -> Self:
+        try:
+            self._initialise()
+            self.start()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    @property
+    def running(self) -> bool:
+        """Whether the server's process lives."""
+        return self._server.running
+
+    @property
+    def log(self) -> str:
+        """What the server has written so far."""
+        return self._server.output
+
+    def start(self) -> None:
+        """Start it, and return once it takes connections."""
+        self._server.start()
+        self._server.wait_until(self._answers)
+
+    def stop(self) -> None:
+        """Shut it down at once but in good order: open transactions are rolled back (a "fast" shutdown)."""
+        self._server.signal(signal.SIGINT)
+        self._server.wait(within_seconds=30)
+
+    def kill(self) -> None:
+        """End all its processes with SIGKILL; the next start recovers from its log."""
+        self._server.kill()
+
+    def create_database(self) -> str:
+        """Make a new, empty database and return its SQLAlchemy URL."""
+        self._databases_made += 1
+        name = f"test_{self._databases_made}"
+        with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+        return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
+
+    def _dsn(self, database: str) -> str:
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname={database} connect_timeout=5"
+
+    def _answers(self) -> bool:
+        try:
+            psycopg.connect(self._dsn("postgres")).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+    def _initialise(self) -> None:
+        if os.geteuid() == 0:
+            shutil.chown(self._folder, "postgres", "postgres")
+        initdb = [
+            *[*_as_unprivileged_user(), _programs() / "initdb", "-D", self._data],
+            *["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
+        ]
+        done = subprocess.run(
+            initdb, env=_environment(), cwd=self._folder, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, f"initdb failed:\n{done.stdout}{done.stderr}"
+
+    def _remove(self) -> None:
+        self._server.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _programs() -> Path:
+    """The newest installed version's programs."""
+    versions = [folder for folder in _INSTALLED.glob("*") if (folder / "bin" / "postgres").exists()]
+    assert versions, "PostgreSQL is not installed: `make test` as root does it, or says how"
+    return max(versions, key=lambda folder: int(folder.name)) / "bin"
+
+
+def _as_unprivileged_user() -> list[str]:
+    """PostgreSQL refuses to run as root."""
+    if os.geteuid() != 0:
+        return []
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=QUIT"]
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}

@@ -1,0 +1,159 @@
+"""Child processes that never outlive the tests: their output kept, their groups ended."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from tests.support.waiting import eventually
+
+_REPOSITORY = Path(__file__).parents[2]
+
+
+class Process:
+    """One command as a child process, in a session (so a process group) of its own, its output in a file.
+
+    It may be started again after its end; the output is appended. Should pytest itself be killed, the kernel kills the
+    child: so start it from a thread that lives as long as it should.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        command: Sequence[str | Path],
+        log_file: Path,
+        environment: Mapping[str, str] | None = None,
+        directory: Path = _REPOSITORY,
+        death_signal: str = "KILL",
+    ) -> None:
+        self.name = name
+        self.log_file = log_file
+        self._command = [_program("setpriv"), "--pdeathsig", death_signal, *map(str, command)]
+        self._environment = dict(os.environ if environment is None else environment)
+        self._directory = directory
+        self._child: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process id, while and after it runs."""
+        assert self._child is not None, f"{self.name} was never started"
+        return self._child.pid
+
+    @property
+    def running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._child is not None and self._child.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs, negative where a signal ended it."""
+        return None if self._child is None else self._child.poll()
+
+    @property
+    def output(self) -> str:
+        """Everything it has written to stdout and stderr so far."""
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+    def start(self) -> None:
+        """Start it; returns at once."""
+        assert not self.running, f"{self.name} is running already"
+        with self.log_file.open("ab") as log:
+            self._child = subprocess.Popen(
+                self._command,
+                cwd=self._directory,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def wait_until(self, ready: Callable[[], object], *, within_seconds: float = 30.0) -> None:
+        """Wait until `ready` is true; fails at once, with the output, where the process ends before that."""
+
+        def is_ready_or_ended() -> bool:
+            return bool(ready()) or not self.running
+
+        eventually(is_ready_or_ended, within_seconds=within_seconds, why=self.describe)
+        assert self.running, f"ended before it was ready: {self.describe()}"
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself, not to its children."""
+        assert self._child is not None, f"{self.name} was never started"
+        self._child.send_signal(number)
+
+    def terminate(self, *, within_seconds: float = 20.0) -> int:
+        """SIGTERM, as an orderly shutdown does, and the exit code; an AssertionError where it does not end in time."""
+        self.signal(signal.SIGTERM)
+        return self.wait(within_seconds=within_seconds)
+
+    def wait(self, *, within_seconds: float = 20.0) -> int:
+        """The exit code, once it has ended by itself; an AssertionError where it does not end in time."""
+        assert self._child is not None, f"{self.name} was never started"
+        try:
+            return self._child.wait(timeout=within_seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {within_seconds} s: {self.describe()}") from None
+
+    def kill(self) -> None:
+        """SIGKILL to the whole process group, children included. Safe to call twice, and after its end."""
+        if self._child is None:
+            return
+        try:
+            os.killpg(self._child.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # the whole group has ended
+        self._child.wait()
+
+    def describe(self) -> str:
+        """Name, state and the end of the output, for the message of a failed assertion."""
+        state = "running" if self.running else f"exit code {self.exit_code}"
+        return f"{self.name} ({state}), its output ends with:\n{self.output[-4000:]}"
+
+
+class Processes:
+    """Starts the command lines of this project, and ends them all."""
+
+    def __init__(self, *, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[Process] = []
+
+    def start(self, *arguments: str, environment: Mapping[str, str] | None = None, name: str = "") -> Process:
+        """Start `payment-callbacks <arguments>`, with `environment` on top of what the tests themselves run in."""
+        return self.start_command(
+            sys.executable, "-m", "service.cli.main", *arguments, environment=environment, name=name or arguments[0]
+        )
+
+    def start_command(
+        self, *command: str | Path, environment: Mapping[str, str] | None = None, name: str = ""
+    ) -> Process:
+        """Start any command the same way."""
+        name = name or Path(command[0]).name
+        process = Process(
+            name=name,
+            command=command,
+            log_file=self._folder / f"{len(self._started)}-{name}.log",
+            environment={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+        )
+        self._started.append(process)
+        process.start()
+        return process
+
+    def describe(self) -> str:
+        """What every process started so far wrote last."""
+        return "\n\n".join(process.describe() for process in self._started)
+
+    def kill_all(self) -> None:
+        """End everything that still runs, newest first."""
+        for process in reversed(self._started):
+            process.kill()
+
+
+def _program(name: str) -> str:
+    found = shutil.which(name)
+    assert found is not None, f"{name} is not installed"
+    return found

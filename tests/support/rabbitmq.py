@@ -1,0 +1,191 @@
+"""A private RabbitMQ broker, from Debian's package but not as its service."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.ports import find_free_port
+from tests.support.processes import Process
+
+# The package's own scripts: those in /usr/sbin change to the user `rabbitmq` and read the system's settings.
+_SCRIPTS = Path("/usr/lib/rabbitmq/bin")
+
+_SETTINGS = """\
+loopback_users.guest = true
+disk_free_limit.absolute = 50MB
+vm_memory_high_watermark.absolute = 1GB
+raft.wal_max_size_bytes = 33554432
+log.file = false
+log.console = true
+log.console.level = warning
+"""
+
+_VIRTUAL_HOSTS_AT_ONCE = 10
+
+
+class RabbitMQ:
+    """One broker with ports, folder, cookie and epmd of its own, so that any number of them run side by side.
+
+    Started on entering the context, gone without trace on leaving it. Between the two it may be stopped, killed and
+    started again: it keeps its port and what it has on disk.
+    """
+
+    def __init__(self) -> None:
+        self.port = find_free_port()
+        self._folder = Path(tempfile.mkdtemp(prefix="payment-callbacks-rabbitmq-"))
+        self._environment = self._prepare()
+        self._epmd = Process(
+            name="epmd",
+            command=[shutil.which("epmd") or "epmd", "-port", self._environment["ERL_EPMD_PORT"]],
+            log_file=self._folder / "epmd.log",
+            environment=self._environment,
+        )
+        self._server = Process(
+            name="rabbitmq",
+            command=[_SCRIPTS / "rabbitmq-server"],
+            log_file=self._folder / "server.log",
+            environment=self._environment,
+            directory=self._folder,
+        )
+        self._virtual_hosts_made = 0
+        self._virtual_hosts_unused: list[str] = []
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self._remove()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._remove()
+
+    @property
+    def url(self) -> str:
+        """The AMQP URL of the default virtual host."""
+        return self._url("%2F")
+
+    @property
+    def running(self) -> bool:
+        """Whether the broker's process lives."""
+        return self._server.running
+
+    @property
+    def log(self) -> str:
+        """What the broker has written so far (warnings and errors)."""
+        return self._server.output
+
+    def start(self) -> None:
+        """Start it, and return once it answers AMQP."""
+        assert _SCRIPTS.is_dir(), "rabbitmq-server is not installed: `make test` as root does it, or says how"
+        if not self._epmd.running:
+            self._epmd.start()
+        self._server.start()
+        self._server.wait_until(self._answers, within_seconds=90)
+
+    def stop(self) -> None:
+        """Shut it down in good order."""
+        self._server.terminate(within_seconds=60)
+
+    def kill(self) -> None:
+        """Kill it with SIGKILL, as the kernel does when memory runs out."""
+        self._server.kill()
+
+    def restart(self) -> None:
+        """Stop it in good order and start it again."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Stop it without closing a connection (SIGSTOP): what a hung host looks like."""
+        self._server.signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._server.signal(signal.SIGCONT)
+
+    def ctl(self, *arguments: str) -> str:
+        """Run `rabbitmqctl` (about a second) and return what it wrote; an AssertionError where it failed."""
+        done = subprocess.run(
+            [_SCRIPTS / "rabbitmqctl", "--quiet", *arguments],
+            env=self._environment,
+            cwd=self._folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, f"rabbitmqctl {arguments} failed:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def clear(self) -> None:
+        """Forget every queue, exchange and message of the default virtual host; closes its connections."""
+        self.ctl("eval", f'rabbit_vhost:delete(<<"/">>, <<"tests">>), {_make_virtual_host("/")}.')
+
+    def create_virtual_host(self) -> str:
+        """The AMQP URL of a new, empty virtual host."""
+        if not self._virtual_hosts_unused:
+            first = self._virtual_hosts_made
+            names = [f"test-{number}" for number in range(first, first + _VIRTUAL_HOSTS_AT_ONCE)]
+            # Several in one call: nearly all of its time goes into starting rabbitmqctl.
+            self.ctl("eval", ", ".join(map(_make_virtual_host, names)) + ".")
+            self._virtual_hosts_made += len(names)
+            self._virtual_hosts_unused = names[::-1]
+        return self._url(self._virtual_hosts_unused.pop())
+
+    def _url(self, virtual_host: str) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/{virtual_host}"
+
+    def _answers(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+                connection.sendall(b"AMQP\x00\x00\x09\x01")
+                return connection.recv(1) == b"\x01"  # the first byte of Connection.Start's frame
+        except OSError:
+            return False
+
+    def _prepare(self) -> dict[str, str]:
+        settings = self._folder / "rabbitmq.conf"
+        settings.write_text(_SETTINGS)
+        plugins = self._folder / "enabled_plugins"
+        plugins.write_text("[].\n")
+        foreign = ("RABBITMQ_", "ERL_")
+        return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
+            "HOME": str(self._folder),  # where Erlang makes and finds the cookie
+            # An epmd of its own: one that is shared would be started by the first broker, and outlive or lose the others.
+            "ERL_EPMD_PORT": str(find_free_port()),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODENAME": "rabbit@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(find_free_port()),
+            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self._folder / "log"),
+            "RABBITMQ_CONFIG_FILE": str(settings),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            # Makes the script become the broker, where it would otherwise stay its parent: signals then reach the broker.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }
+
+    def _remove(self) -> None:
+        self._server.kill()
+        self._epmd.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _make_virtual_host(name: str) -> str:
+    return (
+        f'rabbit_vhost:add(<<"{name}">>, <<"tests">>), '
+        f'rabbit_auth_backend_internal:set_permissions(<<"guest">>, <<"{name}">>, <<".*">>, <<".*">>, <<".*">>, <<"tests">>)'
+    )

@@ -1,0 +1,36 @@
+"""Bounded waits on a condition, in place of sleeps."""
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+Answer = TypeVar("Answer")
+
+_PAUSE_SECONDS = 0.02
+
+
+def eventually(
+    condition: Callable[[], Answer], *, within_seconds: float = 10.0, why: Callable[[], object] | None = None
+) -> Answer:
+    """Ask `condition` again and again until its answer is true, and return that answer.
+
+    An AssertionError of the condition counts as "not yet", so that it may hold plain asserts. When the time is up, that
+    error is raised again; else an AssertionError that says what the last answer was, and what `why` says then.
+    """
+    deadline = time.monotonic() + within_seconds
+    while True:
+        failure: AssertionError | None = None
+        answer: object = None
+        try:
+            answer = condition()
+            if answer:
+                return answer
+        except AssertionError as error:
+            failure = error
+        if time.monotonic() > deadline:
+            if failure is not None:
+                raise failure
+            name = getattr(condition, "__name__", repr(condition))
+            reason = f"\n{why()}" if why is not None else ""
+            raise AssertionError(f"{name} was still {answer!r} after {within_seconds} s{reason}")
+        time.sleep(_PAUSE_SECONDS)
