@@ -1,0 +1,213 @@
+"""What an operator can set, as values. How it is read from a file: `settings_file.py`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.claims import Trust
+from service.events import DEFAULT_EVENT_TYPES, EventType
+
+
+class Secret:
+    """A secret that no log, traceback or dump shows; `reveal()` where it is used."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """The secret itself."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret('…')"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._value == self._value
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """What a gateway wants to read in a 200 before it stops repeating a callback."""
+
+    body: str = "success"
+    content_type: str = "text/plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenKey:
+    """A key that notify_url tokens of one merchant are made and checked with."""
+
+    kid: str
+    key: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewaySettings:
+    """How to reach the gateway in a merchant's name."""
+
+    url: str
+    ua: str
+    aes_key: Secret
+    #: Axes of `service.gateway.cipher.RequestDialect` that differ from its defaults.
+    dialect: Mapping[str, str] = field(default_factory=dict)
+    #: Messages with which a query's status -1 means "no such order" rather than "no answer".
+    not_found_messages: Sequence[str] = ()
+    timeout_seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MerchantSettings:
+    """One merchant at the gateway."""
+
+    slug: str
+    pay_types: frozenset[str]
+    #: "yuan" or "fen": the unit of `amount` at this gateway; the document does not say.
+    amount_unit: str
+    #: None where there are no credentials: then the gateway cannot be asked.
+    gateway: GatewaySettings | None = None
+    #: The first one mints; both are accepted.
+    token_keys: Sequence[TokenKey] = ()
+    #: None: `query` where the gateway can be asked, else `capability`.
+    configured_trust: Trust | None = None
+    #: Of the gateway's `pay_time`, which names none.
+    time_zone: str = "Asia/Shanghai"
+    acknowledgement: Acknowledgement = Acknowledgement()
+    #: How long after it was announced an order ought to have its terminal status.
+    answer_due_seconds: float = 600.0
+    least_inquiry_interval_seconds: float = 10.0
+    most_inquiries_per_day: int = 48
+    #: How long an order without an answer is asked for before it is parked for a person.
+    inquiry_horizon_seconds: float = 7 * 86400.0
+
+    @property
+    def required_trust(self) -> Trust:
+        """The least trust that changes an order of this merchant."""
+        if self.configured_trust is not None:
+            return self.configured_trust
+        return Trust.QUERIED if self.gateway else Trust.CAPABILITY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSettings:
+    """One downstream system."""
+
+    name: str
+    #: "webhook" or "amqp".
+    kind: str
+    #: Webhooks only.
+    url: str = ""
+    #: Webhooks only: the newest first; each signs, so that a receiver can change over.
+    secrets: Sequence[Secret] = ()
+    types: frozenset[EventType] = DEFAULT_EVENT_TYPES
+    #: None: every merchant's events.
+    merchants: frozenset[str] | None = None
+    timeout_seconds: float = 10.0
+    max_attempts: int = 20
+    first_retry_seconds: float = 1.0
+    most_retry_seconds: float = 3600.0
+    #: How many events are under way to this endpoint at once, per dispatcher process.
+    concurrency: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiverSettings:
+    """The endpoint behind notify_url."""
+
+    bind: str = "127.0.0.1:8080"
+    #: What the gateway reaches it by, without a path; notify_urls start with it.
+    public_url: str = "http://127.0.0.1:8080"
+    workers: int = 2
+    threads: int = 8
+    #: How many proxies in front of it append to X-Forwarded-For; 0 believes no header.
+    trusted_proxy_hops: int = 0
+    #: The longest wait for the broker's confirm; the answer follows within half a second.
+    confirm_timeout_seconds: float = 2.0
+    #: A whole request must have arrived within this time.
+    request_timeout_seconds: float = 5.0
+    #: At SIGTERM, how long requests under way may take.
+    drain_seconds: float = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokerSettings:
+    """RabbitMQ; without a URL, the embedded queue stands in for it."""
+
+    #: amqp:// or amqps:// URLs of the nodes of one cluster, tried in turn.
+    urls: Sequence[Secret] = ()
+    #: Publishes without a confirm yet, per process; further ones fail at once.
+    max_in_flight: int = 1000
+    prefetch: int = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolSettings:
+    """Where callbacks are kept while RabbitMQ is away."""
+
+    enabled: bool = False
+    max_bytes: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSettings:
+    """The consumer that writes the ledger."""
+
+    batch_size: int = 100
+    #: The pause before a batch that the database did not take is tried again; doubles up to the most.
+    first_retry_seconds: float = 0.5
+    most_retry_seconds: float = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DispatcherSettings:
+    """The consumer that tells downstream."""
+
+    poll_seconds: float = 0.25
+    #: How long a claimed event is ours; more than any endpoint's time limit.
+    lease_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything, checked."""
+
+    merchants: Mapping[str, MerchantSettings]
+    endpoints: Sequence[EndpointSettings] = ()
+    #: Where the embedded queue, the embedded ledger and the spool keep their files. A local disk.
+    data_directory: Path = Path("data")
+    #: SQLAlchemy URL; None: SQLite in the data directory.
+    database_url: Secret | None = None
+    receiver: ReceiverSettings = ReceiverSettings()
+    broker: BrokerSettings = BrokerSettings()
+    spool: SpoolSettings = SpoolSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+
+    def warnings(self) -> list[str]:
+        """What is allowed and yet worth a second look; said at start and by `config check`."""
+        found = []
+        for merchant in self.merchants.values():
+            where = f"merchants.{merchant.slug}"
+            if merchant.required_trust is Trust.CHECKSUM:
+                found.append(
+                    f"{where}.required_trust is `checksum`: the callback's sign has no secret, so anyone who can "
+                    "reach the receiver can mark any order paid. Use `capability` or `query`."
+                )
+            if merchant.required_trust is Trust.CAPABILITY and not merchant.token_keys:
+                found.append(f"{where} requires `capability` and has no token_keys: every callback is refused.")
+            if merchant.required_trust is Trust.QUERIED and not merchant.gateway:
+                found.append(f"{where} requires `query` and has no gateway to ask: no order will ever change.")
+        for endpoint in self.endpoints:
+            terminal = endpoint.types & {EventType.SUCCEEDED, EventType.FAILED}
+            if terminal and EventType.CORRECTED not in endpoint.types:
+                found.append(
+                    f"endpoints.{endpoint.name} takes {', '.join(sorted(terminal))} but not payment.corrected: "
+                    "it would never hear that one of them was wrong."
+                )
+        if self.spool.enabled and not self.broker.urls:
+            found.append("spool.enabled has no effect on the embedded queue, which is a file itself.")
+        return found

@@ -1,0 +1,352 @@
+"""Reads `Settings` from a TOML file; AMQP_URL and DATABASE_URL of the environment win."""
+
+import base64
+import binascii
+import difflib
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+
+from service.claims import Trust
+from service.events import EventType
+from service.settings import (
+    Acknowledgement,
+    BrokerSettings,
+    DispatcherSettings,
+    EndpointSettings,
+    GatewaySettings,
+    LedgerSettings,
+    MerchantSettings,
+    ReceiverSettings,
+    Secret,
+    Settings,
+    SpoolSettings,
+    TokenKey,
+)
+
+_TRUSTS = {"checksum": Trust.CHECKSUM, "capability": Trust.CAPABILITY, "query": Trust.QUERIED}
+_SLUG = validate.Regexp(
+    r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z", error="must be a slug: a-z, 0-9 and inner hyphens, at most 64"
+)
+_KID = validate.Regexp(r"[A-Za-z0-9_-]{1,16}\Z", error="must be 1 to 16 of A-Z, a-z, 0-9, _ and -")
+_POSITIVE = validate.Range(min=0, min_inclusive=False)
+_AT_LEAST_ONE = validate.Range(min=1)
+_WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. Each line names a key, what is wrong with it and what is allowed."""
+
+
+def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
+    """The settings in the TOML file at `path`; relative paths in it start at its folder.
+
+    Raises SettingsError with a line per mistake.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    return parse_settings(text, environment, name=str(path), folder=path.parent)
+
+
+def parse_settings(text: str, environment: Mapping[str, str], *, name: str, folder: Path) -> Settings:
+    """The settings in TOML `text`, called `name` in errors; relative paths in it start at `folder`."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name}: not TOML: {error}") from error
+    if urls := environment.get("AMQP_URL"):
+        document.setdefault("broker", {})["urls"] = urls.split(",")
+    if url := environment.get("DATABASE_URL"):
+        document["database_url"] = url
+    mistakes: list[str] = []
+    document = _resolve(document, environment, folder, (), mistakes)
+    document.setdefault("data_directory", "data")
+    schema = _SettingsSchema()
+    try:
+        settings: Settings = schema.load(document)
+    except ValidationError as error:
+        mistakes += _lines(error.messages, schema, ())
+        raise SettingsError("\n".join(f"{name}: {line}" for line in mistakes)) from error
+    if mistakes:
+        raise SettingsError("\n".join(f"{name}: {line}" for line in mistakes))
+    return replace(settings, data_directory=folder / settings.data_directory)
+
+
+def _resolve(value: Any, environment: Mapping[str, str], folder: Path, where: tuple[str, ...], bad: list[str]) -> Any:
+    """Puts the secret in the place of every `{ env = "NAME" }` and `{ file = "..." }`."""
+    if isinstance(value, list):
+        return [_resolve(item, environment, folder, (*where, str(i)), bad) for i, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {"env"}:
+        variable = str(value["env"])
+        if not environment.get(variable):
+            bad.append(f"{'.'.join(where)}: the environment variable {variable} is not set")
+        return environment.get(variable, "")
+    if set(value) == {"file"}:
+        try:
+            return (folder / str(value["file"])).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            bad.append(f"{'.'.join(where)}: the secret's file cannot be read: {error}")
+            return ""
+    return {key: _resolve(item, environment, folder, (*where, key), bad) for key, item in value.items()}
+
+
+def _lines(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[str]:
+    """Marshmallow's tree of messages as lines, each with its key and, for an unknown one, the nearest known."""
+    if not isinstance(messages, dict):
+        for message in messages if isinstance(messages, list) else [messages]:
+            yield f"{'.'.join(where) or 'settings'}: {message}"
+        return
+    for key, below in messages.items():
+        in_dict = isinstance(field, fields.Dict) and key == "value"
+        place = where if key == "_schema" or in_dict else (*where, str(key))
+        known = _children(field)
+        if below == ["Unknown field."] and known is not None:
+            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
+            yield f"{'.'.join(place)}: unknown key; {hint}"
+        else:
+            yield from _lines(below, _child(field, str(key)), place)
+
+
+def _schema_of(field: Any) -> Any:
+    return field.schema if isinstance(field, fields.Nested) else field
+
+
+def _children(field: Any) -> Sequence[str] | None:
+    field = _schema_of(field)
+    return list(field.fields) if isinstance(field, Schema) else None
+
+
+def _child(field: Any, key: str) -> Any:
+    """The schema one step down; a dict's and a list's messages name the item, then `value`."""
+    field = _schema_of(field)
+    if isinstance(field, Schema):
+        return field.fields.get(key)
+    if isinstance(field, fields.Dict):
+        return field.value_field if key == "value" else field
+    if isinstance(field, fields.List):
+        return field.inner
+    return None
+
+
+class _SecretField(fields.String):
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        value = super()._deserialize(*args, **kwargs)
+        if not value:
+            raise ValidationError("must not be empty")
+        return Secret(value)
+
+
+class _Section(Schema):
+    """A table of the file; what it does not name keeps the dataclass's default."""
+
+    value: type
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Any:
+        return self.value(**data)
+
+
+class _AcknowledgementSchema(_Section):
+    value = Acknowledgement
+    body = fields.String()
+    content_type = fields.String()
+
+
+class _TokenKeySchema(_Section):
+    value = TokenKey
+    kid = fields.String(required=True, validate=_KID)
+    key = _SecretField(required=True)
+
+    @validates_schema
+    def _long_enough(self, data: dict[str, Any], **_: Any) -> None:
+        if len(data["key"].reveal().encode()) < 32:
+            raise ValidationError("must have at least 32 bytes; make one with `payment-callbacks keys new`", "key")
+
+
+class _GatewaySchema(_Section):
+    value = GatewaySettings
+    url = fields.String(required=True)
+    ua = fields.String(required=True, validate=validate.Length(min=1))
+    aes_key = _SecretField(required=True)
+    dialect = fields.Dict(keys=fields.String(), values=fields.String())
+    not_found_messages = fields.List(fields.String())
+    timeout_seconds = fields.Float(validate=_POSITIVE)
+
+
+class _MerchantSchema(Schema):
+    pay_types = fields.List(fields.String(), required=True, validate=validate.Length(min=1))
+    amount_unit = fields.String(required=True, validate=validate.OneOf(["yuan", "fen"]))
+    gateway = fields.Nested(_GatewaySchema)
+    token_keys = fields.List(fields.Nested(_TokenKeySchema), validate=validate.Length(max=2))
+    required_trust = fields.String(validate=validate.OneOf(list(_TRUSTS)))
+    time_zone = fields.String()
+    acknowledgement = fields.Nested(_AcknowledgementSchema)
+    answer_due_seconds = fields.Float(validate=_POSITIVE)
+    least_inquiry_interval_seconds = fields.Float(validate=_POSITIVE)
+    most_inquiries_per_day = fields.Integer(validate=_AT_LEAST_ONE)
+    inquiry_horizon_seconds = fields.Float(validate=_POSITIVE)
+
+    @validates_schema
+    def _known_time_zone(self, data: dict[str, Any], **_: Any) -> None:
+        try:
+            ZoneInfo(data.get("time_zone", "UTC"))
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValidationError("is no time zone; use a name like Asia/Shanghai", "time_zone") from error
+
+    @validates_schema
+    def _distinct_kids(self, data: dict[str, Any], **_: Any) -> None:
+        kids = [key.kid for key in data.get("token_keys", [])]
+        if len(kids) != len(set(kids)):
+            raise ValidationError("two keys have the same kid", "token_keys")
+
+
+class _EndpointSchema(_Section):
+    value = EndpointSettings
+    name = fields.String(required=True, validate=_SLUG)
+    kind = fields.String(required=True, validate=validate.OneOf(["webhook", "amqp"]))
+    url = fields.String()
+    secrets = fields.List(_SecretField(), validate=validate.Length(min=1, max=2))
+    types = fields.List(fields.Enum(EventType, by_value=True), validate=validate.Length(min=1))
+    merchants = fields.List(fields.String(), validate=validate.Length(min=1))
+    timeout_seconds = fields.Float(validate=_POSITIVE)
+    max_attempts = fields.Integer(validate=_AT_LEAST_ONE)
+    first_retry_seconds = fields.Float(validate=_POSITIVE)
+    most_retry_seconds = fields.Float(validate=_POSITIVE)
+    concurrency = fields.Integer(validate=_AT_LEAST_ONE)
+
+    @validates_schema
+    def _complete(self, data: dict[str, Any], **_: Any) -> None:
+        given = {"url", "secrets"} & set(data)
+        if data["kind"] == "amqp" and given:
+            raise ValidationError("belongs to webhooks; an amqp endpoint publishes to `payment.status`", given.pop())
+        if data["kind"] == "webhook":
+            if urlsplit(data.get("url", "")).scheme not in ("http", "https"):
+                raise ValidationError("a webhook needs an http:// or https:// URL", "url")
+            for secret in data.get("secrets", [Secret("")]):
+                _check_webhook_secret(secret.reveal())
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> EndpointSettings:
+        for name in {"types", "merchants"} & set(data):
+            data[name] = frozenset(data[name])
+        return EndpointSettings(**data)
+
+
+def _check_webhook_secret(secret: str) -> None:
+    try:
+        key = base64.b64decode(secret.removeprefix(_WEBHOOK_SECRET_PREFIX), validate=True)
+    except binascii.Error:
+        key = b""
+    if not secret.startswith(_WEBHOOK_SECRET_PREFIX) or not 24 <= len(key) <= 64:
+        raise ValidationError(
+            "a webhook needs secrets of the form whsec_<base64 of 24 to 64 bytes>; "
+            "make one with `payment-callbacks keys new --webhook`",
+            "secrets",
+        )
+
+
+class _ReceiverSchema(_Section):
+    value = ReceiverSettings
+    bind = fields.String()
+    public_url = fields.String(validate=validate.Regexp(r"https?://[^/?#]+\Z", error="must be http(s)://host[:port]"))
+    workers = fields.Integer(validate=_AT_LEAST_ONE)
+    threads = fields.Integer(validate=_AT_LEAST_ONE)
+    trusted_proxy_hops = fields.Integer(validate=validate.Range(min=0, max=8))
+    confirm_timeout_seconds = fields.Float(validate=validate.Range(min=0.1, max=2.0))
+    request_timeout_seconds = fields.Float(validate=validate.Range(min=0.5, max=60))
+    drain_seconds = fields.Float(validate=_POSITIVE)
+
+
+class _BrokerSchema(_Section):
+    value = BrokerSettings
+    urls = fields.List(_SecretField(), validate=validate.Length(min=1))
+    max_in_flight = fields.Integer(validate=_AT_LEAST_ONE)
+    prefetch = fields.Integer(validate=validate.Range(min=1, max=2000))
+
+
+class _SpoolSchema(_Section):
+    value = SpoolSettings
+    enabled = fields.Boolean(truthy={True}, falsy={False})
+    max_bytes = fields.Integer(validate=validate.Range(min=64 * 1024))
+
+
+class _LedgerSchema(_Section):
+    value = LedgerSettings
+    batch_size = fields.Integer(validate=validate.Range(min=1, max=1000))
+    first_retry_seconds = fields.Float(validate=_POSITIVE)
+    most_retry_seconds = fields.Float(validate=_POSITIVE)
+
+
+class _DispatcherSchema(_Section):
+    value = DispatcherSettings
+    poll_seconds = fields.Float(validate=_POSITIVE)
+    lease_seconds = fields.Float(validate=_POSITIVE)
+
+
+class _SettingsSchema(Schema):
+    merchants = fields.Dict(
+        keys=fields.String(validate=_SLUG),
+        values=fields.Nested(_MerchantSchema),
+        required=True,
+        validate=validate.Length(min=1),
+    )
+    endpoints = fields.List(fields.Nested(_EndpointSchema))
+    data_directory = fields.String()
+    database_url = _SecretField()
+    receiver = fields.Nested(_ReceiverSchema)
+    broker = fields.Nested(_BrokerSchema)
+    spool = fields.Nested(_SpoolSchema)
+    ledger = fields.Nested(_LedgerSchema)
+    dispatcher = fields.Nested(_DispatcherSchema)
+
+    @validates_schema
+    def _distinct_endpoints(self, data: dict[str, Any], **_: Any) -> None:
+        names = [endpoint.name for endpoint in data.get("endpoints", [])]
+        for name in {name for name in names if names.count(name) > 1}:
+            raise ValidationError(f"two endpoints are called `{name}`", "endpoints")
+
+    @validates_schema
+    def _known_merchants(self, data: dict[str, Any], **_: Any) -> None:
+        for endpoint in data.get("endpoints", []):
+            for slug in (endpoint.merchants or frozenset()) - set(data.get("merchants", {})):
+                raise ValidationError(f"`{endpoint.name}` names the unknown merchant `{slug}`", "endpoints")
+
+    @validates_schema
+    def _amqp_needs_a_broker(self, data: dict[str, Any], **_: Any) -> None:
+        for endpoint in data.get("endpoints", []):
+            if endpoint.kind == "amqp" and not data.get("broker", BrokerSettings()).urls:
+                raise ValidationError(f"`{endpoint.name}` is of kind amqp, and no broker.urls are set", "endpoints")
+
+    @validates_schema
+    def _lease_outlasts_every_send(self, data: dict[str, Any], **_: Any) -> None:
+        lease = data.get("dispatcher", DispatcherSettings()).lease_seconds
+        for endpoint in data.get("endpoints", []):
+            if endpoint.timeout_seconds * 2 > lease:
+                raise ValidationError(
+                    f"must be at least twice the timeout_seconds of every endpoint (`{endpoint.name}`)", "dispatcher"
+                )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Settings:
+        data["merchants"] = {slug: _merchant(slug, table) for slug, table in data["merchants"].items()}
+        data["data_directory"] = Path(data["data_directory"])
+        return Settings(**data)
+
+
+def _merchant(slug: str, table: dict[str, Any]) -> MerchantSettings:
+    trust = table.pop("required_trust", None)
+    return MerchantSettings(
+        **{**table, "slug": slug, "pay_types": frozenset(table["pay_types"])},
+        configured_trust=_TRUSTS[trust] if trust else None,
+    )
