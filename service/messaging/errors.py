@@ -31,3 +31,15 @@ class SpoolFull(NotConfirmed):
 
 class UndecodableMessage(MessagingError):
     """A message's body is not of a version that this release can read. It belongs in the dead letters."""
+
+
+class QueueFileFailed(NotConfirmed):
+    """The embedded queue's file cannot be used: the disk is full, or the file is damaged or not ours to open."""
+
+
+class TopologyMismatch(MessagingError):
+    """An exchange or queue of that name exists with other settings; the broker changes none in place."""
+
+
+class TopologyMissing(MessagingError):
+    """An exchange or queue does not exist. Run `payment-callbacks topology declare`."""

@@ -1,0 +1,148 @@
+"""One connection to RabbitMQ, kept up for ever by a thread of its own."""
+
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import structlog
+from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.channel import Channel
+
+from service.messaging.parameters import connection_parameters
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+#: For the handshake of an orderly close.
+_CLOSE_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class BrokerConnection:
+    """Connects to one of several brokers, opens a channel, and does so again whenever that is lost, with jitter.
+
+    `on_open` gets each new channel, on the connection's own thread; from then on the channel may be used on that thread
+    alone (`call_soon` gets you there). `on_down` is told why, on the same thread, each time a connection is lost and
+    each time that no host could be reached. An exception in any callback costs the connection, never the thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        urls: Sequence[str],
+        connection_name: str,
+        on_open: Callable[[Channel], None],
+        on_down: Callable[[str], None],
+    ) -> None:
+        self._parameters = connection_parameters(urls, connection_name=connection_name)
+        self._name = connection_name
+        self._on_open = on_open
+        self._on_down = on_down
+        self._starting = threading.Lock()
+        self._closing = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._loop: IOLoop | None = None
+        self._connection: SelectConnection | None = None
+        self._reason: str | None = None
+
+    def start(self) -> None:
+        """Start the thread, unless it runs already. Not before a fork: threads do not survive one."""
+        with self._starting:
+            if self._thread is None and not self._closing.is_set():
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the connection's thread; from any thread. Dropped while there is no connection."""
+        loop = self._loop
+        if loop is not None:
+            loop.add_callback_threadsafe(callback)
+
+    def close(self, *, timeout_seconds: float) -> None:
+        """Close the connection after what `call_soon` was given before, and end the thread. Safe to call twice."""
+        with self._starting:
+            self._closing.set()
+        self.call_soon(self._close)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout_seconds)
+
+    def drop(self, reason: str) -> None:
+        """Give the present connection up for a new one. Only on the connection's thread."""
+        self._reason = self._reason or reason
+        self._close()
+
+    def _run(self) -> None:
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while not self._closing.is_set():
+            began = time.monotonic()
+            self._hold_one_connection()
+            if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
+                pause_seconds = _FIRST_PAUSE_SECONDS
+            # Full jitter: the clients of a broker that comes back do not all come back at the same moment.
+            self._closing.wait(random.uniform(0, pause_seconds))  # noqa: S311
+            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+    def _hold_one_connection(self) -> None:
+        """Connect, and return once that connection is gone (or could not be made)."""
+        self._reason = None
+        loop = self._loop = IOLoop()
+        try:
+            if not self._closing.is_set():
+                self._connect(loop)
+                loop.start()
+        except Exception as error:  # noqa: BLE001 - this is the supervision: a callback's mistake costs one connection
+            _log.exception("broker_callback_failed", connection=self._name)
+            self._reason = f"internal error: {error!r}"
+        finally:
+            self._loop = None
+            self._dispose(loop)
+        reason = self._reason or "closed"
+        _log.warning("broker_lost", connection=self._name, reason=reason)
+        self._on_down(reason)
+
+    def _connect(self, loop: IOLoop) -> None:
+        hosts = random.sample(self._parameters, k=len(self._parameters))
+        SelectConnection.create_connection(hosts, self._on_connected, custom_ioloop=loop)
+
+    def _on_connected(self, outcome: object) -> None:
+        if not isinstance(outcome, SelectConnection):
+            self._reason = f"no broker can be reached: {outcome!r}"
+            self._stop_loop()
+            return
+        self._connection = outcome
+        outcome.add_on_close_callback(self._on_connection_closed)
+        if self._closing.is_set():
+            self._close()
+        else:
+            outcome.channel(on_open_callback=self._on_channel_open)
+
+    def _on_channel_open(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        _log.info("broker_connected", connection=self._name)
+        self._on_open(channel)
+
+    def _on_channel_closed(self, _channel: Channel, reason: Exception) -> None:
+        self.drop(str(reason))
+
+    def _on_connection_closed(self, _connection: object, reason: BaseException) -> None:
+        self._reason = self._reason or str(reason)
+        self._stop_loop()
+
+    def _close(self) -> None:
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
+    def _stop_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.stop()
+
+    def _dispose(self, loop: IOLoop) -> None:
+        """Let go of sockets that an exception has left open."""
+        connection, self._connection = self._connection, None
+        if connection is not None and connection.is_open:
+            connection.add_on_close_callback(lambda *_: loop.stop())
+            connection.close()
+            loop.call_later(_CLOSE_SECONDS, loop.stop)
+            loop.start()
+        loop.close()
