@@ -1,0 +1,146 @@
+from pathlib import Path
+
+import pytest
+
+from service.claims import Trust
+from service.events import DEFAULT_EVENT_TYPES, EventType
+from service.settings import Secret, Settings
+from service.settings_file import SettingsError, load_settings, parse_settings
+
+MERCHANT = """
+[merchants.acme]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+"""
+GATEWAY = """
+[merchants.acme.gateway]
+url = "https://gateway.example"
+ua = "ACME"
+aes_key = "0123456789abcdef"
+"""
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+def parse(text: str, environment: dict[str, str] | None = None, folder: Path = Path("/etc/pc")) -> Settings:
+    return parse_settings(text, environment or {}, name="pc.toml", folder=folder)
+
+
+def mistakes(text: str, environment: dict[str, str] | None = None) -> list[str]:
+    with pytest.raises(SettingsError) as caught:
+        parse(text, environment)
+    return str(caught.value).splitlines()
+
+
+def test_one_merchant_is_enough() -> None:
+    settings = parse(MERCHANT)
+    assert settings.merchants["acme"].pay_types == {"baofoo_001"}
+    assert settings.data_directory == Path("/etc/pc/data")
+    assert not settings.broker.urls
+
+
+def test_the_example_is_valid() -> None:
+    example = Path(__file__).parents[3] / "service" / "cli" / "example.toml"
+    environment = {"ACME_TOKEN_KEY": "k" * 43, "SHOP_WEBHOOK_SECRET": WEBHOOK_SECRET}
+    assert load_settings(example, environment).warnings() == []
+
+
+def test_a_merchant_with_a_gateway_requires_query_trust_unless_told_otherwise() -> None:
+    assert parse(MERCHANT + GATEWAY).merchants["acme"].required_trust is Trust.QUERIED
+
+
+def test_a_merchant_without_a_gateway_requires_capability_unless_told_otherwise() -> None:
+    assert parse(MERCHANT).merchants["acme"].required_trust is Trust.CAPABILITY
+
+
+def test_checksum_trust_is_warned_of() -> None:
+    (warning,) = parse(MERCHANT + 'required_trust = "checksum"').warnings()
+    assert "anyone who can reach the receiver" in warning
+
+
+def test_an_endpoint_that_never_hears_corrections_is_warned_of() -> None:
+    endpoint = f"""
+[[endpoints]]
+name = "shop"
+kind = "webhook"
+url = "https://shop.example"
+secrets = ["{WEBHOOK_SECRET}"]
+types = ["payment.succeeded"]
+"""
+    settings = parse(MERCHANT + endpoint)
+    assert settings.endpoints[0].types == {EventType.SUCCEEDED}
+    assert any("payment.corrected" in warning for warning in settings.warnings())
+
+
+def test_conflicts_go_only_to_endpoints_that_name_them() -> None:
+    assert EventType.CONFLICTED not in DEFAULT_EVENT_TYPES
+
+
+@pytest.mark.parametrize(
+    ("text", "mistake"),
+    [
+        (MERCHANT + "amount_unt = 'fen'", "merchants.acme.amount_unt: unknown key; did you mean `amount_unit`?"),
+        (MERCHANT + "[reciever]", "reciever: unknown key; did you mean `receiver`?"),
+        (MERCHANT + "[receiver]\nthread = 3", "receiver.thread: unknown key; did you mean `threads`?"),
+        (MERCHANT + GATEWAY + "uaa = 'x'", "merchants.acme.gateway.uaa: unknown key; did you mean `ua`?"),
+        (MERCHANT + "[[endpoints]]\nnme = 'x'", "endpoints.0.nme: unknown key; did you mean `name`?"),
+        (MERCHANT + "token_keys = [{kod = 'k'}]", "merchants.acme.token_keys.0.kod: unknown key; did you mean `kid`?"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_names_the_nearest_known_one(text: str, mistake: str) -> None:
+    assert f"pc.toml: {mistake}" in mistakes(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"),
+    [
+        ("", "merchants: Missing data for required field."),
+        ("merchants = 3 4", "not TOML"),
+        ('[merchants."A B"]\npay_types = ["x"]\namount_unit = "fen"', "must be a slug"),
+        (MERCHANT.replace("yuan", "dollar"), "merchants.acme.amount_unit: Must be one of: yuan, fen."),
+        (MERCHANT + 'token_keys = [{ kid = "k1", key = "short" }]', "at least 32 bytes"),
+        (MERCHANT + 'time_zone = "Mars/Base"', "merchants.acme.time_zone: is no time zone"),
+        (MERCHANT + '[[endpoints]]\nname = "bus"\nkind = "amqp"', "no broker.urls are set"),
+        (MERCHANT + '[[endpoints]]\nname = "x"\nkind = "webhook"\nurl = "ftp://x"', "needs an http:// or https:// URL"),
+        (MERCHANT + "[spool]\nenabled = 'yes'", "spool.enabled: Not a valid boolean."),
+        (MERCHANT + "[receiver]\nconfirm_timeout_seconds = 60", "receiver.confirm_timeout_seconds"),
+    ],
+)
+def test_a_wrong_value_is_an_error_that_says_where_and_what_is_allowed(text: str, part: str) -> None:
+    assert any(part in line for line in mistakes(text))
+
+
+def test_every_mistake_is_named_at_once() -> None:
+    assert len(mistakes("[merchants.a]\npay_types = []\n[merchants.b]\namount_unit = 'x'")) == 4
+
+
+def test_a_secret_comes_from_the_environment() -> None:
+    text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', '{ env = "AES" }')
+    gateway = parse(text, {"AES": "fedcba9876543210"}).merchants["acme"].gateway
+    assert gateway is not None
+    assert gateway.aes_key.reveal() == "fedcba9876543210"
+
+
+def test_a_secret_comes_from_a_file_beside_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "aes").write_text("fedcba9876543210\n")
+    text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', '{ file = "aes" }')
+    gateway = parse(text, folder=tmp_path).merchants["acme"].gateway
+    assert gateway is not None
+    assert gateway.aes_key.reveal() == "fedcba9876543210"
+
+
+def test_a_secret_whose_variable_is_not_set_is_an_error_that_names_it() -> None:
+    text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', '{ env = "NOPE" }')
+    assert "pc.toml: merchants.acme.gateway.aes_key: the environment variable NOPE is not set" in mistakes(text)
+
+
+def test_the_environments_urls_win_over_the_files() -> None:
+    text = 'database_url = "sqlite:///x"\n' + MERCHANT + '[broker]\nurls = ["amqp://file"]'
+    settings = parse(text, {"AMQP_URL": "amqp://a,amqp://b", "DATABASE_URL": "postgresql+psycopg://db"})
+    assert [url.reveal() for url in settings.broker.urls] == ["amqp://a", "amqp://b"]
+    assert settings.database_url is not None
+    assert settings.database_url.reveal() == "postgresql+psycopg://db"
+
+
+def test_no_secret_shows_in_a_dump_of_the_settings() -> None:
+    assert "0123456789abcdef" not in repr(parse(MERCHANT + GATEWAY))
+    assert Secret("x") == Secret("x")
