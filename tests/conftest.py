@@ -1,36 +1,31 @@
 """Real servers and real processes, for every test that wants them."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support.ports import find_free_port
-from tests.support.postgresql import PostgreSQL
+from tests.support.postgresql import Database, PostgreSQL
 from tests.support.processes import Processes
 from tests.support.rabbitmq import RabbitMQ
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Database:
-    """An empty PostgreSQL database, and the cluster it lives in."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the servers and processes of a failed test wrote last."""
+    report = yield
+    if report.failed:
+        for value in _distinct(getattr(item, "funcargs", {}).values()):
+            if isinstance(value, Processes | RabbitMQ | PostgreSQL):
+                report.sections.append((f"Output of {type(value).__name__}", value.describe()))
+    return report
 
-    #: For SQLAlchemy.
-    url: str
-    cluster: PostgreSQL
 
-    def start(self) -> None:
-        """Start the whole cluster again."""
-        self.cluster.start()
-
-    def stop(self) -> None:
-        """Shut the whole cluster down in good order."""
-        self.cluster.stop()
-
-    def kill(self) -> None:
-        """Kill the whole cluster."""
-        self.cluster.kill()
+def _distinct(values: Iterable[object]) -> Iterable[object]:
+    return {id(value): value for value in values}.values()
 
 
 @pytest.fixture

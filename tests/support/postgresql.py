@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -37,6 +38,7 @@ class PostgreSQL:
             "port": str(self.port),
             "unix_socket_directories": "",
             "max_connections": "200",
+            "dynamic_shared_memory_type": "mmap",  # in the folder: the default leaves segments behind a killed server
             "timezone": "UTC",
             **({} if durable else _FAST),
         }
@@ -47,7 +49,6 @@ class PostgreSQL:
             log_file=self._folder / "server.log",
             environment=_environment(),
             directory=self._folder,
-            death_signal="QUIT",
         )
         self._databases_made = 0
 
@@ -70,10 +71,9 @@ class PostgreSQL:
         """Whether the server's process lives."""
         return self._server.running
 
-    @property
-    def log(self) -> str:
-        """What the server has written so far."""
-        return self._server.output
+    def describe(self) -> str:
+        """The end of the server's log, for the report of a failed test."""
+        return self._server.describe()
 
     def start(self) -> None:
         """Start it, and return once it takes connections."""
@@ -94,7 +94,7 @@ class PostgreSQL:
         self._databases_made += 1
         name = f"test_{self._databases_made}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
+            connection.execute(f"CREATE DATABASE {name}")
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def _dsn(self, database: str) -> str:
@@ -110,7 +110,7 @@ class PostgreSQL:
     def _initialise(self) -> None:
         if os.geteuid() == 0:
             shutil.chown(self._folder, "postgres", "postgres")
-        initdb = [
+        initdb: list[str | Path] = [
             *[*_as_unprivileged_user(), _programs() / "initdb", "-D", self._data],
             *["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
         ]
@@ -120,8 +120,32 @@ class PostgreSQL:
         assert done.returncode == 0, f"initdb failed:\n{done.stdout}{done.stderr}"
 
     def _remove(self) -> None:
+        if self._server.running:
+            self._server.signal(signal.SIGQUIT)  # an "immediate" shutdown; SIGKILL would leak its shared memory
+            self._server.wait(within_seconds=30)
         self._server.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """An empty database, and the cluster it lives in."""
+
+    #: For SQLAlchemy.
+    url: str
+    cluster: PostgreSQL
+
+    def start(self) -> None:
+        """Start the whole cluster again."""
+        self.cluster.start()
+
+    def stop(self) -> None:
+        """Shut the whole cluster down in good order."""
+        self.cluster.stop()
+
+    def kill(self) -> None:
+        """Kill the whole cluster."""
+        self.cluster.kill()
 
 
 def _programs() -> Path:
@@ -132,10 +156,10 @@ def _programs() -> Path:
 
 
 def _as_unprivileged_user() -> list[str]:
-    """PostgreSQL refuses to run as root."""
+    """PostgreSQL refuses to run as root. Changing the user clears the death signal, so it is set again."""
     if os.geteuid() != 0:
         return []
-    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=QUIT"]
+    return ["setpriv", "--reuid=postgres", "--regid=postgres", "--init-groups", "--pdeathsig=KILL"]
 
 
 def _environment() -> dict[str, str]:

@@ -1,5 +1,6 @@
 """Child processes that never outlive the tests: their output kept, their groups ended."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -28,11 +29,10 @@ class Process:
         log_file: Path,
         environment: Mapping[str, str] | None = None,
         directory: Path = _REPOSITORY,
-        death_signal: str = "KILL",
     ) -> None:
         self.name = name
         self.log_file = log_file
-        self._command = [_program("setpriv"), "--pdeathsig", death_signal, *map(str, command)]
+        self._command = [_program("setpriv"), "--pdeathsig=KILL", *map(str, command)]
         self._environment = dict(os.environ if environment is None else environment)
         self._directory = directory
         self._child: subprocess.Popen[bytes] | None = None
@@ -103,10 +103,8 @@ class Process:
         """SIGKILL to the whole process group, children included. Safe to call twice, and after its end."""
         if self._child is None:
             return
-        try:
+        with contextlib.suppress(ProcessLookupError):  # the whole group has ended
             os.killpg(self._child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass  # the whole group has ended
         self._child.wait()
 
     def describe(self) -> str:

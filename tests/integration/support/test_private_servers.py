@@ -4,7 +4,7 @@ import pika
 import pytest
 import sqlalchemy as sa
 
-from tests.conftest import Database
+from tests.support.postgresql import Database
 from tests.support.rabbitmq import RabbitMQ
 
 
