@@ -1,0 +1,109 @@
+"""What can go wrong between us and the gateway's protocol."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class GatewayError(Exception):
+    """The root of this room's errors."""
+
+
+class Refusal(StrEnum):
+    """Why a callback was refused: constant words for logs and metrics, never shown to the caller."""
+
+    BAD_UTF8 = "bad-utf8"
+    NOT_JSON = "not-json"
+    NOT_AN_OBJECT = "not-an-object"
+    NOT_A_FORM = "not-a-form"
+    DUPLICATE_KEY = "duplicate-key"
+    NAN = "nan"
+    HUGE_NUMBER = "huge-number"
+    TOO_DEEP = "too-deep"
+    TOO_MANY_VALUES = "too-many-values"
+    MISSING_SIGN = "missing-sign"
+    MALFORMED_SIGN = "malformed-sign"
+    DEGENERATE_SIGN = "degenerate-sign"
+    SIGN_MISMATCH = "sign-mismatch"
+    MISSING_FIELD = "missing-field"
+    INVALID_FIELD = "invalid-field"
+    MISSING_TOKEN = "missing-token"  # noqa: S105 - a word for a metric, not a secret
+    MALFORMED_TOKEN = "malformed-token"  # noqa: S105
+    UNKNOWN_TOKEN_KEY = "unknown-token-key"  # noqa: S105
+    FORGED_TOKEN = "forged-token"  # noqa: S105
+    TOKEN_OF_ANOTHER_ORDER = "token-of-another-order"  # noqa: S105
+
+
+class CallbackRefused(GatewayError):
+    """A callback cannot be taken: the one family that input from outside raises.
+
+    `reason` is a constant word for logs and metrics. `detail` tells the operator what was found, where, and how to mend
+    it; it quotes no values, and neither of the two belongs in the answer to the caller.
+    """
+
+    def __init__(self, reason: Refusal, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+@dataclass(frozen=True, slots=True)
+class TriedDialect:
+    """One way in which a callback's fields may have been written before they were hashed."""
+
+    #: Name of the dialect, see `canonical.py`.
+    dialect: str
+    #: The text that is hashed. Holds gateway data: for an operator's eyes, not for logs.
+    canonical: bytes
+    #: md5 of it, lower-case hex.
+    sign: str
+
+
+class SignMismatch(CallbackRefused):
+    """No known dialect gives the sign that came with the callback. `payment-callbacks sign explain` shows why."""
+
+    def __init__(self, *, claimed: str, tried: tuple[TriedDialect, ...]) -> None:
+        super().__init__(
+            Refusal.SIGN_MISMATCH,
+            f"none of {len(tried)} ways of writing the fields gives the sign that was sent; "
+            "keep the raw body and run `payment-callbacks sign explain` on it",
+        )
+        #: The sign that came with the callback, lower-case hex.
+        self.claimed = claimed
+        #: Everything it was compared with, in the order in which it was tried.
+        self.tried = tried
+
+
+class DialectInvalid(GatewayError):
+    """A request dialect's setting is not one we know. The message names the setting and what it may be."""
+
+
+class KeyUnusable(GatewayError):
+    """A configured key does not fit its purpose. The message gives lengths and forms, never the key."""
+
+
+class CipherError(GatewayError):
+    """Args cannot be decrypted. The message says at which step it failed, never what the key or the text was."""
+
+
+class RequestRefused(GatewayError):
+    """A request's sign does not fit its envelope (what the sandbox answers with its own failure)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a message."""
+
+    #: Path of the field, dotted (`biz_data.protocol_no`); "" for the message as a whole.
+    field: str
+    #: What was wrong and what is allowed; quotes no values.
+    text: str
+
+
+class MessageInvalid(GatewayError):
+    """A request or an answer does not fit the document. Names each field, what was wrong and what is allowed."""
+
+    def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
+        listed = "; ".join(f"{problem.field}: {problem.text}" if problem.field else problem.text for problem in problems)
+        super().__init__(f"{message}: {listed}")
+        #: Everything that is wrong with it, in the order of the field names.
+        self.problems = problems

@@ -1,0 +1,136 @@
+"""How each language's JSON writer spells one and the same value.
+
+Each writer is described by how it departs from Python's own C encoder, which does the work. Where a rule is not
+obvious, the runtime that was measured is named.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from json.encoder import encode_basestring, encode_basestring_ascii
+
+from service.gateway.errors import DialectInvalid
+from service.gateway.key_orders import KeyOrder
+from service.gateway.tokens import JsonValue, NumberToken
+
+# Pairs of backslashes are matched too, so that the "u0008" after one of them is not taken for an escape.
+_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonWriter:
+    """One JSON writer's habits. Numbers are written as their token says: no writer's number format is imitated."""
+
+    name: str
+    #: Whether everything beyond ASCII is written as `\\uxxxx`.
+    ascii_only: bool = False
+    #: Characters that Python leaves alone, with their escapes. None of them may occur within an escape.
+    escapes: tuple[tuple[str, str], ...] = ()
+    #: What Python escapes and this writer spells otherwise: the character, Python's escape, the writer's spelling.
+    respells: tuple[tuple[str, str, str], ...] = ()
+    #: Whether the hex digits of `\\uxxxx` are upper case.
+    upper_hex: bool = False
+    item_separator: str = ","
+    key_separator: str = ":"
+    #: Whether members that are null are left out.
+    drops_nulls: bool = False
+
+    def write(self, value: JsonValue, nested_order: KeyOrder = KeyOrder.AS_SENT) -> str:
+        """The value as this writer writes it, the objects in it sorted by `nested_order`."""
+        match value:
+            case str():
+                return self.write_string(value)
+            case NumberToken():
+                return value.text
+            case None:
+                return "null"
+            case bool():
+                return "true" if value else "false"
+            case list():
+                return f"[{self.item_separator.join([self.write(item, nested_order) for item in value])}]"
+            case dict():
+                members = self.write_members(value, nested_order)
+                return self.join([members[name] for name in nested_order.sort(members)])
+
+    def write_members(self, values: Mapping[str, JsonValue], nested_order: KeyOrder) -> dict[str, str]:
+        """Each member with its key, in the order given."""
+        return {
+            name: f"{self.write_string(name)}{self.key_separator}{self.write(value, nested_order)}"
+            for name, value in values.items()
+            if not (self.drops_nulls and value is None)
+        }
+
+    def join(self, members: list[str]) -> str:
+        """An object of members that are written already."""
+        return f"{{{self.item_separator.join(members)}}}"
+
+    def write_string(self, text: str) -> str:
+        """The string with its quotes and escapes; lone surrogates stay as they are unless `ascii_only`."""
+        quoted = encode_basestring_ascii(text) if self.ascii_only else encode_basestring(text)
+        for character, escape in self.escapes:
+            quoted = quoted.replace(character, escape)
+        spellings = {escape: spelling for character, escape, spelling in self.respells if character in text}
+        if spellings:
+            quoted = _ESCAPE.sub(lambda match: spellings.get(match[0], match[0]), quoted)
+        if self.upper_hex and "\\u" in quoted:
+            quoted = _ESCAPE.sub(_raise_hex, quoted)
+        return quoted
+
+
+def _raise_hex(escape: re.Match[str]) -> str:
+    text = escape[0]
+    return "\\u" + text[2:].upper() if text.startswith("\\u") else text
+
+
+def find_writer(name: str) -> JsonWriter:
+    """The writer of that name; raises `DialectInvalid`, which lists the names there are."""
+    if name not in _WRITERS_BY_NAME:
+        raise DialectInvalid(f"json = {name!r} is no JSON writer; allowed are {', '.join(_WRITERS_BY_NAME)}")
+    return _WRITERS_BY_NAME[name]
+
+
+_SLASH = (("/", "\\/"),)
+_LINE_ENDS = (("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
+_HTML = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
+_RAW_DEL = (("\x7f", "\\u007f", "\x7f"),)
+_LONG_CONTROLS = (("\b", "\\b", "\\u0008"), ("\f", "\\f", "\\u000c"))
+
+#: PHP's json_encode: no flags, and JSON_UNESCAPED_SLASHES, JSON_UNESCAPED_UNICODE, both. Unescaped unicode still escapes
+#: U+2028 and U+2029 (PHP 7.1 and later).
+PHP = JsonWriter(name="php", ascii_only=True, escapes=_SLASH, respells=_RAW_DEL)
+PHP_SLASHES = JsonWriter(name="php-unescaped-slashes", ascii_only=True, respells=_RAW_DEL)
+PHP_UNICODE = JsonWriter(name="php-unescaped-unicode", escapes=_SLASH + _LINE_ENDS)
+PHP_UNICODE_SLASHES = JsonWriter(name="php-unescaped-unicode-slashes", escapes=_LINE_ENDS)
+#: JSON.stringify and its like.
+UNICODE = JsonWriter(name="unicode")
+#: fastjson, and Jackson told to leave nulls out.
+UNICODE_NO_NULLS = JsonWriter(name="unicode-no-nulls", drops_nulls=True)
+#: Jackson, and Jackson with ESCAPE_NON_ASCII.
+JACKSON = JsonWriter(name="jackson", upper_hex=True)
+JACKSON_ASCII = JsonWriter(name="jackson-escape-non-ascii", ascii_only=True, upper_hex=True, respells=_RAW_DEL)
+#: Gson leaves nulls out and escapes for HTML unless told otherwise.
+GSON = JsonWriter(
+    name="gson",
+    escapes=(*_HTML, ("=", "\\u003d"), ("'", "\\u0027"), *_LINE_ENDS),
+    drops_nulls=True,
+)
+GSON_NULLS = replace(GSON, name="gson-nulls", drops_nulls=False)
+GSON_NO_HTML = JsonWriter(name="gson-no-html", escapes=_LINE_ENDS, drops_nulls=True)
+GSON_NO_HTML_NULLS = replace(GSON_NO_HTML, name="gson-no-html-nulls", drops_nulls=False)
+#: Go's json.Marshal, and an Encoder with SetEscapeHTML(false); before Go 1.22 neither has `\\b` and `\\f`.
+GO = JsonWriter(name="go", escapes=_HTML + _LINE_ENDS, respells=_LONG_CONTROLS)
+GO_NO_ESCAPE = JsonWriter(name="go-no-escape", escapes=_LINE_ENDS, respells=_LONG_CONTROLS)
+#: Python's json.dumps: as it is, with ensure_ascii=False, and both with compact separators.
+PYTHON = JsonWriter(name="python", ascii_only=True, item_separator=", ", key_separator=": ")
+PYTHON_UNICODE = JsonWriter(name="python-unicode", item_separator=", ", key_separator=": ")
+PYTHON_COMPACT = JsonWriter(name="python-compact", ascii_only=True)
+PYTHON_COMPACT_UNICODE = JsonWriter(name="python-compact-unicode")
+
+_WRITERS_BY_NAME = {
+    writer.name: writer
+    for writer in (
+        PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNICODE_SLASHES, UNICODE, UNICODE_NO_NULLS, JACKSON, JACKSON_ASCII, GSON,
+        GSON_NULLS, GSON_NO_HTML, GSON_NO_HTML_NULLS, GO, GO_NO_ESCAPE, PYTHON, PYTHON_UNICODE, PYTHON_COMPACT,
+        PYTHON_COMPACT_UNICODE,
+    )
+}  # fmt: skip
