@@ -1,0 +1,34 @@
+"""`payment-callbacks config`: look at the settings before anything runs on them."""
+
+from importlib.resources import files
+
+import click
+
+from service.cli.options import settings_of, settings_path_of
+
+
+@click.group()
+def config() -> None:
+    """Print an example of the settings, or check yours."""
+
+
+@config.command()
+def example() -> None:
+    """Print a commented example to start from."""
+    click.echo(files("service.cli").joinpath("example.toml").read_text(encoding="utf-8"), nl=False)
+
+
+@config.command()
+@click.pass_context
+def check(context: click.Context) -> None:
+    """Check the settings: mistakes end with 1, warnings do not."""
+    settings = settings_of(context)
+    for warning in settings.warnings():
+        click.echo(f"warning: {warning}", err=True)
+    queue = "RabbitMQ" if settings.broker.urls else f"embedded queue in {settings.data_directory}"
+    ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"
+    click.echo(f"{settings_path_of(context)}: good. Queue: {queue}. Ledger: {ledger}.")
+    for merchant in settings.merchants.values():
+        click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.name.lower()}")
+    for endpoint in settings.endpoints:
+        click.echo(f"endpoint {endpoint.name}: {endpoint.kind}, {', '.join(sorted(endpoint.types))}")

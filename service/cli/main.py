@@ -1,0 +1,31 @@
+"""The command line: `payment-callbacks`."""
+
+import click
+
+from service.cli.config import config
+from service.cli.keys import keys
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--config",
+    "settings_path",
+    type=click.Path(dir_okay=False),
+    envvar="PAYMENT_CALLBACKS_CONFIG",
+    default="payment-callbacks.toml",
+    show_default=True,
+    show_envvar=True,
+    help="The settings, in TOML. `payment-callbacks config example` prints a first one.",
+)
+@click.version_option(package_name="payment-callbacks")
+@click.pass_context
+def main(context: click.Context, settings_path: str) -> None:
+    """Take a payment gateway's callbacks in, and hand exactly one status change on."""
+    context.obj = settings_path
+
+
+for command in (config, keys):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main()

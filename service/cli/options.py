@@ -1,0 +1,23 @@
+"""What the commands share: the settings they run with, and how they fail."""
+
+import os
+from pathlib import Path
+
+import click
+
+from service.settings import Settings
+from service.settings_file import SettingsError, load_settings
+
+
+def settings_of(context: click.Context) -> Settings:
+    """The settings that `--config` names. Wrong ones end the command with a line per mistake."""
+    try:
+        return load_settings(settings_path_of(context), os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def settings_path_of(context: click.Context) -> Path:
+    """The file that `--config` names."""
+    path: str = context.find_root().obj
+    return Path(path)
