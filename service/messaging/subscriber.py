@@ -1,0 +1,152 @@
+"""Taking claims out of RabbitMQ."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pika
+from pika.channel import Channel
+from pika.spec import Basic
+
+from service.messaging.connection import BrokerConnection
+from service.messaging.contract import Delivery, Publisher
+from service.messaging.dead_letters import as_dead_letter
+from service.messaging.envelope import from_delivery
+from service.messaging.topology import LEDGER_QUEUE
+
+_CLOSE_SECONDS = 2.0
+_DEAD_LETTER_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    #: Which connection handed it out: delivery tags begin again with each.
+    generation: int
+    tag: int
+
+
+class RabbitSubscriber:
+    """Consumes the callbacks' queue on a connection and thread of its own; see `Subscriber`.
+
+    The broker hands out at most `prefetch` messages that are not settled yet, so that is also the largest batch.
+    `dead_letter_publisher` takes what is put aside; closing it is its owner's business.
+    """
+
+    def __init__(
+        self, *, urls: Sequence[str], connection_name: str, prefetch: int, dead_letter_publisher: Publisher
+    ) -> None:
+        self._connection = BrokerConnection(
+            urls=urls, connection_name=connection_name, on_open=self._on_open, on_down=self._on_down
+        )
+        self._prefetch = prefetch
+        self._dead_letter_publisher = dead_letter_publisher
+        # Guards everything down to the next comment.
+        self._arrived = threading.Condition()
+        self._deliveries: deque[Delivery] = deque()
+        self._generation = 0
+        self._closed = False
+        # Touched on the connection's thread alone. The tags, in the order of delivery, that are not settled.
+        self._channel: Channel | None = None
+        self._unsettled: dict[int, None] = {}
+
+    def receive(self, *, max_messages: int, wait_seconds: float) -> Sequence[Delivery]:
+        """Up to `max_messages`; connects on first use."""
+        self._connection.start()
+        with self._arrived:
+            self._arrived.wait_for(lambda: self._deliveries or self._closed, wait_seconds)
+            count = 0 if self._closed else min(max_messages, len(self._deliveries))
+            return [self._deliveries.popleft() for _ in range(count)]
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge them without waiting: what a broken connection swallows, the queue hands out again."""
+        self._settle(deliveries, _acknowledge)
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Requeue them. The queue counts this as a delivery, hence not for trying again later."""
+        self._settle(deliveries, _requeue)
+
+    def dead_letter(self, delivery: Delivery, *, reason: str) -> None:
+        """Publish it to the dead letters and, once that is confirmed, acknowledge it."""
+        message = as_dead_letter(delivery.message, reason=reason, died_at=datetime.now(UTC))
+        self._dead_letter_publisher.publish(message, timeout_seconds=_DEAD_LETTER_SECONDS)
+        self.acknowledge([delivery])
+
+    def close(self) -> None:
+        """Send the acknowledgements that are on their way, then close the connection."""
+        with self._arrived:
+            self._closed = True
+            self._arrived.notify_all()
+        self._connection.close(timeout_seconds=_CLOSE_SECONDS)
+
+    def _settle(self, deliveries: Sequence[Delivery], answer: "_Answer") -> None:
+        handles = [delivery.handle for delivery in deliveries]
+        with self._arrived:
+            generation = self._generation
+        tags = {handle.tag for handle in handles if isinstance(handle, _Handle) and handle.generation == generation}
+        if tags:
+            self._connection.call_soon(lambda: self._settle_tags(generation, tags, answer))
+
+    # On the connection's thread from here on.
+
+    def _on_open(self, channel: Channel) -> None:
+        with self._arrived:
+            self._generation += 1
+        self._channel = channel
+        self._unsettled.clear()
+        channel.add_on_cancel_callback(lambda _frame: self._connection.drop("the queue was deleted"))
+        channel.basic_qos(prefetch_count=self._prefetch)
+        channel.basic_consume(LEDGER_QUEUE, self._on_message)
+
+    def _on_down(self, _reason: str) -> None:
+        self._channel = None
+        with self._arrived:
+            self._deliveries.clear()  # the queue hands them out again
+
+    def _on_message(
+        self, _channel: Channel, method: Basic.Deliver, properties: pika.BasicProperties, body: bytes
+    ) -> None:
+        self._unsettled[method.delivery_tag] = None
+        delivery = Delivery(
+            message=from_delivery(method, properties, body),
+            previous_deliveries=_previous_deliveries(method, properties),
+            handle=_Handle(self._generation, method.delivery_tag),
+        )
+        with self._arrived:
+            self._deliveries.append(delivery)
+            self._arrived.notify()
+
+    def _settle_tags(self, generation: int, tags: set[int], answer: "_Answer") -> None:
+        if self._channel is None or not self._channel.is_open or generation != self._generation:
+            return
+        tags &= self._unsettled.keys()
+        # One frame for all, as far as no other unsettled message lies in between.
+        together = 0
+        for tag in self._unsettled:
+            if tag not in tags:
+                break
+            together = tag
+        if together:
+            answer(self._channel, together, True)
+        for tag in sorted(tags):
+            if tag > together:
+                answer(self._channel, tag, False)
+            del self._unsettled[tag]
+
+
+_Answer = Callable[[Channel, int, bool], None]
+
+
+def _acknowledge(channel: Channel, tag: int, multiple: bool) -> None:
+    channel.basic_ack(tag, multiple=multiple)
+
+
+def _requeue(channel: Channel, tag: int, multiple: bool) -> None:
+    channel.basic_nack(tag, multiple=multiple, requeue=True)
+
+
+def _previous_deliveries(method: Basic.Deliver, properties: pika.BasicProperties) -> int:
+    # Quorum queues count; others only say whether.
+    count = (properties.headers or {}).get("x-delivery-count", int(method.redelivered))
+    return count if isinstance(count, int) else 0

@@ -1,0 +1,33 @@
+import pytest
+
+from service.messaging import topology
+from service.messaging.errors import BrokerUnavailable, TopologyMismatch
+from service.messaging.session import BrokerSession
+from tests.support.rabbitmq import RabbitMQ
+
+
+def test_declaring_twice_is_safe(amqp_url: str) -> None:
+    topology.declare([amqp_url], timeout_seconds=15)
+    topology.declare([amqp_url], timeout_seconds=15)
+
+
+def test_a_queue_with_other_settings_is_named_with_the_way_to_mend_it(amqp_url: str) -> None:
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
+        session.declare_queue(topology.LEDGER_QUEUE, arguments={"x-queue-type": "classic"})
+
+    with pytest.raises(TopologyMismatch, match=r"queue 'payment.callbacks.ledger'.*delete_queue"):
+        topology.declare([amqp_url], timeout_seconds=15)
+
+
+def test_a_broker_that_is_away_is_said_within_the_deadline(free_port: int) -> None:
+    with pytest.raises(BrokerUnavailable, match="no broker can be reached"):
+        topology.declare([f"amqp://127.0.0.1:{free_port}/"], timeout_seconds=5)
+
+
+def test_a_frozen_broker_is_given_up_at_the_deadline(own_rabbitmq: RabbitMQ) -> None:
+    own_rabbitmq.freeze()
+    try:
+        with pytest.raises(BrokerUnavailable):
+            topology.declare([own_rabbitmq.url], timeout_seconds=1)
+    finally:
+        own_rabbitmq.thaw()

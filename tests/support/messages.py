@@ -1,0 +1,38 @@
+"""Messages for tests of queues."""
+
+from service.messaging.contract import Message, Publisher
+from service.messaging.errors import NotConfirmed
+from service.messaging.session import BrokerSession
+from service.messaging.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
+from tests.support.waiting import eventually
+
+
+def make_message(message_id: str, *, routing_key: str = "acme", exchange: str = CALLBACKS_EXCHANGE) -> Message:
+    """A small message whose body is its id."""
+    return Message(
+        exchange=exchange,
+        routing_key=routing_key,
+        body=message_id.encode(),
+        message_id=message_id,
+        type="test.v1",
+        headers={"traceparent": "00-1-2-01"},
+    )
+
+
+def publish_until_confirmed(publisher: Publisher, message: Message, *, within_seconds: float = 30) -> None:
+    """Publish again and again, as the gateway does, until it is confirmed."""
+
+    def confirmed() -> bool:
+        try:
+            publisher.publish(message, timeout_seconds=2)
+        except NotConfirmed:
+            return False
+        return True
+
+    eventually(confirmed, within_seconds=within_seconds)
+
+
+def count_messages(url: str, queue: str = LEDGER_QUEUE) -> int:
+    """How many messages wait in a queue of the broker."""
+    with BrokerSession(urls=[url], connection_name="test-count", timeout_seconds=10) as session:
+        return session.count(queue)
