@@ -110,10 +110,8 @@ class PostgreSQL:
     def _initialise(self) -> None:
         if os.geteuid() == 0:
             shutil.chown(self._folder, "postgres", "postgres")
-        initdb: list[str | Path] = [
-            *[*_as_unprivileged_user(), _programs() / "initdb", "-D", self._data],
-            *["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"],
-        ]
+        initdb = [*_as_unprivileged_user(), str(_programs() / "initdb"), "-D", str(self._data)]
+        initdb += ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         done = subprocess.run(
             initdb, env=_environment(), cwd=self._folder, capture_output=True, text=True, timeout=60, check=False
         )

@@ -1,0 +1,144 @@
+# Everything a person or CI does here. `make` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
+
+# What was last installed is kept as empty files in the virtual environment.
+CREATED := $(VENV)/.created
+INSTALLED_RUN := $(VENV)/.installed-run
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+##@ Use it
+
+.PHONY: help
+help: ## List what can be made
+	@awk 'BEGIN { FS = ":.*## " } \
+	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
+	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'PYTHON=/path/to/python3 chooses the Python that .venv is made with (3.11 or newer).'
+
+.PHONY: demo
+demo: $(INSTALLED_RUN) ## Run the whole service on this machine against a sandbox gateway (DEMO_ARGS="--exit --report FILE")
+	@exec $(BIN)/payment-callbacks demo $(DEMO_ARGS)
+
+##@ Work on it
+
+.PHONY: venv
+venv: $(INSTALLED_DEV) ## Make .venv with everything the tests and checks use
+
+.PHONY: check
+check: $(INSTALLED_DEV) ## Lint, types, the house's contracts, and the locked requirements
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python -m pip --disable-pip-version-check check
+	$(BIN)/python -m pytest -q tests/unit/packaging
+
+.PHONY: format
+format: $(INSTALLED_DEV) ## Format the code, and mend what ruff can mend
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format
+
+.PHONY: test
+test: servers $(INSTALLED_DEV) ## Run all tests: unit, integration, end to end (PYTEST_ARGS="-k words -x")
+	$(BIN)/python -m pytest tests/unit tests/integration tests/e2e $(PYTEST_ARGS)
+
+.PHONY: test-unit
+test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
+	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
+
+.PHONY: bench
+bench: servers $(INSTALLED_DEV) ## Run the benchmarks in tests/benchmarks
+	@for file in $(wildcard tests/benchmarks/[a-z]*.py); do \
+	  echo "== $$file"; \
+	  $(BIN)/python -m "tests.benchmarks.$$(basename "$$file" .py)"; \
+	done
+
+.PHONY: lock
+lock: ## Resolve the requirements anew, from pyproject.toml (uv in a virtual environment thrown away afterwards)
+	@$(find_python); \
+	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	"$$python" -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip --disable-pip-version-check --no-input install --quiet uv; \
+	compile() { \
+	  echo "requirements/$$1"; \
+	  "$$folder/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --no-annotate \
+	    pyproject.toml requirements/build.in "$${@:2}" --output-file "requirements/$$1"; \
+	}; \
+	compile dev.txt --extra postgresql --group dev; \
+	compile run.txt --constraint requirements/dev.txt; \
+	compile postgresql.txt --extra postgresql --constraint requirements/dev.txt
+
+.PHONY: clean
+clean: ## Remove .venv, caches and build products
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- what the targets above need --------------------------------------------------------------------------------
+
+# Sets $python to the first Python that is new enough and can make virtual environments, or says what to install.
+define find_python
+	python=; without_venv=; \
+	for candidate in $${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3}; do \
+	  "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+	  if "$$candidate" -c 'import venv, ensurepip' 2>/dev/null; then python=$$candidate; break; fi; \
+	  without_venv=$$("$$candidate" -c 'import sys; print("python%d.%d" % sys.version_info[:2])'); \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$without_venv" ]; then \
+	  echo "$$without_venv cannot make virtual environments. On Debian and Ubuntu: apt-get install $$without_venv-venv" >&2; \
+	  exit 1; \
+	elif [ -z "$$python" ]; then \
+	  echo 'Python 3.11 or newer is needed, and none of $(or $(PYTHON),python3.11 python3.12 python3.13 python3.14 python3) is.' >&2; \
+	  echo 'On Debian 12 and Ubuntu 24.04: apt-get install python3 python3-venv' >&2; \
+	  exit 1; \
+	fi
+endef
+
+$(CREATED):
+	@$(find_python); \
+	echo "Making $(VENV) with $$("$$python" --version)"; \
+	rm -rf $(VENV); "$$python" -m venv $(VENV)
+	@touch $@
+
+$(INSTALLED_RUN): $(CREATED) requirements/run.txt pyproject.toml
+	@echo 'Installing requirements/run.txt'
+	@$(PIP) --require-hashes -r requirements/run.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(INSTALLED_DEV): $(INSTALLED_RUN) requirements/dev.txt
+	@echo 'Installing requirements/dev.txt'
+	@$(PIP) --require-hashes -r requirements/dev.txt
+	@touch $@
+
+# The servers that tests start privately, from Debian's packages. None is started as a service, and what keeps them from
+# it (policy-rc.d, which invoke-rc.d asks) is removed again.
+.PHONY: servers
+servers:
+	@missing=; \
+	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=' rabbitmq-server'; \
+	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
+	[ -n "$$missing" ] || exit 0; \
+	install="apt-get install --no-install-recommends$$missing"; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+	  echo "The tests need$$missing, never as a running service. As root: apt-get update && $$install" >&2; \
+	  exit 1; \
+	fi; \
+	echo "Installing$$missing"; \
+	if [ ! -e /usr/sbin/policy-rc.d ]; then \
+	  trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+	  printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; \
+	fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	apt-get -qq -o DPkg::Lock::Timeout=300 update; \
+	$$install -qq -y -o DPkg::Lock::Timeout=300
