@@ -131,6 +131,8 @@ class ReceiverSettings:
     request_timeout_seconds: float = 5.0
     #: At SIGTERM, how long requests under way may take.
     drain_seconds: float = 10.0
+    #: host:port where Prometheus reads the receiver's metrics; "": nowhere.
+    metrics_bind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

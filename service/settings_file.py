@@ -266,6 +266,9 @@ class _ReceiverSchema(_Section):
     confirm_timeout_seconds = fields.Float(validate=validate.Range(min=0.1, max=2.0))
     request_timeout_seconds = fields.Float(validate=validate.Range(min=0.5, max=60))
     drain_seconds = fields.Float(validate=_POSITIVE)
+    metrics_bind = fields.String(
+        validate=validate.Regexp(r"(\[[^\]]+\]|[^:\[\]]+):\d{1,5}\Z", error="must be host:port")
+    )
 
 
 class _BrokerSchema(_Section):
