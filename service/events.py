@@ -61,8 +61,12 @@ class PaymentEvent:
 
     @property
     def id(self) -> str:
-        """`<merchant>/<biz_order_no, percent-encoded>/<sequence>`: the same however often it is sent."""
-        return f"{self.merchant}/{quote(self.biz_order_no, safe='')}/{self.sequence}"
+        """`<merchant>/<biz_order_no, percent-encoded>/<sequence>`: the same however often it is sent.
+
+        Of ASCII characters without blanks or dots: webhooks sign `id.timestamp.body`, and order numbers are others' text.
+        """
+        order = quote(self.biz_order_no, safe="").replace(".", "%2E")
+        return f"{self.merchant}/{order}/{self.sequence}"
 
     @property
     def source(self) -> str:
