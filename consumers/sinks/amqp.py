@@ -1,0 +1,62 @@
+"""Events to RabbitMQ: the topic exchange `payment.status`, to which any service binds a queue of its own."""
+
+import hashlib
+import re
+
+from consumers.sinks.sink import DeliveryFailed, OutgoingEvent
+from service.events import CONTENT_TYPE
+from service.messaging.contract import Message, Publisher
+from service.messaging.errors import NotConfirmed
+from service.messaging.topology import STATUS_EXCHANGE
+
+# A routing key is words between dots, so a word takes no character that could end it or match a pattern.
+_WORD = re.compile(r"[a-z0-9_-]{1,64}")
+_UNKNOWN_WORD = "unknown"
+# AMQP 0-9-1: message-id is a short string.
+_MOST_MESSAGE_ID_BYTES = 255
+
+
+class AmqpSink:
+    """Publishes with the confirm of the broker. What nobody has bound a queue for, the alternate exchange keeps.
+
+    Closing the publisher is its owner's business: several endpoints may share it.
+    """
+
+    def __init__(self, *, publisher: Publisher, timeout_seconds: float) -> None:
+        self._publisher = publisher
+        self._timeout_seconds = timeout_seconds
+
+    def send(self, event: OutgoingEvent) -> None:
+        """Publish the event under `<merchant>.<order_type>.<status>`; see `Sink.send`."""
+        message = Message(
+            exchange=STATUS_EXCHANGE,
+            routing_key=routing_key(event),
+            body=event.body,
+            message_id=_message_id(event.id),
+            type=event.type.value,
+            content_type=CONTENT_TYPE,
+        )
+        try:
+            self._publisher.publish(message, timeout_seconds=self._timeout_seconds)
+        except NotConfirmed as error:
+            raise DeliveryFailed(f"{type(error).__name__}: {error}") from error
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def routing_key(event: OutgoingEvent) -> str:
+    """`<merchant>.<order_type>.<status>`, the order type in lower case.
+
+    An order type of other characters than a-z, 0-9, `_` and `-`, or none at all, is the word `unknown`: it comes from
+    outside, and a dot in it would let it pass for other words.
+    """
+    order_type = event.order_type.lower()
+    return f"{event.merchant}.{order_type if _WORD.fullmatch(order_type) else _UNKNOWN_WORD}.{event.status}"
+
+
+def _message_id(event_id: str) -> str:
+    """The event's id. One that is too long for AMQP is hashed; the body has it in full."""
+    if len(event_id.encode()) <= _MOST_MESSAGE_ID_BYTES:
+        return event_id
+    return f"sha256:{hashlib.sha256(event_id.encode()).hexdigest()}"
