@@ -63,7 +63,7 @@ class PaymentEvent:
     def id(self) -> str:
         """`<merchant>/<biz_order_no, percent-encoded>/<sequence>`: the same however often it is sent.
 
-        Of ASCII characters without blanks or dots: webhooks sign `id.timestamp.body`, and order numbers are others' text.
+        ASCII without blanks or dots: webhooks sign `id.timestamp.body`, and an order number is somebody else's text.
         """
         order = quote(self.biz_order_no, safe="").replace(".", "%2E")
         return f"{self.merchant}/{order}/{self.sequence}"
