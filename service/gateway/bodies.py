@@ -35,18 +35,18 @@ def read_body(body: bytes, content_type: str | None) -> CallbackBody:
     """Read raw body bytes as a JSON object or a form.
 
     The body itself decides: gateways send JSON under form headers and the other way round. The header is asked only
-    for a body that begins as neither. Raises `CallbackRefused`.
+    about a body that looks like neither, so as to say what is wrong with it. Raises `CallbackRefused`.
     """
-    text = _decode(body.removeprefix(codecs.BOM_UTF8), "the body")
-    beginning = text[:64].lstrip(" \t\r\n")[:1]
-    if beginning == "{" or _says_json(content_type) or beginning == "[":
-        raw = read_object(text)
-        return CallbackBody(raw.values, raw)
-    return CallbackBody(_read_form(text), None)
+    text = _decode(body.removeprefix(codecs.BOM_UTF8), "the body").strip(" \t\r\n")
+    looks_like_form = "=" in text and text[0] not in '{["'
+    if looks_like_form or (text[:1] != "{" and _says_form(content_type)):
+        return CallbackBody(_read_form(text), None)
+    raw = read_object(text)
+    return CallbackBody(raw.values, raw)
 
 
-def _says_json(content_type: str | None) -> bool:
-    return content_type is not None and "json" in content_type.partition(";")[0].lower()
+def _says_form(content_type: str | None) -> bool:
+    return content_type is not None and "form" in content_type.partition(";")[0].lower()
 
 
 def _decode(body: bytes, what: str) -> str:
@@ -59,20 +59,20 @@ def _decode(body: bytes, what: str) -> str:
 def _not_utf8(what: str, error: UnicodeDecodeError) -> CallbackRefused:
     return CallbackRefused(
         Refusal.BAD_UTF8,
-        f"{what} is not UTF-8 ({error.reason} at byte {error.start}); a gateway that writes GBK has to be told to send UTF-8",
+        f"{what} is not UTF-8 ({error.reason} at byte {error.start}); "
+        "a gateway that writes GBK has to be told to send UTF-8",
     )
 
 
 def _read_form(text: str) -> dict[str, JsonValue]:
     try:
-        pairs = parse_qsl(
-            text.strip(), keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_VALUES
-        )
+        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict", max_num_fields=MAX_VALUES)
     except UnicodeDecodeError as error:
         raise _not_utf8("a percent-encoded value of the form", error) from error
     except ValueError as error:
         raise CallbackRefused(
-            Refusal.NOT_A_FORM, f"the body is neither a JSON object nor a form of at most {MAX_VALUES} fields ({_why(error)})"
+            Refusal.NOT_A_FORM,
+            f"the body is neither a JSON object nor a form of at most {MAX_VALUES} fields ({_why(error)})",
         ) from error
     values: dict[str, JsonValue] = dict(pairs)
     if len(values) != len(pairs):

@@ -92,12 +92,14 @@ def _distinct_orders(names: list[str]) -> Iterator[list[str]]:
 def rewritings(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, bytes]]:
     """Name and text of the fields in each known dialect, `sign` left out."""
     fields = {name: value for name, value in values.items() if name != SIGN_FIELD}
+    nested = any(isinstance(value, list | dict) for value in fields.values())
     written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
     for dialect in DIALECTS:
-        # Several dialects share a writer; writing is what costs, arranging does not.
-        key = (dialect.writer.name, dialect.nested_order)
+        # Several dialects share a writer: writing is what costs, arranging does not.
+        nested_order = dialect.nested_order if nested else KeyOrder.AS_SENT
+        key = (dialect.writer.name, nested_order)
         if key not in written:
-            written[key] = dialect.writer.write_members(fields, dialect.nested_order)
+            written[key] = dialect.writer.write_members(fields, nested_order)
         yield dialect.name, dialect.arrange(written[key])
 
 

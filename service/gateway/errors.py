@@ -98,12 +98,14 @@ class Problem:
     #: What was wrong and what is allowed; quotes no values.
     text: str
 
+    def __str__(self) -> str:
+        return f"{self.field}: {self.text}" if self.field else self.text
+
 
 class MessageInvalid(GatewayError):
     """A request or an answer does not fit the document. Names each field, what was wrong and what is allowed."""
 
     def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
-        listed = "; ".join(f"{problem.field}: {problem.text}" if problem.field else problem.text for problem in problems)
-        super().__init__(f"{message}: {listed}")
+        super().__init__(f"{message}: {'; '.join(str(problem) for problem in problems)}")
         #: Everything that is wrong with it, in the order of the field names.
         self.problems = problems

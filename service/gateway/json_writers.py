@@ -95,8 +95,8 @@ _HTML = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
 _RAW_DEL = (("\x7f", "\\u007f", "\x7f"),)
 _LONG_CONTROLS = (("\b", "\\b", "\\u0008"), ("\f", "\\f", "\\u000c"))
 
-#: PHP's json_encode: no flags, and JSON_UNESCAPED_SLASHES, JSON_UNESCAPED_UNICODE, both. Unescaped unicode still escapes
-#: U+2028 and U+2029 (PHP 7.1 and later).
+#: PHP's json_encode: no flags, and JSON_UNESCAPED_SLASHES, JSON_UNESCAPED_UNICODE, both. With unescaped unicode, PHP
+#: 7.1 and later still escape U+2028 and U+2029.
 PHP = JsonWriter(name="php", ascii_only=True, escapes=_SLASH, respells=_RAW_DEL)
 PHP_SLASHES = JsonWriter(name="php-unescaped-slashes", ascii_only=True, respells=_RAW_DEL)
 PHP_UNICODE = JsonWriter(name="php-unescaped-unicode", escapes=_SLASH + _LINE_ENDS)

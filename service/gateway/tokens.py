@@ -29,7 +29,7 @@ class NumberToken:
     text: str
 
 
-JsonValue: TypeAlias = "str | NumberToken | bool | None | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "str | NumberToken | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def read_object(text: str) -> RawObject:
     """
     _check_bounds(text)
     values: dict[str, JsonValue] = {}
-    members = []
+    members: list[RawMember] = []
     comma = ","
     start = _skip_space(text, 0)
     if text[start : start + 1] != "{":
@@ -102,9 +102,9 @@ def read_object(text: str) -> RawObject:
 
 
 def _read_member(text: str, start: int) -> tuple[RawMember, JsonValue, int]:
-    if text[start : start + 1] != '"':
-        raise CallbackRefused(Refusal.NOT_JSON, f"expected a key in double quotes at character {start}")
     name, key_end = _scan(text, start)
+    if not isinstance(name, str):
+        raise CallbackRefused(Refusal.NOT_JSON, f"expected a key in double quotes at character {start}")
     colon = _skip_space(text, key_end)
     if text[colon : colon + 1] != ":":
         raise CallbackRefused(Refusal.NOT_JSON, f"expected ':' at character {colon}")
@@ -116,9 +116,11 @@ def _read_member(text: str, start: int) -> tuple[RawMember, JsonValue, int]:
 
 def _scan(text: str, start: int) -> tuple[JsonValue, int]:
     try:
-        return _DECODER.raw_decode(text, start)
+        value: JsonValue
+        value, end = _DECODER.raw_decode(text, start)
     except JSONDecodeError as error:
         raise CallbackRefused(Refusal.NOT_JSON, f"{error.msg} at character {error.pos}") from error
+    return value, end
 
 
 def _skip_space(text: str, start: int) -> int:
