@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
+from pika.connection import Connection, URLParameters
 
 from service.messaging.parameters import connection_parameters
 
@@ -44,6 +45,7 @@ class BrokerConnection:
         self._thread: threading.Thread | None = None
         self._loop: IOLoop | None = None
         self._connection: SelectConnection | None = None
+        self._opened = False
         self._reason: str | None = None
 
     def start(self) -> None:
@@ -84,65 +86,66 @@ class BrokerConnection:
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
     def _hold_one_connection(self) -> None:
-        """Connect, and return once that connection is gone (or could not be made)."""
-        self._reason = None
+        """Connect to one of the hosts, in random order; return once that is gone, or none could be reached."""
+        for host in random.sample(self._parameters, k=len(self._parameters)):
+            self._opened = False
+            self._reason = None
+            self._use(host)
+            if self._opened or self._closing.is_set():
+                break
+        reason = self._reason or "closed"
+        _log.warning("broker_lost", connection=self._name, reason=reason)
+        self._on_down(reason)
+
+    def _use(self, host: URLParameters) -> None:
         loop = self._loop = IOLoop()
         try:
             if not self._closing.is_set():
-                self._connect(loop)
+                self._connection = SelectConnection(
+                    host,
+                    on_open_callback=self._on_connection_open,
+                    on_open_error_callback=self._on_connection_gone,
+                    on_close_callback=self._on_connection_gone,
+                    custom_ioloop=loop,
+                )
                 loop.start()
         except Exception as error:  # noqa: BLE001 - this is the supervision: a callback's mistake costs one connection
             _log.exception("broker_callback_failed", connection=self._name)
             self._reason = f"internal error: {error!r}"
         finally:
-            self._loop = None
             self._dispose(loop)
-        reason = self._reason or "closed"
-        _log.warning("broker_lost", connection=self._name, reason=reason)
-        self._on_down(reason)
 
-    def _connect(self, loop: IOLoop) -> None:
-        hosts = random.sample(self._parameters, k=len(self._parameters))
-        SelectConnection.create_connection(hosts, self._on_connected, custom_ioloop=loop)
-
-    def _on_connected(self, outcome: object) -> None:
-        if not isinstance(outcome, SelectConnection):
-            self._reason = f"no broker can be reached: {outcome!r}"
-            self._stop_loop()
-            return
-        self._connection = outcome
-        outcome.add_on_close_callback(self._on_connection_closed)
+    def _on_connection_open(self, connection: Connection) -> None:
         if self._closing.is_set():
-            self._close()
+            connection.close()
         else:
-            outcome.channel(on_open_callback=self._on_channel_open)
+            connection.channel(on_open_callback=self._on_channel_open)
 
     def _on_channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
+        self._opened = True
         _log.info("broker_connected", connection=self._name)
         self._on_open(channel)
 
     def _on_channel_closed(self, _channel: Channel, reason: Exception) -> None:
         self.drop(str(reason))
 
-    def _on_connection_closed(self, _connection: object, reason: BaseException) -> None:
-        self._reason = self._reason or str(reason)
-        self._stop_loop()
-
-    def _close(self) -> None:
-        if self._connection is not None and self._connection.is_open:
-            self._connection.close()
-
-    def _stop_loop(self) -> None:
+    def _on_connection_gone(self, _connection: Connection, reason: BaseException) -> None:
+        self._reason = self._reason or str(reason) or repr(reason)
         if self._loop is not None:
             self._loop.stop()
 
+    def _close(self) -> None:
+        # One that is still opening ends by its own time limit: pika fails over a close in the middle of the handshake.
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
     def _dispose(self, loop: IOLoop) -> None:
-        """Let go of sockets that an exception has left open."""
-        connection, self._connection = self._connection, None
-        if connection is not None and connection.is_open:
-            connection.add_on_close_callback(lambda *_: loop.stop())
-            connection.close()
+        """Let go of the socket that an exception has left open."""
+        if self._connection is not None and not self._connection.is_closed:
+            self._loop = loop
+            self._close()
             loop.call_later(_CLOSE_SECONDS, loop.stop)
             loop.start()
+        self._connection = self._loop = None
         loop.close()

@@ -9,7 +9,7 @@ _HEARTBEAT_SECONDS = 10
 #: For the TCP connection to one address.
 _SOCKET_TIMEOUT_SECONDS = 1
 #: For TCP, TLS and AMQP handshakes together.
-_STACK_TIMEOUT_SECONDS = 3
+HANDSHAKE_SECONDS = 3
 #: How long sent bytes may stay unacknowledged by the peer's kernel: it notices a cut link long before a heartbeat does.
 _TCP_USER_TIMEOUT_MILLISECONDS = 3_000
 
@@ -29,7 +29,7 @@ def _parameters(url: str, connection_name: str) -> pika.URLParameters:
     parameters = pika.URLParameters(url)
     parameters.heartbeat = _HEARTBEAT_SECONDS
     parameters.socket_timeout = _SOCKET_TIMEOUT_SECONDS
-    parameters.stack_timeout = _STACK_TIMEOUT_SECONDS
+    parameters.stack_timeout = HANDSHAKE_SECONDS
     parameters.tcp_options = {"TCP_USER_TIMEOUT": _TCP_USER_TIMEOUT_MILLISECONDS}
     parameters.connection_attempts = 1  # trying again is ours to decide: after all hosts, with jitter
     parameters.retry_delay = 0

@@ -3,21 +3,26 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
+from pika.connection import URLParameters
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic
 
 from service.messaging.contract import Message
 from service.messaging.envelope import from_delivery
 from service.messaging.errors import BrokerUnavailable, MessagingError, TopologyMismatch, TopologyMissing
-from service.messaging.parameters import connection_parameters
+from service.messaging.parameters import HANDSHAKE_SECONDS, connection_parameters
 
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 406
+#: For the handshake of an orderly close.
+_CLOSE_SECONDS = 1.0
+_SHORTEST_HANDSHAKE_SECONDS = 0.1
 
 _Done = Callable[[Any], None]
 
@@ -46,7 +51,7 @@ class BrokerSession:
         self._loop = IOLoop()
         self._connection: SelectConnection | None = None
         self._channel: Channel | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def __enter__(self) -> Self:
         self._deadline = time.monotonic() + self._timeout_seconds
@@ -85,6 +90,10 @@ class BrokerSession:
             lambda channel, done: channel.queue_bind(name, exchange, routing_key, callback=done),
         )
 
+    def delete_queue(self, name: str) -> None:
+        """Delete a queue with all that is in it; no error where there is none."""
+        self._ask(f"queue {name!r}", lambda channel, done: channel.queue_delete(name, callback=done))
+
     def count(self, queue: str) -> int:
         """How many messages are ready in a queue. Raises `TopologyMissing`."""
         answer = self._ask(
@@ -112,28 +121,46 @@ class BrokerSession:
 
     def acknowledge(self, fetched: Fetched) -> None:
         """Take a fetched message out of its queue for good, once the session ends in good order."""
-        self._open_channel().basic_ack(fetched.delivery_tag)
+        self._usable_channel().basic_ack(fetched.delivery_tag)
 
     def _open(self) -> None:
-        outcome = self._await(
-            "the connection",
-            lambda done: SelectConnection.create_connection(self._parameters, done, custom_ioloop=self._loop),
+        refusals = []
+        for host in self._parameters:
+            connection = self._connect(host)
+            if connection.is_open:
+                self._connection = connection
+                self._channel = self._await("a channel", partial(_open_channel, connection))
+                self._channel.add_on_close_callback(self._on_closed)
+                return
+            refusals.append(f"{host.host}:{host.port}: {self._error!r}")
+            self._error = None
+        raise BrokerUnavailable(f"no broker can be reached: {'; '.join(refusals)}")
+
+    def _connect(self, host: URLParameters) -> SelectConnection:
+        """A connection that is open, or that failed within the deadline.
+
+        The attempt ends by pika's own time limit, since pika fails over a close in the middle of the handshake.
+        """
+        remaining = self._deadline - time.monotonic()
+        host.stack_timeout = max(min(HANDSHAKE_SECONDS, remaining), _SHORTEST_HANDSHAKE_SECONDS)
+        connection = SelectConnection(
+            host,
+            on_open_callback=lambda _connection: self._loop.stop(),
+            on_open_error_callback=self._on_closed,
+            on_close_callback=self._on_closed,
+            custom_ioloop=self._loop,
         )
-        if not isinstance(outcome, SelectConnection):
-            raise BrokerUnavailable(f"no broker can be reached: {outcome!r}")
-        self._connection = outcome
-        outcome.add_on_close_callback(self._on_closed)
-        self._channel = self._await("a channel", lambda done: outcome.channel(on_open_callback=done))
-        self._channel.add_on_close_callback(self._on_closed)
+        self._loop.start()
+        return connection
 
     def _ask(self, what: str, request: Callable[[Channel, _Done], object]) -> Any:
-        channel = self._open_channel()
+        channel = self._usable_channel()
         try:
             return self._await(what, lambda done: request(channel, done))
         except ChannelClosedByBroker as error:
             raise _translated(what, error) from error
 
-    def _open_channel(self) -> Channel:
+    def _usable_channel(self) -> Channel:
         if self._channel is None or not self._channel.is_open:
             raise BrokerUnavailable("the connection is closed")
         return self._channel
@@ -158,18 +185,23 @@ class BrokerSession:
             raise BrokerUnavailable(f"connection lost while waiting for {what}: {self._error}") from self._error
         raise BrokerUnavailable(f"no answer for {what} within {self._timeout_seconds} s")
 
-    def _on_closed(self, _closed: object, reason: Exception) -> None:
+    def _on_closed(self, _closed: object, reason: BaseException) -> None:
         self._error = self._error or reason
         self._loop.stop()
 
     def _close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None and connection.is_open:
-            connection.add_on_close_callback(lambda *_: self._loop.stop())
             connection.close()
-            self._loop.call_later(1, self._loop.stop)
-            self._loop.start()
+            give_up_at = time.monotonic() + _CLOSE_SECONDS
+            self._loop.call_later(_CLOSE_SECONDS, self._loop.stop)
+            while not connection.is_closed and time.monotonic() < give_up_at:
+                self._loop.start()  # stops for the channel, then for the connection
         self._loop.close()
+
+
+def _open_channel(connection: SelectConnection, done: _Done) -> None:
+    connection.channel(on_open_callback=done)
 
 
 def _translated(what: str, error: ChannelClosedByBroker) -> MessagingError:

@@ -77,9 +77,12 @@ def test_a_full_queue_rejects(connect: Callable[..., RabbitPublisher], declared_
         session.bind_queue("small", exchange="into-small", routing_key="#")
     publisher = connect(declared_url)
 
-    with pytest.raises(Rejected):
+    def publish_many() -> None:
         for number in range(20):  # the limit is soft by a few
             publisher.publish(make_message(f"m{number}", exchange="into-small"), timeout_seconds=5)
+
+    with pytest.raises(Rejected):
+        publish_many()
 
 
 def test_more_than_the_bound_in_flight_is_refused_at_once(

@@ -1,0 +1,117 @@
+"""The embedded queue as publisher, subscriber and dead letters: what RabbitMQ does, on one machine without it."""
+
+import time
+from collections.abc import Sequence
+
+from service.messaging.contract import DeadLetter, Delivery, Message
+from service.messaging.embedded_queue import EmbeddedQueue, Leased
+from service.messaging.errors import ConfirmTimeout
+
+#: How soon a message that another process queued is noticed. Each look is one indexed read.
+_POLL_SECONDS = 0.025
+#: For what no caller gave a time limit.
+_WRITE_SECONDS = 5.0
+
+
+class EmbeddedPublisher:
+    """Puts messages into the file; see `Publisher`. It is one queue: exchange and routing key only travel along."""
+
+    def __init__(self, *, queue: EmbeddedQueue) -> None:
+        self._queue = queue
+
+    def publish(self, message: Message, *, timeout_seconds: float) -> None:
+        """Return once the message is fsynced."""
+        self._queue.put(message, timeout_seconds=timeout_seconds)
+
+    def close(self, *, timeout_seconds: float) -> None:
+        """Close the queue's file."""
+        self._queue.close(timeout_seconds=timeout_seconds)
+
+
+class EmbeddedSubscriber:
+    """Takes messages out of the file; see `Subscriber`.
+
+    A message is leased for `lease_seconds`. A consumer that takes longer loses it to another one, which is harmless
+    where applying twice is; one that was killed keeps it from others for as long.
+    """
+
+    def __init__(self, *, queue: EmbeddedQueue, lease_seconds: float = 30.0) -> None:
+        self._queue = queue
+        self._lease_seconds = lease_seconds
+        self._unsettled: dict[int, Leased] = {}
+        self._closed = False
+
+    def receive(self, *, max_messages: int, wait_seconds: float) -> Sequence[Delivery]:
+        """Up to `max_messages`; raises `QueueFileFailed` where the file cannot be used."""
+        deadline = time.monotonic() + wait_seconds
+        while not self._closed:
+            leased = self._lease(max_messages) if self._queue.has_ready() else ()
+            if leased:
+                self._unsettled.update((item.row, item) for item in leased)
+                return [
+                    Delivery(message=item.message, previous_deliveries=item.previous_leases, handle=item)
+                    for item in leased
+                ]
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                break
+            time.sleep(min(_POLL_SECONDS, remaining))
+        return ()
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Delete them; a `NotConfirmed` means that they come again."""
+        leased = self._settle(deliveries)
+        if leased:
+            self._queue.remove(leased, timeout_seconds=_WRITE_SECONDS)
+
+    def dead_letter(self, delivery: Delivery, *, reason: str) -> None:
+        """Move it to the dead letters, in one transaction."""
+        for leased in self._settle([delivery]):
+            self._queue.bury(leased, reason=reason, timeout_seconds=_WRITE_SECONDS)
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """End their leases."""
+        leased = self._settle(deliveries)
+        if leased:
+            self._queue.release(leased, timeout_seconds=_WRITE_SECONDS)
+
+    def close(self) -> None:
+        """End the leases of what is unsettled, then close the queue's file."""
+        self._closed = True
+        if self._unsettled:
+            unsettled, self._unsettled = self._unsettled, {}
+            self._queue.release(unsettled.values(), timeout_seconds=_WRITE_SECONDS)
+        self._queue.close(timeout_seconds=_WRITE_SECONDS)
+
+    def _lease(self, max_messages: int) -> Sequence[Leased]:
+        try:
+            return self._queue.lease(
+                max_messages=max_messages, lease_seconds=self._lease_seconds, timeout_seconds=_WRITE_SECONDS
+            )
+        except ConfirmTimeout:  # others write without a pause: nothing came, as far as the caller can tell
+            return ()
+
+    def _settle(self, deliveries: Sequence[Delivery]) -> list[Leased]:
+        leased = [delivery.handle for delivery in deliveries if isinstance(delivery.handle, Leased)]
+        for item in leased:
+            self._unsettled.pop(item.row, None)
+        return leased
+
+
+class EmbeddedDeadLetters:
+    """The dead letters of the file; see `DeadLetters`."""
+
+    def __init__(self, *, queue: EmbeddedQueue) -> None:
+        self._queue = queue
+
+    def list(self, *, limit: int) -> Sequence[DeadLetter]:
+        """Up to `limit`, oldest first."""
+        return self._queue.dead_letters(limit=limit)
+
+    def replay(self, ids: Sequence[str]) -> int:
+        """Move the named ones back, in one transaction."""
+        return self._queue.revive(ids, timeout_seconds=_WRITE_SECONDS)
+
+    def drop(self, ids: Sequence[str]) -> int:
+        """Delete the named ones for good."""
+        return self._queue.drop(ids, timeout_seconds=_WRITE_SECONDS)

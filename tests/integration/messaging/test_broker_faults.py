@@ -1,0 +1,145 @@
+"""What a publisher and a subscriber do while the broker is killed, frozen, restarted and out of memory."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import pytest
+
+from service.messaging import topology
+from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.subscriber import RabbitSubscriber
+from tests.support.messages import count_messages, make_message, publish_until_confirmed
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.waiting import eventually
+
+Connect = Callable[..., RabbitPublisher]
+Subscribe = Callable[..., RabbitSubscriber]
+
+
+@pytest.fixture
+def broker(own_rabbitmq: RabbitMQ) -> RabbitMQ:
+    topology.declare([own_rabbitmq.url], timeout_seconds=15)
+    return own_rabbitmq
+
+
+@contextmanager
+def _out_of_memory(broker: RabbitMQ) -> Iterator[None]:
+    broker.ctl("set_vm_memory_high_watermark", "absolute", "1")
+    try:
+        yield
+    finally:
+        broker.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
+
+
+@contextmanager
+def _frozen(broker: RabbitMQ) -> Iterator[None]:
+    broker.freeze()
+    try:
+        yield
+    finally:
+        broker.thaw()
+
+
+def test_everything_confirmed_around_a_kill_is_delivered(
+    connect: Connect, subscribe: Subscribe, broker: RabbitMQ
+) -> None:
+    publisher = connect(broker.url)
+    confirmed: set[str] = set()
+    stop = threading.Event()
+
+    def publish(thread: int) -> None:
+        number = 0
+        while not stop.is_set():
+            message_id = f"{thread}-{number}"
+            number += 1
+            try:
+                publisher.publish(make_message(message_id), timeout_seconds=2)
+            except NotConfirmed:
+                stop.wait(0.05)
+                continue
+            confirmed.add(message_id)
+
+    with ThreadPoolExecutor(4) as threads:
+        try:
+            for thread in range(4):
+                threads.submit(publish, thread)
+            eventually(lambda: len(confirmed) > 100, within_seconds=20)
+            broker.kill()
+            broker.start()
+            before = len(confirmed)
+            eventually(lambda: len(confirmed) > before + 100, within_seconds=30)
+        finally:
+            stop.set()
+
+    assert confirmed <= _drain(subscribe(broker.url), at_least=len(confirmed))
+
+
+def _drain(subscriber: RabbitSubscriber, *, at_least: int) -> set[str]:
+    seen: set[str] = set()
+
+    def enough() -> bool:
+        deliveries = subscriber.receive(max_messages=100, wait_seconds=1)
+        seen.update(delivery.message.message_id for delivery in deliveries)
+        subscriber.acknowledge(deliveries)
+        return not deliveries and len(seen) >= at_least
+
+    eventually(enough, within_seconds=30)
+    return seen
+
+
+def test_publishing_fails_at_once_while_the_broker_is_down(connect: Connect, broker: RabbitMQ) -> None:
+    publisher = connect(broker.url)
+    publisher.publish(make_message("one"), timeout_seconds=5)
+    broker.stop()
+
+    with pytest.raises(BrokerUnavailable, match="no connection"):
+        eventually(lambda: publisher.publish(make_message("two"), timeout_seconds=30), within_seconds=5)
+
+
+def test_a_memory_alarm_is_said_at_once_and_forgotten_when_it_ends(connect: Connect, broker: RabbitMQ) -> None:
+    publisher = connect(broker.url)
+    publisher.publish(make_message("one"), timeout_seconds=5)
+
+    with _out_of_memory(broker):
+        with pytest.raises(NotConfirmed, match="blocks publishers"):
+            publisher.publish(make_message("two"), timeout_seconds=10)
+        with pytest.raises(BrokerUnavailable, match="blocks publishers"):
+            publisher.publish(make_message("three"), timeout_seconds=10)
+
+    publish_until_confirmed(publisher, make_message("four"))
+
+
+def test_after_one_confirm_has_timed_out_others_fail_at_once_until_one_comes(
+    connect: Connect, broker: RabbitMQ
+) -> None:
+    publisher = connect(broker.url)
+    publisher.publish(make_message("one"), timeout_seconds=5)
+
+    with _frozen(broker):
+        with pytest.raises(ConfirmTimeout):
+            publisher.publish(make_message("two"), timeout_seconds=0.5)
+        with pytest.raises(BrokerUnavailable, match="since a confirm timed out"):
+            publisher.publish(make_message("three"), timeout_seconds=30)
+
+    publish_until_confirmed(publisher, make_message("four"))
+    eventually(lambda: count_messages(broker.url) >= 3)
+
+
+def test_acknowledging_after_a_reconnect_is_passed_over_and_the_message_comes_again(
+    connect: Connect, subscribe: Subscribe, broker: RabbitMQ
+) -> None:
+    publish_until_confirmed(connect(broker.url), make_message("one"))
+    subscriber = subscribe(broker.url)
+    [old] = eventually(lambda: subscriber.receive(max_messages=10, wait_seconds=1))
+
+    broker.ctl("close_all_connections", "test")
+    [new] = eventually(lambda: subscriber.receive(max_messages=10, wait_seconds=1))
+    subscriber.acknowledge([old])
+    subscriber.close()
+
+    assert new.message == old.message
+    assert new.previous_deliveries == 1
+    eventually(lambda: count_messages(broker.url) == 1)

@@ -1,0 +1,116 @@
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from service.messaging import topology
+from service.messaging.contract import Delivery
+from service.messaging.dead_letters import RabbitDeadLetters
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.session import BrokerSession
+from service.messaging.subscriber import RabbitSubscriber
+from tests.support.messages import count_messages, make_message
+from tests.support.waiting import eventually
+
+Connect = Callable[..., RabbitPublisher]
+Subscribe = Callable[..., RabbitSubscriber]
+
+
+@pytest.fixture
+def ten(connect: Connect, declared_url: str) -> str:
+    """A broker with ten messages in the ledger's queue, `m0` to `m9`."""
+    publisher = connect(declared_url)
+    for number in range(10):
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+    return declared_url
+
+
+def _receive(subscriber: RabbitSubscriber, count: int) -> Sequence[Delivery]:
+    got: list[Delivery] = []
+    eventually(lambda: got.extend(subscriber.receive(max_messages=count, wait_seconds=1)) or len(got) >= count)
+    return got
+
+
+def _ids(deliveries: Sequence[Delivery]) -> list[str]:
+    return [delivery.message.message_id for delivery in deliveries]
+
+
+def test_messages_arrive_whole_and_in_order(subscribe: Subscribe, ten: str) -> None:
+    deliveries = _receive(subscribe(ten), 10)
+
+    assert [delivery.message for delivery in deliveries] == [make_message(f"m{number}") for number in range(10)]
+    assert {delivery.previous_deliveries for delivery in deliveries} == {0}
+
+
+def test_an_empty_queue_gives_an_empty_batch_when_the_wait_is_over(subscribe: Subscribe, declared_url: str) -> None:
+    assert subscribe(declared_url).receive(max_messages=10, wait_seconds=0.2) == []
+
+
+def test_no_more_than_the_prefetch_is_handed_out_unsettled(subscribe: Subscribe, ten: str) -> None:
+    subscriber = subscribe(ten, prefetch=4)
+    first = _receive(subscriber, 4)
+    assert subscriber.receive(max_messages=10, wait_seconds=0.2) == []
+
+    subscriber.acknowledge(first)
+
+    assert _ids(_receive(subscriber, 4)) == ["m4", "m5", "m6", "m7"]
+
+
+@pytest.mark.parametrize("kept", [[], [0], [9], [4], [0, 9], [1, 3, 5], list(range(10))])
+def test_just_the_acknowledged_ones_are_gone(subscribe: Subscribe, ten: str, kept: list[int]) -> None:
+    subscriber = subscribe(ten)
+    deliveries = _receive(subscriber, 10)
+
+    subscriber.acknowledge([delivery for number, delivery in enumerate(deliveries) if number not in kept])
+    subscriber.close()
+
+    eventually(lambda: count_messages(ten) == len(kept))
+    if kept:
+        assert _ids(_receive(subscribe(ten), len(kept))) == [f"m{number}" for number in kept]
+
+
+def test_acknowledging_twice_is_harmless(subscribe: Subscribe, ten: str) -> None:
+    subscriber = subscribe(ten, prefetch=5)
+    first = _receive(subscriber, 5)
+    subscriber.acknowledge(first)
+    subscriber.acknowledge(first)
+
+    assert _ids(_receive(subscriber, 5)) == ["m5", "m6", "m7", "m8", "m9"]
+
+
+def test_released_messages_go_to_another_consumer(subscribe: Subscribe, ten: str) -> None:
+    subscriber = subscribe(ten, prefetch=10)
+    subscriber.release(_receive(subscriber, 10))
+    subscriber.close()
+
+    again = _receive(subscribe(ten), 10)
+
+    assert _ids(again) == [f"m{number}" for number in range(10)]
+
+
+def test_a_dead_letter_keeps_its_message_and_says_why(subscribe: Subscribe, connect: Connect, ten: str) -> None:
+    subscriber = subscribe(ten)
+    deliveries = _receive(subscriber, 10)
+
+    subscriber.dead_letter(deliveries[3], reason="field 'digest' is missing")
+    subscriber.acknowledge(deliveries[:3] + deliveries[4:])
+    subscriber.close()
+
+    [letter] = RabbitDeadLetters(urls=[ten], publisher=connect(ten)).list(limit=10)
+    assert letter.id == "m3"
+    assert letter.reason == "field 'digest' is missing"
+    assert (letter.message.body, letter.message.type) == (b"m3", "test.v1")
+    eventually(lambda: count_messages(ten) == 0)
+
+
+def test_a_queue_that_is_deleted_and_declared_again_is_consumed_again(
+    subscribe: Subscribe, connect: Connect, declared_url: str
+) -> None:
+    subscriber = subscribe(declared_url)
+    assert subscriber.receive(max_messages=1, wait_seconds=0.2) == []
+    with BrokerSession(urls=[declared_url], connection_name="test", timeout_seconds=10) as session:
+        session.delete_queue(topology.LEDGER_QUEUE)
+    topology.declare([declared_url], timeout_seconds=10)
+
+    connect(declared_url).publish(make_message("one"), timeout_seconds=5)
+
+    assert _ids(_receive(subscriber, 1)) == ["one"]
