@@ -80,9 +80,7 @@ def decide(order: OrderState, claim: Claim, *, required: Trust) -> Transition:
     if claim.quarantine is not None or claim.status is None:
         return Transition(verdict=Verdict.QUARANTINED, after=order, ask=not order.status.terminal)
     if claim.trust < required:
-        return Transition(
-            verdict=Verdict.UNTRUSTED, after=order, ask=_would_be_news(order, claim, claim.status)
-        )
+        return Transition(verdict=Verdict.UNTRUSTED, after=order, ask=_would_be_news(order, claim, claim.status))
     if order.trust is None:
         return _settle(order, claim, claim.status)
     if claim.trust is Trust.OPERATOR:
@@ -95,9 +93,7 @@ def decide(order: OrderState, claim: Claim, *, required: Trust) -> Transition:
 def _contradict(order: OrderState, claim: Claim, status: OrderStatus) -> bool:
     """Two different ends of one payment, or two payments under one order number."""
     two_ends = order.status.terminal and status.terminal and order.status is not status
-    two_payments = bool(
-        order.pay_order_no and claim.pay_order_no and order.pay_order_no != claim.pay_order_no
-    )
+    two_payments = bool(order.pay_order_no and claim.pay_order_no and order.pay_order_no != claim.pay_order_no)
     return two_ends or two_payments
 
 
@@ -109,9 +105,7 @@ def _agree(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -
     """The claim and the order tell one story: it moves on, says it again, or comes late."""
     pay_order_no = order.pay_order_no or claim.pay_order_no
     if _RANK[status] > _RANK[order.status]:
-        after = replace(
-            order, status=status, trust=claim.trust, pay_order_no=pay_order_no, as_of=claim.stated_at
-        )
+        after = replace(order, status=status, trust=claim.trust, pay_order_no=pay_order_no, as_of=claim.stated_at)
         return Transition(verdict=Verdict.APPLIED, after=after, event=_EVENT_TYPES[status])
     if status is order.status:
         after = replace(
@@ -130,12 +124,7 @@ def _dispute(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust)
     """The claim contradicts the order, or comes while an earlier contradiction is open."""
     agrees = not _contradict(order, claim, status)
     never_back = status.terminal or not order.status.terminal
-    if (
-        claim.trust is Trust.QUERIED
-        and _asked_later(order, claim)
-        and never_back
-        and (agrees or trust <= claim.trust)
-    ):
+    if claim.trust is Trust.QUERIED and _asked_later(order, claim) and never_back and (agrees or trust <= claim.trust):
         if order.conflicted and not status.terminal:
             return _unsettled(order, claim, status, trust)
         return _settle(order, claim, status)
@@ -174,9 +163,7 @@ def _settle(order: OrderState, claim: Claim, status: OrderStatus) -> Transition:
     agrees = not _contradict(order, claim, status)
     after = OrderState(
         status=status,
-        trust=max(order.trust or claim.trust, claim.trust)
-        if agrees and status is order.status
-        else claim.trust,
+        trust=max(order.trust or claim.trust, claim.trust) if agrees and status is order.status else claim.trust,
         conflicted=False,
         pay_order_no=claim.pay_order_no or order.pay_order_no,
         as_of=claim.stated_at,

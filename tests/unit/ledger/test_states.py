@@ -24,9 +24,7 @@ def a_claim(
     pay_order_no: str | None = "P1",
     quarantine: str | None = None,
 ) -> Claim:
-    source = {Trust.QUERIED: ClaimSource.QUERY, Trust.OPERATOR: ClaimSource.OPERATOR}.get(
-        trust, ClaimSource.CALLBACK
-    )
+    source = {Trust.QUERIED: ClaimSource.QUERY, Trust.OPERATOR: ClaimSource.OPERATOR}.get(trust, ClaimSource.CALLBACK)
     return Claim(
         merchant="acme",
         biz_order_no="DK1",
@@ -108,9 +106,7 @@ def test_a_forged_fail_never_masks_a_real_success() -> None:
 
 
 def test_an_unreadable_claim_is_quarantined_and_asked_about() -> None:
-    transition = decide(
-        OrderState(), a_claim(None, quarantine="unknown pay_status"), required=Trust.CAPABILITY
-    )
+    transition = decide(OrderState(), a_claim(None, quarantine="unknown pay_status"), required=Trust.CAPABILITY)
     assert transition.verdict is Verdict.QUARANTINED
     assert transition.after == OrderState()
     assert transition.ask
@@ -124,9 +120,7 @@ def test_two_ends_of_equal_trust_conflict_and_neither_is_announced_over_the_othe
 
 
 def test_another_pay_order_no_is_a_conflict() -> None:
-    order, transitions = told(
-        a_claim(OrderStatus.PROCESSING), a_claim(OrderStatus.SUCCEEDED, pay_order_no="P2")
-    )
+    order, transitions = told(a_claim(OrderStatus.PROCESSING), a_claim(OrderStatus.SUCCEEDED, pay_order_no="P2"))
     assert (order.status, order.conflicted) == (OrderStatus.PROCESSING, True)
     assert transitions[1].verdict is Verdict.CONFLICT
 
@@ -194,17 +188,13 @@ def test_the_gateways_later_answer_corrects_a_callback() -> None:
 
 
 def test_an_answer_asked_before_the_callback_does_not_correct_it() -> None:
-    order, transitions = told(
-        a_claim(OrderStatus.SUCCEEDED, minute=5), a_claim(OrderStatus.FAILED, Trust.QUERIED, 1)
-    )
+    order, transitions = told(a_claim(OrderStatus.SUCCEEDED, minute=5), a_claim(OrderStatus.FAILED, Trust.QUERIED, 1))
     assert (order.status, order.conflicted) == (OrderStatus.SUCCEEDED, True)
     assert EventType.CORRECTED not in events(transitions)
 
 
 def test_an_older_answer_does_not_correct_a_later_one() -> None:
-    order, _ = told(
-        a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, 5), a_claim(OrderStatus.FAILED, Trust.QUERIED, 1)
-    )
+    order, _ = told(a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, 5), a_claim(OrderStatus.FAILED, Trust.QUERIED, 1))
     assert believed(order) == (OrderStatus.SUCCEEDED, Trust.QUERIED, False, "P1")
 
 
@@ -217,9 +207,7 @@ def test_a_callback_older_than_the_question_does_not_dispute_the_answer() -> Non
 
 
 def test_a_callback_later_than_the_question_disputes_the_answer() -> None:
-    order, _ = told(
-        a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, 1), a_claim(OrderStatus.FAILED, Trust.CAPABILITY, 5)
-    )
+    order, _ = told(a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, 1), a_claim(OrderStatus.FAILED, Trust.CAPABILITY, 5))
     assert (order.status, order.conflicted) == (OrderStatus.SUCCEEDED, True)
 
 
@@ -233,9 +221,7 @@ def test_a_checksum_never_disputes_what_is_better_known() -> None:
 
 
 def test_the_gateway_not_knowing_a_paid_order_is_a_reason_to_ask_again() -> None:
-    order, transitions = told(
-        a_claim(OrderStatus.SUCCEEDED), a_claim(OrderStatus.PROCESSING, Trust.QUERIED, 3)
-    )
+    order, transitions = told(a_claim(OrderStatus.SUCCEEDED), a_claim(OrderStatus.PROCESSING, Trust.QUERIED, 3))
     assert order.status is OrderStatus.SUCCEEDED
     assert transitions[1].ask
 
@@ -281,9 +267,7 @@ def agreeing_claims(draw: st.DrawFn) -> list[Claim]:
 
 @settings(max_examples=300, deadline=None)
 @given(agreeing_claims(), st.sampled_from(TRUSTS))
-def test_claims_that_agree_reach_the_same_state_in_every_order_of_arrival(
-    claims: list[Claim], required: Trust
-) -> None:
+def test_claims_that_agree_reach_the_same_state_in_every_order_of_arrival(claims: list[Claim], required: Trust) -> None:
     ends = {told(*arrival, required=required)[0] for arrival in permutations(claims)}
     assert len(ends) == 1
     assert not ends.pop().conflicted
@@ -295,9 +279,7 @@ def test_terminal_claims_of_equal_trust_reach_the_same_conflicted_flag(
     claims: list[Claim], trust: Trust, data: st.DataObject
 ) -> None:
     claims = [
-        replace(
-            c, trust=trust, status=data.draw(st.sampled_from(TERMINAL)), pay_order_no=c.pay_order_no or "P1"
-        )
+        replace(c, trust=trust, status=data.draw(st.sampled_from(TERMINAL)), pay_order_no=c.pay_order_no or "P1")
         for c in claims
     ]
     assert len({told(*arrival, required=trust)[0].conflicted for arrival in permutations(claims)}) == 1
@@ -315,9 +297,7 @@ def test_any_claims_reach_the_same_state_once_a_later_question_is_answered(
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(any_claim, min_size=1, max_size=6), st.sampled_from(TRUSTS), st.data())
-def test_a_claim_told_again_makes_no_second_event(
-    claims: list[Claim], required: Trust, data: st.DataObject
-) -> None:
+def test_a_claim_told_again_makes_no_second_event(claims: list[Claim], required: Trust, data: st.DataObject) -> None:
     order, _ = told(*claims, required=required)
     again = data.draw(st.sampled_from(claims))
     once = decide(order, again, required=required)

@@ -1,0 +1,84 @@
+"""Announcements: orders that we are about to send ourselves, known before any callback of theirs can come."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from service.claims import OrderKey
+from service.ledger import orders
+from service.ledger.decisions import question
+from service.ledger.errors import AnnouncementDiffers, ClaimUnstorable
+from service.ledger.inquiries import InquiryReason, open_inquiries
+from service.ledger.orders import OrderRecord
+from service.ledger.rules import MerchantRules
+from service.ledger.storable import escaped
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Announcement:
+    """An order before it is sent to the gateway."""
+
+    merchant: str
+    biz_order_no: str
+    #: An exact string in `amount_unit` ("yuan" or "fen"); both None where unknown.
+    amount: str | None = None
+    amount_unit: str | None = None
+    #: "" where unknown.
+    pay_type: str = ""
+    #: When to ask if no terminal status is known by then, aware; None for the merchant's default.
+    answer_due_at: datetime | None = None
+
+    @property
+    def order(self) -> OrderKey:
+        """The order that is announced."""
+        return OrderKey(self.merchant, self.biz_order_no)
+
+
+def record_announcement(
+    connection: Connection, announcement: Announcement, *, merchant: MerchantRules, now: datetime
+) -> OrderRecord:
+    """Make the order, or fill in what callbacks that overtook the announcement could not say.
+
+    Saying the same again changes nothing; other values raise AnnouncementDiffers.
+    """
+    texts = (announcement.merchant, announcement.biz_order_no, announcement.amount or "", announcement.pay_type)
+    if any(escaped(text) != text for text in texts):
+        raise ClaimUnstorable("an announcement must hold no NUL and no lone surrogate")
+    blank = OrderRecord(
+        merchant=announcement.merchant,
+        biz_order_no=announcement.biz_order_no,
+        created_at=now,
+        updated_at=now,
+    )
+    orders.insert_missing(connection, [blank])
+    known = orders.lock(connection, [announcement.order])[announcement.order]
+    if known.announced_at is not None:
+        _refuse_other_values(known, announcement)
+        return known
+    due = announcement.answer_due_at or now + timedelta(seconds=merchant.answer_due_seconds)
+    announced = replace(
+        known,
+        amount=announcement.amount,
+        amount_unit=announcement.amount_unit,
+        pay_type=announcement.pay_type or known.pay_type,
+        announced_at=now,
+        answer_due_at=due,
+        updated_at=now,
+    )
+    orders.save(connection, [announced])
+    if merchant.can_ask and not announced.state.status.terminal:
+        overdue = question(announced.key, InquiryReason.OVERDUE, due, merchant)
+        open_inquiries(connection, [overdue], now=now)
+    return announced
+
+
+def _refuse_other_values(known: OrderRecord, announcement: Announcement) -> None:
+    pairs = {
+        "amount": (known.amount, announcement.amount),
+        "amount_unit": (known.amount_unit, announcement.amount_unit),
+        "pay_type": (known.pay_type, announcement.pay_type or known.pay_type),
+        "answer_due_at": (known.answer_due_at, announcement.answer_due_at or known.answer_due_at),
+    }
+    if differing := [name for name, (before, after) in pairs.items() if before != after]:
+        raise AnnouncementDiffers(differing)

@@ -1,0 +1,159 @@
+"""Claims as rows: each true callback once, each answer and each operator's word as often as it is given."""
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, select, update
+
+from service.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
+from service.ledger.inserts import insert_new
+from service.ledger.states import Verdict
+from service.ledger.tables import claims
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A claim on its way into the ledger."""
+
+    #: Its place in the batch.
+    position: int
+    claim: Claim
+    #: Whether it can be read and is trusted enough to change its order.
+    counted: bool
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What two entries share of which one repeats the other."""
+        claim = self.claim
+        once = (claim.merchant, claim.biz_order_no, claim.digest, int(claim.trust), self.counted)
+        return once if claim.trust < Trust.QUERIED else (*once, self.position)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClaimRecord:
+    """A claim as it was recorded, for people who ask how an order came to its state."""
+
+    verdict: Verdict
+    trust: Trust
+    source: ClaimSource
+    status: OrderStatus | None
+    pay_order_no: str | None
+    order_type: str
+    pay_type: str
+    paid_at: datetime | None
+    #: Unmasked; "" once pruned.
+    channel_response: str
+    unknown_fields: Mapping[str, str]
+    stated_at: datetime
+    recorded_at: datetime
+    quarantine: str | None
+    #: An operator's name and reason; "" otherwise.
+    stated_by: str
+    reason: str
+
+
+def insert_claims(
+    connection: Connection, entries: Sequence[Entry], verdicts: Sequence[Verdict], *, now: datetime
+) -> dict[int, int]:
+    """Record entries with their verdicts; answers the row's id by the position of each that was not recorded before."""
+    rows = [_to_row(entry, verdict, now) for entry, verdict in zip(entries, verdicts, strict=True)]
+    # Two batches that wait for each other's rows would be a deadlock, so they insert in one order. Claims that count
+    # are kept apart by the locks on their orders; their ids tell in which order they were decided.
+    rows.sort(key=lambda row: (row["merchant"], row["biz_order_no"], row["counted"], _insertion_order(row)))
+    recorded = insert_new(connection, claims, rows, returning=[claims.c.position, claims.c.id])
+    return {row.position: row.id for row in recorded}
+
+
+def correct_verdicts(connection: Connection, verdicts: Mapping[int, Verdict]) -> None:
+    """Write other verdicts, by row id, for claims that this transaction recorded."""
+    if verdicts:
+        connection.execute(
+            update(claims).where(claims.c.id == bindparam("row")).values(verdict=bindparam("decided")),
+            [{"row": row_id, "decided": verdict.value} for row_id, verdict in verdicts.items()],
+        )
+
+
+def load_claims(connection: Connection, key: OrderKey) -> Sequence[ClaimRecord]:
+    """All claims about an order, in the order in which they were decided."""
+    query = (
+        select(claims)
+        .where(claims.c.merchant == key.merchant, claims.c.biz_order_no == key.biz_order_no)
+        .order_by(claims.c.id)
+    )
+    return [_from_row(row) for row in connection.execute(query)]
+
+
+def prune_payloads(connection: Connection, *, before: datetime, most: int) -> int:
+    """Remove what the channel said and what nobody named from at most `most` claims recorded before; how many."""
+    old = select(claims.c.id).where(claims.c.recorded_at < before, ~claims.c.pruned).limit(most)
+    emptied = (
+        update(claims)
+        .where(claims.c.id.in_(old))
+        .values(channel_response="", unknown_fields="{}", pruned=True)
+        .returning(claims.c.id)
+    )
+    return len(connection.execute(emptied).all())
+
+
+def firsts(entries: Collection[Entry]) -> list[Entry]:
+    """The entries without those that repeat an earlier one of the same batch."""
+    seen: dict[tuple[object, ...], Entry] = {}
+    for entry in entries:
+        seen.setdefault(entry.identity, entry)
+    return list(seen.values())
+
+
+def _insertion_order(row: Mapping[str, Any]) -> tuple[str, int]:
+    return ("", row["position"]) if row["counted"] else (row["digest"], row["trust"])
+
+
+def _to_row(entry: Entry, verdict: Verdict, now: datetime) -> dict[str, Any]:
+    claim = entry.claim
+    return {
+        "position": entry.position,
+        "merchant": claim.merchant,
+        "biz_order_no": claim.biz_order_no,
+        "digest": claim.digest,
+        "trust": int(claim.trust),
+        "counted": entry.counted,
+        "verdict": verdict.value,
+        "source": claim.source.value,
+        "status": None if claim.status is None else claim.status.value,
+        "pay_order_no": claim.pay_order_no,
+        "order_type": claim.order_type,
+        "pay_type": claim.pay_type,
+        "paid_at": claim.paid_at,
+        "channel_response": claim.channel_response,
+        # ASCII: no character in it that a database could refuse.
+        "unknown_fields": json.dumps(dict(claim.unknown_fields), ensure_ascii=True),
+        "pruned": False,
+        "stated_at": claim.stated_at,
+        "recorded_at": now,
+        "quarantine": claim.quarantine,
+        "traceparent": claim.traceparent,
+        "stated_by": claim.stated_by,
+        "reason": claim.reason,
+    }
+
+
+def _from_row(row: Row[Any]) -> ClaimRecord:
+    return ClaimRecord(
+        verdict=Verdict(row.verdict),
+        trust=Trust(row.trust),
+        source=ClaimSource(row.source),
+        status=None if row.status is None else OrderStatus(row.status),
+        pay_order_no=row.pay_order_no,
+        order_type=row.order_type,
+        pay_type=row.pay_type,
+        paid_at=row.paid_at,
+        channel_response=row.channel_response,
+        unknown_fields=json.loads(row.unknown_fields),
+        stated_at=row.stated_at,
+        recorded_at=row.recorded_at,
+        quarantine=row.quarantine,
+        stated_by=row.stated_by,
+        reason=row.reason,
+    )

@@ -1,0 +1,97 @@
+"""The database engine: PostgreSQL, or a SQLite file as the embedded default."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from service.ledger.errors import UnusableDatabaseUrl
+
+#: Execution option of a connection whose transaction only reads; SQLite then takes no write lock.
+READS_ONLY = "ledger_reads_only"
+
+# A host that vanished without a word is noticed within about 10 s, whether we wait for its answer or for its ack.
+_POSTGRESQL_CONNECTION = {
+    "connect_timeout": 5,
+    "keepalives": 1,
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 2,
+    "tcp_user_timeout": 10_000,
+    "options": " ".join(
+        [
+            "-c statement_timeout=10s",
+            "-c lock_timeout=3s",
+            # A frozen process must not keep others from its orders.
+            "-c idle_in_transaction_session_timeout=15s",
+            "-c timezone=UTC",
+        ]
+    ),
+}
+_POOL_TIMEOUT_SECONDS = 5
+# A longer wait would be a hang to whoever waits for us; who loses it tries again.
+_SQLITE_BUSY_SECONDS = 0.8
+
+
+def make_engine(url: str, *, pool_size: int = 2, application_name: str = "payment-callbacks") -> Engine:
+    """An engine for `url` (`postgresql://...` or `sqlite:///...`), without connecting.
+
+    Make it after forking. `pool_size` is the most connections it opens. The SQLite file is made with mode 0600 when
+    it is first used, and must lie on a local disk; its folder must exist.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UnusableDatabaseUrl("not a database URL; it should look like postgresql://...") from error
+    settings = {
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_timeout": _POOL_TIMEOUT_SECONDS,
+        # They would show people's data in the message of every exception.
+        "hide_parameters": True,
+    }
+    match parsed.get_backend_name():
+        case "postgresql" | "postgres":
+            return _postgresql(parsed, settings, application_name)
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return _sqlite(parsed, Path(parsed.database), settings)
+        case _:
+            raise UnusableDatabaseUrl("the database URL must begin with postgresql:// or name a sqlite:/// file")
+
+
+def _postgresql(url: URL, settings: dict[str, Any], application_name: str) -> Engine:
+    return create_engine(
+        url.set(drivername="postgresql+psycopg"),
+        connect_args={**_POSTGRESQL_CONNECTION, "application_name": application_name},
+        pool_pre_ping=True,
+        **settings,
+    )
+
+
+def _sqlite(url: URL, file: Path, settings: dict[str, Any]) -> Engine:
+    # isolation_level None: the driver begins nothing of its own, _begin does.
+    arguments = {"timeout": _SQLITE_BUSY_SECONDS, "isolation_level": None}
+    engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args=arguments, **settings)
+
+    def create_private(*_: object) -> None:
+        # Otherwise SQLite makes it as the umask says; it holds people's data.
+        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    event.listen(engine, "do_connect", create_private)
+    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _prepare(connection: Any, _record: object) -> None:
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that reads first and writes later fails at once when another has written in between.
+    reads_only = connection.get_execution_options().get(READS_ONLY, False)
+    connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

@@ -1,0 +1,47 @@
+"""What can go wrong between us and the ledger's database."""
+
+from collections.abc import Collection
+
+
+class LedgerError(Exception):
+    """The root of this room's errors."""
+
+
+class LedgerUnavailable(LedgerError):
+    """The database cannot be used now: away, full, read-only, shutting down. Hold what you have and try again.
+
+    Nothing was recorded, or its commit was not confirmed; doing the same again is safe either way.
+    """
+
+
+class LedgerContended(LedgerUnavailable):
+    """Other transactions stood in the way (deadlock, lock, serialisation) more often than is tried. Try again later."""
+
+
+class SchemaOutdated(LedgerUnavailable):
+    """The database lacks a table or column of this release. Run `payment-callbacks migrate`."""
+
+
+class ClaimUnstorable(LedgerError):
+    """No database could ever store this: trying again cannot help. It belongs in the dead letters, with this reason."""
+
+
+class UnusableDatabaseUrl(LedgerError):
+    """The database URL names neither PostgreSQL nor a SQLite file."""
+
+
+class UnknownMerchant(LedgerError):
+    """No merchant of this name is configured."""
+
+
+class AnnouncementDiffers(LedgerError):
+    """The order was announced before, with other values. Use a new biz_order_no for another payment."""
+
+    def __init__(self, fields: Collection[str]) -> None:
+        #: Names of the fields that differ, sorted.
+        self.fields = tuple(sorted(fields))
+        super().__init__(f"announced before with another {', '.join(self.fields)}")
+
+
+class LeaseLost(LedgerError):
+    """Another process has claimed the delivery since, or it was settled or replayed: nothing was changed now."""

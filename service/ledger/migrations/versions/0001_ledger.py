@@ -1,0 +1,170 @@
+"""The first ledger: orders, claims, events, deliveries, inquiries.
+
+Written out, not taken from `tables`: a migration says what was, whatever the tables become.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import op
+
+revision: str = "0001"
+down_revision: str | None = None
+branch_labels: str | Sequence[str] | None = None
+depends_on: str | Sequence[str] | None = None
+
+_TIME = sa.DateTime(timezone=True)
+_ROW_NUMBER = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+
+def upgrade() -> None:
+    """Make every table."""
+    _orders()
+    _claims()
+    _events()
+    _deliveries()
+    _inquiries()
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"postgresql_where": sa.text(condition), "sqlite_where": sa.text(condition)}
+
+
+def _orders() -> None:
+    op.create_table(
+        "orders",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("trust", sa.SmallInteger),
+        sa.Column("conflicted", sa.Boolean, nullable=False),
+        sa.Column("pay_order_no", sa.Text),
+        sa.Column("as_of", _TIME),
+        sa.Column("sequence", sa.Integer, nullable=False),
+        sa.Column("order_type", sa.Text, nullable=False),
+        sa.Column("pay_type", sa.Text, nullable=False),
+        sa.Column("paid_at", _TIME),
+        sa.Column("amount", sa.Text),
+        sa.Column("amount_unit", sa.Text),
+        sa.Column("announced_at", _TIME),
+        sa.Column("answer_due_at", _TIME),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("merchant", "biz_order_no", name="pk_orders"),
+    )
+    op.create_index("ix_orders_updated_at", "orders", ["updated_at"])
+    op.create_index("ix_orders_merchant_updated_at", "orders", ["merchant", "updated_at"])
+    op.create_index("ix_orders_conflicted", "orders", ["updated_at"], **_where("conflicted"))
+
+
+def _claims() -> None:
+    op.create_table(
+        "claims",
+        sa.Column("id", _ROW_NUMBER, nullable=False, autoincrement=True),
+        sa.Column("position", sa.Integer, nullable=False),
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("digest", sa.Text, nullable=False),
+        sa.Column("trust", sa.SmallInteger, nullable=False),
+        sa.Column("counted", sa.Boolean, nullable=False),
+        sa.Column("verdict", sa.Text, nullable=False),
+        sa.Column("source", sa.Text, nullable=False),
+        sa.Column("status", sa.Text),
+        sa.Column("pay_order_no", sa.Text),
+        sa.Column("order_type", sa.Text, nullable=False),
+        sa.Column("pay_type", sa.Text, nullable=False),
+        sa.Column("paid_at", _TIME),
+        sa.Column("channel_response", sa.Text, nullable=False),
+        sa.Column("unknown_fields", sa.Text, nullable=False),
+        sa.Column("pruned", sa.Boolean, nullable=False),
+        sa.Column("stated_at", _TIME, nullable=False),
+        sa.Column("recorded_at", _TIME, nullable=False),
+        sa.Column("quarantine", sa.Text),
+        sa.Column("traceparent", sa.Text),
+        sa.Column("stated_by", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_claims"),
+    )
+    op.create_index(
+        "uq_claims_callback",
+        "claims",
+        ["merchant", "biz_order_no", "digest", "trust", "counted"],
+        unique=True,
+        **_where("trust < 30"),
+    )
+    op.create_index("ix_claims_order", "claims", ["merchant", "biz_order_no", "id"])
+    op.create_index("ix_claims_unpruned", "claims", ["recorded_at"], **_where("NOT pruned"))
+
+
+def _events() -> None:
+    op.create_table(
+        "events",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("sequence", sa.Integer, nullable=False),
+        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("type", sa.Text, nullable=False),
+        sa.Column("status", sa.Text, nullable=False),
+        sa.Column("order_type", sa.Text, nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("traceparent", sa.Text),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("merchant", "biz_order_no", "sequence", name="pk_events"),
+        sa.UniqueConstraint("id", name="uq_events_id"),
+        sa.ForeignKeyConstraint(
+            ["merchant", "biz_order_no"],
+            ["orders.merchant", "orders.biz_order_no"],
+            name="fk_events_orders",
+        ),
+    )
+
+
+def _deliveries() -> None:
+    op.create_table(
+        "deliveries",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("endpoint", sa.Text, nullable=False),
+        sa.Column("sequence", sa.Integer, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("due_at", _TIME, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("fence", sa.Integer, nullable=False),
+        sa.Column("last_error", sa.Text, nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("settled_at", _TIME),
+        sa.PrimaryKeyConstraint("merchant", "biz_order_no", "endpoint", "sequence", name="pk_deliveries"),
+        sa.ForeignKeyConstraint(
+            ["merchant", "biz_order_no", "sequence"],
+            ["events.merchant", "events.biz_order_no", "events.sequence"],
+            name="fk_deliveries_events",
+        ),
+    )
+    op.create_index("ix_deliveries_due", "deliveries", ["endpoint", "due_at"], **_where("state = 'open'"))
+    op.create_index("ix_deliveries_oldest", "deliveries", ["endpoint", "created_at"], **_where("state = 'open'"))
+    op.create_index("ix_deliveries_parked", "deliveries", ["endpoint"], **_where("state = 'parked'"))
+
+
+def _inquiries() -> None:
+    op.create_table(
+        "inquiries",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("reasons", sa.Integer, nullable=False),
+        sa.Column("raised", sa.Integer, nullable=False),
+        sa.Column("due_at", _TIME, nullable=False),
+        sa.Column("not_before", _TIME),
+        sa.Column("horizon_at", _TIME, nullable=False),
+        sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("last_asked_at", _TIME),
+        sa.Column("asked_day", sa.Text, nullable=False),
+        sa.Column("asked_today", sa.Integer, nullable=False),
+        sa.Column("lease_until", _TIME),
+        sa.Column("fence", sa.Integer, nullable=False),
+        sa.Column("opened_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("merchant", "biz_order_no", name="pk_inquiries"),
+    )
+    op.create_index("ix_inquiries_due", "inquiries", ["merchant", "due_at"], **_where("state = 'open'"))
+    op.create_index("ix_inquiries_asking", "inquiries", ["lease_until"], **_where("state = 'asking'"))

@@ -1,0 +1,165 @@
+"""Orders: what is believed of each, as a value and as its row."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, update
+
+from service.claims import OrderKey, OrderStatus, Trust
+from service.ledger.inserts import insert_new
+from service.ledger.states import OrderState
+from service.ledger.tables import orders
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRecord:
+    """All that is kept of one order."""
+
+    merchant: str
+    biz_order_no: str
+    state: OrderState = field(default_factory=OrderState)
+    #: The number of its last event; 0 before the first.
+    sequence: int = 0
+    order_type: str = ""
+    #: As announced; where it never was, as first claimed.
+    pay_type: str = ""
+    paid_at: datetime | None = None
+    #: An exact string in `amount_unit`; both None unless announced.
+    amount: str | None = None
+    amount_unit: str | None = None
+    #: None for an order that is known by its callbacks alone.
+    announced_at: datetime | None = None
+    #: When an announced order is asked for, if it has no terminal status by then.
+    answer_due_at: datetime | None = None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def key(self) -> OrderKey:
+        """What names the order."""
+        return OrderKey(self.merchant, self.biz_order_no)
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing further is expected: a terminal status that nobody disputes."""
+        return self.state.status.terminal and not self.state.conflicted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderFilter:
+    """Which orders to list; what is None filters nothing."""
+
+    merchant: str | None = None
+    status: OrderStatus | None = None
+    conflicted: bool | None = None
+    updated_before: datetime | None = None
+
+
+def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> None:
+    """Make a row for each order that has none yet; what is there stays as it is."""
+    rows = [_to_row(record) for record in sorted(records, key=lambda record: record.key)]
+    insert_new(connection, orders, rows, returning=[orders.c.merchant])
+
+
+def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, OrderRecord]:
+    """Lock those orders that exist until the transaction ends, always in the order of their keys, and load them."""
+    query = (
+        select(orders)
+        .where(_named(keys))
+        .order_by(orders.c.merchant, orders.c.biz_order_no)
+        .with_for_update(key_share=True)
+    )
+    return {record.key: record for record in map(_from_row, connection.execute(query))}
+
+
+def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
+    """The order as it is, or None."""
+    row = connection.execute(select(orders).where(_named([key]))).one_or_none()
+    return None if row is None else _from_row(row)
+
+
+def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[OrderRecord]:
+    """At most `limit` orders, those that changed last first."""
+    query = select(orders).order_by(orders.c.updated_at.desc()).limit(limit)
+    if chosen.merchant is not None:
+        query = query.where(orders.c.merchant == chosen.merchant)
+    if chosen.status is not None:
+        query = query.where(orders.c.status == chosen.status.value)
+    if chosen.conflicted is not None:
+        query = query.where(orders.c.conflicted if chosen.conflicted else ~orders.c.conflicted)
+    if chosen.updated_before is not None:
+        query = query.where(orders.c.updated_at < chosen.updated_before)
+    return [_from_row(row) for row in connection.execute(query)]
+
+
+def save(connection: Connection, records: Iterable[OrderRecord]) -> None:
+    """Write orders that were locked before."""
+    rows = [_to_row(record) for record in records]
+    if not rows:
+        return
+    changing = [name for name in rows[0] if name not in ("merchant", "biz_order_no", "created_at")]
+    statement = (
+        update(orders)
+        .where(orders.c.merchant == bindparam("of_merchant"), orders.c.biz_order_no == bindparam("of_biz_order_no"))
+        .values({name: bindparam(name) for name in changing})
+    )
+    connection.execute(
+        statement,
+        [
+            {
+                "of_merchant": row["merchant"],
+                "of_biz_order_no": row["biz_order_no"],
+                **{name: row[name] for name in changing},
+            }
+            for row in rows
+        ],
+    )
+
+
+def _named(keys: Collection[OrderKey]) -> ColumnElement[bool]:
+    numbers: dict[str, list[str]] = {}
+    for key in keys:
+        numbers.setdefault(key.merchant, []).append(key.biz_order_no)
+    return or_(
+        *(
+            and_(orders.c.merchant == merchant, orders.c.biz_order_no.in_(sorted(of_merchant)))
+            for merchant, of_merchant in sorted(numbers.items())
+        )
+    )
+
+
+def _to_row(record: OrderRecord) -> dict[str, Any]:
+    state = record.state
+    return {
+        "merchant": record.merchant,
+        "biz_order_no": record.biz_order_no,
+        "status": state.status.value,
+        "trust": None if state.trust is None else int(state.trust),
+        "conflicted": state.conflicted,
+        "pay_order_no": state.pay_order_no,
+        "as_of": state.as_of,
+        "sequence": record.sequence,
+        "order_type": record.order_type,
+        "pay_type": record.pay_type,
+        "paid_at": record.paid_at,
+        "amount": record.amount,
+        "amount_unit": record.amount_unit,
+        "announced_at": record.announced_at,
+        "answer_due_at": record.answer_due_at,
+        "created_at": record.created_at,
+        "updated_at": record.updated_at,
+    }
+
+
+def _from_row(row: Row[Any]) -> OrderRecord:
+    values = dict(row._mapping)
+    state = OrderState(
+        status=OrderStatus(values.pop("status")),
+        trust=None if (trust := values.pop("trust")) is None else Trust(trust),
+        conflicted=values.pop("conflicted"),
+        pay_order_no=values.pop("pay_order_no"),
+        as_of=values.pop("as_of"),
+    )
+    return OrderRecord(state=state, **values)

@@ -1,0 +1,191 @@
+"""The outbox: events on their way to each endpoint, claimed by lease and settled by fencing number."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, tuple_, update
+
+from service.claims import OrderStatus
+from service.events import EventType
+from service.ledger.errors import LeaseLost
+from service.ledger.storable import escaped
+from service.ledger.tables import deliveries, events
+from service.ledger.transactions import read, write
+from service.masking import mask_personal
+
+_LONGEST_ERROR = 500
+_KEY = (deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.endpoint, deliveries.c.sequence)
+_OF_ITS_EVENT = and_(
+    events.c.merchant == deliveries.c.merchant,
+    events.c.biz_order_no == deliveries.c.biz_order_no,
+    events.c.sequence == deliveries.c.sequence,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueDelivery:
+    """An event leased to us for sending to one endpoint."""
+
+    endpoint: str
+    event_id: str
+    type: EventType
+    merchant: str
+    biz_order_no: str
+    sequence: int
+    order_type: str
+    status: OrderStatus
+    #: The CloudEvent in structured JSON: the same bytes on every attempt and to every endpoint.
+    body: bytes
+    traceparent: str | None
+    #: 1, 2, 3 ...; a try that a crash cut short counts.
+    attempt: int
+    #: When the event was made, aware.
+    created_at: datetime
+    #: Whoever claims the delivery next has a higher one.
+    fence: int
+
+    @property
+    def key(self) -> tuple[str, str, str, int]:
+        """What names the delivery among all."""
+        return self.merchant, self.biz_order_no, self.endpoint, self.sequence
+
+
+class Outbox:
+    """Deliveries that are due. Safe to share between threads; any number of processes may claim at once.
+
+    Every method raises LedgerUnavailable while the database cannot be used; calling again is safe.
+    """
+
+    def __init__(self, *, engine: Engine, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def claim_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
+        """Lease at most `limit` due deliveries of an endpoint, those that have waited longest first.
+
+        Of one order only the lowest open sequence, so that its events arrive in order; parked ones let later ones pass.
+        Until settled or `lease_seconds` have passed, nobody else gets them.
+        """
+        now = self._clock()
+        until = now + timedelta(seconds=lease_seconds)
+        return write(self._engine, lambda connection: _claim(connection, endpoint, limit, now, until))
+
+    def settle_delivered(self, sent: Sequence[DueDelivery]) -> Sequence[DueDelivery]:
+        """Mark deliveries as done, in one transaction; the answer holds those whose lease was lost meanwhile.
+
+        A lost one has been or will be sent again by another; downstream tells by the event's id.
+        """
+        values = {"state": "delivered", "settled_at": self._clock(), "last_error": ""}
+        return write(self._engine, lambda connection: _settle(connection, sent, values))
+
+    def retry_at(self, delivery: DueDelivery, at: datetime, *, error: str) -> None:
+        """Give a delivery back, to be tried again at `at`. Raises LeaseLost."""
+        self._settle_one(delivery, {"due_at": at, "last_error": _kept(error)})
+
+    def park(self, delivery: DueDelivery, *, error: str) -> None:
+        """Give a delivery up until a person replays it; later ones of its order pass. Raises LeaseLost."""
+        self._settle_one(delivery, {"state": "parked", "settled_at": self._clock(), "last_error": _kept(error)})
+
+    def replay(self, event_ids: Sequence[str], *, endpoint: str) -> int:
+        """Send events to an endpoint again, as new, whatever became of them; how many were found."""
+        chosen = exists().where(_OF_ITS_EVENT, events.c.id.in_(event_ids))
+        return self._reopen(and_(deliveries.c.endpoint == endpoint, chosen))
+
+    def replay_parked(self, *, endpoint: str) -> int:
+        """Send all that is parked for an endpoint again, as new; how many."""
+        return self._reopen(and_(deliveries.c.endpoint == endpoint, deliveries.c.state == "parked"))
+
+    def oldest_open_age(self, *, endpoint: str) -> timedelta | None:
+        """How long the endpoint's oldest undelivered event has waited; None where none does."""
+        query = select(func.min(deliveries.c.created_at)).where(
+            deliveries.c.endpoint == endpoint, deliveries.c.state == "open"
+        )
+        oldest = read(self._engine, lambda connection: connection.execute(query).scalar_one())
+        return None if oldest is None else self._clock() - oldest
+
+    def _settle_one(self, delivery: DueDelivery, values: Mapping[str, Any]) -> None:
+        if write(self._engine, lambda connection: _settle(connection, [delivery], values)):
+            raise LeaseLost(f"{delivery.event_id} to {delivery.endpoint}")
+
+    def _reopen(self, chosen: Any) -> int:
+        statement = (
+            update(deliveries)
+            .where(chosen)
+            .values(
+                state="open",
+                due_at=self._clock(),
+                attempts=0,
+                fence=deliveries.c.fence + 1,
+                settled_at=None,
+            )
+            .returning(deliveries.c.sequence)
+        )
+        return len(write(self._engine, lambda connection: connection.execute(statement).all()))
+
+
+def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, until: datetime) -> Sequence[DueDelivery]:
+    earlier = deliveries.alias("earlier")
+    held_back = exists().where(
+        earlier.c.merchant == deliveries.c.merchant,
+        earlier.c.biz_order_no == deliveries.c.biz_order_no,
+        earlier.c.endpoint == deliveries.c.endpoint,
+        earlier.c.sequence < deliveries.c.sequence,
+        earlier.c.state == "open",
+    )
+    query = (
+        select(deliveries, events.c.id, events.c.type, events.c.status, events.c.order_type)
+        .add_columns(events.c.body, events.c.traceparent)
+        .join(events, _OF_ITS_EVENT)
+        .where(deliveries.c.endpoint == endpoint, deliveries.c.state == "open", deliveries.c.due_at <= now)
+        .where(~held_back)
+        .order_by(deliveries.c.due_at)
+        .limit(limit)
+        .with_for_update(of=deliveries, skip_locked=True)
+    )
+    due = [_due(row) for row in connection.execute(query)]
+    if due:
+        leased = (
+            update(deliveries)
+            .where(tuple_(*_KEY).in_(bindparam("keys", expanding=True)))
+            .values(due_at=until, attempts=deliveries.c.attempts + 1, fence=deliveries.c.fence + 1)
+        )
+        connection.execute(leased, {"keys": [delivery.key for delivery in due]})
+    return due
+
+
+def _settle(connection: Connection, settled: Sequence[DueDelivery], values: Mapping[str, Any]) -> Sequence[DueDelivery]:
+    if not settled:
+        return []
+    held = [(*delivery.key, delivery.fence) for delivery in settled]
+    statement = (
+        update(deliveries)
+        .where(tuple_(*_KEY, deliveries.c.fence).in_(held), deliveries.c.state == "open")
+        .values(**values)
+        .returning(*_KEY)
+    )
+    done = {tuple(row) for row in connection.execute(statement)}
+    return [delivery for delivery in settled if delivery.key not in done]
+
+
+def _due(row: Row[Any]) -> DueDelivery:
+    return DueDelivery(
+        endpoint=row.endpoint,
+        event_id=row.id,
+        type=EventType(row.type),
+        merchant=row.merchant,
+        biz_order_no=row.biz_order_no,
+        sequence=row.sequence,
+        order_type=row.order_type,
+        status=OrderStatus(row.status),
+        body=row.body,
+        traceparent=row.traceparent,
+        attempt=row.attempts + 1,
+        created_at=row.created_at,
+        fence=row.fence + 1,
+    )
+
+
+def _kept(error: str) -> str:
+    return mask_personal(escaped(error))[:_LONGEST_ERROR]

@@ -1,0 +1,50 @@
+"""Rules: what the ledger must know of merchants and endpoints, handed in from the settings."""
+
+from dataclasses import dataclass
+
+from service.claims import Claim, Trust
+from service.events import EventType, PaymentEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MerchantRules:
+    """What one merchant requires of claims, and how often its gateway may be asked."""
+
+    #: Claims below it change nothing.
+    required_trust: Trust
+    #: Whether the gateway can be asked at all; without credentials no inquiry is opened.
+    can_ask: bool
+    #: How long an order may go without a terminal status before it is asked for, unless its announcement says when.
+    answer_due_seconds: float
+    #: The least time between two questions about one order.
+    least_inquiry_interval_seconds: float
+    #: The most questions about one order in a day (UTC).
+    most_inquiries_per_day: int
+    #: How long an order is asked for before its inquiry is parked.
+    inquiry_horizon_seconds: float
+
+    def counts(self, claim: Claim) -> bool:
+        """Whether the claim can be read and is trusted enough to change its order."""
+        return claim.quarantine is None and claim.status is not None and claim.trust >= self.required_trust
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRules:
+    """Which events one downstream endpoint receives."""
+
+    name: str
+    types: frozenset[EventType]
+    #: None means every merchant.
+    merchants: frozenset[str] | None = None
+
+    def wants(self, event: PaymentEvent, *, ends_dispute_only: bool) -> bool:
+        """Whether the endpoint receives `event`.
+
+        `ends_dispute_only` is a correction that corrects nothing but the doubt: who never hears of conflicts has no
+        use for it.
+        """
+        if self.merchants is not None and event.merchant not in self.merchants:
+            return False
+        if ends_dispute_only and EventType.CONFLICTED not in self.types:
+            return False
+        return event.type in self.types

@@ -1,0 +1,51 @@
+"""The schema's version: brings a database to this release's tables, or says that it is not there yet."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, text
+
+from service.ledger.transactions import read, write
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+# Any number that nobody else in the same database uses for pg_advisory_lock: the letters "payc".
+_ADVISORY_LOCK = 0x70617963
+
+
+def migrate(engine: Engine) -> None:
+    """Bring the database to this release's schema, in one transaction; does nothing where it is there already.
+
+    Any number of processes may call it at once: one migrates, the others wait for it. Raises LedgerUnavailable.
+    """
+    write(engine, _upgrade)
+
+
+def schema_is_current(engine: Engine) -> bool:
+    """Whether the database has exactly this release's schema. Raises LedgerUnavailable."""
+    wanted = set(ScriptDirectory.from_config(_config()).get_heads())
+    return read(engine, _versions) == wanted
+
+
+def _versions(connection: Connection) -> set[str]:
+    return set(MigrationContext.configure(connection).get_current_heads())
+
+
+def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        # A migration, and waiting for another's, may take longer than any statement of daily work.
+        for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+            connection.execute(text(f"SET LOCAL {limit} = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _config() -> Config:
+    config = Config()
+    # Alembic reads "%" in it as the start of a name.
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    return config

@@ -1,0 +1,47 @@
+"""What a database can store: every claim is brought into this form before anything is decided about it."""
+
+from dataclasses import replace
+from datetime import UTC
+
+from service.claims import Claim
+from service.ledger.errors import ClaimUnstorable
+
+_LONGEST_ORDER_NO = 128
+
+
+def storable(claim: Claim) -> Claim:
+    """`claim` with each NUL and lone surrogate of its texts escaped (`\\u0000`), which PostgreSQL cannot store.
+
+    So a stray character in the channel's words costs no payment. An order's name is never altered, for downstream
+    would be told of another order: where that cannot be stored, and where a time has no place in UTC, raises
+    ClaimUnstorable.
+    """
+    if not 1 <= len(claim.biz_order_no) <= _LONGEST_ORDER_NO:
+        raise ClaimUnstorable(f"biz_order_no must have 1 to {_LONGEST_ORDER_NO} characters")
+    if escaped(claim.biz_order_no) != claim.biz_order_no or escaped(claim.merchant) != claim.merchant:
+        raise ClaimUnstorable("merchant and biz_order_no must hold no NUL and no lone surrogate")
+    for time in (claim.stated_at, claim.paid_at):
+        if time is None:
+            continue
+        if time.tzinfo is None:
+            raise ClaimUnstorable("stated_at and paid_at must say their zone")
+        try:
+            time.astimezone(UTC)
+        except OverflowError as error:
+            raise ClaimUnstorable(f"a time beyond the calendar: {time.isoformat()}") from error
+    return replace(
+        claim,
+        pay_order_no=None if claim.pay_order_no is None else escaped(claim.pay_order_no),
+        order_type=escaped(claim.order_type),
+        pay_type=escaped(claim.pay_type),
+        channel_response=escaped(claim.channel_response),
+        quarantine=None if claim.quarantine is None else escaped(claim.quarantine),
+        traceparent=None if claim.traceparent is None else escaped(claim.traceparent),
+        stated_by=escaped(claim.stated_by),
+        reason=escaped(claim.reason),
+    )
+
+
+def escaped(text: str) -> str:
+    """`text` with each NUL and lone surrogate written as its escape."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\u0000")

@@ -1,0 +1,161 @@
+"""The ledger: claims go in, and what they change is recorded together with whom it is told to."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from sqlalchemy import Connection, Engine
+
+from service.claims import Claim, OrderKey
+from service.ledger import orders
+from service.ledger.announcements import Announcement, record_announcement
+from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
+from service.ledger.decisions import Decisions, decide_batch, question
+from service.ledger.errors import UnknownMerchant
+from service.ledger.histories import OrderHistory, load_history
+from service.ledger.inquiries import InquiryReason, close_inquiries, open_inquiries
+from service.ledger.notices import enqueue
+from service.ledger.orders import OrderFilter, OrderRecord
+from service.ledger.rules import EndpointRules, MerchantRules
+from service.ledger.states import Verdict
+from service.ledger.storable import storable
+from service.ledger.transactions import read, write
+
+_PRUNED_AT_ONCE = 1000
+
+
+class LedgerStore:
+    """What we know of every order. Safe to share between threads; any number of processes may have their own.
+
+    Every method raises LedgerUnavailable while the database cannot be used; calling again is safe.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        rules: Mapping[str, MerchantRules],
+        endpoints: Sequence[EndpointRules],
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._engine = engine
+        self._rules = rules
+        self._endpoints = endpoints
+        self._clock = clock
+
+    def record(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
+        """Record claims in one transaction, with all that they change; their verdicts, in their order.
+
+        They are decided in the order given. A claim that was recorded before is a DUPLICATE and not decided again.
+        One of a merchant that is not configured is kept as QUARANTINED; so it is not lost, and when the gateway repeats
+        it after the merchant was configured, it is decided. Raises ClaimUnstorable, with nothing recorded, where one
+        of them can never be stored.
+        """
+        if not claims:
+            return []
+        entries = [self._entry(position, storable(claim)) for position, claim in enumerate(claims)]
+        verdicts = write(self._engine, lambda connection: self._record(connection, entries))
+        return [verdicts.get(entry.position, Verdict.DUPLICATE) for entry in entries]
+
+    def announce(self, announcement: Announcement) -> OrderRecord:
+        """Make an order known before it is sent to the gateway, so that it is asked for if no callback comes.
+
+        Announcing it again with equal values is harmless; with others raises AnnouncementDiffers. Where a callback
+        has overtaken the announcement, fills in what only the announcement knows. Raises UnknownMerchant.
+        """
+        merchant = self._merchant(announcement.merchant)
+        now = self._clock()
+        return write(
+            self._engine,
+            lambda connection: record_announcement(connection, announcement, merchant=merchant, now=now),
+        )
+
+    def inquire(self, order: OrderKey, reason: InquiryReason) -> bool:
+        """Open an inquiry about the order, due now, or add the reason to the one that is open.
+
+        False where the merchant's gateway cannot be asked. Raises UnknownMerchant.
+        """
+        merchant = self._merchant(order.merchant)
+        if not merchant.can_ask:
+            return False
+        now = self._clock()
+        asked = question(order, reason, now, merchant)
+        write(self._engine, lambda connection: open_inquiries(connection, [asked], now=now))
+        return True
+
+    def load_order(self, key: OrderKey) -> OrderRecord | None:
+        """What is believed of the order; None where it was neither announced nor spoken of with enough trust."""
+        return read(self._engine, lambda connection: orders.load(connection, key))
+
+    def order_history(self, key: OrderKey) -> OrderHistory:
+        """Every claim, event, delivery and the inquiry around the order; empty where nobody ever spoke of it."""
+        return read(self._engine, lambda connection: load_history(connection, key))
+
+    def list_orders(self, chosen: OrderFilter, *, limit: int) -> Sequence[OrderRecord]:
+        """At most `limit` orders, those that changed last first."""
+        return read(self._engine, lambda connection: orders.listed(connection, chosen, limit))
+
+    def prune(self, *, before: datetime) -> int:
+        """Remove the payloads (the channel's words, unnamed fields) of claims recorded before; how many claims.
+
+        Orders, claims and events themselves stay. Runs in many short transactions; may be stopped at any point.
+        """
+        pruned = 0
+        while some := write(
+            self._engine, lambda connection: prune_payloads(connection, before=before, most=_PRUNED_AT_ONCE)
+        ):
+            pruned += some
+        return pruned
+
+    def _merchant(self, name: str) -> MerchantRules:
+        try:
+            return self._rules[name]
+        except KeyError:
+            raise UnknownMerchant(name) from None
+
+    def _entry(self, position: int, claim: Claim) -> Entry:
+        merchant = self._rules.get(claim.merchant)
+        if merchant is None:
+            claim = replace(claim, quarantine=claim.quarantine or "the merchant is not configured")
+            return Entry(position=position, claim=claim, counted=False)
+        return Entry(position=position, claim=claim, counted=merchant.counts(claim))
+
+    def _record(self, connection: Connection, entries: Sequence[Entry]) -> dict[int, Verdict]:
+        now = self._clock()
+        locked = self._lock_orders(connection, entries, now)
+        candidates = firsts(entries)
+        decided = self._decide(candidates, locked, now)
+        verdicts = [decided.verdicts[entry.position] for entry in candidates]
+        row_ids = insert_claims(connection, candidates, verdicts, now=now)
+        if len(row_ids) < len(candidates):
+            # Some were recorded before: decide as if they had not come, and mend what they have led astray.
+            winners = [entry for entry in candidates if entry.position in row_ids]
+            presumed, decided = decided.verdicts, self._decide(winners, locked, now)
+            mended = {
+                row_ids[position]: verdict
+                for position, verdict in decided.verdicts.items()
+                if verdict is not presumed[position]
+            }
+            correct_verdicts(connection, mended)
+        self._write(connection, decided, now)
+        return decided.verdicts
+
+    def _lock_orders(
+        self, connection: Connection, entries: Sequence[Entry], now: datetime
+    ) -> dict[OrderKey, OrderRecord]:
+        believed = {entry.claim.order for entry in entries if entry.counted}
+        blank = [
+            OrderRecord(merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=now, updated_at=now)
+            for key in believed
+        ]
+        orders.insert_missing(connection, blank)
+        return orders.lock(connection, {entry.claim.order for entry in entries})
+
+    def _decide(self, entries: Sequence[Entry], locked: Mapping[OrderKey, OrderRecord], now: datetime) -> Decisions:
+        return decide_batch(entries, orders=locked, merchants=self._rules, endpoints=self._endpoints, now=now)
+
+    def _write(self, connection: Connection, decided: Decisions, now: datetime) -> None:
+        orders.save(connection, [decided.orders[key] for key in sorted(decided.changed)])
+        enqueue(connection, decided.notices, now=now)
+        close_inquiries(connection, decided.answered)
+        open_inquiries(connection, decided.questions.values(), now=now)

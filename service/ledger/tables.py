@@ -1,0 +1,183 @@
+"""The ledger's tables. What they mean; how a database gets them is `migrations`."""
+
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+from service.ledger.columns import RowNumber, UtcDateTime
+
+#: Every table of the ledger.
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(referred_table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+    }
+)
+
+
+def _where(condition: str) -> dict[str, Any]:
+    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
+
+
+#: What is believed of an order. A row is never deleted: without it a replayed old callback would pay again.
+orders = Table(
+    "orders",
+    metadata,
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    # NULL while only announced.
+    Column("trust", SmallInteger),
+    Column("conflicted", Boolean, nullable=False),
+    Column("pay_order_no", Text),
+    Column("as_of", UtcDateTime),
+    # The number of the last event; 0 before the first.
+    Column("sequence", Integer, nullable=False),
+    Column("order_type", Text, nullable=False),
+    Column("pay_type", Text, nullable=False),
+    Column("paid_at", UtcDateTime),
+    Column("amount", Text),
+    Column("amount_unit", Text),
+    Column("announced_at", UtcDateTime),
+    Column("answer_due_at", UtcDateTime),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("merchant", "biz_order_no"),
+    Index("ix_orders_updated_at", "updated_at"),
+    Index("ix_orders_merchant_updated_at", "merchant", "updated_at"),
+    Index("ix_orders_conflicted", "updated_at", **_where("conflicted")),
+)
+
+#: Every statement about an order, believed or not. No foreign key: a claim that nobody believes makes no order.
+claims = Table(
+    "claims",
+    metadata,
+    Column("id", RowNumber, nullable=False, autoincrement=True),
+    # The place in the batch that brought it.
+    Column("position", Integer, nullable=False),
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("trust", SmallInteger, nullable=False),
+    # Whether it could be read and was trusted enough when it came. Part of the key: what is repeated after the
+    # settings have learned to read or to trust it is not a repeat.
+    Column("counted", Boolean, nullable=False),
+    Column("verdict", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("status", Text),
+    Column("pay_order_no", Text),
+    Column("order_type", Text, nullable=False),
+    Column("pay_type", Text, nullable=False),
+    Column("paid_at", UtcDateTime),
+    Column("channel_response", Text, nullable=False),
+    # A JSON object.
+    Column("unknown_fields", Text, nullable=False),
+    # Whether channel_response and unknown_fields were removed for their age.
+    Column("pruned", Boolean, nullable=False),
+    Column("stated_at", UtcDateTime, nullable=False),
+    Column("recorded_at", UtcDateTime, nullable=False),
+    Column("quarantine", Text),
+    Column("traceparent", Text),
+    Column("stated_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("id"),
+    # Answers to questions (30) and people's words (40) are never repeats of one another.
+    Index(
+        "uq_claims_callback",
+        *("merchant", "biz_order_no", "digest", "trust", "counted"),
+        unique=True,
+        **_where("trust < 30"),
+    ),
+    Index("ix_claims_order", "merchant", "biz_order_no", "id"),
+    Index("ix_claims_unpruned", "recorded_at", **_where("NOT pruned")),
+)
+
+#: What downstream was told or is yet to be told, in the very bytes.
+events = Table(
+    "events",
+    metadata,
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("order_type", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("traceparent", Text),
+    Column("created_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("merchant", "biz_order_no", "sequence"),
+    UniqueConstraint("id"),
+    ForeignKeyConstraint(["merchant", "biz_order_no"], ["orders.merchant", "orders.biz_order_no"]),
+)
+
+#: One event on its way to one endpoint.
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("state", Text, nullable=False),
+    # When it may be claimed next: a lease is a due time that lies ahead.
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    # Counts claims and replays; a settlement that holds an older number is refused.
+    Column("fence", Integer, nullable=False),
+    Column("last_error", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    PrimaryKeyConstraint("merchant", "biz_order_no", "endpoint", "sequence"),
+    ForeignKeyConstraint(
+        ["merchant", "biz_order_no", "sequence"],
+        ["events.merchant", "events.biz_order_no", "events.sequence"],
+    ),
+    Index("ix_deliveries_due", "endpoint", "due_at", **_where("state = 'open'")),
+    Index("ix_deliveries_oldest", "endpoint", "created_at", **_where("state = 'open'")),
+    Index("ix_deliveries_parked", "endpoint", **_where("state = 'parked'")),
+)
+
+#: The question due about an order. One row per order for good, so that no new reason resets how often it was asked.
+inquiries = Table(
+    "inquiries",
+    metadata,
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    # A set of InquiryReason.
+    Column("reasons", Integer, nullable=False),
+    # Counts reasons raised: an answer settles only what was raised before it was asked for.
+    Column("raised", Integer, nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    # The least interval and the daily most, as the earliest time of the next question; NULL before the first.
+    Column("not_before", UtcDateTime),
+    Column("horizon_at", UtcDateTime, nullable=False),
+    # Since the inquiry was opened last.
+    Column("attempts", Integer, nullable=False),
+    Column("last_asked_at", UtcDateTime),
+    # The day (UTC, YYYY-MM-DD) that asked_today counts.
+    Column("asked_day", Text, nullable=False),
+    Column("asked_today", Integer, nullable=False),
+    Column("lease_until", UtcDateTime),
+    Column("fence", Integer, nullable=False),
+    Column("opened_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("merchant", "biz_order_no"),
+    Index("ix_inquiries_due", "merchant", "due_at", **_where("state = 'open'")),
+    Index("ix_inquiries_asking", "lease_until", **_where("state = 'asking'")),
+)

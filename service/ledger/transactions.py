@@ -1,0 +1,97 @@
+"""Transactions: the only way to the database, and where its exceptions become the ledger's errors."""
+
+import random
+import sqlite3
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
+
+from service.backoff import exponential
+from service.ledger.engine import READS_ONLY
+from service.ledger.errors import (
+    ClaimUnstorable,
+    LedgerContended,
+    LedgerError,
+    LedgerUnavailable,
+    SchemaOutdated,
+)
+
+Result = TypeVar("Result")
+
+_MOST_TRIES = 6
+
+# PostgreSQL's: serialization_failure, deadlock_detected, lock_not_available.
+_CONTENDED = frozenset({"40001", "40P01", "55P03"})
+# undefined_table, undefined_column.
+_OUTDATED = frozenset({"42P01", "42703"})
+# Data exceptions, and limits that a value exceeds (the length of an index row).
+_UNSTORABLE_CLASSES = ("22", "54")
+
+
+def write(engine: Engine, work: Callable[[Connection], Result]) -> Result:
+    """Do `work` in one transaction and commit; all of it is stored, or nothing.
+
+    `work` is run again, a few times and within seconds, when another transaction stood in its way, so it must have no
+    effect but on the connection. Raises errors of `service.ledger.errors` only.
+    """
+    for attempt in range(1, _MOST_TRIES):
+        try:
+            return _write_once(engine, work)
+        except LedgerContended:
+            time.sleep(_pause_seconds(attempt))
+    return _write_once(engine, work)
+
+
+def read(engine: Engine, work: Callable[[Connection], Result]) -> Result:
+    """Do `work`, which writes nothing, in one transaction. Raises errors of `service.ledger.errors` only."""
+    try:
+        with engine.connect().execution_options(**{READS_ONLY: True}) as connection, connection.begin():
+            return work(connection)
+    except (DBAPIError, NoFreeConnection) as error:
+        raise translated(error) from error
+
+
+def translated(error: DBAPIError | NoFreeConnection) -> LedgerError:
+    """The ledger's word for what the database library raised. What is not surely the data's fault is trouble."""
+    if isinstance(error, NoFreeConnection):
+        return LedgerUnavailable("every connection of the pool is in use")
+    # The first line alone: PostgreSQL's further ones quote the row.
+    reason = f"{type(error.orig).__name__}: {error.orig}".splitlines()[0]
+    if isinstance(error.orig, sqlite3.Error):
+        return _of_sqlite(error, error.orig, reason)
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if state in _CONTENDED:
+        return LedgerContended(reason)
+    if state in _OUTDATED:
+        return SchemaOutdated(reason)
+    if isinstance(error, DataError | IntegrityError) or state.startswith(_UNSTORABLE_CLASSES):
+        return ClaimUnstorable(reason)
+    return LedgerUnavailable(reason)
+
+
+def _of_sqlite(error: DBAPIError, cause: sqlite3.Error, reason: str) -> LedgerError:
+    code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return LedgerContended(reason)
+    if code == sqlite3.SQLITE_ERROR and "no such" in reason:
+        return SchemaOutdated(reason)
+    if isinstance(error, DataError | IntegrityError):
+        return ClaimUnstorable(reason)
+    return LedgerUnavailable(reason)
+
+
+def _write_once(engine: Engine, work: Callable[[Connection], Result]) -> Result:
+    try:
+        with engine.begin() as connection:
+            return work(connection)
+    except (DBAPIError, NoFreeConnection) as error:
+        raise translated(error) from error
+
+
+def _pause_seconds(attempt: int) -> float:
+    chance = random.random()  # noqa: S311 - spreads the tries, guards nothing
+    return exponential(attempt, first_seconds=0.02, most_seconds=0.5, jitter=0.9, random=chance)
