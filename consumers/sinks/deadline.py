@@ -58,13 +58,13 @@ def _response_class(seconds_left: float | None) -> Any:
 
 
 class _DeadlineHTTPConnection(HTTPConnection):
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         self.response_class = _response_class(self.timeout)
         return super().getresponse()
 
 
 class _DeadlineHTTPSConnection(HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
         self.response_class = _response_class(self.timeout)
         return super().getresponse()
 

@@ -1,0 +1,186 @@
+"""One endpoint's courier: claims what is due to it, sends it, and settles how that went.
+
+- Claiming and settling are short transactions; sending happens outside of any, on a pool of the endpoint's own.
+- A crash, or a database that goes away between the two, lets the lease run out, and the event is sent again under the
+  same id. Whoever comes too late to settle is told by the fencing number, and changes nothing.
+- Of one order only the lowest open event can be claimed, so its next one waits until this one is delivered or parked.
+- Retry-After is granted up to `most_retry_seconds`, and to the whole endpoint: it speaks of the server, not of an event.
+- 410 Gone stops the courier for `most_retry_seconds`; then it asks once more. The event stays due and keeps its place.
+  Parking it would reorder its order's events, and switching the endpoint off for good would let one wrong answer of a
+  proxy silence a system that waits for money. Both are an operator's to do: take the endpoint out, or pause it.
+"""
+
+import random
+import threading
+import traceback
+from collections.abc import Callable, Collection
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import structlog
+
+from consumers.patience import Patience, Stopping
+from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent, Sink
+from service.backoff import exponential
+from service.ledger.errors import LeaseLost
+from service.ledger.outbox import DueDelivery, Outbox
+from service.masking import mask_personal
+from service.settings import DispatcherSettings, EndpointSettings
+
+_log = structlog.get_logger()
+
+# While the database is away.
+_FIRST_RETRY_SECONDS = 0.5
+_MOST_RETRY_SECONDS = 15.0
+# At shutdown, on top of the endpoint's own time limit.
+_GRACE_SECONDS = 2.0
+
+
+class Courier:
+    """Tells one endpoint, in the calling thread; up to `endpoint.concurrency` events are under way at once."""
+
+    def __init__(
+        self,
+        *,
+        outbox: Outbox,
+        sink: Sink,
+        endpoint: EndpointSettings,
+        settings: DispatcherSettings,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._outbox = outbox
+        self._sink = sink
+        self._endpoint = endpoint
+        self._settings = settings
+        self._clock = clock
+        self._log = _log.bind(endpoint=endpoint.name)
+        self._under_way: dict[Future[None], DueDelivery] = {}
+        self._paused_until: datetime | None = None
+
+    def run(self, stop: threading.Event) -> None:
+        """Deliver until `stop` is set; then let what is being sent end, within the endpoint's time limit, and settle it.
+
+        May be called again after it has raised: what was under way comes back when its lease has run out.
+        """
+        patience = Patience(stop=stop, first_seconds=_FIRST_RETRY_SECONDS, most_seconds=_MOST_RETRY_SECONDS)
+        self._under_way.clear()
+        senders = ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix=f"send-{self._endpoint.name}")
+        try:
+            with suppress(Stopping):
+                while not stop.is_set():
+                    self._claim(senders, patience)
+                    self._settle(self._wait(stop), patience)
+                self._settle(self._drain(), patience)
+        finally:
+            senders.shutdown(wait=False, cancel_futures=True)
+            if self._under_way:
+                self._log.warning("deliveries_left_under_way", count=len(self._under_way))
+
+    def _claim(self, senders: ThreadPoolExecutor, patience: Patience) -> None:
+        """Fill what is free. The next look is due as soon as one is done, or after `poll_seconds`."""
+        free = self._endpoint.concurrency - len(self._under_way)
+        if not free or self._paused:
+            return
+        claimed = patience.insist(
+            lambda: self._outbox.claim_due(
+                endpoint=self._endpoint.name, limit=free, lease_seconds=self._settings.lease_seconds
+            )
+        )
+        for delivery in claimed:
+            self._under_way[senders.submit(self._sink.send, _outgoing(delivery))] = delivery
+
+    @property
+    def _paused(self) -> bool:
+        return self._paused_until is not None and self._clock() < self._paused_until
+
+    def _wait(self, stop: threading.Event) -> Collection[Future[None]]:
+        if not self._under_way:
+            stop.wait(self._settings.poll_seconds)
+            return ()
+        return wait(self._under_way, timeout=self._settings.poll_seconds, return_when=FIRST_COMPLETED).done
+
+    def _drain(self) -> Collection[Future[None]]:
+        return wait(self._under_way, timeout=self._endpoint.timeout_seconds + _GRACE_SECONDS).done
+
+    def _settle(self, done: Collection[Future[None]], patience: Patience) -> None:
+        outcomes = [(self._under_way[sent], sent.exception()) for sent in done]
+        delivered = [delivery for delivery, error in outcomes if error is None]
+        if delivered:
+            for lost in patience.insist(lambda: self._outbox.settle_delivered(delivered)):
+                self._log.warning("lease_lost", event_id=lost.event_id)
+            for delivery in delivered:
+                self._log.info("event_delivered", event_id=delivery.event_id, attempt=delivery.attempt)
+        for delivery, error in outcomes:
+            if error is not None:
+                self._settle_failed(delivery, error, patience)
+        for sent in done:
+            del self._under_way[sent]
+
+    def _settle_failed(self, delivery: DueDelivery, error: BaseException, patience: Patience) -> None:
+        wait_seconds = self._judge(delivery, error)
+        reason = _reason(error)
+        try:
+            if delivery.attempt >= self._endpoint.max_attempts:
+                patience.insist(lambda: self._outbox.park(delivery, error=reason))
+                self._log.error("event_parked", event_id=delivery.event_id, attempt=delivery.attempt, reason=reason)
+                return
+            at = self._clock() + timedelta(seconds=wait_seconds)
+            patience.insist(lambda: self._outbox.retry_at(delivery, at, error=reason))
+            self._log.warning(
+                "delivery_failed",
+                event_id=delivery.event_id,
+                attempt=delivery.attempt,
+                reason=reason,
+                retry_in_seconds=round(wait_seconds, 3),
+            )
+        except LeaseLost:
+            self._log.warning("lease_lost", event_id=delivery.event_id)
+
+    def _judge(self, delivery: DueDelivery, error: BaseException) -> float:
+        """Seconds until the event's next try, and what the error means for the endpoint as a whole."""
+        most = self._endpoint.most_retry_seconds
+        if isinstance(error, EndpointGone):
+            self._log.error("endpoint_gone", asked_again_in_seconds=most)
+            self._pause(most)
+            return most
+        backoff = exponential(
+            delivery.attempt,
+            first_seconds=self._endpoint.first_retry_seconds,
+            most_seconds=most,
+            jitter=1.0,
+            random=random.random(),  # noqa: S311 -- spreads load, keeps no secret
+        )
+        if not isinstance(error, DeliveryFailed):
+            # A bug of ours, in the sink or by this event: it must not keep the endpoint's other events.
+            self._log.error("sink_fails", event_id=delivery.event_id, reason=_reason(error), stack=_stack(error))
+        elif error.retry_after_seconds is not None:
+            granted = min(error.retry_after_seconds, most)
+            self._pause(granted)
+            return max(granted, backoff)
+        return backoff
+
+    def _pause(self, seconds: float) -> None:
+        until = self._clock() + timedelta(seconds=seconds)
+        self._paused_until = until if self._paused_until is None else max(until, self._paused_until)
+
+
+def _outgoing(delivery: DueDelivery) -> OutgoingEvent:
+    return OutgoingEvent(
+        id=delivery.event_id,
+        type=delivery.type,
+        merchant=delivery.merchant,
+        order_type=delivery.order_type,
+        status=delivery.status.value,
+        body=delivery.body,
+    )
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, DeliveryFailed | EndpointGone):
+        return str(error)
+    return f"{type(error).__name__}: {mask_personal(str(error))}"
+
+
+def _stack(error: BaseException) -> str:
+    return "".join(traceback.format_tb(error.__traceback__))
