@@ -4,7 +4,7 @@
 - A crash, or a database that goes away between the two, lets the lease run out, and the event is sent again under the
   same id. Whoever comes too late to settle is told by the fencing number, and changes nothing.
 - Of one order only the lowest open event can be claimed, so its next one waits until this one is delivered or parked.
-- Retry-After is granted up to `most_retry_seconds`, and to the whole endpoint: it speaks of the server, not of an event.
+- Retry-After is granted up to `most_retry_seconds`, and to the whole endpoint: it speaks of the server, not an event.
 - 410 Gone stops the courier for `most_retry_seconds`; then it asks once more. The event stays due and keeps its place.
   Parking it would reorder its order's events, and switching the endpoint off for good would let one wrong answer of a
   proxy silence a system that waits for money. Both are an operator's to do: take the endpoint out, or pause it.
@@ -12,7 +12,6 @@
 
 import random
 import threading
-import traceback
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -20,12 +19,12 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from consumers.faults import describe_fault, frames_of
 from consumers.patience import Patience, Stopping
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent, Sink
 from service.backoff import exponential
 from service.ledger.errors import LeaseLost
 from service.ledger.outbox import DueDelivery, Outbox
-from service.masking import mask_personal
 from service.settings import DispatcherSettings, EndpointSettings
 
 _log = structlog.get_logger()
@@ -59,7 +58,7 @@ class Courier:
         self._paused_until: datetime | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Deliver until `stop` is set; then let what is being sent end, within the endpoint's time limit, and settle it.
+        """Deliver until `stop` is set; then let what is being sent end, within its time limit, and settle it.
 
         May be called again after it has raised: what was under way comes back when its lease has run out.
         """
@@ -153,7 +152,9 @@ class Courier:
         )
         if not isinstance(error, DeliveryFailed):
             # A bug of ours, in the sink or by this event: it must not keep the endpoint's other events.
-            self._log.error("sink_fails", event_id=delivery.event_id, reason=_reason(error), stack=_stack(error))
+            self._log.error(
+                "sink_fails", event_id=delivery.event_id, reason=describe_fault(error), frames=frames_of(error)
+            )
         elif error.retry_after_seconds is not None:
             granted = min(error.retry_after_seconds, most)
             self._pause(granted)
@@ -177,10 +178,4 @@ def _outgoing(delivery: DueDelivery) -> OutgoingEvent:
 
 
 def _reason(error: BaseException) -> str:
-    if isinstance(error, DeliveryFailed | EndpointGone):
-        return str(error)
-    return f"{type(error).__name__}: {mask_personal(str(error))}"
-
-
-def _stack(error: BaseException) -> str:
-    return "".join(traceback.format_tb(error.__traceback__))
+    return str(error) if isinstance(error, DeliveryFailed | EndpointGone) else describe_fault(error)

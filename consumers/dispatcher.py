@@ -1,7 +1,6 @@
 """From the outbox to the sinks: one courier per endpoint, so that none waits for another."""
 
 import threading
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
@@ -9,6 +8,7 @@ from datetime import datetime
 import structlog
 
 from consumers.courier import Courier
+from consumers.faults import describe_fault, frames_of
 from consumers.sinks.sink import Sink
 from service.ledger.outbox import Outbox
 from service.settings import DispatcherSettings, EndpointSettings
@@ -73,9 +73,11 @@ def _broke(ended: Future[None], name: str) -> bool:
     error = ended.exception()
     if error is None:
         return False
-    # The frames alone: the error's own text may quote an order.
-    stack = "".join(traceback.format_tb(error.__traceback__))
     _log.error(
-        "courier_broke", endpoint=name, error=type(error).__name__, stack=stack, again_in_seconds=_RESTART_SECONDS
+        "courier_broke",
+        endpoint=name,
+        reason=describe_fault(error),
+        frames=frames_of(error),
+        again_in_seconds=_RESTART_SECONDS,
     )
     return True

@@ -17,7 +17,6 @@ message that could not be applied.
 """
 
 import threading
-import traceback
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -26,9 +25,9 @@ from typing import Generic, Protocol, TypeVar
 
 import structlog
 
+from consumers.faults import describe_fault, frames_of
 from consumers.patience import Patience, Stopping
 from service.ledger.errors import ClaimUnstorable
-from service.masking import mask_personal
 from service.messaging.contract import Delivery, Message, Subscriber
 from service.messaging.errors import UndecodableMessage
 
@@ -38,7 +37,6 @@ _log = structlog.get_logger()
 
 # How soon SIGTERM is seen while the queue is empty.
 _WAIT_SECONDS = 0.5
-_MOST_REASON_CHARACTERS = 500
 
 
 class Handler(Protocol[Item]):
@@ -140,7 +138,10 @@ class Runner(Generic[Item]):
                 suspects.append(failure)
         if suspects:
             _log.error(
-                "handler_fails", held=len(suspects), reason=_reason(suspects[0].error), stack=_stack(suspects[0].error)
+                "handler_fails",
+                held=len(suspects),
+                reason=describe_fault(suspects[0].error),
+                frames=frames_of(suspects[0].error),
             )
         return [suspect.delivery for suspect in suspects]
 
@@ -169,7 +170,7 @@ class Runner(Generic[Item]):
         return None
 
     def _bury(self, failure: _Failure, patience: Patience) -> None:
-        reason = _reason(failure.error)
+        reason = describe_fault(failure.error)
         patience.insist(lambda: self._subscriber.dead_letter(failure.delivery, reason=reason))
         self._forget([failure.delivery])
         _log.error(
@@ -177,7 +178,7 @@ class Runner(Generic[Item]):
             message_id=failure.delivery.message.message_id,
             previous_deliveries=failure.delivery.previous_deliveries,
             reason=reason,
-            stack="" if failure.refused else _stack(failure.error),
+            frames="" if failure.refused else frames_of(failure.error),
         )
 
     def _give_back(self) -> None:
@@ -188,14 +189,3 @@ class Runner(Generic[Item]):
     def _forget(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             del self._unsettled[id(delivery)]
-
-
-def _reason(error: Exception) -> str:
-    """The error in one bounded line without personal data, writable as UTF-8 whatever it quotes."""
-    text = f"{type(error).__name__}: {mask_personal(str(error))}"[:_MOST_REASON_CHARACTERS]
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _stack(error: Exception) -> str:
-    """Where it came from. The frames alone: the error's own text may quote a callback."""
-    return "".join(traceback.format_tb(error.__traceback__))
