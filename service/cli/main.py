@@ -3,7 +3,11 @@
 import click
 
 from service.cli.config import config
+from service.cli.dead import dead
 from service.cli.keys import keys
+from service.cli.migrate import migrate
+from service.cli.run import run
+from service.cli.topology import topology
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -24,7 +28,7 @@ def main(context: click.Context, settings_path: str) -> None:
     context.obj = settings_path
 
 
-for command in (config, keys):
+for command in (run, config, dead, keys, migrate, topology):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,167 @@
+"""Settings -> the things that run: the only place that chooses implementations and wires them.
+
+Everything made here owns threads, files or connections from its first use on, so make it in the process that uses it.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy import Engine
+
+from consumers.dispatcher import Dispatcher
+from consumers.ledger import LedgerConsumer
+from consumers.sinks.amqp import AmqpSink
+from consumers.sinks.sink import Sink
+from consumers.sinks.webhook import WebhookSink
+from service.gateway.capability import CapabilityKey, CapabilityTokens
+from service.ledger.engine import make_engine
+from service.ledger.outbox import Outbox
+from service.ledger.rules import EndpointRules, MerchantRules
+from service.ledger.store import LedgerStore
+from service.messaging import topology
+from service.messaging.contract import DeadLetters, Publisher, Subscriber
+from service.messaging.dead_letters import RabbitDeadLetters
+from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.spool import SpoolingPublisher
+from service.messaging.subscriber import RabbitSubscriber
+from service.metrics import ReceiverMetrics
+from service.settings import EndpointSettings, MerchantSettings, Settings
+
+
+def now() -> datetime:
+    """The present time, aware, in UTC."""
+    return datetime.now(UTC)
+
+
+def make_callback_publisher(settings: Settings, metrics: ReceiverMetrics) -> Publisher:
+    """What the receiver publishes with: RabbitMQ, with the spool behind it where that is on, or the embedded queue."""
+    if not settings.broker.urls:
+        return EmbeddedPublisher(queue=_embedded_queue(settings))
+    publisher = _rabbit_publisher(settings, "receiver")
+    if not settings.spool.enabled:
+        return publisher
+    return SpoolingPublisher(
+        inner=publisher,
+        spool=EmbeddedQueue(path=_data_file(settings, "spool.sqlite3")),
+        max_bytes=settings.spool.max_bytes,
+        on_depth=lambda depth: metrics.set_spool_depth(messages=depth.messages, size_bytes=depth.bytes),
+    )
+
+
+def make_subscriber(settings: Settings) -> Subscriber:
+    """What the ledger's consumer receives from."""
+    if not settings.broker.urls:
+        return EmbeddedSubscriber(queue=_embedded_queue(settings))
+    return RabbitSubscriber(
+        urls=_urls(settings),
+        connection_name="ledger",
+        prefetch=settings.broker.prefetch,
+        dead_letter_publisher=_rabbit_publisher(settings, "ledger-dead-letters"),
+    )
+
+
+def make_dead_letters(settings: Settings) -> DeadLetters:
+    """The messages that were put aside for a person."""
+    if not settings.broker.urls:
+        return EmbeddedDeadLetters(queue=_embedded_queue(settings))
+    return RabbitDeadLetters(urls=_urls(settings), publisher=_rabbit_publisher(settings, "dead-letters-replay"))
+
+
+def declare_topology(settings: Settings, *, timeout_seconds: float = 10.0) -> None:
+    """Declare what lives on the broker; nothing to do for the embedded queue. Harmless to repeat.
+
+    Raises `BrokerUnavailable`, or `TopologyMismatch` where something of another shape has one of our names.
+    """
+    if settings.broker.urls:
+        topology.declare(_urls(settings), timeout_seconds=timeout_seconds)
+
+
+def make_ledger_engine(settings: Settings, *, pool_size: int = 2) -> Engine:
+    """The ledger's database: `database_url`, or a SQLite file in the data directory."""
+    if settings.database_url:
+        return make_engine(settings.database_url.reveal(), pool_size=pool_size)
+    return make_engine(f"sqlite:///{_data_file(settings, 'ledger.sqlite3')}", pool_size=pool_size)
+
+
+def make_store(settings: Settings, engine: Engine) -> LedgerStore:
+    """The ledger, with the rules of every merchant and endpoint."""
+    return LedgerStore(
+        engine=engine,
+        rules={slug: _merchant_rules(merchant) for slug, merchant in settings.merchants.items()},
+        endpoints=[_endpoint_rules(endpoint) for endpoint in settings.endpoints],
+        clock=now,
+    )
+
+
+def make_ledger_consumer(settings: Settings, engine: Engine) -> LedgerConsumer:
+    """The role `ledger`."""
+    return LedgerConsumer(
+        subscriber=make_subscriber(settings), store=make_store(settings, engine), settings=settings.ledger
+    )
+
+
+def make_dispatcher(settings: Settings, engine: Engine) -> Dispatcher:
+    """The role `dispatcher`."""
+    return Dispatcher(
+        outbox=Outbox(engine=engine, clock=now),
+        sinks={endpoint.name: _sink(settings, endpoint) for endpoint in settings.endpoints},
+        endpoints=settings.endpoints,
+        settings=settings.dispatcher,
+        clock=now,
+    )
+
+
+def dispatcher_pool_size(settings: Settings) -> int:
+    """Database connections that the dispatcher's loops use at once."""
+    return max(2, len(settings.endpoints))
+
+
+def make_tokens(merchant: MerchantSettings) -> CapabilityTokens:
+    """Mints and reads the merchant's notify_url tokens. Raises `KeyUnusable` where it has no keys."""
+    keys = [CapabilityKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
+    return CapabilityTokens(merchant=merchant.slug, keys=keys)
+
+
+def _sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
+    if endpoint.kind == "amqp":
+        publisher = _rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
+        return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
+    return WebhookSink(endpoint=endpoint, clock=now)
+
+
+def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
+    return MerchantRules(
+        required_trust=merchant.required_trust,
+        can_ask=merchant.gateway is not None,
+        answer_due_seconds=merchant.answer_due_seconds,
+        least_inquiry_interval_seconds=merchant.least_inquiry_interval_seconds,
+        most_inquiries_per_day=merchant.most_inquiries_per_day,
+        inquiry_horizon_seconds=merchant.inquiry_horizon_seconds,
+    )
+
+
+def _endpoint_rules(endpoint: EndpointSettings) -> EndpointRules:
+    return EndpointRules(name=endpoint.name, types=endpoint.types, merchants=endpoint.merchants)
+
+
+def _rabbit_publisher(settings: Settings, connection_name: str) -> RabbitPublisher:
+    return RabbitPublisher(
+        urls=_urls(settings), connection_name=connection_name, max_in_flight=settings.broker.max_in_flight
+    )
+
+
+def _embedded_queue(settings: Settings) -> EmbeddedQueue:
+    return EmbeddedQueue(path=_data_file(settings, "callbacks.sqlite3"))
+
+
+def _urls(settings: Settings) -> Sequence[str]:
+    return [url.reveal() for url in settings.broker.urls]
+
+
+def _data_file(settings: Settings, name: str) -> Path:
+    """A file in the data directory, which is made for its owner alone: it holds people's data."""
+    settings.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return settings.data_directory / name

@@ -1,0 +1,99 @@
+"""`payment-callbacks dead`: the messages that could not be applied, and what becomes of them."""
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import click
+
+from service import bootstrap
+from service.cli.options import settings_of
+from service.masking import mask_personal
+from service.messaging.contract import DeadLetter, DeadLetters
+from service.messaging.errors import MessagingError
+
+Outcome = TypeVar("Outcome")
+
+_MOST = 1000
+
+
+@click.group()
+def dead() -> None:
+    """Messages that were put aside for a person: look, mend what was wrong, then replay or drop them."""
+
+
+@dead.command(name="list")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, _MOST))
+@click.pass_context
+def list_(context: click.Context, limit: int) -> None:
+    """List them, oldest first: id, when, why."""
+    letters = _all(context, limit)
+    for letter in letters:
+        click.echo(f"{letter.id}  {letter.died_at:%Y-%m-%d %H:%M:%S%z}  {letter.reason}")
+    click.echo(f"{len(letters)} dead letters" + (" or more" if len(letters) == limit else ""), err=True)
+
+
+@dead.command()
+@click.argument("id_", metavar="ID")
+@click.option("--unmasked", is_flag=True, help="Show personal data in the body as it is.")
+@click.pass_context
+def show(context: click.Context, id_: str, unmasked: bool) -> None:
+    """Show one with its headers and body."""
+    found = [letter for letter in _all(context, _MOST) if letter.id == id_]
+    if not found:
+        raise click.ClickException(f"no dead letter has the id {id_}; `payment-callbacks dead list` shows them")
+    letter = found[0]
+    body = letter.message.body.decode("utf-8", errors="replace")
+    click.echo(f"id:      {letter.id}\ndied at: {letter.died_at.isoformat()}\nreason:  {letter.reason}")
+    click.echo(f"type:    {letter.message.type}")
+    for name, value in letter.message.headers.items():
+        click.echo(f"header:  {name}: {value}")
+    click.echo(body if unmasked else mask_personal(body))
+
+
+@dead.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.pass_context
+def replay(context: click.Context, ids: tuple[str, ...], everything: bool) -> None:
+    """Put them back into the queue. Harmless for what was applied already: the ledger dedupes."""
+    letters, chosen = _open(context), _chosen(context, ids, everything)
+    _report("replayed", _attempt(lambda: letters.replay(chosen)), len(chosen))
+
+
+@dead.command()
+@click.argument("ids", metavar="[ID]...", nargs=-1)
+@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.confirmation_option(prompt="Delete these messages for good?")
+@click.pass_context
+def drop(context: click.Context, ids: tuple[str, ...], everything: bool) -> None:
+    """Delete them for good."""
+    letters, chosen = _open(context), _chosen(context, ids, everything)
+    _report("dropped", _attempt(lambda: letters.drop(chosen)), len(chosen))
+
+
+def _open(context: click.Context) -> DeadLetters:
+    return bootstrap.make_dead_letters(settings_of(context))
+
+
+def _all(context: click.Context, limit: int) -> Sequence[DeadLetter]:
+    letters = _open(context)
+    return _attempt(lambda: letters.list(limit=limit))
+
+
+def _chosen(context: click.Context, ids: tuple[str, ...], everything: bool) -> Sequence[str]:
+    if everything == bool(ids):
+        raise click.UsageError("name ids, or say --all")
+    return [letter.id for letter in _all(context, _MOST)] if everything else ids
+
+
+def _report(done: str, count: int, asked: int) -> None:
+    click.echo(f"{done}: {count}")
+    if count < asked:
+        raise click.ClickException(f"{asked - count} of the named ids are not among the dead letters")
+
+
+def _attempt(action: Callable[[], Outcome]) -> Outcome:
+    try:
+        return action()
+    except MessagingError as error:
+        raise click.ClickException(str(error)) from error

@@ -1,0 +1,20 @@
+"""`payment-callbacks migrate`: bring the ledger's database to this release's schema."""
+
+import click
+
+from service import bootstrap
+from service.cli.options import settings_of
+from service.ledger.errors import LedgerUnavailable
+from service.ledger.schema import migrate as migrate_engine
+
+
+@click.command()
+@click.pass_context
+def migrate(context: click.Context) -> None:
+    """Bring the ledger's database to this release's schema. Harmless to repeat, also by several at once."""
+    engine = bootstrap.make_ledger_engine(settings_of(context))
+    try:
+        migrate_engine(engine)
+    except LedgerUnavailable as error:
+        raise click.ClickException(f"the database cannot be used: {error}") from error
+    click.echo("The ledger has this release's schema.")

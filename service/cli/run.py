@@ -1,0 +1,135 @@
+"""`payment-callbacks run`: one role, or all of them on one machine."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+
+import click
+import structlog
+from sqlalchemy import Engine
+
+from consumers.signals import stop_on_signals
+from service import bootstrap
+from service.cli.options import settings_of, settings_path_of
+from service.cli.supervisor import Role, Supervisor
+from service.ledger.errors import LedgerUnavailable
+from service.ledger.schema import migrate, schema_is_current
+from service.logs import configure_logs
+from service.messaging.errors import BrokerUnavailable, MessagingError
+from service.settings import Settings
+from service.web.server import serve
+
+_ROLES = ("receiver", "ledger", "dispatcher")
+_RETRY_SECONDS = 2.0
+_RECEIVER_TOPOLOGY_SECONDS = 3.0
+#: `run all`: how long children have after SIGTERM, beyond what the receiver needs to drain.
+_GRACE_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@click.group()
+def run() -> None:
+    """Run a role until SIGTERM. Any number of processes of each role may run at once."""
+    configure_logs(stream=sys.stdout, human=sys.stdout.isatty())
+
+
+@run.command()
+@click.pass_context
+def receiver(context: click.Context) -> None:
+    """Take callbacks in: the endpoint behind notify_url, under gunicorn."""
+    settings = _settings(context)
+    try:
+        bootstrap.declare_topology(settings, timeout_seconds=_RECEIVER_TOPOLOGY_SECONDS)
+    except MessagingError as error:
+        # Receiving must not wait for the broker: the gateway gets a definite answer, and the other roles declare too.
+        log.warning("topology_undeclared", reason=str(error))
+    serve(
+        merchants=settings.merchants,
+        make_publisher=lambda metrics: bootstrap.make_callback_publisher(settings, metrics),
+        clock=bootstrap.now,
+        settings=settings.receiver,
+    )
+
+
+@run.command()
+@click.pass_context
+def ledger(context: click.Context) -> None:
+    """Apply queued callbacks to the ledger."""
+    settings = _settings(context)
+    stop = _stop_event()
+    engine = bootstrap.make_ledger_engine(settings)
+    if _ready(settings, engine, stop):
+        bootstrap.make_ledger_consumer(settings, engine).run(stop)
+
+
+@run.command()
+@click.pass_context
+def dispatcher(context: click.Context) -> None:
+    """Tell downstream what has changed."""
+    settings = _settings(context)
+    stop = _stop_event()
+    engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.dispatcher_pool_size(settings))
+    if _ready(settings, engine, stop):
+        bootstrap.make_dispatcher(settings, engine).run(stop)
+
+
+@run.command(name="all")
+@click.pass_context
+def run_all(context: click.Context) -> None:
+    """Run every role on this machine as child processes, and start those again that die."""
+    settings = _settings(context)
+    stop = _stop_event()
+    engine = bootstrap.make_ledger_engine(settings)
+    if not _insist(lambda: migrate(engine), stop):
+        return
+    engine.dispose()
+    path = str(settings_path_of(context))
+    roles = [Role(name=name, arguments=("--config", path, "run", name)) for name in _ROLES]
+    supervisor = Supervisor(roles, environment=os.environ)
+    supervisor.run(stop, grace_seconds=settings.receiver.drain_seconds + _GRACE_SECONDS)
+
+
+def _settings(context: click.Context) -> Settings:
+    settings = settings_of(context)
+    for warning in settings.warnings():
+        log.warning("settings_doubtful", warning=warning)
+    return settings
+
+
+def _stop_event() -> threading.Event:
+    stop = threading.Event()
+    stop_on_signals(stop)
+    return stop
+
+
+class _NotYet(Exception):
+    """What the role needs is there, and not as it has to be."""
+
+
+def _ready(settings: Settings, engine: Engine, stop: threading.Event) -> bool:
+    """Wait until schema and topology are this release's; False where a signal came first.
+
+    The embedded ledger is migrated here. A database that others share is migrated by command, once per release.
+    """
+    prepare = _require_schema if settings.database_url else migrate
+    return _insist(lambda: prepare(engine), stop) and _insist(lambda: bootstrap.declare_topology(settings), stop)
+
+
+def _require_schema(engine: Engine) -> None:
+    if not schema_is_current(engine):
+        raise _NotYet("the database has not this release's schema: run `payment-callbacks migrate`")
+
+
+def _insist(action: Callable[[], None], stop: threading.Event) -> bool:
+    """Do it once the database or the broker is there for it; False where a signal came first."""
+    while not stop.is_set():
+        try:
+            action()
+        except (LedgerUnavailable, BrokerUnavailable, _NotYet) as error:
+            log.warning("start_awaits", reason=str(error), retry_in_seconds=_RETRY_SECONDS)
+            stop.wait(_RETRY_SECONDS)
+        else:
+            return True
+    return False

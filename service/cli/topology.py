@@ -1,0 +1,26 @@
+"""`payment-callbacks topology`: what has to exist on RabbitMQ."""
+
+import click
+
+from service import bootstrap
+from service.cli.options import settings_of
+from service.messaging.errors import MessagingError
+
+
+@click.group()
+def topology() -> None:
+    """Exchanges and queues on RabbitMQ."""
+
+
+@topology.command()
+@click.pass_context
+def declare(context: click.Context) -> None:
+    """Declare exchanges, queues and bindings. Harmless to repeat; the roles do it at their start as well."""
+    settings = settings_of(context)
+    if not settings.broker.urls:
+        raise click.ClickException("no broker.urls (or AMQP_URL) are set: the embedded queue needs no topology")
+    try:
+        bootstrap.declare_topology(settings)
+    except MessagingError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo("Declared.")
