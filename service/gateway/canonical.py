@@ -17,6 +17,10 @@ from service.gateway.tokens import JsonValue, RawMember, RawObject
 
 #: The field that a sign does not cover: itself.
 SIGN_FIELD = "sign"
+#: The fields of a callback that a sign covers (document: 5).
+DOCUMENTED_FIELDS = frozenset(
+    {"biz_order_no", "pay_order_no", "order_type", "pay_type", "pay_status", "pay_time", "channel_response"}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,14 +97,25 @@ def rewritings(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, bytes]]:
     """Name and text of the fields in each known dialect, `sign` left out."""
     fields = {name: value for name, value in values.items() if name != SIGN_FIELD}
     nested = any(isinstance(value, list | dict) for value in fields.values())
+    all_nulls_documented = not any(_has_strange_null(name, value) for name, value in fields.items())
     written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
     for dialect in DIALECTS:
+        if dialect.writer.drops_nulls and not all_nulls_documented:
+            # Its sign would cover neither the name of such a field nor that it is there at all.
+            continue
         # Several dialects share a writer: writing is what costs, arranging does not.
         nested_order = dialect.nested_order if nested else KeyOrder.AS_SENT
         key = (dialect.writer.name, nested_order)
         if key not in written:
             written[key] = dialect.writer.write_members(fields, nested_order)
         yield dialect.name, dialect.arrange(written[key])
+
+
+def _has_strange_null(name: str, value: JsonValue) -> bool:
+    if value is None:
+        return name not in DOCUMENTED_FIELDS
+    nested = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_has_strange_null("", item) for item in nested)
 
 
 def canonical_texts(body: CallbackBody) -> Iterator[tuple[str, bytes]]:

@@ -150,6 +150,19 @@ class WrappedText(fields.Field[str | None]):
         return [] if value is None else {self._inner: value}
 
 
+class StrictWrappedText(WrappedText):
+    """A `WrappedText` of ours: an object, or the empty list for none, with a string in it if anything."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str | None:
+        if not isinstance(value, dict) and value != []:
+            raise ValidationError(f"{_kind(value)}; allowed is an object, or [] for an empty one")
+        inner = value.get(self._inner) if isinstance(value, dict) else None
+        if inner is not None and (not isinstance(inner, str) or not inner):
+            found = "empty" if inner == "" else _kind(inner)
+            raise ValidationError({self._inner: [f"{found}; allowed is a string that is not empty"]})
+        return inner
+
+
 def to_text(value: Any) -> str:
     """A JSON value as text that can be stored and written anywhere."""
     if value is None or value in ([], {}):
@@ -164,5 +177,5 @@ def to_text(value: Any) -> str:
 
 
 def _kind(value: object) -> str:
-    kinds = {bool: "true or false", list: "a list", dict: "an object"}
-    return kinds.get(type(value), "not a string")
+    kinds = {str: "a string", bool: "true or false", list: "a list", dict: "an object"}
+    return kinds.get(type(value), "a number")

@@ -25,6 +25,7 @@ from service.gateway.message_fields import (
     LenientText,
     OrderNumber,
     StrictText,
+    StrictWrappedText,
     Success,
     WrappedText,
     to_text,
@@ -141,7 +142,7 @@ class _SingleWithholdArgsSchema(_MessageSchema):
     name = StrictText()
     id_card_number = StrictText()
     mobile = StrictText()
-    protocol_no = WrappedText("protocol_no", data_key="biz_data", required=True)
+    protocol_no = StrictWrappedText("protocol_no", data_key="biz_data", required=True)
     notify_url = StrictText(allowed="an http or https URL", pattern=re.compile(r"https?://\S+"), required=False)
     pay_type = StrictText()
 
@@ -254,7 +255,8 @@ class OrderAnswerSchema(_AnswerSchema):
 
     @validates_schema
     def _success_has_an_order(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        _need_on_success(data, "order")
+        if data["succeeded"] and data["order"] is None:
+            raise ValidationError({"response": ["empty; needed is an order where status is 1"]})
 
     @post_dump
     def _write_empty_response(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:

@@ -1,0 +1,144 @@
+import json
+import random
+import re
+
+import pytest
+
+from service.gateway.errors import CallbackRefused, Refusal
+from service.gateway.signature import DEGENERATE_SIGNS, verify_callback
+from tests.support.vectors import load_vectors
+
+SAME_WRITER = "wire_json_same_flags"
+OTHER_WRITER = "wire_json_default_flags"
+FORM = "wire_form"
+WIRES = {
+    SAME_WRITER: "application/json",
+    OTHER_WRITER: "application/json",
+    FORM: "application/x-www-form-urlencoded",
+}
+
+_NO_NULLS = "a form cannot say null: http_build_query leaves the field out"
+_NO_NESTING = "a form of nested values: what was a list, an object or empty is not to be told from it"
+_NO_NUMBERS = "a form cannot say that a value was a number, which is signed without quotes"
+_NOT_UTF8 = "the form holds GBK bytes; PHP signed something else than them"
+_NUMBER_REWRITTEN = "another writer's body, in which the number's text is not the one that was signed"
+_NUMERIC_CHECK = "JSON_NUMERIC_CHECK turned a string into a number in the signed text, and another writer did not"
+
+#: What no receiver could reproduce, by wire, dialect ("" for every one) and case; each is asserted to be refused.
+EXEMPT = {
+    (FORM, "", "null-pay-time"): _NO_NULLS,
+    (FORM, "", "nested-unsorted"): _NO_NESTING,
+    (FORM, "", "nested-list"): _NO_NESTING,
+    (FORM, "", "nested-empty-array"): _NO_NESTING,
+    (FORM, "", "nested-empty-object"): _NO_NESTING,
+    (FORM, "", "nested-gap-keys"): _NO_NESTING,
+    (FORM, "", "float-100.0"): _NO_NUMBERS,
+    (FORM, "", "float-99.9"): _NO_NUMBERS,
+    (FORM, "", "float-sum"): _NO_NUMBERS,
+    (FORM, "", "float-neg0"): _NO_NUMBERS,
+    (FORM, "", "bigint"): _NO_NUMBERS,
+    (FORM, "", "bigint-overflow"): _NO_NUMBERS,
+    (FORM, "", "gbk-bytes"): _NOT_UTF8,
+    (FORM, "php-numeric-check", "leading-zeros"): _NUMERIC_CHECK,
+    (FORM, "php-numeric-check", "amount-string"): _NUMERIC_CHECK,
+    (OTHER_WRITER, "php-numeric-check", "leading-zeros"): _NUMERIC_CHECK,
+    (OTHER_WRITER, "php-numeric-check", "amount-string"): _NUMERIC_CHECK,
+    (OTHER_WRITER, "php-preserve-zero-fraction", "float-100.0"): _NUMBER_REWRITTEN,
+    (OTHER_WRITER, "php-preserve-zero-fraction", "float-neg0"): _NUMBER_REWRITTEN,
+}
+
+
+def _exemption(wire, case):
+    return EXEMPT.get((wire, case["dialect"], case["id"])) or EXEMPT.get((wire, "", case["id"]))
+
+
+def _bodies(*, exempt):
+    return [
+        pytest.param(case, wire, id=f"{case['case']}-{wire}")
+        for case in load_vectors("callback")
+        for wire in WIRES
+        if wire in case and bool(_exemption(wire, case)) is exempt
+    ]
+
+
+@pytest.mark.parametrize(("case", "wire"), _bodies(exempt=False))
+def test_a_real_runtimes_sign_is_verified(case, wire):
+    verified = verify_callback(case[wire], WIRES[wire])
+
+    assert verified.sign == case["expected_sign"].lower()
+
+
+@pytest.mark.parametrize(("case", "wire"), _bodies(exempt=True))
+def test_an_exempt_body_is_really_beyond_reach(case, wire):
+    with pytest.raises(CallbackRefused) as refused:
+        verify_callback(case[wire], WIRES[wire])
+
+    expected = Refusal.BAD_UTF8 if _exemption(wire, case) == _NOT_UTF8 else Refusal.SIGN_MISMATCH
+    assert refused.value.reason is expected
+
+
+def test_every_exemption_is_of_a_case_that_exists():
+    cases = load_vectors("callback")
+
+    for wire, dialect, case_id in EXEMPT:
+        assert any(wire in case and case["id"] == case_id and dialect in ("", case["dialect"]) for case in cases)
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_the_header_does_not_decide_what_a_body_is(wire):
+    for case in load_vectors("callback"):
+        if wire in case and not _exemption(wire, case):
+            for content_type in (None, "text/plain", *WIRES.values()):
+                assert verify_callback(case[wire], content_type).sign == case["expected_sign"].lower()
+
+
+@pytest.mark.parametrize(("case", "wire"), _bodies(exempt=False))
+def test_a_changed_byte_in_a_key_a_value_or_the_sign_is_refused(case, wire):
+    body = case[wire]
+    # The lowest bit of a letter or digit: always another character, never only another case.
+    places = [match.start() for match in re.finditer(rb"[0-9A-Za-z]", body)]
+    for place in random.Random(body).sample(places, 8):
+        changed = bytearray(body)
+        changed[place] ^= 1
+        with pytest.raises(CallbackRefused):
+            verify_callback(bytes(changed), WIRES[wire])
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_changed_byte_is_refused_wherever_it_is(wire):
+    case = next(case for case in load_vectors("callback") if case["case"].endswith("php-default/cjk-ext-b"))
+    body = case[wire]
+    for place in range(len(body)):
+        if chr(body[place]).isalnum():
+            changed = bytearray(body)
+            changed[place] ^= 1
+            with pytest.raises(CallbackRefused):
+                verify_callback(bytes(changed), WIRES[wire])
+
+
+def test_a_field_added_or_taken_away_is_refused():
+    case = next(case for case in load_vectors("callback") if case["case"].endswith("php-default/ascii-success"))
+    fields = json.loads(case[SAME_WRITER])
+
+    for name in fields:
+        fewer = {key: value for key, value in fields.items() if key != name}
+        with pytest.raises(CallbackRefused):
+            verify_callback(json.dumps(fewer).encode(), None)
+    with pytest.raises(CallbackRefused):
+        verify_callback(json.dumps({**fields, "amount": "1.00"}).encode(), None)
+
+
+@pytest.mark.parametrize("sign", sorted(DEGENERATE_SIGNS))
+@pytest.mark.parametrize("spelling", [str.lower, str.upper])
+def test_a_degenerate_sign_is_refused_whatever_it_signs(sign, spelling):
+    sign = spelling(sign)
+    for body in (
+        f'{{"sign":"{sign}"}}',
+        f"sign={sign}",
+        f'{{"biz_order_no":"1","sign":"{sign}"}}',
+        f"biz_order_no=1&sign={sign}",
+    ):
+        with pytest.raises(CallbackRefused) as refused:
+            verify_callback(body.encode(), None)
+
+        assert refused.value.reason is Refusal.DEGENERATE_SIGN
