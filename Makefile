@@ -33,6 +33,7 @@ demo: $(INSTALLED_RUN) ## Run the whole service on this machine against a sandbo
 
 .PHONY: venv
 venv: $(INSTALLED_DEV) ## Make .venv with everything the tests and checks use
+	@echo '$(VENV) is up to date'
 
 .PHONY: check
 check: $(INSTALLED_DEV) ## Lint, types, the house's contracts, and the locked requirements

@@ -1,5 +1,6 @@
 """Real servers and real processes, for every test that wants them."""
 
+import signal
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,11 @@ from tests.support.ports import find_free_port
 from tests.support.postgresql import Database, PostgreSQL
 from tests.support.processes import Processes
 from tests.support.rabbitmq import RabbitMQ
+
+
+def pytest_sessionstart() -> None:
+    """Let SIGTERM, which a cancelled CI job gets, end the tests as Ctrl-C does: with everything cleaned up."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -57,7 +63,9 @@ def _broker_of_fault_tests() -> Iterator[RabbitMQ]:
 def own_rabbitmq(_broker_of_fault_tests: RabbitMQ) -> RabbitMQ:
     """An empty broker that the test may stop, kill, freeze and fill, and leave in any state."""
     broker = _broker_of_fault_tests
-    if not broker.running:
+    if broker.running:
+        broker.thaw()
+    else:
         broker.start()
     broker.clear()
     return broker
@@ -86,7 +94,9 @@ def _cluster_of_fault_tests() -> Iterator[PostgreSQL]:
 def own_postgresql(_cluster_of_fault_tests: PostgreSQL) -> Database:
     """An empty database in a cluster that the test may stop and kill, and leave in any state."""
     cluster = _cluster_of_fault_tests
-    if not cluster.running:
+    if cluster.running:
+        cluster.thaw()
+    else:
         cluster.start()
     return Database(url=cluster.create_database(), cluster=cluster)
 

@@ -89,6 +89,14 @@ class PostgreSQL:
         """End all its processes with SIGKILL; the next start recovers from its log."""
         self._server.kill()
 
+    def freeze(self) -> None:
+        """Stop all its processes with their connections open (SIGSTOP): what a hung host looks like."""
+        self._server.freeze()
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self._server.thaw()
+
     def create_database(self) -> str:
         """Make a new, empty database and return its SQLAlchemy URL."""
         self._databases_made += 1
@@ -119,6 +127,7 @@ class PostgreSQL:
 
     def _remove(self) -> None:
         if self._server.running:
+            self._server.thaw()
             self._server.signal(signal.SIGQUIT)  # an "immediate" shutdown; SIGKILL would leak its shared memory
             self._server.wait(within_seconds=30)
         self._server.kill()
@@ -144,6 +153,14 @@ class Database:
     def kill(self) -> None:
         """Kill the whole cluster."""
         self.cluster.kill()
+
+    def freeze(self) -> None:
+        """Make the whole cluster hang, with its connections open."""
+        self.cluster.freeze()
+
+    def thaw(self) -> None:
+        """Let the whole cluster go on after `freeze`."""
+        self.cluster.thaw()
 
 
 def _programs() -> Path:

@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from tests.support.waiting import eventually
@@ -100,12 +100,23 @@ class Process:
             raise AssertionError(f"still running after {within_seconds} s: {self.describe()}") from None
 
     def kill(self) -> None:
-        """SIGKILL to the whole process group, children included. Safe to call twice, and after its end."""
+        """SIGKILL to it and all its descendants. Safe to call twice, and after its end."""
         if self._child is None:
             return
-        with contextlib.suppress(ProcessLookupError):  # the whole group has ended
+        # Its group, where orphans may be left, and descendants in sessions of their own, as PostgreSQL's are.
+        descendants = _descendants(self._child.pid)
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
+        _signal_all(descendants, signal.SIGKILL)
         self._child.wait()
+
+    def freeze(self) -> None:
+        """Stop it and its descendants where they are, connections open (SIGSTOP): what a hung machine looks like."""
+        _signal_all([self.pid, *_descendants(self.pid)], signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        _signal_all([self.pid, *_descendants(self.pid)], signal.SIGCONT)
 
     def describe(self) -> str:
         """Name, state and the end of the output, for the message of a failed assertion."""
@@ -149,6 +160,21 @@ class Processes:
         """End everything that still runs, newest first."""
         for process in reversed(self._started):
             process.kill()
+
+
+def _descendants(pid: int) -> list[int]:
+    found = []
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            for child in map(int, file.read_text().split()):
+                found += [child, *_descendants(child)]
+    return found
+
+
+def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.kill(pid, number)
 
 
 def _program(name: str) -> str:

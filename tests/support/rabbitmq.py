@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -16,10 +15,12 @@ from tests.support.processes import Process
 # The package's own scripts: those in /usr/sbin change to the user `rabbitmq` and read the system's settings.
 _SCRIPTS = Path("/usr/lib/rabbitmq/bin")
 
-_SETTINGS = """\
+_MEMORY_BYTES = 1_000_000_000
+
+_SETTINGS = f"""\
 loopback_users.guest = true
 disk_free_limit.absolute = 50MB
-vm_memory_high_watermark.absolute = 1GB
+vm_memory_high_watermark.absolute = {_MEMORY_BYTES}
 raft.wal_max_size_bytes = 33554432
 log.file = false
 log.console = true
@@ -112,12 +113,20 @@ class RabbitMQ:
         self.start()
 
     def freeze(self) -> None:
-        """Stop it without closing a connection (SIGSTOP): what a hung host looks like."""
-        self._server.signal(signal.SIGSTOP)
+        """Stop it with its connections open (SIGSTOP): what a hung host looks like."""
+        self._server.freeze()
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
-        self._server.signal(signal.SIGCONT)
+        self._server.thaw()
+
+    def block_publishers(self) -> None:
+        """Raise the memory alarm: from now on the broker reads nothing from connections that publish."""
+        self.ctl("eval", f"{_limit_memory(limit_bytes=1)}.")
+
+    def unblock_publishers(self) -> None:
+        """End the alarm that `block_publishers` raised."""
+        self.ctl("eval", f"{_limit_memory(limit_bytes=_MEMORY_BYTES)}.")
 
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` (about a second) and return what it wrote; an AssertionError where it failed."""
@@ -135,8 +144,9 @@ class RabbitMQ:
         return done.stdout
 
     def clear(self) -> None:
-        """Forget every queue, exchange and message of the default virtual host; closes its connections."""
-        self.ctl("eval", f'rabbit_vhost:delete(<<"/">>, <<"tests">>), {_make_virtual_host("/")}.')
+        """Forget every queue, exchange and message of the default virtual host, and any alarm; ends its connections."""
+        forget = f'rabbit_vhost:delete(<<"/">>, <<"tests">>), {_make_virtual_host("/")}'
+        self.ctl("eval", f"{forget}, {_limit_memory(limit_bytes=_MEMORY_BYTES)}.")
 
     def create_virtual_host(self) -> str:
         """The AMQP URL of a new, empty virtual host."""
@@ -188,6 +198,11 @@ class RabbitMQ:
         self._server.kill()
         self._epmd.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _limit_memory(*, limit_bytes: int) -> str:
+    """Erlang that sets the amount of memory from which on publishers are blocked."""
+    return f"vm_memory_monitor:set_vm_memory_high_watermark({{absolute, {limit_bytes}}})"
 
 
 def _make_virtual_host(name: str) -> str:

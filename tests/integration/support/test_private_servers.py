@@ -1,28 +1,27 @@
 """The servers that the other tests rely on."""
 
+from contextlib import closing
+
 import pika
 import pytest
 import sqlalchemy as sa
 
 from tests.support.postgresql import Database
 from tests.support.rabbitmq import RabbitMQ
+from tests.support.waiting import eventually
 
 
 def publish(url: str, *, queue: str, body: bytes) -> None:
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
-    channel.basic_publish("", queue, body, pika.BasicProperties(delivery_mode=2), mandatory=True)
-    connection.close()
+    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum"})
+        channel.basic_publish("", queue, body, pika.BasicProperties(delivery_mode=2), mandatory=True)
 
 
 def get(url: str, *, queue: str) -> bytes | None:
-    connection = pika.BlockingConnection(pika.URLParameters(url))
-    try:
+    with closing(pika.BlockingConnection(pika.URLParameters(url))) as connection:
         return connection.channel().basic_get(queue, auto_ack=True)[2]
-    finally:
-        connection.close()
 
 
 def test_a_killed_broker_comes_back_on_the_same_port_with_its_confirmed_messages(own_rabbitmq: RabbitMQ) -> None:
@@ -34,10 +33,17 @@ def test_a_killed_broker_comes_back_on_the_same_port_with_its_confirmed_messages
     assert get(own_rabbitmq.url, queue="kept") == b"confirmed"
 
 
-def test_a_stopped_broker_comes_back_and_the_next_test_finds_it_empty(own_rabbitmq: RabbitMQ) -> None:
-    own_rabbitmq.restart()
-    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="NOT_FOUND"):
-        get(own_rabbitmq.url, queue="kept")
+@pytest.mark.parametrize("turn", ["first", "second"])
+def test_a_broker_that_was_left_blocked_and_stopped_is_up_and_empty_for_the_next_test(
+    own_rabbitmq: RabbitMQ, turn: str
+) -> None:
+    publish(own_rabbitmq.url, queue="left", body=turn.encode())
+    assert get(own_rabbitmq.url, queue="left") == turn.encode()
+    publish(own_rabbitmq.url, queue="left", body=b"left behind")
+
+    own_rabbitmq.block_publishers()
+    eventually(lambda: "memory" in own_rabbitmq.ctl("eval", "rabbit_alarm:get_alarms()."))
+    own_rabbitmq.stop()
 
 
 def test_every_virtual_host_of_the_shared_broker_is_empty(rabbitmq: RabbitMQ, amqp_url: str) -> None:
@@ -57,6 +63,18 @@ def test_a_killed_postgresql_comes_back_with_what_was_committed(own_postgresql: 
 
     with engine.connect() as connection:
         assert connection.scalar(sa.text("SELECT number FROM kept")) == 1
+    engine.dispose()
+
+
+def test_a_frozen_postgresql_answers_nothing_until_it_is_thawed(own_postgresql: Database) -> None:
+    engine = sa.create_engine(own_postgresql.url, connect_args={"connect_timeout": 2})
+    own_postgresql.freeze()
+    with pytest.raises(sa.exc.OperationalError, match="timeout"):
+        engine.connect()
+
+    own_postgresql.thaw()
+
+    engine.connect().close()
     engine.dispose()
 
 

@@ -1,0 +1,51 @@
+"""The child processes that the other tests rely on."""
+
+import os
+import re
+import signal
+import sys
+
+import pytest
+
+from tests.support.http import answers
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    with open(f"/proc/{pid}/stat") as file:
+        return file.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_a_process_that_ends_before_it_is_ready_fails_at_once_and_shows_its_output(processes: Processes) -> None:
+    process = processes.start_command("bash", "-c", "echo no such setting; exit 3")
+
+    with pytest.raises(AssertionError, match=re.compile(r"exit code 3.*no such setting", re.DOTALL)):
+        process.wait_until(lambda: False, within_seconds=60)
+
+
+def test_killing_a_process_kills_its_descendants_in_sessions_of_their_own_too(processes: Processes) -> None:
+    process = processes.start_command(
+        "bash", "-c", "sleep 600 & echo $!; setsid bash -c 'echo $$; exec sleep 600' & wait", name="parent"
+    )
+    pids = eventually(lambda: process.output.split()[1:] and list(map(int, process.output.split())))
+    assert all(map(alive, pids))
+
+    process.kill()
+
+    eventually(lambda: not any(map(alive, pids)))
+
+
+def test_a_server_is_ready_once_it_answers(processes: Processes, free_port: int) -> None:
+    url = f"http://127.0.0.1:{free_port}/"
+    assert not answers(url)
+
+    server = processes.start_command(sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(free_port))
+    server.wait_until(lambda: answers(url))
+
+    assert server.terminate() == -signal.SIGTERM
+    assert not answers(url)
