@@ -1,0 +1,76 @@
+"""The Flask application of the receiver."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
+
+import structlog
+from flask import Flask, Response, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from service.messaging.contract import Publisher
+from service.metrics import ReceiverMetrics
+from service.settings import MerchantSettings, ReceiverSettings
+from service.web.answers import failure
+from service.web.callbacks import CallbackEndpoint
+from service.web.entrances import Entrances
+from service.web.health import Health
+from service.web.process_publisher import ProcessPublisher
+
+#: The longest callback, in bytes. Those of the document have under 2 KiB.
+MAX_BODY_BYTES = 64 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(
+    *,
+    merchants: Mapping[str, MerchantSettings],
+    make_publisher: Callable[[], Publisher],
+    metrics: ReceiverMetrics,
+    clock: Callable[[], datetime],
+    settings: ReceiverSettings,
+    health: Health | None = None,
+) -> Flask:
+    """The receiver's WSGI application, for one worker process.
+
+    `make_publisher` is called once, when the publisher in `extensions["publisher"]` is opened or, failing that, first
+    used; whoever ends the process closes it. `clock` says the present time, aware.
+    """
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    # The redirect that merges slashes would repeat the address, and the token in it, in its answer.
+    app.url_map.merge_slashes = False
+    publisher = ProcessPublisher(make_publisher)
+    app.extensions["publisher"] = publisher
+    endpoint = CallbackEndpoint(
+        entrances=Entrances(merchants=merchants),
+        publisher=publisher,
+        metrics=metrics,
+        clock=clock,
+        confirm_timeout_seconds=settings.confirm_timeout_seconds,
+    )
+    app.register_blueprint(endpoint.blueprint())
+    app.register_blueprint((health or Health()).blueprint())
+    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(Exception, partial(_answer_surprise, metrics))
+    if settings.trusted_proxy_hops:
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_hops, x_proto=0)  # type: ignore[method-assign]
+    return app
+
+
+def _answer_http_error(error: HTTPException) -> Response:
+    answer = failure(error.code or 500)
+    allowed = getattr(error, "valid_methods", None)
+    if allowed:
+        answer.headers["Allow"] = ", ".join(sorted(allowed))
+    return answer
+
+
+def _answer_surprise(metrics: ReceiverMetrics, error: Exception) -> Response:
+    metrics.count_callback((request.view_args or {}).get("merchant", ""), outcome="failed", reason=type(error).__name__)
+    # The route and not the path, which may hold a token.
+    _log.error("request_failed", route=request.endpoint, client=request.remote_addr, exc_info=error)
+    return failure(500)

@@ -1,0 +1,140 @@
+"""The receiver under gunicorn, in this process: a master that forks workers."""
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication
+from gunicorn.glogging import Logger
+from prometheus_client import CollectorRegistry
+
+from service.messaging.contract import Publisher
+from service.metrics import ReceiverMetrics, expose_shared, forget_process, share_between_processes
+from service.settings import MerchantSettings, ReceiverSettings
+from service.web.app import create_app
+from service.web.health import Health
+
+# Memory where there is such a thing: heartbeats and counters are written many times per second.
+_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private folders are made in it
+# Per worker. With the broker's and the queue's files it stays below the usual limit of 1024 open files.
+_MAX_CONNECTIONS = 512
+_CLOSE_SECONDS = 2.0
+
+
+def serve(
+    *,
+    merchants: Mapping[str, MerchantSettings],
+    make_publisher: Callable[[ReceiverMetrics], Publisher],
+    clock: Callable[[], datetime],
+    settings: ReceiverSettings,
+) -> None:
+    """Serve until SIGTERM or SIGINT, then end the process (SystemExit, 0 where all went well).
+
+    `make_publisher` is called once in every worker, after fork, with the metrics that a spool reports its depth to.
+    """
+    ReceiverServer(merchants=merchants, make_publisher=make_publisher, clock=clock, settings=settings).run()
+
+
+class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
+    """gunicorn's view of the receiver: its settings, its hooks, and how a worker gets its application."""
+
+    def __init__(
+        self,
+        *,
+        merchants: Mapping[str, MerchantSettings],
+        make_publisher: Callable[[ReceiverMetrics], Publisher],
+        clock: Callable[[], datetime],
+        settings: ReceiverSettings,
+    ) -> None:
+        self.settings = settings
+        #: The state of the worker that this object was forked into.
+        self.health = Health()
+        self._merchants = merchants
+        self._make_publisher = make_publisher
+        self._clock = clock
+        memory = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
+        self._metrics_directory = Path(tempfile.mkdtemp(prefix="payment-callbacks-metrics-", dir=memory))
+        share_between_processes(self._metrics_directory)
+        self.metrics = ReceiverMetrics(registry=CollectorRegistry(), merchants=merchants)
+        super().__init__()
+
+    def load_config(self) -> None:
+        """Tell gunicorn everything; it reads no file, environment or command line."""
+        settings = self.settings
+        memory = str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None
+        for name, value in {
+            "bind": settings.bind,
+            "workers": settings.workers,
+            "threads": settings.threads,
+            "worker_class": "service.web.worker.ReceiverWorker",
+            "worker_connections": _MAX_CONNECTIONS,
+            "worker_tmp_dir": memory,
+            "graceful_timeout": max(math.ceil(settings.drain_seconds), 1),
+            # Refused with the same body as everything else, so nothing depends on where exactly the bounds are.
+            "limit_request_line": 4094,
+            "limit_request_fields": 100,
+            # No header is believed but X-Forwarded-For, and that one by the application, by the configured hops.
+            "forwarded_allow_ips": "",
+            "forwarder_headers": "",
+            "secure_scheme_headers": {},
+            # The C parser is not what we vouch for on a public endpoint; see docs/decisions/0001.
+            "http_parser": "python",
+            # A socket in the file system that nobody uses, and that a read-only root refuses.
+            "control_socket_disable": True,
+            "preload_app": False,
+            "accesslog": None,
+            "logger_class": _QuietLogger,
+            "proc_name": "payment-callbacks-receiver",
+            "when_ready": self._on_ready,
+            "post_worker_init": self._on_worker_started,
+            "child_exit": self._on_child_exit,
+            "worker_exit": self._on_worker_exit,
+            "on_exit": self._on_exit,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """The application of one worker, made in it."""
+        return create_app(
+            merchants=self._merchants,
+            make_publisher=lambda: self._make_publisher(self.metrics),
+            metrics=self.metrics,
+            clock=self._clock,
+            settings=self.settings,
+            health=self.health,
+        )
+
+    def _on_ready(self, _arbiter: Any) -> None:
+        if self.settings.metrics_bind:
+            host, _, port = self.settings.metrics_bind.rpartition(":")
+            expose_shared(self._metrics_directory, host=host.strip("[]"), port=int(port))
+
+    def _on_worker_started(self, _worker: Any) -> None:
+        self.callable.extensions["publisher"].open()
+
+    def _on_child_exit(self, _arbiter: Any, worker: Any) -> None:
+        forget_process(worker.pid, self._metrics_directory)
+
+    def _on_worker_exit(self, _arbiter: Any, worker: Any) -> None:
+        if worker.pid == os.getpid() and self.callable is not None:
+            self.callable.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
+
+    def _on_exit(self, _arbiter: Any) -> None:
+        shutil.rmtree(self._metrics_directory, ignore_errors=True)
+
+
+class _QuietLogger(Logger):  # type: ignore[misc]
+    """Leaves gunicorn's own lines to the process's log; there is no access log, for it would hold tokens."""
+
+    def __init__(self, cfg: Any) -> None:
+        super().__init__(cfg)
+        self.error_log.propagate = True
+
+    def _set_handler(self, *_args: Any, **_kwargs: Any) -> None:
+        """Add none: what `configure_logs` has set up takes the lines."""

@@ -1,0 +1,246 @@
+"""The gunicorn worker: a thread is taken only by a request that has arrived whole.
+
+gunicorn's own threaded worker reads each request on a thread of its pool, so that as many slow clients as there are
+threads stop it, and its `timeout` is a heartbeat, not a read deadline. Here the main loop collects what clients send,
+without ever waiting for one of them, cuts those that are too slow, and hands on whole requests.
+"""
+
+import contextlib
+import socket
+import time
+from concurrent.futures import Future
+from functools import partial
+from io import BytesIO
+from selectors import EVENT_READ
+from types import FrameType
+from typing import Any
+
+import structlog
+from gunicorn.http import wsgi
+from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.parser import RequestParser
+from gunicorn.workers.gthread import ThreadWorker
+
+from service.web.answers import FAILURE_BODY
+from service.web.app import MAX_BODY_BYTES
+from service.web.callbacks import ARRIVED_AT
+from service.web.connection import Connection
+from service.web.framing import RequestFraming, RequestTooLarge
+
+#: Request line and headers together, in bytes. A token has up to 763 characters; proxies add headers of their own.
+MAX_HEAD_BYTES = 16 * 1024
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RECEIVE_BYTES = 64 * 1024
+# How much of what was too large is still read, so that the client gets to read its answer and not a reset.
+_MAX_DISCARDED_BYTES = 1024 * 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hints
+    """Answers whole requests on threads; connections that send none cost a buffer, and a few seconds at most.
+
+    Of the base class it keeps the thread pool, the loop with its heartbeat, and the signals; `self.app` is the
+    `ReceiverServer`.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._timeout_seconds: float = self.app.settings.request_timeout_seconds
+        # In the order of their deadlines: all get the same time, so the newest is the last.
+        self._waiting: dict[Connection, None] = {}
+
+    # What the base class calls, on the main loop.
+
+    def accept(self, listener: Any) -> bool:
+        """Take one connection from the backlog; says whether there was one."""
+        try:
+            sock, client = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return False
+        sock.setblocking(False)
+        framing = RequestFraming(max_head_bytes=MAX_HEAD_BYTES, max_body_bytes=MAX_BODY_BYTES)
+        connection = Connection(sock=sock, client=client, server=sock.getsockname(), framing=framing)
+        self.nr_conns += 1
+        self._start_waiting(connection)
+        self._receive(connection, sock)
+        return True
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Start or stop accepting; at shutdown, first take what waits in the backlog, or it would be reset."""
+        if not enabled and not self.alive:
+            for listener in self.sockets:
+                while self.nr_conns < self.worker_connections and self.accept(listener):
+                    pass
+        super().set_accept_enabled(enabled)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Dispatch what has happened, or return when the next connection is due to be cut."""
+        for connection in self._waiting:
+            timeout = min(timeout, max(connection.deadline - time.monotonic(), 0.0))
+            break
+        super().wait_for_and_dispatch_events(timeout)
+
+    def murder_pending(self) -> None:
+        """Cut every connection whose time is up."""
+        now = time.monotonic()
+        for connection in list(self._waiting):
+            if connection.deadline > now:
+                break
+            self._cut(connection)
+
+    def finish_request(self, connection: Connection, answered: "Future[bool]") -> None:
+        """Wait for the connection's next request, or end it."""
+        error = answered.exception()
+        if error is not None:
+            _log.error("request_failed", client=connection.host, exc_info=error)
+            self._drop(connection)
+        elif answered.result():
+            connection.sock.setblocking(False)
+            connection.kept_alive = True
+            self._start_waiting(connection)
+            self._take_request(connection)
+        elif connection.request is not None and connection.request.broken:
+            self._linger(connection)
+        else:
+            self._drop(connection)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: finish what is in hand and end."""
+        self.app.health.drain()
+        super().handle_exit(sig, frame)
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        """At shutdown: nobody is waited for beyond `deadline`."""
+        for connection in self._waiting:
+            connection.deadline = min(connection.deadline, deadline)
+
+    # Connections, on the main loop.
+
+    def _start_waiting(self, connection: Connection) -> None:
+        connection.deadline = time.monotonic() + self._timeout_seconds
+        self._waiting.pop(connection, None)
+        self._waiting[connection] = None
+
+    def _watch(self, connection: Connection) -> None:
+        if not connection.watched:
+            connection.watched = True
+            self.poller.register(connection.sock, EVENT_READ, partial(self._receive, connection))
+
+    def _stop_watching(self, connection: Connection) -> None:
+        if connection.watched:
+            connection.watched = False
+            self.poller.unregister(connection.sock)
+
+    def _receive(self, connection: Connection, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            self._watch(connection)
+            return
+        except OSError:
+            data = b""  # reset by the client: gone as after an end
+        if not data:
+            self._drop(connection)
+        elif connection.lingering:
+            connection.discarded_bytes += len(data)
+            if connection.discarded_bytes > _MAX_DISCARDED_BYTES:
+                self._drop(connection)
+        else:
+            if connection.kept_alive and connection.framing.empty:
+                self._start_waiting(connection)
+            connection.framing.feed(data)
+            self._take_request(connection)
+
+    def _take_request(self, connection: Connection) -> None:
+        """Hand a whole request to a thread; go on waiting where there is none yet."""
+        try:
+            connection.request = connection.framing.take_request()
+        except RequestTooLarge as error:
+            self._report_cut(connection, "too-large")
+            self._send_now(connection, _bare_failure(error.status))
+            self._linger(connection)
+            return
+        if connection.request is None:
+            if connection.framing.take_continue():
+                self._send_now(connection, _CONTINUE)
+            self._watch(connection)
+            return
+        del self._waiting[connection]
+        self._stop_watching(connection)
+        connection.arrived_at = time.monotonic()
+        self.enqueue_req(connection)
+
+    def _cut(self, connection: Connection) -> None:
+        if not connection.framing.empty and not connection.lingering:
+            self._report_cut(connection, "too-slow")
+            self._send_now(connection, _bare_failure(408))
+        self._drop(connection)
+
+    def _linger(self, connection: Connection) -> None:
+        """Read on for a while and forget it: closing with unread bytes would reset the answer away."""
+        connection.lingering = True
+        connection.sock.setblocking(False)
+        with contextlib.suppress(OSError):  # the client has gone, which the next receive finds out
+            connection.sock.shutdown(socket.SHUT_WR)
+        self._start_waiting(connection)
+        self._watch(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        self._waiting.pop(connection, None)
+        self._stop_watching(connection)
+        self.nr_conns -= 1
+        connection.sock.close()
+
+    def _send_now(self, connection: Connection, data: bytes) -> None:
+        # Without waiting: so few bytes fit into an empty send buffer, and whoever keeps it full goes without.
+        with contextlib.suppress(OSError):
+            connection.sock.send(data)
+
+    def _report_cut(self, connection: Connection, reason: str) -> None:
+        self.app.metrics.count_cut(reason)
+        _log.warning("request_cut", reason=reason, client=connection.host)
+
+    # On a thread of the pool.
+
+    def handle(self, connection: Connection) -> bool:
+        """Answer the connection's request; says whether the connection can take another one."""
+        connection.sock.settimeout(self._timeout_seconds)
+        try:
+            return self._answer(connection)
+        except (ParseException, NoMoreData) as error:
+            # Only the kind of error: its text quotes the request line, and the token in it.
+            self.app.metrics.count_cut("malformed")
+            _log.warning("request_cut", reason="malformed", error=type(error).__name__, client=connection.host)
+            self._send_now(connection, _bare_failure(400))
+        except OSError as error:
+            _log.warning("answer_unsent", error=type(error).__name__, client=connection.host)
+        return False
+
+    def _answer(self, connection: Connection) -> bool:
+        framed = connection.request
+        assert framed is not None  # noqa: S101 - `enqueue_req` comes after it was set
+        request = next(RequestParser(self.cfg, [framed.data], connection.client))
+        body = BytesIO(request.body.read())
+        request._expected_100_continue = False  # the main loop has sent it, or it would never have arrived whole
+        response, environ = wsgi.create(request, connection.sock, connection.client, connection.server, self.cfg)
+        environ.update({"wsgi.input": body, "wsgi.multithread": True, ARRIVED_AT: connection.arrived_at})
+        if framed.broken or not self.alive:
+            response.force_close()
+        chunks = self.wsgi(environ, response.start_response)
+        try:
+            for chunk in chunks:
+                response.write(chunk)
+            response.close()
+        finally:
+            chunks.close()
+        return not response.should_close()
+
+
+def _bare_failure(status: int) -> bytes:
+    """A failure for requests that never reach the application."""
+    return (
+        f"HTTP/1.1 {status} \r\nConnection: close\r\nContent-Type: text/plain\r\n"
+        f"Content-Length: {len(FAILURE_BODY)}\r\n\r\n{FAILURE_BODY}"
+    ).encode("ascii")

@@ -1,0 +1,72 @@
+"""A receiver as a process, on the embedded queue or on RabbitMQ: `python -m tests.support.receiver`."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from service.claims import Trust
+from service.logs import configure_logs
+from service.messaging.contract import Publisher
+from service.messaging.embedded import EmbeddedPublisher
+from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.publisher import RabbitPublisher
+from service.metrics import ReceiverMetrics
+from service.settings import Acknowledgement, MerchantSettings, ReceiverSettings, Secret, TokenKey
+from service.web.server import serve
+
+#: Mints the tokens of every merchant below.
+TOKEN_KEY = TokenKey(kid="k1", key=Secret("a key for tests only, of 32 bytes or more"))
+
+
+def merchants() -> dict[str, MerchantSettings]:
+    """One merchant for each trust that can be required."""
+    trusts = {"by-checksum": Trust.CHECKSUM, "by-capability": Trust.CAPABILITY, "by-query": Trust.QUERIED}
+    return {
+        slug: MerchantSettings(
+            slug=slug,
+            pay_types=frozenset({"withhold"}),
+            amount_unit="yuan",
+            configured_trust=trust,
+            token_keys=[TOKEN_KEY],
+            acknowledgement=Acknowledgement(body=f"success {slug}", content_type="text/plain"),
+        )
+        for slug, trust in trusts.items()
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--bind", required=True)
+    parser.add_argument("--queue-file", type=Path)
+    parser.add_argument("--amqp-url", action="append", default=[])
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=8)
+    parser.add_argument("--hops", type=int, default=0)
+    parser.add_argument("--metrics-bind", default="")
+    parser.add_argument("--request-timeout-seconds", type=float, default=5.0)
+    options = parser.parse_args()
+
+    def make_publisher(_metrics: ReceiverMetrics) -> Publisher:
+        if options.amqp_url:
+            return RabbitPublisher(urls=options.amqp_url, connection_name="receiver")
+        return EmbeddedPublisher(queue=EmbeddedQueue(path=options.queue_file))
+
+    configure_logs(stream=sys.stdout, human=False)
+    serve(
+        merchants=merchants(),
+        make_publisher=make_publisher,
+        clock=lambda: datetime.now(UTC),
+        settings=ReceiverSettings(
+            bind=options.bind,
+            workers=options.workers,
+            threads=options.threads,
+            trusted_proxy_hops=options.hops,
+            metrics_bind=options.metrics_bind,
+            request_timeout_seconds=options.request_timeout_seconds,
+        ),
+    )
+
+
+if __name__ == "__main__":
+    main()
