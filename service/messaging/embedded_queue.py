@@ -91,7 +91,7 @@ class EmbeddedQueue:
             if max_bytes is not None:
                 (used,) = connection.execute("SELECT bytes FROM total").fetchone()
                 if used + size > max_bytes:
-                    raise SpoolFull(f"{self.path} holds {used} of {max_bytes} bytes; {size} more do not fit")
+                    raise SpoolFull(f"{self.path} holds {used} of {max_bytes} bytes")
             connection.execute(
                 "INSERT INTO message (message_id, envelope, body, size, queued_at) VALUES (?, ?, ?, ?, ?)",
                 (message.message_id, envelope, message.body, size, time.time()),
@@ -111,7 +111,8 @@ class EmbeddedQueue:
             now = time.time()
             lease = secrets.token_hex(8)
             rows = connection.execute(
-                "SELECT id, deliveries, message_id, envelope, body FROM message WHERE leased_until <= ? ORDER BY id LIMIT ?",
+                "SELECT id, deliveries, message_id, envelope, body FROM message "
+                "WHERE leased_until <= ? ORDER BY id LIMIT ?",
                 (now, max_messages),
             ).fetchall()
             connection.executemany(

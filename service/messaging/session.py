@@ -90,10 +90,6 @@ class BrokerSession:
             lambda channel, done: channel.queue_bind(name, exchange, routing_key, callback=done),
         )
 
-    def delete_queue(self, name: str) -> None:
-        """Delete a queue with all that is in it; no error where there is none."""
-        self._ask(f"queue {name!r}", lambda channel, done: channel.queue_delete(name, callback=done))
-
     def count(self, queue: str) -> int:
         """How many messages are ready in a queue. Raises `TopologyMissing`."""
         answer = self._ask(

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from structlog.testing import capture_logs
 
 from service.messaging import topology
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
@@ -21,8 +22,15 @@ Subscribe = Callable[..., RabbitSubscriber]
 
 @pytest.fixture
 def broker(own_rabbitmq: RabbitMQ) -> RabbitMQ:
-    topology.declare([own_rabbitmq.url], timeout_seconds=15)
     return own_rabbitmq
+
+
+@pytest.fixture
+def url(broker: RabbitMQ) -> str:
+    """A virtual host of its own, with our topology in it."""
+    url = broker.create_virtual_host()
+    topology.declare([url], timeout_seconds=15)
+    return url
 
 
 @contextmanager
@@ -44,9 +52,9 @@ def _frozen(broker: RabbitMQ) -> Iterator[None]:
 
 
 def test_everything_confirmed_around_a_kill_is_delivered(
-    connect: Connect, subscribe: Subscribe, broker: RabbitMQ
+    connect: Connect, subscribe: Subscribe, broker: RabbitMQ, url: str
 ) -> None:
-    publisher = connect(broker.url)
+    publisher = connect(url)
     confirmed: set[str] = set()
     stop = threading.Event()
 
@@ -74,7 +82,7 @@ def test_everything_confirmed_around_a_kill_is_delivered(
         finally:
             stop.set()
 
-    assert confirmed <= _drain(subscribe(broker.url), at_least=len(confirmed))
+    assert confirmed <= _drain(subscribe(url), at_least=len(confirmed))
 
 
 def _drain(subscriber: RabbitSubscriber, *, at_least: int) -> set[str]:
@@ -90,8 +98,8 @@ def _drain(subscriber: RabbitSubscriber, *, at_least: int) -> set[str]:
     return seen
 
 
-def test_publishing_fails_at_once_while_the_broker_is_down(connect: Connect, broker: RabbitMQ) -> None:
-    publisher = connect(broker.url)
+def test_publishing_fails_at_once_while_the_broker_is_down(connect: Connect, broker: RabbitMQ, url: str) -> None:
+    publisher = connect(url)
     publisher.publish(make_message("one"), timeout_seconds=5)
     broker.stop()
 
@@ -99,8 +107,10 @@ def test_publishing_fails_at_once_while_the_broker_is_down(connect: Connect, bro
         eventually(lambda: publisher.publish(make_message("two"), timeout_seconds=30), within_seconds=5)
 
 
-def test_a_memory_alarm_is_said_at_once_and_forgotten_when_it_ends(connect: Connect, broker: RabbitMQ) -> None:
-    publisher = connect(broker.url)
+def test_a_memory_alarm_is_said_at_once_and_forgotten_when_it_ends(
+    connect: Connect, broker: RabbitMQ, url: str
+) -> None:
+    publisher = connect(url)
     publisher.publish(make_message("one"), timeout_seconds=5)
 
     with _out_of_memory(broker):
@@ -113,9 +123,9 @@ def test_a_memory_alarm_is_said_at_once_and_forgotten_when_it_ends(connect: Conn
 
 
 def test_after_one_confirm_has_timed_out_others_fail_at_once_until_one_comes(
-    connect: Connect, broker: RabbitMQ
+    connect: Connect, broker: RabbitMQ, url: str
 ) -> None:
-    publisher = connect(broker.url)
+    publisher = connect(url)
     publisher.publish(make_message("one"), timeout_seconds=5)
 
     with _frozen(broker):
@@ -125,21 +135,27 @@ def test_after_one_confirm_has_timed_out_others_fail_at_once_until_one_comes(
             publisher.publish(make_message("three"), timeout_seconds=30)
 
     publish_until_confirmed(publisher, make_message("four"))
-    eventually(lambda: count_messages(broker.url) >= 3)
+    eventually(lambda: count_messages(url) >= 3)
 
 
 def test_acknowledging_after_a_reconnect_is_passed_over_and_the_message_comes_again(
-    connect: Connect, subscribe: Subscribe, broker: RabbitMQ
+    connect: Connect, subscribe: Subscribe, broker: RabbitMQ, url: str
 ) -> None:
-    publish_until_confirmed(connect(broker.url), make_message("one"))
-    subscriber = subscribe(broker.url)
+    publish_until_confirmed(connect(url), make_message("one"))
+    subscriber = subscribe(url)
     [old] = eventually(lambda: subscriber.receive(max_messages=10, wait_seconds=1))
 
-    broker.ctl("close_all_connections", "test")
+    with capture_logs() as events:
+
+        def lost() -> bool:
+            broker.ctl("close_all_connections", "test")  # knows of a new connection only after a while
+            return any(event["event"] == "broker_lost" for event in events)
+
+        eventually(lost)
     [new] = eventually(lambda: subscriber.receive(max_messages=10, wait_seconds=1))
     subscriber.acknowledge([old])
     subscriber.close()
 
     assert new.message == old.message
     assert new.previous_deliveries == 1
-    eventually(lambda: count_messages(broker.url) == 1)
+    eventually(lambda: count_messages(url) == 1)

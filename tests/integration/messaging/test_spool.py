@@ -1,0 +1,128 @@
+"""The spool, through an outage of a real broker."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from service.messaging import topology
+from service.messaging.embedded_queue import Depth, EmbeddedQueue
+from service.messaging.errors import SpoolFull
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.spool import SpoolingPublisher
+from tests.support.messages import count_messages, make_message
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.waiting import eventually
+
+Spool = Callable[..., SpoolingPublisher]
+
+
+@pytest.fixture
+def url(own_rabbitmq: RabbitMQ) -> str:
+    url = own_rabbitmq.create_virtual_host()
+    topology.declare([url], timeout_seconds=15)
+    return url
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    """Makes spooling publishers on one file, as several processes would have; all are closed after the test."""
+    made: list[SpoolingPublisher] = []
+
+    def make(
+        url: str, *, max_bytes: int = 1_000_000, on_depth: Callable[[Depth], None] = lambda _depth: None
+    ) -> SpoolingPublisher:
+        publisher = SpoolingPublisher(
+            inner=RabbitPublisher(urls=[url], connection_name="test-spool"),
+            spool=EmbeddedQueue(tmp_path / "spool.sqlite"),
+            max_bytes=max_bytes,
+            on_depth=on_depth,
+        )
+        made.append(publisher)
+        return publisher
+
+    yield make
+    for publisher in made:
+        publisher.close(timeout_seconds=5)
+
+
+def test_what_was_published_during_an_outage_arrives_after_it(spool: Spool, own_rabbitmq: RabbitMQ, url: str) -> None:
+    publisher = spool(url)
+    publisher.publish(make_message("before"), timeout_seconds=5)
+    own_rabbitmq.kill()
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda n: publisher.publish(make_message(f"m{n}"), timeout_seconds=2), range(100)))
+
+    own_rabbitmq.start()
+
+    eventually(lambda: count_messages(url) == 101, within_seconds=30)
+
+
+def test_another_process_forwards_what_one_left_behind(spool: Spool, own_rabbitmq: RabbitMQ, url: str) -> None:
+    own_rabbitmq.stop()
+    first = spool(url)
+    first.publish(make_message("one"), timeout_seconds=2)
+    first.close(timeout_seconds=5)
+    own_rabbitmq.start()
+
+    spool(url).start()
+
+    eventually(lambda: count_messages(url) == 1, within_seconds=20)
+
+
+def test_two_publishers_on_one_file_forward_each_message_once(spool: Spool, own_rabbitmq: RabbitMQ, url: str) -> None:
+    own_rabbitmq.stop()
+    depths: list[Depth] = []
+    publishers = [spool(url, on_depth=depths.append) for _ in range(2)]
+    for number in range(20):
+        publishers[number % 2].publish(make_message(f"m{number}"), timeout_seconds=2)
+    own_rabbitmq.start()
+
+    eventually(lambda: depths and depths[-1].messages == 0, within_seconds=30)
+
+    assert count_messages(url) == 20
+
+
+def test_a_full_spool_is_a_clear_failure(spool: Spool, free_port: int) -> None:
+    publisher = spool(f"amqp://127.0.0.1:{free_port}/", max_bytes=1_000)
+
+    def publish_many() -> None:
+        for number in range(10):
+            publisher.publish(make_message(f"m{number}"), timeout_seconds=2)
+
+    with pytest.raises(SpoolFull, match="of 1000 bytes"):
+        publish_many()
+
+
+def test_the_depth_is_told_while_the_broker_is_away(spool: Spool, free_port: int) -> None:
+    depths: list[Depth] = []
+    publisher = spool(f"amqp://127.0.0.1:{free_port}/", on_depth=depths.append)
+
+    for number in range(3):
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=2)
+
+    depth = eventually(lambda: depths and depths[-1].messages == 3 and depths[-1])
+    assert depth.bytes > 0
+    assert depth.oldest_at is not None
+    assert depth.oldest_at.tzinfo is not None
+
+
+def test_a_broker_that_hangs_costs_no_more_than_the_time_limit(spool: Spool, own_rabbitmq: RabbitMQ, url: str) -> None:
+    publisher = spool(url)
+    publisher.publish(make_message("one"), timeout_seconds=5)
+    own_rabbitmq.freeze()
+    returned = threading.Event()
+
+    def publish() -> None:
+        publisher.publish(make_message("two"), timeout_seconds=1.0)
+        returned.set()
+
+    try:
+        threading.Thread(target=publish).start()
+        assert returned.wait(1.5)
+    finally:
+        own_rabbitmq.thaw()
+
+    eventually(lambda: count_messages(url) >= 2, within_seconds=20)
