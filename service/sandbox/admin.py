@@ -1,0 +1,93 @@
+"""What a tester looks at and turns: counts, orders, bindings, rules, and the sandbox's own help page."""
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
+
+from service.sandbox.gateway import SandboxGateway
+from service.sandbox.help_page import help_text
+from service.sandbox.orders import SandboxOrder
+from service.sandbox.script import Rule, UnknownWord
+
+
+def make_admin(sandbox: SandboxGateway) -> Blueprint:
+    """The pages of one sandbox. They ask for no password: bind the sandbox to loopback."""
+    pages = Blueprint("admin", __name__)
+
+    @pages.get("/")
+    def show_help() -> Response:
+        return Response(help_text(), content_type="text/plain; charset=utf-8")
+
+    @pages.get("/admin/report")
+    def show_report() -> Response:
+        return jsonify({**sandbox.tally.counts(), **_progress(sandbox)})
+
+    @pages.get("/admin/orders")
+    def list_orders() -> Response:
+        return jsonify([_truth(sandbox, order) for order in sandbox.book.all()])
+
+    @pages.get("/admin/forgeries")
+    def list_forgeries() -> Response:
+        return jsonify([asdict(forgery) for forgery in sandbox.tally.forgeries()])
+
+    @pages.get("/admin/bindings")
+    def list_bindings() -> Response:
+        # What reached the card holder's mobile; the card number stays out of sight.
+        return jsonify(
+            [
+                {"unique_code": binding.unique_code, "verification_code": binding.verification_code}
+                for binding in sandbox.bindings.offered()
+            ]
+        )
+
+    @pages.get("/admin/rules")
+    def list_rules() -> Response:
+        return jsonify([asdict(rule) for rule in sandbox.rules()])
+
+    @pages.post("/admin/rules")
+    def add_rule() -> tuple[Response, int]:
+        document: Any = request.get_json(silent=True)
+        if not _is_rule(document):
+            return jsonify({"error": 'expected {"pattern": "T-*", "words": ["fail", "lost"]}'}), 400
+        try:
+            rule = Rule(document["pattern"], tuple(document["words"]))
+        except UnknownWord as error:
+            return jsonify({"error": str(error)}), 400
+        sandbox.add_rule(rule)
+        return jsonify(asdict(rule)), 201
+
+    return pages
+
+
+def _is_rule(document: Any) -> bool:
+    return (
+        isinstance(document, dict)
+        and set(document) == {"pattern", "words"}
+        and isinstance(document["pattern"], str)
+        and isinstance(document["words"], list)
+        and all(isinstance(word, str) for word in document["words"])
+    )
+
+
+def _progress(sandbox: SandboxGateway) -> dict[str, int]:
+    now = sandbox.now()
+    orders = sandbox.book.all()
+    return {
+        "orders": len(orders),
+        "orders_unsettled": sum(order.settles_at is not None and order.settles_at > now for order in orders),
+        "callbacks_outstanding": sandbox.outstanding(),
+    }
+
+
+def _truth(sandbox: SandboxGateway, order: SandboxOrder) -> dict[str, Any]:
+    return {
+        "ua": order.ua,
+        "biz_order_no": order.biz_order_no,
+        "pay_order_no": order.pay_order_no,
+        "amount": order.amount,
+        "pay_type": order.pay_type,
+        "pay_status": order.status_at(sandbox.now()),
+        "has_notify_url": bool(order.notify_url),
+        "script": asdict(order.script),
+    }

@@ -1,0 +1,151 @@
+"""What is to happen to one order: its truth, how the withhold is answered, and what the callbacks do.
+
+An order is scripted by words: from a rule set by a tester, else from its number, else from its amount, else by the
+shares in the settings.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+from service.sandbox.pay_status import PayStatus
+from service.sandbox.settings import SandboxSettings
+
+
+class AnswerMode(StrEnum):
+    """How single-withhold is answered."""
+
+    NORMAL = "normal"
+    #: -1, and no order is made.
+    REFUSED = "refused"
+    #: -1, and the order is charged all the same.
+    DENIED = "denied"
+    #: Charged, and the connection is closed without an answer.
+    LOST = "lost"
+    #: Charged, and the answer comes later than anybody waits.
+    STALLED = "stalled"
+    #: Charged, and answered with HTTP 500.
+    BROKEN = "broken"
+
+
+class CallbackMode(StrEnum):
+    """What the order's callbacks do."""
+
+    NORMAL = "normal"
+    #: There are none.
+    SILENT = "silent"
+    #: They say the opposite of the truth.
+    LYING = "lying"
+
+
+class Pace(StrEnum):
+    """When the order reaches its terminal status."""
+
+    INSTANT = "instant"
+    NORMAL = "normal"
+    SLOW = "slow"
+    #: Never.
+    STUCK = "stuck"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Script:
+    """One order's future."""
+
+    ending: PayStatus = PayStatus.SUCCESS
+    #: What the order says of itself until then.
+    waiting: PayStatus = PayStatus.PENDING
+    pace: Pace = Pace.NORMAL
+    answer: AnswerMode = AnswerMode.NORMAL
+    callbacks: CallbackMode = CallbackMode.NORMAL
+
+
+class UnknownWord(ValueError):
+    """A rule names a word that is not in the sandbox's vocabulary."""
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word of the vocabulary."""
+
+    text: str
+    #: An amount that ends in these two digits says the same.
+    amount_ending: str
+    meaning: str
+    #: Fields of a `Script`, each with its new value.
+    changes: tuple[tuple[str, Any], ...]
+
+
+#: Everything a rule, an order number or an amount can say; shown by the sandbox's own help page.
+VOCABULARY = (
+    Word("success", "50", "succeeds", (("ending", PayStatus.SUCCESS),)),
+    Word("fail", "51", "fails, with a channel_response", (("ending", PayStatus.FAIL),)),
+    Word("slow", "52", "stays pending for slow_settle_seconds", (("pace", Pace.SLOW),)),
+    Word("stuck", "53", "never reaches a terminal status", (("pace", Pace.STUCK),)),
+    Word("instant", "54", "is terminal in the withhold's own answer", (("pace", Pace.INSTANT),)),
+    Word("initial", "55", "is `initial` until it is terminal", (("waiting", PayStatus.INITIAL),)),
+    Word("waitpay", "56", "is `wait_pay` in queries until it is terminal", (("waiting", PayStatus.WAIT_PAY),)),
+    Word("refuse", "61", "answered -1, no order is made", (("answer", AnswerMode.REFUSED),)),
+    Word("deny", "62", "answered -1, and charged all the same", (("answer", AnswerMode.DENIED),)),
+    Word("lost", "63", "charged; the connection is closed without an answer", (("answer", AnswerMode.LOST),)),
+    Word("stall", "64", "charged; no answer for stall_seconds", (("answer", AnswerMode.STALLED),)),
+    Word("broken", "65", "charged; answered with HTTP 500", (("answer", AnswerMode.BROKEN),)),
+    Word("silent", "71", "no callback is ever sent", (("callbacks", CallbackMode.SILENT),)),
+    Word("lie", "72", "callbacks say the opposite of the truth", (("callbacks", CallbackMode.LYING),)),
+)
+
+_BY_TEXT = {word.text: word for word in VOCABULARY}
+_BY_ENDING = {word.amount_ending: word for word in VOCABULARY}
+_NOT_LETTERS = re.compile(r"[^a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A tester's rule: orders whose number matches `pattern` (`*`, `?`) follow `words` and nothing else."""
+
+    pattern: str
+    words: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for word in self.words:
+            if word not in _BY_TEXT:
+                raise UnknownWord(f"`{word}` is no word of the sandbox's; use some of {', '.join(_BY_TEXT)}")
+
+
+def write_script(biz_order_no: str, amount: str, *, rules: Sequence[Rule], settings: SandboxSettings) -> Script:
+    """The script of a new order. The same arguments give the same script."""
+    for rule in rules:
+        if fnmatchcase(biz_order_no, rule.pattern):
+            return _follow(rule.words)
+    words = [word for word in _NOT_LETTERS.split(biz_order_no.lower()) if word in _BY_TEXT]
+    if words:
+        return _follow(words)
+    digits = re.sub(r"\D", "", amount)
+    if digits[-2:] in _BY_ENDING:
+        return _follow([_BY_ENDING[digits[-2:]].text])
+    return _draw(random.Random(f"script/{settings.seed}/{biz_order_no}"), settings)  # noqa: S311 - a seeded draw
+
+
+def _follow(words: Iterable[str]) -> Script:
+    script = Script()
+    for word in words:
+        script = replace(script, **dict(_BY_TEXT[word].changes))
+    return script
+
+
+def _draw(draw: random.Random, settings: SandboxSettings) -> Script:
+    odds = settings.misbehaviour
+    script = Script()
+    if draw.random() < settings.fail_share:
+        script = replace(script, ending=PayStatus.FAIL)
+    if draw.random() < odds.lose_answer_share:
+        script = replace(script, answer=AnswerMode.LOST)
+    if draw.random() < odds.drop_share:
+        script = replace(script, callbacks=CallbackMode.SILENT)
+    elif draw.random() < odds.lie_share:
+        script = replace(script, callbacks=CallbackMode.LYING)
+    return script

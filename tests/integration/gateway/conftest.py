@@ -1,0 +1,65 @@
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from service.gateway.client import GatewayClient
+from service.gateway.messages import AmountUnit, SingleWithholdArgs
+from service.sandbox.server import SandboxServer
+from service.sandbox.settings import Account, SandboxSettings, Timing
+from service.settings import GatewaySettings, Secret
+
+KEY = "0123456789abcdef"
+
+
+@pytest.fixture
+def start_sandbox() -> Iterator[Callable[..., SandboxServer]]:
+    with ExitStack() as stack:
+
+        def start(*, dialect: dict[str, str] | None = None, amount_unit: str = "yuan") -> SandboxServer:
+            account = Account(
+                ua="ACME",
+                aes_key=Secret(KEY),
+                pay_types=frozenset({"baofoo_001"}),
+                dialect=dialect or {},
+                amount_unit=amount_unit,
+            )
+            settings = SandboxSettings(
+                accounts=(account,), bind="127.0.0.1:0", timing=Timing(settle_seconds=0.05, stall_seconds=20.0)
+            )
+            return stack.enter_context(SandboxServer(settings=settings, clock=lambda: datetime.now(UTC)))
+
+        yield start
+
+
+@pytest.fixture
+def make_client() -> Iterator[Callable[..., GatewayClient]]:
+    with ExitStack() as stack:
+
+        def make(url: str, **changes: Any) -> GatewayClient:
+            unit = changes.pop("amount_unit", AmountUnit.YUAN)
+            settings = GatewaySettings(**{"url": url, "ua": "ACME", "aes_key": Secret(KEY), **changes})
+            client = GatewayClient(settings=settings, amount_unit=unit, clock=lambda: datetime.now(UTC))
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+def args() -> Callable[..., SingleWithholdArgs]:
+    def make(biz_order_no: str, **changes: Any) -> SingleWithholdArgs:
+        good = {
+            "biz_order_no": biz_order_no,
+            "amount": "10.00",
+            "name": "张三",
+            "id_card_number": "11010519491231002X",
+            "mobile": "13800138000",
+            "bank_card_number": "6222021234567890128",
+            "pay_type": "baofoo_001",
+        }
+        return SingleWithholdArgs(**{**good, **changes})
+
+    return make

@@ -1,0 +1,214 @@
+"""The client and the sandbox over real HTTP: what surely happened, what surely did not, and what nobody knows."""
+
+import socket
+import threading
+
+import pytest
+import structlog
+import urllib3
+
+from service.gateway.client import NotSent, OutcomeUnknown
+from service.gateway.messages import AmountUnit
+from tests.support.callback_listener import CallbackListener
+
+
+def truth_of(server):
+    orders = urllib3.request("GET", f"{server.base_url}/admin/orders").json()
+    return {order["biz_order_no"]: order["pay_status"] for order in orders}
+
+
+def test_an_accepted_withhold_returns_the_gateways_words(start_sandbox, make_client, args):
+    server = start_sandbox()
+    statement = make_client(server.url).withhold(args("T1"))
+    assert (statement.biz_order_no, statement.pay_status) == ("T1", "pending")
+    assert statement.pay_order_no
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        {"json": "unicode", "mode": "cbc-iv-sent", "encoding": "hex"},
+        {"json": "python", "mode": "cbc-iv-key", "key_form": "md5-hex", "sign_case": "upper"},
+        {"json": "gson", "key_form": "sha256", "padding": "zero", "encoding": "base64url", "sign_separator": "|"},
+    ],
+    ids=str,
+)
+def test_client_and_gateway_understand_each_other_in_any_dialect(start_sandbox, make_client, args, dialect):
+    server = start_sandbox(dialect=dialect)
+    assert make_client(server.url, dialect=dialect).withhold(args("T1")).biz_order_no == "T1"
+
+
+def test_amounts_in_fen_are_sent_as_they_are(start_sandbox, make_client, args):
+    server = start_sandbox(amount_unit="fen")
+    make_client(server.url, amount_unit=AmountUnit.FEN).withhold(args("T1", amount="1000"))
+    assert truth_of(server).keys() == {"T1"}
+
+
+@pytest.mark.parametrize("word", ["deny", "lost", "broken"])
+def test_without_a_clear_answer_the_outcome_is_unknown_though_money_moved(start_sandbox, make_client, args, word):
+    server = start_sandbox()
+    with pytest.raises(OutcomeUnknown):
+        make_client(server.url).withhold(args(f"T1-{word}-instant"))
+    assert truth_of(server) == {f"T1-{word}-instant": "success"}
+
+
+def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(start_sandbox, make_client, args):
+    server = start_sandbox()
+    with pytest.raises(OutcomeUnknown):
+        make_client(server.url, timeout_seconds=0.3).withhold(args("T1-stall-instant"))
+    assert truth_of(server) == {"T1-stall-instant": "success"}
+
+
+def test_a_refusal_is_unknown_too_because_nobody_can_tell_it_from_a_denial(start_sandbox, make_client, args):
+    server = start_sandbox()
+    with pytest.raises(OutcomeUnknown):
+        make_client(server.url).withhold(args("T1-refuse"))
+    assert truth_of(server) == {}
+
+
+def test_a_withhold_is_never_sent_twice_by_itself(start_sandbox, make_client, args):
+    server = start_sandbox()
+    client = make_client(server.url)
+    client.withhold(args("T0"))
+    for word in ("lost", "broken", "deny"):
+        with pytest.raises(OutcomeUnknown):
+            client.withhold(args(f"T1-{word}"))
+    report = urllib3.request("GET", f"{server.base_url}/admin/report").json()
+    assert report["withholds_normal"] == 1
+    assert [report[f"withholds_{mode}"] for mode in ("lost", "broken", "denied")] == [1, 1, 1]
+
+
+def test_a_gateway_that_is_away_was_surely_not_sent_to(make_client, args, free_port):
+    with pytest.raises(NotSent):
+        make_client(f"http://127.0.0.1:{free_port}/gateway").withhold(args("T1"))
+
+
+def test_arguments_that_the_document_does_not_allow_are_not_sent(start_sandbox, make_client, args):
+    server = start_sandbox()
+    with pytest.raises(NotSent, match="amount"):
+        make_client(server.url).withhold(args("T1", amount="10.999"))
+    assert truth_of(server) == {}
+
+
+def test_certificates_are_verified(make_client, args):
+    # What speaks no TLS stands for what has no good certificate: the handshake fails, and nothing has been sent.
+    with CallbackListener() as listener, pytest.raises(NotSent):
+        make_client(listener.url.replace("http:", "https:")).withhold(args("T1"))
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (200, ""),
+        (200, "<html>"),
+        (200, "[]"),
+        (200, '{"status":"1","message":""}'),
+        (200, '{"status":"1","message":"","response":{"biz_order_no":"OTHER","pay_status":"success"}}'),
+        (200, '{"status":"-1","message":"系统繁忙","response":[]}'),
+        (204, ""),
+        (302, ""),
+        (403, "no"),
+        (502, '{"status":"1","message":"","response":{"biz_order_no":"T1","pay_status":"success"}}'),
+        (200, "x" * 70_000),
+    ],
+)
+def test_an_answer_that_settles_nothing_leaves_the_outcome_unknown(make_client, args, status, text):
+    with CallbackListener(lambda _: (status, text)) as listener:
+        with pytest.raises(OutcomeUnknown):
+            make_client(listener.url).withhold(args("T1"))
+        assert len(listener.heard) == 1
+
+
+def test_a_redirect_is_not_followed(make_client, args):
+    with CallbackListener() as listener:
+        answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {listener.url}/\r\nContent-Length: 0\r\n\r\n"
+        with _Scripted(answer.encode()) as server, pytest.raises(OutcomeUnknown):
+            make_client(server.url).withhold(args("T1"))
+        assert listener.heard == []
+
+
+def test_an_answer_that_drips_is_cut_at_the_time_limit(make_client, args):
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"
+    with _Scripted(head, drip=b" ") as server, pytest.raises(OutcomeUnknown):
+        make_client(server.url, timeout_seconds=0.5).withhold(args("T1"))
+
+
+def test_one_connection_serves_many_withholds(make_client, args):
+    ports = set()
+    with CallbackListener() as listener:
+
+        def accept(heard):
+            ports.add(heard.client_port)
+            return 200, '{"status":1,"message":"","response":{"biz_order_no":"T1","pay_status":"pending"}}'
+
+        listener.answer = accept
+        client = make_client(listener.url)
+        for _ in range(3):
+            client.withhold(args("T1"))
+    assert len(ports) == 1
+
+
+def test_each_request_has_its_own_number_and_time(make_client, args):
+    answer = '{"status":1,"message":"","response":{"biz_order_no":"T1","pay_status":"pending"}}'
+    with CallbackListener(lambda _: (200, answer)) as listener:
+        client = make_client(listener.url)
+        client.withhold(args("T1"))
+        client.withhold(args("T1"))
+        envelopes = [heard.json() for heard in listener.heard]
+    assert len({envelope["requestId"] for envelope in envelopes}) == 2
+    assert all(len(envelope["requestId"]) == 32 for envelope in envelopes)
+    assert all(envelope["timestamp"].isdigit() for envelope in envelopes)
+
+
+def test_the_log_holds_the_order_and_the_outcome_and_nothing_else(start_sandbox, make_client, args, free_port):
+    server = start_sandbox()
+    client = make_client(server.url)
+    with structlog.testing.capture_logs() as logs:
+        client.withhold(args("T1"))
+        with pytest.raises(OutcomeUnknown):
+            client.withhold(args("T2-lost"))
+        with pytest.raises(NotSent):
+            make_client(f"http://127.0.0.1:{free_port}/").withhold(args("T3"))
+    expected = {"event", "log_level", "method", "biz_order_no", "request_id", "seconds", "outcome"}
+    assert all(set(line) == expected for line in logs)
+    assert [(line["biz_order_no"], line["outcome"]) for line in logs] == [
+        ("T1", "accepted"),
+        ("T2-lost", "unknown"),
+        ("T3", "not-sent"),
+    ]
+
+
+class _Scripted:
+    """Reads one request and writes fixed bytes, then drips."""
+
+    def __init__(self, answer, *, drip=b""):
+        self._answer = answer
+        self._drip = drip
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._serve)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+        self._listening.close()
+
+    def _serve(self):
+        connection, _ = self._listening.accept()
+        with connection:
+            connection.recv(65536)
+            connection.recv(65536)
+            connection.sendall(self._answer)
+            while self._drip and not self._done.wait(0.05):
+                try:
+                    connection.sendall(self._drip)
+                except OSError:
+                    return

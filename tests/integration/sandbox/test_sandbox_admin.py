@@ -1,0 +1,47 @@
+import json
+
+import urllib3
+
+
+def post_rule(server, rule):
+    return urllib3.request("POST", f"{server.base_url}/admin/rules", json=rule)
+
+
+def test_the_help_page_explains_every_word(start_sandbox):
+    text = urllib3.request("GET", start_sandbox().base_url).data.decode()
+    assert "deny" in text
+    assert "charged all the same" in text
+
+
+def test_a_rule_comes_before_the_orders_own_words(start_sandbox, call):
+    server = start_sandbox()
+    assert post_rule(server, {"pattern": "T1-*", "words": ["stuck", "initial"]}).status == 201
+    assert call(server).withhold("T1-instant")["response"]["pay_status"] == "initial"
+
+
+def test_a_rule_with_an_unknown_word_is_refused_with_the_words_there_are(start_sandbox):
+    answer = post_rule(start_sandbox(), {"pattern": "*", "words": ["explode"]})
+    assert answer.status == 400
+    assert "success, fail" in answer.json()["error"]
+
+
+def test_what_is_no_rule_is_refused(start_sandbox):
+    server = start_sandbox()
+    assert all(post_rule(server, rule).status == 400 for rule in ([], {}, {"pattern": 1, "words": []}))
+
+
+def test_verification_codes_that_are_drawn_can_be_read(start_sandbox, call):
+    server = start_sandbox(verification_code="")
+    person = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
+    card = {"bank_card_number": "6222021234567890128", "pay_type": "baofoo_001"}
+    offered = call(server).call("pre-tied-card", {**person, **card})["response"]
+    (shown,) = json.loads(urllib3.request("GET", f"{server.base_url}/admin/bindings").data)
+    confirmed = call(server).call("confirm-tied-card", {**card, **shown})
+    assert shown["unique_code"] == offered["unique_code"]
+    assert confirmed["status"] == "1"
+
+
+def test_a_full_sandbox_says_so(start_sandbox, call):
+    caller = call(start_sandbox(max_entries=1))
+    assert caller.withhold("T1")["status"] == "1"
+    assert caller.withhold("T2")["message"] == "沙箱已满"

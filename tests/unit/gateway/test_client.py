@@ -1,0 +1,46 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from service.gateway.client import GatewayClient, PlainHttpRefused
+from service.gateway.errors import DialectInvalid, KeyUnusable
+from service.gateway.messages import AmountUnit
+from service.settings import GatewaySettings, Secret
+
+KEY = "0123456789abcdef"
+
+
+def make(url="https://gateway.example.com/api", *, key=KEY, dialect=None, allow_plain_http=False):
+    return GatewayClient(
+        settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key), dialect=dialect or {}),
+        amount_unit=AmountUnit.YUAN,
+        clock=lambda: datetime.now(UTC),
+        allow_plain_http=allow_plain_http,
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["http://gateway.example.com/", "http://10.0.0.1/", "http://127.0.0.1.example.com/", "ftp://localhost/", ""]
+)
+def test_plain_http_to_another_machine_is_refused(url):
+    with pytest.raises(PlainHttpRefused):
+        make(url)
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8090/gateway", "http://localhost/", "http://[::1]:80/"])
+def test_plain_http_to_this_machine_is_allowed(url):
+    make(url).close()
+
+
+def test_plain_http_is_allowed_where_it_was_asked_for():
+    make("http://gateway.example.com/", allow_plain_http=True).close()
+
+
+def test_a_key_that_is_none_is_refused_before_anything_is_sent():
+    with pytest.raises(KeyUnusable):
+        make(key="short")
+
+
+def test_a_dialect_that_nobody_knows_is_refused_before_anything_is_sent():
+    with pytest.raises(DialectInvalid):
+        make(dialect={"mode": "rot13"})
