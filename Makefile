@@ -64,8 +64,9 @@ bench: servers $(INSTALLED_DEV) ## Run the benchmarks in tests/benchmarks
 	  $(BIN)/python -m "tests.benchmarks.$$(basename "$$file" .py)"; \
 	done
 
+# uv's virtual environment is thrown away afterwards.
 .PHONY: lock
-lock: ## Resolve the requirements anew, from pyproject.toml (uv in a virtual environment thrown away afterwards)
+lock: ## Resolve the requirements anew, from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
 	@$(find_python); \
 	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	"$$python" -m venv "$$folder"; \
@@ -74,7 +75,7 @@ lock: ## Resolve the requirements anew, from pyproject.toml (uv in a virtual env
 	  echo "requirements/$$1"; \
 	  "$$folder/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --no-header --no-annotate \
-	    pyproject.toml requirements/build.in "$${@:2}" --output-file "requirements/$$1"; \
+	    $(LOCK_ARGS) pyproject.toml requirements/build.in "$${@:2}" --output-file "requirements/$$1"; \
 	}; \
 	compile dev.txt --extra postgresql --group dev; \
 	compile run.txt --constraint requirements/dev.txt; \
