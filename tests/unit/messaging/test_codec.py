@@ -1,0 +1,126 @@
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.messaging.codec import CLAIM_V1, decode_claim, encode_claim
+from service.messaging.contract import Message
+from service.messaging.errors import UndecodableMessage
+
+_CLAIM = Claim(
+    merchant="acme",
+    biz_order_no="D2026 0001/ä",
+    trust=Trust.CAPABILITY,
+    source=ClaimSource.CALLBACK,
+    status=OrderStatus.SUCCEEDED,
+    pay_order_no="P1",
+    order_type="withhold",
+    pay_type="yeepay",
+    paid_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=8))),
+    channel_response="余额不足",
+    stated_at=datetime(2026, 1, 2, 3, 4, 6, 789, tzinfo=UTC),
+    digest="ab" * 32,
+    unknown_fields={"extra": "1", "lone": "\ud800"},
+    traceparent="00-1-2-01",
+)
+
+_texts = st.text(max_size=20)
+_filled_texts = st.text(min_size=1, max_size=20)
+_moments = st.datetimes(timezones=st.timezones())
+_claims = st.builds(
+    Claim,
+    merchant=_filled_texts,
+    biz_order_no=_filled_texts,
+    trust=st.sampled_from(Trust),
+    source=st.sampled_from(ClaimSource),
+    status=st.none() | st.sampled_from(OrderStatus),
+    pay_order_no=st.none() | _texts,
+    order_type=_texts,
+    pay_type=_texts,
+    paid_at=st.none() | _moments,
+    channel_response=_texts,
+    stated_at=_moments,
+    digest=_filled_texts,
+    quarantine=st.none() | _texts,
+    unknown_fields=st.dictionaries(_texts, _texts, max_size=3),
+    traceparent=st.none() | _filled_texts,
+    stated_by=_texts,
+    reason=_texts,
+)
+
+
+def _altered(**changes: Any) -> Message:
+    message = encode_claim(_CLAIM)
+    body = json.loads(message.body) | changes
+    return replace(message, body=json.dumps(body).encode())
+
+
+@given(_claims)
+def test_every_claim_comes_back_as_it_went(claim: Claim) -> None:
+    assert decode_claim(encode_claim(claim)) == claim
+
+
+def test_a_claim_goes_to_its_merchant_with_its_version_and_trace() -> None:
+    message = encode_claim(_CLAIM)
+
+    assert (message.exchange, message.routing_key, message.type) == ("payment.callbacks", "acme", CLAIM_V1)
+    assert message.headers == {"traceparent": "00-1-2-01"}
+
+
+def test_two_messages_of_one_claim_have_ids_of_their_own() -> None:
+    assert encode_claim(_CLAIM).message_id != encode_claim(_CLAIM).message_id
+
+
+def test_a_field_of_a_later_release_is_passed_over() -> None:
+    assert decode_claim(_altered(of_tomorrow={"a": 1})) == _CLAIM
+
+
+def test_another_version_is_named() -> None:
+    with pytest.raises(UndecodableMessage, match=r"type is 'payment-callbacks\.claim\.v2'"):
+        decode_claim(replace(encode_claim(_CLAIM), type="payment-callbacks.claim.v2"))
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[]", b"null", b"[" * 100_000])
+def test_a_body_that_is_no_json_object_is_undecodable(body: bytes) -> None:
+    with pytest.raises(UndecodableMessage, match="body is"):
+        decode_claim(replace(encode_claim(_CLAIM), body=body))
+
+
+@pytest.mark.parametrize("field", sorted(json.loads(encode_claim(_CLAIM).body)))
+def test_a_missing_field_is_named(field: str) -> None:
+    message = encode_claim(_CLAIM)
+    body = {name: value for name, value in json.loads(message.body).items() if name != field}
+
+    with pytest.raises(UndecodableMessage, match=f"field '{field}' is missing"):
+        decode_claim(replace(message, body=json.dumps(body).encode()))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("merchant", ""),
+        ("merchant", None),
+        ("biz_order_no", 7),
+        ("trust", "absolute"),
+        ("trust", 20),
+        ("source", "rumour"),
+        ("status", "success"),
+        ("pay_order_no", 1),
+        ("paid_at", "yesterday"),
+        ("paid_at", "2026-01-02T03:04:05"),
+        ("stated_at", None),
+        ("unknown_fields", {"a": 1}),
+        ("unknown_fields", []),
+        ("digest", ""),
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_named_without_its_value(field: str, value: object) -> None:
+    with pytest.raises(UndecodableMessage, match=f"field '{field}' must be") as caught:
+        decode_claim(_altered(**{field: value}))
+
+    assert not value or str(value) not in str(caught.value)
