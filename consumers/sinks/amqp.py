@@ -14,12 +14,13 @@ _WORD = re.compile(r"[a-z0-9_-]{1,64}")
 _UNKNOWN_WORD = "unknown"
 # AMQP 0-9-1: message-id is a short string.
 _MOST_MESSAGE_ID_BYTES = 255
+_CLOSE_SECONDS = 2.0
 
 
 class AmqpSink:
     """Publishes with the confirm of the broker. What nobody has bound a queue for, the alternate exchange keeps.
 
-    Closing the publisher is its owner's business: several endpoints may share it.
+    The publisher is the sink's own, and closed with it.
     """
 
     def __init__(self, *, publisher: Publisher, timeout_seconds: float) -> None:
@@ -42,7 +43,8 @@ class AmqpSink:
             raise DeliveryFailed(f"{type(error).__name__}: {error}") from error
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Close the publisher."""
+        self._publisher.close(timeout_seconds=_CLOSE_SECONDS)
 
 
 def routing_key(event: OutgoingEvent) -> str:

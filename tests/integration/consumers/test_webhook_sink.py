@@ -1,0 +1,269 @@
+"""Webhooks to a real server that answers well, badly, slowly or not at all."""
+
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
+from consumers.sinks.webhook import WebhookSink
+from service.claims import OrderStatus, Trust
+from service.events import EventType, PaymentEvent
+from service.settings import EndpointSettings, Secret
+from tests.support.downstream import Answer, Downstream
+from tests.support.ports import find_free_port
+
+TIMEOUT_SECONDS = 0.6
+
+
+def make_event(biz_order_no: str = "20260301-7") -> OutgoingEvent:
+    event = PaymentEvent(
+        type=EventType.SUCCEEDED,
+        merchant="acme",
+        biz_order_no=biz_order_no,
+        sequence=2,
+        status=OrderStatus.SUCCEEDED,
+        previous_status=OrderStatus.PROCESSING,
+        pay_order_no="P7",
+        order_type="withhold",
+        pay_type="12",
+        paid_at=None,
+        amount="12.30",
+        amount_unit="yuan",
+        channel_response="交易成功",
+        trust=Trust.QUERIED,
+        observed_at=datetime(2026, 3, 1, tzinfo=UTC),
+    )
+    return OutgoingEvent(
+        id=event.id,
+        type=event.type,
+        merchant=event.merchant,
+        order_type=event.order_type,
+        status=event.status.value,
+        body=event.to_json(),
+    )
+
+
+def make_secret() -> str:
+    return "whsec_" + base64.b64encode(os.urandom(32)).decode()
+
+
+@pytest.fixture
+def downstream() -> Iterator[Downstream]:
+    with Downstream() as server:
+        yield server
+
+
+@pytest.fixture
+def secrets() -> list[str]:
+    return [make_secret(), make_secret()]
+
+
+def make_sink(url: str, *secrets: str, timeout_seconds: float = TIMEOUT_SECONDS, lag: float = 0.0) -> WebhookSink:
+    endpoint = EndpointSettings(
+        name="shop",
+        kind="webhook",
+        url=url,
+        secrets=[Secret(secret) for secret in secrets or [make_secret()]],
+        timeout_seconds=timeout_seconds,
+    )
+    return WebhookSink(endpoint=endpoint, clock=lambda: datetime.now(UTC) - timedelta(seconds=lag))
+
+
+@pytest.fixture
+def sink(downstream: Downstream, secrets: list[str]) -> Iterator[WebhookSink]:
+    made = make_sink(downstream.url + "?tenant=1", *secrets)
+    yield made
+    made.close()
+
+
+def test_the_stored_bytes_arrive_as_a_structured_cloudevent(sink: WebhookSink, downstream: Downstream) -> None:
+    event = make_event()
+    sink.send(event)
+    [request] = downstream.requests
+    assert request.body == event.body
+    assert request.path == "/events?tenant=1"
+    assert request.headers["content-type"] == "application/cloudevents+json"
+    assert request.headers["webhook-id"] == event.id == json.loads(request.body)["id"]
+
+
+def test_each_of_two_secrets_verifies_what_was_sent(
+    sink: WebhookSink, downstream: Downstream, secrets: list[str]
+) -> None:
+    sink.send(make_event())
+    [request] = downstream.requests
+    for secret in secrets:
+        assert Webhook(secret).verify(request.body, dict(request.headers))["subject"] == "20260301-7"
+    with pytest.raises(WebhookVerificationError):
+        Webhook(make_secret()).verify(request.body, dict(request.headers))
+    with pytest.raises(WebhookVerificationError):
+        Webhook(secrets[0]).verify(request.body + b" ", dict(request.headers))
+
+
+@pytest.mark.parametrize("biz_order_no", ["a.b/c%2F d", "订单.7", "x.1700000000.y", "~._-", "a\u00a0b"])
+def test_an_id_verifies_and_holds_no_dot_whatever_the_order_number(
+    sink: WebhookSink, downstream: Downstream, secrets: list[str], biz_order_no: str
+) -> None:
+    sink.send(make_event(biz_order_no))
+    [request] = downstream.requests
+    assert "." not in request.headers["webhook-id"]
+    assert Webhook(secrets[0]).verify(request.body, dict(request.headers))["subject"] == biz_order_no
+
+
+def test_the_timestamp_is_that_of_the_try(downstream: Downstream, secrets: list[str]) -> None:
+    late = make_sink(downstream.url, *secrets, lag=600)
+    late.send(make_event())
+    [request] = downstream.requests
+    with pytest.raises(WebhookVerificationError, match="too old"):
+        Webhook(secrets[0]).verify(request.body, dict(request.headers))
+    late.close()
+
+
+def test_a_connection_is_kept_for_the_next_event(sink: WebhookSink, downstream: Downstream) -> None:
+    downstream.behave = lambda _request: Answer(body=b'{"ok":true}')
+    for _ in range(3):
+        sink.send(make_event())
+    assert len({request.connection for request in downstream.requests}) == 1
+
+
+@pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
+def test_every_2xx_is_success(sink: WebhookSink, downstream: Downstream, status: int) -> None:
+    downstream.behave = lambda _request: Answer(status=status)
+    sink.send(make_event())
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 425, 500, 502, 503, 504])
+def test_an_error_status_is_a_failure_that_says_no_more_than_the_status(
+    sink: WebhookSink, downstream: Downstream, status: int
+) -> None:
+    downstream.behave = lambda _request: Answer(status=status, body="张三 6222021234561234".encode())
+    with pytest.raises(DeliveryFailed) as failure:
+        sink.send(make_event())
+    assert str(failure.value) == f"the endpoint answered {status}"
+    assert failure.value.retry_after_seconds is None
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(sink: WebhookSink, downstream: Downstream, status: int) -> None:
+    downstream.behave = lambda _request: Answer(status=status, headers={"location": downstream.url})
+    with pytest.raises(DeliveryFailed, match="redirects are not followed"):
+        sink.send(make_event())
+    assert len(downstream.requests) == 1
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_retry_after_is_handed_on(sink: WebhookSink, downstream: Downstream, status: int) -> None:
+    downstream.behave = lambda _request: Answer(status=status, headers={"retry-after": "17"})
+    with pytest.raises(DeliveryFailed) as failure:
+        sink.send(make_event())
+    assert failure.value.retry_after_seconds == 17
+
+
+def test_410_says_that_the_endpoint_is_gone(sink: WebhookSink, downstream: Downstream) -> None:
+    downstream.behave = lambda _request: Answer(status=410)
+    with pytest.raises(EndpointGone):
+        sink.send(make_event())
+
+
+def test_a_server_that_hangs_is_left_after_the_time_limit(sink: WebhookSink, downstream: Downstream) -> None:
+    downstream.behave = downstream.hang
+    with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
+        sink.send(make_event())
+
+
+# Each byte comes well within the time limit; all of them would take longer than a test may.
+DRIP = Answer(headers={"x-long": "x" * 1000}, pause_seconds=0.2)
+
+
+def test_headers_that_drip_are_cut_at_the_time_limit(sink: WebhookSink, downstream: Downstream) -> None:
+    downstream.behave = lambda _request: DRIP
+    with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
+        sink.send(make_event())
+
+
+def test_a_body_that_drips_after_a_success_is_cut_and_the_event_counts_as_delivered(downstream: Downstream) -> None:
+    sink = make_sink(downstream.url, timeout_seconds=2)
+    downstream.behave = lambda _request: Answer(body=b"x" * 30_000, pause_seconds=0.005)
+    sink.send(make_event())
+    sink.close()
+
+
+def test_a_long_body_is_not_read_and_costs_the_connection_only(sink: WebhookSink, downstream: Downstream) -> None:
+    downstream.behave = lambda _request: Answer(body=b"x" * 5_000_000)
+    sink.send(make_event())
+    sink.send(make_event())
+    assert len({request.connection for request in downstream.requests}) == 2
+
+
+def test_an_event_is_sent_again_over_a_new_connection_after_a_cut(sink: WebhookSink, downstream: Downstream) -> None:
+    downstream.behave = downstream.hang
+    with pytest.raises(DeliveryFailed):
+        sink.send(make_event())
+    downstream.behave = lambda _request: Answer()
+    sink.send(make_event())
+
+
+def test_a_refused_connection_is_a_failure_without_the_address_of_the_order() -> None:
+    sink = make_sink(f"http://127.0.0.1:{find_free_port()}/")
+    with pytest.raises(DeliveryFailed, match="no answer: NewConnectionError"):
+        sink.send(make_event())
+    sink.close()
+
+
+def test_an_answer_that_is_no_http_is_a_failure(sink: WebhookSink, downstream: Downstream) -> None:
+    downstream.behave = lambda _request: Answer(status=12345)
+    with pytest.raises(DeliveryFailed, match="ProtocolError"):
+        sink.send(make_event())
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A self-signed certificate for 127.0.0.1 and its key, in one file."""
+    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(file)]
+    made = subprocess.run(["openssl", "req", "-x509", *key, *subject], capture_output=True, check=True)
+    file.write_bytes(file.read_bytes() + made.stdout)
+    return file
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[Downstream]:
+    with Downstream(certificate=certificate) as server:
+        yield server
+
+
+def test_a_certificate_that_nobody_vouches_for_is_refused(secure: Downstream) -> None:
+    sink = make_sink(secure.url)
+    with pytest.raises(DeliveryFailed, match="SSLError"):
+        sink.send(make_event())
+    assert secure.requests == []
+    sink.close()
+
+
+def test_a_trusted_server_is_told_over_tls(
+    secure: Downstream, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    sink = make_sink(secure.url, timeout_seconds=5)
+    sink.send(make_event())
+    sink.send(make_event())
+    assert len({request.connection for request in secure.requests}) == 1
+    sink.close()
+
+
+def test_headers_that_drip_over_tls_are_cut_too(
+    secure: Downstream, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    secure.behave = lambda _request: DRIP
+    sink = make_sink(secure.url)
+    with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
+        sink.send(make_event())
+    sink.close()
