@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, tuple_, update
 
-from service.claims import OrderStatus
+from service.claims import OrderKey, OrderStatus
 from service.events import EventType
 from service.ledger.errors import LeaseLost
 from service.ledger.storable import escaped
@@ -45,6 +45,11 @@ class DueDelivery:
     created_at: datetime
     #: Whoever claims the delivery next has a higher one.
     fence: int
+
+    @property
+    def order(self) -> OrderKey:
+        """The order whose status changed."""
+        return OrderKey(self.merchant, self.biz_order_no)
 
     @property
     def key(self) -> tuple[str, str, str, int]:

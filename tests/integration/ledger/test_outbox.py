@@ -1,0 +1,184 @@
+"""Deliveries: claimed by lease, settled by fence, in order per order."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import pytest
+
+from service.claims import OrderStatus, Trust
+from service.events import DEFAULT_EVENT_TYPES
+from service.ledger.errors import LeaseLost
+from service.ledger.outbox import DueDelivery, Outbox
+from service.ledger.rules import EndpointRules
+from service.ledger.store import LedgerStore
+from service.ledger.tables import deliveries
+from tests.support.claims import a_claim
+
+Count = Callable[..., int]
+MakeStore = Callable[..., LedgerStore]
+
+
+class Clock(Protocol):
+    now: datetime
+
+    def forward(self, seconds: float) -> None: ...
+
+
+def due(outbox: Outbox, *, endpoint: str = "books", limit: int = 10) -> list[DueDelivery]:
+    return list(outbox.claim_due(endpoint=endpoint, limit=limit, lease_seconds=30))
+
+
+def sequences(found: list[DueDelivery]) -> list[int]:
+    return [delivery.sequence for delivery in found]
+
+
+def test_a_due_delivery_carries_what_a_sink_needs(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim(traceparent="00-trace")])
+    (delivery,) = due(outbox)
+    assert delivery.event_id == "acme/DK1/1"
+    assert (delivery.order_type, delivery.status) == ("withhold", OrderStatus.SUCCEEDED)
+    assert (delivery.attempt, delivery.traceparent) == (1, "00-trace")
+
+
+def test_what_is_leased_nobody_else_gets(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim()])
+    assert len(due(outbox)) == 1
+    assert due(outbox) == []
+
+
+def test_an_expired_lease_is_claimed_again_with_the_same_bytes(
+    store: LedgerStore, outbox: Outbox, clock: Clock
+) -> None:
+    store.record([a_claim()])
+    (first,) = due(outbox)
+    clock.forward(31)
+    (second,) = due(outbox)
+    assert second.body == first.body
+    assert (second.attempt, second.fence) == (first.attempt + 1, first.fence + 1)
+
+
+def test_a_settlement_with_an_old_fence_is_refused(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
+    store.record([a_claim()])
+    (old,) = due(outbox)
+    clock.forward(31)
+    (new,) = due(outbox)
+    assert outbox.settle_delivered([old]) == [old]
+    with pytest.raises(LeaseLost):
+        outbox.retry_at(old, clock.now, error="late")
+    with pytest.raises(LeaseLost):
+        outbox.park(old, error="late")
+    assert outbox.settle_delivered([new]) == []
+
+
+def test_a_settled_delivery_cannot_be_settled_again(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim()])
+    (delivery,) = due(outbox)
+    assert outbox.settle_delivered([delivery]) == []
+    assert outbox.settle_delivered([delivery]) == [delivery]
+
+
+def test_events_of_one_order_come_one_after_the_other(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING), a_claim(), a_claim(order="DK2")])
+    first = due(outbox)
+    assert sorted((d.biz_order_no, d.sequence) for d in first) == [("DK1", 1), ("DK2", 1)]
+    outbox.settle_delivered(first)
+    assert sequences(due(outbox)) == [2]
+
+
+def test_a_delivery_that_waits_for_its_next_try_holds_later_ones_back(
+    store: LedgerStore, outbox: Outbox, clock: Clock
+) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
+    (delivery,) = due(outbox)
+    outbox.retry_at(delivery, clock.now + timedelta(seconds=60), error="503")
+    assert due(outbox) == []
+    clock.forward(60)
+    assert sequences(due(outbox)) == [1]
+
+
+def test_a_parked_delivery_lets_later_ones_pass(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
+    (delivery,) = due(outbox)
+    outbox.park(delivery, error="410 Gone")
+    assert sequences(due(outbox)) == [2]
+
+
+def test_one_endpoint_does_not_hold_back_another(make_store: MakeStore, outbox: Outbox) -> None:
+    both = [EndpointRules(name=name, types=DEFAULT_EVENT_TYPES) for name in ("books", "shop")]
+    make_store(endpoints=both).record([a_claim(OrderStatus.PROCESSING), a_claim()])
+    due(outbox)
+    (shops,) = due(outbox, endpoint="shop")
+    outbox.settle_delivered([shops])
+    assert sequences(due(outbox, endpoint="shop")) == [2]
+
+
+def test_errors_are_kept_short_and_without_personal_data(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
+    store.record([a_claim()])
+    (delivery,) = due(outbox)
+    outbox.retry_at(delivery, clock.now, error="no 13812345678 \x00" + "x" * 9999)
+    (event,) = store.order_history(delivery.order).events
+    assert event.deliveries[0].last_error.startswith("no 138****5678 \\u0000x")
+    assert len(event.deliveries[0].last_error) == 500
+
+
+def test_replaying_sends_the_same_event_again(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim()])
+    (sent,) = due(outbox)
+    outbox.settle_delivered([sent])
+    assert outbox.replay([sent.event_id, "acme/unknown/1"], endpoint="books") == 1
+    (again,) = due(outbox)
+    assert (again.body, again.attempt) == (sent.body, 1)
+
+
+def test_a_replay_takes_the_lease_from_who_is_sending(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim()])
+    (sending,) = due(outbox)
+    outbox.replay([sending.event_id], endpoint="books")
+    assert outbox.settle_delivered([sending]) == [sending]
+
+
+def test_all_that_is_parked_can_be_replayed(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim(order=f"DK{n}") for n in range(3)])
+    for delivery in due(outbox):
+        outbox.park(delivery, error="410 Gone")
+    assert outbox.replay_parked(endpoint="books") == 3
+    assert len(due(outbox)) == 3
+
+
+def test_the_age_of_the_oldest_open_delivery_is_known(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
+    assert outbox.oldest_open_age(endpoint="books") is None
+    store.record([a_claim()])
+    clock.forward(5)
+    assert outbox.oldest_open_age(endpoint="books") == timedelta(seconds=5)
+    outbox.settle_delivered(due(outbox))
+    assert outbox.oldest_open_age(endpoint="books") is None
+
+
+def test_dispatchers_at_once_share_all_deliveries_and_send_none_twice(
+    store: LedgerStore, outbox: Outbox, count: Count
+) -> None:
+    store.record([a_claim(order=f"DK{n}") for n in range(100)])
+
+    def dispatch(_: int) -> list[str]:
+        sent: list[str] = []
+        while found := due(outbox, limit=7):
+            assert outbox.settle_delivered(found) == []
+            sent += [delivery.event_id for delivery in found]
+        return sent
+
+    with ThreadPoolExecutor(8) as threads:
+        sent = [event_id for of_one in threads.map(dispatch, range(8)) for event_id in of_one]
+    # A dispatcher may stop while another still holds the rest, so all are sent once, but not by everybody.
+    assert len(sent) == len(set(sent)) == 100
+    assert count(deliveries, deliveries.c.state == "delivered") == 100
+
+
+def test_a_correction_waits_for_the_event_that_it_corrects(store: LedgerStore, outbox: Outbox) -> None:
+    store.record([a_claim(OrderStatus.FAILED), a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, minute=1)])
+    (first,) = due(outbox)
+    assert first.sequence == 1
+    outbox.settle_delivered([first])
+    (second,) = due(outbox)
+    assert second.type.value == "payment.corrected"

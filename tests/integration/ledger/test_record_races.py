@@ -1,0 +1,109 @@
+"""Many ledgers at once, and ledgers that die: nothing twice, nothing half, nothing lost."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from sqlalchemy import Engine, Table, event, text
+
+from service.claims import Claim, OrderKey, OrderStatus, Trust
+from service.ledger.errors import LedgerContended, LedgerUnavailable
+from service.ledger.states import Verdict
+from service.ledger.store import LedgerStore
+from service.ledger.tables import claims, deliveries, events, inquiries, orders
+from tests.support.claims import a_claim
+from tests.support.waiting import eventually
+
+KEY = OrderKey("acme", "DK1")
+Count = Callable[[Table], int]
+
+
+def record_as_a_consumer_does(store: LedgerStore, batch: Sequence[Claim]) -> Sequence[Verdict]:
+    """Held back by the database, it tries again."""
+
+    def try_once() -> Sequence[Verdict] | None:
+        try:
+            return store.record(batch)
+        except LedgerContended:
+            return None
+
+    return eventually(try_once, within_seconds=60) or []
+
+
+def record_at_once(store: LedgerStore, batches: Sequence[Sequence[Claim]]) -> list[Verdict]:
+    with ThreadPoolExecutor(16) as threads:
+        answers = threads.map(lambda batch: record_as_a_consumer_does(store, batch), batches)
+        return [verdict for verdicts in answers for verdict in verdicts]
+
+
+def test_a_thousand_identical_callbacks_at_once_give_one_claim_and_one_event(store: LedgerStore, count: Count) -> None:
+    batches = [[a_claim(minute=n / 60)] for n in range(200)]
+    batches += [[a_claim(minute=n / 60)] * 8 for n in range(100)]
+    verdicts = record_at_once(store, batches)
+    assert len(verdicts) == 1000
+    assert verdicts.count(Verdict.APPLIED) == 1
+    assert verdicts.count(Verdict.DUPLICATE) == 999
+    assert (count(claims), count(events), count(deliveries)) == (1, 1, 1)
+
+
+def test_forged_copies_at_once_are_one_row_and_do_not_swallow_the_true_one(store: LedgerStore, count: Count) -> None:
+    forged = [[a_claim(trust=Trust.CHECKSUM)] for _ in range(100)]
+    verdicts = record_at_once(store, [*forged[:50], [a_claim()], *forged[50:]])
+    assert verdicts.count(Verdict.APPLIED) == 1
+    assert (count(claims), count(events)) == (2, 1)
+
+
+@pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])
+def test_batches_that_name_the_same_orders_in_opposite_order_all_get_through(
+    store: LedgerStore, count: Count, trust: Trust
+) -> None:
+    forwards = [a_claim(OrderStatus.PROCESSING, trust, order=f"DK{n}") for n in range(40)]
+    backwards = [a_claim(OrderStatus.SUCCEEDED, trust, order=f"DK{n}") for n in reversed(range(40))]
+    record_at_once(store, [forwards, backwards, list(reversed(forwards)), list(reversed(backwards))] * 4)
+    assert count(claims) == 80
+
+
+def test_sequences_have_no_gaps_however_many_ledgers_write_at_once(store: LedgerStore) -> None:
+    told = [a_claim(OrderStatus.PROCESSING), a_claim(), a_claim(OrderStatus.FAILED, minute=1)]
+    corrections = [
+        a_claim(status, Trust.QUERIED, minute=n)
+        for n, status in enumerate([OrderStatus.FAILED, OrderStatus.SUCCEEDED] * 10, start=2)
+    ]
+    record_at_once(store, [[claim] for claim in told + corrections])
+    history = store.order_history(KEY)
+    assert history.order is not None
+    assert [event.sequence for event in history.events] == list(range(1, history.order.sequence + 1))
+    assert history.order.sequence >= 2
+
+
+@pytest.mark.parametrize("statement", ["INSERT INTO claims", "INSERT INTO events", "INSERT INTO inquiries"])
+def test_a_ledger_killed_inside_its_transaction_leaves_nothing_half(
+    ledger_url: str, ledger_engine: Engine, store: LedgerStore, count: Count, statement: str
+) -> None:
+    command = [sys.executable, "-m", "tests.support.dying_ledger", ledger_url, statement]
+    died = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert died.returncode == -9, died.stderr
+    assert [count(table) for table in (claims, orders, events, deliveries, inquiries)] == [0] * 5
+    assert record_as_a_consumer_does(store, [a_claim()]) == [Verdict.APPLIED]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_connection_cut_inside_the_transaction_leaves_nothing_half(
+    ledger_engine: Engine, store: LedgerStore, count: Count
+) -> None:
+    @event.listens_for(ledger_engine, "after_cursor_execute", once=True)
+    def cut_all_others(*_: object) -> None:
+        with ledger_engine.connect() as connection:
+            connection.execute(
+                text(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+                )
+            )
+
+    with pytest.raises(LedgerUnavailable):
+        store.record([a_claim()])
+    assert count(claims) == 0
+    assert store.record([a_claim()]) == [Verdict.APPLIED]

@@ -1,0 +1,225 @@
+"""What recording claims leaves in the database, one rule of the ledger at a time."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Table
+
+from service.claims import OrderKey, OrderStatus, Trust
+from service.events import EventType
+from service.ledger.errors import ClaimUnstorable
+from service.ledger.rules import EndpointRules
+from service.ledger.states import Verdict
+from service.ledger.store import LedgerStore
+from service.ledger.tables import claims, orders
+from tests.support.claims import NOON, a_claim
+
+KEY = OrderKey("acme", "DK1")
+Count = Callable[[Table], int]
+MakeStore = Callable[..., LedgerStore]
+
+
+def event_types(store: LedgerStore) -> list[EventType]:
+    return [event.type for event in store.order_history(KEY).events]
+
+
+def status(store: LedgerStore) -> OrderStatus | None:
+    order = store.load_order(KEY)
+    return None if order is None else order.state.status
+
+
+def test_a_success_is_applied_and_told_to_the_endpoint(store: LedgerStore) -> None:
+    assert store.record([a_claim()]) == [Verdict.APPLIED]
+    (event,) = store.order_history(KEY).events
+    assert (event.type, event.sequence) == (EventType.SUCCEEDED, 1)
+    assert [delivery.endpoint for delivery in event.deliveries] == ["books"]
+
+
+def test_an_event_says_what_the_claim_said_with_the_channels_words_masked(store: LedgerStore) -> None:
+    store.record([a_claim(paid_at=NOON, channel_response="余额不足 6222021234561234")])
+    (event,) = store.order_history(KEY).events
+    data = json.loads(event.body)["data"]
+    assert data["channel_response"] == "余额不足 6222****1234"
+    assert (data["status"], data["previous_status"], data["pay_order_no"]) == ("succeeded", "initial", "P1")
+    assert data["paid_at"] == NOON.isoformat()
+
+
+def test_the_same_callback_again_is_a_duplicate_without_a_row(store: LedgerStore, count: Count) -> None:
+    store.record([a_claim()])
+    assert store.record([a_claim(minute=3)]) == [Verdict.DUPLICATE]
+    assert count(claims) == 1
+
+
+def test_the_same_callback_twice_in_one_batch_is_one_row(store: LedgerStore, count: Count) -> None:
+    assert store.record([a_claim(), a_claim(minute=1)]) == [Verdict.APPLIED, Verdict.DUPLICATE]
+    assert count(claims) == 1
+
+
+def test_a_repeat_among_new_claims_is_left_out_of_their_decision(store: LedgerStore) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
+    store.record([a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, minute=5)])
+    batch = [a_claim(minute=9), a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=7)]
+    # Taken as news, the repeated callback of minute 9 would be later than the answer of minute 7.
+    assert store.record(batch) == [Verdict.DUPLICATE, Verdict.CORRECTED]
+    assert status(store) is OrderStatus.FAILED
+    assert [claim.verdict for claim in store.order_history(KEY).claims][-1] is Verdict.CORRECTED
+
+
+def test_answers_to_questions_are_never_repeats(store: LedgerStore, count: Count) -> None:
+    answer = a_claim(trust=Trust.QUERIED)
+    store.record([answer, answer])
+    store.record([answer])
+    assert count(claims) == 3
+
+
+def test_an_operators_word_is_kept_with_name_and_reason(store: LedgerStore) -> None:
+    store.record([a_claim()])
+    store.record([a_claim(OrderStatus.FAILED, Trust.OPERATOR, stated_by="li", reason="bank statement")])
+    last = store.order_history(KEY).claims[-1]
+    assert (last.stated_by, last.reason, last.verdict) == ("li", "bank statement", Verdict.CORRECTED)
+    assert status(store) is OrderStatus.FAILED
+
+
+@pytest.mark.parametrize("forged", [*OrderStatus])
+def test_a_claim_below_the_required_trust_makes_no_order_and_no_event(
+    store: LedgerStore, count: Count, forged: OrderStatus
+) -> None:
+    assert store.record([a_claim(forged, Trust.CHECKSUM)]) == [Verdict.UNTRUSTED]
+    assert count(orders) == 0
+    assert event_types(store) == []
+
+
+def test_a_forged_fail_before_a_true_success_ends_in_succeeded(store: LedgerStore) -> None:
+    store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM)])
+    store.record([a_claim()])
+    assert status(store) is OrderStatus.SUCCEEDED
+    assert event_types(store) == [EventType.SUCCEEDED]
+
+
+def test_a_forged_pending_with_a_false_pay_order_no_harms_nothing(store: LedgerStore) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING, Trust.CHECKSUM, pay_order_no="P-forged")])
+    store.record([a_claim()])
+    order = store.load_order(KEY)
+    assert order is not None
+    assert (order.state.status, order.state.pay_order_no) == (OrderStatus.SUCCEEDED, "P1")
+    assert not order.state.conflicted
+
+
+@pytest.mark.parametrize("together", [True, False])
+def test_a_forged_copy_before_the_true_callback_does_not_swallow_it(store: LedgerStore, together: bool) -> None:
+    forged, true = a_claim(trust=Trust.CHECKSUM), a_claim()
+    assert forged.digest == true.digest
+    batches = [[forged, true]] if together else [[forged], [true]]
+    verdicts = [verdict for batch in batches for verdict in store.record(batch)]
+    assert verdicts == [Verdict.UNTRUSTED, Verdict.APPLIED]
+
+
+def test_an_unreadable_claim_is_kept_for_a_person_and_changes_nothing(store: LedgerStore, count: Count) -> None:
+    assert store.record([a_claim(None, quarantine="unknown pay_status")]) == [Verdict.QUARANTINED]
+    assert store.order_history(KEY).claims[0].quarantine == "unknown pay_status"
+    assert count(orders) == 0
+
+
+def test_a_callback_repeated_once_the_settings_can_read_it_is_decided(store: LedgerStore) -> None:
+    store.record([a_claim(quarantine="pay_type is not the merchant's")])
+    assert store.record([a_claim()]) == [Verdict.APPLIED]
+
+
+def test_a_callback_repeated_once_its_merchant_is_configured_is_decided(make_store: MakeStore) -> None:
+    assert make_store(merchants=["other"]).record([a_claim()]) == [Verdict.QUARANTINED]
+    store = make_store()
+    assert "not configured" in str(store.order_history(KEY).claims[0].quarantine)
+    assert store.record([a_claim(minute=5)]) == [Verdict.APPLIED]
+
+
+def test_initial_makes_an_order_without_an_event(store: LedgerStore) -> None:
+    store.record([a_claim(OrderStatus.INITIAL, Trust.QUERIED)])
+    order = store.load_order(KEY)
+    assert order is not None
+    assert order.sequence == 0
+    assert event_types(store) == []
+
+
+def test_sequences_count_every_event_of_an_order_without_gaps(store: LedgerStore) -> None:
+    store.record(
+        [
+            a_claim(OrderStatus.PROCESSING),
+            a_claim(),
+            a_claim(OrderStatus.FAILED, minute=1),
+            a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=2),
+        ]
+    )
+    told = [(event.sequence, event.type) for event in store.order_history(KEY).events]
+    assert told == [
+        (1, EventType.PROCESSING),
+        (2, EventType.SUCCEEDED),
+        (3, EventType.CONFLICTED),
+        (4, EventType.CORRECTED),
+    ]
+
+
+def receivers(store: LedgerStore) -> list[tuple[EventType, list[str]]]:
+    return [(e.type, [d.endpoint for d in e.deliveries]) for e in store.order_history(KEY).events]
+
+
+def test_a_conflict_and_its_mere_end_go_only_to_endpoints_that_name_conflicts(
+    make_store: MakeStore, all_types: frozenset[EventType]
+) -> None:
+    watch = EndpointRules(name="watch", types=all_types)
+    books = EndpointRules(name="books", types=all_types - {EventType.CONFLICTED})
+    store = make_store(endpoints=[books, watch])
+    dispute = [a_claim(), a_claim(OrderStatus.FAILED, minute=1), a_claim(trust=Trust.QUERIED, minute=2)]
+    store.record(dispute)
+    assert receivers(store) == [
+        (EventType.SUCCEEDED, ["books", "watch"]),
+        (EventType.CONFLICTED, ["watch"]),
+        (EventType.CORRECTED, ["watch"]),
+    ]
+
+
+def test_a_correction_of_the_status_goes_to_everybody(make_store: MakeStore, all_types: frozenset[EventType]) -> None:
+    store = make_store(endpoints=[EndpointRules(name="books", types=all_types - {EventType.CONFLICTED})])
+    store.record([a_claim(), a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=2)])
+    assert receivers(store)[-1] == (EventType.CORRECTED, ["books"])
+
+
+def test_an_endpoint_receives_only_its_own_types_and_merchants(make_store: MakeStore) -> None:
+    ends = frozenset({EventType.SUCCEEDED})
+    store = make_store(
+        endpoints=[
+            EndpointRules(name="ends", types=ends),
+            EndpointRules(name="others", types=ends, merchants=frozenset({"other"})),
+        ]
+    )
+    store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
+    assert receivers(store) == [(EventType.PROCESSING, []), (EventType.SUCCEEDED, ["ends"])]
+
+
+def test_a_nul_in_the_channels_words_costs_no_payment(store: LedgerStore) -> None:
+    odd = a_claim(channel_response="ok\x00\ud800", unknown_fields={"memo": "\x00"})
+    assert store.record([odd]) == [Verdict.APPLIED]
+    (kept,) = store.order_history(KEY).claims
+    assert kept.channel_response == "ok\\u0000\\ud800"
+    assert kept.unknown_fields == {"memo": "\x00"}
+
+
+@pytest.mark.parametrize("order", ["DK\x001", "DK\udc80", "", "x" * 129])
+def test_an_order_number_that_cannot_be_kept_as_it_is_is_poison(store: LedgerStore, count: Count, order: str) -> None:
+    with pytest.raises(ClaimUnstorable):
+        store.record([a_claim(), a_claim(order=order)])
+    assert count(claims) == 0
+
+
+def test_the_longest_order_numbers_of_any_script_are_recorded(store: LedgerStore) -> None:
+    assert store.record([a_claim(order="𠮷" * 128), a_claim(order="/?#% '\"" * 18)]) == [Verdict.APPLIED] * 2
+
+
+def test_pruning_removes_payloads_and_keeps_orders(store: LedgerStore) -> None:
+    store.record([a_claim(channel_response="words", unknown_fields={"memo": "x"})])
+    assert store.prune(before=NOON) == 0
+    assert store.prune(before=NOON.replace(hour=13)) == 1
+    assert store.prune(before=NOON.replace(hour=13)) == 0
+    (claim,) = store.order_history(KEY).claims
+    assert (claim.channel_response, claim.unknown_fields) == ("", {})
+    assert store.record([a_claim(minute=90)]) == [Verdict.DUPLICATE]
