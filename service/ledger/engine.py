@@ -1,6 +1,7 @@
 """The database engine: PostgreSQL, or a SQLite file as the embedded default."""
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,10 @@ def _sqlite(url: URL, file: Path, settings: dict[str, Any]) -> Engine:
     engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args=arguments, **settings)
 
     def create_private(*_: object) -> None:
-        # Otherwise SQLite makes it as the umask says; it holds people's data.
-        os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        # Otherwise SQLite makes it as the umask says; it holds people's data. What hinders us will hinder SQLite, which
+        # says so in its own words.
+        with suppress(OSError):
+            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     event.listen(engine, "do_connect", create_private)
     event.listen(engine, "connect", _prepare)

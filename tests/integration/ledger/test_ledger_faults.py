@@ -1,0 +1,131 @@
+"""Trouble with the database is told from trouble with the data, in bounded time."""
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, Table, event, text
+from sqlalchemy.exc import DBAPIError
+
+from service.claims import OrderKey
+from service.ledger.engine import make_engine
+from service.ledger.errors import LedgerContended, LedgerUnavailable, UnusableDatabaseUrl
+from service.ledger.schema import migrate
+from service.ledger.states import Verdict
+from service.ledger.store import LedgerStore
+from service.ledger.tables import claims
+from service.ledger.transactions import write
+from tests.support.claims import a_claim
+from tests.support.postgresql import Database
+from tests.support.waiting import eventually
+
+Count = Callable[[Table], int]
+
+
+@pytest.fixture
+def own_engine(own_postgresql: Database) -> Iterator[Engine]:
+    engine = make_engine(own_postgresql.url)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def store_in_own(own_engine: Engine, store: LedgerStore) -> LedgerStore:
+    return LedgerStore(engine=own_engine, rules=store._rules, endpoints=(), clock=store._clock)
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_database_that_was_away_is_used_again_once_it_is_back(
+    own_postgresql: Database, store_in_own: LedgerStore
+) -> None:
+    store_in_own.record([a_claim()])
+    own_postgresql.stop()
+    with pytest.raises(LedgerUnavailable):
+        store_in_own.record([a_claim(order="DK2")])
+    with pytest.raises(LedgerUnavailable):
+        store_in_own.load_order(OrderKey("acme", "DK1"))
+    own_postgresql.start()
+    assert store_in_own.record([a_claim(order="DK2")]) == [Verdict.APPLIED]
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_killed_database_keeps_what_was_recorded(own_postgresql: Database, store_in_own: LedgerStore) -> None:
+    store_in_own.record([a_claim()])
+    own_postgresql.kill()
+    own_postgresql.start()
+
+    def recorded_again() -> bool:
+        try:
+            return list(store_in_own.record([a_claim(minute=1)])) == [Verdict.DUPLICATE]
+        except LedgerUnavailable:
+            return False
+
+    eventually(recorded_again)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_deadlock_is_tried_again(ledger_engine: Engine, store: LedgerStore, count: Count) -> None:
+    @event.listens_for(ledger_engine, "after_cursor_execute", once=True)
+    def deadlock(connection: object, cursor: object, *_: object) -> None:
+        cursor.execute("DO $$ BEGIN RAISE deadlock_detected; END $$")  # type: ignore[attr-defined]
+
+    assert store.record([a_claim()]) == [Verdict.APPLIED]
+    assert count(claims) == 1
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_sqlite_file_that_another_holds_for_long_is_contended(ledger_url: str, store: LedgerStore) -> None:
+    other = make_engine(ledger_url)
+    with other.begin(), pytest.raises(LedgerContended):
+        store.record([a_claim()])
+    other.dispose()
+    assert store.record([a_claim()]) == [Verdict.APPLIED]
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_the_ledger_can_be_read_while_another_writes(ledger_url: str, store: LedgerStore) -> None:
+    other = make_engine(ledger_url)
+    with other.begin():
+        assert store.load_order(OrderKey("acme", "DK1")) is None
+    other.dispose()
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_sqlite_ledger_is_private_to_its_owner(ledger_url: str, ledger_engine: Engine, tmp_path: Path) -> None:
+    with ledger_engine.begin() as connection:
+        connection.execute(text("SELECT 1"))
+        modes = {stat.S_IMODE(os.stat(file).st_mode) for file in tmp_path.glob("ledger.db*")}
+    assert modes == {0o600}
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_sqlite_ledger_survives_a_power_cut(ledger_engine: Engine) -> None:
+    with ledger_engine.connect() as connection:
+        settings = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
+            for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    assert settings == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_a_folder_that_does_not_exist_makes_the_ledger_unavailable(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path / 'nowhere' / 'ledger.db'}")
+    with pytest.raises(LedgerUnavailable):
+        migrate(engine)
+
+
+@pytest.mark.parametrize("url", ["mysql://user:secret@host/db", "sqlite://", "not a url"])
+def test_a_url_of_another_database_is_refused_without_showing_it(url: str) -> None:
+    with pytest.raises(UnusableDatabaseUrl) as caught:
+        make_engine(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_errors_show_no_stored_value(ledger_engine: Engine) -> None:
+    with pytest.raises(LedgerUnavailable) as caught:
+        write(ledger_engine, lambda connection: connection.execute(text("SELECT :p FROM nowhere"), {"p": "6222"}))
+    assert isinstance(caught.value.__cause__, DBAPIError)
+    assert "6222" not in f"{caught.value} {caught.value.__cause__}"
