@@ -10,8 +10,8 @@ from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.claims import Claim
-from service.gateway.order_claims import claim_from_callback
 from service.gateway.errors import CallbackRefused, Refusal
+from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
 from service.messaging.codec import encode_claim
 from service.messaging.contract import Publisher

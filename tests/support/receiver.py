@@ -13,7 +13,7 @@ from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
 from service.metrics import ReceiverMetrics
 from service.settings import Acknowledgement, MerchantSettings, ReceiverSettings, Secret, TokenKey
-from service.web.server import serve
+from service.web.server import ReceiverServer
 
 #: Mints the tokens of every merchant below.
 TOKEN_KEY = TokenKey(kid="k1", key=Secret("a key for tests only, of 32 bytes or more"))
@@ -35,6 +35,15 @@ def merchants() -> dict[str, MerchantSettings]:
     }
 
 
+def _server_with(worker_class: str | None) -> type[ReceiverServer]:
+    class OtherServer(ReceiverServer):
+        def load_config(self) -> None:
+            super().load_config()
+            self.cfg.set("worker_class", worker_class)
+
+    return ReceiverServer if worker_class is None else OtherServer
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--bind", required=True)
@@ -45,6 +54,7 @@ def main() -> None:
     parser.add_argument("--hops", type=int, default=0)
     parser.add_argument("--metrics-bind", default="")
     parser.add_argument("--request-timeout-seconds", type=float, default=5.0)
+    parser.add_argument("--worker-class", help="another of gunicorn's workers, to compare with")
     options = parser.parse_args()
 
     def make_publisher(_metrics: ReceiverMetrics) -> Publisher:
@@ -53,7 +63,8 @@ def main() -> None:
         return EmbeddedPublisher(queue=EmbeddedQueue(path=options.queue_file))
 
     configure_logs(stream=sys.stdout, human=False)
-    serve(
+    server = _server_with(options.worker_class)
+    server(
         merchants=merchants(),
         make_publisher=make_publisher,
         clock=lambda: datetime.now(UTC),
@@ -65,7 +76,7 @@ def main() -> None:
             metrics_bind=options.metrics_bind,
             request_timeout_seconds=options.request_timeout_seconds,
         ),
-    )
+    ).run()
 
 
 if __name__ == "__main__":

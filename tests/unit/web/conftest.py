@@ -1,0 +1,95 @@
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+from flask.testing import FlaskClient
+from prometheus_client import CollectorRegistry
+from structlog.typing import EventDict
+
+from service.messaging.contract import Message
+from service.messaging.errors import NotConfirmed
+from service.metrics import ReceiverMetrics
+from service.settings import ReceiverSettings
+from service.web.app import create_app
+from service.web.health import Health
+from tests.support.receiver import merchants
+
+NOW = datetime(2026, 7, 1, 4, 5, 6, tzinfo=UTC)
+
+
+@dataclass
+class RecordingPublisher:
+    """Keeps what is published; fails with `failure` while that is set."""
+
+    messages: list[Message] = field(default_factory=list)
+    timeouts: list[float] = field(default_factory=list)
+    failure: Exception | None = None
+    made: int = 0
+    closed: bool = False
+
+    def publish(self, message: Message, *, timeout_seconds: float) -> None:
+        self.timeouts.append(timeout_seconds)
+        if self.failure is not None:
+            raise self.failure
+        self.messages.append(message)
+
+    def close(self, *, timeout_seconds: float) -> None:
+        self.closed = True
+
+
+@dataclass
+class Receiver:
+    """A receiver without a server, and what it did."""
+
+    client: FlaskClient
+    publisher: RecordingPublisher
+    registry: CollectorRegistry
+    health: Health
+    logs: list[EventDict]
+
+    def metric(self, name: str, **labels: str) -> float:
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    def log(self, event: str) -> EventDict:
+        (found,) = [line for line in self.logs if line["event"] == event]
+        return found
+
+
+MakeReceiver = Callable[..., Receiver]
+
+
+@pytest.fixture
+def make_receiver() -> Iterator[MakeReceiver]:
+    with structlog.testing.capture_logs() as logs:
+
+        def make(**settings: object) -> Receiver:
+            publisher, registry, health = RecordingPublisher(), CollectorRegistry(), Health()
+
+            def make_publisher() -> RecordingPublisher:
+                publisher.made += 1
+                return publisher
+
+            app = create_app(
+                merchants=merchants(),
+                make_publisher=make_publisher,
+                metrics=ReceiverMetrics(registry=registry, merchants=merchants()),
+                clock=lambda: NOW,
+                settings=ReceiverSettings(**settings),
+                health=health,
+            )
+            return Receiver(client=app.test_client(), publisher=publisher, registry=registry, health=health, logs=logs)
+
+        yield make
+
+
+@pytest.fixture
+def receiver(make_receiver: MakeReceiver) -> Receiver:
+    return make_receiver()
+
+
+@pytest.fixture
+def unconfirmed(receiver: Receiver) -> Receiver:
+    receiver.publisher.failure = NotConfirmed("the broker is gone")
+    return receiver
