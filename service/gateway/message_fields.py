@@ -177,5 +177,5 @@ def to_text(value: Any) -> str:
 
 
 def _kind(value: object) -> str:
-    kinds = {str: "a string", bool: "true or false", list: "a list", dict: "an object"}
+    kinds = {str: "a string", bytes: "bytes", bool: "true or false", list: "a list", dict: "an object"}
     return kinds.get(type(value), "a number")

@@ -1,0 +1,154 @@
+from itertools import product
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.gateway.cipher import ArgsCipher
+from service.gateway.errors import CipherError, DialectInvalid, KeyUnusable
+from service.gateway.request_dialect import Encoding, KeyForm, KeySorting, Mode, Padding, RequestDialect, SignCase
+
+KEYS = {
+    KeyForm.RAW: "1234567890abcdef",
+    KeyForm.HEX: "00112233445566778899AABBccddeeff",
+    KeyForm.BASE64: "KpdRbDVLaISM29j1SiJqClWyHtE44getbFy7nACqWuo=",
+    KeyForm.MD5_HEX: "any key",
+    KeyForm.MD5_RAW: "any key",
+    KeyForm.SHA256: "any key",
+    KeyForm.FIRST_16: "c53c0a357ac74e6e95004acde339db5e",
+}
+CIPHERS = [
+    ArgsCipher(
+        key=KEYS[key_form],
+        dialect=RequestDialect(mode=mode, key_form=key_form, padding=padding, encoding=encoding),
+    )
+    for mode, key_form, padding, encoding in product(Mode, KeyForm, Padding, Encoding)
+]
+SECRET = "my-secret-key-99"
+
+
+@given(
+    cipher=st.sampled_from(CIPHERS), plaintext=st.binary(min_size=1, max_size=100).filter(lambda text: text[-1] != 0)
+)
+def test_whatever_is_encrypted_is_decrypted_in_every_dialect(cipher, plaintext):
+    assert cipher.decrypt(cipher.encrypt(plaintext)) == plaintext
+
+
+@given(
+    cipher=st.sampled_from(CIPHERS),
+    args=st.dictionaries(
+        st.text(alphabet=st.characters(exclude_categories=["Cs"])),
+        st.text(alphabet=st.characters(exclude_categories=["Cs"])),
+        min_size=1,
+    ),
+)
+def test_whatever_is_sealed_is_opened_in_every_dialect(cipher, args):
+    assert cipher.open(cipher.seal(args)) == args
+
+
+@given(text=st.text(max_size=80) | st.text(alphabet="abcdefABCDEF0189+/-_=", max_size=80))
+def test_no_ciphertext_raises_anything_but_a_cipher_error(text):
+    for encoding in Encoding:
+        cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(encoding=encoding))
+        with pytest.raises(CipherError):
+            cipher.open(text)
+
+
+def test_each_sent_iv_is_another():
+    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(mode=Mode.CBC_IV_SENT))
+
+    assert cipher.encrypt(b"x") != cipher.encrypt(b"x")
+
+
+@pytest.mark.parametrize(
+    ("sorting", "written"),
+    [
+        (KeySorting.TOP_LEVEL, b'{"a":"1","b":{"z":"2","y":"3"}}'),
+        (KeySorting.RECURSIVE, b'{"a":"1","b":{"y":"3","z":"2"}}'),
+        (KeySorting.NONE, b'{"b":{"z":"2","y":"3"},"a":"1"}'),
+    ],
+)
+def test_the_keys_are_sorted_as_the_dialect_says(sorting, written):
+    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(key_sorting=sorting))
+
+    assert cipher.decrypt(cipher.seal({"b": {"z": "2", "y": "3"}, "a": "1"})) == written
+
+
+def test_zero_padding_adds_nothing_to_a_full_block():
+    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(padding=Padding.ZERO, encoding=Encoding.HEX))
+
+    assert len(cipher.encrypt(b"x" * 16)) == 32
+
+
+def test_hex_is_read_in_either_case_and_base64_with_or_without_padding():
+    hexadecimal = ArgsCipher(key=SECRET, dialect=RequestDialect(encoding=Encoding.HEX))
+    base64 = ArgsCipher(key=SECRET, dialect=RequestDialect())
+
+    assert hexadecimal.decrypt(hexadecimal.encrypt(b"x").upper()) == b"x"
+    assert base64.decrypt(base64.encrypt(b"x").rstrip("=")) == b"x"
+
+
+@pytest.mark.parametrize(
+    ("key", "key_form", "message"),
+    [
+        (SECRET[:10], KeyForm.RAW, r"key_form = 'raw' makes 10 bytes of a key of 10; AES takes 16, 24 or 32"),
+        (SECRET, KeyForm.HEX, r"key_form = 'hex', but the key is not written in hex"),
+        (SECRET, KeyForm.BASE64, r"key_form = 'base64', but the key is not written in base64"),
+        (SECRET[:10], KeyForm.FIRST_16, r"makes 10 bytes of a key of 10"),
+    ],
+)
+def test_a_key_that_does_not_fit_is_refused_without_being_shown(key, key_form, message):
+    with pytest.raises(KeyUnusable, match=message) as refused:
+        ArgsCipher(key=key, dialect=RequestDialect(key_form=key_form))
+
+    assert key not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_the_key_is_in_no_repr():
+    assert SECRET not in repr(ArgsCipher(key=SECRET, dialect=RequestDialect()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("~~~~", "args are not written in base64"),
+        ("QUJD", "the ciphertext has 3 bytes, not a multiple of 16"),
+        ("", "the ciphertext has 0 bytes"),
+        ("QUFBQUFBQUFBQUFBQUFBQQ==", "the padding is not PKCS7: another key, mode or padding was used"),
+    ],
+)
+def test_an_error_says_at_which_step_it_failed(text, message):
+    with pytest.raises(CipherError, match=message):
+        ArgsCipher(key=SECRET, dialect=RequestDialect()).decrypt(text)
+
+
+@pytest.mark.parametrize("plaintext", [b"no object of yours", b"\xff\xfe", b'{"a":1,"a":2}'])
+def test_an_error_about_the_plaintext_does_not_show_it(plaintext):
+    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect())
+
+    with pytest.raises(CipherError, match="the decrypted args are no") as refused:
+        cipher.open(cipher.encrypt(plaintext))
+
+    assert "yours" not in str(refused.value)
+    assert refused.value.__suppress_context__
+
+
+def test_a_dialect_is_read_from_settings():
+    dialect = RequestDialect.from_settings({"mode": "cbc-iv-zero", "json": "go", "sign_case": "upper"})
+
+    assert dialect == RequestDialect(mode=Mode.CBC_IV_ZERO, json="go", sign_case=SignCase.UPPER)
+    assert RequestDialect.from_settings({}) == RequestDialect()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"modus": "ecb"}, "'modus' is no setting of a request dialect; allowed are json, key_sorting, mode,"),
+        ({"mode": "cfb"}, "mode = 'cfb' is not known; allowed are ecb, cbc-iv-key, cbc-iv-zero, cbc-iv-sent"),
+        ({"json": "perl"}, "json = 'perl' is no JSON writer; allowed are php,"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_is_allowed(table, message):
+    with pytest.raises(DialectInvalid, match=message):
+        RequestDialect.from_settings(table)

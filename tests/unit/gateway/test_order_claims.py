@@ -1,0 +1,265 @@
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from structlog.testing import capture_logs
+
+from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
+from service.gateway.bodies import BodyKind
+from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
+from service.gateway.messages import OrderAnswer, OrderStatement
+from service.gateway.order_claims import claim_from_callback, claim_from_query, read_pay_time
+from service.gateway.signature import VerifiedCallback
+from service.gateway.tokens import NumberToken
+
+SHANGHAI = timezone(timedelta(hours=8))
+NOW = datetime(2026, 7, 1, tzinfo=UTC)
+FIELDS = {
+    "biz_order_no": "DK1",
+    "pay_order_no": "P1",
+    "order_type": "single_withhold",
+    "pay_type": "baofoo_001",
+    "pay_status": "success",
+    "pay_time": "2019-07-01 12:00:05",
+    "channel_response": "",
+}
+
+
+def _verified(**fields):
+    return VerifiedCallback(fields={**FIELDS, **fields}, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON)
+
+
+def _claim(verified=None, **fields):
+    return claim_from_callback(
+        verified or _verified(**fields),
+        merchant="acme",
+        pay_types={"baofoo_001"},
+        time_zone=SHANGHAI,
+        trust=Trust.CAPABILITY,
+        received_at=NOW,
+        traceparent="00-trace",
+    )
+
+
+def _without(name):
+    fields = {key: value for key, value in FIELDS.items() if key != name}
+    return VerifiedCallback(fields=fields, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON)
+
+
+def _query(answer, biz_order_no="DK1"):
+    return claim_from_query(
+        answer,
+        biz_order_no=biz_order_no,
+        merchant="acme",
+        pay_types={"baofoo_001"},
+        time_zone=SHANGHAI,
+        asked_at=NOW,
+        traceparent=None,
+    )
+
+
+def test_a_documented_callback_becomes_a_claim():
+    claim = _claim()
+
+    assert claim.order == OrderKey("acme", "DK1")
+    assert (claim.trust, claim.source, claim.stated_at) == (Trust.CAPABILITY, ClaimSource.CALLBACK, NOW)
+    assert (claim.status, claim.pay_order_no, claim.quarantine) == (OrderStatus.SUCCEEDED, "P1", None)
+    assert claim.paid_at == datetime(2019, 7, 1, 4, 0, 5, tzinfo=UTC)
+    assert claim.traceparent == "00-trace"
+    assert claim.unknown_fields == {}
+
+
+@pytest.mark.parametrize(
+    ("pay_status", "status"),
+    [
+        ("success", OrderStatus.SUCCEEDED),
+        ("fail", OrderStatus.FAILED),
+        ("initial", OrderStatus.INITIAL),
+        ("pending", OrderStatus.PROCESSING),
+        ("wait_pay", OrderStatus.PROCESSING),
+    ],
+)
+def test_the_gateways_spelling_of_a_status_becomes_ours(pay_status, status):
+    assert _claim(pay_status=pay_status).status is status
+
+
+@pytest.mark.parametrize(
+    ("fields", "quarantine"),
+    [
+        ({"pay_status": "refunded"}, "unknown pay_status 'refunded'"),
+        ({"pay_status": "SUCCESS"}, "unknown pay_status 'SUCCESS'"),
+        ({"pay_status": None}, "unknown pay_status ''"),
+        ({"pay_status": NumberToken("1")}, "unknown pay_status '1'"),
+        ({"order_type": "batch"}, "unknown order_type 'batch'"),
+        ({"pay_type": "other"}, "pay_type 'other' is not this merchant's"),
+        (
+            {"pay_status": "x" * 50, "pay_type": "y"},
+            f"unknown pay_status '{'x' * 40}…'; pay_type 'y' is not this merchant's",
+        ),
+    ],
+)
+def test_what_is_not_known_waits_for_a_person_and_is_not_refused(fields, quarantine):
+    assert _claim(**fields).quarantine == quarantine
+
+
+def test_only_an_unknown_status_leaves_the_status_open():
+    assert _claim(pay_status="refunded").status is None
+    assert _claim(pay_type="other").status is OrderStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("name", ["biz_order_no", "pay_order_no", "pay_status"])
+def test_a_callback_without_a_needed_field_is_refused_by_its_name(name):
+    with pytest.raises(CallbackRefused, match=f"callback: {name}: missing") as refused:
+        _claim(_without(name))
+
+    assert refused.value.reason is Refusal.MISSING_FIELD
+
+
+@pytest.mark.parametrize("name", ["order_type", "pay_type", "pay_time", "channel_response"])
+def test_any_other_field_may_be_absent(name):
+    claim = _claim(_without(name))
+
+    assert claim.quarantine is None
+    assert claim.status is OrderStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("order_no", ["", None, "x" * 129, "a\nb", "a\x00", "\ud800", ["a"], True])
+def test_a_callback_for_what_is_no_order_number_is_refused(order_no):
+    with pytest.raises(CallbackRefused, match="biz_order_no") as refused:
+        _claim(biz_order_no=order_no)
+
+    assert refused.value.reason is Refusal.INVALID_FIELD
+
+
+def test_an_empty_pay_order_no_is_none():
+    assert _claim(pay_order_no="").pay_order_no is None
+    assert _claim(pay_order_no=None).pay_order_no is None
+
+
+def test_fields_that_the_document_does_not_name_are_kept():
+    claim = _claim(
+        **{"shop": "7", "a.b": "x", "n": NumberToken("1.50"), "l": [None, True, {"k": "值"}], "unknown_fields": "u"}
+    )
+
+    assert claim.unknown_fields == {
+        "shop": "7",
+        "a.b": "x",
+        "n": "1.50",
+        "l": '[null,true,{"k":"值"}]',
+        "unknown_fields": "u",
+    }
+
+
+def test_an_over_long_value_is_kept_and_warned_of_without_being_shown():
+    with capture_logs() as logs:
+        claim = _claim(channel_response="余" * 300)
+
+    assert claim.channel_response == "余" * 300
+    (warning,) = logs
+    assert warning["event"] == "gateway_value_too_long"
+    assert (warning["field"], warning["characters"]) == ("channel_response", 300)
+    assert "余" not in str(warning)
+
+
+def test_what_no_database_can_hold_is_replaced():
+    assert _claim(channel_response="a\x00b\ud83d").channel_response == "a\ufffdb\ufffd"
+
+
+@pytest.mark.parametrize(
+    ("text", "time"),
+    [
+        ("2019-07-01 12:00:05", datetime(2019, 7, 1, 4, 0, 5, tzinfo=UTC)),
+        ("2019/07/01 12:00:05", datetime(2019, 7, 1, 4, 0, 5, tzinfo=UTC)),
+        ("2019/7/1 9:00:05", datetime(2019, 7, 1, 1, 0, 5, tzinfo=UTC)),
+        ("2019-07-01T12:00:05", datetime(2019, 7, 1, 4, 0, 5, tzinfo=UTC)),
+        ("20190701120005", datetime(2019, 7, 1, 4, 0, 5, tzinfo=UTC)),
+        ("1561953605", datetime(2019, 7, 1, 4, 0, 5, tzinfo=UTC)),
+    ],
+)
+def test_a_pay_time_is_read_in_every_known_format(text, time):
+    assert read_pay_time(text, SHANGHAI) == time
+
+
+NO_TIMES = [
+    "0000-00-00 00:00:00",
+    "2019-02-30 12:00:00",
+    "2019-07/01 12:00:05",
+    "0001-01-01 00:00:00",
+    "9999-12-31 23:59:59",
+    "2019-07-01",
+    "２０１９-07-01 12:00:05",
+    "yesterday",
+    "1" * 5000,
+]
+
+
+@pytest.mark.parametrize("text", NO_TIMES)
+def test_a_pay_time_that_is_none_never_loses_the_payment(text):
+    with capture_logs() as logs:
+        claim = _claim(pay_time=text)
+
+    assert (claim.status, claim.paid_at) == (OrderStatus.SUCCEEDED, None)
+    assert "pay_time_not_understood" in [log["event"] for log in logs]
+
+
+@pytest.mark.parametrize("text", ["", None, []])
+def test_an_empty_pay_time_is_nothing_to_warn_of(text):
+    with capture_logs() as logs:
+        assert _claim(pay_time=text).paid_at is None
+
+    assert logs == []
+
+
+def test_a_time_of_payment_is_believed_of_successes_only():
+    assert _claim(pay_status="fail").paid_at is None
+
+
+def test_digests_are_stable_across_releases():
+    assert _claim().digest == "2b3bd29bc38674e4a191e926e80fdcd3e746ab995dc7e3e50767f4186ab0a139"
+
+
+def test_claims_that_say_the_same_have_one_digest():
+    same = [
+        _claim(),
+        _claim(pay_time="1561953605"),
+        _claim(shop="7"),
+        _claim(channel_response=None),
+        _query(OrderAnswer(succeeded=True, order=OrderStatement(**FIELDS))),
+    ]
+
+    assert len({claim.digest for claim in same}) == 1
+    assert _claim(pay_status="pending").digest == _claim(pay_status="wait_pay").digest
+
+
+def test_claims_that_differ_in_any_normalised_field_have_different_digests():
+    different = [
+        _claim(),
+        _claim(pay_status="fail"),
+        _claim(pay_status="x"),
+        _claim(pay_status="y"),
+        _claim(pay_order_no="P2"),
+        _claim(order_type="batch"),
+        _claim(pay_type=""),
+        _claim(pay_time=""),
+        _claim(channel_response="x"),
+    ]
+
+    assert len({claim.digest for claim in different}) == len(different)
+
+
+def test_an_answer_to_a_query_is_believed_as_of_when_it_was_asked():
+    claim = _query(OrderAnswer(succeeded=True, order=OrderStatement(biz_order_no="DK1", pay_status="wait_pay")))
+
+    assert (claim.trust, claim.source, claim.stated_at) == (Trust.QUERIED, ClaimSource.QUERY, NOW)
+    assert (claim.status, claim.pay_order_no, claim.order_type) == (OrderStatus.PROCESSING, None, "")
+
+
+def test_an_answer_about_another_order_is_no_answer():
+    answer = OrderAnswer(succeeded=True, order=OrderStatement(biz_order_no="DK2", pay_status="success"))
+
+    with pytest.raises(MessageInvalid, match=r"response.biz_order_no: another order's"):
+        _query(answer)
+
+
+def test_an_answer_that_speaks_of_no_order_is_no_answer():
+    with pytest.raises(MessageInvalid, match="response: empty; needed is an order"):
+        _query(OrderAnswer(succeeded=False, message="系统繁忙"))
