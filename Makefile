@@ -58,6 +58,7 @@ test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 .PHONY: bench
+bench: PROGRAMS := wrk
 bench: servers $(INSTALLED_DEV) ## Run the benchmarks in tests/benchmarks
 	@for file in $(wildcard tests/benchmarks/[a-z]*.py); do \
 	  echo "== $$file"; \
@@ -130,10 +131,11 @@ servers:
 	@missing=; \
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=' rabbitmq-server'; \
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
+	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $$program"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	install="apt-get install --no-install-recommends$$missing"; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-	  echo "The tests need$$missing, never as a running service. As root: apt-get update && $$install" >&2; \
+	  echo "Needed:$$missing (never as a running service). As root: apt-get update && $$install" >&2; \
 	  exit 1; \
 	fi; \
 	echo "Installing$$missing"; \

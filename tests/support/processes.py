@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -55,8 +56,9 @@ class Process:
 
     @property
     def output(self) -> str:
-        """Everything it has written to stdout and stderr so far."""
-        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        """Everything it has written to stdout and stderr so far, without colours."""
+        text = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+        return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
     def start(self) -> None:
         """Start it; returns at once."""
