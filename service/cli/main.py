@@ -4,9 +4,11 @@ import click
 
 from service.cli.config import config
 from service.cli.dead import dead
+from service.cli.demo import demo
 from service.cli.keys import keys
 from service.cli.migrate import migrate
 from service.cli.run import run
+from service.cli.sandbox import sandbox
 from service.cli.topology import topology
 
 
@@ -28,7 +30,7 @@ def main(context: click.Context, settings_path: str) -> None:
     context.obj = settings_path
 
 
-for command in (run, config, dead, keys, migrate, topology):
+for command in (run, demo, sandbox, config, dead, keys, migrate, topology):
     main.add_command(command)
 
 if __name__ == "__main__":

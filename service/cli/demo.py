@@ -1,0 +1,117 @@
+"""`payment-callbacks demo`: the whole service on this machine, against a gateway that behaves badly."""
+
+import json
+import secrets
+import signal
+import sys
+import tempfile
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import NoReturn
+
+import click
+from rich.console import Console
+
+from service.cli.demo_downstream import Downstream
+from service.cli.demo_printer import EventPrinter
+from service.cli.demo_report import DemoReport, draw_table
+from service.cli.demo_run import DemoRun
+from service.cli.demo_stage import Stage
+
+_INTRODUCTION = """\
+[bold]payment-callbacks, the whole way on this one machine[/]: a sandbox gateway 代扣沙箱 charges orders and calls back
+-> receiver (gunicorn) -> durable queue -> ledger -> dispatcher -> a shop that takes signed webhooks.
+
+The gateway repeats, delays and reorders its callbacks and loses some answers. Meanwhile somebody forges callbacks
+for the same orders, with a correct sign: the gateway's sign 签名 holds no secret, so anyone can make one. What the
+forger cannot know is the order's own notify_url. The shop must hear of each real change exactly once.
+"""
+
+
+@click.command()
+@click.option("--exit", "ends", is_flag=True, help="End after the table instead of staying up until Ctrl-C.")
+@click.option(
+    "--report", "report_path", type=click.Path(dir_okay=False, path_type=Path), help="Write the figures as JSON."
+)
+@click.option(
+    "--orders", default=200, show_default=True, type=click.IntRange(1, 5000), help="How many withholds to send."
+)
+def demo(ends: bool, report_path: Path | None, orders: int) -> None:
+    """Run everything against a misbehaving sandbox, and count whether each order came out right.
+
+    Ends with 1 where a forgery was believed, or an order ended wrong, was told twice or is missing.
+    """
+    started = time.monotonic()
+    console = Console()
+    console.print(_INTRODUCTION, highlight=False)
+    with _sigterm_as_exit(), tempfile.TemporaryDirectory(prefix="payment-callbacks-demo-") as folder:
+        report = _perform(Path(folder), console, orders=orders, started=started, ends=ends, report_path=report_path)
+    if not report.good:
+        sys.exit(1)
+
+
+def _perform(
+    folder: Path, console: Console, *, orders: int, started: float, ends: bool, report_path: Path | None
+) -> DemoReport:
+    webhook_secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
+    printer = EventPrinter(console)
+    downstream = Downstream(secret=webhook_secret, on_event=printer.show)
+    with Stage(folder=folder, downstream_url=downstream.url, webhook_secret=webhook_secret) as stage:
+        # The processes first: they are forked while this one has no other threads.
+        stage.start()
+        with downstream:
+            run = DemoRun(stage=stage, downstream=downstream, console=console)
+            report = run.perform([f"DEMO-{number:05d}" for number in range(1, orders + 1)], started=started)
+            _hand_over(report, report_path, console)
+            if not ends:
+                printer.show_all()
+                _stay_up(stage, console)
+    return report
+
+
+def _hand_over(report: DemoReport, path: Path | None, console: Console) -> None:
+    console.print(draw_table(report))
+    if report.good:
+        console.print("[green]Every order ended as the gateway has it, told once, and no forgery was believed.[/]")
+    else:
+        console.print("[bold red]The service has not kept its promise: see the red figures.[/]")
+    if path is not None:
+        path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+
+
+def _stay_up(stage: Stage, console: Console) -> None:
+    console.print(
+        f"""
+Still up, until Ctrl-C:
+  the sandbox gateway   {stage.sandbox_url}  (its help page; /admin/orders, /admin/report)
+  the receiver          {stage.receiver_url}/notify/demo/TOKEN
+  settings, data, logs  {stage.folder}
+Any other command works on it: payment-callbacks --config {stage.settings_path} dead list
+Whatever reaches the shop from now on is shown here.""",
+        highlight=False,
+        soft_wrap=True,
+    )
+    try:
+        while True:
+            stage.check()
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        console.print("Ending.")
+
+
+@contextmanager
+def _sigterm_as_exit() -> Iterator[None]:
+    """SIGTERM leaves through every `finally`, so that no child and no folder stays behind."""
+
+    def leave(_number: int, _frame: object) -> NoReturn:
+        sys.exit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

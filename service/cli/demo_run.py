@@ -1,0 +1,155 @@
+"""The demo's orders: sent, watched until nothing is under way any more, and looked at from all three sides."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import click
+import urllib3
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from sqlalchemy import Engine
+
+from service import bootstrap
+from service.claims import OrderKey
+from service.cli.demo_downstream import Downstream
+from service.cli.demo_drive import Driver
+from service.cli.demo_evidence import Evidence, Said
+from service.cli.demo_report import DemoReport, measure
+from service.cli.demo_stage import ENDPOINT, MERCHANT, Stage
+from service.gateway.client import GatewayClient, NotSent
+from service.gateway.messages import AmountUnit
+from service.ledger.errors import LedgerUnavailable
+from service.ledger.outbox import Outbox
+from service.ledger.schema import migrate
+from service.messaging.embedded_queue import EmbeddedQueue
+from service.settings import Settings
+from service.settings_file import load_settings
+
+#: Database connections: one per sender of withholds.
+_POOL_SIZE = 8
+#: What is not done by then is reported as it is: missing.
+_MOST_SECONDS = 120.0
+_LOOK_SECONDS = 0.2
+
+
+class DemoRun:
+    """One run on a stage that is up."""
+
+    def __init__(self, *, stage: Stage, downstream: Downstream, console: Console) -> None:
+        self._stage = stage
+        self._downstream = downstream
+        self._console = console
+
+    def perform(self, order_nos: Sequence[str], *, started: float) -> DemoReport:
+        """Send the orders and measure what came of them; `started` is the monotonic time to count from.
+
+        Raises StageBroken where a role dies, and ClickException where the orders cannot be sent.
+        """
+        settings = load_settings(self._stage.settings_path, {})
+        with _ledger(settings) as engine, self._progress() as progress:
+            migrate(engine)
+            sending = progress.add_task("withholds sent", total=len(order_nos), note="")
+            watching = progress.add_task("final at the shop", total=len(order_nos), note="")
+            outcomes = self._send(settings, engine, order_nos, progress, sending)
+            self._watch(settings, engine, order_nos, progress, watching)
+            evidence = self._gather(settings, engine, order_nos)
+            return measure(
+                evidence,
+                self._ask_sandbox("report"),
+                unknown=outcomes,
+                repeated=self._downstream.repeated,
+                unsigned=self._downstream.unsigned,
+                seconds=time.monotonic() - started,
+            )
+
+    def _send(
+        self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
+    ) -> int:
+        """Of how many withholds the outcome was unknown."""
+        merchant = settings.merchants[MERCHANT]
+        if merchant.gateway is None:
+            raise click.ClickException("the demo's merchant has no gateway")
+        client = GatewayClient(
+            settings=merchant.gateway, amount_unit=AmountUnit(merchant.amount_unit), clock=bootstrap.now
+        )
+        driver = Driver(
+            store=bootstrap.make_store(settings, engine),
+            client=client,
+            tokens=bootstrap.make_tokens(merchant),
+            receiver_url=settings.receiver.public_url,
+        )
+        try:
+            return driver.send(order_nos, on_sent=lambda: progress.advance(task))["unknown"]
+        except (NotSent, LedgerUnavailable) as error:
+            self._stage.check()
+            raise click.ClickException(f"the withholds cannot be sent: {error}") from error
+        finally:
+            client.close()
+
+    def _watch(
+        self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
+    ) -> None:
+        """Return once nothing is under way from the sandbox to the shop, or the time is up."""
+        outbox = Outbox(engine=engine, clock=bootstrap.now)
+        queue = EmbeddedQueue(settings.data_directory / "callbacks.sqlite3")
+        deadline = time.monotonic() + _MOST_SECONDS
+        while time.monotonic() < deadline:
+            self._stage.check()
+            sandbox = self._ask_sandbox("report")
+            # In the order in which things move, so that nothing slips by between two looks.
+            idle = (
+                not sandbox["orders_unsettled"]
+                and not sandbox["callbacks_outstanding"]
+                and not queue.depth().messages
+                and outbox.oldest_open_age(endpoint=ENDPOINT) is None
+            )
+            progress.update(task, completed=len(order_nos) - self._unheard(order_nos), note=_note(sandbox))
+            if idle:
+                return
+            time.sleep(_LOOK_SECONDS)
+
+    def _unheard(self, order_nos: Sequence[str]) -> int:
+        final = {event.biz_order_no for event in self._downstream.events if event.status.terminal}
+        return len(set(order_nos) - final)
+
+    def _gather(self, settings: Settings, engine: Engine, order_nos: Sequence[str]) -> Evidence:
+        store = bootstrap.make_store(settings, engine)
+        return Evidence(
+            order_nos=order_nos,
+            truths={
+                order["biz_order_no"]: Said.by_gateway(order["pay_status"], order["pay_order_no"])
+                for order in self._ask_sandbox("orders")
+            },
+            events=self._downstream.events,
+            histories={order_no: store.order_history(OrderKey(MERCHANT, order_no)) for order_no in order_nos},
+            forgeries=[
+                (forgery["biz_order_no"], Said.by_gateway(forgery["pay_status"], forgery["pay_order_no"]))
+                for forgery in self._ask_sandbox("forgeries")
+            ],
+        )
+
+    def _ask_sandbox(self, page: str) -> Any:
+        try:
+            return urllib3.request("GET", f"{self._stage.sandbox_url}/admin/{page}", timeout=10.0).json()
+        except urllib3.exceptions.HTTPError as error:
+            self._stage.check()
+            raise click.ClickException(f"the sandbox does not answer: {error}") from error
+
+    def _progress(self) -> Progress:
+        columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        return Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console)
+
+
+def _note(sandbox: dict[str, int]) -> str:
+    return f"{sandbox['callbacks_sent']} callbacks, {sandbox['forged_sent']} forged ones"
+
+
+@contextmanager
+def _ledger(settings: Settings) -> Iterator[Engine]:
+    engine = bootstrap.make_ledger_engine(settings, pool_size=_POOL_SIZE)
+    try:
+        yield engine
+    finally:
+        engine.dispose()

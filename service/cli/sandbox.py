@@ -1,0 +1,59 @@
+"""`payment-callbacks sandbox`: a gateway to test against."""
+
+import sys
+import threading
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from consumers.signals import stop_on_signals
+from service.gateway.errors import GatewayError
+from service.logs import configure_logs
+from service.sandbox.help_page import help_text
+from service.sandbox.server import SandboxServer
+from service.sandbox.settings import Account, SandboxSettings
+from service.sandbox.settings_file import SandboxSettingsError, load_sandbox_settings
+from service.settings import Secret
+
+#: Known to everybody, and of use nowhere else.
+_DEFAULT_ACCOUNT = Account(
+    ua="SANDBOX", aes_key=Secret("sandbox-aes-key0"), pay_types=frozenset({"sandbox_001"}), amount_unit="yuan"
+)
+
+
+@click.command()
+@click.option(
+    "--settings",
+    "settings_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The sandbox's own settings, in TOML (docs/sandbox.md); without them, one account and no misbehaviour.",
+)
+@click.option("--bind", help="host:port to listen on; wins over the settings.  [default: 127.0.0.1:8090]")
+def sandbox(settings_path: Path | None, bind: str | None) -> None:
+    """Run a gateway to test against: the document's four methods and its callbacks. Moves no money.
+
+    Everything is kept in memory and gone when it ends. Its help page is at its address.
+    """
+    configure_logs(stream=sys.stdout, human=sys.stdout.isatty())
+    stop = threading.Event()
+    stop_on_signals(stop)
+    try:
+        settings = (
+            load_sandbox_settings(settings_path) if settings_path else SandboxSettings(accounts=[_DEFAULT_ACCOUNT])
+        )
+        settings = replace(settings, bind=bind or settings.bind)
+        server = SandboxServer(settings=settings, clock=lambda: datetime.now(UTC))
+    except (SandboxSettingsError, GatewayError) as error:
+        raise click.ClickException(str(error)) from error
+    except (OSError, ValueError) as error:
+        raise click.ClickException(f"cannot listen on {bind or settings.bind}: {error}") from error
+    with server:
+        click.echo(f"The sandbox gateway is at {server.url}; accounts: {_accounts(settings)}\n\n{help_text()}")
+        stop.wait()
+
+
+def _accounts(settings: SandboxSettings) -> str:
+    # The default account's key is in the documentation; another's is nobody's business here.
+    return ", ".join(f"{account.ua} ({', '.join(sorted(account.pay_types))})" for account in settings.accounts)
