@@ -53,12 +53,12 @@ class JsonDialect:
 
     def write(self, fields: Mapping[str, JsonValue]) -> bytes:
         """The fields as canonical JSON; the caller leaves `sign` out."""
-        return self.arrange(self.writer.write_members(fields, self.nested_order))
+        members = self.writer.write_members(fields, self.nested_order)
+        return self.arrange(members, self.key_order.sort(members))
 
-    def arrange(self, members: Mapping[str, str]) -> bytes:
-        """Canonical JSON of members that `writer` has written with `nested_order`."""
-        text = self.writer.join([members[name] for name in self.key_order.sort(members)]) + self.ending
-        return encode_canonical(text)
+    def arrange(self, members: Mapping[str, str], order: Sequence[str]) -> bytes:
+        """Canonical JSON of members that `writer` has written with `nested_order`, names in `key_order`."""
+        return encode_canonical(self.writer.join([members[name] for name in order if name in members]) + self.ending)
 
 
 def encode_canonical(text: str) -> bytes:
@@ -98,17 +98,18 @@ def rewritings(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, bytes]]:
     fields = {name: value for name, value in values.items() if name != SIGN_FIELD}
     nested = any(isinstance(value, list | dict) for value in fields.values())
     all_nulls_documented = not any(_has_strange_null(name, value) for name, value in fields.items())
+    orders = {key_order: key_order.sort(fields) for key_order in KeyOrder}
     written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
     for dialect in DIALECTS:
         if dialect.writer.drops_nulls and not all_nulls_documented:
             # Its sign would cover neither the name of such a field nor that it is there at all.
             continue
-        # Several dialects share a writer: writing is what costs, arranging does not.
+        # Several dialects share a writer, and writing is what costs most.
         nested_order = dialect.nested_order if nested else KeyOrder.AS_SENT
         key = (dialect.writer.name, nested_order)
         if key not in written:
             written[key] = dialect.writer.write_members(fields, nested_order)
-        yield dialect.name, dialect.arrange(written[key])
+        yield dialect.name, dialect.arrange(written[key], orders[dialect.key_order])
 
 
 def _has_strange_null(name: str, value: JsonValue) -> bool:

@@ -17,7 +17,7 @@ from service.gateway.errors import CallbackRefused, Refusal
 #: How deep objects and lists may be nested, the top-level object included. Documented bodies are 1 or 2 deep.
 MAX_DEPTH = 32
 #: How many values a body may hold, nested ones included. A documented callback holds 8.
-MAX_VALUES = 512
+MAX_VALUES = 256
 #: The longest number token. 2**128 has 39 digits.
 MAX_NUMBER_CHARACTERS = 64
 
