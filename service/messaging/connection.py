@@ -94,7 +94,10 @@ class BrokerConnection:
             if self._opened or self._closing.is_set():
                 break
         reason = self._reason or "closed"
-        _log.warning("broker_lost", connection=self._name, reason=reason)
+        if self._closing.is_set():
+            _log.info("broker_left", connection=self._name)
+        else:
+            _log.warning("broker_lost", connection=self._name, reason=reason)
         self._on_down(reason)
 
     def _use(self, host: URLParameters) -> None:

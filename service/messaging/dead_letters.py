@@ -31,7 +31,8 @@ def as_dead_letter(message: Message, *, reason: str, died_at: datetime) -> Messa
     headers = {
         FIRST_SEEN_HEADER: moment,
         **message.headers,
-        REASON_HEADER: reason[:_LONGEST_REASON],
+        # Reasons may quote what came in, and a lone surrogate cannot be sent.
+        REASON_HEADER: reason[:_LONGEST_REASON].encode(errors="backslashreplace").decode(),
         ORIGINAL_TYPE_HEADER: message.type,
         DIED_AT_HEADER: moment,
     }

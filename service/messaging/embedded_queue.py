@@ -147,12 +147,15 @@ class EmbeddedQueue:
     def bury(self, leased: Leased, *, reason: str, timeout_seconds: float) -> None:
         """Move one to the dead letters, unless its lease is another's by now."""
 
+        # Reasons may quote what came in, and SQLite takes no lone surrogate.
+        clean_reason = reason.encode(errors="backslashreplace").decode()
+
         def move(connection: sqlite3.Connection) -> None:
             key = (leased.row, leased.lease)
             connection.execute(
                 "INSERT INTO dead_letter (message_id, envelope, body, reason, died_at) "
                 "SELECT message_id, envelope, body, ?, ? FROM message WHERE id = ? AND lease = ?",
-                (reason, time.time(), *key),
+                (clean_reason, time.time(), *key),
             )
             connection.execute("DELETE FROM message WHERE id = ? AND lease = ?", key)
 

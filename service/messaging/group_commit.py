@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
@@ -10,6 +11,8 @@ from service.messaging.errors import ConfirmTimeout, MessagingError, QueueFileFa
 
 #: Writes in one transaction at most, so that no transaction gets long.
 _LARGEST_GROUP = 500
+#: Between two tries for a locked file. SQLite waits by itself for most locks, but not for all.
+_PAUSE_SECONDS = 0.01
 
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PRIMARY_CODE = 0xFF
@@ -77,7 +80,7 @@ class GroupCommitWriter:
         with self._changed:
             if self._closed:
                 raise QueueFileFailed(f"{self._name} is closed")
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name=f"write {self._name}", daemon=True)
                 self._thread.start()
             self._waiting.append(write)  # type: ignore[arg-type]  # a deque of writes of every result
@@ -110,6 +113,7 @@ class GroupCommitWriter:
                     connection = None
                 self._locked = _is_busy(error)
                 if self._locked:
+                    time.sleep(_PAUSE_SECONDS)
                     self._put_back(group)
                 else:
                     failure = QueueFileFailed(f"{self._name}: {error}")

@@ -178,9 +178,10 @@ class RabbitPublisher:
 
     def _drain(self) -> None:
         with self._lock:
-            batch, self._outgoing = self._outgoing, deque()
             self._drain_scheduled = False
-        for pending in batch:
+            count = len(self._outgoing)
+        for _ in range(count):
+            pending = self._outgoing.popleft()
             if not pending.abandoned:
                 self._send(pending)
 
@@ -193,7 +194,7 @@ class RabbitPublisher:
             self._channel.basic_publish(
                 message.exchange, message.routing_key, message.body, pending.properties, mandatory=True
             )
-        except AMQPError as error:  # before a byte was sent: a name that is too long, say
+        except (AMQPError, ValueError) as error:  # before a byte was sent: too long a name, a lone surrogate
             pending.settle(Rejected(f"the message cannot be written as AMQP: {error!r}"))
             return
         self._unconfirmed[self._next_tag] = pending

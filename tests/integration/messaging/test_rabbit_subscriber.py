@@ -8,6 +8,7 @@ from service.messaging.contract import Delivery
 from service.messaging.dead_letters import RabbitDeadLetters
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.subscriber import RabbitSubscriber
+from service.messaging.topology import DEAD_LETTERS
 from tests.support.messages import count_messages, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
@@ -118,3 +119,23 @@ def test_a_queue_that_is_deleted_and_declared_again_is_consumed_again(
     connect(declared_url).publish(make_message("two"), timeout_seconds=5)
 
     assert _ids(_receive(subscriber, 1)) == ["two"]
+
+
+def test_a_message_handed_out_too_often_is_put_aside_by_the_broker_with_its_reason(
+    subscribe: Subscribe, connect: Connect, declared_url: str
+) -> None:
+    connect(declared_url).publish(make_message("one"), timeout_seconds=5)
+    subscriber = subscribe(declared_url)
+
+    def put_aside() -> bool:
+        subscriber.release(subscriber.receive(max_messages=1, wait_seconds=0.2))
+        return count_messages(declared_url, DEAD_LETTERS) == 1
+
+    for _ in range(200):
+        subscriber.release(_receive(subscriber, 1))
+    eventually(put_aside)
+
+    [letter] = RabbitDeadLetters(urls=[declared_url], publisher=connect(declared_url)).list(limit=10)
+    assert letter.message.body == b"one"
+    assert letter.reason == "handed out too often without being settled"
+    assert letter.died_at.year > 2000

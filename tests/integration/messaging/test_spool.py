@@ -27,6 +27,12 @@ def url(own_rabbitmq: RabbitMQ) -> str:
 
 
 @pytest.fixture
+def nowhere(free_port: int) -> str:
+    """The address of a broker that is away."""
+    return f"amqp://127.0.0.1:{free_port}/"
+
+
+@pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
     """Makes spooling publishers on one file, as several processes would have; all are closed after the test."""
     made: list[SpoolingPublisher] = []
@@ -60,33 +66,34 @@ def test_what_was_published_during_an_outage_arrives_after_it(spool: Spool, own_
     eventually(lambda: count_messages(url) == 101, within_seconds=30)
 
 
-def test_another_process_forwards_what_one_left_behind(spool: Spool, own_rabbitmq: RabbitMQ, url: str) -> None:
-    own_rabbitmq.stop()
-    first = spool(url)
+def test_another_process_forwards_what_one_left_behind(spool: Spool, nowhere: str, declared_url: str) -> None:
+    first = spool(nowhere)
     first.publish(make_message("one"), timeout_seconds=2)
     first.close(timeout_seconds=5)
-    own_rabbitmq.start()
 
-    spool(url).start()
+    spool(declared_url).start()
 
-    eventually(lambda: count_messages(url) == 1, within_seconds=20)
+    eventually(lambda: count_messages(declared_url) == 1, within_seconds=20)
 
 
-def test_two_publishers_on_one_file_forward_each_message_once(spool: Spool, own_rabbitmq: RabbitMQ, url: str) -> None:
-    own_rabbitmq.stop()
+def test_one_of_several_publishers_on_a_file_forwards_each_message_once(
+    spool: Spool, nowhere: str, declared_url: str
+) -> None:
+    first = spool(nowhere)
+    for number in range(200):
+        first.publish(make_message(f"m{number}"), timeout_seconds=2)
+    first.close(timeout_seconds=5)
     depths: list[Depth] = []
-    publishers = [spool(url, on_depth=depths.append) for _ in range(2)]
-    for number in range(20):
-        publishers[number % 2].publish(make_message(f"m{number}"), timeout_seconds=2)
-    own_rabbitmq.start()
 
-    eventually(lambda: depths and depths[-1].messages == 0, within_seconds=30)
+    for _ in range(3):
+        spool(declared_url, on_depth=depths.append).start()
 
-    assert count_messages(url) == 20
+    eventually(lambda: depths and depths[-1].messages == 0, within_seconds=20)
+    assert count_messages(declared_url) == 200
 
 
-def test_a_full_spool_is_a_clear_failure(spool: Spool, free_port: int) -> None:
-    publisher = spool(f"amqp://127.0.0.1:{free_port}/", max_bytes=1_000)
+def test_a_full_spool_is_a_clear_failure(spool: Spool, nowhere: str) -> None:
+    publisher = spool(nowhere, max_bytes=1_000)
 
     def publish_many() -> None:
         for number in range(10):
@@ -96,9 +103,9 @@ def test_a_full_spool_is_a_clear_failure(spool: Spool, free_port: int) -> None:
         publish_many()
 
 
-def test_the_depth_is_told_while_the_broker_is_away(spool: Spool, free_port: int) -> None:
+def test_the_depth_is_told_while_the_broker_is_away(spool: Spool, nowhere: str) -> None:
     depths: list[Depth] = []
-    publisher = spool(f"amqp://127.0.0.1:{free_port}/", on_depth=depths.append)
+    publisher = spool(nowhere, on_depth=depths.append)
 
     for number in range(3):
         publisher.publish(make_message(f"m{number}"), timeout_seconds=2)
