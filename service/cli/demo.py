@@ -21,14 +21,17 @@ from service.cli.demo_printer import EventPrinter
 from service.cli.demo_report import DemoReport, draw_table
 from service.cli.demo_run import DemoRun
 from service.cli.demo_stage import Stage
+from service.logs import configure_logs
 
 _INTRODUCTION = """\
-[bold]payment-callbacks, the whole way on this one machine[/]: a sandbox gateway 代扣沙箱 charges orders and calls back
--> receiver (gunicorn) -> durable queue -> ledger -> dispatcher -> a shop that takes signed webhooks.
+[bold]payment-callbacks, the whole way on this one machine[/]
 
-The gateway repeats, delays and reorders its callbacks and loses some answers. Meanwhile somebody forges callbacks
-for the same orders, with a correct sign: the gateway's sign 签名 holds no secret, so anyone can make one. What the
-forger cannot know is the order's own notify_url. The shop must hear of each real change exactly once.
+  sandbox gateway 代扣沙箱 → receiver (gunicorn) → durable queue → ledger → dispatcher → shop (signed webhooks)
+
+The gateway charges orders and calls back; it repeats, delays and reorders its callbacks, and loses some answers. \
+Meanwhile somebody forges callbacks for the same orders, each with a correct sign: the gateway's sign 签名 holds no \
+secret, so anyone can make one. What the forger cannot know is the order's own, unguessable notify_url.
+The shop must hear of each real change exactly once, and of nothing else.
 """
 
 
@@ -48,8 +51,10 @@ def demo(ends: bool, report_path: Path | None, orders: int) -> None:
     started = time.monotonic()
     console = Console()
     console.print(_INTRODUCTION, highlight=False)
-    with _sigterm_as_exit(), tempfile.TemporaryDirectory(prefix="payment-callbacks-demo-") as folder:
-        report = _perform(Path(folder), console, orders=orders, started=started, ends=ends, report_path=report_path)
+    with _sigterm_as_exit(), _folder() as folder, (folder / "demo.log").open("w", encoding="utf-8") as log:
+        # What this process logs as the merchant's own system is kept beside what the roles log.
+        configure_logs(stream=log, human=False)
+        report = _perform(folder, console, orders=orders, started=started, ends=ends, report_path=report_path)
     if not report.good:
         sys.exit(1)
 
@@ -80,7 +85,10 @@ def _hand_over(report: DemoReport, path: Path | None, console: Console) -> None:
     else:
         console.print("[bold red]The service has not kept its promise: see the red figures.[/]")
     if path is not None:
-        path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        try:
+            path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise click.ClickException(f"the report cannot be written: {error}") from error
 
 
 def _stay_up(stage: Stage, console: Console) -> None:
@@ -101,6 +109,12 @@ Whatever reaches the shop from now on is shown here.""",
             time.sleep(0.5)
     except KeyboardInterrupt:
         console.print("Ending.")
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="payment-callbacks-demo-") as name:
+        yield Path(name)
 
 
 @contextmanager

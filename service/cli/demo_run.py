@@ -32,6 +32,7 @@ _POOL_SIZE = 8
 #: What is not done by then is reported as it is: missing.
 _MOST_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
+_CLOSE_SECONDS = 2.0
 
 
 class DemoRun:
@@ -93,22 +94,22 @@ class DemoRun:
     ) -> None:
         """Return once nothing is under way from the sandbox to the shop, or the time is up."""
         outbox = Outbox(engine=engine, clock=bootstrap.now)
-        queue = EmbeddedQueue(settings.data_directory / "callbacks.sqlite3")
         deadline = time.monotonic() + _MOST_SECONDS
-        while time.monotonic() < deadline:
-            self._stage.check()
-            sandbox = self._ask_sandbox("report")
-            # In the order in which things move, so that nothing slips by between two looks.
-            idle = (
-                not sandbox["orders_unsettled"]
-                and not sandbox["callbacks_outstanding"]
-                and not queue.depth().messages
-                and outbox.oldest_open_age(endpoint=ENDPOINT) is None
-            )
-            progress.update(task, completed=len(order_nos) - self._unheard(order_nos), note=_note(sandbox))
-            if idle:
-                return
-            time.sleep(_LOOK_SECONDS)
+        with _queue(settings) as queue:
+            while time.monotonic() < deadline:
+                self._stage.check()
+                sandbox = self._ask_sandbox("report")
+                # In the order in which things move, so that nothing slips by between two looks.
+                idle = (
+                    not sandbox["orders_unsettled"]
+                    and not sandbox["callbacks_outstanding"]
+                    and not queue.depth().messages
+                    and outbox.oldest_open_age(endpoint=ENDPOINT) is None
+                )
+                progress.update(task, completed=len(order_nos) - self._unheard(order_nos), note=_note(sandbox))
+                if idle:
+                    return
+                time.sleep(_LOOK_SECONDS)
 
     def _unheard(self, order_nos: Sequence[str]) -> int:
         final = {event.biz_order_no for event in self._downstream.events if event.status.terminal}
@@ -144,6 +145,15 @@ class DemoRun:
 
 def _note(sandbox: dict[str, int]) -> str:
     return f"{sandbox['callbacks_sent']} callbacks, {sandbox['forged_sent']} forged ones"
+
+
+@contextmanager
+def _queue(settings: Settings) -> Iterator[EmbeddedQueue]:
+    queue = EmbeddedQueue(settings.data_directory / "callbacks.sqlite3")
+    try:
+        yield queue
+    finally:
+        queue.close(timeout_seconds=_CLOSE_SECONDS)
 
 
 @contextmanager

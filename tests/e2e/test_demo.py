@@ -1,0 +1,83 @@
+"""`payment-callbacks demo` as a newcomer runs it."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.waiting import eventually
+
+
+def children_of(pid):
+    """Process ids of all descendants."""
+    found = []
+    for task in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = task.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if int(fields[1]) == pid:
+            child = int(task.parent.name)
+            found += [child, *children_of(child)]
+    return found
+
+
+def lives(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
+
+
+def test_the_demo_ends_well_and_reports_what_it_measured(processes, tmp_path):
+    report_path = tmp_path / "report.json"
+    demo = processes.start("demo", "--exit", "--orders", "60", "--report", str(report_path))
+    assert demo.wait(within_seconds=100) == 0, demo.describe()
+    report = json.loads(report_path.read_text())
+    assert report["orders"] == 60
+    assert report["forged_believed"] == 0
+    assert report["orders_with_wrong_final_status"] == 0
+    assert report["orders_with_more_than_one_terminal_event"] == 0
+    assert report["orders_missing"] == 0
+    assert report["forged_sent"] > 0
+    assert report["duplicates_sent"] > 0
+    assert report["acknowledged"] >= 60
+    assert report["events_delivered"] >= 60
+    assert report["seconds"] > 0
+    assert "What happened in" in demo.output
+
+
+def test_surroundings_with_a_broker_and_a_database_do_not_leak_into_the_demo(processes):
+    elsewhere = {"AMQP_URL": "amqp://nobody@127.0.0.1:1/", "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
+    demo = processes.start("demo", "--exit", "--orders", "5", environment=elsewhere)
+    assert demo.wait(within_seconds=100) == 0, demo.describe()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
+def test_no_child_outlives_the_demo(processes, tmp_path, number):
+    demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path)})
+    demo.wait_until(lambda: "Still up" in demo.output, within_seconds=100)
+    children = children_of(demo.pid)
+    assert len(children) >= 4
+    os.kill(demo.pid, number)
+    demo.wait(within_seconds=40)
+    eventually(lambda: not any(lives(child) for child in children), within_seconds=40)
+    if number is not signal.SIGKILL:
+        assert not list(tmp_path.glob("payment-callbacks-demo-*"))
+
+
+def test_a_role_that_dies_ends_the_demo_with_the_end_of_its_log(processes, tmp_path):
+    demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path)})
+    demo.wait_until(lambda: "Still up" in demo.output, within_seconds=100)
+    dispatcher = next(child for child in children_of(demo.pid) if _is(child, "dispatcher"))
+    os.kill(dispatcher, signal.SIGKILL)
+    assert demo.wait(within_seconds=40) == 1
+    assert "dispatcher ended with -9" in demo.output
+    assert "Its log" in demo.output
+
+
+def _is(pid, role):
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(role.encode())
