@@ -59,7 +59,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         self._make_publisher = make_publisher
         self._clock = clock
         memory = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
-        self._metrics_directory = Path(tempfile.mkdtemp(prefix="payment-callbacks-metrics-", dir=memory))
+        self._metrics_directory = Path(tempfile.mkdtemp(prefix=f"payment-callbacks-metrics-{os.getpid()}-", dir=memory))
         share_between_processes(self._metrics_directory)
         self.metrics = ReceiverMetrics(registry=CollectorRegistry(), merchants=merchants)
         super().__init__()

@@ -68,12 +68,17 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         return True
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Start or stop accepting; at shutdown, first take what waits in the backlog, or it would be reset."""
-        if not enabled and not self.alive:
+        """Start or stop accepting; at shutdown for good, and what waits in the backlog is taken before."""
+        ending = not enabled and not self.alive
+        if ending:
             for listener in self.sockets:
                 while self.nr_conns < self.worker_connections and self.accept(listener):
                     pass
         super().set_accept_enabled(enabled)
+        if ending:
+            # At once, so that nobody connects to a backlog from which no one takes any more.
+            for listener in self.sockets:
+                listener.close()
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Dispatch what has happened, or return when the next connection is due to be cut."""
@@ -224,7 +229,8 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         request = next(RequestParser(self.cfg, [framed.data], connection.client))
         body = BytesIO(request.body.read())
         request._expected_100_continue = False  # the main loop has sent it, or it would never have arrived whole
-        response, environ = wsgi.create(request, connection.sock, connection.client, connection.server, self.cfg)
+        answer = _Answer()
+        response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
         environ.update({"wsgi.input": body, "wsgi.multithread": True, ARRIVED_AT: connection.arrived_at})
         if framed.broken or not self.alive:
             response.force_close()
@@ -235,7 +241,18 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             response.close()
         finally:
             chunks.close()
+        connection.sock.sendall(answer.data)
         return not response.should_close()
+
+
+class _Answer:
+    """Stands in for the socket while gunicorn writes head and body, so that both leave in one send."""
+
+    def __init__(self) -> None:
+        self.data = b""
+
+    def sendall(self, data: bytes) -> None:
+        self.data += data
 
 
 def _bare_failure(status: int) -> bytes:

@@ -60,7 +60,7 @@ def main() -> None:
     def make_publisher(_metrics: ReceiverMetrics) -> Publisher:
         if options.amqp_url:
             return RabbitPublisher(urls=options.amqp_url, connection_name="receiver")
-        return EmbeddedPublisher(queue=EmbeddedQueue(path=options.queue_file))
+        return EmbeddedPublisher(queue=EmbeddedQueue(options.queue_file))
 
     configure_logs(stream=sys.stdout, human=False)
     server = _server_with(options.worker_class)

@@ -1,0 +1,115 @@
+import http.client
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from service.messaging import topology
+from service.messaging.codec import decode_claim
+from service.messaging.contract import Subscriber
+from service.messaging.embedded import EmbeddedSubscriber
+from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.subscriber import RabbitSubscriber
+from tests.support.callbacks import SentCallback
+from tests.support.ports import find_free_port
+from tests.support.processes import Process, Processes
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    body: bytes
+    seconds: float
+
+
+class Receiver:
+    """A receiver process and the queue behind it."""
+
+    def __init__(self, *, process: Process, port: int, subscribe: Callable[[], Subscriber]) -> None:
+        self.process = process
+        self.port = port
+        self._subscribe = subscribe
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> Answer:
+        started = time.monotonic()
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return Answer(response.status, response.read(), time.monotonic() - started)
+        finally:
+            connection.close()
+
+    def post(self, sent: SentCallback) -> Answer:
+        return self.ask("POST", sent.path, sent.body)
+
+    def is_ready(self) -> bool:
+        try:
+            return self.ask("GET", "/readyz").status == 200
+        except OSError:
+            return False
+
+    def queued_orders(self, at_least: int) -> list[str]:
+        """The order numbers in the queue, taken out."""
+        subscriber = self._subscribe()
+        found: list[str] = []
+        deadline = time.monotonic() + 20
+        try:
+            while deliveries := subscriber.receive(
+                max_messages=100, wait_seconds=0.3 if len(found) >= at_least else deadline - time.monotonic()
+            ):
+                found += [decode_claim(delivery.message).biz_order_no for delivery in deliveries]
+                subscriber.acknowledge(deliveries)
+        finally:
+            subscriber.close()
+        return found
+
+
+StartReceiver = Callable[..., Receiver]
+
+
+@pytest.fixture
+def start_receiver(processes: Processes, tmp_path: Path) -> StartReceiver:
+    """Starts a receiver: on the embedded queue, or on RabbitMQ where `amqp_url` is given."""
+
+    def start(*options: str, amqp_url: str | None = None) -> Receiver:
+        port, file = find_free_port(), tmp_path / "queue.sqlite3"
+        queue: Sequence[str] = ["--queue-file", str(file)]
+        if amqp_url is not None:
+            topology.declare([amqp_url], timeout_seconds=10)
+            queue = ["--amqp-url", amqp_url]
+
+        def subscribe() -> Subscriber:
+            if amqp_url is not None:
+                never_used = RabbitPublisher(urls=[amqp_url], connection_name="test")
+                return RabbitSubscriber(
+                    urls=[amqp_url], connection_name="test", prefetch=200, dead_letter_publisher=never_used
+                )
+            return EmbeddedSubscriber(queue=EmbeddedQueue(file))
+
+        command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{port}"]
+        process = processes.start_command(*command, *queue, *options, name="receiver")
+        receiver = Receiver(process=process, port=port, subscribe=subscribe)
+        process.wait_until(receiver.is_ready)
+        return receiver
+
+    return start
+
+
+@pytest.fixture
+def receiver(start_receiver: StartReceiver) -> Iterator[Receiver]:
+    """On the embedded queue, with everything at its default."""
+    return start_receiver()
+
+
+@pytest.fixture(params=["embedded", "rabbitmq"])
+def receiver_on_either(request: pytest.FixtureRequest, start_receiver: StartReceiver) -> Receiver:
+    """On the embedded queue, and on RabbitMQ."""
+    return start_receiver(amqp_url=request.getfixturevalue("amqp_url") if request.param == "rabbitmq" else None)

@@ -1,0 +1,67 @@
+"""What callers see while RabbitMQ is in trouble: a failure in time, and a receiver that stays ready."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from tests.support.callbacks import callback
+from tests.support.waiting import eventually
+
+_LONGEST_ANSWER_SECONDS = 2.5
+
+
+def post_many(receiver, prefix, count=24):
+    """At once, more than there are threads: the last ones have to wait for their turn."""
+    with ThreadPoolExecutor(count) as clients:
+        return list(clients.map(lambda number: receiver.post(callback(f"{prefix}-{number}")), range(count)))
+
+
+def assert_failed_in_time(answers):
+    assert {(answer.status, answer.body) for answer in answers} == {(503, b"fail")}
+    assert max(answer.seconds for answer in answers) < _LONGEST_ANSWER_SECONDS
+
+
+def assert_taken_again(receiver):
+    eventually(lambda: receiver.post(callback("after")).status == 200, within_seconds=30)
+
+
+def test_a_stopped_broker_means_503_in_time_and_a_ready_receiver(start_receiver, own_rabbitmq):
+    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    assert receiver.post(callback("before")).status == 200
+    own_rabbitmq.stop()
+    for attempt in range(2):
+        assert_failed_in_time(post_many(receiver, f"away-{attempt}"))
+    assert receiver.is_ready()
+    own_rabbitmq.start()
+    assert_taken_again(receiver)
+    assert {"before", "after"} <= set(receiver.queued_orders(2))
+
+
+def test_a_receiver_that_starts_without_a_broker_answers_503_in_time(start_receiver, own_rabbitmq):
+    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    own_rabbitmq.stop()
+    assert_failed_in_time(post_many(receiver, "never"))
+    assert receiver.is_ready()
+
+
+def test_a_hung_broker_means_503_in_time(start_receiver, own_rabbitmq):
+    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    assert receiver.post(callback("before")).status == 200
+    own_rabbitmq.freeze()
+    try:
+        for attempt in range(2):
+            assert_failed_in_time(post_many(receiver, f"hung-{attempt}"))
+        assert receiver.is_ready()
+    finally:
+        own_rabbitmq.thaw()
+    assert_taken_again(receiver)
+
+
+def test_a_broker_with_an_alarm_means_503_in_time(start_receiver, own_rabbitmq):
+    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    assert receiver.post(callback("before")).status == 200
+    own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.0000001")
+    try:
+        assert_failed_in_time(post_many(receiver, "alarm"))
+        assert receiver.is_ready()
+    finally:
+        own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
+    assert_taken_again(receiver)

@@ -1,0 +1,244 @@
+import http.client
+import os
+import re
+import signal
+import socket
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.callbacks import SentCallback, callback
+from tests.support.ports import find_free_port
+from tests.support.waiting import eventually
+
+
+@contextmanager
+def connected(receiver) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=15) as client:
+        yield client
+
+
+def read_all(client: socket.socket) -> bytes:
+    """Everything until the server ends the connection."""
+    received = b""
+    while data := client.recv(65536):
+        received += data
+    return received
+
+
+def raw_post(sent, *headers: str, length: bool = True) -> bytes:
+    lines = [f"POST {sent.path} HTTP/1.1", "Host: receiver", *headers]
+    if length:
+        lines.append(f"Content-Length: {len(sent.body)}")
+    return "\r\n".join([*lines, "", ""]).encode() + sent.body
+
+
+def worker_pids(receiver) -> list[int]:
+    children = Path(f"/proc/{receiver.process.pid}/task/{receiver.process.pid}/children").read_text()
+    return [int(pid) for pid in children.split()]
+
+
+def test_an_acknowledged_callback_is_in_the_queue(receiver_on_either):
+    answer = receiver_on_either.post(callback("order-1"))
+    assert (answer.status, answer.body) == (200, b"success by-capability")
+    assert receiver_on_either.queued_orders(1) == ["order-1"]
+
+
+def test_callbacks_of_many_clients_at_once_are_all_queued(receiver_on_either):
+    orders = [f"order-{number}" for number in range(400)]
+    with ThreadPoolExecutor(32) as clients:
+        answers = list(clients.map(lambda order: receiver_on_either.post(callback(order)), orders))
+    assert {answer.status for answer in answers} == {200}
+    assert sorted(receiver_on_either.queued_orders(len(orders))) == sorted(orders)
+
+
+def test_one_connection_serves_many_callbacks(receiver):
+    connection = receiver.connect()
+    for number in range(20):
+        sent = callback(f"order-{number}")
+        connection.request("POST", sent.path, sent.body)
+        answer = connection.getresponse()
+        assert (answer.status, answer.read()) == (200, b"success by-capability")
+    connection.close()
+
+
+def test_pipelined_requests_are_answered_in_turn(receiver):
+    requests = [raw_post(callback("order-1")), raw_post(SentCallback(path="/notify/nobody", body=b"{}"))]
+    last = raw_post(callback("order-3"), "Connection: close")
+    with connected(receiver) as client:
+        client.sendall(b"".join(requests) + last)
+        assert re.findall(rb"HTTP/1.1 (\d+)", read_all(client)) == [b"200", b"400", b"200"]
+
+
+def test_a_chunked_callback_is_taken(receiver):
+    sent = callback("order-1")
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(part), part) for part in (sent.body[:7], sent.body[7:100], sent.body[100:])
+    )
+    head = raw_post(sent, "Transfer-Encoding: chunked", "Connection: close", length=False)
+    with connected(receiver) as client:
+        client.sendall(head.removesuffix(sent.body) + chunks + b"0\r\n\r\n")
+        assert read_all(client).startswith(b"HTTP/1.1 200")
+
+
+def test_a_client_that_waits_for_100_continue_is_told_once(receiver):
+    sent = callback("order-1")
+    with connected(receiver) as client:
+        client.sendall(raw_post(sent, "Expect: 100-continue", "Connection: close").removesuffix(sent.body))
+        assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        client.sendall(sent.body)
+        assert read_all(client).startswith(b"HTTP/1.1 200")
+
+
+@pytest.mark.parametrize(
+    "request_bytes",
+    [
+        b"POST /notify/by-query HTTP/1.1\r\nHost: h\r\nContent-Length: 65537\r\n\r\n" + b"x" * 65537,
+        b"POST /notify/by-query HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n10001\r\n" + b"x" * 70000,
+        b"POST /notify/by-query HTTP/1.1\r\nHost: h\r\nContent-Length: 9999999999\r\n\r\n" + b"x" * 300_000,
+    ],
+    ids=["fixed", "chunked", "huge"],
+)
+def test_a_body_over_64_kib_is_told_so(receiver, request_bytes):
+    with connected(receiver) as client:
+        client.sendall(request_bytes)
+        answer = client.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert answer.endswith(b"\r\n\r\nfail")
+
+
+def malformed_requests() -> dict[str, bytes]:
+    path = callback("order-1").path.encode()
+    return {
+        "version": b"POST " + path + b" HTTP/9.9\r\nHost: h\r\n\r\n",
+        "no version": b"POST " + path + b"\r\nHost: h\r\n\r\n",
+        "method": b"P\xffST " + path + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+        "blank in path": b"POST " + path + b" more HTTP/1.1\r\nHost: h\r\n\r\n",
+        "header name": b"POST " + path + b" HTTP/1.1\r\nHost: h\r\nBad Header: x\r\n\r\n",
+        "folded header": b"POST " + path + b" HTTP/1.1\r\nHost: h\r\nX: a\r\n b\r\n\r\n",
+        "two lengths": b"POST " + path + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+        "two framings": b"POST "
+        + path
+        + b" HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "chunk size": b"POST " + path + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n\r\n",
+        "chunk extension": b"POST "
+        + path
+        + b" HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1;=\r\nx\r\n0\r\n\r\n",
+        "long line": b"POST " + path + b"?" + b"x" * 5000 + b" HTTP/1.1\r\nHost: h\r\n\r\n",
+        "long head": b"POST " + path + b" HTTP/1.1\r\n" + b"X-Filler: 1234567890\r\n" * 2000 + b"\r\n",
+        "expectation": b"POST " + path + b" HTTP/1.1\r\nHost: h\r\nExpect: miracles\r\n\r\n",
+    }
+
+
+def test_malformed_requests_fail_plainly_and_no_token_reaches_the_log(receiver):
+    sent = callback("order-1")
+    for kind, request_bytes in malformed_requests().items():
+        with connected(receiver) as client:
+            client.sendall(request_bytes)
+            answer = read_all(client)
+            assert re.match(rb"HTTP/1\.1 4\d\d ", answer), kind
+            assert answer.endswith(b"\r\n\r\nfail"), kind
+            assert b"Traceback" not in answer
+    for method, path in [
+        ("GET", sent.path),
+        ("POST", sent.path + "/more"),
+        ("POST", f"/{sent.token}"),
+        ("POST", f"/notify/{sent.token}"),
+        ("POST", f"/notify/by-query/{sent.token}"),
+        ("POST", f"/notify/nobody/{sent.token}"),
+        ("POST", f"{sent.path}?token={sent.token}"),
+    ]:
+        assert receiver.ask(method, path, b"{}").body == b"fail"
+    assert receiver.post(sent).status == 200
+    receiver.process.terminate()
+    token_parts = sent.token.split(".")
+    assert sent.token not in receiver.process.output
+    assert token_parts[2] not in receiver.process.output
+    assert "/notify/" not in receiver.process.output
+
+
+def test_a_killed_worker_is_replaced_and_what_it_acknowledged_is_kept(receiver_on_either):
+    receiver = receiver_on_either
+    acknowledged: list[str] = []
+
+    def post(number: int) -> None:
+        order = f"order-{number}"
+        try:
+            if receiver.post(callback(order)).status == 200:
+                acknowledged.append(order)
+        except (OSError, http.client.HTTPException):
+            pass  # its worker was killed: nothing was acknowledged
+        if number in (100, 200):
+            os.kill(worker_pids(receiver)[0], signal.SIGKILL)
+
+    with ThreadPoolExecutor(8) as clients:
+        list(clients.map(post, range(300)))
+    eventually(lambda: len(worker_pids(receiver)) == 2)
+    eventually(receiver.is_ready)
+    assert len(acknowledged) > 200
+    assert set(acknowledged) <= set(receiver.queued_orders(len(acknowledged)))
+
+
+def test_shutdown_under_load_loses_no_acknowledged_callback(receiver_on_either):
+    receiver = receiver_on_either
+    acknowledged: list[str] = []
+
+    def post_until_refused(client: int) -> None:
+        for number in range(10_000):
+            order = f"order-{client}-{number}"
+            try:
+                answer = receiver.post(callback(order))
+            except OSError:
+                return
+            assert answer.status == 200
+            acknowledged.append(order)
+
+    with ThreadPoolExecutor(16) as clients:
+        running = [clients.submit(post_until_refused, client) for client in range(16)]
+        eventually(lambda: len(acknowledged) > 100)
+        assert receiver.process.terminate(within_seconds=10) == 0
+        for client in running:
+            client.result()
+    assert set(acknowledged) <= set(receiver.queued_orders(len(acknowledged)))
+
+
+def test_a_draining_worker_says_that_it_is_not_ready(receiver):
+    kept_alive = receiver.connect()
+    kept_alive.request("GET", "/readyz")
+    assert kept_alive.getresponse().read() == b"ready"
+    receiver.process.signal(signal.SIGTERM)
+    eventually(lambda: not receiver.is_ready())
+    kept_alive.request("GET", "/readyz")
+    answer = kept_alive.getresponse()
+    assert (answer.status, answer.read(), answer.getheader("Connection")) == (503, b"draining", "close")
+    assert receiver.process.wait(within_seconds=10) == 0
+
+
+def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver):
+    port = find_free_port()
+    receiver = start_receiver("--metrics-bind", f"127.0.0.1:{port}")
+
+    def acknowledged() -> float:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        found = re.search(
+            r'^payment_callbacks_received_total\{merchant="by-capability",outcome="acknowledged",reason=""\} (\S+)',
+            text,
+            re.MULTILINE,
+        )
+        return float(found[1]) if found else 0.0
+
+    with ThreadPoolExecutor(16) as clients:
+        list(clients.map(lambda number: receiver.post(callback(f"order-{number}")), range(100)))
+    assert acknowledged() == 100
+    for pid in worker_pids(receiver):
+        os.kill(pid, signal.SIGKILL)
+    eventually(receiver.is_ready)
+    receiver.post(callback("one more"))
+    assert acknowledged() == 101
+    receiver.process.terminate()
+    assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{receiver.process.pid}-*"))

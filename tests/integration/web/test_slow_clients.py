@@ -1,0 +1,120 @@
+"""Clients that send slowly, or nothing: each is cut in time, and all of them together starve nobody."""
+
+import selectors
+import socket
+import time
+from collections.abc import Callable
+
+from tests.support.callbacks import callback
+
+_REQUEST_TIMEOUT_SECONDS = 5.0
+_SLACK_SECONDS = 1.5
+_LONGEST_ANSWER_SECONDS = 2.5
+
+
+def silent(number: int) -> bytes:
+    return b""
+
+
+def dripping_head(number: int) -> bytes:
+    return b"POST " + callback(f"slow-{number}").path.encode() + b" HTTP/1.1\r\nHost: h\r\nX-Filler: " + b"x" * 9000
+
+
+def dripping_body(number: int) -> bytes:
+    sent = callback(f"slow-{number}")
+    return f"POST {sent.path} HTTP/1.1\r\nHost: h\r\nContent-Length: 9999\r\n\r\n".encode() + b" " * 9999
+
+
+def dripping_chunks(number: int) -> bytes:
+    sent = callback(f"slow-{number}")
+    return f"POST {sent.path} HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n".encode() + b"1\r\nx\r\n" * 999
+
+
+class SlowClients:
+    """Connections that each send a byte every 50 ms after a first piece, and when the server ended them."""
+
+    def __init__(self, *, port: int, kinds: list[Callable[[int], bytes]]) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._to_send: dict[socket.socket, bytes] = {}
+        self.opened_at: dict[socket.socket, float] = {}
+        self.lived_seconds: list[float] = []
+        self.answers: list[bytes] = []
+        for number, kind in enumerate(kinds):
+            client = socket.create_connection(("127.0.0.1", port), timeout=10)
+            self.opened_at[client] = time.monotonic()
+            data = kind(number)
+            client.send(data[:40])
+            client.setblocking(False)
+            self._to_send[client] = data[40:]
+            self._selector.register(client, selectors.EVENT_READ)
+
+    def drip(self) -> None:
+        """Send each one's next byte, and see which were ended."""
+        for key, _ in self._selector.select(0.05):
+            client = key.fileobj
+            assert isinstance(client, socket.socket)
+            try:
+                answer = client.recv(1000)
+            except ConnectionError:
+                answer = b""
+            self.answers.append(answer)
+            self.lived_seconds.append(time.monotonic() - self.opened_at[client])
+            self._selector.unregister(client)
+            del self._to_send[client]
+            client.close()
+        for client, data in self._to_send.items():
+            if data:
+                try:
+                    client.send(data[:1])
+                except ConnectionError:
+                    continue  # ended; the next look finds it
+                self._to_send[client] = data[1:]
+
+    @property
+    def left(self) -> int:
+        return len(self._to_send)
+
+
+def test_200_slow_clients_are_cut_in_time_while_good_callbacks_are_answered(receiver):
+    kinds = [silent, dripping_head, dripping_body, dripping_chunks] * 50
+    slow = SlowClients(port=receiver.port, kinds=kinds)
+    started, answered, slowest = time.monotonic(), 0, 0.0
+    while slow.left and time.monotonic() - started < 3 * _REQUEST_TIMEOUT_SECONDS:
+        slow.drip()
+        answer = receiver.post(callback(f"good-{answered}"))
+        assert (answer.status, answer.body) == (200, b"success by-capability")
+        answered += 1
+        slowest = max(slowest, answer.seconds)
+    assert slow.left == 0
+    assert max(slow.lived_seconds) < _REQUEST_TIMEOUT_SECONDS + _SLACK_SECONDS
+    assert answered > 0
+    assert slowest < _LONGEST_ANSWER_SECONDS
+    assert all(answer == b"" or answer.endswith(b"fail") for answer in slow.answers)
+    assert callback("slow-1").token not in receiver.process.output
+
+
+def test_an_idle_kept_connection_is_ended(receiver):
+    connection = receiver.connect()
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read() == b"alive"
+    assert connection.sock is not None
+    started = time.monotonic()
+    assert connection.sock.recv(1) == b""
+    assert time.monotonic() - started < _REQUEST_TIMEOUT_SECONDS + _SLACK_SECONDS
+    connection.close()
+
+
+def test_a_client_that_reads_no_answers_occupies_no_thread_for_long(start_receiver):
+    receiver = start_receiver("--workers", "1", "--threads", "1")
+    sent = callback("order-1")
+    request = f"POST {sent.path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(sent.body)}\r\n\r\n".encode() + sent.body
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=1) as client:
+        for _ in range(20):
+            client.sendall(request)
+        assert receiver.post(callback("order-2")).status == 200
+
+
+def test_shutdown_does_not_wait_for_slow_clients(receiver):
+    slow = SlowClients(port=receiver.port, kinds=[silent, dripping_head, dripping_body] * 5)
+    slow.drip()
+    assert receiver.process.terminate(within_seconds=5) == 0
