@@ -1,61 +1,116 @@
-"""A downstream system over HTTP, on a port of its own, that answers as a test tells it to."""
+"""A downstream system: an HTTP server that takes our webhooks as its owner would, and remembers them."""
 
-import ssl
+import json
 import threading
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from standardwebhooks import Webhook, WebhookVerificationError
+
+#: What `payment-callbacks keys new --webhook` prints.
+WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """What came in. Header names are in lower case."""
+class ReceivedEvent:
+    """One verified webhook, as often as it came."""
 
-    path: str
+    id: str
     headers: Mapping[str, str]
-    body: bytes
-    #: Tells connections apart: equal for requests over the same one.
-    connection: int
+    envelope: Mapping[str, Any]
 
+    @property
+    def type(self) -> str:
+        return str(self.envelope["type"])
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What goes back, all of it or drop by drop."""
+    @property
+    def biz_order_no(self) -> str:
+        return str(self.envelope["subject"])
 
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    #: Seconds between two bytes, of the header lines and the body alike.
-    pause_seconds: float = 0.0
-
-
-#: Told each request; it may wait before it answers.
-Behaviour = Callable[[Request], Answer]
+    @property
+    def sequence(self) -> int:
+        return int(self.envelope["data"]["sequence"])
 
 
 class Downstream:
-    """Use it as a context manager. `behave` may be exchanged at any time."""
+    """Listens on a free port of 127.0.0.1. Healthy until told otherwise; what it refuses it does not remember."""
 
-    def __init__(self, behave: Behaviour = lambda _request: Answer(), *, certificate: Path | None = None) -> None:
-        """With a `certificate` (PEM, its key in the same file) it speaks TLS."""
-        self.behave = behave
-        self.requests: list[Request] = []
-        #: Set at the end, for behaviours that hang.
-        self.closing = threading.Event()
-        self._scheme = "http"
-        self._server = _Server(self)
-        if certificate is not None:
-            self._scheme = "https"
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+    def __init__(self) -> None:
+        self._received: list[ReceivedEvent] = []
+        self._unverified: list[str] = []
+        self._refused = 0
+        self._lock = threading.Lock()
+        self._status = 204
+        self._released = threading.Event()
+        self._released.set()
+        self._webhook = Webhook(WEBHOOK_SECRET)
+        downstream = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status = downstream._take({name.lower(): value for name, value in self.headers.items()}, body)
+                self.send_response(status)
+                if status != 204:
+                    self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+            # Whoever hung up on a hanging downstream is not to fill the test's output.
+            handle_error = lambda *_: None  # noqa: E731
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """Where it takes webhooks."""
+        return f"http://127.0.0.1:{self._server.server_port}/payment-events"
+
+    @property
+    def received(self) -> Sequence[ReceivedEvent]:
+        """Every event that it has answered with success, repeats too, in order. All of them bore a good signature."""
+        with self._lock:
+            assert not self._unverified, f"webhooks that do not verify: {self._unverified}"
+            return list(self._received)
+
+    @property
+    def refused(self) -> int:
+        """How many webhooks it has failed so far."""
+        with self._lock:
+            return self._refused
+
+    def about(self, biz_order_no: str) -> Sequence[ReceivedEvent]:
+        """The events of one order, each id once, in the order in which they came first."""
+        events: dict[str, ReceivedEvent] = {}
+        for event in self.received:
+            if event.biz_order_no == biz_order_no:
+                events.setdefault(event.id, event)
+        return list(events.values())
+
+    def fail(self, status: int = 503) -> None:
+        """Answer everything with an error from now on."""
+        self._status = status
+
+    def hang(self) -> None:
+        """Take requests and answer none from now on."""
+        self._status = 503
+        self._released.clear()
+
+    def recover(self) -> None:
+        """Be healthy again. Requests that hang are failed."""
+        self._released.set()
+        self._status = 204
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -64,59 +119,24 @@ class Downstream:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.closing.set()
+        self._released.set()
         self._server.shutdown()
-        self._server.server_close()
         self._thread.join()
+        self._server.server_close()
 
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"{self._scheme}://127.0.0.1:{self._server.server_port}/events"
-
-    def hang(self, _request: Request) -> Answer:
-        """A behaviour: never answer while the server lives."""
-        self.closing.wait()
-        return Answer(status=500)
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, downstream: Downstream) -> None:
-        self.downstream = downstream
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_POST(self) -> None:
-        downstream = self.server.downstream
-        request = Request(
-            path=self.path,
-            headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(int(self.headers["content-length"])),
-            connection=id(self),
-        )
-        downstream.requests.append(request)
-        answer = downstream.behave(request)
-        headers = {"content-length": str(len(answer.body)), **answer.headers}
-        lines = [f"HTTP/1.1 {answer.status} As told", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-        self._write("\r\n".join(lines).encode() + answer.body, answer.pause_seconds)
-
-    def _write(self, data: bytes, pause_seconds: float) -> None:
-        if not pause_seconds:
-            self.wfile.write(data)
-            return
-        for position in range(len(data)):
-            self.wfile.write(data[position : position + 1])
-            time.sleep(pause_seconds)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent."""
+    def _take(self, headers: Mapping[str, str], body: bytes) -> int:
+        status = self._status
+        self._released.wait()
+        if status != 204:
+            with self._lock:
+                self._refused += 1
+            return status
+        try:
+            self._webhook.verify(body, dict(headers))
+        except (WebhookVerificationError, ValueError) as error:
+            with self._lock:
+                self._unverified.append(f"{error!r} {headers} {body!r}")
+            return 400
+        with self._lock:
+            self._received.append(ReceivedEvent(id=headers["webhook-id"], headers=headers, envelope=json.loads(body)))
+        return status

@@ -1,0 +1,116 @@
+"""Consumers on both stacks: RabbitMQ with PostgreSQL, and the embedded queue with SQLite."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+
+from service.claims import Trust
+from service.events import DEFAULT_EVENT_TYPES
+from service.ledger.engine import make_engine
+from service.ledger.outbox import Outbox
+from service.ledger.rules import EndpointRules, MerchantRules
+from service.ledger.schema import migrate
+from service.ledger.store import LedgerStore
+from service.messaging import topology
+from service.settings import BrokerSettings, LedgerSettings, MerchantSettings, Secret, Settings
+from tests.support.claims import NOON
+from tests.support.stack import Stack
+
+_BATCH_SIZE = 20
+
+
+class Clock:
+    """Time that passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+
+    def __call__(self) -> datetime:
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Stands at noon."""
+    return Clock()
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
+    """A migrated ledger, on either database."""
+    file = tmp_path / "ledger.sqlite3"
+    url = f"sqlite:///{file}" if request.param == "sqlite" else request.getfixturevalue("postgresql").url
+    made = make_engine(url, pool_size=4)
+    migrate(made)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def store(engine: Engine, clock: Clock) -> LedgerStore:
+    """The ledger of the merchant "acme" with the endpoint "shop"."""
+    rules = MerchantRules(
+        required_trust=Trust.CAPABILITY,
+        can_ask=False,
+        answer_due_seconds=600,
+        least_inquiry_interval_seconds=60,
+        most_inquiries_per_day=10,
+        inquiry_horizon_seconds=86_400,
+    )
+    endpoints = [EndpointRules(name="shop", types=DEFAULT_EVENT_TYPES)]
+    return LedgerStore(engine=engine, rules={"acme": rules}, endpoints=endpoints, clock=clock)
+
+
+@pytest.fixture
+def outbox(engine: Engine, clock: Clock) -> Outbox:
+    return Outbox(engine=engine, clock=clock)
+
+
+@pytest.fixture(params=["rabbitmq-postgresql", "embedded"])
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """An empty queue and an empty ledger, of either kind."""
+    amqp_url = database_url = None
+    if request.param == "rabbitmq-postgresql":
+        amqp_url = request.getfixturevalue("amqp_url")
+        database_url = request.getfixturevalue("postgresql").url
+    with open_stack(tmp_path, amqp_url=amqp_url, database_url=database_url) as opened:
+        yield opened
+
+
+@contextmanager
+def open_stack(folder: Path, *, amqp_url: str | None, database_url: str | None) -> Iterator[Stack]:
+    settings = Settings(
+        merchants={
+            "acme": MerchantSettings(
+                slug="acme",
+                pay_types=frozenset({"bank"}),
+                amount_unit="yuan",
+                configured_trust=Trust.CAPABILITY,
+            )
+        },
+        data_directory=folder / "data",
+        database_url=Secret(database_url) if database_url else None,
+        broker=BrokerSettings(urls=[Secret(amqp_url)] if amqp_url else []),
+        ledger=LedgerSettings(batch_size=_BATCH_SIZE, first_retry_seconds=0.05, most_retry_seconds=0.5),
+    )
+    if amqp_url:
+        topology.declare([amqp_url], timeout_seconds=15)
+    with Stack(settings=settings, folder=folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fault_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """RabbitMQ and PostgreSQL of one's own (`own_rabbitmq`, `own_postgresql`), which the test may stop and kill."""
+    amqp_url = request.getfixturevalue("own_rabbitmq").url
+    database_url = request.getfixturevalue("own_postgresql").url
+    with open_stack(tmp_path, amqp_url=amqp_url, database_url=database_url) as opened:
+        yield opened

@@ -1,0 +1,288 @@
+"""One endpoint's courier on a real outbox: when it sends, when it waits, when it gives up."""
+
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import pytest
+
+from consumers.courier import Courier
+from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
+from service.claims import OrderKey, OrderStatus
+from service.ledger.errors import LedgerUnavailable
+from service.ledger.histories import DeliveryRecord
+from service.ledger.outbox import DueDelivery, Outbox
+from service.ledger.store import LedgerStore
+from service.settings import DispatcherSettings, EndpointSettings
+from tests.support.claims import a_claim
+from tests.support.running import running
+from tests.support.waiting import eventually
+
+
+class Clock(Protocol):
+    now: datetime
+
+    def __call__(self) -> datetime: ...
+
+    def forward(self, seconds: float) -> None: ...
+
+
+class ScriptedSink:
+    """Does what it is told with each event, and writes down which it was handed."""
+
+    def __init__(self, behave: Callable[[OutgoingEvent], None] = lambda _event: None) -> None:
+        self.behave = behave
+        self.sent: list[OutgoingEvent] = []
+
+    def send(self, event: OutgoingEvent) -> None:
+        self.sent.append(event)
+        self.behave(event)
+
+    def close(self) -> None:
+        pass
+
+    @property
+    def ids(self) -> list[str]:
+        return [event.id for event in self.sent]
+
+
+def fail(*_: object) -> None:
+    raise DeliveryFailed("the endpoint answered 500")
+
+
+MakeCourier = Callable[..., Courier]
+
+
+@pytest.fixture
+def make_courier(outbox: Outbox, clock: Clock) -> MakeCourier:
+    def make(sink: ScriptedSink, *, outbox: Outbox = outbox, **settings: Any) -> Courier:
+        return Courier(
+            outbox=outbox,
+            sink=sink,
+            endpoint=EndpointSettings(name="shop", kind="webhook", **settings),
+            settings=DispatcherSettings(poll_seconds=0.01, lease_seconds=60),
+            clock=clock,
+        )
+
+    return make
+
+
+def deliveries(store: LedgerStore, order: str = "DK1") -> list[DeliveryRecord]:
+    history = store.order_history(OrderKey("acme", order))
+    return [delivery for event in history.events for delivery in event.deliveries]
+
+
+def states(store: LedgerStore, order: str = "DK1") -> list[str]:
+    return [delivery.state for delivery in deliveries(store, order)]
+
+
+def record_both_statuses(store: LedgerStore, order: str = "DK1") -> None:
+    store.record([a_claim(OrderStatus.PROCESSING, order=order), a_claim(order=order, minute=1)])
+
+
+def test_an_order_s_events_arrive_one_after_the_other_as_they_were_stored(
+    store: LedgerStore, make_courier: MakeCourier
+) -> None:
+    record_both_statuses(store)
+    sink = ScriptedSink()
+    with running(make_courier(sink)):
+        eventually(lambda: states(store) == ["delivered", "delivered"])
+    assert sink.ids == ["acme/DK1/1", "acme/DK1/2"]
+    history = store.order_history(OrderKey("acme", "DK1"))
+    assert [event.body for event in sink.sent] == [event.body for event in history.events]
+
+
+def test_a_failed_event_is_sent_again_after_its_backoff_and_holds_back_the_next_one(
+    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+) -> None:
+    record_both_statuses(store)
+    sink = ScriptedSink(fail)
+    with running(make_courier(sink, first_retry_seconds=10, most_retry_seconds=100)):
+        eventually(lambda: deliveries(store)[0].last_error)
+        assert (deliveries(store)[0].due_at - clock.now).total_seconds() <= 10
+        sink.behave = lambda _event: None
+        clock.forward(10)
+        eventually(lambda: states(store) == ["delivered", "delivered"])
+    assert sink.ids == ["acme/DK1/1", "acme/DK1/1", "acme/DK1/2"]
+    assert sink.sent[0].body == sink.sent[1].body
+
+
+def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
+    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+) -> None:
+    record_both_statuses(store)
+
+    def fail_the_first(event: OutgoingEvent) -> None:
+        if event.id.endswith("/1"):
+            fail()
+
+    sink = ScriptedSink(fail_the_first)
+    with running(make_courier(sink, max_attempts=3, first_retry_seconds=1, most_retry_seconds=1)):
+        for attempt in (1, 2):
+            eventually(
+                lambda attempt=attempt: deliveries(store)[0].attempts == attempt and deliveries(store)[0].last_error
+            )
+            clock.forward(61)
+        eventually(lambda: states(store) == ["parked", "delivered"])
+    assert sink.ids == ["acme/DK1/1"] * 3 + ["acme/DK1/2"]
+    assert deliveries(store)[0].last_error == "the endpoint answered 500"
+
+
+def test_retry_after_leaves_the_whole_endpoint_alone_for_as_long(
+    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+) -> None:
+    def ask_for_a_break(_event: OutgoingEvent) -> None:
+        raise DeliveryFailed("the endpoint answered 429", retry_after_seconds=30)
+
+    store.record([a_claim(order="DK1")])
+    sink = ScriptedSink(ask_for_a_break)
+    with running(make_courier(sink, first_retry_seconds=1, most_retry_seconds=600)):
+        eventually(lambda: deliveries(store)[0].last_error)
+        sink.behave = lambda _event: None
+        store.record([a_claim(order="DK2")])
+        clock.forward(29)
+        assert (deliveries(store)[0].due_at - clock.now).total_seconds() == 1
+        clock.forward(1)
+        eventually(lambda: states(store, "DK1") == states(store, "DK2") == ["delivered"])
+    assert sorted(sink.ids) == ["acme/DK1/1", "acme/DK1/1", "acme/DK2/1"]
+
+
+def test_retry_after_is_granted_up_to_the_longest_backoff_only(
+    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+) -> None:
+    def ask_for_a_year(_event: OutgoingEvent) -> None:
+        raise DeliveryFailed("the endpoint answered 503", retry_after_seconds=31_536_000)
+
+    store.record([a_claim()])
+    with running(make_courier(ScriptedSink(ask_for_a_year), most_retry_seconds=600)):
+        eventually(lambda: deliveries(store)[0].last_error)
+    assert (deliveries(store)[0].due_at - clock.now).total_seconds() == 600
+
+
+def test_a_gone_endpoint_is_left_alone_and_asked_once_more_later_without_losing_the_event(
+    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+) -> None:
+    def gone(_event: OutgoingEvent) -> None:
+        raise EndpointGone("the endpoint answered 410 Gone")
+
+    store.record([a_claim(order="DK1")])
+    sink = ScriptedSink(gone)
+    with running(make_courier(sink, concurrency=1, most_retry_seconds=3600)):
+        eventually(lambda: deliveries(store)[0].last_error)
+        store.record([a_claim(order="DK2")])
+        sink.behave = lambda _event: None
+        clock.forward(3600)
+        eventually(lambda: states(store, "DK1") == states(store, "DK2") == ["delivered"])
+    assert sorted(sink.ids) == ["acme/DK1/1", "acme/DK1/1", "acme/DK2/1"]
+
+
+def test_a_bug_in_the_sink_costs_the_event_a_try_and_the_others_nothing(
+    store: LedgerStore, make_courier: MakeCourier
+) -> None:
+    def stumble(event: OutgoingEvent) -> None:
+        if "DK1" in event.id:
+            raise ZeroDivisionError("card 6222021234561234")
+
+    store.record([a_claim(order="DK1"), a_claim(order="DK2")])
+    with running(make_courier(ScriptedSink(stumble), first_retry_seconds=100, most_retry_seconds=100)):
+        eventually(lambda: deliveries(store, "DK1")[0].last_error)
+        eventually(lambda: states(store, "DK2") == ["delivered"])
+    assert states(store, "DK1") == ["open"]
+    assert deliveries(store, "DK1")[0].last_error == "ZeroDivisionError: card 6222****1234"
+
+
+def test_as_many_events_are_under_way_as_the_endpoint_takes_at_once(
+    store: LedgerStore, make_courier: MakeCourier
+) -> None:
+    store.record([a_claim(order=f"DK{number}") for number in range(9)])
+    together = threading.Barrier(3, timeout=10)
+    lock = threading.Lock()
+    now, most = 0, 0
+
+    def meet(_event: OutgoingEvent) -> None:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        together.wait()
+        with lock:
+            now -= 1
+
+    with running(make_courier(ScriptedSink(meet), concurrency=3)):
+        eventually(lambda: all(states(store, f"DK{number}") == ["delivered"] for number in range(9)))
+    assert most == 3
+
+
+def test_what_is_being_sent_at_sigterm_ends_and_is_settled_and_nothing_more_is_sent(
+    store: LedgerStore, make_courier: MakeCourier
+) -> None:
+    record_both_statuses(store)
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def linger(_event: OutgoingEvent) -> None:
+        under_way.set()
+        assert go_on.wait(10)
+
+    sink = ScriptedSink(linger)
+    with running(make_courier(sink)) as stop:
+        assert under_way.wait(10)
+        stop.set()
+        go_on.set()
+    assert states(store) == ["delivered", "open"]
+    assert sink.ids == ["acme/DK1/1"]
+
+
+class UnreliableOutbox(Outbox):
+    """An outbox whose database goes away now and then."""
+
+    def __init__(self, *, failures: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.failures = failures
+
+    def settle_delivered(self, sent: Sequence[DueDelivery]) -> Sequence[DueDelivery]:
+        if self.failures:
+            self.failures -= 1
+            raise LedgerUnavailable("away")
+        return super().settle_delivered(sent)
+
+
+def test_a_delivered_event_is_settled_once_the_database_is_back_and_not_sent_twice(
+    store: LedgerStore, make_courier: MakeCourier, engine: Any, clock: Clock
+) -> None:
+    store.record([a_claim()])
+    outbox = UnreliableOutbox(failures=1, engine=engine, clock=clock)
+    sink = ScriptedSink()
+    with running(make_courier(sink, outbox=outbox)):
+        eventually(lambda: states(store) == ["delivered"])
+    assert sink.ids == ["acme/DK1/1"]
+
+
+def test_a_stop_while_the_database_is_away_leaves_at_once(
+    store: LedgerStore, make_courier: MakeCourier, engine: Any, clock: Clock
+) -> None:
+    store.record([a_claim()])
+    outbox = UnreliableOutbox(failures=1_000_000, engine=engine, clock=clock)
+    with running(make_courier(ScriptedSink(), outbox=outbox)):
+        eventually(lambda: outbox.failures < 1_000_000)
+    assert states(store) == ["open"]
+
+
+def test_one_that_lost_its_lease_settles_nothing_and_goes_on(
+    store: LedgerStore, make_courier: MakeCourier, outbox: Outbox, clock: Clock
+) -> None:
+    store.record([a_claim(order="DK1")])
+
+    def lose_the_lease(_event: OutgoingEvent) -> None:
+        clock.forward(61)
+        assert outbox.claim_due(endpoint="shop", limit=1, lease_seconds=600)
+        fail()
+
+    sink = ScriptedSink(lose_the_lease)
+    with running(make_courier(sink)):
+        eventually(lambda: sink.sent)
+        sink.behave = lambda _event: None
+        store.record([a_claim(order="DK2")])
+        eventually(lambda: states(store, "DK2") == ["delivered"])
+    assert states(store, "DK1") == ["open"]
+    assert deliveries(store, "DK1")[0].last_error == ""

@@ -1,0 +1,144 @@
+"""From the queue to the ledger: poison, outages, and processes that are killed."""
+
+from dataclasses import replace
+
+from service.claims import Claim, OrderStatus
+from service.messaging.codec import encode_claim
+from service.messaging.contract import Message
+from tests.support.claims import a_claim
+from tests.support.postgresql import Database
+from tests.support.processes import Process, Processes
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.running import running
+from tests.support.stack import Stack
+from tests.support.waiting import eventually
+
+SETTINGS = """\
+[merchants.acme]
+pay_types = ["bank"]
+amount_unit = "yuan"
+required_trust = "capability"
+
+[ledger]
+batch_size = 20
+first_retry_seconds = 0.05
+most_retry_seconds = 0.5
+"""
+
+
+def both_statuses(orders: range) -> list[Claim]:
+    return [
+        claim
+        for number in orders
+        for claim in (
+            a_claim(OrderStatus.PROCESSING, order=f"DK{number}"),
+            a_claim(OrderStatus.SUCCEEDED, order=f"DK{number}", minute=1),
+        )
+    ]
+
+
+def all_recorded(stack: Stack, orders: range) -> bool:
+    return stack.count_claims() == 2 * len(orders)
+
+
+def assert_each_order_succeeded_once(stack: Stack, orders: range) -> None:
+    """One event or two: a `processing` that came after its `succeeded` makes none."""
+    counted = stack.events_per_order()
+    assert counted.keys() == {f"DK{number}" for number in orders}
+    assert set(counted.values()) <= {1, 2}
+    assert stack.count_terminal_events() == len(orders)
+
+
+def undecodable(message_id: str) -> Message:
+    return replace(encode_claim(a_claim()), body=b"{}", message_id=message_id)
+
+
+def test_poison_among_healthy_messages_is_put_aside_with_its_reason_and_costs_no_other(stack: Stack) -> None:
+    orders = range(60)
+    unstorable = encode_claim(a_claim(order="x" * 129))
+    messages: list[Claim | Message] = [*both_statuses(orders)]
+    messages.insert(17, undecodable("undecodable"))
+    messages.insert(70, unstorable)
+    stack.publish(messages)
+    with running(stack.make_consumer()):
+        eventually(lambda: len(stack.dead_letters()) == 2 and all_recorded(stack, orders), within_seconds=30)
+    assert {letter.id: letter.reason for letter in stack.dead_letters()} == {
+        "undecodable": "UndecodableMessage: field 'merchant' is missing",
+        unstorable.message_id: "ClaimUnstorable: biz_order_no must have 1 to 128 characters",
+    }
+    assert_each_order_succeeded_once(stack, orders)
+    assert stack.count_queued() == 0
+
+
+def test_postgresql_stopped_under_load_loses_and_buries_nothing(fault_stack: Stack, own_postgresql: Database) -> None:
+    stack, orders = fault_stack, range(300)
+    stack.publish(both_statuses(range(100)))
+    with running(stack.make_consumer()):
+        eventually(lambda: stack.count_claims() > 0, within_seconds=30)
+        own_postgresql.stop()
+        stack.publish(both_statuses(range(100, 200)))
+        own_postgresql.start()
+        own_postgresql.kill()
+        stack.publish(both_statuses(range(200, 300)))
+        own_postgresql.start()
+        eventually(lambda: all_recorded(stack, orders), within_seconds=40)
+    assert_each_order_succeeded_once(stack, orders)
+    assert stack.dead_letters() == []
+    assert stack.count_queued() == 0
+
+
+def test_sigterm_while_the_database_is_away_gives_everything_back_at_once(
+    fault_stack: Stack, own_postgresql: Database, processes: Processes
+) -> None:
+    stack = fault_stack
+    consumer = start_consumer(stack, processes)
+    stack.publish([a_claim(order="first")])
+    consumer.wait_until(lambda: stack.count_claims() == 1)
+    own_postgresql.stop()
+    stack.publish(both_statuses(range(50)))
+    consumer.wait_until(lambda: "trouble" in consumer.output)
+    assert consumer.terminate(within_seconds=10) == 0
+    eventually(lambda: stack.count_queued() == 100)
+    assert stack.dead_letters() == []
+
+
+def test_a_restarted_broker_hands_out_again_what_was_not_acknowledged(
+    fault_stack: Stack, own_rabbitmq: RabbitMQ
+) -> None:
+    stack, orders = fault_stack, range(200)
+    stack.publish(both_statuses(orders))
+    with running(stack.make_consumer()):
+        eventually(lambda: stack.count_claims() > 0, within_seconds=30)
+        own_rabbitmq.kill()
+        own_rabbitmq.start()
+        eventually(lambda: all_recorded(stack, orders), within_seconds=60)
+        eventually(lambda: stack.count_queued() == 0, within_seconds=30)
+    assert_each_order_succeeded_once(stack, orders)
+    assert stack.dead_letters() == []
+
+
+def test_consumers_killed_again_and_again_apply_every_claim_exactly_once(stack: Stack, processes: Processes) -> None:
+    orders = range(400)
+    stack.publish([*both_statuses(orders), *both_statuses(range(0, 400, 7))])
+    for _ in range(3):
+        seen = stack.count_claims()
+        consumer = start_consumer(stack, processes)
+        consumer.wait_until(lambda seen=seen: stack.count_claims() > seen, within_seconds=60)
+        consumer.kill()
+    last = start_consumer(stack, processes)
+    last.wait_until(lambda: all_recorded(stack, orders) and stack.count_queued() == 0, within_seconds=90)
+    assert last.terminate() == 0
+    assert_each_order_succeeded_once(stack, orders)
+    assert stack.dead_letters() == []
+
+
+def start_consumer(stack: Stack, processes: Processes) -> Process:
+    """The real command."""
+    file = stack.folder / "settings.toml"
+    file.write_text(f'data_directory = "{stack.settings.data_directory}"\n{SETTINGS}')
+    environment = {"AMQP_URL": "", "DATABASE_URL": ""}
+    if stack.settings.broker.urls:
+        environment["AMQP_URL"] = stack.settings.broker.urls[0].reveal()
+    if stack.settings.database_url:
+        environment["DATABASE_URL"] = stack.settings.database_url.reveal()
+    return processes.start("--config", str(file), "run", "ledger", environment=environment, name="ledger")
