@@ -72,11 +72,12 @@ def splices(raw: RawObject) -> Iterator[tuple[str, bytes]]:
     for order in _distinct_orders(list(members)):
         ordered = [members[name] for name in order]
         as_sent = _join_as_sent(raw, ordered)
+        yield "spliced", as_sent.encode()
+        yield "spliced+newline", f"{as_sent}\n".encode()
         compact = f"{{{','.join([f'{member.key_token}:{member.value_token}' for member in ordered])}}}"
-        for name, text in (("spliced", as_sent), ("spliced-compact", compact)):
-            if name == "spliced" or text != as_sent:
-                yield name, text.encode()
-                yield f"{name}+newline", f"{text}\n".encode()
+        if compact != as_sent:
+            yield "spliced-compact", compact.encode()
+            yield "spliced-compact+newline", f"{compact}\n".encode()
 
 
 def _join_as_sent(raw: RawObject, members: Sequence[RawMember]) -> str:

@@ -12,7 +12,6 @@ from service.gateway.errors import DialectInvalid
 from service.gateway.key_orders import KeyOrder
 from service.gateway.tokens import JsonValue, NumberToken
 
-
 # An escaped backslash. Texts are cut at it before escapes are looked for: the "u0008" after it is none.
 _BACKSLASH = "\\\\"
 

@@ -88,8 +88,9 @@ def test_every_exemption_is_of_a_case_that_exists():
 def test_the_header_does_not_decide_what_a_body_is(wire):
     for case in load_vectors("callback"):
         if wire in case and not _exemption(wire, case):
-            for content_type in (None, "text/plain", *WIRES.values()):
-                assert verify_callback(case[wire], content_type).sign == case["expected_sign"].lower()
+            misleading = WIRES[SAME_WRITER if wire == FORM else FORM]
+            assert verify_callback(case[wire], misleading).sign == case["expected_sign"].lower()
+            assert verify_callback(case[wire], None).sign == case["expected_sign"].lower()
 
 
 @pytest.mark.parametrize(("case", "wire"), _bodies(exempt=False))
@@ -97,7 +98,7 @@ def test_a_changed_byte_in_a_key_a_value_or_the_sign_is_refused(case, wire):
     body = case[wire]
     # The lowest bit of a letter or digit: always another character, never only another case.
     places = [match.start() for match in re.finditer(rb"[0-9A-Za-z]", body)]
-    for place in random.Random(body).sample(places, 8):
+    for place in random.Random(body).sample(places, 4):
         changed = bytearray(body)
         changed[place] ^= 1
         with pytest.raises(CallbackRefused):

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.gateway.errors import CallbackRefused, Refusal
@@ -25,6 +25,7 @@ def _with_plain_numbers(value):
     return value
 
 
+@settings(max_examples=50)
 @given(
     fields=st.dictionaries(st.text(), JSON_VALUES, max_size=6),
     indent=st.none() | st.integers(0, 3),
@@ -36,6 +37,7 @@ def test_an_object_reads_as_the_standard_library_reads_it(fields, indent, ascii)
     assert _with_plain_numbers(dict(read_object(text).values)) == fields
 
 
+@settings(max_examples=50)
 @given(fields=st.dictionaries(st.text(), JSON_VALUES, max_size=6))
 def test_the_raw_tokens_put_together_again_are_the_text(fields):
     text = json.dumps(fields)
