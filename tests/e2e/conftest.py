@@ -1,0 +1,113 @@
+"""The service as processes, on both of its foundations; whatever is tested on one is tested on the other."""
+
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.downstream import Downstream
+from tests.support.postgresql import Database
+
+FindPlace = Callable[[], Place]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the deployment of a failed test wrote last."""
+    report = yield
+    if report.failed:
+        for value in getattr(item, "funcargs", {}).values():
+            if isinstance(value, Deployment):
+                report.sections.append(("Output of the deployment", value.describe()))
+    return report
+
+
+@pytest.fixture(scope="session", params=["embedded", "servers"])
+def find_place(request: pytest.FixtureRequest) -> FindPlace:
+    """Makes new, empty places to live on: files, or a virtual host and a database of the shared servers."""
+    if request.param == "embedded":
+        return Place
+    rabbitmq = request.getfixturevalue("rabbitmq")
+    cluster = request.getfixturevalue("postgresql_cluster")
+    return lambda: Place(amqp_url=rabbitmq.create_virtual_host(), database_url=cluster.create_database())
+
+
+@pytest.fixture(scope="session")
+def _standing(
+    find_place: FindPlace, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Deployment, Downstream]]:
+    with (
+        Downstream() as downstream,
+        Deployment(
+            folder=tmp_path_factory.mktemp("standing"), place=find_place(), downstreams={"shop": downstream}
+        ) as deployment,
+    ):
+        deployment.prepare()
+        deployment.start(*ROLES)
+        deployment.wait_until_receiving()
+        yield deployment, downstream
+
+
+@pytest.fixture
+def deployment(_standing: tuple[Deployment, Downstream]) -> Deployment:
+    """A running deployment that tests share: leave it running, and use order numbers of your own."""
+    return _standing[0]
+
+
+@pytest.fixture
+def shop(_standing: tuple[Deployment, Downstream]) -> Downstream:
+    """The webhook endpoint of `deployment`; leave it healthy."""
+    return _standing[1]
+
+
+@pytest.fixture
+def own_shop() -> Iterator[Downstream]:
+    """The webhook endpoint of `own_deployment`, to treat as one likes."""
+    with Downstream() as downstream:
+        yield downstream
+
+
+@pytest.fixture
+def deploy(own_shop: Downstream, tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
+    """Makes deployments of the test's own, with the schema in place and no role started."""
+    numbers = count(1)
+    with ExitStack() as made:
+
+        def make(place: Place, *, spool: bool = False, **others: Downstream) -> Deployment:
+            folder = tmp_path / f"deployment-{next(numbers)}"
+            folder.mkdir()
+            one = Deployment(folder=folder, place=place, downstreams={"shop": own_shop, **others}, spool=spool)
+            made.enter_context(one)
+            one.prepare()
+            return one
+
+        yield make
+
+
+@pytest.fixture
+def fresh_deployment(deploy: Callable[..., Deployment], find_place: FindPlace) -> Deployment:
+    """A deployment of the test's own, of which nothing runs yet."""
+    return deploy(find_place())
+
+
+@pytest.fixture
+def own_deployment(fresh_deployment: Deployment) -> Deployment:
+    """A running deployment whose processes the test may end and start again."""
+    fresh_deployment.start(*ROLES)
+    fresh_deployment.wait_until_receiving()
+    return fresh_deployment
+
+
+@pytest.fixture
+def servers(amqp_url: str, postgresql: Database) -> Place:
+    """A virtual host and a database, for what only RabbitMQ and PostgreSQL do."""
+    return Place(amqp_url=amqp_url, database_url=postgresql.url)
+
+
+@pytest.fixture
+def order(request: pytest.FixtureRequest) -> str:
+    """An order number that no other test uses, with characters that addresses and ids have to escape."""
+    return f"DK/{request.node.name}.单 1"

@@ -1,0 +1,116 @@
+"""What an operator reads who made a mistake: which file, which key, what to do; and never a traceback."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+_GOOD = """\
+[merchants.acme]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+required_trust = "capability"
+token_keys = [{ kid = "k1", key = "0123456789abcdef0123456789abcdef" }]
+"""
+_NOBODY = "127.0.0.1:9"
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs a command on settings of the given text."""
+
+    def run_command(*arguments: str, settings: str = _GOOD, **environment: str) -> "subprocess.CompletedProcess[str]":
+        file = tmp_path / "pc.toml"
+        file.write_text(settings)
+        done = subprocess.run(
+            [sys.executable, "-m", "service.cli.main", "--config", str(file), *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "Traceback" not in done.stdout + done.stderr, done.stderr
+        return done
+
+    return run_command
+
+
+@pytest.mark.parametrize("command", [("config", "check"), ("run", "receiver"), ("run", "all"), ("migrate",)])
+def test_every_mistake_in_the_settings_is_named_with_its_file_its_key_and_what_was_meant(
+    run: Run, command: tuple[str, ...]
+) -> None:
+    settings = _GOOD.replace("required_trust", "requird_trust") + (
+        "[receiver]\nworkers = 0\n"
+        '[[endpoints]]\nname = "shop"\nkind = "webhook"\nurl = "ftp://x"\nsecrets = [{ env = "UNSET" }]\n'
+    )
+    done = run(*command, settings=settings)
+    assert done.returncode == 1
+    assert "pc.toml: merchants.acme.requird_trust" in done.stderr
+    assert "required_trust" in done.stderr
+    assert "pc.toml: receiver.workers" in done.stderr
+    assert "the environment variable UNSET is not set" in done.stderr
+
+
+def test_settings_that_are_not_there_or_not_toml_are_said_to_be_so(run: Run, tmp_path: Path) -> None:
+    absent = run("--config", str(tmp_path / "absent.toml"), "config", "check")
+    assert absent.returncode == 1
+    assert "absent.toml: cannot be read" in absent.stderr
+    broken = run("config", "check", settings="[merchants")
+    assert broken.returncode == 1
+    assert "pc.toml: not TOML" in broken.stderr
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("run", "ledger"), ("run", "dispatcher"), ("run", "all")])
+@pytest.mark.parametrize("url", ["nonsense", "mysql://u:geheim@h/d"])
+def test_a_database_url_that_can_never_work_ends_the_command_and_keeps_its_password(
+    run: Run, command: tuple[str, ...], url: str
+) -> None:
+    done = run(*command, DATABASE_URL=url)
+    assert done.returncode == 1
+    assert "postgresql://" in done.stderr
+    assert "geheim" not in done.stdout + done.stderr
+
+
+def test_a_database_that_is_away_is_what_migrate_says(run: Run) -> None:
+    done = run("migrate", DATABASE_URL=f"postgresql://u:geheim@{_NOBODY}/d")
+    assert done.returncode == 1
+    assert "the database cannot be used" in done.stderr
+    assert "geheim" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [("topology", "declare"), ("dead", "list"), ("dead", "drop", "--all", "--yes")])
+def test_a_broker_that_is_away_is_what_its_commands_say(run: Run, command: tuple[str, ...]) -> None:
+    done = run(*command, AMQP_URL=f"amqp://u:geheim@{_NOBODY}/v")
+    assert done.returncode == 1
+    assert _NOBODY in done.stderr
+    assert "geheim" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [("topology", "declare"), ("dead", "list"), ("run", "receiver"), ("run", "ledger"), ("run", "all")]
+)
+@pytest.mark.parametrize("url", ["nonsense", "http://u:geheim@h/v"])
+def test_a_broker_url_that_can_never_work_ends_the_command_and_keeps_its_password(
+    run: Run, command: tuple[str, ...], url: str
+) -> None:
+    done = run(*command, AMQP_URL=url)
+    assert done.returncode == 1
+    assert "amqp://" in done.stderr
+    assert "geheim" not in done.stdout + done.stderr
+
+
+def test_a_port_that_is_taken_is_what_the_receiver_says(run: Run) -> None:
+    import socket
+
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = run("run", "receiver", settings=f'{_GOOD}\n[receiver]\nbind = "127.0.0.1:{port}"\n')
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port}" in done.stdout + done.stderr

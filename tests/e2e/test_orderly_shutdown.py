@@ -1,0 +1,70 @@
+"""SIGTERM: what a release and a scale-down do all day."""
+
+import os
+import signal
+
+from tests.support.deployment import ROLES, Deployment
+from tests.support.downstream import Downstream
+from tests.support.http import answers
+from tests.support.load import Load
+from tests.support.reckoning import await_claims, await_events
+from tests.support.waiting import eventually
+
+# The receiver's default drain, and something for a busy machine.
+_DRAIN_SECONDS = 15
+
+
+def test_every_role_ends_with_zero_under_load_and_loses_no_acknowledged_callback(
+    own_deployment: Deployment, own_shop: Downstream
+) -> None:
+    with Load(sender=own_deployment.sender, make_callback=own_deployment.callback, prefix="ended") as load:
+        for role in ROLES:
+            load.wait_for_acknowledgements(30)
+            assert own_deployment.role(role).terminate(within_seconds=_DRAIN_SECONDS) == 0
+            own_deployment.start(role)
+        own_deployment.wait_until_receiving()
+        load.wait_for_acknowledgements(30)
+    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="ended", within_seconds=30)
+    await_events(
+        load.acknowledged, ledger=own_deployment.ledger, downstream=own_shop, prefix="ended", within_seconds=30
+    )
+    assert "Traceback" not in own_deployment.output
+
+
+def test_run_all_supervises_every_role_and_leaves_none_behind(
+    fresh_deployment: Deployment, own_shop: Downstream
+) -> None:
+    deployment = fresh_deployment
+    deployment.start("all")
+    deployment.wait_until_receiving("all")
+    assert deployment.sender.send(deployment.callback("first")).acknowledged
+    eventually(lambda: own_shop.about("first"), within_seconds=20)
+
+    children = deployment.children("all")
+    assert len(children) == len(ROLES)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    eventually(lambda: deployment.sender.send(deployment.callback("second")).acknowledged, within_seconds=30)
+    eventually(lambda: own_shop.about("second"), within_seconds=30)
+
+    children = deployment.children("all")
+    assert deployment.role("all").terminate(within_seconds=_DRAIN_SECONDS + 10) == 0
+    assert [child for child in children if _lives(child)] == []
+    assert not answers(deployment.url + "/healthz")
+
+
+def test_children_of_a_killed_supervisor_end_by_themselves(fresh_deployment: Deployment) -> None:
+    fresh_deployment.start("all")
+    fresh_deployment.wait_until_receiving("all")
+    children = fresh_deployment.children("all")
+    fresh_deployment.role("all").signal(signal.SIGKILL)
+    eventually(lambda: not any(map(_lives, children)), within_seconds=_DRAIN_SECONDS)
+    eventually(lambda: not answers(fresh_deployment.url + "/healthz"))
+
+
+def _lives(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,58 @@
+"""The broker goes away: definite failures or a spool, never a promise that is not kept."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.downstream import Downstream
+from tests.support.load import Load
+from tests.support.postgresql import Database
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.reckoning import await_claims, await_events
+from tests.support.waiting import eventually
+
+_ANSWERS_DURING_OUTAGE = 100
+
+
+@pytest.mark.parametrize("spool", [False, True], ids=["spool-off", "spool-on"])
+def test_every_acknowledged_callback_outlives_a_killed_broker(
+    deploy: Callable[..., Deployment], own_rabbitmq: RabbitMQ, postgresql: Database, own_shop: Downstream, spool: bool
+) -> None:
+    deployment = deploy(Place(amqp_url=own_rabbitmq.url, database_url=postgresql.url), spool=spool)
+    deployment.start(*ROLES)
+    deployment.wait_until_receiving()
+    with Load(sender=deployment.sender, make_callback=deployment.callback, prefix="broker") as load:
+        load.wait_for_acknowledgements(30)
+        own_rabbitmq.kill()
+        # What was under way at the kill is answered too before the count begins.
+        load.wait_for_answers(8)
+        meanwhile = load.wait_for_answers(_ANSWERS_DURING_OUTAGE, within_seconds=60)
+        own_rabbitmq.start()
+        load.wait_for_acknowledgements(30, within_seconds=60)
+    assert max(answer.seconds for answer in load.answers) < 2.5, "an answer comes in time, whatever it is"
+    assert {answer.acknowledged for answer in meanwhile} == {spool}
+    assert {answer.status for answer in load.answers} <= {200, 503}
+    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="broker", within_seconds=30)
+    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="broker", within_seconds=30)
+    assert all(deployment.role(role).running for role in ROLES)
+    assert deployment.command("dead", "list").stdout == ""
+
+
+def test_every_role_starts_without_a_broker_and_finds_it_when_it_comes(
+    deploy: Callable[..., Deployment], own_rabbitmq: RabbitMQ, postgresql: Database, own_shop: Downstream
+) -> None:
+    deployment = deploy(Place(amqp_url=own_rabbitmq.url, database_url=postgresql.url))
+    own_rabbitmq.stop()
+    deployment.start(*ROLES)
+    deployment.wait_until_receiving()
+    early = deployment.sender.send(deployment.callback("early"))
+    assert (early.status, early.body) == (503, b"fail")
+    assert early.seconds < 2.5
+    eventually(lambda: deployment.role("ledger").output.count("start_awaits") >= 1, within_seconds=30)
+    eventually(lambda: deployment.role("dispatcher").output.count("start_awaits") >= 1, within_seconds=30)
+
+    own_rabbitmq.start()
+    eventually(lambda: deployment.sender.send(early.callback).acknowledged, within_seconds=30)
+    eventually(lambda: own_shop.about("early"), within_seconds=30)
+    assert all(deployment.role(role).running for role in ROLES)

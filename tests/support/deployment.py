@@ -1,0 +1,237 @@
+"""The service as an operator runs it: one settings file, and a process of the real command line for each role."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from service.messaging.contract import Message
+from service.messaging.embedded import EmbeddedPublisher
+from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.publisher import RabbitPublisher
+from tests.support.downstream import WEBHOOK_SECRET, Downstream
+from tests.support.gateway_sender import Callback, GatewaySender, mint_token
+from tests.support.http import answers
+from tests.support.ledger_view import LedgerView
+from tests.support.ports import find_free_port
+from tests.support.processes import Process, Processes
+
+ROLES = ("receiver", "ledger", "dispatcher")
+
+_TOKEN_KEYS = {
+    merchant: f"the token key of {merchant}, for tests only" for merchant in ("acme", "other", "open", "ask")
+}
+
+# Shorter times than an operator would set, so that what comes by itself comes while the test waits.
+_SETTINGS = """\
+data_directory = "data"
+
+[receiver]
+bind = "127.0.0.1:{port}"
+
+[ledger]
+first_retry_seconds = 0.1
+most_retry_seconds = 1.0
+
+[dispatcher]
+poll_seconds = 0.05
+lease_seconds = 4.0
+
+[spool]
+enabled = {spool}
+
+[merchants.acme]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+required_trust = "capability"
+token_keys = [{{ kid = "k1", key = "{keys[acme]}" }}]
+
+[merchants.other]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+required_trust = "capability"
+token_keys = [{{ kid = "k1", key = "{keys[other]}" }}]
+
+[merchants.open]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+required_trust = "checksum"
+token_keys = [{{ kid = "k1", key = "{keys[open]}" }}]
+
+[merchants.ask]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+token_keys = [{{ kid = "k1", key = "{keys[ask]}" }}]
+gateway = {{ url = "http://127.0.0.1:9/", ua = "ASK", aes_key = "0123456789abcdef" }}
+"""
+_WEBHOOK = """
+[[endpoints]]
+name = "{name}"
+kind = "webhook"
+url = "{url}"
+secrets = ["{secret}"]
+timeout_seconds = 2.0
+first_retry_seconds = 0.1
+most_retry_seconds = 0.5
+max_attempts = 1000
+"""
+_BUS = """
+[[endpoints]]
+name = "bus"
+kind = "amqp"
+timeout_seconds = 2.0
+first_retry_seconds = 0.1
+most_retry_seconds = 0.5
+max_attempts = 1000
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """What a deployment lives on; nothing named means the embedded default."""
+
+    amqp_url: str = ""
+    database_url: str = ""
+
+
+class Deployment:
+    """One installation; `start` brings roles up, leaving the context ends them all."""
+
+    def __init__(
+        self, *, folder: Path, place: Place, downstreams: Mapping[str, Downstream], spool: bool = False
+    ) -> None:
+        """`downstreams` by endpoint name; on a broker there is the endpoint `bus` as well."""
+        self.place = place
+        self.settings_file = folder / "payment-callbacks.toml"
+        self._port = find_free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._queue_file = folder / "data" / "callbacks.sqlite3"
+        self._environment = {
+            name: value
+            for name, value in {"AMQP_URL": place.amqp_url, "DATABASE_URL": place.database_url}.items()
+            if value
+        }
+        text = _SETTINGS.format(port=self._port, spool=json.dumps(spool), keys=_TOKEN_KEYS)
+        for name, downstream in downstreams.items():
+            text += _WEBHOOK.format(name=name, url=downstream.url, secret=WEBHOOK_SECRET)
+        self.settings_file.write_text(text + (_BUS if place.amqp_url else ""))
+        self._processes = Processes(folder=folder)
+        self._started: list[Process] = []
+        self._roles: dict[str, Process] = {}
+        self.ledger = LedgerView(url=place.database_url or f"sqlite:///{folder / 'data' / 'ledger.sqlite3'}")
+        self.sender = GatewaySender(url=self.url)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._processes.kill_all()
+        self.sender.__exit__(kind, error, trace)
+        self.ledger.close()
+
+    @property
+    def output(self) -> str:
+        """All that its processes have written so far."""
+        return "".join(process.output for process in self._started)
+
+    def describe(self) -> str:
+        """What its processes wrote last, for the report of a failed test."""
+        return self._processes.describe()
+
+    def prepare(self) -> None:
+        """Bring the database to this release's schema, as a deployment's first step does."""
+        done = self.command("migrate")
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def start(self, *roles: str) -> None:
+        """Start roles (`all` is one), for the first time or again; returns at once."""
+        for role in roles:
+            if role in self._roles:
+                self._roles[role].start()
+            else:
+                process = self._processes.start(
+                    "--config", str(self.settings_file), "run", role, environment=self._environment, name=role
+                )
+                self._roles[role] = process
+                self._started.append(process)
+
+    def wait_until_receiving(self, role: str = "receiver", *, path: str = "/readyz") -> None:
+        """Wait until the receiver, which `role` runs, answers."""
+        self._roles[role].wait_until(lambda: answers(self.url + path))
+
+    def role(self, name: str) -> Process:
+        """The process of a role that was started."""
+        return self._roles[name]
+
+    def kill(self, role: str) -> None:
+        """SIGKILL to the role's process and all its children."""
+        self._roles[role].kill()
+
+    def kill_master(self) -> None:
+        """SIGKILL to the receiver's master alone, which leaves its workers orphans."""
+        master = self._roles["receiver"]
+        master.signal(signal.SIGKILL)
+        master.wait()
+
+    def start_receiver_again(self) -> None:
+        """Start the receiver until it stays: the port is free once the old master's workers have noticed its end."""
+        self.start("receiver")
+        self.wait_until_receiving()
+
+    def kill_worker(self) -> None:
+        """SIGKILL to one of the receiver's workers."""
+        os.kill(self.children("receiver")[0], signal.SIGKILL)
+
+    def children(self, role: str) -> list[int]:
+        """The process ids of the role's children."""
+        pid = self._roles[role].pid
+        return [
+            int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
+        ]
+
+    def command(
+        self, *arguments: str, environment: Mapping[str, str] | None = None
+    ) -> "subprocess.CompletedProcess[str]":
+        """Run a command that ends by itself, on this deployment's settings."""
+        return subprocess.run(
+            [sys.executable, "-m", "service.cli.main", "--config", str(self.settings_file), *arguments],
+            env={**os.environ, **self._environment, **(environment or {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def publish(self, message: Message) -> None:
+        """Put any message at all into the queue, past the receiver."""
+        publisher: RabbitPublisher | EmbeddedPublisher = (
+            RabbitPublisher(urls=[self.place.amqp_url], connection_name="test")
+            if self.place.amqp_url
+            else EmbeddedPublisher(queue=EmbeddedQueue(path=self._queue_file))
+        )
+        try:
+            publisher.publish(message, timeout_seconds=10)
+        finally:
+            publisher.close(timeout_seconds=5)
+
+    def callback(self, biz_order_no: str, *, merchant: str = "acme", **more: object) -> Callback:
+        """A callback on the address that was minted for its order."""
+        return Callback(
+            biz_order_no=biz_order_no,
+            merchant=merchant,
+            token=token_of(merchant, biz_order_no),
+            **more,  # type: ignore[arg-type]
+        )
+
+
+def token_of(merchant: str, biz_order_no: str) -> str:
+    """The token of an order."""
+    return mint_token(kid="k1", key=_TOKEN_KEYS[merchant], merchant=merchant, biz_order_no=biz_order_no)
