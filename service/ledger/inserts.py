@@ -1,10 +1,12 @@
 """Inserts of many rows in one statement, in the dialect of the database at hand."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Row, Table
+from sqlalchemy import ARRAY, Column, Connection, Row, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
+
+_Rows = Sequence[Mapping[str, Any]]
 
 
 def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
@@ -13,17 +15,41 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
 
 
 def insert_new(
-    connection: Connection,
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    returning: Sequence[Column[Any]],
+    connection: Connection, table: Table, rows: _Rows, *, returning: Sequence[Column[Any]] = ()
 ) -> Sequence[Row[Any]]:
-    """Insert those rows that break no unique key; the answer holds `returning` of the rows that got in, unordered.
+    """Insert, in their order, those rows that break no unique key; `returning` of each that got in.
 
-    RETURNING is what makes SQLAlchemy send one statement for all rows in place of one for each.
+    All rows have the same columns. What is returned has no order.
     """
     if not rows:
         return []
-    statement = insert_into(connection, table).on_conflict_do_nothing().returning(*returning)
-    return connection.execute(statement, list(rows)).all()
+    statement, parameters = _insert(connection, table, rows)
+    inserted = statement.on_conflict_do_nothing().returning(*returning or table.primary_key)
+    return connection.execute(inserted, parameters).all()
+
+
+def insert_or_update(connection: Connection, table: Table, rows: _Rows, *, unchanged: Collection[str] = ()) -> None:
+    """Insert rows, or overwrite those with the same primary key, all but the columns named in `unchanged`."""
+    if not rows:
+        return
+    statement, parameters = _insert(connection, table, rows)
+    key = [column.name for column in table.primary_key]
+    changing = [name for name in rows[0] if name not in key and name not in unchanged]
+    statement = statement.on_conflict_do_update(
+        index_elements=key, set_={name: statement.excluded[name] for name in changing}
+    )
+    connection.execute(statement.returning(*table.primary_key), parameters).all()
+
+
+def _insert(connection: Connection, table: Table, rows: _Rows) -> tuple[postgresql.Insert | sqlite.Insert, Any]:
+    insert = insert_into(connection, table)
+    if isinstance(insert, sqlite.Insert):
+        # RETURNING is what makes SQLAlchemy send one statement for all rows in place of one for each.
+        return insert, list(rows)
+    # One array per column: a statement of one text, however many rows, is parsed and planned once. As VALUES, a batch
+    # of 100 claims has 2,300 parameters and takes five times as long.
+    names = list(rows[0])
+    arrays = [bindparam(f"{name}_array", type_=ARRAY(table.c[name].type)) for name in names]
+    source = func.unnest(*arrays).table_valued(*names).render_derived()
+    parameters = {f"{name}_array": [row[name] for row in rows] for name in names}
+    return insert.from_select(names, select(*source.c)), parameters

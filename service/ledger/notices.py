@@ -22,18 +22,9 @@ class Notice:
 
 def enqueue(connection: Connection, notices: Sequence[Notice], *, now: datetime) -> None:
     """Record each event, and one delivery of it per endpoint, due at once."""
-    insert_new(
-        connection,
-        events,
-        [_event_row(notice.event, now) for notice in notices],
-        returning=[events.c.sequence],
-    )
-    insert_new(
-        connection,
-        deliveries,
-        [_delivery_row(notice.event, name, now) for notice in notices for name in notice.endpoints],
-        returning=[deliveries.c.sequence],
-    )
+    due = [_delivery_row(notice.event, name, now) for notice in notices for name in notice.endpoints]
+    insert_new(connection, events, [_event_row(notice.event, now) for notice in notices])
+    insert_new(connection, deliveries, due)
 
 
 def _event_row(event: PaymentEvent, now: datetime) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, bindparam, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
 
 from service.claims import OrderKey, OrderStatus, Trust
-from service.ledger.inserts import insert_new
+from service.ledger.inserts import insert_new, insert_or_update
 from service.ledger.states import OrderState
 from service.ledger.tables import orders
 
@@ -60,7 +60,7 @@ class OrderFilter:
 def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> None:
     """Make a row for each order that has none yet; what is there stays as it is."""
     rows = [_to_row(record) for record in sorted(records, key=lambda record: record.key)]
-    insert_new(connection, orders, rows, returning=[orders.c.merchant])
+    insert_new(connection, orders, rows)
 
 
 def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, OrderRecord]:
@@ -96,26 +96,7 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
 
 def save(connection: Connection, records: Iterable[OrderRecord]) -> None:
     """Write orders that were locked before."""
-    rows = [_to_row(record) for record in records]
-    if not rows:
-        return
-    changing = [name for name in rows[0] if name not in ("merchant", "biz_order_no", "created_at")]
-    statement = (
-        update(orders)
-        .where(orders.c.merchant == bindparam("of_merchant"), orders.c.biz_order_no == bindparam("of_biz_order_no"))
-        .values({name: bindparam(name) for name in changing})
-    )
-    connection.execute(
-        statement,
-        [
-            {
-                "of_merchant": row["merchant"],
-                "of_biz_order_no": row["biz_order_no"],
-                **{name: row[name] for name in changing},
-            }
-            for row in rows
-        ],
-    )
+    insert_or_update(connection, orders, [_to_row(record) for record in records], unchanged=["created_at"])
 
 
 def _named(keys: Collection[OrderKey]) -> ColumnElement[bool]:

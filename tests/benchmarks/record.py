@@ -40,7 +40,13 @@ def a_store(url: str) -> Iterator[LedgerStore]:
         inquiry_horizon_seconds=86_400,
     )
     endpoints = [EndpointRules(name="books", types=DEFAULT_EVENT_TYPES)]
-    yield LedgerStore(engine=engine, rules={"acme": rules}, endpoints=endpoints, clock=lambda: datetime.now(UTC))
+    store = LedgerStore(engine=engine, rules={"acme": rules}, endpoints=endpoints, clock=lambda: datetime.now(UTC))
+    for batch in range(20):
+        store.record([a_claim(order=f"W{batch}-{n}") for n in range(100)])
+    with engine.begin() as connection:
+        # An empty table's plans are those of an empty table until the database has looked again, within a minute or so.
+        connection.exec_driver_sql("ANALYZE")
+    yield store
     engine.dispose()
 
 
