@@ -1,6 +1,6 @@
 """Consumers on both stacks: RabbitMQ with PostgreSQL, and the embedded queue with SQLite."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -21,6 +21,15 @@ from tests.support.claims import NOON
 from tests.support.stack import Stack
 
 _BATCH_SIZE = 20
+
+_RULES = MerchantRules(
+    required_trust=Trust.CAPABILITY,
+    can_ask=False,
+    answer_due_seconds=600,
+    least_inquiry_interval_seconds=60,
+    most_inquiries_per_day=10,
+    inquiry_horizon_seconds=86_400,
+)
 
 
 class Clock:
@@ -54,19 +63,28 @@ def engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Engine]:
     made.dispose()
 
 
+MakeStore = Callable[..., LedgerStore]
+
+
 @pytest.fixture
-def store(engine: Engine, clock: Clock) -> LedgerStore:
-    """The ledger of the merchant "acme" with the endpoint "shop"."""
-    rules = MerchantRules(
-        required_trust=Trust.CAPABILITY,
-        can_ask=False,
-        answer_due_seconds=600,
-        least_inquiry_interval_seconds=60,
-        most_inquiries_per_day=10,
-        inquiry_horizon_seconds=86_400,
-    )
-    endpoints = [EndpointRules(name="shop", types=DEFAULT_EVENT_TYPES)]
-    return LedgerStore(engine=engine, rules={"acme": rules}, endpoints=endpoints, clock=clock)
+def make_store(clock: Clock) -> MakeStore:
+    """Makes the ledger of the merchant "acme", with endpoints of these names."""
+
+    def make(engine: Engine, *endpoints: str) -> LedgerStore:
+        return LedgerStore(
+            engine=engine,
+            rules={"acme": _RULES},
+            endpoints=[EndpointRules(name=name, types=DEFAULT_EVENT_TYPES) for name in endpoints],
+            clock=clock,
+        )
+
+    return make
+
+
+@pytest.fixture
+def store(engine: Engine, make_store: MakeStore) -> LedgerStore:
+    """The ledger with the endpoint "shop"."""
+    return make_store(engine, "shop")
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from consumers.sinks.webhook import WebhookSink
 from service.claims import OrderStatus, Trust
 from service.events import EventType, PaymentEvent
 from service.settings import EndpointSettings, Secret
-from tests.support.downstream import Answer, Downstream
 from tests.support.ports import find_free_port
+from tests.support.scripted_server import Answer, ScriptedServer
 
 TIMEOUT_SECONDS = 0.6
 
@@ -55,9 +55,9 @@ def make_secret() -> str:
 
 
 @pytest.fixture
-def downstream() -> Iterator[Downstream]:
-    with Downstream() as server:
-        yield server
+def server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as made:
+        yield made
 
 
 @pytest.fixture
@@ -77,16 +77,16 @@ def make_sink(url: str, *secrets: str, timeout_seconds: float = TIMEOUT_SECONDS,
 
 
 @pytest.fixture
-def sink(downstream: Downstream, secrets: list[str]) -> Iterator[WebhookSink]:
-    made = make_sink(downstream.url + "?tenant=1", *secrets)
+def sink(server: ScriptedServer, secrets: list[str]) -> Iterator[WebhookSink]:
+    made = make_sink(server.url + "?tenant=1", *secrets)
     yield made
     made.close()
 
 
-def test_the_stored_bytes_arrive_as_a_structured_cloudevent(sink: WebhookSink, downstream: Downstream) -> None:
+def test_the_stored_bytes_arrive_as_a_structured_cloudevent(sink: WebhookSink, server: ScriptedServer) -> None:
     event = make_event()
     sink.send(event)
-    [request] = downstream.requests
+    [request] = server.requests
     assert request.body == event.body
     assert request.path == "/events?tenant=1"
     assert request.headers["content-type"] == "application/cloudevents+json"
@@ -94,10 +94,10 @@ def test_the_stored_bytes_arrive_as_a_structured_cloudevent(sink: WebhookSink, d
 
 
 def test_each_of_two_secrets_verifies_what_was_sent(
-    sink: WebhookSink, downstream: Downstream, secrets: list[str]
+    sink: WebhookSink, server: ScriptedServer, secrets: list[str]
 ) -> None:
     sink.send(make_event())
-    [request] = downstream.requests
+    [request] = server.requests
     for secret in secrets:
         assert Webhook(secret).verify(request.body, dict(request.headers))["subject"] == "20260301-7"
     with pytest.raises(WebhookVerificationError):
@@ -108,41 +108,41 @@ def test_each_of_two_secrets_verifies_what_was_sent(
 
 @pytest.mark.parametrize("biz_order_no", ["a.b/c%2F d", "订单.7", "x.1700000000.y", "~._-", "a\u00a0b"])
 def test_an_id_verifies_and_holds_no_dot_whatever_the_order_number(
-    sink: WebhookSink, downstream: Downstream, secrets: list[str], biz_order_no: str
+    sink: WebhookSink, server: ScriptedServer, secrets: list[str], biz_order_no: str
 ) -> None:
     sink.send(make_event(biz_order_no))
-    [request] = downstream.requests
+    [request] = server.requests
     assert "." not in request.headers["webhook-id"]
     assert Webhook(secrets[0]).verify(request.body, dict(request.headers))["subject"] == biz_order_no
 
 
-def test_the_timestamp_is_that_of_the_try(downstream: Downstream, secrets: list[str]) -> None:
-    late = make_sink(downstream.url, *secrets, lag=600)
+def test_the_timestamp_is_that_of_the_try(server: ScriptedServer, secrets: list[str]) -> None:
+    late = make_sink(server.url, *secrets, lag=600)
     late.send(make_event())
-    [request] = downstream.requests
+    [request] = server.requests
     with pytest.raises(WebhookVerificationError, match="too old"):
         Webhook(secrets[0]).verify(request.body, dict(request.headers))
     late.close()
 
 
-def test_a_connection_is_kept_for_the_next_event(sink: WebhookSink, downstream: Downstream) -> None:
-    downstream.behave = lambda _request: Answer(body=b'{"ok":true}')
+def test_a_connection_is_kept_for_the_next_event(sink: WebhookSink, server: ScriptedServer) -> None:
+    server.behave = lambda _request: Answer(body=b'{"ok":true}')
     for _ in range(3):
         sink.send(make_event())
-    assert len({request.connection for request in downstream.requests}) == 1
+    assert len({request.connection for request in server.requests}) == 1
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 204, 299])
-def test_every_2xx_is_success(sink: WebhookSink, downstream: Downstream, status: int) -> None:
-    downstream.behave = lambda _request: Answer(status=status)
+def test_every_2xx_is_success(sink: WebhookSink, server: ScriptedServer, status: int) -> None:
+    server.behave = lambda _request: Answer(status=status)
     sink.send(make_event())
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 408, 425, 500, 502, 503, 504])
 def test_an_error_status_is_a_failure_that_says_no_more_than_the_status(
-    sink: WebhookSink, downstream: Downstream, status: int
+    sink: WebhookSink, server: ScriptedServer, status: int
 ) -> None:
-    downstream.behave = lambda _request: Answer(status=status, body="张三 6222021234561234".encode())
+    server.behave = lambda _request: Answer(status=status, body="张三 6222021234561234".encode())
     with pytest.raises(DeliveryFailed) as failure:
         sink.send(make_event())
     assert str(failure.value) == f"the endpoint answered {status}"
@@ -150,29 +150,29 @@ def test_an_error_status_is_a_failure_that_says_no_more_than_the_status(
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_not_followed(sink: WebhookSink, downstream: Downstream, status: int) -> None:
-    downstream.behave = lambda _request: Answer(status=status, headers={"location": downstream.url})
+def test_a_redirect_is_not_followed(sink: WebhookSink, server: ScriptedServer, status: int) -> None:
+    server.behave = lambda _request: Answer(status=status, headers={"location": server.url})
     with pytest.raises(DeliveryFailed, match="redirects are not followed"):
         sink.send(make_event())
-    assert len(downstream.requests) == 1
+    assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("status", [429, 503])
-def test_retry_after_is_handed_on(sink: WebhookSink, downstream: Downstream, status: int) -> None:
-    downstream.behave = lambda _request: Answer(status=status, headers={"retry-after": "17"})
+def test_retry_after_is_handed_on(sink: WebhookSink, server: ScriptedServer, status: int) -> None:
+    server.behave = lambda _request: Answer(status=status, headers={"retry-after": "17"})
     with pytest.raises(DeliveryFailed) as failure:
         sink.send(make_event())
     assert failure.value.retry_after_seconds == 17
 
 
-def test_410_says_that_the_endpoint_is_gone(sink: WebhookSink, downstream: Downstream) -> None:
-    downstream.behave = lambda _request: Answer(status=410)
+def test_410_says_that_the_endpoint_is_gone(sink: WebhookSink, server: ScriptedServer) -> None:
+    server.behave = lambda _request: Answer(status=410)
     with pytest.raises(EndpointGone):
         sink.send(make_event())
 
 
-def test_a_server_that_hangs_is_left_after_the_time_limit(sink: WebhookSink, downstream: Downstream) -> None:
-    downstream.behave = downstream.hang
+def test_a_server_that_hangs_is_left_after_the_time_limit(sink: WebhookSink, server: ScriptedServer) -> None:
+    server.behave = server.hang
     with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
         sink.send(make_event())
 
@@ -181,31 +181,31 @@ def test_a_server_that_hangs_is_left_after_the_time_limit(sink: WebhookSink, dow
 DRIP = Answer(headers={"x-long": "x" * 1000}, pause_seconds=0.2)
 
 
-def test_headers_that_drip_are_cut_at_the_time_limit(sink: WebhookSink, downstream: Downstream) -> None:
-    downstream.behave = lambda _request: DRIP
+def test_headers_that_drip_are_cut_at_the_time_limit(sink: WebhookSink, server: ScriptedServer) -> None:
+    server.behave = lambda _request: DRIP
     with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
         sink.send(make_event())
 
 
-def test_a_body_that_drips_after_a_success_is_cut_and_the_event_counts_as_delivered(downstream: Downstream) -> None:
-    sink = make_sink(downstream.url, timeout_seconds=2)
-    downstream.behave = lambda _request: Answer(body=b"x" * 30_000, pause_seconds=0.005)
+def test_a_body_that_drips_after_a_success_is_cut_and_the_event_counts_as_delivered(server: ScriptedServer) -> None:
+    sink = make_sink(server.url, timeout_seconds=2)
+    server.behave = lambda _request: Answer(body=b"x" * 30_000, pause_seconds=0.005)
     sink.send(make_event())
     sink.close()
 
 
-def test_a_long_body_is_not_read_and_costs_the_connection_only(sink: WebhookSink, downstream: Downstream) -> None:
-    downstream.behave = lambda _request: Answer(body=b"x" * 5_000_000)
+def test_a_long_body_is_not_read_and_costs_the_connection_only(sink: WebhookSink, server: ScriptedServer) -> None:
+    server.behave = lambda _request: Answer(body=b"x" * 5_000_000)
     sink.send(make_event())
     sink.send(make_event())
-    assert len({request.connection for request in downstream.requests}) == 2
+    assert len({request.connection for request in server.requests}) == 2
 
 
-def test_an_event_is_sent_again_over_a_new_connection_after_a_cut(sink: WebhookSink, downstream: Downstream) -> None:
-    downstream.behave = downstream.hang
+def test_an_event_is_sent_again_over_a_new_connection_after_a_cut(sink: WebhookSink, server: ScriptedServer) -> None:
+    server.behave = server.hang
     with pytest.raises(DeliveryFailed):
         sink.send(make_event())
-    downstream.behave = lambda _request: Answer()
+    server.behave = lambda _request: Answer()
     sink.send(make_event())
 
 
@@ -216,8 +216,8 @@ def test_a_refused_connection_is_a_failure_without_the_address_of_the_order() ->
     sink.close()
 
 
-def test_an_answer_that_is_no_http_is_a_failure(sink: WebhookSink, downstream: Downstream) -> None:
-    downstream.behave = lambda _request: Answer(status=12345)
+def test_an_answer_that_is_no_http_is_a_failure(sink: WebhookSink, server: ScriptedServer) -> None:
+    server.behave = lambda _request: Answer(status=12345)
     with pytest.raises(DeliveryFailed, match="ProtocolError"):
         sink.send(make_event())
 
@@ -234,12 +234,12 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def secure(certificate: Path) -> Iterator[Downstream]:
-    with Downstream(certificate=certificate) as server:
-        yield server
+def secure(certificate: Path) -> Iterator[ScriptedServer]:
+    with ScriptedServer(certificate=certificate) as made:
+        yield made
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(secure: Downstream) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_refused(secure: ScriptedServer) -> None:
     sink = make_sink(secure.url)
     with pytest.raises(DeliveryFailed, match="SSLError"):
         sink.send(make_event())
@@ -248,7 +248,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(secure: Downstream) ->
 
 
 def test_a_trusted_server_is_told_over_tls(
-    secure: Downstream, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    secure: ScriptedServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     sink = make_sink(secure.url, timeout_seconds=5)
@@ -259,7 +259,7 @@ def test_a_trusted_server_is_told_over_tls(
 
 
 def test_headers_that_drip_over_tls_are_cut_too(
-    secure: Downstream, certificate: Path, monkeypatch: pytest.MonkeyPatch
+    secure: ScriptedServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     secure.behave = lambda _request: DRIP

@@ -1,0 +1,122 @@
+"""An HTTP server on a port of its own that answers well, badly, slowly or not at all, as a test tells it to."""
+
+import ssl
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What came in. Header names are in lower case."""
+
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    #: Tells connections apart: equal for requests over the same one.
+    connection: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What goes back, all of it or drop by drop."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    #: Seconds between two bytes, of the header lines and the body alike.
+    pause_seconds: float = 0.0
+
+
+#: Told each request; it may wait before it answers.
+Behaviour = Callable[[Request], Answer]
+
+
+class ScriptedServer:
+    """Use it as a context manager. `behave` may be exchanged at any time."""
+
+    def __init__(self, behave: Behaviour = lambda _request: Answer(), *, certificate: Path | None = None) -> None:
+        """With a `certificate` (PEM, its key in the same file) it speaks TLS."""
+        self.behave = behave
+        self.requests: list[Request] = []
+        #: Set at the end, for behaviours that hang.
+        self.closing = threading.Event()
+        self._scheme = "http"
+        self._server = _Server(self)
+        if certificate is not None:
+            self._scheme = "https"
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate)
+            self._server.socket = context.wrap_socket(
+                self._server.socket, server_side=True, do_handshake_on_connect=False
+            )
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}/events"
+
+    def hang(self, _request: Request) -> Answer:
+        """A behaviour: never answer while the server lives."""
+        self.closing.wait()
+        return Answer(status=500)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def __init__(self, script: ScriptedServer) -> None:
+        self.script = script
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that hung up is no error here."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_POST(self) -> None:
+        script = self.server.script
+        request = Request(
+            path=self.path,
+            headers={name.lower(): value for name, value in self.headers.items()},
+            body=self.rfile.read(int(self.headers["content-length"])),
+            connection=id(self),
+        )
+        script.requests.append(request)
+        answer = script.behave(request)
+        headers = {"content-length": str(len(answer.body)), **answer.headers}
+        lines = [f"HTTP/1.1 {answer.status} As told", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+        self._write("\r\n".join(lines).encode() + answer.body, answer.pause_seconds)
+
+    def _write(self, data: bytes, pause_seconds: float) -> None:
+        if not pause_seconds:
+            self.wfile.write(data)
+            return
+        for position in range(len(data)):
+            self.wfile.write(data[position : position + 1])
+            time.sleep(pause_seconds)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Silent."""
