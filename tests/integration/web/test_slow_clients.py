@@ -4,6 +4,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
+from typing import Self
 
 from tests.support.callbacks import callback
 
@@ -48,6 +49,14 @@ class SlowClients:
             self._to_send[client] = data[40:]
             self._selector.register(client, selectors.EVENT_READ)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._selector.close()
+        for client in self._to_send:
+            client.close()
+
     def drip(self) -> None:
         """Send each one's next byte, and see which were ended."""
         for key, _ in self._selector.select(0.05):
@@ -77,15 +86,15 @@ class SlowClients:
 
 def test_200_slow_clients_are_cut_in_time_while_good_callbacks_are_answered(receiver):
     kinds = [silent, dripping_head, dripping_body, dripping_chunks] * 50
-    slow = SlowClients(port=receiver.port, kinds=kinds)
     started, answered, slowest = time.monotonic(), 0, 0.0
-    while slow.left and time.monotonic() - started < 3 * _REQUEST_TIMEOUT_SECONDS:
-        slow.drip()
-        answer = receiver.post(callback(f"good-{answered}"))
-        assert (answer.status, answer.body) == (200, b"success by-capability")
-        answered += 1
-        slowest = max(slowest, answer.seconds)
-    assert slow.left == 0
+    with SlowClients(port=receiver.port, kinds=kinds) as slow:
+        while slow.left and time.monotonic() - started < 3 * _REQUEST_TIMEOUT_SECONDS:
+            slow.drip()
+            answer = receiver.post(callback(f"good-{answered}"))
+            assert (answer.status, answer.body) == (200, b"success by-capability")
+            answered += 1
+            slowest = max(slowest, answer.seconds)
+        assert slow.left == 0
     assert max(slow.lived_seconds) < _REQUEST_TIMEOUT_SECONDS + _SLACK_SECONDS
     assert answered > 0
     assert slowest < _LONGEST_ANSWER_SECONDS
@@ -115,6 +124,6 @@ def test_a_client_that_reads_no_answers_occupies_no_thread_for_long(start_receiv
 
 
 def test_shutdown_does_not_wait_for_slow_clients(receiver):
-    slow = SlowClients(port=receiver.port, kinds=[silent, dripping_head, dripping_body] * 5)
-    slow.drip()
-    assert receiver.process.terminate(within_seconds=5) == 0
+    with SlowClients(port=receiver.port, kinds=[silent, dripping_head, dripping_body] * 5) as slow:
+        slow.drip()
+        assert receiver.process.terminate(within_seconds=5) == 0
