@@ -1,0 +1,134 @@
+from datetime import UTC, datetime
+
+import pytest
+
+from service.claims import ClaimSource, OrderStatus, Trust
+from service.cli.demo_downstream import ReceivedEvent
+from service.cli.demo_evidence import Evidence, Said
+from service.cli.demo_report import measure
+from service.events import EventType
+from service.ledger.claim_rows import ClaimRecord
+from service.ledger.histories import OrderHistory
+from service.ledger.orders import OrderRecord
+from service.ledger.states import OrderState, Verdict
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PAID = Said(OrderStatus.SUCCEEDED, "SB1")
+FORGED = Said(OrderStatus.FAILED, "SB1")
+
+
+def event(type_=EventType.SUCCEEDED, *, sequence=1, status=OrderStatus.SUCCEEDED, pay_order_no="SB1"):
+    return ReceivedEvent(
+        id=f"demo/D1/{sequence}",
+        type=type_,
+        biz_order_no="D1",
+        sequence=sequence,
+        status=status,
+        pay_order_no=pay_order_no,
+        amount="10.00",
+    )
+
+
+def claim(verdict, *, status=OrderStatus.FAILED, pay_order_no="SB1"):
+    return ClaimRecord(
+        verdict=verdict,
+        trust=Trust.CHECKSUM,
+        source=ClaimSource.CALLBACK,
+        status=status,
+        pay_order_no=pay_order_no,
+        order_type="single_withhold",
+        pay_type="demo_001",
+        paid_at=None,
+        channel_response="",
+        unknown_fields={},
+        stated_at=NOW,
+        recorded_at=NOW,
+        quarantine=None,
+        stated_by="",
+        reason="",
+    )
+
+
+def history(*claims, status=OrderStatus.SUCCEEDED, pay_order_no="SB1"):
+    state = OrderState(status=status, pay_order_no=pay_order_no)
+    order = OrderRecord(merchant="demo", biz_order_no="D1", state=state, created_at=NOW, updated_at=NOW)
+    return OrderHistory(order=order, claims=claims, events=(), inquiry=None)
+
+
+def evidence(**changes):
+    good = {
+        "order_nos": ["D1"],
+        "truths": {"D1": PAID},
+        "events": [event()],
+        "histories": {"D1": history()},
+        "forgeries": [("D1", FORGED)],
+    }
+    return Evidence(**{**good, **changes})
+
+
+def test_where_all_three_agree_nothing_is_wrong():
+    found = evidence()
+    assert (found.wrong_orders(), found.missing_orders(), found.orders_told_twice()) == ([], [], [])
+    assert found.believed_forgeries() == []
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"truths": {}},
+        {"truths": {"D1": FORGED}},
+        {"events": []},
+        {"events": [event(EventType.FAILED, status=OrderStatus.FAILED)]},
+        {"events": [event(pay_order_no="FORGED1")]},
+        {"events": [event(EventType.PROCESSING, status=OrderStatus.PROCESSING)]},
+        {"histories": {}},
+        {"histories": {"D1": history(status=OrderStatus.FAILED)}},
+        {"histories": {"D1": history(pay_order_no="FORGED1")}},
+    ],
+)
+def test_an_order_is_wrong_where_shop_ledger_or_gateway_differ(changes):
+    assert evidence(**changes).wrong_orders() == ["D1"]
+
+
+def test_the_last_event_counts_in_whatever_order_they_arrived():
+    processing = event(EventType.PROCESSING, sequence=1, status=OrderStatus.PROCESSING)
+    assert evidence(events=[event(sequence=2), processing]).wrong_orders() == []
+
+
+def test_an_order_without_a_terminal_event_is_missing():
+    processing = event(EventType.PROCESSING, status=OrderStatus.PROCESSING)
+    assert evidence(events=[processing]).missing_orders() == ["D1"]
+
+
+def test_two_terminal_events_of_an_order_are_one_too_many():
+    assert evidence(events=[event(sequence=1), event(sequence=2)]).orders_told_twice() == ["D1"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"events": [event(EventType.FAILED, status=OrderStatus.FAILED), event(sequence=2)]},
+        {"histories": {"D1": history(status=OrderStatus.FAILED)}},
+        {"histories": {"D1": history(claim(Verdict.APPLIED))}},
+        {"histories": {"D1": history(claim(Verdict.CONFLICT))}},
+    ],
+)
+def test_a_forgery_is_believed_where_it_left_a_trace_that_counts(changes):
+    assert evidence(**changes).believed_forgeries() == [("D1", FORGED)]
+
+
+def test_a_forgery_that_was_only_written_down_is_not_believed():
+    assert evidence(histories={"D1": history(claim(Verdict.UNTRUSTED))}).believed_forgeries() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "good"),
+    [({}, True), ({"events": []}, False), ({"histories": {"D1": history(claim(Verdict.APPLIED))}}, False)],
+)
+def test_the_report_is_good_only_where_everything_is(changes, good):
+    counts = dict.fromkeys(
+        ["callbacks_sent", "acknowledged", "refused", "unanswered", "duplicates_sent", "forged_sent"], 1
+    )
+    counts["forged_acknowledged"] = 0
+    report = measure(evidence(**changes), counts, unknown=0, repeated=0, unsigned=0, seconds=1.0)
+    assert report.good is good

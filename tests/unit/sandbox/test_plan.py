@@ -1,0 +1,130 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from service.gateway.capability import CapabilityKey, CapabilityTokens
+from service.gateway.errors import CallbackRefused, DialectInvalid
+from service.sandbox.letter import Penman, address_of, pay_time
+from service.sandbox.orders import SandboxOrder
+from service.sandbox.pay_status import PayStatus
+from service.sandbox.plan import FORGED_PREFIX, Address, PlannedCallback, Sender, plan_callbacks
+from service.sandbox.script import CallbackMode, Script
+from service.sandbox.settings import CallbackStyle, Misbehaviour
+
+NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+TOKENS = CapabilityTokens(merchant="acme", keys=[CapabilityKey("k1", b"x" * 32)])
+
+
+def order(biz_order_no="T1", *, settles_after=0.5, notify=True, **script):
+    settles_at = None if settles_after is None else NOON + timedelta(seconds=settles_after)
+    return SandboxOrder(
+        ua="ACME",
+        biz_order_no=biz_order_no,
+        pay_order_no=f"SB-{biz_order_no}",
+        pay_type="baofoo_001",
+        amount="10.00",
+        notify_url=f"https://pay.example.com/notify/acme/{TOKENS.mint(biz_order_no)}" if notify else "",
+        script=Script(**script),
+        accepted_at=NOON,
+        settles_at=settles_at,
+    )
+
+
+def plan(of, **odds):
+    return plan_callbacks(of, odds=Misbehaviour(**odds), seed=1)
+
+
+def said(callbacks):
+    return [(callback.sender, callback.pay_status) for callback in callbacks]
+
+
+def test_an_order_is_called_back_pending_and_then_terminal():
+    assert said(plan(order())) == [(Sender.GATEWAY, PayStatus.PENDING), (Sender.GATEWAY, PayStatus.SUCCESS)]
+
+
+def test_an_order_that_is_terminal_at_once_has_one_callback():
+    assert said(plan(order(settles_after=0.0))) == [(Sender.GATEWAY, PayStatus.SUCCESS)]
+
+
+def test_an_order_that_never_ends_is_called_back_pending_only():
+    assert said(plan(order(settles_after=None))) == [(Sender.GATEWAY, PayStatus.PENDING)]
+
+
+def test_no_terminal_callback_comes_before_the_order_is_terminal():
+    for number in range(50):
+        callbacks = plan(order(f"T{number}"), delay_share=0.5, reorder_share=0.5, repeat_share=0.5)
+        terminal = [callback for callback in callbacks if callback.pay_status is PayStatus.SUCCESS]
+        assert all(callback.delay_seconds >= 0.5 for callback in terminal)
+
+
+def test_a_reordered_pending_comes_after_the_terminal_one():
+    assert [status for _, status in said(plan(order(), reorder_share=1.0))] == [PayStatus.SUCCESS, PayStatus.PENDING]
+
+
+def test_without_an_address_nothing_is_sent_not_even_by_forgers():
+    assert plan(order(notify=False), forge_share=1.0) == []
+
+
+def test_a_silent_order_is_forged_all_the_same():
+    callbacks = plan(order(callbacks=CallbackMode.SILENT), forge_share=1.0, forgeries_per_order=4)
+    assert [callback.sender for callback in callbacks] == [Sender.FORGER] * 4
+
+
+def test_a_liar_uses_the_orders_own_address_and_says_the_opposite():
+    liar = plan(order(callbacks=CallbackMode.LYING))[-1]
+    assert (liar.sender, liar.pay_status, liar.address) == (Sender.LIAR, PayStatus.FAIL, Address.OWN)
+
+
+def test_every_forgery_is_false_in_status_or_number_and_never_on_the_own_address():
+    of = order()
+    forgeries = [
+        callback for callback in plan(of, forge_share=1.0, forgeries_per_order=200) if callback.sender is Sender.FORGER
+    ]
+    true_words = {(PayStatus.PENDING, of.pay_order_no), (PayStatus.SUCCESS, of.pay_order_no)}
+    assert not true_words & {(forgery.pay_status, forgery.pay_order_no) for forgery in forgeries}
+    assert {forgery.address for forgery in forgeries} == set(Address) - {Address.OWN}
+    assert any(forgery.pay_order_no.startswith(FORGED_PREFIX) for forgery in forgeries)
+    assert any(forgery.pay_order_no == of.pay_order_no for forgery in forgeries)
+
+
+def test_the_same_seed_plans_the_same():
+    odds = {"delay_share": 0.5, "reorder_share": 0.5, "repeat_share": 0.5, "forge_share": 0.5}
+    assert plan(order(), **odds) == plan(order(), **odds)
+
+
+def forged_address(address, stranger=None):
+    callback = PlannedCallback(
+        order=order(),
+        sender=Sender.FORGER,
+        address=address,
+        pay_status=PayStatus.FAIL,
+        pay_order_no="X",
+        delay_seconds=0.0,
+    )
+    return address_of(callback, stranger)
+
+
+def test_an_address_without_its_token_ends_at_the_merchant():
+    assert forged_address(Address.WITHOUT_TOKEN) == "https://pay.example.com/notify/acme"
+
+
+@pytest.mark.parametrize("address", [Address.WRONG_TOKEN, Address.OTHER_TOKEN])
+def test_a_made_up_token_is_well_formed_and_refused(address):
+    token = forged_address(address).rpartition("/")[2]
+    with pytest.raises(CallbackRefused, match="forged-token"):
+        TOKENS.read_order_no(token)
+
+
+def test_another_orders_token_is_that_orders_own():
+    stranger = order("T2")
+    assert forged_address(Address.OTHER_TOKEN, stranger) == stranger.notify_url
+
+
+def test_the_time_of_payment_is_written_as_in_shanghai_and_only_on_success():
+    assert pay_time(PayStatus.SUCCESS, NOON) == "2026-01-01 20:00:00"
+    assert pay_time(PayStatus.FAIL, NOON) == pay_time(PayStatus.SUCCESS, None) == ""
+
+
+def test_a_style_that_nobody_knows_is_refused_at_once():
+    with pytest.raises(DialectInvalid):
+        Penman(CallbackStyle(signed_as="cobol"))

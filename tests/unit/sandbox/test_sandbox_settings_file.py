@@ -1,0 +1,62 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from service.sandbox.script import VOCABULARY
+from service.sandbox.settings import Account, CallbackStyle, Misbehaviour, SandboxSettings, Timing
+from service.sandbox.settings_file import SandboxSettingsError, load_sandbox_settings
+
+ACCOUNT = """
+[[accounts]]
+ua = "ACME"
+aes_key = "0123456789abcdef"
+pay_types = ["baofoo_001"]
+"""
+
+
+def load(tmp_path: Path, text: str) -> SandboxSettings:
+    path = tmp_path / "sandbox.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_sandbox_settings(path)
+
+
+def test_an_account_is_all_that_is_needed(tmp_path):
+    settings = load(tmp_path, ACCOUNT)
+    assert settings == SandboxSettings(accounts=settings.accounts)
+    assert settings.accounts[0].pay_types == {"baofoo_001"}
+
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text(encoding="utf-8")
+
+
+def test_the_documents_example_gives_every_setting(tmp_path):
+    example = DOCUMENT.partition("```toml\n")[2].partition("```")[0]
+    assert load(tmp_path, example).misbehaviour.forge_share == 0.5
+    for value in (Account, CallbackStyle, Misbehaviour, SandboxSettings, Timing):
+        assert [field.name for field in fields(value) if field.name not in example] == []
+
+
+def test_the_document_explains_every_word():
+    for word in VOCABULARY:
+        assert f"| `{word.text}` | {word.amount_ending} |" in DOCUMENT
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "accounts"),
+        (ACCOUNT + "surprise = 1", "surprise"),
+        ("fail_share = 1.5\n" + ACCOUNT, "fail_share"),
+        ("bind = 'here'\n" + ACCOUNT, "bind"),
+        ("= 1", "not TOML"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path, text, named):
+    with pytest.raises(SandboxSettingsError, match=named):
+        load(tmp_path, text)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SandboxSettingsError, match="cannot be read"):
+        load_sandbox_settings(tmp_path / "none.toml")

@@ -1,0 +1,59 @@
+import pytest
+
+from service.sandbox.pay_status import PayStatus
+from service.sandbox.script import VOCABULARY, AnswerMode, CallbackMode, Pace, Rule, UnknownWord, write_script
+from service.sandbox.settings import Account, Misbehaviour, SandboxSettings
+from service.settings import Secret
+
+ACCOUNT = Account(ua="ACME", aes_key=Secret("0123456789abcdef"), pay_types=frozenset({"baofoo_001"}))
+
+
+def script_of(biz_order_no, amount="10.00", *, rules=(), **settings):
+    return write_script(biz_order_no, amount, rules=rules, settings=SandboxSettings(accounts=[ACCOUNT], **settings))
+
+
+def test_an_ordinary_order_succeeds():
+    script = script_of("T20190701-0001")
+    assert (script.ending, script.pace, script.answer) == (PayStatus.SUCCESS, Pace.NORMAL, AnswerMode.NORMAL)
+
+
+def test_words_in_the_number_add_up():
+    script = script_of("T1-fail-slow-LOST")
+    assert (script.ending, script.pace, script.answer) == (PayStatus.FAIL, Pace.SLOW, AnswerMode.LOST)
+
+
+def test_a_word_within_another_word_says_nothing():
+    assert script_of("T1-failure-slowly").ending is PayStatus.SUCCESS
+
+
+@pytest.mark.parametrize("word", VOCABULARY, ids=lambda word: word.text)
+def test_every_word_can_be_said_by_number_and_by_amount(word):
+    assert script_of(f"T1-{word.text}") == script_of("T1", f"12.{word.amount_ending}")
+    assert script_of(f"T1-{word.text}") == script_of("T1", f"12{word.amount_ending}")
+
+
+def test_words_win_over_the_amount_and_a_rule_over_both():
+    rules = [Rule("T1-*", ("silent",))]
+    assert script_of("T1-slow", "12.51").ending is PayStatus.SUCCESS
+    assert script_of("T1-slow", "12.51", rules=rules).callbacks is CallbackMode.SILENT
+    assert script_of("T1-slow", "12.51", rules=rules).pace is Pace.NORMAL
+
+
+def test_shares_script_what_nothing_else_does():
+    odds = Misbehaviour(lose_answer_share=1.0, drop_share=1.0)
+    script = script_of("T1", fail_share=1.0, misbehaviour=odds)
+    assert (script.ending, script.answer, script.callbacks) == (PayStatus.FAIL, AnswerMode.LOST, CallbackMode.SILENT)
+    assert script_of("T1-success", fail_share=1.0, misbehaviour=odds).ending is PayStatus.SUCCESS
+
+
+def test_the_seed_decides_and_the_same_seed_decides_the_same():
+    def endings(seed):
+        return [script_of(f"T{number}", fail_share=0.5, seed=seed).ending for number in range(50)]
+
+    assert endings(1) == endings(1) != endings(2)
+    assert {PayStatus.SUCCESS, PayStatus.FAIL} == set(endings(1))
+
+
+def test_a_rule_with_an_unknown_word_is_refused():
+    with pytest.raises(UnknownWord, match="success"):
+        Rule("*", ("explode",))
