@@ -60,6 +60,7 @@ orders = Table(
     PrimaryKeyConstraint("merchant", "biz_order_no"),
     Index("ix_orders_updated_at", "updated_at"),
     Index("ix_orders_merchant_updated_at", "merchant", "updated_at"),
+    Index("ix_orders_status_updated_at", "status", "updated_at"),
     Index("ix_orders_conflicted", "updated_at", **_where("conflicted")),
 )
 

@@ -55,6 +55,7 @@ def _orders() -> None:
     )
     op.create_index("ix_orders_updated_at", "orders", ["updated_at"])
     op.create_index("ix_orders_merchant_updated_at", "orders", ["merchant", "updated_at"])
+    op.create_index("ix_orders_status_updated_at", "orders", ["status", "updated_at"])
     op.create_index("ix_orders_conflicted", "orders", ["updated_at"], **_where("conflicted"))
 
 
