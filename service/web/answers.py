@@ -15,3 +15,11 @@ def failure(status: int) -> Response:
 def plain(body: str, status: int = 200) -> Response:
     """A short text for machines."""
     return Response(body, status, content_type=_PLAIN)
+
+
+def bare_failure(status: int) -> bytes:
+    """The same as bytes of HTTP, after which the connection ends: for requests that reach no application."""
+    return (
+        f"HTTP/1.1 {status} \r\nConnection: close\r\nContent-Type: {_PLAIN}\r\n"
+        f"Content-Length: {len(FAILURE_BODY)}\r\n\r\n{FAILURE_BODY}"
+    ).encode("ascii")

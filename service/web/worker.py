@@ -10,22 +10,20 @@ import socket
 import time
 from concurrent.futures import Future
 from functools import partial
-from io import BytesIO
 from selectors import EVENT_READ
 from types import FrameType
 from typing import Any
 
 import structlog
-from gunicorn.http import wsgi
 from gunicorn.http.errors import NoMoreData, ParseException
-from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import ThreadWorker
 
-from service.web.answers import FAILURE_BODY
+from service.web.answers import bare_failure
 from service.web.app import MAX_BODY_BYTES
-from service.web.callbacks import ARRIVED_AT
 from service.web.connection import Connection
+from service.web.exchange import answer_request
 from service.web.framing import RequestFraming, RequestTooLarge
+from service.web.waiting import WaitingConnections
 
 #: Request line and headers together, in bytes. A token has up to 763 characters; proxies add headers of their own.
 MAX_HEAD_BYTES = 16 * 1024
@@ -48,8 +46,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._timeout_seconds: float = self.app.settings.request_timeout_seconds
-        # In the order of their deadlines: all get the same time, so the newest is the last.
-        self._waiting: dict[Connection, None] = {}
+        self._waiting = WaitingConnections(timeout_seconds=self._timeout_seconds)
 
     # What the base class calls, on the main loop.
 
@@ -63,7 +60,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         framing = RequestFraming(max_head_bytes=MAX_HEAD_BYTES, max_body_bytes=MAX_BODY_BYTES)
         connection = Connection(sock=sock, client=client, server=sock.getsockname(), framing=framing)
         self.nr_conns += 1
-        self._start_waiting(connection)
+        self._waiting.add(connection)
         self._receive(connection, sock)
         return True
 
@@ -82,17 +79,11 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
         """Dispatch what has happened, or return when the next connection is due to be cut."""
-        for connection in self._waiting:
-            timeout = min(timeout, max(connection.deadline - time.monotonic(), 0.0))
-            break
-        super().wait_for_and_dispatch_events(timeout)
+        super().wait_for_and_dispatch_events(self._waiting.seconds_to_next(at_most=timeout))
 
     def murder_pending(self) -> None:
         """Cut every connection whose time is up."""
-        now = time.monotonic()
-        for connection in list(self._waiting):
-            if connection.deadline > now:
-                break
+        for connection in self._waiting.take_due():
             self._cut(connection)
 
     def finish_request(self, connection: Connection, answered: "Future[bool]") -> None:
@@ -104,7 +95,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         elif answered.result():
             connection.sock.setblocking(False)
             connection.kept_alive = True
-            self._start_waiting(connection)
+            self._waiting.add(connection)
             self._take_request(connection)
         elif connection.request is not None and connection.request.broken:
             self._linger(connection)
@@ -118,15 +109,9 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
 
     def _cap_keepalive(self, deadline: float) -> None:
         """At shutdown: nobody is waited for beyond `deadline`."""
-        for connection in self._waiting:
-            connection.deadline = min(connection.deadline, deadline)
+        self._waiting.cap(deadline)
 
     # Connections, on the main loop.
-
-    def _start_waiting(self, connection: Connection) -> None:
-        connection.deadline = time.monotonic() + self._timeout_seconds
-        self._waiting.pop(connection, None)
-        self._waiting[connection] = None
 
     def _watch(self, connection: Connection) -> None:
         if not connection.watched:
@@ -154,7 +139,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 self._drop(connection)
         else:
             if connection.kept_alive and connection.framing.empty:
-                self._start_waiting(connection)
+                self._waiting.add(connection)
             connection.framing.feed(data)
             self._take_request(connection)
 
@@ -164,7 +149,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             connection.request = connection.framing.take_request()
         except RequestTooLarge as error:
             self._report_cut(connection, "too-large")
-            self._send_now(connection, _bare_failure(error.status))
+            self._send_now(connection, bare_failure(error.status))
             self._linger(connection)
             return
         if connection.request is None:
@@ -172,7 +157,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
                 self._send_now(connection, _CONTINUE)
             self._watch(connection)
             return
-        del self._waiting[connection]
+        self._waiting.remove(connection)
         self._stop_watching(connection)
         connection.arrived_at = time.monotonic()
         self.enqueue_req(connection)
@@ -180,7 +165,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     def _cut(self, connection: Connection) -> None:
         if not connection.framing.empty and not connection.lingering:
             self._report_cut(connection, "too-slow")
-            self._send_now(connection, _bare_failure(408))
+            self._send_now(connection, bare_failure(408))
         self._drop(connection)
 
     def _linger(self, connection: Connection) -> None:
@@ -189,11 +174,11 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         connection.sock.setblocking(False)
         with contextlib.suppress(OSError):  # the client has gone, which the next receive finds out
             connection.sock.shutdown(socket.SHUT_WR)
-        self._start_waiting(connection)
+        self._waiting.add(connection)
         self._watch(connection)
 
     def _drop(self, connection: Connection) -> None:
-        self._waiting.pop(connection, None)
+        self._waiting.remove(connection)
         self._stop_watching(connection)
         self.nr_conns -= 1
         connection.sock.close()
@@ -211,53 +196,16 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
 
     def handle(self, connection: Connection) -> bool:
         """Answer the connection's request; says whether the connection can take another one."""
+        request = connection.request
+        assert request is not None  # noqa: S101 - it was set before it was handed over
         connection.sock.settimeout(self._timeout_seconds)
         try:
-            return self._answer(connection)
+            return answer_request(request, connection, application=self.wsgi, cfg=self.cfg, last=not self.alive)
         except (ParseException, NoMoreData) as error:
             # Only the kind of error: its text quotes the request line, and the token in it.
             self.app.metrics.count_cut("malformed")
             _log.warning("request_cut", reason="malformed", error=type(error).__name__, client=connection.host)
-            self._send_now(connection, _bare_failure(400))
+            self._send_now(connection, bare_failure(400))
         except OSError as error:
             _log.warning("answer_unsent", error=type(error).__name__, client=connection.host)
         return False
-
-    def _answer(self, connection: Connection) -> bool:
-        framed = connection.request
-        assert framed is not None  # noqa: S101 - `enqueue_req` comes after it was set
-        request = next(RequestParser(self.cfg, [framed.data], connection.client))
-        body = BytesIO(request.body.read())
-        request._expected_100_continue = False  # the main loop has sent it, or it would never have arrived whole
-        answer = _Answer()
-        response, environ = wsgi.create(request, answer, connection.client, connection.server, self.cfg)
-        environ.update({"wsgi.input": body, "wsgi.multithread": True, ARRIVED_AT: connection.arrived_at})
-        if framed.broken or not self.alive:
-            response.force_close()
-        chunks = self.wsgi(environ, response.start_response)
-        try:
-            for chunk in chunks:
-                response.write(chunk)
-            response.close()
-        finally:
-            chunks.close()
-        connection.sock.sendall(answer.data)
-        return not response.should_close()
-
-
-class _Answer:
-    """Stands in for the socket while gunicorn writes head and body, so that both leave in one send."""
-
-    def __init__(self) -> None:
-        self.data = b""
-
-    def sendall(self, data: bytes) -> None:
-        self.data += data
-
-
-def _bare_failure(status: int) -> bytes:
-    """A failure for requests that never reach the application."""
-    return (
-        f"HTTP/1.1 {status} \r\nConnection: close\r\nContent-Type: text/plain\r\n"
-        f"Content-Length: {len(FAILURE_BODY)}\r\n\r\n{FAILURE_BODY}"
-    ).encode("ascii")

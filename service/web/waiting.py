@@ -1,0 +1,46 @@
+"""The connections from which a request is still to come, by when their time is up."""
+
+import time
+
+from service.web.connection import Connection
+
+
+class WaitingConnections:
+    """Connections in the order of their deadlines. All get the same time, so the one added last is due last."""
+
+    def __init__(self, *, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._connections: dict[Connection, None] = {}
+
+    def add(self, connection: Connection) -> None:
+        """Give it its whole time, from now on; one that waits already starts again."""
+        connection.deadline = time.monotonic() + self._timeout_seconds
+        self._connections.pop(connection, None)
+        self._connections[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Wait for it no longer; nothing happens where it does not wait."""
+        self._connections.pop(connection, None)
+
+    def take_due(self) -> list[Connection]:
+        """The connections whose time is up; they wait no longer."""
+        now = time.monotonic()
+        due = []
+        for connection in self._connections:
+            if connection.deadline > now:
+                break
+            due.append(connection)
+        for connection in due:
+            del self._connections[connection]
+        return due
+
+    def seconds_to_next(self, *, at_most: float) -> float:
+        """How long nobody's time will be up."""
+        for connection in self._connections:
+            return min(at_most, max(connection.deadline - time.monotonic(), 0.0))
+        return at_most
+
+    def cap(self, deadline: float) -> None:
+        """Give nobody who waits now more time than until `deadline` (`time.monotonic`)."""
+        for connection in self._connections:
+            connection.deadline = min(connection.deadline, deadline)
