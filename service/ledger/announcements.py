@@ -12,7 +12,7 @@ from service.ledger.errors import AnnouncementDiffers, ClaimUnstorable
 from service.ledger.inquiries import InquiryReason, open_inquiries
 from service.ledger.orders import OrderRecord
 from service.ledger.rules import MerchantRules
-from service.ledger.storable import escaped
+from service.ledger.storable import escaped, require_storable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,8 +42,8 @@ def record_announcement(
 
     Saying the same again changes nothing; other values raise AnnouncementDiffers.
     """
-    texts = (announcement.merchant, announcement.biz_order_no, announcement.amount or "", announcement.pay_type)
-    if any(escaped(text) != text for text in texts):
+    require_storable(announcement.order)
+    if any(escaped(text) != text for text in (announcement.amount or "", announcement.pay_type)):
         raise ClaimUnstorable("an announcement must hold no NUL and no lone surrogate")
     blank = OrderRecord(
         merchant=announcement.merchant,

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from service.claims import Claim, OrderKey, Trust
+from service.claims import Claim, OrderKey
 from service.events import EventType, PaymentEvent
 from service.ledger.claim_rows import Entry
 from service.ledger.inquiries import InquiryReason, Question
@@ -66,7 +66,8 @@ class Decisions:
             self.orders[after.key] = replace(after, updated_at=self.now)
             self.changed.add(after.key)
         moved = before.state.trust is None or before.state.status is not after.state.status
-        if after.settled and not transition.ask and (moved or claim.trust >= Trust.QUERIED):
+        if after.settled and (moved or before.state.conflicted):
+            # An answer that only says what was known closes nothing here: a doubt may have come after it was asked for.
             self.answered.add(after.key)
             self.questions.pop(after.key, None)
         elif moved and not after.state.status.terminal:

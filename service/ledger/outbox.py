@@ -102,11 +102,11 @@ class Outbox:
         """Send all that is parked for an endpoint again, as new; how many."""
         return self._reopen(and_(deliveries.c.endpoint == endpoint, deliveries.c.state == "parked"))
 
-    def oldest_open_age(self, *, endpoint: str) -> timedelta | None:
-        """How long the endpoint's oldest undelivered event has waited; None where none does."""
-        query = select(func.min(deliveries.c.created_at)).where(
-            deliveries.c.endpoint == endpoint, deliveries.c.state == "open"
-        )
+    def oldest_open_age(self, *, endpoint: str | None = None) -> timedelta | None:
+        """How long the oldest undelivered event has waited, for one endpoint or for any; None where none does."""
+        query = select(func.min(deliveries.c.created_at)).where(deliveries.c.state == "open")
+        if endpoint is not None:
+            query = query.where(deliveries.c.endpoint == endpoint)
         oldest = read(self._engine, lambda connection: connection.execute(query).scalar_one())
         return None if oldest is None else self._clock() - oldest
 

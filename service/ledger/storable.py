@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import UTC
 
-from service.claims import Claim
+from service.claims import Claim, OrderKey
 from service.ledger.errors import ClaimUnstorable
 
 _LONGEST_ORDER_NO = 128
@@ -16,10 +16,7 @@ def storable(claim: Claim) -> Claim:
     would be told of another order: where that cannot be stored, and where a time has no place in UTC, raises
     ClaimUnstorable.
     """
-    if not 1 <= len(claim.biz_order_no) <= _LONGEST_ORDER_NO:
-        raise ClaimUnstorable(f"biz_order_no must have 1 to {_LONGEST_ORDER_NO} characters")
-    if escaped(claim.biz_order_no) != claim.biz_order_no or escaped(claim.merchant) != claim.merchant:
-        raise ClaimUnstorable("merchant and biz_order_no must hold no NUL and no lone surrogate")
+    require_storable(claim.order)
     for time in (claim.stated_at, claim.paid_at):
         if time is None:
             continue
@@ -40,6 +37,14 @@ def storable(claim: Claim) -> Claim:
         stated_by=escaped(claim.stated_by),
         reason=escaped(claim.reason),
     )
+
+
+def require_storable(order: OrderKey) -> None:
+    """Raise ClaimUnstorable unless every database can store the order's name exactly as it is."""
+    if not 1 <= len(order.biz_order_no) <= _LONGEST_ORDER_NO:
+        raise ClaimUnstorable(f"biz_order_no must have 1 to {_LONGEST_ORDER_NO} characters")
+    if any(escaped(name) != name for name in order):
+        raise ClaimUnstorable("merchant and biz_order_no must hold no NUL and no lone surrogate")
 
 
 def escaped(text: str) -> str:

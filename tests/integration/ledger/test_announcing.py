@@ -7,7 +7,7 @@ import pytest
 
 from service.claims import OrderKey, OrderStatus
 from service.ledger.announcements import Announcement
-from service.ledger.errors import AnnouncementDiffers, UnknownMerchant
+from service.ledger.errors import AnnouncementDiffers, ClaimUnstorable, UnknownMerchant
 from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.orders import OrderFilter
 from service.ledger.store import LedgerStore
@@ -40,6 +40,12 @@ def test_announcing_other_values_says_which_differ(store: LedgerStore, fields: d
 def test_a_merchant_that_is_not_configured_cannot_announce(store: LedgerStore) -> None:
     with pytest.raises(UnknownMerchant):
         store.announce(replace(ANNOUNCED, merchant="nobody"))
+
+
+@pytest.mark.parametrize("fields", [{"biz_order_no": "x" * 129}, {"biz_order_no": ""}, {"pay_type": "\x00"}])
+def test_an_announcement_that_cannot_be_stored_is_refused(store: LedgerStore, fields: dict[str, str]) -> None:
+    with pytest.raises(ClaimUnstorable):
+        store.announce(replace(ANNOUNCED, **fields))
 
 
 def test_the_announced_amount_goes_out_with_the_event(store: LedgerStore) -> None:

@@ -104,3 +104,20 @@ def test_a_reason_that_comes_while_the_gateway_is_asked_waits_for_the_answer(
     with ledger_engine.connect() as connection:
         row = connection.execute(inquiries.select()).one()
     assert (row.state, row.raised) == ("asking", store_raised + 1)
+
+
+def test_an_answer_that_says_what_is_known_leaves_a_doubt_that_came_after_it_was_asked_for(store: LedgerStore) -> None:
+    store.record([a_claim()])
+    store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, minute=5)])
+    store.record([a_claim(trust=Trust.QUERIED, minute=4)])
+    assert inquiry_of(store).state is InquiryState.OPEN
+
+
+def test_a_parked_inquiry_is_closed_by_the_callback_that_came_after_all(
+    store: LedgerStore, ledger_engine: Engine
+) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING)])
+    with ledger_engine.begin() as connection:
+        connection.execute(update(inquiries).values(state="parked"))
+    store.record([a_claim()])
+    assert inquiry_of(store).state is InquiryState.ANSWERED

@@ -152,6 +152,8 @@ def test_the_age_of_the_oldest_open_delivery_is_known(store: LedgerStore, outbox
     store.record([a_claim()])
     clock.forward(5)
     assert outbox.oldest_open_age(endpoint="books") == timedelta(seconds=5)
+    assert outbox.oldest_open_age() == timedelta(seconds=5)
+    assert outbox.oldest_open_age(endpoint="shop") is None
     outbox.settle_delivered(due(outbox))
     assert outbox.oldest_open_age(endpoint="books") is None
 
