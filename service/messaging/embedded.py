@@ -1,11 +1,12 @@
 """The embedded queue as publisher, subscriber and dead letters: what RabbitMQ does, on one machine without it."""
 
+import contextlib
 import time
 from collections.abc import Sequence
 
 from service.messaging.contract import DeadLetter, Delivery, Message
 from service.messaging.embedded_queue import EmbeddedQueue, Leased
-from service.messaging.errors import ConfirmTimeout
+from service.messaging.errors import ConfirmTimeout, NotConfirmed
 
 #: How soon a message that another process queued is noticed. Each look is one indexed read.
 _POLL_SECONDS = 0.025
@@ -78,9 +79,10 @@ class EmbeddedSubscriber:
     def close(self) -> None:
         """End the leases of what is unsettled, then close the queue's file."""
         self._closed = True
-        if self._unsettled:
-            unsettled, self._unsettled = self._unsettled, {}
-            self._queue.release(unsettled.values(), timeout_seconds=_WRITE_SECONDS)
+        unsettled, self._unsettled = self._unsettled, {}
+        if unsettled:
+            with contextlib.suppress(NotConfirmed):  # then the leases run out by themselves
+                self._queue.release(unsettled.values(), timeout_seconds=_WRITE_SECONDS)
         self._queue.close(timeout_seconds=_WRITE_SECONDS)
 
     def _lease(self, max_messages: int) -> Sequence[Leased]:

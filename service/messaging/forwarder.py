@@ -12,7 +12,7 @@ import structlog
 
 from service.messaging.contract import Publisher
 from service.messaging.embedded_queue import Depth, EmbeddedQueue, Leased
-from service.messaging.errors import BrokerUnavailable, NotConfirmed
+from service.messaging.errors import BrokerUnavailable, NotConfirmed, QueueFileFailed
 
 _PAUSE_SECONDS = 1.0
 _PUBLISH_SECONDS = 5.0
@@ -59,9 +59,12 @@ class SpoolForwarder:
     def _run(self) -> None:
         lock_file = self._spool.path.with_name(self._spool.path.name + ".forwarder")
         while not self._closing.is_set():
-            with _exclusive(lock_file) as ours:
-                if ours:
-                    self._forward_until_closed()
+            try:
+                with _exclusive(lock_file) as ours:
+                    if ours:
+                        self._forward_until_closed()
+            except NotConfirmed as error:  # of the spool's own file: nothing to do but to try again
+                _log.warning("spool_unusable", reason=str(error))
             self._closing.wait(_PAUSE_SECONDS)
 
     def _forward_until_closed(self) -> None:
@@ -69,11 +72,7 @@ class SpoolForwarder:
         batch = 1
         with ThreadPoolExecutor(_CONCURRENCY, thread_name_prefix="forward spool") as threads:
             while not self._closing.is_set():
-                try:
-                    forwarded = self._forward(batch, threads)
-                except NotConfirmed as error:  # the spool's own file: nothing to do but to try again
-                    _log.warning("spool_unusable", reason=str(error))
-                    forwarded = 0
+                forwarded = self._forward(batch, threads)
                 batch = _BATCH if forwarded else 1
                 if not forwarded:
                     self._closing.wait(_PAUSE_SECONDS)
@@ -110,8 +109,11 @@ class SpoolForwarder:
 @contextmanager
 def _exclusive(path: Path) -> Iterator[bool]:
     """Whether this process now has the lock; it is given back at the end."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise QueueFileFailed(f"{path}: {error}") from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

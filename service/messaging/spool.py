@@ -15,10 +15,10 @@ _SPOOL_SECONDS = 0.5
 class SpoolingPublisher:
     """A publisher that falls back on a file; see `Publisher`. A message may reach the broker twice, and in any order.
 
-    What `inner` does not confirm is fsynced into `spool` before `publish` returns, and forwarded when the broker is
-    back. `max_bytes` bounds the file's messages; beyond it, publishing raises `SpoolFull`. Any number of processes may
-    share one spool file: one of them forwards, another takes over when that one ends. `on_depth` is called about once a
-    second, in the process that forwards, on a thread of its own.
+    What `inner` does not confirm, for any reason, is fsynced into `spool` before `publish` returns, and forwarded when
+    the broker is back. `max_bytes` bounds the file's messages; beyond it, publishing raises `SpoolFull`. Any number of
+    processes may share one spool file: one of them forwards, another takes over when that one ends. `on_depth` is
+    called about once a second, in the process that forwards, on a thread of its own.
     """
 
     def __init__(
