@@ -20,13 +20,17 @@ from service.cli.demo_downstream import Downstream
 from service.cli.demo_printer import EventPrinter
 from service.cli.demo_report import DemoReport, draw_table
 from service.cli.demo_run import DemoRun
-from service.cli.demo_stage import Stage
+from service.cli.demo_stage import MERCHANT, PAY_TYPE, Stage
+from service.gateway.canonical import find_dialect
+from service.gateway.signature import sign_callback
+from service.gateway.tokens import JsonValue
 from service.logs import configure_logs
 
 _INTRODUCTION = """\
 [bold]payment-callbacks, the whole way on this one machine[/]
 
-  sandbox gateway 代扣沙箱 → receiver (gunicorn) → durable queue → ledger → dispatcher → shop (signed webhooks)
+  sandbox gateway 代扣沙箱 → receiver (gunicorn) → durable queue → ledger
+                                    → dispatcher → shop (signed webhooks)
 
 The gateway charges orders and calls back; it repeats, delays and reorders its callbacks, and loses some answers. \
 Meanwhile somebody forges callbacks for the same orders, each with a correct sign: the gateway's sign 签名 holds no \
@@ -99,6 +103,8 @@ Still up, until Ctrl-C:
   the receiver          {stage.receiver_url}/notify/demo/TOKEN
   settings, data, logs  {stage.folder}
 Any other command works on it: payment-callbacks --config {stage.settings_path} dead list
+Forge a callback yourself, with a correct sign; the receiver answers `fail`, and its log says why:
+  {_forgery(stage)}
 Whatever reaches the shop from now on is shown here.""",
         highlight=False,
         soft_wrap=True,
@@ -109,6 +115,21 @@ Whatever reaches the shop from now on is shown here.""",
             time.sleep(0.5)
     except KeyboardInterrupt:
         console.print("Ending.")
+
+
+def _forgery(stage: Stage) -> str:
+    """A command line that claims that the first order had failed."""
+    fields: dict[str, JsonValue] = {
+        "biz_order_no": "DEMO-00001",
+        "pay_order_no": "FORGED1",
+        "order_type": "single_withhold",
+        "pay_type": PAY_TYPE,
+        "pay_status": "fail",
+        "pay_time": "",
+        "channel_response": "",
+    }
+    body = json.dumps({**fields, "sign": sign_callback(fields, find_dialect("php"))}, separators=(",", ":"))
+    return f"curl -H 'Content-Type: application/json' -d '{body}' {stage.receiver_url}/notify/{MERCHANT}"
 
 
 @contextmanager

@@ -2,10 +2,12 @@
 
 import json
 import os
+import shlex
 import signal
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from tests.support.waiting import eventually
 
@@ -67,6 +69,17 @@ def test_no_child_outlives_the_demo(processes, tmp_path, number):
     eventually(lambda: not any(lives(child) for child in children), within_seconds=40)
     if number is not signal.SIGKILL:
         assert not list(tmp_path.glob("payment-callbacks-demo-*"))
+
+
+def test_the_forgery_that_it_offers_is_refused_by_its_receiver_alone(processes, tmp_path):
+    demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
+    demo.wait_until(lambda: "reaches the shop from now on" in demo.output, within_seconds=100)
+    (command,) = [line for line in demo.output.splitlines() if line.startswith("  curl ")]
+    body, url = shlex.split(command)[-2:]
+    answer = urllib3.request("POST", url, body=body.encode(), headers={"Content-Type": "application/json"})
+    assert answer.data == b"fail"
+    (log,) = tmp_path.glob("payment-callbacks-demo-*/receiver.log")
+    assert eventually(lambda: "missing-token" in log.read_text()), "refused for another reason"
 
 
 def test_a_role_that_dies_ends_the_demo_with_the_end_of_its_log(processes, tmp_path):

@@ -1,6 +1,7 @@
 """A stand-in for whoever owns a notify_url: keeps what it is sent and answers what the test says."""
 
 import json
+import ssl
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,7 +27,12 @@ class Heard:
 class CallbackListener:
     """An HTTP server on a free port of 127.0.0.1. `answer` gives the status and body for each POST."""
 
-    def __init__(self, answer: Callable[[Heard], tuple[int, str]] = lambda _: (200, "success")) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Heard], tuple[int, str]] = lambda _: (200, "success"),
+        *,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.answer = answer
         self._heard: list[Heard] = []
         self._lock = threading.Lock()
@@ -58,12 +64,17 @@ class CallbackListener:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            # The handshake belongs to the connection's own thread, not to the one that accepts.
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
+        self._server.handle_error = lambda *_: None  # type: ignore[method-assign]  # callers hang up as they like
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
 
     @property
     def url(self) -> str:
         """Its address, without a path."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_port}"
 
     @property
     def heard(self) -> list[Heard]:

@@ -1,5 +1,7 @@
 """The four methods over real HTTP, as the gateway's document has them."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import urllib3
 
@@ -94,6 +96,12 @@ def test_an_order_number_is_charged_once(caller):
     caller.withhold("T1", amount="10.00")
     again = caller.withhold("T1", amount="20.00")
     assert (again["status"], again["message"]) == ("-1", "业务流水号已存在")
+
+
+def test_of_many_equal_withholds_at_once_one_is_charged(caller):
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: caller.withhold("T1"), range(32)))
+    assert [answer["status"] for answer in answers].count("1") == 1
 
 
 @pytest.mark.parametrize("missing", ["amount", "name", "id_card_number", "mobile", "biz_data", "pay_type"])
