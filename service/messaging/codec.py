@@ -162,6 +162,11 @@ class _Fields:
 
 
 def _wrong(name: str, expected: str, found: object) -> UndecodableMessage:
-    # The type and not the value: this reason is logged and stored, and values may be personal.
-    kind = "an empty string" if found == "" else f"a {type(found).__name__}"
-    return UndecodableMessage(f"field {name!r} must be {expected}, but is {kind} that is not")
+    # The kind and not the value: this reason is logged and stored, and values may be personal.
+    if found is None:
+        kind = "null"
+    elif isinstance(found, str):
+        kind = "another string" if found else "an empty string"
+    else:
+        kind = f"a JSON {type(found).__name__}"
+    return UndecodableMessage(f"field {name!r} must be {expected}; found {kind}")
