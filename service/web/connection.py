@@ -8,7 +8,8 @@ from service.web.framing import FramedRequest, RequestFraming
 class Connection:
     """A socket, what has arrived on it, and until when it may go on like that.
 
-    It belongs to the main loop; while `request` is being answered, to the thread that answers it.
+    It belongs to the main loop; while `request` is being answered, to the thread that answers it. The socket does not
+    block.
     """
 
     __slots__ = (
@@ -49,3 +50,14 @@ class Connection:
     def host(self) -> str:
         """The client's address, for logs: the nearest proxy's where there is one."""
         return self.client[0]
+
+    def send(self, data: bytes, *, timeout_seconds: float) -> None:
+        """Send all of it, waiting where the client has not read what came before. Raises OSError."""
+        try:
+            sent = self.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        if sent < len(data):
+            self.sock.settimeout(timeout_seconds)
+            self.sock.sendall(data[sent:])
+            self.sock.setblocking(False)

@@ -1,7 +1,7 @@
 """One request and its answer, between gunicorn's HTTP and the WSGI application."""
 
-import socket
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
@@ -16,19 +16,27 @@ from service.web.framing import FramedRequest
 _Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
-def answer_request(
-    request: FramedRequest, connection: Connection, *, application: _Application, cfg: Config, last: bool
-) -> bool:
-    """Send the application's answer to a whole request; says whether the connection can take another one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """An answer as bytes of HTTP, head and body, to be sent as one piece."""
 
-    `last`: this process takes no more requests. Raises what gunicorn's parser raises for bytes that are no good
-    request, before the application is called, and OSError where the client has gone.
+    data: bytes
+    #: Whether the connection can take another request.
+    keeps_connection: bool
+
+
+def make_answer(
+    request: FramedRequest, connection: Connection, *, application: _Application, cfg: Config, last: bool
+) -> Answer:
+    """The application's answer to a whole request. `last`: this process takes no more requests.
+
+    Raises what gunicorn's parser raises for bytes that are no good request, before the application is called.
     """
     parsed = next(RequestParser(cfg, [request.data], connection.client))
     body = BytesIO(parsed.body.read())
     parsed._expected_100_continue = False  # it was sent before the body arrived, or this would not be whole
-    sending = _Sending()
-    response, environ = wsgi.create(parsed, sending, connection.client, connection.server, cfg)
+    written = _Written()
+    response, environ = wsgi.create(parsed, written, connection.client, connection.server, cfg)
     environ.update({"wsgi.input": body, "wsgi.multithread": True, ARRIVED_AT: connection.arrived_at})
     if request.broken or last:
         response.force_close()
@@ -40,18 +48,14 @@ def answer_request(
     finally:
         if hasattr(chunks, "close"):
             chunks.close()
-    sending.flush_to(connection.sock)
-    return not response.should_close()
+    return Answer(data=written.data, keeps_connection=not response.should_close())
 
 
-class _Sending:
-    """Stands in for the socket while gunicorn writes head and body, so that both leave in one send."""
+class _Written:
+    """Stands in for the socket while gunicorn writes the answer."""
 
     def __init__(self) -> None:
-        self._data = b""
+        self.data = b""
 
     def sendall(self, data: bytes) -> None:
-        self._data += data
-
-    def flush_to(self, sock: socket.socket) -> None:
-        sock.sendall(self._data)
+        self.data += data

@@ -21,7 +21,7 @@ from gunicorn.workers.gthread import ThreadWorker
 from service.web.answers import bare_failure
 from service.web.app import MAX_BODY_BYTES
 from service.web.connection import Connection
-from service.web.exchange import answer_request
+from service.web.exchange import make_answer
 from service.web.framing import RequestFraming, RequestTooLarge
 from service.web.waiting import WaitingConnections
 
@@ -93,7 +93,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             _log.error("request_failed", client=connection.host, exc_info=error)
             self._drop(connection)
         elif answered.result():
-            connection.sock.setblocking(False)
+            connection.request = None
             connection.kept_alive = True
             self._waiting.add(connection)
             self._take_request(connection)
@@ -124,6 +124,11 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             self.poller.unregister(connection.sock)
 
     def _receive(self, connection: Connection, sock: socket.socket) -> None:
+        if connection.request is not None:
+            # It has sent more, or left, while its request is being answered. That is rare, so the poller is not told
+            # of every request's begin and end; each call to it is a chance to lose the interpreter to another thread.
+            self._stop_watching(connection)
+            return
         try:
             data = sock.recv(_RECEIVE_BYTES)
         except BlockingIOError:
@@ -158,7 +163,6 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             self._watch(connection)
             return
         self._waiting.remove(connection)
-        self._stop_watching(connection)
         connection.arrived_at = time.monotonic()
         self.enqueue_req(connection)
 
@@ -171,7 +175,7 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
     def _linger(self, connection: Connection) -> None:
         """Read on for a while and forget it: closing with unread bytes would reset the answer away."""
         connection.lingering = True
-        connection.sock.setblocking(False)
+        connection.request = None
         with contextlib.suppress(OSError):  # the client has gone, which the next receive finds out
             connection.sock.shutdown(socket.SHUT_WR)
         self._waiting.add(connection)
@@ -198,9 +202,9 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         """Answer the connection's request; says whether the connection can take another one."""
         request = connection.request
         assert request is not None  # noqa: S101 - it was set before it was handed over
-        connection.sock.settimeout(self._timeout_seconds)
         try:
-            return answer_request(request, connection, application=self.wsgi, cfg=self.cfg, last=not self.alive)
+            answer = make_answer(request, connection, application=self.wsgi, cfg=self.cfg, last=not self.alive)
+            connection.send(answer.data, timeout_seconds=self._timeout_seconds)
         except (ParseException, NoMoreData) as error:
             # Only the kind of error: its text quotes the request line, and the token in it.
             self.app.metrics.count_cut("malformed")
@@ -208,4 +212,6 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
             self._send_now(connection, bare_failure(400))
         except OSError as error:
             _log.warning("answer_unsent", error=type(error).__name__, client=connection.host)
+        else:
+            return answer.keeps_connection
         return False

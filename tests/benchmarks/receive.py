@@ -4,6 +4,7 @@ Run `python -m tests.benchmarks.receive`; it needs wrk and RabbitMQ (started pri
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -34,6 +35,8 @@ _PATCHED_START = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     per_second: float
+    #: Of the server's processes; unlike the others it says the same on a busy machine.
+    cpu_ms_each: float
     median_ms: float
     p99_ms: float
     failed: int
@@ -62,7 +65,9 @@ def main() -> None:
             for worker, measured in results.items():
                 print(
                     f"median: {queue:9} {worker:9} {median(r.per_second for r in measured):7.0f}/s "
-                    f"p50 {median(r.median_ms for r in measured):6.1f} ms  p99 {median(r.p99_ms for r in measured):6.1f} ms",
+                    f"CPU {median(r.cpu_ms_each for r in measured):5.2f} ms  "
+                    f"p50 {median(r.median_ms for r in measured):6.1f} ms  "
+                    f"p99 {median(r.p99_ms for r in measured):6.1f} ms",
                     flush=True,
                 )
 
@@ -88,23 +93,32 @@ def _measure(worker: str, arguments: list[str], log: Path, script: Path, options
     server.start()
     try:
         server.wait_until(lambda: _ready(address))
-        _load(address, script, connections=options.connections, seconds=2)
-        return _load(address, script, connections=options.connections, seconds=options.seconds)
+        _load(address, script, server, connections=options.connections, seconds=2)
+        return _load(address, script, server, connections=options.connections, seconds=options.seconds)
     finally:
         server.terminate()
         server.kill()
 
 
-def _load(address: str, script: Path, *, connections: int, seconds: int) -> Result:
+def _load(address: str, script: Path, server: Process, *, connections: int, seconds: int) -> Result:
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), f"http://{address}"]
+    cpu_before = _cpu_seconds(server)
     report = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 30, check=True).stdout
     refused = re.search(r"Non-2xx or 3xx responses: (\d+)", report)
     return Result(
+        cpu_ms_each=(_cpu_seconds(server) - cpu_before) * 1000 / int(re.search(r"(\d+) requests in", report)[1]),
         per_second=float(re.search(r"Requests/sec:\s+([\d.]+)", report)[1]),
         median_ms=_milliseconds(re.search(r"\n +50% +(\S+)", report)[1]),
         p99_ms=_milliseconds(re.search(r"\n +99% +(\S+)", report)[1]),
         failed=int(refused[1]) if refused else 0,
     )
+
+
+def _cpu_seconds(server: Process) -> float:
+    """What the server and its workers have used so far."""
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in (server.pid, *children)]
+    return sum(int(each[11]) + int(each[12]) for each in fields) / os.sysconf("SC_CLK_TCK")
 
 
 def _milliseconds(text: str) -> float:
