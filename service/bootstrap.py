@@ -43,12 +43,14 @@ def make_callback_publisher(settings: Settings, metrics: ReceiverMetrics) -> Pub
     publisher = _rabbit_publisher(settings, "receiver")
     if not settings.spool.enabled:
         return publisher
-    return SpoolingPublisher(
+    spooling = SpoolingPublisher(
         inner=publisher,
         spool=EmbeddedQueue(path=_data_file(settings, "spool.sqlite3")),
         max_bytes=settings.spool.max_bytes,
         on_depth=lambda depth: metrics.set_spool_depth(messages=depth.messages, size_bytes=depth.bytes),
     )
+    spooling.start()  # what an earlier process left does not wait for the next callback
+    return spooling
 
 
 def make_subscriber(settings: Settings) -> Subscriber:

@@ -19,7 +19,7 @@ UNROUTED_STATUS = "payment.status.unrouted"
 _MEBIBYTE = 1024 * 1024
 # A last net, not a policy: what is poison is decided by the consumer. Each crash of a consumer counts once for every
 # message that it held, so a low limit would condemn healthy ones.
-_DELIVERY_LIMIT = 200
+_DELIVERY_LIMIT = 100
 # Every look at the dead letters counts as a delivery, and RabbitMQ 4 would drop them after 20 by default.
 _UNLIMITED_DELIVERIES = 1_000_000_000
 

@@ -131,7 +131,7 @@ def test_a_message_handed_out_too_often_is_put_aside_by_the_broker_with_its_reas
         subscriber.release(subscriber.receive(max_messages=1, wait_seconds=0.2))
         return count_messages(declared_url, DEAD_LETTERS) == 1
 
-    for _ in range(200):
+    for _ in range(100):
         subscriber.release(_receive(subscriber, 1))
     eventually(put_aside)
 
