@@ -4,7 +4,7 @@ import base64
 import binascii
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -147,6 +147,28 @@ class _SecretField(fields.String):
         return Secret(value)
 
 
+class _UrlField(_SecretField):
+    """A URL with a password in it, so its errors quote none of it."""
+
+    def __init__(self, *, schemes: Collection[str], example: str, **options: Any) -> None:
+        super().__init__(**options)
+        self._schemes = schemes
+        self._example = example
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        secret: Secret = super()._deserialize(*args, **kwargs)
+        scheme, separator, rest = secret.reveal().partition("://")
+        try:
+            # Reading the port checks it. A socket's or a file's URL has no host.
+            url = urlsplit(f"//{rest}")
+            usable = separator and (url.port or url.hostname or url.path.strip("/"))
+        except ValueError:
+            usable = False
+        if not usable or scheme.partition("+")[0] not in self._schemes:
+            raise ValidationError(f"must look like {self._example}")
+        return secret
+
+
 class _Section(Schema):
     """A table of the file; what it does not name keeps the dataclass's default."""
 
@@ -273,7 +295,9 @@ class _ReceiverSchema(_Section):
 
 class _BrokerSchema(_Section):
     value = BrokerSettings
-    urls = fields.List(_SecretField(), validate=validate.Length(min=1))
+    urls = fields.List(
+        _UrlField(schemes=("amqp", "amqps"), example="amqp://user:password@host/vhost"), validate=validate.Length(min=1)
+    )
     max_in_flight = fields.Integer(validate=_AT_LEAST_ONE)
     prefetch = fields.Integer(validate=validate.Range(min=1, max=2000))
 
@@ -306,7 +330,9 @@ class _SettingsSchema(Schema):
     )
     endpoints = fields.List(fields.Nested(_EndpointSchema))
     data_directory = fields.String()
-    database_url = _SecretField()
+    database_url = _UrlField(
+        schemes=("postgresql", "postgres", "sqlite"), example="postgresql://user:password@host/name"
+    )
     receiver = fields.Nested(_ReceiverSchema)
     broker = fields.Nested(_BrokerSchema)
     spool = fields.Nested(_SpoolSchema)
