@@ -1,0 +1,65 @@
+import socket
+
+import pytest
+
+from service.web.connection import Connection
+from service.web.framing import RequestFraming
+from service.web.waiting import WaitingConnections
+
+
+def connection() -> Connection:
+    framing = RequestFraming(max_head_bytes=1, max_body_bytes=1)
+    return Connection(sock=socket.socket(), client=("192.0.2.1", 1), server=("192.0.2.2", 2), framing=framing)
+
+
+@pytest.fixture
+def three():
+    connections = [connection() for _ in range(3)]
+    yield connections
+    for each in connections:
+        each.sock.close()
+
+
+def test_nobody_is_due_before_the_time_is_up(three):
+    waiting = WaitingConnections(timeout_seconds=60)
+    for each in three:
+        waiting.add(each)
+    assert waiting.take_due() == []
+    assert 59 < waiting.seconds_to_next(at_most=100) <= 60
+    assert waiting.seconds_to_next(at_most=1) == 1
+
+
+def test_those_whose_time_is_up_are_taken_once_and_in_order(three):
+    waiting = WaitingConnections(timeout_seconds=0)
+    for each in three:
+        waiting.add(each)
+    assert waiting.seconds_to_next(at_most=1) == 0
+    assert waiting.take_due() == three
+    assert waiting.take_due() == []
+
+
+def test_whoever_begins_again_waits_behind_the_others(three):
+    waiting = WaitingConnections(timeout_seconds=0)
+    for each in (*three, three[0]):
+        waiting.add(each)
+    assert waiting.take_due() == [three[1], three[2], three[0]]
+
+
+def test_whoever_was_removed_is_never_due(three):
+    waiting = WaitingConnections(timeout_seconds=0)
+    for each in three:
+        waiting.add(each)
+    waiting.remove(three[1])
+    waiting.remove(three[1])
+    assert waiting.take_due() == [three[0], three[2]]
+
+
+def test_a_cap_shortens_every_time_and_lengthens_none(three):
+    waiting = WaitingConnections(timeout_seconds=60)
+    for each in three:
+        waiting.add(each)
+    waiting.cap(0.0)
+    assert waiting.take_due() == three
+    waiting.add(three[0])
+    waiting.cap(three[0].deadline + 100)
+    assert waiting.take_due() == []
