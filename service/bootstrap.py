@@ -15,6 +15,8 @@ from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
 from service.gateway.capability import CapabilityKey, CapabilityTokens
+from service.gateway.client import GatewayClient
+from service.gateway.messages import AmountUnit
 from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
 from service.ledger.rules import EndpointRules, MerchantRules
@@ -28,7 +30,7 @@ from service.messaging.publisher import RabbitPublisher
 from service.messaging.spool import SpoolingPublisher
 from service.messaging.subscriber import RabbitSubscriber
 from service.metrics import ReceiverMetrics
-from service.settings import EndpointSettings, MerchantSettings, Settings
+from service.settings import EndpointSettings, GatewaySettings, MerchantSettings, Settings
 
 
 def now() -> datetime:
@@ -125,6 +127,16 @@ def make_tokens(merchant: MerchantSettings) -> CapabilityTokens:
     """Mints and reads the merchant's notify_url tokens. Raises `KeyUnusable` where it has no keys."""
     keys = [CapabilityKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
     return CapabilityTokens(merchant=merchant.slug, keys=keys)
+
+
+def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) -> GatewayClient:
+    """Speaks to the merchant's gateway. Raises a `GatewayError` where its settings cannot be used."""
+    return GatewayClient(
+        settings=gateway,
+        amount_unit=AmountUnit(merchant.amount_unit),
+        pay_types=merchant.pay_types,
+        clock=now,
+    )
 
 
 def _sink(settings: Settings, endpoint: EndpointSettings) -> Sink:

@@ -57,7 +57,12 @@ class GatewaySettings:
     dialect: Mapping[str, str] = field(default_factory=dict)
     #: Messages with which a query's status -1 means "no such order" rather than "no answer".
     not_found_messages: Sequence[str] = ()
+    #: Of a whole call, from connecting to the answer's last byte.
     timeout_seconds: float = 15.0
+    #: Certificates in PEM that alone are trusted to vouch for the gateway; "": the system's.
+    ca_certificates: str = ""
+    #: Without TLS nothing vouches for answers. Loopback addresses need no permission.
+    allow_plain_http: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,6 +208,11 @@ class Settings:
                 found.append(f"{where} requires `capability` and has no token_keys: every callback is refused.")
             if merchant.required_trust is Trust.QUERIED and not merchant.gateway:
                 found.append(f"{where} requires `query` and has no gateway to ask: no order will ever change.")
+            if merchant.gateway and merchant.gateway.allow_plain_http:
+                found.append(
+                    f"{where}.gateway.allow_plain_http: whoever is on the way to the gateway can read personal data "
+                    "and answer that any order is paid."
+                )
         for endpoint in self.endpoints:
             terminal = endpoint.types & {EventType.SUCCEEDED, EventType.FAILED}
             if terminal and EventType.CORRECTED not in endpoint.types:

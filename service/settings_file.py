@@ -204,6 +204,8 @@ class _GatewaySchema(_Section):
     dialect = fields.Dict(keys=fields.String(), values=fields.String())
     not_found_messages = fields.List(fields.String())
     timeout_seconds = fields.Float(validate=_POSITIVE)
+    ca_certificates = fields.String()
+    allow_plain_http = fields.Boolean(truthy={True}, falsy={False})
 
 
 class _MerchantSchema(Schema):

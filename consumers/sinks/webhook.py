@@ -10,9 +10,9 @@ from standardwebhooks import Webhook
 from urllib3 import BaseHTTPResponse, HTTPConnectionPool, Timeout
 from urllib3.exceptions import HTTPError
 
-from consumers.sinks.deadline import DeadlineHTTPPool, DeadlineHTTPSPool
 from consumers.sinks.retry_after import parse_retry_after
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
+from service.deadline import DeadlineHTTPPool, DeadlineHTTPSPool
 from service.events import CONTENT_TYPE
 from service.settings import EndpointSettings
 

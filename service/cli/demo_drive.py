@@ -7,14 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 from service.cli.demo_stage import MERCHANT, PAY_TYPE
 from service.gateway.capability import CapabilityTokens
-from service.gateway.client import GatewayClient, OutcomeUnknown
+from service.gateway.client import GatewayClient
+from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import SingleWithholdArgs
 from service.ledger.announcements import Announcement
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.store import LedgerStore
 
 #: A made-up person: the ID number is the standard's own example, the card number is nobody's.
-_NAME, _ID_CARD, _MOBILE, _BANK_CARD = "张三", "11010519491231002X", "13800138000", "6222020000000000003"
+_NAME, _ID_CARD, _MOBILE, _BANK_CARD = "张三", "11010519491231002X", "13800138000", "6222020000000000000"
 _SENDERS = 8
 _ANNOUNCE_ATTEMPTS = 20
 _ANNOUNCE_PAUSE_SECONDS = 0.25

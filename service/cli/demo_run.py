@@ -18,8 +18,7 @@ from service.cli.demo_drive import Driver
 from service.cli.demo_evidence import Evidence, Said
 from service.cli.demo_report import DemoReport, measure
 from service.cli.demo_stage import ENDPOINT, MERCHANT, Stage
-from service.gateway.client import GatewayClient, NotSent
-from service.gateway.messages import AmountUnit
+from service.gateway.errors import NotSent
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
@@ -72,9 +71,7 @@ class DemoRun:
         merchant = settings.merchants[MERCHANT]
         if merchant.gateway is None:
             raise click.ClickException("the demo's merchant has no gateway")
-        client = GatewayClient(
-            settings=merchant.gateway, amount_unit=AmountUnit(merchant.amount_unit), clock=bootstrap.now
-        )
+        client = bootstrap.make_gateway_client(merchant, merchant.gateway)
         driver = Driver(
             store=bootstrap.make_store(settings, engine),
             client=client,

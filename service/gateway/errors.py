@@ -109,3 +109,42 @@ class MessageInvalid(GatewayError):
         super().__init__(f"{message}: {'; '.join(str(problem) for problem in problems)}")
         #: Everything that is wrong with it, in the order of the field names.
         self.problems = problems
+
+
+class CallFailed(GatewayError):
+    """A call to the gateway did not bring what was asked for. Which of its kinds it is says what may have been done."""
+
+    #: The requestId to name when asking the gateway's people; "" where no request was made.
+    request_id: str = ""
+
+
+class NotSent(CallFailed):
+    """Surely not done: the request never reached the gateway whole. It may be sent again."""
+
+
+class ArgumentsInvalid(NotSent):
+    """Surely not done: the arguments cannot be right, so nothing was sent. Names each field and what is allowed."""
+
+    def __init__(self, error: MessageInvalid) -> None:
+        super().__init__(str(error))
+        #: Everything that is wrong; quotes no values.
+        self.problems = error.problems
+
+
+class Refused(CallFailed):
+    """Not done, by the gateway's own word: it answered status -1 where no money can have moved."""
+
+
+class OutcomeUnknown(CallFailed):
+    """Nobody knows whether it was done: the request was sent, and no answer came that settles it.
+
+    Ask with single-order-query. Never send a withhold again under another order number.
+    """
+
+
+class PlainHttpRefused(GatewayError):
+    """The gateway's URL is no https:// URL: its answers are not signed, so TLS is all that vouches for them."""
+
+
+class CertificatesUnusable(GatewayError):
+    """The gateway's ca_certificates are set and are none."""

@@ -52,8 +52,8 @@ class MessageFormat(Generic[Message]):
     """One kind of message: how it is read off the wire and written onto it. Safe to share between threads."""
 
     def __init__(self, *, name: str, schema: Schema) -> None:
-        """`name` is what error messages call it."""
-        self._name = name
+        #: What error messages call it.
+        self.name = name
         self._schema = schema
 
     def read(self, values: Mapping[str, JsonValue]) -> Message:
@@ -61,7 +61,7 @@ class MessageFormat(Generic[Message]):
         try:
             message: Message = self._schema.load(values)
         except ValidationError as error:
-            raise MessageInvalid(self._name, tuple(_list_problems(error.messages))) from error
+            raise MessageInvalid(self.name, tuple(_list_problems(error.messages))) from error
         return message
 
     def write(self, message: Message) -> dict[str, JsonValue]:

@@ -44,7 +44,9 @@ def make_client() -> Iterator[Callable[..., GatewayClient]]:
         def make(url: str, **changes: Any) -> GatewayClient:
             unit = changes.pop("amount_unit", AmountUnit.YUAN)
             settings = GatewaySettings(**{"url": url, "ua": "ACME", "aes_key": Secret(KEY), **changes})
-            client = GatewayClient(settings=settings, amount_unit=unit, clock=lambda: datetime.now(UTC))
+            client = GatewayClient(
+                settings=settings, amount_unit=unit, pay_types={"baofoo_001"}, clock=lambda: datetime.now(UTC)
+            )
             stack.callback(client.close)
             return client
 

@@ -7,7 +7,7 @@ import pytest
 import structlog
 import urllib3
 
-from service.gateway.client import NotSent, OutcomeUnknown
+from service.gateway.errors import NotSent, OutcomeUnknown
 from service.gateway.messages import AmountUnit
 from tests.support.callback_listener import CallbackListener
 

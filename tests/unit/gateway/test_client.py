@@ -2,25 +2,33 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.gateway.client import GatewayClient, PlainHttpRefused
-from service.gateway.errors import DialectInvalid, KeyUnusable
+from service.gateway.client import GatewayClient
+from service.gateway.errors import CertificatesUnusable, DialectInvalid, KeyUnusable, PlainHttpRefused
 from service.gateway.messages import AmountUnit
 from service.settings import GatewaySettings, Secret
 
 KEY = "0123456789abcdef"
 
 
-def make(url="https://gateway.example.com/api", *, key=KEY, dialect=None, allow_plain_http=False):
+def make(url="https://gateway.example.com/api", *, key=KEY, **settings):
     return GatewayClient(
-        settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key), dialect=dialect or {}),
+        settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key), **settings),
         amount_unit=AmountUnit.YUAN,
+        pay_types={"baofoo_001"},
         clock=lambda: datetime.now(UTC),
-        allow_plain_http=allow_plain_http,
     )
 
 
 @pytest.mark.parametrize(
-    "url", ["http://gateway.example.com/", "http://10.0.0.1/", "http://127.0.0.1.example.com/", "ftp://localhost/", ""]
+    "url",
+    [
+        "http://gateway.example.com/",
+        "http://10.0.0.1/",
+        "http://127.0.0.1.example.com/",
+        "ftp://localhost/",
+        "https://",
+        "",
+    ],
 )
 def test_plain_http_to_another_machine_is_refused(url):
     with pytest.raises(PlainHttpRefused):
@@ -44,3 +52,8 @@ def test_a_key_that_is_none_is_refused_before_anything_is_sent():
 def test_a_dialect_that_nobody_knows_is_refused_before_anything_is_sent():
     with pytest.raises(DialectInvalid):
         make(dialect={"mode": "rot13"})
+
+
+def test_certificates_that_are_none_are_refused_before_anything_is_sent():
+    with pytest.raises(CertificatesUnusable):
+        make(ca_certificates="no PEM")

@@ -2,6 +2,7 @@
 
 A read limit alone lets a server hold a connection for days, one byte at a time. urllib3's `Timeout(total=...)` is no
 remedy: it only makes the read limit smaller. Here every read of a response waits for what is left of the total.
+For every room that calls out: the gateway's client and the webhooks.
 """
 
 import functools
