@@ -9,11 +9,13 @@ import pytest
 from sqlalchemy import Engine, Table, event, text
 
 from service.claims import Claim, OrderKey, OrderStatus, Trust
+from service.ledger.claim_rows import Entry, insert_claims
 from service.ledger.errors import LedgerContended, LedgerUnavailable
+from service.ledger.orders import OrderRecord, insert_missing
 from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, deliveries, events, inquiries, orders
-from tests.support.claims import a_claim
+from tests.support.claims import NOON, a_claim
 from tests.support.waiting import eventually
 
 KEY = OrderKey("acme", "DK1")
@@ -55,14 +57,49 @@ def test_forged_copies_at_once_are_one_row_and_do_not_swallow_the_true_one(store
     assert (count(claims), count(events)) == (2, 1)
 
 
+def opposite_batches(trust: Trust) -> list[list[Claim]]:
+    """Batches that name the same new orders, each with several claims, in opposite order."""
+    statuses = [OrderStatus.PROCESSING, OrderStatus.SUCCEEDED]
+    forwards = [a_claim(status, trust, order=f"DK{n}") for n in range(40) for status in statuses]
+    return [forwards, forwards[::-1]] * 8
+
+
 @pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])
 def test_batches_that_name_the_same_orders_in_opposite_order_all_get_through(
     store: LedgerStore, count: Count, trust: Trust
 ) -> None:
-    forwards = [a_claim(OrderStatus.PROCESSING, trust, order=f"DK{n}") for n in range(40)]
-    backwards = [a_claim(OrderStatus.SUCCEEDED, trust, order=f"DK{n}") for n in reversed(range(40))]
-    record_at_once(store, [forwards, backwards, list(reversed(forwards)), list(reversed(backwards))] * 4)
+    record_at_once(store, opposite_batches(trust))
     assert count(claims) == 80
+
+
+def waiting(engine: Engine) -> int:
+    """How many transactions wait for a lock."""
+    with engine.connect() as connection:
+        query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        return connection.execute(text(query)).scalar_one()
+
+
+@pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_batches_take_their_locks_in_one_order_and_never_deadlock(
+    ledger_engine: Engine, store: LedgerStore, trust: Trust
+) -> None:
+    errors: list[object] = []
+    event.listen(ledger_engine, "handle_error", lambda context: errors.append(context.original_exception))
+    forwards = [a_claim(trust=trust, order=f"DK{n}") for n in range(10, 40)]
+    middle = a_claim(trust=trust, order="DK25")
+    with ThreadPoolExecutor(2) as threads, ledger_engine.connect() as holder:
+        # Both batches get as far as they can before this; each would then hold what the other needs next.
+        blank = OrderRecord(merchant="acme", biz_order_no="DK25", created_at=NOON, updated_at=NOON)
+        insert_missing(holder, [blank])
+        entry = Entry(position=0, claim=middle, counted=trust >= Trust.CAPABILITY)
+        insert_claims(holder, [entry], [Verdict.STALE], now=NOON)
+        batches = [threads.submit(store.record, batch) for batch in (forwards, forwards[::-1])]
+        eventually(lambda: waiting(ledger_engine) == 2)
+        holder.rollback()
+        verdicts = [list(batch.result()) for batch in batches]
+    assert errors == []
+    assert sorted(of_one.count(Verdict.DUPLICATE) for of_one in verdicts) == [0, 30]
 
 
 def test_sequences_have_no_gaps_however_many_ledgers_write_at_once(store: LedgerStore) -> None:
