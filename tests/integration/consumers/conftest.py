@@ -37,8 +37,11 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = NOON
+        #: How often it was looked at: what waits for a time looks again and again.
+        self.looks = 0
 
     def __call__(self) -> datetime:
+        self.looks += 1
         return self.now
 
     def forward(self, seconds: float) -> None:
