@@ -47,7 +47,14 @@ The shop must hear of each real change exactly once, and of nothing else.
 @click.option(
     "--orders", default=200, show_default=True, type=click.IntRange(1, 5000), help="How many withholds to send."
 )
-def demo(ends: bool, report_path: Path | None, orders: int) -> None:
+@click.option(
+    "--required-trust",
+    default="capability",
+    show_default=True,
+    type=click.Choice(["capability", "checksum"]),
+    help="What the merchant asks of a callback; `checksum` believes the sign, and shows what forgers make of that.",
+)
+def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str) -> None:
     """Run everything against a misbehaving sandbox, and count whether each order came out right.
 
     Ends with 1 where a forgery was believed, or an order ended wrong, was told twice or is missing.
@@ -58,28 +65,24 @@ def demo(ends: bool, report_path: Path | None, orders: int) -> None:
     with _sigterm_as_exit(), _folder() as folder, (folder / "demo.log").open("w", encoding="utf-8") as log:
         # What this process logs as the merchant's own system is kept beside what the roles log.
         configure_logs(stream=log, human=False)
-        report = _perform(folder, console, orders=orders, started=started, ends=ends, report_path=report_path)
+        webhook_secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
+        printer = EventPrinter(console)
+        downstream = Downstream(secret=webhook_secret, on_event=printer.show)
+        stage = Stage(
+            folder=folder, downstream_url=downstream.url, webhook_secret=webhook_secret, required_trust=required_trust
+        )
+        with stage:
+            # The processes first: they are forked while this one has no other threads.
+            stage.start()
+            with downstream:
+                run = DemoRun(stage=stage, downstream=downstream, console=console)
+                report = run.perform([f"DEMO-{number:05d}" for number in range(1, orders + 1)], started=started)
+                _hand_over(report, report_path, console)
+                if not ends:
+                    printer.show_all()
+                    _stay_up(stage, console)
     if not report.good:
         sys.exit(1)
-
-
-def _perform(
-    folder: Path, console: Console, *, orders: int, started: float, ends: bool, report_path: Path | None
-) -> DemoReport:
-    webhook_secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-    printer = EventPrinter(console)
-    downstream = Downstream(secret=webhook_secret, on_event=printer.show)
-    with Stage(folder=folder, downstream_url=downstream.url, webhook_secret=webhook_secret) as stage:
-        # The processes first: they are forked while this one has no other threads.
-        stage.start()
-        with downstream:
-            run = DemoRun(stage=stage, downstream=downstream, console=console)
-            report = run.perform([f"DEMO-{number:05d}" for number in range(1, orders + 1)], started=started)
-            _hand_over(report, report_path, console)
-            if not ends:
-                printer.show_all()
-                _stay_up(stage, console)
-    return report
 
 
 def _hand_over(report: DemoReport, path: Path | None, console: Console) -> None:

@@ -73,7 +73,10 @@ class Evidence:
         return [order_no for order_no, count in counts.items() if count > 1]
 
     def believed_forgeries(self) -> list[tuple[str, Said]]:
-        """Forgeries that became an event, the order's state, or a claim that counted."""
+        """Forgeries whose words became an event, the order's state, or a claim that counted.
+
+        A forgery that was refused counts too where another one with the same words was believed.
+        """
         believed: defaultdict[str, set[Said]] = defaultdict(set)
         for event in self.events:
             believed[event.biz_order_no].add(Said(event.status, event.pay_order_no))

@@ -42,7 +42,7 @@ class _Actor:
 class Stage:
     """Starts the roles and ends them. `settings_path` may be used by any other `payment-callbacks` command."""
 
-    def __init__(self, *, folder: Path, downstream_url: str, webhook_secret: str) -> None:
+    def __init__(self, *, folder: Path, downstream_url: str, webhook_secret: str, required_trust: str) -> None:
         sandbox_port, receiver_port = _free_ports(2)
         self.sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         self.receiver_url = f"http://127.0.0.1:{receiver_port}"
@@ -60,6 +60,7 @@ class Stage:
                 token_key=secrets.token_urlsafe(32),
                 downstream_url=downstream_url,
                 webhook_secret=webhook_secret,
+                required_trust=required_trust,
                 merchant=MERCHANT,
                 pay_type=PAY_TYPE,
                 ua=_UA,
@@ -175,7 +176,7 @@ public_url = "http://127.0.0.1:{receiver_port}"
 [merchants.{merchant}]
 pay_types = ["{pay_type}"]
 amount_unit = "yuan"
-required_trust = "capability"
+required_trust = "{required_trust}"
 token_keys = [{{ kid = "k1", key = "{token_key}" }}]
 
 [merchants.{merchant}.gateway]

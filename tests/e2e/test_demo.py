@@ -52,6 +52,16 @@ def test_the_demo_ends_well_and_reports_what_it_measured(processes, tmp_path):
     assert "What happened in" in demo.output
 
 
+def test_the_figures_notice_a_service_that_believes_the_sign(processes, tmp_path):
+    report_path = tmp_path / "report.json"
+    trusting = ["--required-trust", "checksum"]
+    demo = processes.start("demo", "--exit", "--orders", "40", "--report", str(report_path), *trusting)
+    assert demo.wait(within_seconds=100) == 1, demo.describe()
+    report = json.loads(report_path.read_text())
+    assert report["forged_acknowledged"] > 0
+    assert report["forged_believed"] > 0
+
+
 def test_surroundings_with_a_broker_and_a_database_do_not_leak_into_the_demo(processes):
     elsewhere = {"AMQP_URL": "amqp://nobody@127.0.0.1:1/", "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     demo = processes.start("demo", "--exit", "--orders", "5", environment=elsewhere)
