@@ -182,9 +182,12 @@ class Deployment:
         master.wait()
 
     def start_receiver_again(self) -> None:
-        """Start the receiver until it stays: the port is free once the old master's workers have noticed its end."""
+        """Start the receiver after its master was killed, and wait until it has workers of its own.
+
+        That it answers would not show it: the old workers do until they notice that they are orphans.
+        """
         self.start("receiver")
-        self.wait_until_receiving()
+        self._roles["receiver"].wait_until(lambda: self.children("receiver") and answers(self.url + "/readyz"))
 
     def kill_worker(self) -> None:
         """SIGKILL to one of the receiver's workers."""

@@ -3,6 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Sequence
+from itertools import count
 from types import TracebackType
 from typing import Self
 
@@ -33,7 +34,6 @@ class Load:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._answers: list[Answer] = []
-        self._failure: BaseException | None = None
         self._threads = [threading.Thread(target=self._run, args=(number,), daemon=True) for number in range(threads)]
 
     @property
@@ -69,21 +69,16 @@ class Load:
         self._stop.set()
         for thread in self._threads:
             thread.join()
-        assert self._failure is None, repr(self._failure)
 
     def _run(self, number: int) -> None:
         shuffle = random.Random(number).shuffle
-        order = 0
-        try:
-            while not self._stop.is_set():
-                order += 1
-                biz_order_no = f"{self._prefix}-{number}-{order}"
-                statuses = ["pending", "success", "success" if order % 2 else "pending"]
-                shuffle(statuses)
-                for status in statuses:
-                    answer = self._sender.send(self._make_callback(biz_order_no, pay_status=status))
-                    with self._lock:
-                        self._answers.append(answer)
-                self._stop.wait(self._pause_seconds)
-        except BaseException as error:  # raised where the load is left
-            self._failure = error
+        for order in count(1):
+            biz_order_no = f"{self._prefix}-{number}-{order}"
+            statuses = ["pending", "success", "success" if order % 2 else "pending"]
+            shuffle(statuses)
+            for status in statuses:
+                answer = self._sender.send(self._make_callback(biz_order_no, pay_status=status))
+                with self._lock:
+                    self._answers.append(answer)
+            if self._stop.wait(self._pause_seconds):
+                return
