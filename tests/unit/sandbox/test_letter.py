@@ -1,0 +1,69 @@
+"""What the sandbox writes, the receiver's own check accepts: in every dialect, as JSON and as a form."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from service.gateway.canonical import DIALECTS
+from service.gateway.errors import SignMismatch
+from service.gateway.signature import verify_callback
+from service.sandbox.letter import Penman
+from service.sandbox.orders import SandboxOrder
+from service.sandbox.pay_status import PayStatus
+from service.sandbox.plan import Address, PlannedCallback, Sender
+from service.sandbox.script import Script
+from service.sandbox.settings import CallbackStyle
+
+NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
+ORDER = SandboxOrder(
+    ua="ACME",
+    biz_order_no="单/号 <&'\"\\> é 😀 \x7f",
+    pay_order_no="SB1",
+    pay_type="baofoo_001",
+    amount="10.00",
+    notify_url="https://pay.example.com/notify/acme/k1.b3JkZXI.c2VjcmV0",
+    script=Script(ending=PayStatus.FAIL),
+    accepted_at=NOON,
+    settles_at=NOON,
+)
+CALLBACK = PlannedCallback(
+    order=ORDER,
+    sender=Sender.GATEWAY,
+    address=Address.OWN,
+    pay_status=PayStatus.FAIL,
+    pay_order_no="SB1",
+    delay_seconds=0.0,
+)
+
+
+def verified(style):
+    letter = Penman(style).write(CALLBACK, stranger=None)
+    return verify_callback(letter.body, letter.content_type)
+
+
+@pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
+@pytest.mark.parametrize("upper_case_sign", [False, True], ids=["lower", "upper"])
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_a_callback_in_any_dialect_is_verified(dialect, form, upper_case_sign):
+    style = CallbackStyle(signed_as=dialect.name, form=form, upper_case_sign=upper_case_sign)
+    fields = verified(style).fields
+    assert fields["biz_order_no"] == ORDER.biz_order_no
+    assert fields["channel_response"] == "余额不足"
+
+
+@pytest.mark.parametrize("sent_as", sorted({dialect.writer.name for dialect in DIALECTS}))
+def test_a_callback_whose_body_another_writer_wrote_is_verified(sent_as):
+    assert verified(CallbackStyle(sent_as=sent_as)).fields["biz_order_no"] == ORDER.biz_order_no
+
+
+def test_one_changed_word_is_refused():
+    letter = Penman(CallbackStyle()).write(CALLBACK, stranger=None)
+    with pytest.raises(SignMismatch):
+        verify_callback(letter.body.replace(b'"fail"', b'"success"'), letter.content_type)
+
+
+def test_the_sign_does_not_depend_on_where_it_is_sent():
+    elsewhere = replace(CALLBACK, address=Address.WITHOUT_TOKEN)
+    penman = Penman(CallbackStyle())
+    assert penman.write(CALLBACK, stranger=None).body == penman.write(elsewhere, stranger=None).body
