@@ -43,5 +43,9 @@ class AnnouncementDiffers(LedgerError):
         super().__init__(f"announced before with another {', '.join(self.fields)}")
 
 
+class NotAnnounced(LedgerError):
+    """The order is not announced, and that has to come first."""
+
+
 class LeaseLost(LedgerError):
     """Another process has claimed the delivery since, or it was settled or replayed: nothing was changed now."""

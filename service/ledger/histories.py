@@ -13,6 +13,7 @@ from service.ledger.claim_rows import ClaimRecord, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.orders import OrderRecord
 from service.ledger.tables import deliveries, events
+from service.ledger.withholds import WithholdRecord, load_withhold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +52,13 @@ class OrderHistory:
     claims: Sequence[ClaimRecord]
     events: Sequence[EventRecord]
     inquiry: InquiryRecord | None
+    #: None where it was not sent to the gateway from here.
+    withhold: WithholdRecord | None = None
+
+    @property
+    def known(self) -> bool:
+        """Whether anybody ever spoke of the order, believed or not."""
+        return self.order is not None or bool(self.claims)
 
 
 def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
@@ -60,6 +68,7 @@ def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
         claims=load_claims(connection, key),
         events=_events(connection, key),
         inquiry=load_inquiry(connection, key),
+        withhold=load_withhold(connection, key),
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, literal, or_, select, tuple_
 
 from service.claims import OrderKey, OrderStatus, Trust
 from service.ledger.inserts import insert_new, insert_or_update
@@ -55,6 +55,17 @@ class OrderFilter:
     status: OrderStatus | None = None
     conflicted: bool | None = None
     updated_before: datetime | None = None
+    #: Only what is listed after this order, as it was when it was listed.
+    after: "OrderPlace | None" = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderPlace:
+    """An order's place in the list of those that changed last."""
+
+    updated_at: datetime
+    merchant: str
+    biz_order_no: str
 
 
 def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> None:
@@ -82,7 +93,9 @@ def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
 
 def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[OrderRecord]:
     """At most `limit` orders, those that changed last first."""
-    query = select(orders).order_by(orders.c.updated_at.desc()).limit(limit)
+    # A batch gives all of its orders one time, so the time alone is no order.
+    by_name = (orders.c.merchant, orders.c.biz_order_no)
+    query = select(orders).order_by(orders.c.updated_at.desc(), *by_name).limit(limit)
     if chosen.merchant is not None:
         query = query.where(orders.c.merchant == chosen.merchant)
     if chosen.status is not None:
@@ -91,6 +104,12 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
         query = query.where(orders.c.conflicted if chosen.conflicted else ~orders.c.conflicted)
     if chosen.updated_before is not None:
         query = query.where(orders.c.updated_at < chosen.updated_before)
+    if (last := chosen.after) is not None:
+        same_time = (orders.c.updated_at == last.updated_at) & (
+            tuple_(*by_name) > tuple_(literal(last.merchant), literal(last.biz_order_no))
+        )
+        # The first condition is what an index can use.
+        query = query.where(orders.c.updated_at <= last.updated_at, (orders.c.updated_at < last.updated_at) | same_time)
     return [_from_row(row) for row in connection.execute(query)]
 
 

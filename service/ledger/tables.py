@@ -61,6 +61,7 @@ orders = Table(
     Index("ix_orders_updated_at", "updated_at"),
     Index("ix_orders_merchant_updated_at", "merchant", "updated_at"),
     Index("ix_orders_status_updated_at", "status", "updated_at"),
+    Index("ix_orders_merchant_created_at", "merchant", "created_at"),
     Index("ix_orders_conflicted", "updated_at", **_where("conflicted")),
 )
 
@@ -105,7 +106,24 @@ claims = Table(
         **_where("trust < 30"),
     ),
     Index("ix_claims_order", "merchant", "biz_order_no", "id"),
+    Index("ix_claims_source", "merchant", "source", "recorded_at"),
     Index("ix_claims_unpruned", "recorded_at", **_where("NOT pruned")),
+)
+
+#: The one sending of an order to the gateway, where it was sent from here.
+withholds = Table(
+    "withholds",
+    metadata,
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("sent_by", Text, nullable=False),
+    Column("sent_at", UtcDateTime, nullable=False),
+    Column("settled_at", UtcDateTime),
+    Column("detail", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+    PrimaryKeyConstraint("merchant", "biz_order_no"),
+    ForeignKeyConstraint(["merchant", "biz_order_no"], ["orders.merchant", "orders.biz_order_no"]),
 )
 
 #: What downstream was told or is yet to be told, in the very bytes.

@@ -1,4 +1,4 @@
-"""The first ledger: orders, claims, events, deliveries, inquiries.
+"""The first ledger: orders, claims, withholds, events, deliveries, inquiries.
 
 Written out, not taken from `tables`: a migration says what was, whatever the tables become.
 """
@@ -22,6 +22,7 @@ def upgrade() -> None:
     """Make every table."""
     _orders()
     _claims()
+    _withholds()
     _events()
     _deliveries()
     _inquiries()
@@ -56,6 +57,7 @@ def _orders() -> None:
     op.create_index("ix_orders_updated_at", "orders", ["updated_at"])
     op.create_index("ix_orders_merchant_updated_at", "orders", ["merchant", "updated_at"])
     op.create_index("ix_orders_status_updated_at", "orders", ["status", "updated_at"])
+    op.create_index("ix_orders_merchant_created_at", "orders", ["merchant", "created_at"])
     op.create_index("ix_orders_conflicted", "orders", ["updated_at"], **_where("conflicted"))
 
 
@@ -95,7 +97,28 @@ def _claims() -> None:
         **_where("trust < 30"),
     )
     op.create_index("ix_claims_order", "claims", ["merchant", "biz_order_no", "id"])
+    op.create_index("ix_claims_source", "claims", ["merchant", "source", "recorded_at"])
     op.create_index("ix_claims_unpruned", "claims", ["recorded_at"], **_where("NOT pruned"))
+
+
+def _withholds() -> None:
+    op.create_table(
+        "withholds",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("outcome", sa.Text, nullable=False),
+        sa.Column("sent_by", sa.Text, nullable=False),
+        sa.Column("sent_at", _TIME, nullable=False),
+        sa.Column("settled_at", _TIME),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("request_id", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("merchant", "biz_order_no", name="pk_withholds"),
+        sa.ForeignKeyConstraint(
+            ["merchant", "biz_order_no"],
+            ["orders.merchant", "orders.biz_order_no"],
+            name="fk_withholds_orders",
+        ),
+    )
 
 
 def _events() -> None:
