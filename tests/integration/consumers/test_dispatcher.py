@@ -92,6 +92,11 @@ def sequences(requests: Sequence[Request]) -> dict[str, list[int]]:
     return told
 
 
+def first_heard(requests: Sequence[Request]) -> dict[str, list[int]]:
+    """The same as it is to a receiver that dedupes by id: a try that was cut short may still arrive late."""
+    return {order: list(dict.fromkeys(told)) for order, told in sequences(requests).items()}
+
+
 def test_a_hanging_and_a_dead_endpoint_delay_no_other(engine: Engine, make_store: MakeStore) -> None:
     record_both_statuses(make_store(engine, "well", "hangs", "dead"), range(20))
     with ScriptedServer() as well, ScriptedServer() as hangs:
@@ -139,9 +144,7 @@ def test_a_postgresql_that_goes_away_parks_nothing_and_loses_nothing(
         own_postgresql.start()
         eventually(lambda: _settled(own_postgresql.url) == {"delivered"}, within_seconds=60)
     engine.dispose()
-    told = sequences(shop.requests)
-    assert told.keys() == {f"DK{number}" for number in range(100)}
-    assert all(sorted(order) == order and set(order) == {1, 2} for order in told.values())
+    assert first_heard(shop.requests) == {f"DK{number}": [1, 2] for number in range(100)}
 
 
 def _settled(url: str) -> set[str]:
@@ -191,9 +194,7 @@ def test_dispatchers_killed_again_and_again_tell_every_event_in_sequence(
         last.wait_until(lambda: states(engine, "shop") == {"delivered"}, within_seconds=60)
         assert last.terminate() == 0
     engine.dispose()
-    told = sequences(shop.requests)
-    assert told.keys() == {f"DK{number}" for number in range(150)}
-    assert all(sorted(order) == order and set(order) == {1, 2} for order in told.values())
+    assert first_heard(shop.requests) == {f"DK{number}": [1, 2] for number in range(150)}
 
 
 def test_rabbitmq_hands_events_to_those_who_bound_a_queue_and_keeps_the_others(
