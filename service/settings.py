@@ -179,6 +179,27 @@ class DispatcherSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApiToken:
+    """What one caller of the internal API shows; its name is kept with what it does."""
+
+    name: str
+    token: Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiSettings:
+    """The internal API: orders announced, sent, shown and resolved. Not for the public side of any proxy."""
+
+    bind: str = "127.0.0.1:8081"
+    #: Who may call it; nobody by default, and then `run all` leaves it out.
+    tokens: Sequence[ApiToken] = ()
+    workers: int = 2
+    threads: int = 8
+    #: At SIGTERM, how long requests under way may take; more than any gateway's timeout_seconds.
+    drain_seconds: float = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Everything, checked."""
 
@@ -193,6 +214,7 @@ class Settings:
     spool: SpoolSettings = SpoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    api: ApiSettings = ApiSettings()
 
     def warnings(self) -> list[str]:
         """What is allowed and yet worth a second look; said at start and by `config check`."""

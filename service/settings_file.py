@@ -17,6 +17,8 @@ from service.claims import Trust
 from service.events import EventType
 from service.settings import (
     Acknowledgement,
+    ApiSettings,
+    ApiToken,
     BrokerSettings,
     DispatcherSettings,
     EndpointSettings,
@@ -323,6 +325,39 @@ class _DispatcherSchema(_Section):
     lease_seconds = fields.Float(validate=_POSITIVE)
 
 
+class _ApiTokenSchema(_Section):
+    value = ApiToken
+    name = fields.String(required=True, validate=_SLUG)
+    token = _SecretField(required=True)
+
+    @validates_schema
+    def _long_enough(self, data: dict[str, Any], **_: Any) -> None:
+        token = data["token"].reveal()
+        if len(token) < 32 or not token.isascii() or not token.isprintable() or " " in token:
+            raise ValidationError(
+                "must be at least 32 printable ASCII characters; make one with `payment-callbacks keys new`", "token"
+            )
+
+
+class _ApiSchema(_Section):
+    value = ApiSettings
+    bind = fields.String()
+    tokens = fields.List(fields.Nested(_ApiTokenSchema), validate=validate.Length(min=1))
+    workers = fields.Integer(validate=_AT_LEAST_ONE)
+    threads = fields.Integer(validate=_AT_LEAST_ONE)
+    drain_seconds = fields.Float(validate=_POSITIVE)
+
+    @validates_schema
+    def _distinct_tokens(self, data: dict[str, Any], **_: Any) -> None:
+        tokens = data.get("tokens", [])
+        for what, found in {
+            "name": [token.name for token in tokens],
+            "token": [token.token for token in tokens],
+        }.items():
+            if len(found) != len(set(found)):
+                raise ValidationError(f"two of them have the same {what}", "tokens")
+
+
 class _SettingsSchema(Schema):
     merchants = fields.Dict(
         keys=fields.String(validate=_SLUG),
@@ -340,6 +375,7 @@ class _SettingsSchema(Schema):
     spool = fields.Nested(_SpoolSchema)
     ledger = fields.Nested(_LedgerSchema)
     dispatcher = fields.Nested(_DispatcherSchema)
+    api = fields.Nested(_ApiSchema)
 
     @validates_schema
     def _distinct_endpoints(self, data: dict[str, Any], **_: Any) -> None:
