@@ -1,0 +1,155 @@
+"""Reports: how complete a day was, counted over the orders that became known on it."""
+
+import math
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Engine, case, exists, func, select, text
+
+from service.claims import ClaimSource, OrderStatus
+from service.events import EventType
+from service.ledger.states import Verdict
+from service.ledger.tables import claims, events, inquiries, orders
+from service.ledger.transactions import read
+
+_TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
+_NOT_COUNTED = (Verdict.UNTRUSTED.value, Verdict.QUARANTINED.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lags:
+    """How long after their `pay_time` orders were told of as succeeded, in seconds; None where there were none.
+
+    Negative where the gateway's clock is ahead of ours.
+    """
+
+    median_seconds: float | None
+    p99_seconds: float | None
+    #: How many orders it is taken from: those that succeeded with a time of payment.
+    orders: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayReport:
+    """One merchant's orders that became known on one day, as they stand now.
+
+    An order becomes known when it is announced, or with the first claim about it that is trusted.
+    """
+
+    merchant: str
+    orders: int
+    announced: int
+    #: With at least one callback, however little it is trusted.
+    called_back: int
+    #: About which the gateway was asked at least once.
+    asked: int
+    #: About which the gateway's answer said something.
+    answered: int
+    #: Without an undisputed end.
+    still_open: int
+    #: Whose trusted claims contradicted each other, settled by now or not.
+    conflicts: int
+    #: Callbacks recorded on that day that changed nothing, by why; about any order.
+    not_counted: Mapping[str, int]
+    lags: Lags
+
+
+class Reports:
+    """Reads the ledger for reports. Safe to share between threads. Raises LedgerUnavailable."""
+
+    def __init__(self, *, engine: Engine) -> None:
+        self._engine = engine
+
+    def read_day(self, merchant: str, *, since: datetime, until: datetime) -> DayReport:
+        """The report of the orders that became known from `since` until before `until` (both aware)."""
+        return read(self._engine, lambda connection: _read_day(connection, merchant, since, until))
+
+    def last_claims(self, merchants: Collection[str]) -> Mapping[tuple[str, ClaimSource], datetime]:
+        """When the last callback and the last answer of each merchant was recorded; without those that never were."""
+        return read(self._engine, lambda connection: _last_claims(connection, merchants))
+
+
+def _read_day(connection: Connection, merchant: str, since: datetime, until: datetime) -> DayReport:
+    if connection.dialect.name == "postgresql":
+        # It reads a day's orders, not one.
+        connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+    of_day = (orders.c.merchant == merchant) & (orders.c.created_at >= since) & (orders.c.created_at < until)
+    counts = connection.execute(
+        select(
+            func.count().label("orders"),
+            _number(orders.c.announced_at.is_not(None)).label("announced"),
+            _number(_has_claim(claims.c.source == ClaimSource.CALLBACK.value)).label("called_back"),
+            _number(_was_asked()).label("asked"),
+            _number(_has_claim(claims.c.source == ClaimSource.QUERY.value)).label("answered"),
+            _number(orders.c.status.not_in(_TERMINAL) | orders.c.conflicted).label("still_open"),
+            _number(orders.c.conflicted | _has_claim(claims.c.verdict == Verdict.CONFLICT.value)).label("conflicts"),
+        ).where(of_day)
+    ).one()
+    told = (
+        select(orders.c.paid_at, func.min(events.c.created_at))
+        .join(events, (events.c.merchant == orders.c.merchant) & (events.c.biz_order_no == orders.c.biz_order_no))
+        .where(of_day, orders.c.paid_at.is_not(None), events.c.type == EventType.SUCCEEDED.value)
+        .group_by(orders.c.merchant, orders.c.biz_order_no, orders.c.paid_at)
+    )
+    return DayReport(
+        merchant=merchant,
+        not_counted=_count_by_reason(connection, merchant, since, until),
+        lags=_measure([(told_at - paid_at).total_seconds() for paid_at, told_at in connection.execute(told)]),
+        **{name: count or 0 for name, count in counts._mapping.items()},
+    )
+
+
+def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.sum(case((condition, 1), else_=0))
+
+
+def _has_claim(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    about = (claims.c.merchant == orders.c.merchant) & (claims.c.biz_order_no == orders.c.biz_order_no)
+    return exists().where(about, condition).correlate(orders)
+
+
+def _was_asked() -> ColumnElement[bool]:
+    about = (inquiries.c.merchant == orders.c.merchant) & (inquiries.c.biz_order_no == orders.c.biz_order_no)
+    return exists().where(about, inquiries.c.last_asked_at.is_not(None)).correlate(orders)
+
+
+def _count_by_reason(connection: Connection, merchant: str, since: datetime, until: datetime) -> Mapping[str, int]:
+    query = (
+        select(claims.c.verdict, claims.c.quarantine, func.count().label("callbacks"))
+        .where(
+            claims.c.merchant == merchant,
+            claims.c.source == ClaimSource.CALLBACK.value,
+            claims.c.recorded_at >= since,
+            claims.c.recorded_at < until,
+            claims.c.verdict.in_(_NOT_COUNTED),
+        )
+        .group_by(claims.c.verdict, claims.c.quarantine)
+    )
+    reasons: Counter[str] = Counter()
+    for row in connection.execute(query):
+        reasons[f"{row.verdict}: {row.quarantine}" if row.quarantine else str(row.verdict)] += row.callbacks
+    return dict(sorted(reasons.items()))
+
+
+def _measure(lags: Sequence[float]) -> Lags:
+    ordered = sorted(lags)
+    return Lags(median_seconds=_percentile(ordered, 0.5), p99_seconds=_percentile(ordered, 0.99), orders=len(ordered))
+
+
+def _percentile(ordered: Sequence[float], share: float) -> float | None:
+    """The nearest-rank percentile: a value that was measured, not one in between."""
+    return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else None
+
+
+def _last_claims(connection: Connection, merchants: Collection[str]) -> Mapping[tuple[str, ClaimSource], datetime]:
+    found = {}
+    for merchant in sorted(merchants):
+        for source in (ClaimSource.CALLBACK, ClaimSource.QUERY):
+            last = select(func.max(claims.c.recorded_at)).where(
+                claims.c.merchant == merchant, claims.c.source == source.value
+            )
+            if (recorded_at := connection.execute(last).scalar()) is not None:
+                found[merchant, source] = recorded_at
+    return found
