@@ -33,19 +33,27 @@ class EnvelopeSealer:
     def seal(self, method: RequestMethod, fields: Mapping[str, JsonValue], *, request_id: str) -> bytes:
         """The body to post, with the present time."""
         args = self._cipher.seal(fields)
-        envelope = RequestEnvelope(
-            ua=self._ua,
-            args=args,
-            sign=sign_request(
-                ua=self._ua,
-                key=self._aes_key.reveal(),
-                method=method,
-                args=args,
-                separator=self._dialect.sign_separator,
-                upper_case=self._dialect.sign_case is SignCase.UPPER,
-            ),
-            request_id=request_id,
-            method=method,
-            timestamp=str(int(self._clock().timestamp())),
+        sign = sign_args(method, args, ua=self._ua, aes_key=self._aes_key, dialect=self._dialect)
+        return write_envelope(
+            method, args, ua=self._ua, sign=sign, request_id=request_id, timestamp=self._clock().timestamp()
         )
-        return json.dumps(REQUEST_ENVELOPE.write(envelope)).encode()
+
+
+def sign_args(method: RequestMethod, args: str, *, ua: str, aes_key: Secret, dialect: RequestDialect) -> str:
+    """The sign of args that are encrypted already."""
+    return sign_request(
+        ua=ua,
+        key=aes_key.reveal(),
+        method=method,
+        args=args,
+        separator=dialect.sign_separator,
+        upper_case=dialect.sign_case is SignCase.UPPER,
+    )
+
+
+def write_envelope(method: RequestMethod, args: str, *, ua: str, sign: str, request_id: str, timestamp: float) -> bytes:
+    """The body to post; `timestamp` is in unix seconds."""
+    envelope = RequestEnvelope(
+        ua=ua, args=args, sign=sign, request_id=request_id, method=method, timestamp=str(int(timestamp))
+    )
+    return json.dumps(REQUEST_ENVELOPE.write(envelope)).encode()

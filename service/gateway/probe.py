@@ -1,0 +1,185 @@
+"""Learns an unknown gateway's request dialect by asking for orders that do not exist. Never sends a withhold.
+
+Guesses are judged by comparison, never by the words of an answer. A sign is right where the answer is another one than
+to a surely wrong sign. Args were read where the answer changes with what is written in them.
+"""
+
+import base64
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from service.gateway.channel import Channel
+from service.gateway.cipher import ArgsCipher
+from service.gateway.envelopes import new_request_id, sign_args, write_envelope
+from service.gateway.messages import RequestMethod
+from service.gateway.probe_answers import AnswerGroup, AnswerKind, Meaning, classify
+from service.gateway.probe_guesses import guess_ciphers, guess_signs
+from service.gateway.request_dialect import Encoding, RequestDialect
+from service.settings import GatewaySettings, Secret
+
+_MOST_EXAMPLES = 3
+# The args then end within their fourth block, and in base64 with a `=`: every padding and every encoding shows.
+_ORDER_NO_BYTES = 15
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """What was learned."""
+
+    #: None where no guess was understood.
+    dialect: RequestDialect | None
+    #: What the gateway says of an order that it does not have; None where no guess was understood.
+    not_found: AnswerKind | None
+    #: Every answer there was, by what it means.
+    groups: Sequence[AnswerGroup]
+    #: Whether it ended because no more requests were allowed.
+    exhausted: bool
+
+
+class Probe:
+    """Asks one gateway, one request after the other."""
+
+    def __init__(
+        self,
+        *,
+        settings: GatewaySettings,
+        clock: Callable[[], datetime],
+        pause: Callable[[], None],
+        on_request: Callable[[str], None],
+        most_requests: int,
+    ) -> None:
+        """The settings' own dialect is not looked at. `pause` is called between two requests.
+
+        `on_request` is told of each request what it tries, before it is sent.
+        """
+        self._settings = settings
+        self._channel = Channel(settings=settings)
+        self._clock = clock
+        self._pause = pause
+        self._on_request = on_request
+        self._most_requests = most_requests
+        self._counts: Counter[AnswerKind] = Counter()
+        self._examples: dict[AnswerKind, list[str]] = defaultdict(list)
+        self._meanings: dict[AnswerKind, Meaning] = {}
+
+    def run(self) -> ProbeResult:
+        """Learn what can be learned; once. Raises a `CallFailed` where the gateway does not answer at all."""
+        dialect, exhausted = None, False
+        try:
+            dialect = self._find_dialect()
+        except _Exhausted:
+            exhausted = True
+        finally:
+            self._channel.close()
+        if len(self._counts) == 1:
+            self._meanings = dict.fromkeys(self._counts, Meaning.SAME_FOR_ALL)
+        not_found = next((kind for kind, what in self._meanings.items() if what is Meaning.NO_SUCH_ORDER), None)
+        return ProbeResult(dialect=dialect, not_found=not_found, groups=self._groups(), exhausted=exhausted)
+
+    def _find_dialect(self) -> RequestDialect | None:
+        signed = self._find_sign(RequestDialect(), args=_noise())
+        if signed is None:
+            # Perhaps it decrypts before it checks the sign: then the args are found first, and the sign after them.
+            readable = self._find_other_than_noise()
+            signed = self._find_sign(readable) if readable else None
+        return self._find_cipher(signed) if signed else None
+
+    def _find_sign(self, base: RequestDialect, *, args: str = "") -> RequestDialect | None:
+        refused = self._ask(base, "a sign that is surely wrong", args=args, sign=secrets.token_hex(16))
+        for guess in guess_signs(base):
+            label = f"sign_separator = {guess.sign_separator!r}, sign_case = {guess.sign_case}"
+            if self._ask(guess, label, args=args) != refused:
+                self._meanings[refused] = Meaning.SIGN_REFUSED
+                return guess
+        return None
+
+    def _find_other_than_noise(self) -> RequestDialect | None:
+        unread = self._ask(RequestDialect(), "random bytes as args", args=_noise())
+        for guess in guess_ciphers(RequestDialect(), self._settings.aes_key):
+            if self._ask(guess, _describe(guess)) != unread:
+                self._meanings[unread] = Meaning.NOT_READ
+                return guess
+        return None
+
+    def _find_cipher(self, base: RequestDialect) -> RequestDialect | None:
+        unread = {self._ask(base, "random bytes as args", args=_noise())}
+        for guess in guess_ciphers(base, self._settings.aes_key):
+            kind = self._ask(guess, _describe(guess))
+            if kind in unread:
+                continue
+            without = self._ask(guess, f"{_describe(guess)}, and no order number", field="probe")
+            if without != kind:
+                self._meanings |= {without: Meaning.ORDER_MISSING, kind: Meaning.NO_SUCH_ORDER}
+                self._mark_unread(unread)
+                return guess
+            unread.add(kind)
+        self._mark_unread(unread)
+        return None
+
+    def _mark_unread(self, kinds: Collection[AnswerKind]) -> None:
+        for kind in kinds:
+            self._meanings.setdefault(kind, Meaning.NOT_READ)
+
+    def _ask(
+        self, dialect: RequestDialect, label: str, *, field: str = "biz_order_no", args: str = "", sign: str = ""
+    ) -> AnswerKind:
+        if self._counts.total() == self._most_requests:
+            raise _Exhausted
+        if self._counts:
+            self._pause()
+        self._on_request(label)
+        method, ua, aes_key = RequestMethod.SINGLE_ORDER_QUERY, self._settings.ua, self._settings.aes_key
+        order_no, sealed = _seal_new_order_no(field, aes_key=aes_key, dialect=dialect) if not args else ("", args)
+        request_id = new_request_id()
+        body = write_envelope(
+            method,
+            sealed,
+            ua=ua,
+            sign=sign or sign_args(method, sealed, ua=ua, aes_key=aes_key, dialect=dialect),
+            request_id=request_id,
+            timestamp=self._clock().timestamp(),
+        )
+        answer = self._channel.post(body, timeout_seconds=self._settings.timeout_seconds)
+        kind = classify(answer, own_words=[word for word in (order_no, request_id) if word])
+        self._counts[kind] += 1
+        if len(self._examples[kind]) < _MOST_EXAMPLES:
+            self._examples[kind].append(label)
+        return kind
+
+    def _groups(self) -> Sequence[AnswerGroup]:
+        groups = [
+            AnswerGroup(
+                kind=kind,
+                meaning=self._meanings.get(kind, Meaning.UNDECIDED),
+                requests=count,
+                examples=tuple(self._examples[kind]),
+            )
+            for kind, count in self._counts.items()
+        ]
+        rank = list(Meaning)
+        return sorted(groups, key=lambda group: (rank.index(group.meaning), group.kind))
+
+
+class _Exhausted(Exception):
+    """As many requests were made as are allowed."""
+
+
+def _seal_new_order_no(field: str, *, aes_key: Secret, dialect: RequestDialect) -> tuple[str, str]:
+    cipher = ArgsCipher(key=aes_key.reveal(), dialect=dialect)
+    while True:
+        order_no = f"PROBE{secrets.token_hex(_ORDER_NO_BYTES)}"
+        args = cipher.seal({field: order_no})
+        # Without either character, a gateway that reads URL-safe base64 could read it too.
+        if dialect.encoding is not Encoding.BASE64 or "+" in args or "/" in args:
+            return order_no, args
+
+
+def _noise() -> str:
+    return base64.b64encode(secrets.token_bytes(64)).decode()
+
+
+def _describe(guess: RequestDialect) -> str:
+    return f"{guess.key_form}, {guess.mode}, {guess.padding}, {guess.encoding}"
