@@ -1,41 +1,32 @@
 """Shows what reaches the demo's shop."""
 
-import threading
+from collections.abc import Collection
 
 from rich.console import Console
 
 from service.claims import OrderStatus
 from service.cli.demo_downstream import ReceivedEvent
 
-#: A person has seen enough then; the rest is counted.
-_SHOWN_AT_FIRST = 8
 _COLOURS = {OrderStatus.SUCCEEDED: "green", OrderStatus.FAILED: "red"}
 
 
 class EventPrinter:
-    """Prints the first few events, and from `show_all` on every one. Safe to call from any thread."""
+    """Prints the events of a few orders, and from `show_all` on every one. Safe to call from any thread."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, followed: Collection[str]) -> None:
+        """`followed` are order numbers."""
         self._console = console
-        self._left: int | None = _SHOWN_AT_FIRST
-        self._lock = threading.Lock()
+        self._followed: Collection[str] | None = followed
 
     def show(self, event: ReceivedEvent) -> None:
-        """Print the event, if it is its turn."""
-        with self._lock:
-            if self._left == 0:
-                return
-            if self._left is not None:
-                self._left -= 1
-            last_of_them = self._left == 0
+        """Print the event, if its order is followed."""
+        if self._followed is not None and event.biz_order_no not in self._followed:
+            return
         colour = _COLOURS.get(event.status, "yellow")
         self._console.print(
             f"  shop heard [{colour}]{event.type.value:<18}[/] {event.biz_order_no}  ¥{event.amount}", highlight=False
         )
-        if last_of_them:
-            self._console.print("  … and so on; the others are counted.", style="dim")
 
     def show_all(self) -> None:
         """From now on, print every event."""
-        with self._lock:
-            self._left = None
+        self._followed = None

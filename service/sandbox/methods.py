@@ -141,7 +141,7 @@ class Methods:
 
     def _check_withhold(self, account: Account, args: SingleWithholdArgs) -> None:
         _check_pay_type(account, args.pay_type)
-        if args.notify_url and urlsplit(args.notify_url).scheme not in ("http", "https"):
+        if args.notify_url and not _has_host(args.notify_url):
             raise RequestRejected("异步回调地址错误")
         if args.protocol_no:
             binding = self._bindings.find(account.ua, args.protocol_no)
@@ -152,6 +152,13 @@ class Methods:
 def _check_pay_type(account: Account, pay_type: str) -> None:
     if pay_type not in account.pay_types:
         raise RequestRejected("支付类型不存在")
+
+
+def _has_host(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 def _about(order: SandboxOrder, status: PayStatus, mode: AnswerMode) -> Answer:

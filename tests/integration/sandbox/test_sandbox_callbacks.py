@@ -90,6 +90,15 @@ def test_a_callback_that_nobody_answers_is_counted_so(start_sandbox, call, free_
     assert sent_all(server)["unanswered"] == 4
 
 
+@pytest.mark.parametrize("host", ["a" * 70 + ".invalid", "127.0.0.1:99999", "\x00", "%41", "..", "xn--a"])
+def test_an_address_that_leads_nowhere_stops_no_other_callback(start_sandbox, call, withhold, host):
+    server = start_sandbox(senders=1, misbehaviour=Misbehaviour(forge_share=1.0))
+    call(server).withhold("T1-stuck", notify_url=f"http://{host}/notify/token")
+    withhold(server, "T2-stuck")
+    report = sent_all(server)
+    assert (report["unanswered"], report["given_up"], report["acknowledged"]) == (4, 1, 1)
+
+
 def test_the_acknowledgement_is_what_the_settings_say(start_sandbox, withhold, listener):
     server = start_sandbox(acknowledgement=Acknowledgement(body="OK"))
     listener.answer = lambda _: (200, "OK")

@@ -115,6 +115,12 @@ def test_neither_card_nor_protocol_is_refused(caller):
     assert caller.withhold("T1", bank_card_number=None)["status"] == "-1"
 
 
+@pytest.mark.parametrize("url", ["ftp://example.com/", "http://[bad/notify", "http:///notify", "/notify"])
+def test_an_address_that_is_none_is_refused(caller, url):
+    assert caller.withhold("T1", notify_url=url)["status"] == "-1"
+    assert caller.query("T1")["message"] == "订单不存在"
+
+
 def test_a_pay_type_of_nobody_is_refused(caller):
     assert caller.withhold("T1", pay_type="other")["message"] == "支付类型不存在"
 
