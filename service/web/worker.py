@@ -107,6 +107,14 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self.app.health.drain()
         super().handle_exit(sig, frame)
 
+    def is_parent_alive(self) -> bool:
+        """Whether the master lives. Without it, end as at SIGTERM: the next one needs the port, and soon gives up."""
+        alive: bool = super().is_parent_alive()
+        if not alive:
+            self.app.health.drain()
+            self.alive = False
+        return alive
+
     def _cap_keepalive(self, deadline: float) -> None:
         """At shutdown: nobody is waited for beyond `deadline`."""
         self._waiting.cap(deadline)
