@@ -53,9 +53,11 @@ def test_run_all_supervises_every_role_and_leaves_none_behind(
     assert not answers(deployment.url + "/healthz")
 
 
-def test_children_of_a_killed_supervisor_end_by_themselves(fresh_deployment: Deployment) -> None:
+def test_children_of_a_killed_supervisor_end_by_themselves(fresh_deployment: Deployment, own_shop: Downstream) -> None:
     fresh_deployment.start("all")
     fresh_deployment.wait_until_receiving("all")
+    assert fresh_deployment.sender.send(fresh_deployment.callback("first")).acknowledged
+    eventually(lambda: own_shop.about("first"), within_seconds=20)
     children = fresh_deployment.children("all")
     fresh_deployment.role("all").signal(signal.SIGKILL)
     eventually(lambda: not any(map(_lives, children)), within_seconds=_DRAIN_SECONDS)
