@@ -1,6 +1,7 @@
 """The connections from which a request is still to come, by when their time is up."""
 
 import time
+from itertools import takewhile
 
 from service.web.connection import Connection
 
@@ -22,14 +23,17 @@ class WaitingConnections:
         """Wait for it no longer; nothing happens where it does not wait."""
         self._connections.pop(connection, None)
 
+    def take_oldest(self) -> Connection | None:
+        """The connection that is due first, due or not; it waits no longer."""
+        for connection in self._connections:
+            del self._connections[connection]
+            return connection
+        return None
+
     def take_due(self) -> list[Connection]:
         """The connections whose time is up; they wait no longer."""
         now = time.monotonic()
-        due = []
-        for connection in self._connections:
-            if connection.deadline > now:
-                break
-            due.append(connection)
+        due = list(takewhile(lambda connection: connection.deadline <= now, self._connections))
         for connection in due:
             del self._connections[connection]
         return due

@@ -62,6 +62,8 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         self.nr_conns += 1
         self._waiting.add(connection)
         self._receive(connection, sock)
+        if self.nr_conns >= self.worker_connections:
+            self._make_room()
         return True
 
     def set_accept_enabled(self, enabled: bool) -> None:
@@ -199,6 +201,13 @@ class ReceiverWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no typ
         # Without waiting: so few bytes fit into an empty send buffer, and whoever keeps it full goes without.
         with contextlib.suppress(OSError):
             connection.sock.send(data)
+
+    def _make_room(self) -> None:
+        """Cut the connection that has kept us waiting longest: a flood of silent ones must not keep out a callback."""
+        oldest = self._waiting.take_oldest()
+        if oldest is not None:
+            self._report_cut(oldest, "crowded-out")
+            self._drop(oldest)
 
     def _report_cut(self, connection: Connection, reason: str) -> None:
         self.app.metrics.count_cut(reason)

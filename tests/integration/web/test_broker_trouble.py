@@ -24,7 +24,7 @@ def assert_taken_again(receiver):
 
 
 def test_a_stopped_broker_means_503_in_time_and_a_ready_receiver(start_receiver, own_rabbitmq):
-    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.stop()
     for attempt in range(2):
@@ -36,14 +36,14 @@ def test_a_stopped_broker_means_503_in_time_and_a_ready_receiver(start_receiver,
 
 
 def test_a_receiver_that_starts_without_a_broker_answers_503_in_time(start_receiver, own_rabbitmq):
-    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     own_rabbitmq.stop()
     assert_failed_in_time(post_many(receiver, "never"))
     assert receiver.is_ready()
 
 
 def test_a_hung_broker_means_503_in_time(start_receiver, own_rabbitmq):
-    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.freeze()
     try:
@@ -56,7 +56,7 @@ def test_a_hung_broker_means_503_in_time(start_receiver, own_rabbitmq):
 
 
 def test_a_broker_with_an_alarm_means_503_in_time(start_receiver, own_rabbitmq):
-    receiver = start_receiver(amqp_url=own_rabbitmq.url)
+    receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.0000001")
     try:

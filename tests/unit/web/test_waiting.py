@@ -63,3 +63,11 @@ def test_a_cap_shortens_every_time_and_lengthens_none(three):
     waiting.add(three[0])
     waiting.cap(three[0].deadline + 100)
     assert waiting.take_due() == []
+
+
+def test_the_oldest_can_be_taken_before_its_time(three):
+    waiting = WaitingConnections(timeout_seconds=60)
+    assert waiting.take_oldest() is None
+    for each in three:
+        waiting.add(each)
+    assert [waiting.take_oldest() for _ in range(4)] == [*three, None]

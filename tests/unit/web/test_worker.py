@@ -20,6 +20,7 @@ def test_the_worker_replaces_what_it_means_to_replace():
         "finish_request",
         "handle",
         "handle_exit",
+        "is_parent_alive",
         "murder_pending",
         "set_accept_enabled",
         "wait_for_and_dispatch_events",
