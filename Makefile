@@ -131,6 +131,7 @@ servers:
 	@missing=; \
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=' rabbitmq-server'; \
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
+	command -v php >/dev/null || missing+=' php-cli'; \
 	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $$program"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	install="apt-get install --no-install-recommends$$missing"; \

@@ -5,6 +5,7 @@ import click
 from service.cli.config import config
 from service.cli.dead import dead
 from service.cli.demo import demo
+from service.cli.gateway import gateway
 from service.cli.keys import keys
 from service.cli.migrate import migrate
 from service.cli.run import run
@@ -30,7 +31,7 @@ def main(context: click.Context, settings_path: str) -> None:
     context.obj = settings_path
 
 
-for command in (run, demo, sandbox, config, dead, keys, migrate, topology):
+for command in (run, demo, sandbox, config, dead, gateway, keys, migrate, topology):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,180 @@
+"""`payment-callbacks gateway`: the gateway's four methods by hand, and the probe."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from service import bootstrap
+from service.cli.gateway_probe import probe
+from service.cli.gateway_sending import notify_url, send_withhold
+from service.cli.merchants import Chosen, choose, merchant_option
+from service.cli.options import settings_of
+from service.cli.personal_data import collect, from_option
+from service.gateway.client import GatewayClient
+from service.gateway.errors import CallFailed, GatewayError, OutcomeUnknown
+from service.gateway.messages import ConfirmTiedCardArgs, OrderStatement, PreTiedCardArgs, SingleWithholdArgs
+from service.logs import configure_logs
+from service.masking import mask_personal
+from service.settings import MerchantSettings
+
+_PERSON = ("name", "id_card_number", "mobile")
+
+pay_type_option = click.option("--pay-type", help="May be left out where the merchant has only one.")
+
+
+class _Unknown(click.ClickException):
+    """Neither done nor not done, as far as anybody here knows."""
+
+    exit_code = 3
+
+
+@click.group()
+def gateway() -> None:
+    """Speak to a merchant's gateway by hand.
+
+    Exit codes: 0 done, 1 surely not done, 3 nobody knows. Personal data is asked for or read from a file, and what is
+    shown of it is masked.
+    """
+    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+
+
+gateway.add_command(probe)
+
+
+@gateway.command()
+@merchant_option
+@pay_type_option
+@from_option
+@click.pass_context
+def bind(context: click.Context, merchant: str | None, pay_type: str | None, file: Path | None) -> None:
+    """Begin to bind a card: its owner is sent a code. Prints the unique code that `confirm` needs.
+
+    Personal data: name, id_card_number, mobile, bank_card_number.
+    """
+    chosen = choose(settings_of(context), merchant)
+    person = collect(file, needed=(*_PERSON, "bank_card_number"))
+    args = PreTiedCardArgs(pay_type=_pay_type(chosen.merchant, pay_type), **person)
+    with _client(chosen) as client:
+        click.echo(f"unique_code: {client.pre_tie_card(args)}")
+
+
+@gateway.command()
+@merchant_option
+@pay_type_option
+@from_option
+@click.option("--unique-code", required=True, help="What `bind` has printed.")
+@click.pass_context
+def confirm(
+    context: click.Context, merchant: str | None, pay_type: str | None, file: Path | None, unique_code: str
+) -> None:
+    """Confirm a binding with the code that the card's owner was sent. Prints the protocol number to charge it by.
+
+    Personal data: verification_code, bank_card_number.
+    """
+    chosen = choose(settings_of(context), merchant)
+    person = collect(file, needed=("verification_code", "bank_card_number"))
+    args = ConfirmTiedCardArgs(unique_code=unique_code, pay_type=_pay_type(chosen.merchant, pay_type), **person)
+    with _client(chosen) as client:
+        click.echo(f"protocol_no: {client.confirm_tied_card(args)}")
+
+
+@gateway.command()
+@merchant_option
+@pay_type_option
+@from_option
+@click.option("--order", "biz_order_no", required=True, help="A new order number; one that was sent is refused.")
+@click.option("--amount", required=True, help="Exact, in the merchant's unit: 100.00 yuan or 10000 fen.")
+@click.option("--protocol-no", help="Of the bound card; what `confirm` has printed.")
+@click.option("--no-callback", is_flag=True, help="Send no notify_url: the order lives by inquiry alone.")
+@click.pass_context
+def withhold(
+    context: click.Context,
+    merchant: str | None,
+    pay_type: str | None,
+    file: Path | None,
+    biz_order_no: str,
+    amount: str,
+    protocol_no: str | None,
+    no_callback: bool,
+) -> None:
+    """Charge a card. The order is announced in the ledger before it is sent, and never sent twice.
+
+    An accepted order is not a paid one. Where nobody knows whether it was accepted, an inquiry is opened.
+
+    Personal data: name, id_card_number, mobile, bank_card_number (the last may be left out of a file where there is
+    a protocol number).
+    """
+    settings = settings_of(context)
+    chosen = choose(settings, merchant)
+    by_card = () if protocol_no else ("bank_card_number",)
+    person = collect(file, needed=(*_PERSON, *by_card), optional=("bank_card_number",))
+    args = SingleWithholdArgs(
+        biz_order_no=biz_order_no,
+        amount=amount,
+        pay_type=_pay_type(chosen.merchant, pay_type),
+        protocol_no=protocol_no,
+        **person,
+    )
+    with _client(chosen) as client:
+        client.check_withhold(args)
+        if not no_callback:
+            args = replace(args, notify_url=notify_url(settings, chosen.merchant, biz_order_no))
+        statement = send_withhold(settings, chosen.merchant, client, args)
+        click.echo("The gateway has accepted the order; whether it is paid is for a callback or an inquiry to say.")
+        _show(statement)
+
+
+@gateway.command()
+@merchant_option
+@click.argument("biz_order_no", metavar="ORDER")
+@click.pass_context
+def query(context: click.Context, merchant: str | None, biz_order_no: str) -> None:
+    """Ask for an order's status. Changes nothing here: `orders inquire` asks and records the answer."""
+    chosen = choose(settings_of(context), merchant)
+    with _client(chosen) as client:
+        queried = client.query(biz_order_no)
+    if queried.answer.order is None:
+        click.echo(f"The gateway has no such order: {mask_personal(queried.answer.message)}")
+    else:
+        _show(queried.answer.order)
+
+
+def _pay_type(merchant: MerchantSettings, named: str | None) -> str:
+    if named is not None:
+        return named
+    if len(merchant.pay_types) > 1:
+        raise click.UsageError(f"--pay-type: one of {', '.join(sorted(merchant.pay_types))}")
+    return next(iter(merchant.pay_types))
+
+
+@contextmanager
+def _client(chosen: Chosen) -> Iterator[GatewayClient]:
+    try:
+        client = bootstrap.make_gateway_client(chosen.merchant, chosen.gateway)
+    except GatewayError as error:
+        raise click.ClickException(f"merchants.{chosen.merchant.slug}.gateway: {error}") from error
+    try:
+        yield client
+    except OutcomeUnknown as error:
+        raise _Unknown(f"unknown, ask the gateway: {error}") from error
+    except CallFailed as error:
+        raise click.ClickException(f"surely not done: {error}") from error
+    finally:
+        client.close()
+
+
+def _show(statement: OrderStatement) -> None:
+    fields: Mapping[str, str] = {
+        "biz_order_no": statement.biz_order_no,
+        "pay_order_no": statement.pay_order_no,
+        "pay_type": statement.pay_type,
+        "pay_status": statement.pay_status,
+        "pay_time": statement.pay_time,
+        "channel_response": mask_personal(statement.channel_response),
+    }
+    for name, value in fields.items():
+        click.echo(f"{name}: {value}")

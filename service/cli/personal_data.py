@@ -1,0 +1,64 @@
+"""Personal data for one command: from a file or a prompt, never from arguments, which the whole machine can see."""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+#: What a command may ask for, and how it asks for it.
+_PROMPTS = {
+    "name": "Name",
+    "id_card_number": "ID number (18 characters)",
+    "bank_card_number": "Bank card number",
+    "mobile": "Mobile number",
+    "verification_code": "Verification code",
+}
+# Names are seen and said in public; the others stay off the screen.
+_SHOWN_WHILE_TYPED = frozenset({"name"})
+
+from_option = click.option(
+    "--from",
+    "file",
+    type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
+    help="A JSON or TOML file with the personal data, or - for standard input; what it lacks is prompted for.",
+)
+
+
+def collect(file: Path | None, *, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
+    """The fields by name. Those in `optional` come from the file alone. Errors quote no values."""
+    allowed = [*needed, *optional]
+    found = {} if file is None else _read(file, allowed)
+    for name in needed:
+        if name not in found:
+            found[name] = click.prompt(_PROMPTS[name], hide_input=name not in _SHOWN_WHILE_TYPED).strip()
+    return found
+
+
+def _read(file: Path, allowed: Sequence[str]) -> dict[str, str]:
+    document = _parse(file)
+    for name, value in document.items():
+        if name not in allowed:
+            near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(allowed)}"
+            raise click.ClickException(f"{file}: {name}: unknown key; {hint}")
+        if not isinstance(value, str):
+            raise click.ClickException(f"{file}: {name}: must be a string, in quotes")
+    return dict(document)
+
+
+def _parse(file: Path) -> Mapping[str, Any]:
+    try:
+        with click.open_file(str(file), encoding="utf-8") as opened:
+            text = opened.read()
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.ClickException(f"{file}: cannot be read ({type(error).__name__})") from error
+    try:
+        document: dict[str, Any] = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
+    except (json.JSONDecodeError, tomllib.TOMLDecodeError):
+        # Without its cause, which quotes the text.
+        raise click.ClickException(f"{file}: neither a JSON object nor TOML") from None
+    return document
