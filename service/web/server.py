@@ -95,9 +95,18 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
             "post_worker_init": self._on_worker_started,
             "child_exit": self._on_child_exit,
             "worker_exit": self._on_worker_exit,
-            "on_exit": self._on_exit,
         }.items():
             self.cfg.set(name, value)
+
+    def run(self) -> None:
+        """Serve, and end the process."""
+        master = os.getpid()
+        try:
+            super().run()
+        finally:
+            # Workers are forks: each of them comes through here as well when it ends.
+            if os.getpid() == master:
+                shutil.rmtree(self._metrics_directory, ignore_errors=True)
 
     def load(self) -> Flask:
         """The application of one worker, made in it."""
@@ -124,9 +133,6 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
     def _on_worker_exit(self, _arbiter: Any, worker: Any) -> None:
         if worker.pid == os.getpid() and self.callable is not None:
             self.callable.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
-
-    def _on_exit(self, _arbiter: Any) -> None:
-        shutil.rmtree(self._metrics_directory, ignore_errors=True)
 
 
 class _QuietLogger(Logger):  # type: ignore[misc]

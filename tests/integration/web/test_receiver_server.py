@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -242,3 +243,11 @@ def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver):
     assert acknowledged() == 101
     receiver.process.terminate()
     assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{receiver.process.pid}-*"))
+
+
+def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(receiver, processes, tmp_path):
+    command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{receiver.port}"]
+    second = processes.start_command(*command, "--queue-file", tmp_path / "second.sqlite3", name="second")
+    assert second.wait(within_seconds=20) == 1
+    assert "already in use" in second.output
+    assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{second.pid}-*"))
