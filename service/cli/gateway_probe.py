@@ -104,6 +104,7 @@ def _why_nothing(result: ProbeResult) -> str:
 def _settings(chosen: Chosen, result: ProbeResult) -> str:
     where = f"merchants.{chosen.merchant.slug}.gateway"
     dialect: RequestDialect | None = result.dialect
+    # json and key_sorting stay at their defaults: a question has one key, so that it cannot tell.
     lines = [f"[{where}]", *_not_found(result), "", f"[{where}.dialect]"]
     lines += [f"{name} = {_quoted(getattr(dialect, name))}" for name in _LEARNED]
     return "\n".join(lines)
