@@ -1,5 +1,6 @@
 """`payment-callbacks dead`: the messages that could not be applied, and what becomes of them."""
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ import click
 
 from service import bootstrap
 from service.cli.options import settings_of
+from service.logs import configure_logs
 from service.masking import mask_personal
 from service.messaging.contract import DeadLetter, DeadLetters
 from service.messaging.errors import MessagingError
@@ -19,6 +21,8 @@ _MOST = 1000
 @click.group()
 def dead() -> None:
     """Messages that were put aside for a person: look, mend what was wrong, then replay or drop them."""
+    # The output is for people and for other programs; what happens to the connection meanwhile is not part of it.
+    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
 
 
 @dead.command(name="list")
