@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from flask import Flask
 from sqlalchemy import Engine
 
 from consumers.dispatcher import Dispatcher
@@ -14,13 +15,24 @@ from consumers.ledger import LedgerConsumer
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
+from service.api.announcing import Announcer
+from service.api.app import create_api
+from service.api.callers import Callers
+from service.api.cards import Cards
+from service.api.gauges import Gauges
+from service.api.orders import Orders
+from service.api.withholding import Withholder
+from service.api.withholds import WithholdRoutes
 from service.gateway.capability import CapabilityKey, CapabilityTokens
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
+from service.gateway.notify_urls import NotifyUrls
 from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
+from service.ledger.reports import Reports
 from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.store import LedgerStore
+from service.ledger.withholds import Withholds
 from service.messaging import topology
 from service.messaging.contract import DeadLetters, Publisher, Subscriber
 from service.messaging.dead_letters import RabbitDeadLetters
@@ -139,6 +151,51 @@ def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) ->
     )
 
 
+def make_gateway_clients(settings: Settings) -> dict[str, GatewayClient]:
+    """A client for each merchant with a gateway. Raises a `GatewayError` where one's settings cannot be used."""
+    return {
+        slug: make_gateway_client(merchant, merchant.gateway)
+        for slug, merchant in settings.merchants.items()
+        if merchant.gateway
+    }
+
+
+def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
+    """Announces orders and knows their addresses."""
+    notify_urls = NotifyUrls(
+        public_url=settings.receiver.public_url,
+        tokens={
+            slug: make_tokens(merchant) if merchant.token_keys else None
+            for slug, merchant in settings.merchants.items()
+        },
+    )
+    return Announcer(store=store, merchants=settings.merchants, notify_urls=notify_urls)
+
+
+def make_api(settings: Settings) -> Flask:
+    """The role `api`: one worker's application."""
+    engine = make_ledger_engine(settings, pool_size=settings.api.threads)
+    store = make_store(settings, engine)
+    clients = make_gateway_clients(settings)
+    announcer = make_announcer(settings, store)
+    withholder = Withholder(
+        announcer=announcer,
+        store=store,
+        withholds=Withholds(engine=engine, clock=now),
+        merchants=settings.merchants,
+        clients=clients,
+    )
+    return create_api(
+        routes=[
+            *Orders(store=store, announcer=announcer).routes(),
+            *WithholdRoutes(withholder=withholder).routes(),
+            *Cards(merchants=settings.merchants, clients=clients).routes(),
+        ],
+        callers=Callers(tokens={token.name: token.token for token in settings.api.tokens}),
+        gauges=Gauges(reports=Reports(engine=engine), merchants=settings.merchants),
+    )
+
+
 def _sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
     if endpoint.kind == "amqp":
         publisher = _rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
@@ -151,8 +208,6 @@ def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
         required_trust=merchant.required_trust,
         can_ask=merchant.gateway is not None,
         answer_due_seconds=merchant.answer_due_seconds,
-        least_inquiry_interval_seconds=merchant.least_inquiry_interval_seconds,
-        most_inquiries_per_day=merchant.most_inquiries_per_day,
         inquiry_horizon_seconds=merchant.inquiry_horizon_seconds,
     )
 

@@ -11,8 +11,10 @@ from sqlalchemy import Engine
 
 from consumers.signals import stop_on_signals
 from service import bootstrap
+from service.api.server import serve_api
 from service.cli.options import settings_of, settings_path_of
 from service.cli.supervisor import Role, Supervisor
+from service.gateway.errors import GatewayError
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.schema import migrate, schema_is_current
 from service.logs import configure_logs
@@ -75,6 +77,27 @@ def dispatcher(context: click.Context) -> None:
         bootstrap.make_dispatcher(settings, engine).run(stop)
 
 
+@run.command()
+@click.pass_context
+def api(context: click.Context) -> None:
+    """Serve the internal API, under gunicorn: orders announced, sent, shown and resolved."""
+    settings = _settings(context)
+    if not settings.api.tokens:
+        raise click.ClickException("nobody may call the API: set [[api.tokens]], each with a name and a token")
+    try:
+        bootstrap.make_gateway_clients(settings)
+    except GatewayError as error:
+        raise click.ClickException(str(error)) from error
+    stop = _stop_event()
+    engine = bootstrap.make_ledger_engine(settings)
+    prepare = _require_schema if settings.database_url else migrate
+    if not _insist(lambda: prepare(engine), stop):
+        return
+    # Before gunicorn forks: no connection may be shared between processes.
+    engine.dispose()
+    serve_api(make_app=lambda: bootstrap.make_api(settings), settings=settings.api)
+
+
 @run.command(name="all")
 @click.pass_context
 def run_all(context: click.Context) -> None:
@@ -86,9 +109,11 @@ def run_all(context: click.Context) -> None:
         return
     engine.dispose()
     path = str(settings_path_of(context))
-    roles = [Role(name=name, arguments=("--config", path, "run", name)) for name in _ROLES]
+    names = [*_ROLES, "api"] if settings.api.tokens else _ROLES
+    roles = [Role(name=name, arguments=("--config", path, "run", name)) for name in names]
     supervisor = Supervisor(roles, environment=os.environ)
-    supervisor.run(stop, grace_seconds=settings.receiver.drain_seconds + _GRACE_SECONDS)
+    drain_seconds = max(settings.receiver.drain_seconds, settings.api.drain_seconds if settings.api.tokens else 0.0)
+    supervisor.run(stop, grace_seconds=drain_seconds + _GRACE_SECONDS)
 
 
 def _settings(context: click.Context) -> Settings:

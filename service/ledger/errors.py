@@ -34,6 +34,10 @@ class UnknownMerchant(LedgerError):
     """No merchant of this name is configured."""
 
 
+class OrderUnknown(LedgerError):
+    """The order was neither announced nor spoken of by any claim."""
+
+
 class AnnouncementDiffers(LedgerError):
     """The order was announced before, with other values. Use a new biz_order_no for another payment."""
 

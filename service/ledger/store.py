@@ -11,14 +11,15 @@ from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
 from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
 from service.ledger.decisions import Decisions, decide_batch, question
-from service.ledger.errors import UnknownMerchant
+from service.ledger.errors import OrderUnknown, UnknownMerchant
 from service.ledger.histories import OrderHistory, load_history
 from service.ledger.inquiries import InquiryReason, close_inquiries, open_inquiries
 from service.ledger.notices import enqueue
 from service.ledger.orders import OrderFilter, OrderRecord
+from service.ledger.resolutions import Resolution, claim_from_resolution
 from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.states import Verdict
-from service.ledger.storable import storable
+from service.ledger.storable import require_storable, storable
 from service.ledger.transactions import read, write
 
 _PRUNED_AT_ONCE = 1000
@@ -82,6 +83,19 @@ class LedgerStore:
         asked = question(order, reason, now, merchant)
         write(self._engine, lambda connection: open_inquiries(connection, [asked], now=now))
         return True
+
+    def resolve(self, resolution: Resolution) -> Verdict:
+        """Record a person's word, which outranks every other, and all that it changes; its verdict.
+
+        Each call is a word of its own: what an operator says twice is there twice. Raises UnknownMerchant, OrderUnknown
+        where nobody ever spoke of the order, so that a slip of the pen makes no payment, and ClaimUnstorable.
+        """
+        self._merchant(resolution.order.merchant)
+        require_storable(resolution.order)
+        if not self.order_history(resolution.order).known:
+            raise OrderUnknown(resolution.order.biz_order_no)
+        [verdict] = self.record([claim_from_resolution(resolution, stated_at=self._clock())])
+        return verdict
 
     def load_order(self, key: OrderKey) -> OrderRecord | None:
         """What is believed of the order; None where it was neither announced nor spoken of with enough trust."""

@@ -2,8 +2,6 @@
 
 import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -11,14 +9,15 @@ from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
-from gunicorn.glogging import Logger
 from prometheus_client import CollectorRegistry
 
 from service.messaging.contract import Publisher
 from service.metrics import ReceiverMetrics, expose_shared, forget_process, share_between_processes
+from service.serving import QuietLogger, common_settings
 from service.settings import MerchantSettings, ReceiverSettings
 from service.web.app import create_app
 from service.web.health import Health
+from service.web.metrics_directory import MetricsDirectory
 
 # Memory where there is such a thing: heartbeats and counters are written many times per second.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private folders are made in it
@@ -58,44 +57,29 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         self._merchants = merchants
         self._make_publisher = make_publisher
         self._clock = clock
-        memory = _SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None
-        self._metrics_directory = Path(tempfile.mkdtemp(prefix=f"payment-callbacks-metrics-{os.getpid()}-", dir=memory))
-        share_between_processes(self._metrics_directory)
+        self._metrics_directory = MetricsDirectory(parent=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None)
+        share_between_processes(self._metrics_directory.path)
         self.metrics = ReceiverMetrics(registry=CollectorRegistry(), merchants=merchants)
         super().__init__()
 
     def load_config(self) -> None:
         """Tell gunicorn everything; it reads no file, environment or command line."""
         settings = self.settings
-        memory = str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None
-        for name, value in {
+        own: dict[str, Any] = {
             "bind": settings.bind,
             "workers": settings.workers,
             "threads": settings.threads,
             "worker_class": "service.web.worker.ReceiverWorker",
             "worker_connections": _MAX_CONNECTIONS,
-            "worker_tmp_dir": memory,
             "graceful_timeout": max(math.ceil(settings.drain_seconds), 1),
-            # Refused with the same body as everything else, so nothing depends on where exactly the bounds are.
-            "limit_request_line": 4094,
-            "limit_request_fields": 100,
-            # No header is believed but X-Forwarded-For, and that one by the application, by the configured hops.
-            "forwarded_allow_ips": "",
-            "forwarder_headers": "",
-            "secure_scheme_headers": {},
-            # The C parser is not what we vouch for on a public endpoint; see docs/decisions/0001.
-            "http_parser": "python",
-            # A socket in the file system that nobody uses, and that a read-only root refuses.
-            "control_socket_disable": True,
-            "preload_app": False,
-            "accesslog": None,
-            "logger_class": _QuietLogger,
+            "logger_class": QuietLogger,
             "proc_name": "payment-callbacks-receiver",
             "when_ready": self._on_ready,
             "post_worker_init": self._on_worker_started,
             "child_exit": self._on_child_exit,
             "worker_exit": self._on_worker_exit,
-        }.items():
+        }
+        for name, value in {**common_settings(), **own}.items():
             self.cfg.set(name, value)
 
     def run(self) -> None:
@@ -106,7 +90,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         finally:
             # Workers are forks: each of them comes through here as well when it ends.
             if os.getpid() == master:
-                shutil.rmtree(self._metrics_directory, ignore_errors=True)
+                self._metrics_directory.remove()
 
     def load(self) -> Flask:
         """The application of one worker, made in it."""
@@ -122,25 +106,14 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
     def _on_ready(self, _arbiter: Any) -> None:
         if self.settings.metrics_bind:
             host, _, port = self.settings.metrics_bind.rpartition(":")
-            expose_shared(self._metrics_directory, host=host.strip("[]"), port=int(port))
+            expose_shared(self._metrics_directory.path, host=host.strip("[]"), port=int(port))
 
     def _on_worker_started(self, _worker: Any) -> None:
         self.callable.extensions["publisher"].open()
 
     def _on_child_exit(self, _arbiter: Any, worker: Any) -> None:
-        forget_process(worker.pid, self._metrics_directory)
+        forget_process(worker.pid, self._metrics_directory.path)
 
     def _on_worker_exit(self, _arbiter: Any, worker: Any) -> None:
         if worker.pid == os.getpid() and self.callable is not None:
             self.callable.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
-
-
-class _QuietLogger(Logger):  # type: ignore[misc]
-    """Leaves gunicorn's own lines to the process's log; there is no access log, for it would hold tokens."""
-
-    def __init__(self, cfg: Any) -> None:
-        super().__init__(cfg)
-        self.error_log.propagate = True
-
-    def _set_handler(self, *_args: Any, **_kwargs: Any) -> None:
-        """Add none: what `configure_logs` has set up takes the lines."""

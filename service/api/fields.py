@@ -1,0 +1,97 @@
+# ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
+"""The marshmallow fields of the API, each with what OpenAPI is to say of it."""
+
+import re
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
+
+from service.claims import Trust
+from service.gateway.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
+from service.ledger.inquiries import InquiryReason
+from service.masking import mask_personal
+
+_NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
+
+
+def order_number(**options: Any) -> fields.String:
+    """A merchant's order number."""
+    return fields.String(
+        validate=_check_order_number,
+        metadata={
+            "description": "The merchant's own number of the order: 1 to 128 printable characters.",
+            "maxLength": MAX_ORDER_NO_CHARACTERS,
+            "minLength": 1,
+        },
+        **options,
+    )
+
+
+def merchant(**options: Any) -> fields.String:
+    """The slug of a merchant."""
+    return fields.String(metadata={"description": "The merchant's slug in the settings.", "example": "acme"}, **options)
+
+
+def amount(**options: Any) -> fields.String:
+    """An exact amount, in the merchant's unit."""
+    return fields.String(
+        metadata={
+            "description": "Exact, in the merchant's unit: yuan (`100.00`) or fen (`10000`). Never a JSON number.",
+            "example": "100.00",
+        },
+        **options,
+    )
+
+
+def one_line(description: str, *, most: int, **options: Any) -> fields.String:
+    """A text of a person's, on one line."""
+    return fields.String(
+        validate=[validate.Length(min=1, max=most), _check_one_line], metadata={"description": description}, **options
+    )
+
+
+def time(description: str, **options: Any) -> fields.AwareDateTime:
+    """A time that says its zone."""
+    return fields.AwareDateTime(
+        format="iso", metadata={"description": f"{description} RFC 3339, with its zone."}, **options
+    )
+
+
+class TrustName(fields.String):
+    """A `Trust` by its name, written only."""
+
+    def __init__(self, **options: Any) -> None:
+        names = [trust.name.lower() for trust in Trust]
+        description = "How far it is to be believed, from least to most."
+        super().__init__(metadata={"enum": names, "description": description}, **options)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else Trust(value).name.lower()
+
+
+class MaskedText(fields.String):
+    """Words of the gateway or the channel with card, ID and mobile numbers masked, written only."""
+
+    def _serialize(self, value: str | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
+        return None if value is None else mask_personal(value)
+
+
+class ReasonNames(fields.List[str]):
+    """A set of `InquiryReason`s by their names, written only."""
+
+    def __init__(self, **options: Any) -> None:
+        names = [reason.name.lower() for reason in InquiryReason if reason.name]
+        super().__init__(fields.String(metadata={"enum": names}), **options)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> list[str]:
+        return [reason.name.lower() for reason in InquiryReason(value) if reason.name]
+
+
+def _check_order_number(text: str) -> None:
+    if not is_order_no(text):
+        raise ValidationError(f"is no order number; allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
+
+
+def _check_one_line(text: str) -> None:
+    if _NOT_ONE_LINE.search(text) or not text.strip():
+        raise ValidationError("must be one line of text that is not blank")

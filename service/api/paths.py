@@ -1,0 +1,55 @@
+"""Percent-encoded paths: an order number may hold any printable character, slashes too."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from werkzeug.routing import BaseConverter, ValidationError
+
+from service.gateway.order_numbers import is_order_no
+
+_Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+class UndecodedPaths:
+    """WSGI middleware that routes by the path as it was sent.
+
+    WSGI's PATH_INFO is percent-decoded, so that a slash in an order number and one between two parts look the same. The
+    converters of this module decode each part by itself.
+    """
+
+    def __init__(self, application: _Application) -> None:
+        self._application = application
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Answer one request."""
+        # RAW_URI is gunicorn's and werkzeug's; its absolute form (RFC 9112, 3.2.2) names the host as well.
+        target = environ["RAW_URI"]
+        environ["PATH_INFO"] = target.partition("?")[0] if target.startswith("/") else urlsplit(target).path
+        return self._application(environ, start_response)
+
+
+class EncodedPart(BaseConverter):
+    """One percent-encoded part of a path, decoded. What is not UTF-8 is no address of ours."""
+
+    def to_python(self, value: str) -> str:
+        """Decode it."""
+        try:
+            return unquote(value, errors="strict")
+        except UnicodeDecodeError as error:
+            raise ValidationError from error
+
+    def to_url(self, value: str) -> str:
+        """Encode it."""
+        return quote(value, safe="")
+
+
+class OrderNumberPart(EncodedPart):
+    """An order number in a path."""
+
+    def to_python(self, value: str) -> str:
+        """Decode it."""
+        text = super().to_python(value)
+        if not is_order_no(text):
+            raise ValidationError
+        return text
