@@ -1,6 +1,8 @@
 """One endpoint's courier: claims what is due to it, sends it, and settles how that went.
 
-- Claiming and settling are short transactions; sending happens outside of any, on a pool of the endpoint's own.
+- Claiming and settling are short transactions; sending happens outside of any, on a pool of the endpoint's own. A few
+  rounds are claimed ahead, so that nobody waits for the database between two events; what is not sent after all (at
+  shutdown, or because the endpoint asks for a pause) is given back, and no try is counted.
 - A crash, or a database that goes away between the two, lets the lease run out, and the event is sent again under the
   same id. Whoever comes too late to settle is told by the fencing number, and changes nothing.
 - Of one order only the lowest open event can be claimed, so its next one waits until this one is delivered or parked.
@@ -12,6 +14,7 @@
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -34,6 +37,8 @@ _FIRST_RETRY_SECONDS = 0.5
 _MOST_RETRY_SECONDS = 15.0
 # At shutdown, on top of the endpoint's own time limit.
 _GRACE_SECONDS = 2.0
+# More would not make it faster, and a process that is killed keeps others from what it has claimed.
+_MOST_ROUNDS_AHEAD = 4
 
 
 class Courier:
@@ -53,7 +58,12 @@ class Courier:
         self._endpoint = endpoint
         self._settings = settings
         self._clock = clock
+        # Where all of a window take their whole time limit, the lease of the last one must still hold.
+        rounds = int(settings.lease_seconds / endpoint.timeout_seconds) - 1
+        self._window = endpoint.concurrency * max(1, min(rounds, _MOST_ROUNDS_AHEAD))
         self._log = _log.bind(endpoint=endpoint.name)
+        # Claimed, and not begun.
+        self._ahead: deque[DueDelivery] = deque()
         self._under_way: dict[Future[None], DueDelivery] = {}
         self._paused_until: datetime | None = None
 
@@ -63,31 +73,42 @@ class Courier:
         May be called again after it has raised: what was under way comes back when its lease has run out.
         """
         patience = Patience(stop=stop, first_seconds=_FIRST_RETRY_SECONDS, most_seconds=_MOST_RETRY_SECONDS)
+        self._ahead.clear()
         self._under_way.clear()
         senders = ThreadPoolExecutor(self._endpoint.concurrency, thread_name_prefix=f"send-{self._endpoint.name}")
         try:
             with suppress(Stopping):
                 while not stop.is_set():
-                    self._claim(senders, patience)
-                    self._settle(self._wait(stop), patience)
-                self._settle(self._drain(), patience)
+                    self._claim(patience)
+                    self._begin(senders)
+                    self._settle(self._wait(stop), senders, patience)
+                self._give_back(patience)
+                self._settle(self._drain(), senders, patience)
         finally:
             senders.shutdown(wait=False, cancel_futures=True)
             if self._under_way:
                 self._log.warning("deliveries_left_under_way", count=len(self._under_way))
 
-    def _claim(self, senders: ThreadPoolExecutor, patience: Patience) -> None:
-        """Fill what is free. The next look is due as soon as one is done, or after `poll_seconds`."""
-        free = self._endpoint.concurrency - len(self._under_way)
-        if not free or self._paused:
+    def _claim(self, patience: Patience) -> None:
+        """Fill the window once half of it is free. The next look is due when one is done, or after `poll_seconds`."""
+        free = self._window - len(self._ahead) - len(self._under_way)
+        if free < max(1, self._window // 2) or self._paused:
             return
-        claimed = patience.insist(
+        self._ahead += patience.insist(
             lambda: self._outbox.claim_due(
                 endpoint=self._endpoint.name, limit=free, lease_seconds=self._settings.lease_seconds
             )
         )
-        for delivery in claimed:
+
+    def _begin(self, senders: ThreadPoolExecutor) -> None:
+        while self._ahead and len(self._under_way) < self._endpoint.concurrency:
+            delivery = self._ahead.popleft()
             self._under_way[senders.submit(self._sink.send, _outgoing(delivery))] = delivery
+
+    def _give_back(self, patience: Patience) -> None:
+        if self._ahead:
+            patience.insist(lambda: self._outbox.release(self._ahead))
+            self._ahead.clear()
 
     @property
     def _paused(self) -> bool:
@@ -102,22 +123,25 @@ class Courier:
     def _drain(self) -> Collection[Future[None]]:
         return wait(self._under_way, timeout=self._endpoint.timeout_seconds + _GRACE_SECONDS).done
 
-    def _settle(self, done: Collection[Future[None]], patience: Patience) -> None:
-        outcomes = [(self._under_way[sent], sent.exception()) for sent in done]
+    def _settle(self, done: Collection[Future[None]], senders: ThreadPoolExecutor, patience: Patience) -> None:
+        outcomes = [(self._under_way.pop(sent), sent.exception()) for sent in done]
         delivered = [delivery for delivery, error in outcomes if error is None]
+        failed = [(delivery, error, self._judge(delivery, error)) for delivery, error in outcomes if error is not None]
+        if self._paused:
+            self._give_back(patience)
+        # Before the database is waited for, and after the failures were judged: they may ask for a pause.
+        self._begin(senders)
         if delivered:
             for lost in patience.insist(lambda: self._outbox.settle_delivered(delivered)):
                 self._log.warning("lease_lost", event_id=lost.event_id)
             for delivery in delivered:
                 self._log.info("event_delivered", event_id=delivery.event_id, attempt=delivery.attempt)
-        for delivery, error in outcomes:
-            if error is not None:
-                self._settle_failed(delivery, error, patience)
-        for sent in done:
-            del self._under_way[sent]
+        for delivery, error, wait_seconds in failed:
+            self._settle_failed(delivery, error, wait_seconds, patience)
 
-    def _settle_failed(self, delivery: DueDelivery, error: BaseException, patience: Patience) -> None:
-        wait_seconds = self._judge(delivery, error)
+    def _settle_failed(
+        self, delivery: DueDelivery, error: BaseException, wait_seconds: float, patience: Patience
+    ) -> None:
         reason = _reason(error)
         try:
             if delivery.attempt >= self._endpoint.max_attempts:

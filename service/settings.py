@@ -174,7 +174,7 @@ class DispatcherSettings:
     """The consumer that tells downstream."""
 
     poll_seconds: float = 0.25
-    #: How long a claimed event is ours; more than any endpoint's time limit.
+    #: How long a claimed event is ours; at least twice any endpoint's time limit, and up to five times it pays.
     lease_seconds: float = 60.0
 
 

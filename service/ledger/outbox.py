@@ -93,6 +93,11 @@ class Outbox:
         """Give a delivery up until a person replays it; later ones of its order pass. Raises LeaseLost."""
         self._settle_one(delivery, {"state": "parked", "settled_at": self._clock(), "last_error": _kept(error)})
 
+    def release(self, unsent: Sequence[DueDelivery]) -> None:
+        """Give back deliveries that were not tried after all: due at once, and no try is counted."""
+        values = {"due_at": self._clock(), "attempts": deliveries.c.attempts - 1}
+        write(self._engine, lambda connection: _settle(connection, unsent, values))
+
     def replay(self, event_ids: Sequence[str], *, endpoint: str) -> int:
         """Send events to an endpoint again, as new, whatever became of them; how many were found."""
         chosen = exists().where(_OF_ITS_EVENT, events.c.id.in_(event_ids))

@@ -98,10 +98,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         script = self.server.script
+        size = int(self.headers["content-length"])
+        body = self.rfile.read(size)
+        if len(body) < size:
+            self.close_connection = True  # its sender was killed in the middle
+            return
         request = Request(
             path=self.path,
             headers={name.lower(): value for name, value in self.headers.items()},
-            body=self.rfile.read(int(self.headers["content-length"])),
+            body=body,
             connection=id(self),
         )
         script.requests.append(request)

@@ -26,8 +26,6 @@ _RULES = MerchantRules(
     required_trust=Trust.CAPABILITY,
     can_ask=False,
     answer_due_seconds=600,
-    least_inquiry_interval_seconds=60,
-    most_inquiries_per_day=10,
     inquiry_horizon_seconds=86_400,
 )
 

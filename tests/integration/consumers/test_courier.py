@@ -244,6 +244,46 @@ def test_what_is_being_sent_at_sigterm_ends_and_is_settled_and_nothing_more_is_s
     assert sink.ids == ["acme/DK1/1"]
 
 
+def test_what_was_claimed_ahead_and_not_begun_at_sigterm_is_given_back_without_a_try(
+    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+) -> None:
+    store.record([a_claim(order=f"DK{number}") for number in range(4)])
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def linger(_event: OutgoingEvent) -> None:
+        under_way.set()
+        assert go_on.wait(10)
+
+    sink = ScriptedSink(linger)
+    with running(make_courier(sink, concurrency=1)) as stop:
+        assert under_way.wait(10)
+        stop.set()
+        threading.Timer(0.3, go_on.set).start()  # when the courier has long seen the stop
+    left = [delivery for number in range(4) for delivery in deliveries(store, f"DK{number}")]
+    assert sorted((delivery.state, delivery.attempts) for delivery in left) == [("delivered", 1)] + [("open", 0)] * 3
+    assert all(delivery.due_at <= clock.now for delivery in left if delivery.state == "open")
+
+
+def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerStore, make_courier: MakeCourier) -> None:
+    store.record([a_claim(order=f"DK{number}") for number in range(3)])
+    first_may_end = threading.Event()
+
+    def ask_for_a_break(_event: OutgoingEvent) -> None:
+        # Until the others are claimed too, so that there is something to give back.
+        assert first_may_end.wait(10)
+        raise DeliveryFailed("the endpoint answered 429", retry_after_seconds=500)
+
+    def attempts() -> list[int]:
+        return [delivery.attempts for number in range(3) for delivery in deliveries(store, f"DK{number}")]
+
+    sink = ScriptedSink(ask_for_a_break)
+    with running(make_courier(sink, concurrency=1, most_retry_seconds=600)):
+        eventually(lambda: attempts() == [1, 1, 1])
+        first_may_end.set()
+        eventually(lambda: sorted(attempts()) == [0, 0, 1])
+    assert len(sink.sent) == 1
+
+
 class UnreliableOutbox(Outbox):
     """An outbox whose database goes away now and then."""
 

@@ -210,14 +210,14 @@ def test_rabbitmq_hands_events_to_those_who_bound_a_queue_and_keeps_the_others(
         eventually(lambda: states(engine, "broker") == {"delivered"}, within_seconds=30)
     with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=15) as session:
         bound = [session.fetch("books") for _ in range(6)]
-        unbound = session.count(topology.UNROUTED_STATUS)
+        # Confirmed is not yet counted as ready.
+        eventually(lambda: session.count(topology.UNROUTED_STATUS) == 5)
     messages = [fetched.message for fetched in bound if fetched is not None]
     assert sorted(message.message_id for message in messages) == [f"acme/DK{number}/2" for number in range(5)]
     assert {json.loads(message.body)["id"] for message in messages} == {message.message_id for message in messages}
     assert {(message.content_type, message.type) for message in messages} == {
         ("application/cloudevents+json", "payment.succeeded")
     }
-    assert unbound == 5
 
 
 class BreakingOutbox(Outbox):
