@@ -8,8 +8,12 @@ from service.cli.demo import demo
 from service.cli.gateway import gateway
 from service.cli.keys import keys
 from service.cli.migrate import migrate
+from service.cli.orders import orders
+from service.cli.prune import prune
+from service.cli.report import report
 from service.cli.run import run
 from service.cli.sandbox import sandbox
+from service.cli.sign import sign
 from service.cli.topology import topology
 
 
@@ -31,7 +35,7 @@ def main(context: click.Context, settings_path: str) -> None:
     context.obj = settings_path
 
 
-for command in (run, demo, sandbox, config, dead, gateway, keys, migrate, topology):
+for command in (run, demo, sandbox, sign, config, dead, gateway, keys, migrate, topology, orders, report, prune):
     main.add_command(command)
 
 if __name__ == "__main__":

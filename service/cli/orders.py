@@ -1,0 +1,221 @@
+"""`payment-callbacks orders`: what is known of orders, and an operator's word on them. Works on the ledger directly."""
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+
+import click
+from marshmallow import Schema
+from sqlalchemy import Engine
+
+from service import bootstrap
+from service.api.announcing import OrderDraft
+from service.api.answer_schemas import AnnouncedSchema, HistorySchema, InquirySchema, OrderListSchema, ResolvedSchema
+from service.api.cursors import read_cursor, write_cursor
+from service.api.request_schemas import MOST_LISTED, RESOLVABLE
+from service.claims import OrderKey, OrderStatus
+from service.cli.options import settings_of
+from service.cli.order_tables import show_history, show_orders
+from service.gateway.errors import MessageInvalid
+from service.ledger.errors import AnnouncementDiffers, LedgerError, OrderUnknown, UnknownMerchant
+from service.ledger.inquiries import InquiryReason
+from service.ledger.orders import OrderFilter
+from service.ledger.resolutions import Resolution
+from service.ledger.store import LedgerStore
+from service.logs import configure_logs
+
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API answers it.")
+_TIME_HELP = "An ISO 8601 time with its zone, e.g. 2026-01-05T20:00:00+08:00."
+
+
+class _AwareTime(click.ParamType[datetime]):
+    """A time that says its zone: on a server, "local" is anybody's guess."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it."""
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; {_TIME_HELP}", param, ctx)
+        if time.tzinfo is None:
+            self.fail(f"{value!r} does not say its zone; {_TIME_HELP}", param, ctx)
+        return time
+
+
+@click.group()
+def orders() -> None:
+    """See what is known of orders, have the gateway asked, or decide in your own name."""
+    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+
+
+@orders.command()
+@click.argument("merchant")
+@click.argument("biz_order_no")
+@click.option("--amount", help="Exact, in the merchant's unit.")
+@click.option("--pay-type", default="", help="One of the merchant's.")
+@click.option("--answer-due-at", type=_AwareTime(), help=f"When to ask if no end is known by then. {_TIME_HELP}")
+@_AS_JSON
+@click.pass_context
+def announce(
+    context: click.Context,
+    merchant: str,
+    biz_order_no: str,
+    amount: str | None,
+    pay_type: str,
+    answer_due_at: datetime | None,
+    as_json: bool,
+) -> None:
+    """Make an order known before it is sent, and print its notify_url. Harmless to repeat."""
+    draft = OrderDraft(
+        merchant=merchant,
+        biz_order_no=biz_order_no,
+        amount=amount,
+        pay_type=pay_type,
+        answer_due_at=answer_due_at,
+    )
+    with _open_store(context) as (store, _):
+        announced = bootstrap.make_announcer(settings_of(context), store).announce(draft)
+    if as_json:
+        _print_json(AnnouncedSchema(), announced)
+    else:
+        click.echo(announced.notify_url)
+
+
+@orders.command(name="list")
+@click.option("--merchant")
+@click.option("--status", type=click.Choice([status.value for status in OrderStatus]))
+@click.option("--conflicted/--not-conflicted", default=None, help="Whether trusted claims contradict each other.")
+@click.option("--updated-before", type=_AwareTime(), help=f"Only orders that have not changed since. {_TIME_HELP}")
+@click.option("--after", help="Where the page before ended, as it said.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, MOST_LISTED))
+@_AS_JSON
+@click.pass_context
+def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -> None:
+    """List orders, those that changed last first."""
+    status, after = chosen.pop("status"), chosen.pop("after")
+    with _open_store(context) as (store, _):
+        wanted = OrderFilter(
+            **chosen,
+            status=OrderStatus(status) if status else None,
+            after=read_cursor(after) if after else None,
+        )
+        page = store.list_orders(wanted, limit=limit)
+    following = write_cursor(page[-1]) if len(page) == limit else None
+    if as_json:
+        _print_json(OrderListSchema(), {"orders": page, "next": following})
+        return
+    show_orders(page)
+    if following:
+        click.echo(f"There may be more: --after {following}", err=True)
+
+
+@orders.command()
+@click.argument("merchant")
+@click.argument("biz_order_no")
+@_AS_JSON
+@click.pass_context
+def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
+    """Show every claim, question, event and delivery around an order."""
+    with _open_store(context) as (store, _):
+        history = store.order_history(OrderKey(merchant, biz_order_no))
+    if not history.known:
+        raise _unknown(merchant, biz_order_no)
+    if as_json:
+        _print_json(HistorySchema(), history)
+    else:
+        show_history(history)
+
+
+@orders.command()
+@click.argument("merchant")
+@click.argument("biz_order_no")
+@_AS_JSON
+@click.pass_context
+def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
+    """Have the gateway asked as soon as the merchant's limits allow; the inquirer does it."""
+    order = OrderKey(merchant, biz_order_no)
+    with _open_store(context) as (store, _):
+        if not store.order_history(order).known:
+            raise _unknown(merchant, biz_order_no)
+        if not store.inquire(order, InquiryReason.OPERATOR):
+            raise click.ClickException(f"the gateway cannot be asked: set [merchants.{merchant}.gateway]")
+        inquiry = store.order_history(order).inquiry
+    if as_json:
+        _print_json(InquirySchema(), inquiry)
+    elif inquiry is not None:
+        click.echo(f"It is asked for at {inquiry.due_at.isoformat()}, or as soon after as an inquirer runs.")
+
+
+@orders.command()
+@click.argument("merchant")
+@click.argument("biz_order_no")
+@click.argument("status", type=click.Choice([status.value for status in RESOLVABLE]))
+@click.option("--name", required=True, help="Who decides. Kept for good.")
+@click.option("--reason", required=True, help="Why, and on what evidence. Kept for good.")
+@click.option("--pay-order-no", help="The gateway's number for the payment, where known.")
+@click.option("--paid-at", type=_AwareTime(), help=f"When the money moved, where known. {_TIME_HELP}")
+@_AS_JSON
+@click.confirmation_option(prompt="This outranks the gateway, and downstream is told. Go on?")
+@click.pass_context
+def resolve(
+    context: click.Context,
+    merchant: str,
+    biz_order_no: str,
+    status: str,
+    name: str,
+    reason: str,
+    pay_order_no: str | None,
+    paid_at: datetime | None,
+    as_json: bool,
+) -> None:
+    """Decide an order's status in your own name. It is audited: `orders show` has it for good."""
+    if not name.strip() or not reason.strip():
+        raise click.UsageError("--name and --reason must say something")
+    resolution = Resolution(
+        order=OrderKey(merchant, biz_order_no),
+        status=OrderStatus(status),
+        stated_by=f"{name.strip()} (command line)",
+        reason=reason.strip(),
+        pay_order_no=pay_order_no,
+        paid_at=paid_at,
+    )
+    with _open_store(context) as (store, _):
+        try:
+            verdict = store.resolve(resolution)
+        except OrderUnknown as error:
+            raise _unknown(merchant, biz_order_no) from error
+        order = store.load_order(resolution.order)
+    if as_json:
+        _print_json(ResolvedSchema(), {"verdict": verdict, "order": order})
+    elif order is not None:
+        click.echo(f"{verdict.value}: the order is {order.state.status.value}, by {resolution.stated_by}")
+
+
+@contextmanager
+def _open_store(context: click.Context) -> Iterator[tuple[LedgerStore, Engine]]:
+    """The ledger; what it raises ends the command with a line that says what to do."""
+    settings = settings_of(context)
+    engine = bootstrap.make_ledger_engine(settings)
+    try:
+        yield bootstrap.make_store(settings, engine), engine
+    except UnknownMerchant as error:
+        raise click.ClickException(f"no merchant `{error}` is configured") from error
+    except AnnouncementDiffers as error:
+        raise click.ClickException(f"{error}; for another payment use a new biz_order_no") from error
+    except (LedgerError, MessageInvalid) as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        engine.dispose()
+
+
+def _unknown(merchant: str, biz_order_no: str) -> click.ClickException:
+    return click.ClickException(f"nobody ever spoke of the order {biz_order_no!r} of {merchant!r}")
+
+
+def _print_json(schema: Schema, value: object) -> None:
+    click.echo(json.dumps(schema.dump(value), ensure_ascii=False, indent=2))

@@ -1,0 +1,38 @@
+"""`payment-callbacks prune`: forget what gateways and channels said, once it is old enough."""
+
+import sys
+from datetime import UTC, datetime
+
+import click
+
+from service import bootstrap
+from service.cli.options import settings_of
+from service.ledger.errors import LedgerUnavailable
+from service.logs import configure_logs
+
+
+@click.command()
+@click.option(
+    "--before",
+    required=True,
+    type=click.DateTime(formats=["%Y-%m-%d"]),
+    help="A day, in UTC: what was recorded before it is pruned.",
+)
+@click.pass_context
+def prune(context: click.Context, before: datetime) -> None:
+    """Remove the payloads of old claims: the channel's words and fields that nobody named, for they hold personal data.
+
+    Orders, claims and events stay: without them a replayed old callback would pay again. Harmless to repeat, to stop
+    at any point, and to run while everything else does.
+    """
+    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+    settings = settings_of(context)
+    day = before.replace(tzinfo=UTC)
+    if day > bootstrap.now():
+        raise click.UsageError("--before lies ahead: it would remove what is needed today")
+    engine = bootstrap.make_ledger_engine(settings)
+    try:
+        pruned = bootstrap.make_store(settings, engine).prune(before=day)
+    except LedgerUnavailable as error:
+        raise click.ClickException(f"{error}; what was pruned so far stays pruned, run it again") from error
+    click.echo(f"pruned: {pruned}")
