@@ -104,12 +104,8 @@ class Decisions:
         if not merchant.can_ask:
             return
         asked = self.questions.get(order)
-        self.questions[order] = question(
-            order,
-            reason if asked is None else reason | asked.reasons,
-            due if asked is None else min(due, asked.due_at),
-            merchant,
-        )
+        fresh = question(order, reason, due, merchant)
+        self.questions[order] = fresh if asked is None else asked.merged(fresh)
 
 
 def decide_batch(
@@ -131,10 +127,9 @@ def decide_batch(
     return decisions
 
 
-def question(order: OrderKey, reasons: InquiryReason, due: datetime, merchant: MerchantRules) -> Question:
+def question(order: OrderKey, reason: InquiryReason, due: datetime, merchant: MerchantRules) -> Question:
     """A question about `order`, with the merchant's horizon counted from when it is due."""
-    horizon = due + timedelta(seconds=merchant.inquiry_horizon_seconds)
-    return Question(order=order, reasons=reasons, due_at=due, horizon_at=horizon)
+    return Question.about(order, reason, due, horizon_seconds=merchant.inquiry_horizon_seconds)
 
 
 def _after(before: OrderRecord, claim: Claim, transition: Transition) -> OrderRecord:

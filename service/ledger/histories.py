@@ -9,6 +9,7 @@ from sqlalchemy import Connection, select
 from service.claims import OrderKey, OrderStatus
 from service.events import EventType
 from service.ledger import orders
+from service.ledger.asked_questions import AskedQuestion, load_asked
 from service.ledger.claim_rows import ClaimRecord, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.orders import OrderRecord
@@ -52,6 +53,8 @@ class OrderHistory:
     claims: Sequence[ClaimRecord]
     events: Sequence[EventRecord]
     inquiry: InquiryRecord | None
+    #: What the gateway was asked, oldest first.
+    questions: Sequence[AskedQuestion]
     #: None where it was not sent to the gateway from here.
     withhold: WithholdRecord | None = None
 
@@ -68,6 +71,7 @@ def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
         claims=load_claims(connection, key),
         events=_events(connection, key),
         inquiry=load_inquiry(connection, key),
+        questions=load_asked(connection, key),
         withhold=load_withhold(connection, key),
     )
 

@@ -1,11 +1,16 @@
-"""Inquiries: questions due to the gateway. One per order, however many reasons there are to ask."""
+"""Inquiries: what is to be asked of the gateway. One per order, however many reasons there are to ask.
+
+Anyone can send a callback below the required trust, so anyone can give a reason to ask. What such reasons may take of
+the limits is bounded (`pace`), and what the order itself is owed is kept apart from it: an inquiry has two due times.
+"""
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import IntFlag, StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, case, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, select, update
 
 from service.claims import OrderKey
 from service.ledger.inserts import insert_into
@@ -30,6 +35,14 @@ class InquiryReason(IntFlag):
     #: A person wants to know.
     OPERATOR = 64
 
+    @property
+    def anyones(self) -> bool:
+        """Whether somebody whom nobody trusts can give every one of these reasons."""
+        return not self & ~_ANYONES
+
+
+_ANYONES = InquiryReason.UNCONFIRMED | InquiryReason.UNREADABLE | InquiryReason.DOUBTED
+
 
 class InquiryState(StrEnum):
     """Where an order's inquiry stands."""
@@ -46,14 +59,37 @@ class InquiryState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """A reason to ask about an order."""
+    """Reasons to ask about an order. One due time at least is there; limits of the merchant may put it off."""
 
     order: OrderKey
     reasons: InquiryReason
-    #: When to ask; limits of the merchant may put it off.
-    due_at: datetime
+    #: When the order is owed an answer; None where only anyone's reasons ask.
+    due_at: datetime | None
+    #: When anyone's reasons ask; None where there are none.
+    doubt_due_at: datetime | None
     #: When to give up.
     horizon_at: datetime
+
+    @classmethod
+    def about(cls, order: OrderKey, reason: InquiryReason, due: datetime, *, horizon_seconds: float) -> "Question":
+        """A question for one reason, its horizon counted from when it is due."""
+        return cls(
+            order=order,
+            reasons=reason,
+            due_at=None if reason.anyones else due,
+            doubt_due_at=due if reason.anyones else None,
+            horizon_at=due + timedelta(seconds=horizon_seconds),
+        )
+
+    def merged(self, other: "Question") -> "Question":
+        """One question for the reasons of both, due at the earlier times."""
+        return Question(
+            order=self.order,
+            reasons=self.reasons | other.reasons,
+            due_at=earliest(self.due_at, other.due_at),
+            doubt_due_at=earliest(self.doubt_due_at, other.doubt_due_at),
+            horizon_at=max(self.horizon_at, other.horizon_at),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +98,7 @@ class InquiryRecord:
 
     state: InquiryState
     reasons: InquiryReason
+    #: When it is asked next, while it is open.
     due_at: datetime
     horizon_at: datetime
     #: Questions asked since it was opened last.
@@ -70,12 +107,17 @@ class InquiryRecord:
     opened_at: datetime
 
 
+def earliest(*times: datetime | None) -> datetime | None:
+    """The earliest of those that are there; None where none is."""
+    return min((time for time in times if time is not None), default=None)
+
+
 def open_inquiries(connection: Connection, questions: Collection[Question], *, now: datetime) -> None:
     """Open the orders' inquiries, or add the reasons to those already open; at most one question per order.
 
-    An open one keeps the earlier due time. One that is opened again starts a new series of attempts, but never
-    before the time that the least interval and the daily most allow. While one is being asked, a new reason is kept
-    for after the answer: `raised` tells the asker that its answer comes too early to settle it.
+    An open one keeps the earlier due times. One that is opened again starts a new series of attempts, but nothing is
+    due before the least interval and the daily most allow. While one is being asked, a new reason is kept for after the
+    answer: `raised` tells the asker that its answer comes too early to settle it.
     """
     if not questions:
         return
@@ -83,39 +125,24 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
     old, new = inquiries.c, insert.excluded
     is_asking = old.state == InquiryState.ASKING.value
     is_open = (old.state == InquiryState.OPEN.value) | is_asking
-    wanted = case((is_open & (old.due_at < new.due_at), old.due_at), else_=new.due_at)
+    doubt_floor = case((old.doubt_not_before > old.not_before, old.doubt_not_before), else_=old.not_before)
+    # Nobody's forgeries put off the end, and none of them bring it nearer than the order's own.
+    keeps_horizon = is_open & ((new.due_at.is_(None)) | (old.horizon_at > new.horizon_at))
     statement = insert.on_conflict_do_update(
         index_elements=[old.merchant, old.biz_order_no],
         set_={
             "state": case((is_asking, old.state), else_=new.state),
             "reasons": case((is_open, old.reasons.bitwise_or(new.reasons)), else_=new.reasons),
             "raised": old.raised + 1,
-            "due_at": case((old.not_before > wanted, old.not_before), else_=wanted),
-            "horizon_at": case((is_open, old.horizon_at), else_=new.horizon_at),
+            "due_at": _sooner(is_open, old.due_at, _not_before(new.due_at, old.not_before)),
+            "doubt_due_at": _sooner(is_open, old.doubt_due_at, _not_before(new.doubt_due_at, doubt_floor)),
+            "horizon_at": case((keeps_horizon, old.horizon_at), else_=new.horizon_at),
             "attempts": case((is_open, old.attempts), else_=0),
+            "doubt_attempts": case((is_open, old.doubt_attempts), else_=0),
             "opened_at": case((is_open, old.opened_at), else_=new.opened_at),
         },
     ).returning(old.raised)
-    rows = [
-        {
-            "merchant": question.order.merchant,
-            "biz_order_no": question.order.biz_order_no,
-            "state": InquiryState.OPEN.value,
-            "reasons": int(question.reasons),
-            "raised": 1,
-            "due_at": question.due_at,
-            "not_before": None,
-            "horizon_at": question.horizon_at,
-            "attempts": 0,
-            "last_asked_at": None,
-            "asked_day": "",
-            "asked_today": 0,
-            "lease_until": None,
-            "fence": 0,
-            "opened_at": now,
-        }
-        for question in sorted(questions, key=lambda question: question.order)
-    ]
+    rows = [_to_row(question, now) for question in sorted(questions, key=lambda question: question.order)]
     connection.execute(statement, rows).all()
 
 
@@ -150,9 +177,44 @@ def load_inquiry(connection: Connection, order: OrderKey) -> InquiryRecord | Non
     return InquiryRecord(
         state=InquiryState(row.state),
         reasons=InquiryReason(row.reasons),
-        due_at=row.due_at,
+        due_at=earliest(row.due_at, row.doubt_due_at) or row.horizon_at,
         horizon_at=row.horizon_at,
-        attempts=row.attempts,
+        attempts=row.attempts + row.doubt_attempts,
         last_asked_at=row.last_asked_at,
         opened_at=row.opened_at,
     )
+
+
+def _sooner(is_open: ColumnElement[bool], old: Any, new: Any) -> Any:
+    """What an open inquiry has already, where that comes first; NULL is never."""
+    keeps = is_open & old.is_not(None) & (new.is_(None) | (old < new))
+    return case((keeps, old), else_=new)
+
+
+def _not_before(time: Any, floor: Any) -> Any:
+    """`time`, or `floor` where that is later; NULL where `time` is."""
+    return case((time < floor, floor), else_=time)
+
+
+def _to_row(question: Question, now: datetime) -> dict[str, Any]:
+    return {
+        "merchant": question.order.merchant,
+        "biz_order_no": question.order.biz_order_no,
+        "state": InquiryState.OPEN.value,
+        "reasons": int(question.reasons),
+        "raised": 1,
+        "due_at": question.due_at,
+        "doubt_due_at": question.doubt_due_at,
+        "not_before": None,
+        "doubt_not_before": None,
+        "horizon_at": question.horizon_at,
+        "attempts": 0,
+        "doubt_attempts": 0,
+        "last_asked_at": None,
+        "asked_day": "",
+        "asked_today": 0,
+        "doubts_today": 0,
+        "lease_until": None,
+        "fence": 0,
+        "opened_at": now,
+    }

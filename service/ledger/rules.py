@@ -8,7 +8,7 @@ from service.events import EventType, PaymentEvent
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MerchantRules:
-    """What one merchant requires of claims, and how often its gateway may be asked."""
+    """What one merchant requires of claims, and how long its orders are asked for."""
 
     #: Claims below it change nothing.
     required_trust: Trust
@@ -16,16 +16,39 @@ class MerchantRules:
     can_ask: bool
     #: How long an order may go without a terminal status before it is asked for, unless its announcement says when.
     answer_due_seconds: float
-    #: The least time between two questions about one order.
-    least_inquiry_interval_seconds: float
-    #: The most questions about one order in a day (UTC).
-    most_inquiries_per_day: int
     #: How long an order is asked for before its inquiry is parked.
     inquiry_horizon_seconds: float
 
     def counts(self, claim: Claim) -> bool:
         """Whether the claim can be read and is trusted enough to change its order."""
         return claim.quarantine is None and claim.status is not None and claim.trust >= self.required_trust
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InquiryRules:
+    """How often one merchant's gateway may be asked."""
+
+    #: The least time between two questions about one order.
+    least_interval_seconds: float
+    #: The most questions about one order in a day (UTC).
+    most_per_day: int
+    #: The most questions about all orders, by all processes together.
+    most_per_minute: float
+    #: The share of both that anyone's reasons cannot take: it is kept for what orders are owed. Between 0 and 1.
+    overdue_share: float
+    #: Backoff while no answer settles an order: the first wait, which doubles up to the most.
+    first_repeat_seconds: float
+    most_repeat_seconds: float
+
+    @property
+    def most_doubts_per_day(self) -> int:
+        """The most questions about one order in a day for anyone's reasons; at least one."""
+        return max(1, int(self.most_per_day * (1 - self.overdue_share)))
+
+    @property
+    def most_doubts_per_minute(self) -> float:
+        """The most questions about all orders for anyone's reasons."""
+        return self.most_per_minute * (1 - self.overdue_share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine
 from service.claims import Claim, OrderKey
 from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
+from service.ledger.asked_questions import prune_asked
 from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
 from service.ledger.decisions import Decisions, decide_batch, question
 from service.ledger.errors import OrderUnknown, UnknownMerchant
@@ -55,8 +56,13 @@ class LedgerStore:
         if not claims:
             return []
         entries = [self._entry(position, storable(claim)) for position, claim in enumerate(claims)]
-        verdicts = write(self._engine, lambda connection: self._record(connection, entries))
+        verdicts = write(self._engine, lambda connection: self._record(connection, entries)).verdicts
         return [verdicts.get(entry.position, Verdict.DUPLICATE) for entry in entries]
+
+    def apply(self, connection: Connection, claims: Sequence[Claim]) -> Decisions:
+        """The same within the caller's transaction; all that was decided. For who settles something with it."""
+        entries = [self._entry(position, storable(claim)) for position, claim in enumerate(claims)]
+        return self._record(connection, entries)
 
     def announce(self, announcement: Announcement) -> OrderRecord:
         """Make an order known before it is sent to the gateway, so that it is asked for if no callback comes.
@@ -112,13 +118,16 @@ class LedgerStore:
     def prune(self, *, before: datetime) -> int:
         """Remove the payloads (the channel's words, unnamed fields) of claims recorded before; how many claims.
 
-        Orders, claims and events themselves stay. Runs in many short transactions; may be stopped at any point.
+        What the gateway was asked before then is forgotten as well. Orders, claims and events themselves stay.
+        Runs in many short transactions; may be stopped at any point.
         """
         pruned = 0
         while some := write(
             self._engine, lambda connection: prune_payloads(connection, before=before, most=_PRUNED_AT_ONCE)
         ):
             pruned += some
+        while write(self._engine, lambda connection: prune_asked(connection, before=before, most=_PRUNED_AT_ONCE)):
+            pass
         return pruned
 
     def _merchant(self, name: str) -> MerchantRules:
@@ -134,7 +143,7 @@ class LedgerStore:
             return Entry(position=position, claim=claim, counted=False)
         return Entry(position=position, claim=claim, counted=merchant.counts(claim))
 
-    def _record(self, connection: Connection, entries: Sequence[Entry]) -> dict[int, Verdict]:
+    def _record(self, connection: Connection, entries: Sequence[Entry]) -> Decisions:
         now = self._clock()
         locked = self._lock_orders(connection, entries, now)
         candidates = firsts(entries)
@@ -152,7 +161,7 @@ class LedgerStore:
             }
             correct_verdicts(connection, mended)
         self._write(connection, decided, now)
-        return decided.verdicts
+        return decided
 
     def _lock_orders(
         self, connection: Connection, entries: Sequence[Entry], now: datetime

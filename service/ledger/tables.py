@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import (
     Boolean,
     Column,
+    Float,
     ForeignKeyConstraint,
     Index,
     Integer,
@@ -183,20 +184,59 @@ inquiries = Table(
     Column("reasons", Integer, nullable=False),
     # Counts reasons raised: an answer settles only what was raised before it was asked for.
     Column("raised", Integer, nullable=False),
-    Column("due_at", UtcDateTime, nullable=False),
-    # The least interval and the daily most, as the earliest time of the next question; NULL before the first.
+    # When the order is owed an answer, and when reasons that anyone can give ask for one; never both NULL.
+    Column("due_at", UtcDateTime),
+    Column("doubt_due_at", UtcDateTime),
+    # What the least interval and the daily most allow, for any reason and for anyone's; NULL before the first question.
     Column("not_before", UtcDateTime),
+    Column("doubt_not_before", UtcDateTime),
     Column("horizon_at", UtcDateTime, nullable=False),
-    # Since the inquiry was opened last.
+    # Since the inquiry was opened last: questions that the order was owed, and those for anyone's reasons.
     Column("attempts", Integer, nullable=False),
+    Column("doubt_attempts", Integer, nullable=False),
     Column("last_asked_at", UtcDateTime),
-    # The day (UTC, YYYY-MM-DD) that asked_today counts.
+    # The day (UTC, YYYY-MM-DD) that asked_today and, of these, doubts_today count.
     Column("asked_day", Text, nullable=False),
     Column("asked_today", Integer, nullable=False),
+    Column("doubts_today", Integer, nullable=False),
     Column("lease_until", UtcDateTime),
     Column("fence", Integer, nullable=False),
     Column("opened_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("merchant", "biz_order_no"),
     Index("ix_inquiries_due", "merchant", "due_at", **_where("state = 'open'")),
-    Index("ix_inquiries_asking", "lease_until", **_where("state = 'asking'")),
+    Index("ix_inquiries_doubt_due", "merchant", "doubt_due_at", **_where("state = 'open'")),
+    Index("ix_inquiries_asking", "merchant", "lease_until", **_where("state = 'asking'")),
+    Index("ix_inquiries_parked", "merchant", **_where("state = 'parked'")),
+)
+
+#: Every question asked, written before it is sent.
+asked_questions = Table(
+    "asked_questions",
+    metadata,
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    # That of the inquiry while it was asked.
+    Column("fence", Integer, nullable=False),
+    Column("asked_at", UtcDateTime, nullable=False),
+    # A set of InquiryReason.
+    Column("reasons", Integer, nullable=False),
+    # NULL until it is settled, and for good where whoever asked has died.
+    Column("outcome", Text),
+    Column("request_id", Text, nullable=False),
+    Column("seconds", Float),
+    Column("detail", Text, nullable=False),
+    PrimaryKeyConstraint("merchant", "biz_order_no", "fence"),
+    Index("ix_asked_questions_asked_at", "asked_at"),
+)
+
+#: How far each merchant's rate of questions is used up, for all processes together.
+inquiry_rates = Table(
+    "inquiry_rates",
+    metadata,
+    Column("merchant", Text, nullable=False),
+    # Every question moves it on by one interval; it never falls further behind the present than one burst.
+    Column("used_until", UtcDateTime, nullable=False),
+    # The same for questions for anyone's reasons, whose interval is longer.
+    Column("doubts_used_until", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("merchant"),
 )

@@ -35,8 +35,6 @@ def a_store(url: str) -> Iterator[LedgerStore]:
         required_trust=Trust.CAPABILITY,
         can_ask=True,
         answer_due_seconds=600,
-        least_inquiry_interval_seconds=60,
-        most_inquiries_per_day=10,
         inquiry_horizon_seconds=86_400,
     )
     endpoints = [EndpointRules(name="books", types=DEFAULT_EVENT_TYPES)]

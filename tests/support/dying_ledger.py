@@ -35,8 +35,6 @@ def main(url: str, beginning: str) -> None:
                 required_trust=Trust.CAPABILITY,
                 can_ask=True,
                 answer_due_seconds=600,
-                least_inquiry_interval_seconds=60,
-                most_inquiries_per_day=10,
                 inquiry_horizon_seconds=86_400,
             )
         },

@@ -75,8 +75,6 @@ def make_store(ledger_engine: Engine, clock: Clock) -> MakeStore:
             required_trust=required,
             can_ask=can_ask,
             answer_due_seconds=600,
-            least_inquiry_interval_seconds=60,
-            most_inquiries_per_day=10,
             inquiry_horizon_seconds=86_400,
         )
         return LedgerStore(

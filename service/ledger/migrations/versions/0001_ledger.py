@@ -1,4 +1,4 @@
-"""The first ledger: orders, claims, withholds, events, deliveries, inquiries.
+"""The first ledger: orders, claims, withholds, events, deliveries, inquiries and what was asked.
 
 Written out, not taken from `tables`: a migration says what was, whatever the tables become.
 """
@@ -26,6 +26,7 @@ def upgrade() -> None:
     _events()
     _deliveries()
     _inquiries()
+    _asked_questions()
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -178,17 +179,47 @@ def _inquiries() -> None:
         sa.Column("state", sa.Text, nullable=False),
         sa.Column("reasons", sa.Integer, nullable=False),
         sa.Column("raised", sa.Integer, nullable=False),
-        sa.Column("due_at", _TIME, nullable=False),
+        sa.Column("due_at", _TIME),
+        sa.Column("doubt_due_at", _TIME),
         sa.Column("not_before", _TIME),
+        sa.Column("doubt_not_before", _TIME),
         sa.Column("horizon_at", _TIME, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
+        sa.Column("doubt_attempts", sa.Integer, nullable=False),
         sa.Column("last_asked_at", _TIME),
         sa.Column("asked_day", sa.Text, nullable=False),
         sa.Column("asked_today", sa.Integer, nullable=False),
+        sa.Column("doubts_today", sa.Integer, nullable=False),
         sa.Column("lease_until", _TIME),
         sa.Column("fence", sa.Integer, nullable=False),
         sa.Column("opened_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("merchant", "biz_order_no", name="pk_inquiries"),
     )
     op.create_index("ix_inquiries_due", "inquiries", ["merchant", "due_at"], **_where("state = 'open'"))
-    op.create_index("ix_inquiries_asking", "inquiries", ["lease_until"], **_where("state = 'asking'"))
+    op.create_index("ix_inquiries_doubt_due", "inquiries", ["merchant", "doubt_due_at"], **_where("state = 'open'"))
+    op.create_index("ix_inquiries_asking", "inquiries", ["merchant", "lease_until"], **_where("state = 'asking'"))
+    op.create_index("ix_inquiries_parked", "inquiries", ["merchant"], **_where("state = 'parked'"))
+
+
+def _asked_questions() -> None:
+    op.create_table(
+        "asked_questions",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("fence", sa.Integer, nullable=False),
+        sa.Column("asked_at", _TIME, nullable=False),
+        sa.Column("reasons", sa.Integer, nullable=False),
+        sa.Column("outcome", sa.Text),
+        sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("seconds", sa.Float),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("merchant", "biz_order_no", "fence", name="pk_asked_questions"),
+    )
+    op.create_index("ix_asked_questions_asked_at", "asked_questions", ["asked_at"])
+    op.create_table(
+        "inquiry_rates",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("used_until", _TIME, nullable=False),
+        sa.Column("doubts_used_until", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("merchant", name="pk_inquiry_rates"),
+    )

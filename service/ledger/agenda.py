@@ -1,0 +1,279 @@
+"""The agenda: inquiries that are due, claimed by lease and settled by fencing number.
+
+- A question is counted, and the next one scheduled as if no answer came, in the transaction that leases it, before it
+  is sent. So a process that dies at any point has asked at most what was counted, and when its lease has run out the
+  order is asked about again as scheduled.
+- An answer is recorded in the transaction that settles its question: a crash loses both or none.
+- Of one merchant's questions all processes together ask no more than its rate, of which a share is kept from reasons
+  that anyone can give.
+"""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Engine, Row, func, or_, select, update
+
+from service.claims import Claim, OrderKey, Trust
+from service.ledger import pace
+from service.ledger.asked_questions import Reply, record_asked, record_reply
+from service.ledger.inquiries import InquiryReason, InquiryState, earliest
+from service.ledger.orders import OrderRecord
+from service.ledger.pace import OrderPace
+from service.ledger.rates import lock_rate, save_rate
+from service.ledger.rules import InquiryRules
+from service.ledger.store import LedgerStore
+from service.ledger.tables import inquiries
+from service.ledger.transactions import read, write
+
+_PACE = tuple(field.name for field in fields(OrderPace))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueInquiry:
+    """An inquiry leased to us, its question counted: to be asked once, and settled."""
+
+    order: OrderKey
+    reasons: InquiryReason
+    #: Whether the order is owed an answer; else only anyone's reasons ask.
+    owed: bool
+    #: 1, 2, 3 ... since it was opened; a question that a crash cut short counts.
+    attempt: int
+    #: What comes next if the answer settles nothing.
+    due_at: datetime | None
+    doubt_due_at: datetime | None
+    #: How many reasons had been raised when it was claimed.
+    raised: int
+    #: Whoever claims the inquiry next has a higher one.
+    fence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How far a merchant's inquiries are behind."""
+
+    #: How long the question that is due longest has waited; zero where none is due.
+    oldest_due_age: timedelta
+    #: How many orders were asked about to their horizon in vain and wait for a person.
+    parked: int
+
+
+class Agenda:
+    """Questions that are due. Safe to share between threads; any number of processes may claim at once.
+
+    Every method raises LedgerUnavailable while the database cannot be used; calling again is safe, though a claim that
+    was committed unseen is asked only when its lease has run out.
+    """
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        store: LedgerStore,
+        rules: Mapping[str, InquiryRules],
+        clock: Callable[[], datetime],
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """`rules` of every merchant whose gateway can be asked; `chance` spreads load, from 0 to below 1."""
+        self._engine = engine
+        self._store = store
+        self._rules = rules
+        self._clock = clock
+        self._chance = chance
+
+    def claim_due(self, merchant: str, *, limit: int, lease_seconds: float) -> Sequence[DueInquiry]:
+        """Lease at most `limit` due inquiries of a merchant, the longest due first, as far as its rate allows.
+
+        Each allows one question. Until settled or `lease_seconds` have passed, nobody else gets them.
+        """
+        rules, now = self._rules[merchant], self._clock()
+        if not read(self._engine, lambda connection: _anything_to_do(connection, merchant, now)):
+            return []
+        until = now + timedelta(seconds=lease_seconds)
+        return write(self._engine, lambda connection: self._claim(connection, merchant, rules, limit, now, until))
+
+    def settle(self, asked: DueInquiry, reply: Reply, *, claim: Claim | None = None) -> InquiryState:
+        """Record how a question went and, with an answer, what it claims; where the inquiry stands then.
+
+        It is asked again as scheduled unless its answer settled the order, and parked beyond its horizon. A claim
+        counts also where the lease was lost meanwhile. Raises ClaimUnstorable.
+        """
+        return write(self._engine, lambda connection: self._settle(connection, asked, reply, claim))
+
+    def backlog(self, merchant: str) -> Backlog:
+        """How far the merchant's inquiries are behind."""
+        return read(self._engine, lambda connection: _backlog(connection, merchant, self._clock()))
+
+    def _claim(
+        self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, now: datetime, until: datetime
+    ) -> Sequence[DueInquiry]:
+        # Whoever holds the rate's row is alone in claiming for this merchant.
+        rate = lock_rate(connection, merchant)
+        _reopen_expired(connection, merchant, now)
+        room = min(limit, rate.free(rules, now))
+        is_owed = inquiries.c.due_at <= now
+        is_doubt = (inquiries.c.doubt_due_at <= now) & or_(inquiries.c.due_at.is_(None), inquiries.c.due_at > now)
+        owed = _lock_due(connection, merchant, is_owed, inquiries.c.due_at, limit=room)
+        doubts = _lock_due(
+            connection, merchant, is_doubt, inquiries.c.doubt_due_at, limit=min(room, rate.free_doubts(rules, now))
+        )
+        owed = self._within_daily_most(connection, owed, rules, now, owed=True)
+        doubts = self._within_daily_most(connection, doubts, rules, now, owed=False)
+        most_owed, most_doubts = pace.split(
+            room=room, owed=len(owed), doubts=len(doubts), rules=rules, chance=self._chance()
+        )
+        owed, doubts = owed[:most_owed], doubts[:most_doubts]
+        if not owed and not doubts:
+            return []
+        due = [self._lease(connection, row, rules, now, until, owed=True) for row in owed]
+        due += [self._lease(connection, row, rules, now, until, owed=False) for row in doubts]
+        record_asked(connection, [(inquiry.order, inquiry.fence, inquiry.reasons) for inquiry in due], now=now)
+        save_rate(connection, merchant, rate.used(rules, now, questions=len(due), doubts=len(doubts)))
+        return due
+
+    def _within_daily_most(
+        self, connection: Connection, rows: Sequence[Row[Any]], rules: InquiryRules, now: datetime, *, owed: bool
+    ) -> Sequence[Row[Any]]:
+        """Those that may be asked about today. The others, which only new settings leave behind, are put off."""
+        allowed = [(row, _pace(row).allowed_at(owed=owed, rules=rules, now=now)) for row in rows]
+        column = "due_at" if owed else "doubt_due_at"
+        for row, at in allowed:
+            if at > now:
+                _save(connection, OrderKey(row.merchant, row.biz_order_no), {column: at})
+        return [row for row, at in allowed if at <= now]
+
+    def _lease(
+        self, connection: Connection, row: Row[Any], rules: InquiryRules, now: datetime, until: datetime, *, owed: bool
+    ) -> DueInquiry:
+        next_ = _pace(row).asked(owed=owed, rules=rules, now=now, chance=self._chance())
+        inquiry = DueInquiry(
+            order=OrderKey(row.merchant, row.biz_order_no),
+            reasons=InquiryReason(row.reasons),
+            owed=owed,
+            attempt=next_.attempts + next_.doubt_attempts,
+            due_at=next_.due_at,
+            doubt_due_at=next_.doubt_due_at,
+            raised=row.raised,
+            fence=row.fence + 1,
+        )
+        leased = {
+            "state": InquiryState.ASKING.value,
+            "last_asked_at": now,
+            "lease_until": until,
+            "fence": inquiry.fence,
+        }
+        _save(connection, inquiry.order, {**asdict(next_), **leased})
+        return inquiry
+
+    def _settle(self, connection: Connection, asked: DueInquiry, reply: Reply, claim: Claim | None) -> InquiryState:
+        order, raised_by_answer = None, 0
+        if claim is not None:
+            # Orders before inquiries, as everybody locks them.
+            decided = self._store.apply(connection, [claim])
+            order, raised_by_answer = decided.orders.get(asked.order), int(asked.order in decided.questions)
+        record_reply(connection, asked.order, asked.fence, reply)
+        row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one()
+        raised_meanwhile = row.raised - raised_by_answer > asked.raised
+        if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
+            values = _after(
+                asked, row, order, raised_by_answer=bool(raised_by_answer), raised_meanwhile=raised_meanwhile
+            )
+        elif _closed_by_answer(asked, row, claim) and raised_meanwhile:
+            values = {"state": InquiryState.OPEN.value}
+        else:
+            return InquiryState(row.state)
+        _save(connection, asked.order, {**values, "lease_until": None})
+        return InquiryState(values["state"])
+
+
+def _closed_by_answer(asked: DueInquiry, row: Row[Any], claim: Claim | None) -> bool:
+    """Whether recording the answer has closed the inquiry."""
+    return claim is not None and row.state == InquiryState.ANSWERED.value and row.fence == asked.fence + 1
+
+
+def _after(
+    asked: DueInquiry, row: Row[Any], order: OrderRecord | None, *, raised_by_answer: bool, raised_meanwhile: bool
+) -> dict[str, Any]:
+    """What becomes of an inquiry whose question was settled, while the lease is held."""
+    if order is not None and _nothing_left(order) and not raised_by_answer and not raised_meanwhile:
+        return {"state": InquiryState.ANSWERED.value}
+    due_at, doubt_due_at = row.due_at, row.doubt_due_at
+    if raised_by_answer and not raised_meanwhile:
+        # An answer that leaves the matter open is no reason to ask sooner than was planned for that.
+        due_at = row.due_at if asked.due_at is None else asked.due_at
+        doubt_due_at = asked.doubt_due_at
+    next_due = earliest(due_at, doubt_due_at)
+    is_over = next_due is None or next_due > row.horizon_at
+    state = InquiryState.PARKED if is_over else InquiryState.OPEN
+    return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at}
+
+
+def _nothing_left(order: OrderRecord) -> bool:
+    """Whether no further question could change the order: what a person has decided, only a person can decide again."""
+    return order.settled or (order.state.conflicted and order.state.trust is Trust.OPERATOR)
+
+
+def _anything_to_do(connection: Connection, merchant: str, now: datetime) -> bool:
+    is_open = inquiries.c.state == InquiryState.OPEN.value
+    for condition in (
+        is_open & (inquiries.c.due_at <= now),
+        is_open & (inquiries.c.doubt_due_at <= now),
+        _expired(now),
+    ):
+        # One after the other, each by its own index.
+        found = select(inquiries.c.fence).where(inquiries.c.merchant == merchant, condition).limit(1)
+        if connection.execute(found).first() is not None:
+            return True
+    return False
+
+
+def _expired(now: datetime) -> ColumnElement[bool]:
+    return (inquiries.c.state == InquiryState.ASKING.value) & (inquiries.c.lease_until <= now)
+
+
+def _reopen_expired(connection: Connection, merchant: str, now: datetime) -> None:
+    connection.execute(
+        update(inquiries)
+        .where(inquiries.c.merchant == merchant, _expired(now))
+        .values(state=InquiryState.OPEN.value, lease_until=None)
+    )
+
+
+def _lock_due(
+    connection: Connection, merchant: str, is_due: ColumnElement[bool], due: ColumnElement[Any], *, limit: int
+) -> Sequence[Row[Any]]:
+    query = (
+        select(inquiries)
+        .where(inquiries.c.merchant == merchant, inquiries.c.state == InquiryState.OPEN.value, is_due)
+        .order_by(due)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return connection.execute(query).all() if limit else []
+
+
+def _save(connection: Connection, order: OrderKey, values: Mapping[str, Any]) -> None:
+    """Write an inquiry that was locked before."""
+    connection.execute(update(inquiries).where(_is(order)).values(**values))
+
+
+def _is(order: OrderKey) -> ColumnElement[bool]:
+    return (inquiries.c.merchant == order.merchant) & (inquiries.c.biz_order_no == order.biz_order_no)
+
+
+def _pace(row: Row[Any]) -> OrderPace:
+    return OrderPace(**{name: row._mapping[name] for name in _PACE})
+
+
+def _backlog(connection: Connection, merchant: str, now: datetime) -> Backlog:
+    is_open = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.OPEN.value)
+    is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
+    oldest = earliest(
+        connection.execute(select(func.min(inquiries.c.due_at)).where(is_open)).scalar_one(),
+        connection.execute(select(func.min(inquiries.c.doubt_due_at)).where(is_open)).scalar_one(),
+    )
+    parked = connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
+    age = timedelta() if oldest is None else max(timedelta(), now - oldest)
+    return Backlog(oldest_due_age=age, parked=parked)
