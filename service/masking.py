@@ -11,6 +11,8 @@ _NUMBER = re.compile(
     r")(?!\d)"
 )
 _SEPARATORS = re.compile("[ -]")
+# In JSON with escapes, the digits of one may stand right before a number.
+_ESCAPE = re.compile(r"(\\u[0-9a-fA-F]{4})")
 
 
 def mask_personal(text: str) -> str:
@@ -18,9 +20,9 @@ def mask_personal(text: str) -> str:
 
     `6222021234561234` becomes `6222****1234`, `13812345678` becomes `138****5678`. Any other number of 12
     to 19 digits is masked with them, for a number does not say what it is. A name stays: names cannot be found in free
-    text. Masking twice changes nothing.
+    text. Masking twice changes nothing. Text may be JSON: the digits of an escape `\\uxxxx` belong to no number.
     """
-    return _NUMBER.sub(_masked, text)
+    return "".join(part if _ESCAPE.fullmatch(part) else _NUMBER.sub(_masked, part) for part in _ESCAPE.split(text))
 
 
 def _masked(match: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ to a surely wrong sign. Args were read where the answer changes with what is wri
 import base64
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -21,8 +21,14 @@ from service.gateway.request_dialect import Encoding, RequestDialect
 from service.settings import GatewaySettings, Secret
 
 _MOST_EXAMPLES = 3
-# The args then end within their fourth block, and in base64 with a `=`: every padding and every encoding shows.
-_ORDER_NO_BYTES = 15
+# The args then end 12 bytes before their fourth block does: every padding shows (13, 10 and 9 would be white space to
+# a JSON reader), and every encoding (in base64 they end with a `=`).
+_ORDER_NO_BYTES = 14
+_ORDER_NO_FIELD = "biz_order_no"
+# Of the same length, so that nothing but what is written can make a difference.
+_OTHER_FIELD = "probe_number"
+# Wrong guesses may be answered by chance in several ways, so a difference has to show more than once.
+_CONFIRMATIONS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,25 +112,35 @@ class Probe:
 
     def _find_cipher(self, base: RequestDialect) -> RequestDialect | None:
         unread = {self._ask(base, "random bytes as args", args=_noise())}
+        found = None
         for guess in guess_ciphers(base, self._settings.aes_key):
             kind = self._ask(guess, _describe(guess))
             if kind in unread:
                 continue
-            without = self._ask(guess, f"{_describe(guess)}, and no order number", field="probe")
-            if without != kind:
-                self._meanings |= {without: Meaning.ORDER_MISSING, kind: Meaning.NO_SUCH_ORDER}
-                self._mark_unread(unread)
-                return guess
-            unread.add(kind)
-        self._mark_unread(unread)
-        return None
-
-    def _mark_unread(self, kinds: Collection[AnswerKind]) -> None:
-        for kind in kinds:
+            others = self._answers_without_order_no(guess, kind)
+            if len(others) == 1 and kind not in others:
+                self._meanings |= {others.pop(): Meaning.ORDER_MISSING, kind: Meaning.NO_SUCH_ORDER}
+                found = guess
+                break
+            unread |= {kind, *others}
+        for kind in unread:
             self._meanings.setdefault(kind, Meaning.NOT_READ)
+        return found
+
+    def _answers_without_order_no(self, guess: RequestDialect, kind: AnswerKind) -> set[AnswerKind]:
+        """One other answer than `kind` where the two come in turn every time; else `kind` among what came instead."""
+        others = set()
+        for _ in range(_CONFIRMATIONS):
+            others.add(self._ask(guess, f"{_describe(guess)}, and no order number", field=_OTHER_FIELD))
+            if len(others) > 1 or kind in others:
+                break
+            again = self._ask(guess, _describe(guess))
+            if again != kind:
+                return {kind, again, *others}
+        return others
 
     def _ask(
-        self, dialect: RequestDialect, label: str, *, field: str = "biz_order_no", args: str = "", sign: str = ""
+        self, dialect: RequestDialect, label: str, *, field: str = _ORDER_NO_FIELD, args: str = "", sign: str = ""
     ) -> AnswerKind:
         if self._counts.total() == self._most_requests:
             raise _Exhausted

@@ -55,9 +55,10 @@ class CallbackListener:
                 with listener._lock:
                     listener._heard.append(heard)
                 self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
+                content = text.encode()
+                self.send_header("Content-Length", str(len(content)))
                 self.end_headers()
-                self.wfile.write(text.encode())
+                self.wfile.write(content)
 
             def log_message(self, format: str, *args: Any) -> None:
                 pass

@@ -1,0 +1,118 @@
+"""`payment-callbacks sign`: why a callback's sign fits or does not."""
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.cli.sign_texts import Difference, Shown, first_difference
+from service.gateway.errors import CallbackRefused
+from service.gateway.explain import Candidate, Mismatch, explain
+from service.gateway.explain_traits import Trait
+from service.gateway.explain_words import describe_dialect
+from service.gateway.signature import VerifiedCallback
+
+#: Where the output is no terminal; wide enough for two texts side by side.
+_PIPED_COLUMNS = 160
+_MASKED_DIFFERENCE = Difference(left=Text("(the difference is masked; --unmasked shows it)"), right=Text(""))
+
+
+@click.group()
+def sign() -> None:
+    """Look into the signs of callbacks."""
+
+
+@sign.command(name="explain")
+@click.argument("body", metavar="[FILE]", type=click.File("rb"), default="-")
+@click.option("--unmasked", is_flag=True, help="Show personal data in the texts as it is.")
+@click.option("--full", is_flag=True, help="Show every text that was hashed from beginning to end.")
+def explain_command(body: BinaryIO, unmasked: bool, full: bool) -> None:
+    """Say which way of writing JSON a captured callback was signed in, or why none of the known ones fits.
+
+    FILE (or standard input) holds the callback's body, byte for byte as it came in: JSON or a form. It is checked by
+    the receiver's own code. Ends with 1 where the receiver would refuse it. Numbers that may be personal are masked;
+    names in free text cannot be found and are not.
+    """
+    console = _console()
+    try:
+        outcome = explain(body.read())
+    except CallbackRefused as error:
+        raise click.ClickException(f"refused before any sign was compared ({error.reason}): {error.detail}") from error
+    if isinstance(outcome, VerifiedCallback):
+        _tell_match(console, outcome)
+        return
+    _tell_mismatch(console, outcome, Shown(unmasked=unmasked), full=full)
+    raise click.exceptions.Exit(1)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, width=_PIPED_COLUMNS)
+
+
+def _tell_match(console: Console, verified: VerifiedCallback) -> None:
+    console.print(
+        f"The sign fits. The body is {verified.kind.value} with {len(verified.fields)} fields besides the sign."
+    )
+    console.print(f"Dialect {verified.dialect}: {describe_dialect(verified.dialect)}.")
+    console.print("That it fits says nothing of who sent it: the sign has no secret.")
+
+
+def _tell_mismatch(console: Console, mismatch: Mismatch, shown: Shown, *, full: bool) -> None:
+    tried = sum(len(candidate.dialects) for candidate in mismatch.candidates)
+    console.print(
+        f"The sign does not fit. The body is {mismatch.kind.value}; the sign that came with it is {mismatch.claimed}.\n"
+        f"Tried were {tried} ways of writing its {len(mismatch.fields)} fields ({', '.join(mismatch.fields)}), "
+        f"which make {len(mismatch.candidates)} different texts.\n"
+    )
+    if mismatch.guess is None:
+        console.print(
+            "No change of the fields that we know of makes it fit either. Perhaps the body was changed on its way or "
+            "when it was captured,\nor a secret is part of what the gateway hashes: ask its people for one example of "
+            "the text before md5.\n"
+        )
+    else:
+        console.print(
+            f"It would fit if {mismatch.guess.what}, in dialect {mismatch.guess.dialect} "
+            f"({describe_dialect(mismatch.guess.dialect)}).\nThe receiver does not accept that by itself.\n"
+        )
+    if mismatch.traits:
+        console.print("What languages write differently in these fields:")
+        console.print(_trait_table(mismatch.traits))
+    else:
+        console.print("Nothing in these fields is written differently by any known language.")
+    _tell_texts(console, mismatch.candidates, shown, full=full)
+
+
+def _trait_table(traits: Sequence[Trait]) -> Table:
+    table = Table("field", "holds", "written as", "by")
+    for trait in traits:
+        rows = [(form, _some(names)) for form, names in trait.spellings.items()] or [("", "")]
+        for number, (form, names) in enumerate(rows):
+            heading = ("", "") if number else (trait.field or "(their order)", trait.what)
+            table.add_row(*map(Text, (*heading, form, names)), end_section=number == len(rows) - 1)
+    return table
+
+
+def _tell_texts(console: Console, candidates: Sequence[Candidate], shown: Shown, *, full: bool) -> None:
+    first = shown.text(candidates[0].canonical)
+    console.print(f"\nText 1, by {_some(candidates[0].dialects)}, md5 {candidates[0].sign}:")
+    console.print(Text(first), soft_wrap=True)
+    table = Table("text", "written by", "text 1 from its first difference", "this text from there", show_lines=True)
+    for number, candidate in enumerate(candidates[1:], start=2):
+        difference = first_difference(first, shown.text(candidate.canonical)) or _MASKED_DIFFERENCE
+        table.add_row(str(number), Text(_some(candidate.dialects)), difference.left, difference.right)
+    if len(candidates) > 1:
+        console.print("\nThe other texts; » marks where they part from text 1:")
+        console.print(table)
+    if full:
+        for number, candidate in enumerate(candidates[1:], start=2):
+            console.print(f"\nText {number}, by {', '.join(candidate.dialects)}, md5 {candidate.sign}:")
+            console.print(Text(shown.text(candidate.canonical)), soft_wrap=True)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"

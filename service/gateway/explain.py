@@ -1,0 +1,72 @@
+"""Why a callback's sign fits or does not: the receiver's own check, told to a person."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from service.gateway.bodies import BodyKind, read_body
+from service.gateway.canonical import SIGN_FIELD
+from service.gateway.errors import SignMismatch, TriedDialect
+from service.gateway.explain_guesses import FittingGuess, guess_what_was_signed
+from service.gateway.explain_traits import Trait, find_traits
+from service.gateway.signature import VerifiedCallback, verify_callback
+from service.gateway.tokens import JsonValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One text that the sign may have been made over, and every dialect that writes the fields so."""
+
+    dialects: Sequence[str]
+    #: Holds gateway data: mask it before it is shown.
+    canonical: str
+    #: md5 of it, lower-case hex.
+    sign: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mismatch:
+    """A callback whose sign fits none of the known ways to write its fields."""
+
+    kind: BodyKind
+    fields: Sequence[str]
+    #: The sign that came with it, lower-case hex.
+    claimed: str
+    #: Likeliest first.
+    candidates: Sequence[Candidate]
+    traits: Sequence[Trait]
+    #: What else may have been signed; None where no change that we know of makes the sign fit.
+    guess: FittingGuess | None
+
+
+def explain(body: bytes) -> VerifiedCallback | Mismatch:
+    """Check a captured callback, raw body bytes, as the receiver does, and say why where its sign does not fit.
+
+    Raises `CallbackRefused` for what the receiver refuses before it compares signs.
+    """
+    try:
+        return verify_callback(body, None)
+    except SignMismatch as mismatch:
+        read = read_body(body, None)
+        fields: Mapping[str, JsonValue] = {name: value for name, value in read.values.items() if name != SIGN_FIELD}
+        return Mismatch(
+            kind=read.kind,
+            fields=list(fields),
+            claimed=mismatch.claimed,
+            candidates=_group(mismatch.tried),
+            traits=find_traits(fields),
+            guess=guess_what_was_signed(fields, mismatch.claimed),
+        )
+
+
+def _group(tried: Sequence[TriedDialect]) -> Sequence[Candidate]:
+    by_text: dict[bytes, list[TriedDialect]] = {}
+    for one in tried:
+        by_text.setdefault(one.canonical, []).append(one)
+    return [
+        Candidate(
+            dialects=[one.dialect for one in same],
+            canonical=canonical.decode("utf-8", "backslashreplace"),
+            sign=same[0].sign,
+        )
+        for canonical, same in by_text.items()
+    ]

@@ -1,0 +1,183 @@
+"""Binding a card and asking for an order: what comes back, what counts as an answer, what is tried again."""
+
+import json
+import threading
+from datetime import UTC, datetime
+
+import pytest
+import structlog
+import urllib3
+
+from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Refused
+from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
+from tests.support.callback_listener import CallbackListener
+from tests.support.scripted_server import Answer, ScriptedServer
+
+CARD = "6222021234567890128"
+PERSON = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
+NOT_FOUND = "订单不存在"
+
+
+def card(**changes):
+    return PreTiedCardArgs(**{**PERSON, "bank_card_number": CARD, "pay_type": "baofoo_001", **changes})
+
+
+def confirmation(unique_code, code):
+    return ConfirmTiedCardArgs(
+        unique_code=unique_code, verification_code=code, bank_card_number=CARD, pay_type="baofoo_001"
+    )
+
+
+def answer(status, message="", response=None):
+    return json.dumps({"status": status, "message": message, "response": response or []})
+
+
+def about(order, pay_status="success"):
+    return answer(1, response={"biz_order_no": order, "pay_order_no": "P1", "pay_status": pay_status})
+
+
+def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(start_sandbox, make_client, args):
+    server = start_sandbox()
+    client = make_client(server.url)
+    unique_code = client.pre_tie_card(card())
+    (offered,) = urllib3.request("GET", f"{server.base_url}/admin/bindings").json()
+    assert unique_code == offered["unique_code"]
+    protocol_no = client.confirm_tied_card(confirmation(unique_code, offered["verification_code"]))
+    statement = client.withhold(args("T1", bank_card_number=None, protocol_no=protocol_no))
+    assert statement.biz_order_no == "T1"
+
+
+def test_a_wrong_code_is_refused_with_the_gateways_words_masked(start_sandbox, make_client):
+    client = make_client(start_sandbox().url)
+    with pytest.raises(Refused, match="验证码错误"):
+        client.confirm_tied_card(confirmation(client.pre_tie_card(card()), "000000"))
+    with CallbackListener(lambda _: (200, answer(-1, f"卡{CARD}无效"))) as listener, pytest.raises(Refused) as refused:
+        make_client(listener.url).pre_tie_card(card())
+    assert "6222****0128" in str(refused.value)
+    assert refused.value.request_id == listener.heard[0].json()["requestId"]
+
+
+def test_a_success_without_its_code_is_no_answer(make_client):
+    with CallbackListener(lambda _: (200, answer(1))) as listener:
+        client = make_client(listener.url)
+        with pytest.raises(OutcomeUnknown):
+            client.pre_tie_card(card())
+        with pytest.raises(OutcomeUnknown):
+            client.confirm_tied_card(confirmation("U1", "123456"))
+        assert len(listener.heard) == 2
+
+
+def test_arguments_that_cannot_be_right_are_not_sent(make_client, args):
+    with CallbackListener() as listener:
+        client = make_client(listener.url)
+        for attempt in (
+            lambda: client.pre_tie_card(card(mobile="1")),
+            lambda: client.confirm_tied_card(confirmation("", "1")),
+            lambda: client.withhold(args("T1", pay_type="another's")),
+            lambda: client.check_withhold(args("T1", amount="1.001")),
+            lambda: client.query("no\nnumber"),
+        ):
+            with pytest.raises(ArgumentsInvalid):
+                attempt()
+        assert listener.heard == []
+
+
+def test_a_query_answers_what_the_gateway_says_and_when_it_was_asked(start_sandbox, make_client, args):
+    client = make_client(start_sandbox().url)
+    client.withhold(args("T1-instant-fail"))
+    began = datetime.now(UTC)
+    queried = client.query("T1-instant-fail")
+    assert queried.answer.order.pay_status == "fail"
+    assert began <= queried.asked_at <= datetime.now(UTC)
+
+
+def test_an_order_that_the_gateway_does_not_have_is_an_answer_only_in_the_words_that_were_configured(
+    start_sandbox, make_client
+):
+    server = start_sandbox()
+    found = make_client(server.url, not_found_messages=[NOT_FOUND]).query("T1")
+    assert (found.answer.order, found.answer.message) == (None, NOT_FOUND)
+    with pytest.raises(OutcomeUnknown, match="not_found_messages"):
+        make_client(server.url).query("T1")
+
+
+@pytest.mark.parametrize(
+    ("status", "text"),
+    [
+        (200, about("OTHER")),
+        (200, answer(-1, "系统繁忙")),
+        (200, answer(1)),
+        (200, "<html>"),
+        (500, about("T1")),
+        (302, ""),
+    ],
+)
+def test_what_is_no_answer_to_a_query_is_asked_three_times_and_then_told(make_client, status, text):
+    with CallbackListener(lambda _: (status, text)) as listener:
+        with pytest.raises(OutcomeUnknown):
+            make_client(listener.url, not_found_messages=[NOT_FOUND]).query("T1")
+        envelopes = [heard.json() for heard in listener.heard]
+    assert len({envelope["requestId"] for envelope in envelopes}) == 3
+    assert {envelope["method"] for envelope in envelopes} == {"single-order-query"}
+
+
+def test_a_query_that_fails_once_is_answered_by_the_next_try(make_client):
+    answers = iter([(502, ""), (200, about("T1"))])
+    with CallbackListener(lambda _: next(answers)) as listener:
+        queried = make_client(listener.url).query("T1")
+        assert queried.request_id == listener.heard[1].json()["requestId"]
+
+
+def test_all_tries_of_a_query_share_one_time_limit(make_client):
+    with ScriptedServer() as server:
+        server.behave = server.hang
+        with pytest.raises(OutcomeUnknown):
+            make_client(server.url, timeout_seconds=0.4).query("T1")
+        assert len(server.requests) == 1
+
+
+def test_an_answer_whose_header_drips_is_cut_at_the_time_limit(make_client, args):
+    dripping = Answer(body=about("T1").encode(), pause_seconds=0.1)
+    with ScriptedServer(lambda _: dripping) as server, pytest.raises(OutcomeUnknown):
+        make_client(server.url, timeout_seconds=0.5).withhold(args("T1"))
+
+
+def test_a_gateway_is_believed_on_the_word_of_the_certificates_that_are_pinned(make_client, self_signed, tmp_path):
+    with CallbackListener(lambda _: (200, about("T1")), tls=self_signed) as listener:
+        with pytest.raises(NotSent):
+            make_client(listener.url).query("T1")
+        assert (
+            make_client(listener.url, ca_certificates=(tmp_path / "certificate.pem").read_text())
+            .query("T1")
+            .answer.order
+        )
+
+
+def test_the_log_tells_outcomes_apart_and_holds_no_words_of_the_gateway(start_sandbox, make_client):
+    client = make_client(start_sandbox().url, not_found_messages=[NOT_FOUND])
+    with structlog.testing.capture_logs() as logs:
+        unique_code = client.pre_tie_card(card())
+        with pytest.raises(Refused):
+            client.confirm_tied_card(confirmation(unique_code, "000000"))
+        client.query("T1")
+    assert [(line["method"], line["biz_order_no"], line["outcome"]) for line in logs] == [
+        ("pre-tied-card", "", "accepted"),
+        ("confirm-tied-card", "", "refused"),
+        ("single-order-query", "T1", "not-found"),
+    ]
+    fields = {"event", "log_level", "method", "biz_order_no", "request_id", "seconds", "outcome"}
+    assert all(set(line) == fields for line in logs)
+
+
+def test_one_client_serves_many_threads(start_sandbox, make_client, args):
+    client = make_client(start_sandbox().url)
+    accepted = []
+    threads = [
+        threading.Thread(target=lambda number=number: accepted.append(client.withhold(args(f"T{number}")).biz_order_no))
+        for number in range(20)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(accepted) == sorted(f"T{number}" for number in range(20))

@@ -1,0 +1,160 @@
+"""A probe against gateways of many dialects, careful and careless ones."""
+
+import itertools
+import json
+from datetime import UTC, datetime
+
+import pytest
+
+from service.gateway.cipher import ArgsCipher
+from service.gateway.errors import CipherError, NotSent
+from service.gateway.probe import Probe
+from service.gateway.probe_answers import Meaning
+from service.gateway.request_dialect import RequestDialect
+from service.gateway.signature import sign_request
+from service.settings import GatewaySettings, Secret
+from tests.support.callback_listener import CallbackListener
+
+KEY = "0123456789abcdef"
+DEFAULT = {
+    "sign_separator": "",
+    "sign_case": "lower",
+    "key_form": "raw",
+    "mode": "ecb",
+    "padding": "pkcs7",
+    "encoding": "base64",
+}
+
+
+def probe(url, *, most_requests=400, key=KEY):
+    pauses = itertools.count()
+    tried = []
+    result = Probe(
+        settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key)),
+        clock=lambda: datetime.now(UTC),
+        pause=lambda: next(pauses),
+        on_request=tried.append,
+        most_requests=most_requests,
+    ).run()
+    assert next(pauses) == len(tried) - 1
+    assert sum(group.requests for group in result.groups) == len(tried)
+    return result
+
+
+def learned(result):
+    return {name: getattr(result.dialect, name) for name in DEFAULT}
+
+
+def meanings(result):
+    return {group.kind.message: group.meaning for group in result.groups}
+
+
+@pytest.mark.parametrize(
+    "dialect",
+    [
+        {},
+        {"sign_separator": "&", "sign_case": "upper"},
+        {"mode": "cbc-iv-key"},
+        {"mode": "cbc-iv-zero", "encoding": "hex"},
+        {"mode": "cbc-iv-sent", "encoding": "base64url"},
+        {"key_form": "sha256", "encoding": "base64url-unpadded", "sign_separator": "-"},
+        {"key_form": "md5-raw", "padding": "zero"},
+        {"key_form": "md5-hex", "mode": "cbc-iv-sent", "sign_separator": "|", "sign_case": "upper"},
+    ],
+    ids=str,
+)
+def test_any_dialect_is_learned(start_sandbox, dialect):
+    result = probe(start_sandbox(dialect=dialect).url)
+    # The sandbox reads base64url with and without its `=`: the likelier one is pinned.
+    likelier = {"encoding": "base64url"} if dialect.get("encoding") == "base64url-unpadded" else {}
+    assert learned(result) == {**DEFAULT, **dialect, **likelier}
+    assert result.not_found.message == "订单不存在"
+    assert meanings(result)["签名错误"] is Meaning.SIGN_REFUSED
+
+
+class _Gateway:
+    """A gateway as careless as a test wants it to be."""
+
+    def __init__(self, *, dialect=None, decrypts_first=False, one_word_for_bad_requests=False):
+        self._dialect = RequestDialect.from_settings(dialect or {})
+        self._cipher = ArgsCipher(key=KEY, dialect=self._dialect)
+        self._decrypts_first = decrypts_first
+        self._one_word = one_word_for_bad_requests
+        self.methods = set()
+
+    def __call__(self, heard):
+        envelope = heard.json()
+        self.methods.add(envelope["method"])
+        checks = [self._check_sign, self._check_args]
+        if self._decrypts_first:
+            checks.reverse()
+        for check in checks:
+            if complaint := check(envelope):
+                return 200, self._failure("请求错误" if self._one_word else complaint)
+        order = self._cipher.open(envelope["args"]).get("biz_order_no")
+        # The number in the message is another one every time.
+        return 200, self._failure(f"订单{order}不存在, {envelope['requestId']}" if order else "缺少订单号")
+
+    def _check_sign(self, envelope):
+        right = sign_request(
+            ua="ACME",
+            key=KEY,
+            method=envelope["method"],
+            args=envelope["args"],
+            separator=self._dialect.sign_separator,
+        )
+        return None if envelope["sign"] == right else "签名错误"
+
+    def _check_args(self, envelope):
+        try:
+            self._cipher.open(envelope["args"])
+        except CipherError:
+            return "解密失败"
+        return None
+
+    def _failure(self, message):
+        return json.dumps({"status": -1, "message": message, "response": []})
+
+
+def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too():
+    gateway = _Gateway(dialect={"mode": "cbc-iv-key", "sign_separator": "|"}, decrypts_first=True)
+    with CallbackListener(gateway) as listener:
+        result = probe(listener.url)
+    assert learned(result) == {**DEFAULT, "mode": "cbc-iv-key", "sign_separator": "|"}
+    assert gateway.methods == {"single-order-query"}
+
+
+def test_a_gateway_with_one_word_for_bad_signs_and_bad_args_is_learned_too():
+    with CallbackListener(_Gateway(dialect={"encoding": "hex"}, one_word_for_bad_requests=True)) as listener:
+        result = probe(listener.url)
+    assert learned(result) == {**DEFAULT, "encoding": "hex"}
+
+
+def test_what_varies_in_messages_does_not_part_the_groups():
+    with CallbackListener(_Gateway()) as listener:
+        assert meanings(probe(listener.url))["订单…不存在, …"] is Meaning.NO_SUCH_ORDER
+
+
+def test_a_gateway_that_says_one_thing_only_teaches_nothing():
+    with CallbackListener(lambda _: (200, '{"status":-1,"message":"IP不在白名单","response":[]}')) as listener:
+        result = probe(listener.url)
+    assert (result.dialect, result.exhausted) == (None, False)
+    assert meanings(result) == {"IP不在白名单": Meaning.SAME_FOR_ALL}
+
+
+def test_another_key_is_not_taken_for_a_dialect():
+    gateway = _Gateway()
+    with CallbackListener(gateway) as listener:
+        assert probe(listener.url, key="another key here").dialect is None
+
+
+def test_no_more_is_asked_than_is_allowed():
+    with CallbackListener(_Gateway(dialect={"key_form": "sha256"})) as listener:
+        result = probe(listener.url, most_requests=7)
+        assert len(listener.heard) == 7
+    assert (result.dialect, result.exhausted) == (None, True)
+
+
+def test_a_gateway_that_is_away_is_told(free_port):
+    with pytest.raises(NotSent):
+        probe(f"http://127.0.0.1:{free_port}/")
