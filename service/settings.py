@@ -1,4 +1,4 @@
-"""What an operator can set, as values. How it is read from a file: `settings_file.py`."""
+"""What an operator can set, as values. How it is read from a file: `settings_file.py`, `settings_schemas.py`."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,8 +84,18 @@ class MerchantSettings:
     acknowledgement: Acknowledgement = Acknowledgement()
     #: How long after it was announced an order ought to have its terminal status.
     answer_due_seconds: float = 600.0
+    #: The least time between two questions to the gateway about one order.
     least_inquiry_interval_seconds: float = 10.0
+    #: The most questions about one order in a day (UTC).
     most_inquiries_per_day: int = 48
+    #: The most questions about all orders, by all processes together.
+    most_inquiries_per_minute: float = 120.0
+    #: The share of both that callbacks whose origin nobody can prove cannot take: it is kept for orders that are
+    #: overdue, in conflict, of unknown outcome, or asked for by a person. Between 0 and 1.
+    overdue_share: float = 0.5
+    #: While no answer settles an order: the first wait before it is asked for again, which doubles up to the most.
+    first_inquiry_repeat_seconds: float = 10.0
+    most_inquiry_repeat_seconds: float = 4 * 3600.0
     #: How long an order without an answer is asked for before it is parked for a person.
     inquiry_horizon_seconds: float = 7 * 86400.0
 
@@ -179,6 +189,19 @@ class DispatcherSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InquirerSettings:
+    """The consumer that asks the gateways."""
+
+    #: Questions under way at once, per merchant and process.
+    concurrency: int = 4
+    poll_seconds: float = 0.5
+    #: How long a claimed inquiry is ours; at least twice any gateway's time limit.
+    lease_seconds: float = 60.0
+    #: host:port where Prometheus reads the inquirer's metrics; "": nowhere.
+    metrics_bind: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiToken:
     """What one caller of the internal API shows; its name is kept with what it does."""
 
@@ -214,6 +237,7 @@ class Settings:
     spool: SpoolSettings = SpoolSettings()
     ledger: LedgerSettings = LedgerSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    inquirer: InquirerSettings = InquirerSettings()
     api: ApiSettings = ApiSettings()
 
     def warnings(self) -> list[str]:
