@@ -1,0 +1,106 @@
+"""`payment-callbacks sign explain`: what a person reads, and what stays masked."""
+
+import json
+from hashlib import md5
+
+import pytest
+from click.testing import CliRunner
+
+from service.cli.main import main
+from service.cli.sign_texts import Shown, first_difference
+
+CARD = "6222021234567890128"
+FIELDS = {
+    "biz_order_no": "DK1",
+    "pay_order_no": "P1",
+    "pay_status": "fail",
+    "channel_response": f"卡{CARD}余额不足/51",
+    "mobile": "none",
+    "name": "欧阳娜娜",
+}
+
+
+def explain(body, *options):
+    return CliRunner().invoke(main, ["sign", "explain", *options], input=body)
+
+
+def sent(sign):
+    return json.dumps({**FIELDS, "sign": sign}).encode()
+
+
+WRONG = sent("0" * 31 + "1")
+
+
+def test_a_sign_that_fits_is_told_with_its_dialect_in_plain_words():
+    canonical = json.dumps(dict(sorted(FIELDS.items())), separators=(",", ":"), ensure_ascii=False)
+    told = explain(sent(md5(canonical.encode()).hexdigest()))
+    assert told.exit_code == 0
+    assert "The sign fits." in told.output
+    assert "JSON_UNESCAPED_UNICODE" in told.output
+    assert "says nothing of who sent it" in told.output
+
+
+def test_a_sign_that_fits_nothing_ends_with_1_and_marks_where_the_texts_part():
+    told = explain(WRONG)
+    assert told.exit_code == 1
+    assert "The sign does not fit." in told.output
+    assert "characters beyond ASCII" in told.output
+    assert "»" in told.output
+    assert "\x1b[" not in told.output
+
+
+@pytest.mark.parametrize("options", [(), ("--full",)], ids=str)
+def test_personal_data_is_masked_in_every_text_however_it_is_escaped(options):
+    output = explain(WRONG, *options).output
+    assert "6222****0128" in output
+    for private in (CARD, CARD[4:-4], "欧阳", "\\u6b27\\u9633", "\\u6B27"):
+        assert private not in output
+
+
+def test_personal_data_is_shown_to_who_asks_for_it():
+    output = explain(WRONG, "--unmasked", "--full").output
+    assert CARD in output
+    assert "欧阳娜娜" in output
+
+
+def test_the_whole_of_every_text_is_shown_to_who_asks_for_it():
+    briefly, fully = explain(WRONG).output, explain(WRONG, "--full").output
+    assert fully.count("md5 ") > briefly.count("md5 ")
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [(b"", "not-an-object"), (b'{"a":1}', "missing-sign"), (b'{"a":1,"a":2}', "duplicate-key"), (b"\xff", "bad-utf8")],
+)
+def test_what_is_refused_before_signs_are_compared_is_told(body, reason):
+    told = explain(body)
+    assert told.exit_code == 1
+    assert reason in told.output
+
+
+def test_a_file_is_read_byte_for_byte(tmp_path):
+    file = tmp_path / "body"
+    file.write_bytes(WRONG)
+    assert CliRunner().invoke(main, ["sign", "explain", str(file)]).output == explain(WRONG).output
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "marked"),
+    [
+        ("abc", "abd", ("ab»c", "ab»d")),
+        ("ab", "abc", ("ab»(its end)", "ab»c")),
+        ("a" * 30 + "b", "a" * 30 + "c", ("…" + "a" * 20 + "»b", "…" + "a" * 20 + "»c")),
+    ],
+)
+def test_the_first_difference_is_marked_on_both_sides(left, right, marked):
+    difference = first_difference(left, right)
+    assert difference is not None
+    assert (difference.left.plain, difference.right.plain) == marked
+
+
+def test_equal_texts_have_no_difference():
+    assert first_difference("a", "a") is None
+
+
+def test_what_cannot_be_seen_is_made_visible():
+    assert Shown(unmasked=False).text('{"a":"\x7f\u2028"}\n') == '{"a":"\\x7f\\u2028"}\\n'

@@ -1,0 +1,157 @@
+"""Why a sign fits or does not, told to a person: by the receiver's own check, and without quoting what is private."""
+
+import json
+from hashlib import md5
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.gateway.bodies import read_body
+from service.gateway.canonical import DIALECTS, canonical_texts
+from service.gateway.errors import CallbackRefused, SignMismatch
+from service.gateway.explain import Mismatch, explain
+from service.gateway.explain_traits import find_traits
+from service.gateway.explain_words import describe_dialect
+from service.gateway.signature import VerifiedCallback, verify_callback
+from tests.support.vectors import load_vectors
+
+FIELDS = {
+    "biz_order_no": "DK1",
+    "pay_order_no": "P1",
+    "order_type": "single_withhold",
+    "pay_type": "baofoo_001",
+    "pay_status": "fail",
+    "pay_time": "",
+    "channel_response": "余额不足",
+}
+WRONG = "0" * 31 + "1"
+
+
+def php(fields):
+    return json.dumps(dict(sorted(fields.items())), separators=(",", ":")).replace("/", "\\/")
+
+
+def body(fields, signed=None):
+    sign = WRONG if signed is None else md5(php(signed).encode()).hexdigest()
+    return json.dumps({**fields, "sign": sign}, ensure_ascii=False).encode()
+
+
+def traits(**fields):
+    return {(trait.field, trait.what): trait.spellings for trait in find_traits(fields)}
+
+
+def bodies():
+    wires = ("wire_json_same_flags", "wire_json_default_flags", "wire_form")
+    found = [vector[wire] for vector in load_vectors("callback") for wire in wires if vector.get(wire)]
+    # Every fifth is enough: the check itself is tested on all of them.
+    return found[::5]
+
+
+def judged(check, wire):
+    try:
+        return check(wire)
+    except SignMismatch as mismatch:
+        return mismatch.claimed
+    except CallbackRefused as refusal:
+        return refusal.reason
+
+
+def test_real_callbacks_are_explained_as_the_receiver_judges_them():
+    assert len(bodies()) > 100
+    for wire in bodies():
+        told = judged(explain, wire)
+        assert judged(lambda wire: verify_callback(wire, None), wire) == (
+            told.claimed if isinstance(told, Mismatch) else told
+        )
+
+
+def test_every_way_that_is_tried_has_plain_words():
+    spliced = {name for name, _ in canonical_texts(read_body(body(FIELDS), None))}
+    for name in {dialect.name for dialect in DIALECTS} | spliced:
+        assert describe_dialect(name)
+
+
+def test_a_body_that_no_dialect_fits_is_told_with_every_text_that_was_tried():
+    told = explain(body(FIELDS))
+    assert isinstance(told, Mismatch)
+    assert told.claimed == WRONG
+    assert told.fields == list(FIELDS)
+    assert [candidate.sign for candidate in told.candidates] == [
+        md5(candidate.canonical.encode()).hexdigest() for candidate in told.candidates
+    ]
+    names = [name for candidate in told.candidates for name in candidate.dialects]
+    assert {dialect.name for dialect in DIALECTS} <= set(names)
+
+
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        ("a/b", "the character /"),
+        ("余额", "characters beyond ASCII"),
+        ("😀", "characters beyond the first plane"),
+        ("\u2028", "a line or paragraph separator"),
+        ("\x7f", "U+007F"),
+        ("\b", "U+0008"),
+        ("<", "the character <"),
+        ("\ud800", "a lone surrogate"),
+    ],
+)
+def test_characters_that_languages_write_differently_are_told(value, what):
+    found = [trait for (field, told), trait in traits(channel_response=value).items() if what in told]
+    assert len(found) == 1
+    assert len(found[0]) > 1
+
+
+def test_plain_text_has_nothing_that_languages_write_differently():
+    assert traits(pay_status="success", pay_time="2026-07-01 12:00:00") == {}
+
+
+def test_null_is_told_with_who_leaves_it_out():
+    ((_, spellings),) = traits(pay_time=None).items()
+    assert "gson" in spellings["left out"]
+    assert "php" in spellings["null"]
+
+
+@pytest.mark.parametrize(
+    ("text", "what"), [("1.50", "a fraction"), ("-1", "a sign"), ("1", "signed as a string"), ("[]", "PHP has but one")]
+)
+def test_types_that_languages_write_differently_are_told(text, what):
+    told = explain(f'{{"a":{text},"sign":"{WRONG}"}}'.encode())
+    assert isinstance(told, Mismatch)
+    assert any(what in trait.what for trait in told.traits)
+
+
+def test_keys_that_languages_sort_differently_are_told():
+    assert any(field == "" for field, _ in traits(**{"10": "a", "9": "b"}))
+
+
+@given(st.text(alphabet="张三娜", min_size=1))
+def test_no_letter_of_a_name_is_told(name):
+    for trait in find_traits({"name": name}):
+        assert not set(name) & set(trait.what + "".join(trait.spellings))
+
+
+@pytest.mark.parametrize(
+    ("sent", "signed", "what"),
+    [
+        ({**FIELDS, "gateway_version": "2"}, FIELDS, "the field gateway_version was not signed"),
+        (FIELDS, {name: value for name, value in FIELDS.items() if value}, "empty were left out"),
+        ({**FIELDS, "pay_time": None}, FIELDS, "null was signed as an empty string"),
+        ({**FIELDS, "amount": "100"}, {**FIELDS, "amount": 100}, "digits in quotes were signed as numbers"),
+        ({**FIELDS, "amount": 100}, {**FIELDS, "amount": "100"}, "numbers were signed as strings"),
+        ({**FIELDS, "extra": {}}, {**FIELDS, "extra": []}, "an empty object was signed as []"),
+        ({**FIELDS, "channel_response": " x "}, {**FIELDS, "channel_response": "x"}, "white space at the ends"),
+        ({**FIELDS, "channel_response": "a b"}, {**FIELDS, "channel_response": "a+b"}, "a + was signed"),
+    ],
+)
+def test_a_change_under_which_the_sign_would_fit_is_named(sent, signed, what):
+    told = explain(body(sent, signed))
+    assert isinstance(told, Mismatch)
+    assert told.guess is not None
+    assert what in told.guess.what
+    assert told.guess.dialect == "php"
+
+
+def test_a_body_that_fits_is_told_as_verified():
+    assert isinstance(explain(body(FIELDS, FIELDS)), VerifiedCallback)
