@@ -8,8 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import click
-from marshmallow import Schema
-from sqlalchemy import Engine
+from marshmallow import Schema, ValidationError
 
 from service import bootstrap
 from service.api.announcing import OrderDraft
@@ -17,12 +16,13 @@ from service.api.answer_schemas import AnnouncedSchema, HistorySchema, InquirySc
 from service.api.cursors import read_cursor, write_cursor
 from service.api.request_schemas import MOST_LISTED, RESOLVABLE
 from service.claims import OrderKey, OrderStatus
+from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
 from service.cli.order_tables import show_history, show_orders
 from service.gateway.errors import MessageInvalid
-from service.ledger.errors import AnnouncementDiffers, LedgerError, OrderUnknown, UnknownMerchant
+from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
-from service.ledger.orders import OrderFilter
+from service.ledger.orders import OrderFilter, OrderPlace
 from service.ledger.resolutions import Resolution
 from service.ledger.store import LedgerStore
 from service.logs import configure_logs
@@ -78,7 +78,7 @@ def announce(
         pay_type=pay_type,
         answer_due_at=answer_due_at,
     )
-    with _open_store(context) as (store, _):
+    with _open_store(context) as store:
         announced = bootstrap.make_announcer(settings_of(context), store).announce(draft)
     if as_json:
         _print_json(AnnouncedSchema(), announced)
@@ -98,11 +98,11 @@ def announce(
 def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -> None:
     """List orders, those that changed last first."""
     status, after = chosen.pop("status"), chosen.pop("after")
-    with _open_store(context) as (store, _):
+    with _open_store(context) as store:
         wanted = OrderFilter(
             **chosen,
             status=OrderStatus(status) if status else None,
-            after=read_cursor(after) if after else None,
+            after=_read_place(after) if after else None,
         )
         page = store.list_orders(wanted, limit=limit)
     following = write_cursor(page[-1]) if len(page) == limit else None
@@ -121,7 +121,7 @@ def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -
 @click.pass_context
 def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
     """Show every claim, question, event and delivery around an order."""
-    with _open_store(context) as (store, _):
+    with _open_store(context) as store:
         history = store.order_history(OrderKey(merchant, biz_order_no))
     if not history.known:
         raise _unknown(merchant, biz_order_no)
@@ -139,7 +139,7 @@ def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool
 def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
     """Have the gateway asked as soon as the merchant's limits allow; the inquirer does it."""
     order = OrderKey(merchant, biz_order_no)
-    with _open_store(context) as (store, _):
+    with _open_store(context) as store:
         if not store.order_history(order).known:
             raise _unknown(merchant, biz_order_no)
         if not store.inquire(order, InquiryReason.OPERATOR):
@@ -184,7 +184,7 @@ def resolve(
         pay_order_no=pay_order_no,
         paid_at=paid_at,
     )
-    with _open_store(context) as (store, _):
+    with _open_store(context) as store:
         try:
             verdict = store.resolve(resolution)
         except OrderUnknown as error:
@@ -197,20 +197,25 @@ def resolve(
 
 
 @contextmanager
-def _open_store(context: click.Context) -> Iterator[tuple[LedgerStore, Engine]]:
+def _open_store(context: click.Context) -> Iterator[LedgerStore]:
     """The ledger; what it raises ends the command with a line that says what to do."""
     settings = settings_of(context)
-    engine = bootstrap.make_ledger_engine(settings)
+    with open_ledger(settings) as engine:
+        try:
+            yield bootstrap.make_store(settings, engine)
+        except UnknownMerchant as error:
+            raise click.ClickException(f"no merchant `{error}` is configured") from error
+        except AnnouncementDiffers as error:
+            raise click.ClickException(f"{error}; for another payment use a new biz_order_no") from error
+        except MessageInvalid as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _read_place(cursor: str) -> OrderPlace:
     try:
-        yield bootstrap.make_store(settings, engine), engine
-    except UnknownMerchant as error:
-        raise click.ClickException(f"no merchant `{error}` is configured") from error
-    except AnnouncementDiffers as error:
-        raise click.ClickException(f"{error}; for another payment use a new biz_order_no") from error
-    except (LedgerError, MessageInvalid) as error:
-        raise click.ClickException(str(error)) from error
-    finally:
-        engine.dispose()
+        return read_cursor(cursor)
+    except ValidationError as error:
+        raise click.UsageError("--after is not what an earlier page ended with") from error
 
 
 def _unknown(merchant: str, biz_order_no: str) -> click.ClickException:

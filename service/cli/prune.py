@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import click
 
 from service import bootstrap
+from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
-from service.ledger.errors import LedgerUnavailable
 from service.logs import configure_logs
 
 
@@ -30,9 +30,6 @@ def prune(context: click.Context, before: datetime) -> None:
     day = before.replace(tzinfo=UTC)
     if day > bootstrap.now():
         raise click.UsageError("--before lies ahead: it would remove what is needed today")
-    engine = bootstrap.make_ledger_engine(settings)
-    try:
+    with open_ledger(settings) as engine:
         pruned = bootstrap.make_store(settings, engine).prune(before=day)
-    except LedgerUnavailable as error:
-        raise click.ClickException(f"{error}; what was pruned so far stays pruned, run it again") from error
     click.echo(f"pruned: {pruned}")

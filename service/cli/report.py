@@ -13,16 +13,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service import bootstrap
+from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
-from service.ledger.errors import LedgerUnavailable
 from service.ledger.reports import DayReport, Reports
 from service.logs import configure_logs
 
 #: Said with every report that a person reads, and in the JSON: what it cannot know.
 NOTE = (
-    "Counted are the orders that became known on the day, as they stand now. Callbacks that the receiver refused (sign, "
-    "token, form) reach no ledger and are not in here: its metric payment_callbacks_received_total has them by "
+    "Counted are the orders that became known on the day, as they stand now. Callbacks that the receiver refused "
+    "(sign, token, form) reach no ledger and are not in here: its metric payment_callbacks_received_total has them by "
     'merchant and reason (outcome="refused"), and its log has each.'
 )
 _COUNTS = ("orders", "announced", "called_back", "asked", "answered", "still_open", "conflicts")
@@ -49,19 +48,14 @@ def report(context: click.Context, day: datetime, only: tuple[str, ...], format_
     settings = settings_of(context)
     if unknown := set(only) - set(settings.merchants):
         raise click.UsageError(f"not configured: {', '.join(sorted(unknown))}")
-    engine = bootstrap.make_ledger_engine(settings)
-    reports = Reports(engine=engine)
-    try:
+    with open_ledger(settings) as engine:
+        reports = Reports(engine=engine)
         days = [
             reports.read_day(slug, since=since, until=until)
             for slug, merchant in sorted(settings.merchants.items())
             if not only or slug in only
             for since, until in [_bounds(day, ZoneInfo(merchant.time_zone))]
         ]
-    except LedgerUnavailable as error:
-        raise click.ClickException(str(error)) from error
-    finally:
-        engine.dispose()
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[format_](f"{day:%Y-%m-%d}", days)
 
 

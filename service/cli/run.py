@@ -22,7 +22,7 @@ from service.messaging.errors import BrokerUnavailable, MessagingError
 from service.settings import Settings
 from service.web.server import serve
 
-_ROLES = ("receiver", "ledger", "dispatcher")
+_ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
 _RETRY_SECONDS = 2.0
 _RECEIVER_TOPOLOGY_SECONDS = 3.0
 #: `run all`: how long children have after SIGTERM, beyond what the receiver needs to drain.
@@ -64,6 +64,21 @@ def ledger(context: click.Context) -> None:
     engine = bootstrap.make_ledger_engine(settings)
     if _ready(settings, engine, stop):
         bootstrap.make_ledger_consumer(settings, engine).run(stop)
+
+
+@run.command()
+@click.pass_context
+def inquirer(context: click.Context) -> None:
+    """Ask the gateways about orders that are unconfirmed, overdue or in doubt."""
+    settings = _settings(context)
+    stop = _stop_event()
+    engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
+    try:
+        asking = bootstrap.make_inquirer(settings, engine)
+    except GatewayError as error:
+        raise click.ClickException(str(error)) from error
+    if _ready(settings, engine, stop):
+        asking.run(stop)
 
 
 @run.command()

@@ -1,0 +1,31 @@
+"""The ledger for commands that look into it or change it: opened, and what goes wrong said in one line."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from sqlalchemy import Engine
+
+from service import bootstrap
+from service.ledger.errors import LedgerError, SchemaOutdated
+from service.ledger.schema import migrate
+from service.settings import Settings
+
+
+@contextmanager
+def open_ledger(settings: Settings) -> Iterator[Engine]:
+    """The ledger's database, with the schema made where it is the embedded one.
+
+    A LedgerError in the `with` ends the command with a line that says what to do.
+    """
+    engine = bootstrap.make_ledger_engine(settings)
+    try:
+        if not settings.database_url:
+            migrate(engine)
+        yield engine
+    except SchemaOutdated as error:
+        raise click.ClickException(f"run `payment-callbacks migrate` first: {error}") from error
+    except LedgerError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        engine.dispose()
