@@ -2,13 +2,12 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from datetime import datetime
 
 import structlog
 
 from consumers.courier import Courier
-from consumers.faults import describe_fault, frames_of
+from consumers.crew import Crew
 from consumers.sinks.sink import Sink
 from service.ledger.outbox import Outbox
 from service.settings import DispatcherSettings, EndpointSettings
@@ -46,38 +45,11 @@ class Dispatcher:
         """Deliver until `stop` is set and what is being sent has ended, within the endpoints' time limits."""
         try:
             if self._couriers:
-                self._run_couriers(stop)
+                members = {name: courier.run for name, courier in self._couriers.items()}
+                Crew(members, restart_seconds=_RESTART_SECONDS).run(stop)
             else:
                 _log.warning("no_endpoints")
                 stop.wait()
         finally:
             for sink in self._sinks:
                 sink.close()
-
-    def _run_couriers(self, stop: threading.Event) -> None:
-        with ThreadPoolExecutor(len(self._couriers), thread_name_prefix="courier") as threads:
-            running = {threads.submit(courier.run, stop): name for name, courier in self._couriers.items()}
-            while running:
-                for ended in wait(running, return_when=FIRST_COMPLETED).done:
-                    name = running.pop(ended)
-                    if _broke(ended, name) and not stop.is_set():
-                        running[threads.submit(self._run_again, name, stop)] = name
-
-    def _run_again(self, name: str, stop: threading.Event) -> None:
-        if not stop.wait(_RESTART_SECONDS):
-            self._couriers[name].run(stop)
-
-
-def _broke(ended: Future[None], name: str) -> bool:
-    """Whether a courier ended by a bug of ours. Only this endpoint may suffer from it, so the others run on."""
-    error = ended.exception()
-    if error is None:
-        return False
-    _log.error(
-        "courier_broke",
-        endpoint=name,
-        reason=describe_fault(error),
-        frames=frames_of(error),
-        again_in_seconds=_RESTART_SECONDS,
-    )
-    return True

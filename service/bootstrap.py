@@ -6,12 +6,16 @@ Everything made here owns threads, files or connections from its first use on, s
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from flask import Flask
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.dispatcher import Dispatcher
+from consumers.inquirer import AskedGateway, Inquirer
 from consumers.ledger import LedgerConsumer
+from consumers.queried_gateway import QueriedGateway
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
@@ -27,10 +31,11 @@ from service.gateway.capability import CapabilityKey, CapabilityTokens
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
 from service.gateway.notify_urls import NotifyUrls
+from service.ledger.agenda import Agenda
 from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
 from service.ledger.reports import Reports
-from service.ledger.rules import EndpointRules, MerchantRules
+from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
 from service.messaging import topology
@@ -41,7 +46,7 @@ from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.spool import SpoolingPublisher
 from service.messaging.subscriber import RabbitSubscriber
-from service.metrics import ReceiverMetrics
+from service.metrics import InquirerMetrics, ReceiverMetrics, expose
 from service.settings import EndpointSettings, GatewaySettings, MerchantSettings, Settings
 
 
@@ -135,6 +140,36 @@ def dispatcher_pool_size(settings: Settings) -> int:
     return max(2, len(settings.endpoints))
 
 
+def make_inquirer(settings: Settings, engine: Engine) -> Inquirer:
+    """The role `inquirer`. Raises a `GatewayError` where a gateway's settings cannot be used."""
+    registry = CollectorRegistry()
+    if settings.inquirer.metrics_bind:
+        host, _, port = settings.inquirer.metrics_bind.rpartition(":")
+        expose(registry, host=host.strip("[]"), port=int(port))
+    return Inquirer(
+        agenda=Agenda(
+            engine=engine,
+            store=make_store(settings, engine),
+            rules={slug: _inquiry_rules(merchant) for slug, merchant in settings.merchants.items()},
+            clock=now,
+        ),
+        gateways={
+            slug: AskedGateway(
+                gateway=_queried(merchant, merchant.gateway), timeout_seconds=merchant.gateway.timeout_seconds
+            )
+            for slug, merchant in settings.merchants.items()
+            if merchant.gateway
+        },
+        settings=settings.inquirer,
+        metrics=InquirerMetrics(registry=registry),
+    )
+
+
+def inquirer_pool_size(settings: Settings) -> int:
+    """Database connections that the inquirer's loops use at once."""
+    return max(2, sum(merchant.gateway is not None for merchant in settings.merchants.values()))
+
+
 def make_tokens(merchant: MerchantSettings) -> CapabilityTokens:
     """Mints and reads the merchant's notify_url tokens. Raises `KeyUnusable` where it has no keys."""
     keys = [CapabilityKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
@@ -209,6 +244,26 @@ def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
         can_ask=merchant.gateway is not None,
         answer_due_seconds=merchant.answer_due_seconds,
         inquiry_horizon_seconds=merchant.inquiry_horizon_seconds,
+    )
+
+
+def _inquiry_rules(merchant: MerchantSettings) -> InquiryRules:
+    return InquiryRules(
+        least_interval_seconds=merchant.least_inquiry_interval_seconds,
+        most_per_day=merchant.most_inquiries_per_day,
+        most_per_minute=merchant.most_inquiries_per_minute,
+        overdue_share=merchant.overdue_share,
+        first_repeat_seconds=merchant.first_inquiry_repeat_seconds,
+        most_repeat_seconds=merchant.most_inquiry_repeat_seconds,
+    )
+
+
+def _queried(merchant: MerchantSettings, gateway: GatewaySettings) -> QueriedGateway:
+    return QueriedGateway(
+        client=make_gateway_client(merchant, gateway),
+        merchant=merchant.slug,
+        pay_types=merchant.pay_types,
+        time_zone=ZoneInfo(merchant.time_zone),
     )
 
 

@@ -77,6 +77,8 @@ def inquirer(context: click.Context) -> None:
         asking = bootstrap.make_inquirer(settings, engine)
     except GatewayError as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(f"inquirer.metrics_bind {settings.inquirer.metrics_bind}: {error}") from error
     if _ready(settings, engine, stop):
         asking.run(stop)
 

@@ -137,15 +137,17 @@ class GatewayClient:
         """Raise `ArgumentsInvalid` where `withhold` would; for who has something to do between the two."""
         self._check(self._withhold_args, args)
 
-    def query(self, biz_order_no: str) -> QueriedOrder:
+    def query(self, biz_order_no: str, *, most_tries: int = len(_QUERY_PAUSES_SECONDS) + 1) -> QueriedOrder:
         """Ask for an order's status, up to three times within the time limit where no answer comes.
+
+        `most_tries` of 1 is for who counts questions: each try is one to the gateway.
 
         Raises any kind of `CallFailed` where there is no answer: also for one about another order, and for status -1
         unless its message is one of the merchant's `not_found_messages`.
         """
         fields = _write(SINGLE_ORDER_QUERY_ARGS, SingleOrderQueryArgs(biz_order_no=biz_order_no))
         deadline = time.monotonic() + self._timeout_seconds
-        for pause_seconds in _QUERY_PAUSES_SECONDS:
+        for pause_seconds in _QUERY_PAUSES_SECONDS[: most_tries - 1]:
             try:
                 return self._query_once(biz_order_no, fields, deadline)
             except CallFailed:

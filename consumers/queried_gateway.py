@@ -1,0 +1,44 @@
+"""A gateway that is asked by single-order-query."""
+
+from collections.abc import Collection
+from datetime import tzinfo
+
+from consumers.gateway import Answer, NoAnswer
+from service.gateway.client import GatewayClient
+from service.gateway.errors import CallFailed
+from service.gateway.order_claims import claim_from_query
+
+
+class QueriedGateway:
+    """Asks in one merchant's name, and reads the answers as claims. Safe to share between threads."""
+
+    def __init__(self, *, client: GatewayClient, merchant: str, pay_types: Collection[str], time_zone: tzinfo) -> None:
+        """`time_zone` is that of the gateway's `pay_time`."""
+        self._client = client
+        self._merchant = merchant
+        self._pay_types = pay_types
+        self._time_zone = time_zone
+
+    def ask(self, biz_order_no: str) -> Answer:
+        """Ask about an order exactly once. Raises NoAnswer."""
+        try:
+            # Whoever asks counts: a second try of the client's own would be asked and not counted.
+            queried = self._client.query(biz_order_no, most_tries=1)
+        except CallFailed as error:
+            raise NoAnswer(str(error), request_id=error.request_id) from error
+        if queried.answer.order is None:
+            return Answer(claim=None, request_id=queried.request_id)
+        claim = claim_from_query(
+            queried.answer,
+            biz_order_no=biz_order_no,
+            merchant=self._merchant,
+            pay_types=self._pay_types,
+            time_zone=self._time_zone,
+            asked_at=queried.asked_at,
+            traceparent=None,
+        )
+        return Answer(claim=claim, request_id=queried.request_id)
+
+    def close(self) -> None:
+        """Let go of connections. Safe to call twice."""
+        self._client.close()
