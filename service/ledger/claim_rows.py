@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Row, bindparam, select, update
 from service.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
 from service.ledger.inserts import insert_new
 from service.ledger.states import Verdict
-from service.ledger.tables import claims
+from service.ledger.tables import claims, repeated_callback
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +63,8 @@ def insert_claims(
     # Two batches that wait for each other's rows would be a deadlock, so they insert in one order. Claims that count
     # are kept apart by the locks on their orders; their ids tell in which order they were decided.
     rows.sort(key=lambda row: (row["merchant"], row["biz_order_no"], row["counted"], _insertion_order(row)))
-    recorded = insert_new(connection, claims, rows, returning=[claims.c.position, claims.c.id])
+    new = [claims.c.position, claims.c.id]
+    recorded = insert_new(connection, claims, rows, unique=repeated_callback, returning=new)
     return {row.position: row.id for row in recorded}
 
 

@@ -22,6 +22,13 @@ class SchemaOutdated(LedgerUnavailable):
     """The database lacks a table or column of this release. Run `payment-callbacks migrate`."""
 
 
+class SequenceBehind(LedgerUnavailable):
+    """A number that the database gave a new row is taken: a restore or a failover left its sequence behind its table.
+
+    Set it by hand: `SELECT setval(pg_get_serial_sequence('claims', 'id'), (SELECT max(id) FROM claims))`.
+    """
+
+
 class ClaimUnstorable(LedgerError):
     """No database could ever store this: trying again cannot help. It belongs in the dead letters, with this reason."""
 

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, Connection, Row, Table, bindparam, func, select
+from sqlalchemy import ARRAY, Column, Connection, Index, Row, Table, bindparam, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 _Rows = Sequence[Mapping[str, Any]]
@@ -15,17 +15,27 @@ def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sql
 
 
 def insert_new(
-    connection: Connection, table: Table, rows: _Rows, *, returning: Sequence[Column[Any]] = ()
+    connection: Connection,
+    table: Table,
+    rows: _Rows,
+    *,
+    unique: Index | None = None,
+    returning: Sequence[Column[Any]] = (),
 ) -> Sequence[Row[Any]]:
-    """Insert, in their order, those rows that break no unique key; `returning` of each that got in.
+    """Insert, in their order, those rows that `unique` (else the primary key) does not hold; `returning` of each.
 
-    All rows have the same columns. What is returned has no order.
+    All rows have the same columns. What is returned has no order. A row that breaks another key is an error: passing it
+    over would take for a repeat what merely got a number that is taken.
     """
     if not rows:
         return []
     statement, parameters = _insert(connection, table, rows)
-    inserted = statement.on_conflict_do_nothing().returning(*returning or table.primary_key)
-    return connection.execute(inserted, parameters).all()
+    if unique is None:
+        once = statement.on_conflict_do_nothing(index_elements=list(table.primary_key))
+    else:
+        where = unique.dialect_options[connection.dialect.name]["where"]
+        once = statement.on_conflict_do_nothing(index_elements=list(unique.columns), index_where=where)
+    return connection.execute(once.returning(*returning or table.primary_key), parameters).all()
 
 
 def insert_or_update(connection: Connection, table: Table, rows: _Rows, *, unchanged: Collection[str] = ()) -> None:

@@ -99,16 +99,17 @@ claims = Table(
     Column("stated_by", Text, nullable=False),
     Column("reason", Text, nullable=False),
     PrimaryKeyConstraint("id"),
-    # Answers to questions (30) and people's words (40) are never repeats of one another.
-    Index(
-        "uq_claims_callback",
-        *("merchant", "biz_order_no", "digest", "trust", "counted"),
-        unique=True,
-        **_where("trust < 30"),
-    ),
     Index("ix_claims_order", "merchant", "biz_order_no", "id"),
     Index("ix_claims_source", "merchant", "source", "recorded_at"),
     Index("ix_claims_unpruned", "recorded_at", **_where("NOT pruned")),
+)
+
+#: What makes a callback a repeat. Answers to questions (30) and people's words (40) are never repeats of one another.
+repeated_callback = Index(
+    "uq_claims_callback",
+    *(claims.c[name] for name in ("merchant", "biz_order_no", "digest", "trust", "counted")),
+    unique=True,
+    **_where("trust < 30"),
 )
 
 #: The one sending of an order to the gateway, where it was sent from here.

@@ -18,6 +18,7 @@ from service.ledger.errors import (
     LedgerError,
     LedgerUnavailable,
     SchemaOutdated,
+    SequenceBehind,
 )
 
 Result = TypeVar("Result")
@@ -28,6 +29,8 @@ _MOST_TRIES = 6
 _CONTENDED = frozenset({"40001", "40P01", "55P03"})
 # undefined_table, undefined_column.
 _OUTDATED = frozenset({"42P01", "42703"})
+# unique_violation. Our own repeats are passed over, so it is a key that the database made.
+_TAKEN = "23505"
 # Data exceptions, and limits that a value exceeds (the length of an index row).
 _UNSTORABLE_CLASSES = ("22", "54")
 
@@ -68,6 +71,8 @@ def translated(error: DBAPIError | NoFreeConnection) -> LedgerError:
         return LedgerContended(reason)
     if state in _OUTDATED:
         return SchemaOutdated(reason)
+    if state == _TAKEN:
+        return SequenceBehind(reason)
     if isinstance(error, DataError | IntegrityError) or state.startswith(_UNSTORABLE_CLASSES):
         return ClaimUnstorable(reason)
     return LedgerUnavailable(reason)

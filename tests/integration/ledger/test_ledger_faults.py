@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from service.claims import OrderKey
 from service.ledger.engine import make_engine
-from service.ledger.errors import LedgerContended, LedgerUnavailable, UnusableDatabaseUrl
+from service.ledger.errors import LedgerContended, LedgerUnavailable, SequenceBehind, UnusableDatabaseUrl
 from service.ledger.schema import migrate
 from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
@@ -74,6 +74,22 @@ def test_a_deadlock_is_tried_again(ledger_engine: Engine, store: LedgerStore, co
 
     assert store.record([a_claim()]) == [Verdict.APPLIED]
     assert count(claims) == 1
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_sequence_that_a_restore_left_behind_passes_no_new_claim_for_a_repeat(
+    ledger_engine: Engine, store: LedgerStore, count: Count
+) -> None:
+    store.record([a_claim(order=f"DK{number}") for number in range(3)])
+    set_sequence = "SELECT setval(pg_get_serial_sequence('claims', 'id'), {})"
+    with ledger_engine.begin() as connection:
+        connection.execute(text(set_sequence.format(1)))
+    with pytest.raises(SequenceBehind):
+        store.record([a_claim(order="new")])
+    with ledger_engine.begin() as connection:
+        connection.execute(text(set_sequence.format("(SELECT max(id) FROM claims)")))
+    assert store.record([a_claim(order="new")]) == [Verdict.APPLIED]
+    assert count(claims) == 4
 
 
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
