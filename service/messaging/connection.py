@@ -11,6 +11,7 @@ from pika.channel import Channel
 from pika.connection import Connection, URLParameters
 
 from service.messaging.parameters import connection_parameters
+from service.messaging.unreadable_headers import tolerate_unreadable_headers
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
@@ -36,6 +37,7 @@ class BrokerConnection:
         on_open: Callable[[Channel], None],
         on_down: Callable[[str], None],
     ) -> None:
+        tolerate_unreadable_headers()
         self._parameters = connection_parameters(urls, connection_name=connection_name)
         self._name = connection_name
         self._on_open = on_open

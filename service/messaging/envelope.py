@@ -20,7 +20,8 @@ def to_properties(message: Message) -> pika.BasicProperties:
 def from_delivery(method: Basic.Deliver | Basic.GetOk, properties: pika.BasicProperties, body: bytes) -> Message:
     """The message that the broker handed out; absent properties are "".
 
-    Headers that are no strings (the broker's own `x-death` and `x-delivery-count` among them) are left out.
+    Headers that are no strings (the broker's own `x-death` and `x-delivery-count` among them) are left out, and all of
+    them where pika cannot decode one (`unreadable_headers.py`).
     """
     headers = properties.headers or {}
     return Message(

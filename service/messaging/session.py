@@ -17,6 +17,7 @@ from service.messaging.contract import Message
 from service.messaging.envelope import from_delivery
 from service.messaging.errors import BrokerUnavailable, MessagingError, TopologyMismatch, TopologyMissing
 from service.messaging.parameters import HANDSHAKE_SECONDS, connection_parameters
+from service.messaging.unreadable_headers import tolerate_unreadable_headers
 
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 406
@@ -45,6 +46,7 @@ class BrokerSession:
     """
 
     def __init__(self, *, urls: Sequence[str], connection_name: str, timeout_seconds: float) -> None:
+        tolerate_unreadable_headers()
         self._parameters = connection_parameters(urls, connection_name=connection_name)
         self._timeout_seconds = timeout_seconds
         self._deadline = 0.0

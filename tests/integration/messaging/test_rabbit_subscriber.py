@@ -1,4 +1,6 @@
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from structlog.testing import capture_logs
@@ -34,6 +36,32 @@ def _receive(subscriber: RabbitSubscriber, count: int) -> Sequence[Delivery]:
 
 def _ids(deliveries: Sequence[Delivery]) -> list[str]:
     return [delivery.message.message_id for delivery in deliveries]
+
+
+class _FarFuture(datetime):
+    """A timestamp beyond the year 9999, such as milliseconds in the place of seconds make."""
+
+    def utctimetuple(self) -> tuple[int, ...]:  # type: ignore[override]
+        return 1970, 1, 20_000_000, 0, 0, 0
+
+
+def test_a_header_that_cannot_be_decoded_holds_up_nothing_and_can_be_put_aside(
+    connect: Connect, subscribe: Subscribe, declared_url: str
+) -> None:
+    publisher = connect(declared_url)
+    unreadable = replace(make_message("m0"), headers={"sent-at": _FarFuture(2026, 1, 1)})  # type: ignore[dict-item]
+    for message in (unreadable, make_message("m1")):
+        publisher.publish(message, timeout_seconds=5)
+    subscriber = subscribe(declared_url)
+
+    first, second = _receive(subscriber, 2)
+    subscriber.dead_letter(first, reason="undecodable")
+    subscriber.acknowledge([second])
+
+    assert first.message == replace(make_message("m0"), headers={})
+    assert [letter.id for letter in RabbitDeadLetters(urls=[declared_url], publisher=publisher).list(limit=10)] == [
+        "m0"
+    ]
 
 
 def test_messages_arrive_whole_and_in_order(subscribe: Subscribe, ten: str) -> None:
