@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from tests.support.deployment import ROLES, Deployment
+from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.reckoning import await_events
 from tests.support.waiting import eventually
@@ -11,7 +11,7 @@ _ORDERS = 12
 
 
 def test_a_dead_downstream_hears_everything_later_in_order_and_delays_no_other(
-    deploy: Callable[..., Deployment], find_place: Callable[..., object], own_shop: Downstream
+    deploy: Callable[..., Deployment], find_place: Callable[[], Place], own_shop: Downstream
 ) -> None:
     with Downstream() as books:
         deployment = deploy(find_place(), books=books)

@@ -2,8 +2,10 @@
 
 import os
 import signal
+from collections.abc import Callable
+from pathlib import Path
 
-from tests.support.deployment import ROLES, Deployment
+from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.http import answers
 from tests.support.load import Load
@@ -54,20 +56,23 @@ def test_run_all_supervises_every_role_and_leaves_none_behind(
     eventually(lambda: not answers(deployment.url + "/healthz"))
 
 
-def test_children_of_a_killed_supervisor_end_by_themselves(fresh_deployment: Deployment, own_shop: Downstream) -> None:
-    fresh_deployment.start("all")
-    fresh_deployment.wait_until_receiving("all")
-    assert fresh_deployment.sender.send(fresh_deployment.callback("first")).acknowledged
+def test_children_of_a_killed_supervisor_end_by_themselves(
+    deploy: Callable[..., Deployment], own_shop: Downstream
+) -> None:
+    deployment = deploy(Place())
+    deployment.start("all")
+    deployment.wait_until_receiving("all")
+    assert deployment.sender.send(deployment.callback("first")).acknowledged
     eventually(lambda: own_shop.about("first"), within_seconds=20)
-    children = fresh_deployment.children("all")
-    fresh_deployment.role("all").signal(signal.SIGKILL)
+    children = deployment.children("all")
+    deployment.role("all").signal(signal.SIGKILL)
     eventually(lambda: not any(map(_lives, children)), within_seconds=_DRAIN_SECONDS)
-    eventually(lambda: not answers(fresh_deployment.url + "/healthz"))
+    eventually(lambda: not answers(deployment.url + "/healthz"))
 
 
 def _lives(pid: int) -> bool:
     try:
-        with open(f"/proc/{pid}/stat") as stat:
-            return stat.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
         return False
+    return state != "Z"

@@ -122,7 +122,6 @@ class Deployment:
             text += _WEBHOOK.format(name=name, url=downstream.url, secret=WEBHOOK_SECRET)
         self.settings_file.write_text(text + (_BUS if place.amqp_url else ""))
         self._processes = Processes(folder=folder)
-        self._started: list[Process] = []
         self._roles: dict[str, Process] = {}
         self.ledger = LedgerView(url=place.database_url or f"sqlite:///{folder / 'data' / 'ledger.sqlite3'}")
         self.sender = GatewaySender(url=self.url)
@@ -134,13 +133,13 @@ class Deployment:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._processes.kill_all()
-        self.sender.__exit__(kind, error, trace)
+        self.sender.close()
         self.ledger.close()
 
     @property
     def output(self) -> str:
         """All that its processes have written so far."""
-        return "".join(process.output for process in self._started)
+        return "".join(process.output for process in self._roles.values())
 
     def describe(self) -> str:
         """What its processes wrote last, for the report of a failed test."""
@@ -152,16 +151,18 @@ class Deployment:
         assert done.returncode == 0, done.stdout + done.stderr
 
     def start(self, *roles: str) -> None:
-        """Start roles (`all` is one), for the first time or again; returns at once."""
-        for role in roles:
-            if role in self._roles:
-                self._roles[role].start()
+        """Start roles (`all` is one), for the first time or again; returns at once.
+
+        A further process of a role is asked for by a name of its own: `ledger-2`.
+        """
+        for name in roles:
+            if name in self._roles:
+                self._roles[name].start()
             else:
-                process = self._processes.start(
-                    "--config", str(self.settings_file), "run", role, environment=self._environment, name=role
+                role = name.partition("-")[0]
+                self._roles[name] = self._processes.start(
+                    "--config", str(self.settings_file), "run", role, environment=self._environment, name=name
                 )
-                self._roles[role] = process
-                self._started.append(process)
 
     def wait_until_receiving(self, role: str = "receiver", *, path: str = "/readyz") -> None:
         """Wait until the receiver, which `role` runs, answers."""

@@ -54,7 +54,11 @@ class Downstream:
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                length = int(self.headers["Content-Length"])
+                body = self.rfile.read(length)
+                if len(body) < length:  # the sender was killed in the midst of it
+                    self.close_connection = True
+                    return
                 status = downstream._take({name.lower(): value for name, value in self.headers.items()}, body)
                 self.send_response(status)
                 if status != 204:

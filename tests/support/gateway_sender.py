@@ -8,8 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import md5
 from time import monotonic
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlencode
 
 import urllib3
@@ -114,18 +112,14 @@ class Answer:
 
 
 class GatewaySender:
-    """Sends callbacks to one receiver, many at once, each one exactly once: it never repeats by itself."""
+    """Sends callbacks to one receiver, many at once, each one exactly once: it never repeats by itself. Close it."""
 
     def __init__(self, *, url: str) -> None:
         self._url = url
         self._pool = urllib3.PoolManager(maxsize=_MOST_AT_ONCE, block=True, retries=False, timeout=_TIMEOUT_SECONDS)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Close the kept connections."""
         self._pool.clear()
 
     def send(self, callback: Callback) -> Answer:

@@ -49,7 +49,7 @@ class LedgerView:
         """How many rows there are of each claim about orders whose numbers begin with `prefix`."""
         columns = (claims.c.merchant, claims.c.biz_order_no, claims.c.status)
         query = select(*columns, func.count()).where(claims.c.biz_order_no.startswith(prefix)).group_by(*columns)
-        return Counter({ClaimKey(*key): count for *key, count in self._all(query)})
+        return Counter({ClaimKey(row[0], row[1], row[2]): row[3] for row in self._all(query)})
 
     def count_deliveries(self, state: str) -> int:
         """How many deliveries are `open`, `delivered` or `parked`."""
