@@ -3,7 +3,7 @@
 Everything made here owns threads, files or connections from its first use on, so make it in the process that uses it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -207,19 +207,25 @@ def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
     return Announcer(store=store, merchants=settings.merchants, notify_urls=notify_urls)
 
 
+def make_withholder(settings: Settings, engine: Engine, clients: Mapping[str, GatewayClient]) -> Withholder:
+    """Sends each order once, with the ledger knowing of it before and of its outcome after."""
+    store = make_store(settings, engine)
+    return Withholder(
+        announcer=make_announcer(settings, store),
+        store=store,
+        withholds=Withholds(engine=engine, clock=now),
+        merchants=settings.merchants,
+        clients=clients,
+    )
+
+
 def make_api(settings: Settings) -> Flask:
     """The role `api`: one worker's application."""
     engine = make_ledger_engine(settings, pool_size=settings.api.threads)
     store = make_store(settings, engine)
     clients = make_gateway_clients(settings)
     announcer = make_announcer(settings, store)
-    withholder = Withholder(
-        announcer=announcer,
-        store=store,
-        withholds=Withholds(engine=engine, clock=now),
-        merchants=settings.merchants,
-        clients=clients,
-    )
+    withholder = make_withholder(settings, engine, clients)
     return create_api(
         routes=[
             *Orders(store=store, announcer=announcer).routes(),

@@ -1,22 +1,25 @@
 """`payment-callbacks gateway`: the gateway's four methods by hand, and the probe."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from service import bootstrap
+from service.api.announcing import OrderDraft
+from service.api.withholding import Payer
 from service.cli.gateway_probe import probe
-from service.cli.gateway_sending import notify_url, send_withhold
+from service.cli.ledger_access import open_ledger
 from service.cli.merchants import Chosen, choose, merchant_option
 from service.cli.options import settings_of
 from service.cli.personal_data import collect, from_option
 from service.gateway.client import GatewayClient
-from service.gateway.errors import CallFailed, GatewayError, OutcomeUnknown
-from service.gateway.messages import ConfirmTiedCardArgs, OrderStatement, PreTiedCardArgs, SingleWithholdArgs
+from service.gateway.errors import CallFailed, GatewayError, MessageInvalid, OutcomeUnknown
+from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
+from service.ledger.errors import LedgerUnavailable
+from service.ledger.withholds import WithholdOutcome
 from service.logs import configure_logs
 from service.masking import mask_personal
 from service.settings import MerchantSettings
@@ -27,9 +30,13 @@ pay_type_option = click.option("--pay-type", help="May be left out where the mer
 
 
 class _Unknown(click.ClickException):
-    """Neither done nor not done, as far as anybody here knows."""
+    """Done or not: nobody here knows."""
 
     exit_code = 3
+
+    def format_message(self) -> str:
+        """What is shown."""
+        return f"nobody knows: {self.message}"
 
 
 @click.group()
@@ -86,10 +93,9 @@ def confirm(
 @merchant_option
 @pay_type_option
 @from_option
-@click.option("--order", "biz_order_no", required=True, help="A new order number; one that was sent is refused.")
+@click.option("--order", "biz_order_no", required=True, help="A new order number.")
 @click.option("--amount", required=True, help="Exact, in the merchant's unit: 100.00 yuan or 10000 fen.")
 @click.option("--protocol-no", help="Of the bound card; what `confirm` has printed.")
-@click.option("--no-callback", is_flag=True, help="Send no notify_url: the order lives by inquiry alone.")
 @click.pass_context
 def withhold(
     context: click.Context,
@@ -99,11 +105,11 @@ def withhold(
     biz_order_no: str,
     amount: str,
     protocol_no: str | None,
-    no_callback: bool,
 ) -> None:
     """Charge a card. The order is announced in the ledger before it is sent, and never sent twice.
 
-    An accepted order is not a paid one. Where nobody knows whether it was accepted, an inquiry is opened.
+    An accepted order is not a paid one. Where nobody knows whether it was accepted, an inquiry is opened. Saying the
+    same again sends nothing and tells what is known of the first time, unless that was surely not done.
 
     Personal data: name, id_card_number, mobile, bank_card_number (the last may be left out of a file where there is
     a protocol number).
@@ -112,20 +118,30 @@ def withhold(
     chosen = choose(settings, merchant)
     by_card = () if protocol_no else ("bank_card_number",)
     person = collect(file, needed=(*_PERSON, *by_card), optional=("bank_card_number",))
-    args = SingleWithholdArgs(
+    draft = OrderDraft(
+        merchant=chosen.merchant.slug,
         biz_order_no=biz_order_no,
         amount=amount,
         pay_type=_pay_type(chosen.merchant, pay_type),
-        protocol_no=protocol_no,
-        **person,
     )
-    with _client(chosen) as client:
-        client.check_withhold(args)
-        if not no_callback:
-            args = replace(args, notify_url=notify_url(settings, chosen.merchant, biz_order_no))
-        statement = send_withhold(settings, chosen.merchant, client, args)
-        click.echo("The gateway has accepted the order; whether it is paid is for a callback or an inquiry to say.")
-        _show(statement)
+    with _client(chosen) as client, open_ledger(settings) as engine:
+        withholder = bootstrap.make_withholder(settings, engine, {chosen.merchant.slug: client})
+        try:
+            payer = Payer(protocol_no=protocol_no, **person)
+            sent = withholder.withhold(draft, payer, sent_by="command line").withhold
+        except LedgerUnavailable as error:
+            raise _Unknown(
+                f"the ledger cannot be used; say the same again to learn whether it was sent: {error}"
+            ) from error
+    _show(
+        outcome=sent.outcome.value,
+        detail=mask_personal(sent.detail),
+        sent_by=sent.sent_by,
+        sent_at=sent.sent_at.isoformat(),
+        request_id=sent.request_id,
+    )
+    if sent.outcome in (WithholdOutcome.UNKNOWN, WithholdOutcome.SENDING):
+        raise _Unknown("whether it was accepted; an inquiry is open, and `orders show` tells what comes of it")
 
 
 @gateway.command()
@@ -140,7 +156,15 @@ def query(context: click.Context, merchant: str | None, biz_order_no: str) -> No
     if queried.answer.order is None:
         click.echo(f"The gateway has no such order: {mask_personal(queried.answer.message)}")
     else:
-        _show(queried.answer.order)
+        order = queried.answer.order
+        _show(
+            biz_order_no=order.biz_order_no,
+            pay_order_no=order.pay_order_no,
+            pay_type=order.pay_type,
+            pay_status=order.pay_status,
+            pay_time=order.pay_time,
+            channel_response=mask_personal(order.channel_response),
+        )
 
 
 def _pay_type(merchant: MerchantSettings, named: str | None) -> str:
@@ -160,21 +184,13 @@ def _client(chosen: Chosen) -> Iterator[GatewayClient]:
     try:
         yield client
     except OutcomeUnknown as error:
-        raise _Unknown(f"unknown, ask the gateway: {error}") from error
-    except CallFailed as error:
+        raise _Unknown(str(error)) from error
+    except (CallFailed, MessageInvalid) as error:
         raise click.ClickException(f"surely not done: {error}") from error
     finally:
         client.close()
 
 
-def _show(statement: OrderStatement) -> None:
-    fields: Mapping[str, str] = {
-        "biz_order_no": statement.biz_order_no,
-        "pay_order_no": statement.pay_order_no,
-        "pay_type": statement.pay_type,
-        "pay_status": statement.pay_status,
-        "pay_time": statement.pay_time,
-        "channel_response": mask_personal(statement.channel_response),
-    }
+def _show(**fields: str) -> None:
     for name, value in fields.items():
         click.echo(f"{name}: {value}")
