@@ -10,9 +10,10 @@ from sqlalchemy import Engine, Table, func, select
 
 from service.claims import Trust
 from service.events import DEFAULT_EVENT_TYPES, EventType
+from service.ledger.agenda import Agenda
 from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
-from service.ledger.rules import EndpointRules, MerchantRules
+from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON
@@ -88,6 +89,28 @@ def make_store(ledger_engine: Engine, clock: Clock) -> MakeStore:
 def store(make_store: MakeStore) -> LedgerStore:
     """A ledger that requires CAPABILITY and can ask."""
     return make_store()
+
+
+MakeAgenda = Callable[..., Agenda]
+
+
+@pytest.fixture
+def make_agenda(ledger_engine: Engine, clock: Clock) -> MakeAgenda:
+    """Makes what is to be asked of the gateway of "acme", by limits that hinder nobody unless told otherwise."""
+
+    def make(store: LedgerStore, **limits: float) -> Agenda:
+        values: dict[str, Any] = {
+            "least_interval_seconds": 10,
+            "most_per_day": 1000,
+            "most_per_minute": 60_000,
+            "overdue_share": 0.5,
+            "first_repeat_seconds": 20,
+            "most_repeat_seconds": 3600,
+        }
+        rules = InquiryRules(**{**values, **limits})
+        return Agenda(engine=ledger_engine, store=store, rules={"acme": rules}, clock=clock, chance=lambda: 0.0)
+
+    return make
 
 
 @pytest.fixture

@@ -1,0 +1,423 @@
+"""Which questions are due to the gateway, and what becomes of an inquiry by each answer."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, Protocol
+
+import pytest
+from sqlalchemy import Engine, event
+
+from service.claims import Claim, OrderKey, OrderStatus, Trust
+from service.events import EventType
+from service.ledger.agenda import Agenda, DueInquiry
+from service.ledger.announcements import Announcement
+from service.ledger.asked_questions import QuestionOutcome, Reply
+from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
+from service.ledger.rules import EndpointRules
+from service.ledger.store import LedgerStore
+from tests.support.claims import NOON, a_claim
+
+KEY = OrderKey("acme", "DK1")
+ANNOUNCED = Announcement(merchant="acme", biz_order_no="DK1")
+NO_ANSWER = Reply(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
+NOT_FOUND = Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
+ANSWERED = Reply(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
+
+MakeStore = Callable[..., LedgerStore]
+MakeAgenda = Callable[..., Agenda]
+
+
+class Clock(Protocol):
+    """Stands at noon until it is put forward."""
+
+    def __call__(self) -> Any: ...
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> LedgerStore:
+    """Only what the gateway says when it is asked counts."""
+    return make_store(required=Trust.QUERIED)
+
+
+@pytest.fixture
+def agenda(store: LedgerStore, make_agenda: MakeAgenda) -> Agenda:
+    return make_agenda(store)
+
+
+def claim_all(agenda: Agenda, *, limit: int = 1000) -> Sequence[DueInquiry]:
+    return agenda.claim_due("acme", limit=limit, lease_seconds=60)
+
+
+def claim_one(agenda: Agenda) -> DueInquiry:
+    (inquiry,) = claim_all(agenda)
+    return inquiry
+
+
+def an_answer(clock: Clock, status: OrderStatus = OrderStatus.SUCCEEDED, **more: Any) -> Claim:
+    """What the gateway says now."""
+    return a_claim(status, Trust.QUERIED, stated_at=clock(), **more)
+
+
+def inquiry_of(store: LedgerStore) -> InquiryRecord:
+    inquiry = store.order_history(KEY).inquiry
+    assert inquiry is not None
+    return inquiry
+
+
+def test_an_inquiry_is_claimed_once(store: LedgerStore, agenda: Agenda) -> None:
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    assert claim_one(agenda).order == KEY
+    assert not claim_all(agenda)
+
+
+def test_what_is_not_due_is_not_asked(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+    store.announce(ANNOUNCED)
+    clock.forward(599)
+    assert not claim_all(agenda)
+    clock.forward(1)
+    assert claim_one(agenda).reasons is InquiryReason.OVERDUE
+
+
+def test_when_the_lease_has_run_out_it_is_asked_again_and_counted_again(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    first = claim_one(agenda)
+    clock.forward(59)
+    assert not claim_all(agenda)
+    clock.forward(1)
+    again = claim_one(agenda)
+    assert (first.attempt, again.attempt) == (1, 2)
+    assert inquiry_of(store).attempts == 2
+
+
+def test_a_terminal_answer_ends_the_inquiry(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+    store.announce(ANNOUNCED)
+    clock.forward(600)
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)) is InquiryState.ANSWERED
+    order = store.load_order(KEY)
+    assert order is not None
+    assert (order.state.status, order.state.trust) == (OrderStatus.SUCCEEDED, Trust.QUERIED)
+
+
+def test_an_answer_that_confirms_what_is_known_ends_the_inquiry(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    store = make_store(required=Trust.CAPABILITY)
+    agenda = make_agenda(store)
+    store.record([a_claim()])
+    store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, minute=1)])
+    clock.forward(120)
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)) is InquiryState.ANSWERED
+
+
+@pytest.mark.parametrize("status", [OrderStatus.PROCESSING, OrderStatus.INITIAL])
+def test_an_order_that_has_not_ended_is_asked_for_again_with_growing_pauses(
+    store: LedgerStore, agenda: Agenda, clock: Clock, status: OrderStatus
+) -> None:
+    store.announce(ANNOUNCED)
+    clock.forward(600)
+    pauses = []
+    for _ in range(10):
+        assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, status)) is InquiryState.OPEN
+        pauses.append((inquiry_of(store).due_at - clock()).total_seconds())
+        clock.forward(pauses[-1])
+    assert pauses == [20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
+
+
+@pytest.mark.parametrize("reply", [NOT_FOUND, NO_ANSWER])
+def test_no_answer_and_not_found_say_nothing_of_the_order(
+    store: LedgerStore, agenda: Agenda, clock: Clock, reply: Reply
+) -> None:
+    store.announce(ANNOUNCED)
+    clock.forward(600)
+    assert agenda.settle(claim_one(agenda), reply) is InquiryState.OPEN
+    history = store.order_history(KEY)
+    assert history.order is not None
+    assert (history.order.state.status, history.order.state.trust) == (OrderStatus.INITIAL, None)
+    assert not history.claims
+    assert not history.events
+    assert inquiry_of(store).due_at == clock() + timedelta(seconds=20)
+
+
+def test_every_question_is_kept_with_its_reasons_and_its_outcome(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    store.record([a_claim(trust=Trust.CHECKSUM)])
+    agenda.settle(claim_one(agenda), NO_ANSWER)
+    clock.forward(20)
+    claim_one(agenda)
+    settled, open_ = store.order_history(KEY).questions
+    assert (settled.outcome, settled.request_id, settled.seconds) == (QuestionOutcome.NO_ANSWER, "r", 1.5)
+    assert (settled.asked_at, settled.reasons, settled.detail) == (NOON, InquiryReason.UNCONFIRMED, "timeout")
+    assert (open_.outcome, open_.seconds) == (None, None)
+
+
+def test_old_questions_are_pruned_with_the_payloads_and_stay_counted(
+    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    agenda = make_agenda(store, most_per_day=2)
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    for _ in range(2):
+        agenda.settle(claim_one(agenda), NO_ANSWER)
+        clock.forward(100)
+    store.prune(before=clock())
+    assert not store.order_history(KEY).questions
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    assert not claim_all(agenda)
+
+
+def test_an_order_asked_to_its_horizon_in_vain_is_parked_and_reported(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    store.announce(ANNOUNCED)
+    clock.forward(600)
+    state = agenda.settle(claim_one(agenda), NOT_FOUND)
+    while state is InquiryState.OPEN:
+        clock.forward((inquiry_of(store).due_at - clock()).total_seconds())
+        assert clock() <= NOON + timedelta(seconds=600 + 86_400)
+        state = agenda.settle(claim_one(agenda), NOT_FOUND)
+    assert state is InquiryState.PARKED
+    assert agenda.backlog("acme").parked == 1
+    clock.forward(7 * 86_400)
+    assert not claim_all(agenda)
+
+
+def test_a_parked_order_is_asked_for_again_for_a_new_reason(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    clock.forward(86_400)
+    assert agenda.settle(claim_one(agenda), NOT_FOUND) is InquiryState.PARKED
+    clock.forward(60)
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    assert claim_one(agenda).attempt == 1
+
+
+def test_nothing_is_asked_twice_within_the_least_interval(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    agenda.settle(claim_one(agenda), NO_ANSWER)
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    clock.forward(9.9)
+    assert not claim_all(agenda)
+    clock.forward(0.1)
+    assert claim_one(agenda)
+
+
+def test_the_daily_most_holds_whatever_reasons_come_until_the_next_day(
+    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    agenda = make_agenda(store, most_per_day=3)
+    asked = 0
+    for _ in range(48):
+        store.inquire(KEY, InquiryReason.OPERATOR)
+        asked += len(claim_all(agenda))
+        clock.forward(15 * 60 - 1)
+    assert asked == 3
+    clock.forward(60)
+    assert claim_one(agenda)
+
+
+def test_a_lower_daily_most_holds_at_once(store: LedgerStore, make_agenda: MakeAgenda, clock: Clock) -> None:
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    agenda = make_agenda(store)
+    for _ in range(3):
+        agenda.settle(claim_one(agenda), NO_ANSWER)
+        clock.forward(100)
+    stricter = make_agenda(store, most_per_day=3)
+    assert not claim_all(stricter)
+    clock.forward(12 * 3600)
+    assert claim_one(stricter)
+
+
+def test_forgeries_leave_an_overdue_order_its_share_of_the_daily_most(
+    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    agenda = make_agenda(store, most_per_day=10)
+    store.announce(ANNOUNCED)
+    doubts = owed = 0
+    for number in range(300):
+        store.record([a_claim(trust=Trust.CHECKSUM, pay_order_no=f"FORGED{number}", minute=number)])
+        for inquiry in claim_all(agenda):
+            owed += inquiry.owed
+            doubts += not inquiry.owed
+            agenda.settle(inquiry, ANSWERED, claim=an_answer(clock, OrderStatus.PROCESSING))
+        clock.forward(60)
+    assert doubts == 5
+    assert 3 <= owed <= 5
+
+
+def test_forgeries_do_not_slow_down_how_an_overdue_order_is_asked_for(
+    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    agenda = make_agenda(store)
+    store.announce(ANNOUNCED)
+    for number in range(8):
+        store.record([a_claim(trust=Trust.CHECKSUM, pay_order_no=f"FORGED{number}")])
+        agenda.settle(claim_one(agenda), NO_ANSWER)
+        clock.forward(70)
+    clock.forward(40)
+    overdue = claim_one(agenda)
+    assert overdue.owed
+    assert overdue.due_at == clock() + timedelta(seconds=20)
+
+
+def test_a_reason_that_came_while_the_gateway_was_asked_outlives_the_answer(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    store.announce(ANNOUNCED)
+    clock.forward(600)
+    asked, answer = claim_one(agenda), an_answer(clock)
+    clock.forward(1)
+    store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, minute=11)])
+    assert agenda.settle(asked, ANSWERED, claim=answer) is InquiryState.OPEN
+    clock.forward(20)
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)) is InquiryState.ANSWERED
+
+
+def test_an_answer_counts_also_where_its_lease_was_lost(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    slow, answer = claim_one(agenda), an_answer(clock)
+    clock.forward(60)
+    quick = claim_one(agenda)
+    assert agenda.settle(slow, ANSWERED, claim=answer) is InquiryState.ANSWERED
+    assert agenda.settle(quick, NO_ANSWER) is InquiryState.ANSWERED
+    order = store.load_order(KEY)
+    assert order is not None
+    assert order.state.status is OrderStatus.SUCCEEDED
+
+
+def test_a_lost_lease_reschedules_nothing(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    slow = claim_one(agenda)
+    clock.forward(60)
+    quick = claim_one(agenda)
+    assert agenda.settle(slow, NO_ANSWER) is InquiryState.ASKING
+    assert agenda.settle(quick, NO_ANSWER) is InquiryState.OPEN
+
+
+def test_a_conflict_is_settled_by_a_later_question_and_the_correction_names_what_it_replaces(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock, all_types: frozenset[EventType]
+) -> None:
+    store = make_store(endpoints=[EndpointRules(name="books", types=all_types)])
+    agenda = make_agenda(store)
+    store.record([a_claim()])
+    store.record([a_claim(OrderStatus.FAILED, minute=1)])
+    clock.forward(120)
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, OrderStatus.FAILED)) is (
+        InquiryState.ANSWERED
+    )
+    events = store.order_history(KEY).events
+    assert [event.type for event in events] == [EventType.SUCCEEDED, EventType.CONFLICTED, EventType.CORRECTED]
+    assert b'"status":"failed","previous_status":"succeeded"' in events[-1].body
+
+
+def test_an_answer_asked_before_what_it_would_correct_corrects_nothing(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    store = make_store()
+    agenda = make_agenda(store)
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    asked, early = claim_one(agenda), an_answer(clock, OrderStatus.FAILED)
+    store.record([a_claim(minute=0.1)])
+    agenda.settle(asked, ANSWERED, claim=early)
+    order = store.load_order(KEY)
+    assert order is not None
+    assert (order.state.status, order.state.conflicted) == (OrderStatus.SUCCEEDED, True)
+    assert inquiry_of(store).state is InquiryState.OPEN
+
+
+def test_a_conflict_that_the_answer_leaves_open_is_asked_about_with_growing_pauses(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    store = make_store()
+    agenda = make_agenda(store)
+    store.record([a_claim(), a_claim(OrderStatus.FAILED, minute=1)])
+    clock.forward(120)
+    pauses = []
+    for _ in range(4):
+        agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, OrderStatus.PROCESSING))
+        pauses.append((inquiry_of(store).due_at - clock()).total_seconds())
+        clock.forward(pauses[-1])
+    assert pauses == [20, 40, 80, 160]
+
+
+def test_what_an_operator_has_decided_is_not_asked_about_for_ever(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    store.record([a_claim(trust=Trust.OPERATOR)])
+    store.inquire(KEY, InquiryReason.OPERATOR)
+    clock.forward(60)
+    agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, OrderStatus.FAILED))
+    order = store.load_order(KEY)
+    assert order is not None
+    assert (order.state.status, order.state.conflicted) == (OrderStatus.SUCCEEDED, True)
+    assert inquiry_of(store).state is InquiryState.ANSWERED
+
+
+def test_a_crash_while_settling_loses_neither_the_answer_nor_the_inquiry(
+    store: LedgerStore, agenda: Agenda, clock: Clock, ledger_engine: Engine
+) -> None:
+    store.announce(ANNOUNCED)
+    clock.forward(600)
+    asked = claim_one(agenda)
+
+    def break_off(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE asked_questions"):
+            raise KeyboardInterrupt
+
+    event.listen(ledger_engine, "before_cursor_execute", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        agenda.settle(asked, ANSWERED, claim=an_answer(clock))
+    event.remove(ledger_engine, "before_cursor_execute", break_off)
+    assert not store.order_history(KEY).claims
+    clock.forward(60)
+    assert claim_one(agenda).order == KEY
+
+
+def test_several_processes_share_the_rate(store: LedgerStore, make_agenda: MakeAgenda, clock: Clock) -> None:
+    for number in range(200):
+        store.inquire(OrderKey("acme", f"DK{number}"), InquiryReason.OPERATOR)
+    agendas = [make_agenda(store, most_per_minute=1200) for _ in range(8)]
+    counts = []
+    with ThreadPoolExecutor(8) as threads:
+        for _ in range(4):
+            counts.append(sum(map(len, threads.map(claim_all, agendas))))
+            clock.forward(0.5)
+    # One second's worth that was unused, then half a second's each time.
+    assert counts == [20, 10, 10, 10]
+
+
+def test_forgeries_cannot_take_the_share_of_the_rate_that_is_kept_for_overdue_orders(
+    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    agenda = make_agenda(store, most_per_minute=1200, overdue_share=0.75)
+    store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(100)])
+    assert len(claim_all(agenda)) == 5
+    for number in range(100):
+        store.announce(Announcement(merchant="acme", biz_order_no=f"DK{number}", answer_due_at=NOON))
+    clock.forward(1)
+    asked = claim_all(agenda)
+    assert (sum(inquiry.owed for inquiry in asked), len(asked)) == (15, 20)
+
+
+def test_overdue_orders_get_every_other_thread_where_threads_are_what_is_short(
+    store: LedgerStore, make_agenda: MakeAgenda
+) -> None:
+    agenda = make_agenda(store)
+    store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(50)])
+    for number in range(50):
+        store.announce(Announcement(merchant="acme", biz_order_no=f"DK{number}", answer_due_at=NOON))
+    assert [inquiry.owed for inquiry in claim_all(agenda, limit=4)] == [True, True, False, False]
+
+
+def test_the_backlog_tells_how_long_the_oldest_question_has_waited(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    assert agenda.backlog("acme").oldest_due_age == timedelta()
+    store.announce(ANNOUNCED)
+    assert agenda.backlog("acme").oldest_due_age == timedelta()
+    clock.forward(630)
+    assert agenda.backlog("acme").oldest_due_age == timedelta(seconds=30)
