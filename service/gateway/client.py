@@ -133,10 +133,6 @@ class GatewayClient:
                 raise OutcomeUnknown("the gateway answered about another order")
             return answer.order
 
-    def check_withhold(self, args: SingleWithholdArgs) -> None:
-        """Raise `ArgumentsInvalid` where `withhold` would; for who has something to do between the two."""
-        self._check(self._withhold_args, args)
-
     def query(self, biz_order_no: str, *, most_tries: int = len(_QUERY_PAUSES_SECONDS) + 1) -> QueriedOrder:
         """Ask for an order's status, up to three times within the time limit where no answer comes.
 

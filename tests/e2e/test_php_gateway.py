@@ -84,8 +84,11 @@ def _value(output, name):
     return next(line.removeprefix(f"{name}: ") for line in output.splitlines() if line.startswith(f"{name}: "))
 
 
-@DIALECTS
-@pytest.mark.parametrize("callback", ["json", "form"])
+@pytest.mark.parametrize(
+    ("told", "dialect", "callback"),
+    [(*DEFAULT, "json"), (*CBC_HEX, "form"), (*MD5_SEPARATOR, "json")],
+    ids=["default-json", "cbc-hex-form", "md5-separator-json"],
+)
 def test_a_card_is_bound_charged_called_back_and_asked_about(
     judge, judged, written, own_shop, order, told, dialect, callback
 ):

@@ -74,7 +74,7 @@ def test_arguments_that_cannot_be_right_are_not_sent(make_client, args):
             lambda: client.pre_tie_card(card(mobile="1")),
             lambda: client.confirm_tied_card(confirmation("", "1")),
             lambda: client.withhold(args("T1", pay_type="another's")),
-            lambda: client.check_withhold(args("T1", amount="1.001")),
+            lambda: client.withhold(args("T1", amount="1.001")),
             lambda: client.query("no\nnumber"),
         ):
             with pytest.raises(ArgumentsInvalid):
@@ -119,6 +119,13 @@ def test_what_is_no_answer_to_a_query_is_asked_three_times_and_then_told(make_cl
         envelopes = [heard.json() for heard in listener.heard]
     assert len({envelope["requestId"] for envelope in envelopes}) == 3
     assert {envelope["method"] for envelope in envelopes} == {"single-order-query"}
+
+
+def test_who_counts_questions_asks_once(make_client):
+    with CallbackListener(lambda _: (500, "")) as listener:
+        with pytest.raises(OutcomeUnknown):
+            make_client(listener.url).query("T1", most_tries=1)
+        assert len(listener.heard) == 1
 
 
 def test_a_query_that_fails_once_is_answered_by_the_next_try(make_client):

@@ -1,0 +1,150 @@
+"""`payment-callbacks gateway`: where personal data comes from, whom a command speaks for, what it refuses to do."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from service.cli.main import main
+
+PERSON = {
+    "name": "张三",
+    "id_card_number": "11010519491231002X",
+    "mobile": "13800138000",
+    "bank_card_number": "6222021234567890128",
+}
+MERCHANT = """
+[merchants.{slug}]
+pay_types = {pay_types}
+amount_unit = "yuan"
+"""
+# A port that nothing listens on.
+GATEWAY = """
+[merchants.{slug}.gateway]
+url = "http://127.0.0.1:9/"
+ua = "ACME"
+aes_key = "{key}"
+timeout_seconds = 2.0
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    # It is for the whole process, and would outlive the test.
+    monkeypatch.setattr("service.cli.gateway.configure_logs", lambda **_: None)
+
+    def run(*arguments, settings=None, stdin=None):
+        file = tmp_path / "settings.toml"
+        file.write_text(settings or merchant("acme"))
+        return CliRunner().invoke(main, ["--config", str(file), "gateway", *arguments], input=stdin)
+
+    return run
+
+
+def merchant(slug, *, pay_types=("baofoo_001",), gateway=True, key="0123456789abcdef"):
+    text = MERCHANT.format(slug=slug, pay_types=json.dumps(list(pay_types)))
+    return text + (GATEWAY.format(slug=slug, key=key) if gateway else "")
+
+
+def typed(*names):
+    return "".join(f"{PERSON[name]}\n" for name in names)
+
+
+def assert_tells_no_value(output):
+    assert [value for value in PERSON.values() if value in output] == []
+
+
+@pytest.mark.parametrize("suffix", ["json", "toml"])
+def test_personal_data_is_read_from_a_file(run, tmp_path, suffix):
+    file = tmp_path / f"person.{suffix}"
+    toml = "\n".join(f'{name} = "{value}"' for name, value in PERSON.items())
+    file.write_text(json.dumps(PERSON) if suffix == "json" else toml)
+    done = run("bind", "--from", str(file))
+    assert done.exit_code == 1
+    assert "surely not done: the gateway cannot be reached" in done.output
+    assert_tells_no_value(done.output)
+
+
+def test_personal_data_is_read_from_standard_input(run):
+    done = run("bind", "--from", "-", stdin=json.dumps(PERSON))
+    assert "surely not done: the gateway cannot be reached" in done.output
+
+
+def test_what_a_file_lacks_is_prompted_for(run, tmp_path):
+    file = tmp_path / "person.json"
+    file.write_text(json.dumps({"name": PERSON["name"], "mobile": PERSON["mobile"]}))
+    done = run("bind", "--from", str(file), stdin=typed("id_card_number", "bank_card_number"))
+    assert "ID number" in done.output
+    assert "Mobile number" not in done.output
+    assert "the gateway cannot be reached" in done.output
+
+
+def test_numbers_that_are_typed_stay_off_the_screen(run):
+    done = run("bind", stdin=typed("name", "id_card_number", "mobile", "bank_card_number"))
+    for name in ("id_card_number", "mobile", "bank_card_number"):
+        assert PERSON[name] not in done.output
+    assert "the gateway cannot be reached" in done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"id_card_nummer": "1"}', "id_card_nummer: unknown key; did you mean `id_card_number`?"),
+        ('{"mobile": 13800138000}', "mobile: must be a string, in quotes"),
+        ('{"name": "张三"', "neither a JSON object nor TOML"),
+        ("张三", "neither a JSON object nor TOML"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_told_without_quoting_it(run, text, told):
+    done = run("bind", "--from", "-", stdin=text)
+    assert done.exit_code == 1
+    assert told in done.output
+    assert_tells_no_value(done.output)
+
+
+def test_numbers_that_cannot_be_right_are_not_sent(run):
+    done = run("bind", "--from", "-", stdin=json.dumps({**PERSON, "mobile": "1380013800"}))
+    assert done.exit_code == 1
+    assert "mobile: not a mobile number" in done.output
+    assert_tells_no_value(done.output)
+
+
+def test_no_argument_takes_personal_data(run):
+    for command in ("bind", "confirm", "withhold"):
+        options = run(command, "--help").output
+        assert "--from" in options
+        for name in (*PERSON, "verification_code"):
+            assert f"--{name.replace('_', '-')}" not in options
+
+
+def test_the_only_merchant_with_a_gateway_need_not_be_named(run):
+    settings = merchant("acme") + merchant("other", gateway=False)
+    assert "the gateway cannot be reached" in run("query", "T1", settings=settings).output
+
+
+@pytest.mark.parametrize("arguments", [(), ("--merchant", "silent"), ("--merchant", "nobody")])
+def test_a_merchant_that_has_no_gateway_or_is_unclear_is_asked_for(run, arguments):
+    settings = merchant("acme") + merchant("other") + merchant("silent", gateway=False)
+    done = run("query", "T1", *arguments, settings=settings)
+    assert done.exit_code == 2
+    assert "those that have one: acme, other" in done.output
+
+
+def test_a_pay_type_is_asked_for_where_there_are_several(run):
+    settings = merchant("acme", pay_types=["a", "b"])
+    done = run("bind", "--from", "-", settings=settings, stdin=json.dumps(PERSON))
+    assert done.exit_code == 2
+    assert "--pay-type: one of a, b" in done.output
+
+
+def test_a_key_that_cannot_be_used_is_told_and_not_shown(run):
+    done = run("query", "T1", settings=merchant("acme", key="a short key"))
+    assert done.exit_code == 1
+    assert "merchants.acme.gateway: key_form = 'raw'" in done.output
+    assert "a short key" not in done.output
+
+
+def test_a_probe_of_a_gateway_that_is_away_says_so(run):
+    done = run("probe", "--pause-seconds", "0")
+    assert done.exit_code == 1
+    assert "the gateway does not answer" in done.output
