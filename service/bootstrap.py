@@ -219,9 +219,8 @@ def make_withholder(settings: Settings, engine: Engine, clients: Mapping[str, Ga
     )
 
 
-def make_api(settings: Settings) -> Flask:
-    """The role `api`: one worker's application."""
-    engine = make_ledger_engine(settings, pool_size=settings.api.threads)
+def make_api(settings: Settings, engine: Engine) -> Flask:
+    """The role `api`: one worker's application, with a connection of `engine` for each of its threads."""
     store = make_store(settings, engine)
     clients = make_gateway_clients(settings)
     announcer = make_announcer(settings, store)

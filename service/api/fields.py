@@ -61,7 +61,7 @@ class TrustName(fields.String):
     """A `Trust` by its name, written only."""
 
     def __init__(self, **options: Any) -> None:
-        names = [trust.name.lower() for trust in Trust]
+        names = [trust.name.lower() for trust in Trust] + ([None] if options.get("allow_none") else [])
         description = "How far it is to be believed, from least to most."
         super().__init__(metadata={"enum": names, "description": description}, **options)
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.api.announcing import AnnouncedOrder, Announcer, OrderDraft
+from service.claims import OrderKey
 from service.gateway.arguments import check_arguments
 from service.gateway.client import GatewayClient
 from service.gateway.errors import CallFailed, OutcomeUnknown
@@ -24,6 +25,12 @@ class Payer:
     mobile: str = field(repr=False)
     bank_card_number: str | None = field(default=None, repr=False)
     protocol_no: str | None = field(default=None, repr=False)
+
+    def blacken(self, text: str) -> str:
+        """`text` without what it quotes of the payer: gateways like to repeat what they were sent."""
+        for value in filter(None, (self.name, self.id_card_number, self.mobile, self.bank_card_number)):
+            text = text.replace(value, "…")
+        return text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,9 +90,9 @@ class Withholder:
             client.withhold(args)
         except OutcomeUnknown as error:
             self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
-            self._withholds.settle(order, WithholdOutcome.UNKNOWN, detail=str(error), request_id=error.request_id)
+            self._settle(order, WithholdOutcome.UNKNOWN, payer, error)
         except CallFailed as error:
-            self._withholds.settle(order, WithholdOutcome.NOT_DONE, detail=str(error), request_id=error.request_id)
+            self._settle(order, WithholdOutcome.NOT_DONE, payer, error)
             raise
         else:
             self._withholds.settle(order, WithholdOutcome.ACCEPTED)
@@ -108,6 +115,10 @@ class Withholder:
         SINGLE_WITHHOLD_ARGS[AmountUnit(merchant.amount_unit)].write(args)
         check_arguments("single-withhold", args, pay_types=merchant.pay_types)
         return args
+
+    def _settle(self, order: OrderKey, outcome: WithholdOutcome, payer: Payer, error: CallFailed) -> None:
+        detail = payer.blacken(str(error))
+        self._withholds.settle(order, outcome, detail=detail, request_id=error.request_id)
 
     def _settled(self, announced: AnnouncedOrder) -> WithholdRecord:
         record = self._withholds.load(announced.order.key)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import click
 import structlog
+from flask import Flask
 from sqlalchemy import Engine
 
 from consumers.signals import stop_on_signals
@@ -112,7 +113,7 @@ def api(context: click.Context) -> None:
         return
     # Before gunicorn forks: no connection may be shared between processes.
     engine.dispose()
-    serve_api(make_app=lambda: bootstrap.make_api(settings), settings=settings.api)
+    serve_api(make_app=lambda: _make_api(settings), settings=settings.api)
 
 
 @run.command(name="all")
@@ -131,6 +132,10 @@ def run_all(context: click.Context) -> None:
     supervisor = Supervisor(roles, environment=os.environ)
     drain_seconds = max(settings.receiver.drain_seconds, settings.api.drain_seconds if settings.api.tokens else 0.0)
     supervisor.run(stop, grace_seconds=drain_seconds + _GRACE_SECONDS)
+
+
+def _make_api(settings: Settings) -> Flask:
+    return bootstrap.make_api(settings, bootstrap.make_ledger_engine(settings, pool_size=settings.api.threads))
 
 
 def _settings(context: click.Context) -> Settings:

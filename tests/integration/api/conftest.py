@@ -1,0 +1,127 @@
+"""The internal API on both databases, served over HTTP in this process, with a gateway that a test scripts."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+from service import bootstrap
+from service.ledger.schema import migrate
+from service.sandbox.server import SandboxServer
+from service.sandbox.settings import Account, SandboxSettings, Timing
+from service.settings import Secret, Settings
+from service.settings_file import parse_settings
+from tests.support.api_caller import TOKEN, ApiCaller
+from tests.support.scripted_server import ScriptedServer
+
+_KEY = "0123456789abcdef"
+_SETTINGS = """
+database_url = "{database_url}"
+
+[[api.tokens]]
+name = "shop"
+token = "{token}"
+
+[[api.tokens]]
+name = "till"
+token = "another-token-of-32-characters-or-more"
+
+[merchants.acme]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+token_keys = [{{ kid = "k1", key = "the token key of acme, for tests only" }}]
+gateway = {{ url = "{gateway_url}", ua = "ACME", aes_key = "{key}", timeout_seconds = 1.0 }}
+
+[merchants.sand]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+gateway = {{ url = "{sandbox_url}", ua = "ACME", aes_key = "{key}" }}
+
+[merchants.away]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+gateway = {{ url = "http://127.0.0.1:9/", ua = "ACME", aes_key = "{key}" }}
+
+[merchants.mute]
+pay_types = ["baofoo_001"]
+amount_unit = "fen"
+required_trust = "checksum"
+"""
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An empty database, PostgreSQL and SQLite in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.db'}"
+    url: str = request.getfixturevalue("postgresql").url
+    return url
+
+
+@pytest.fixture
+def gateway() -> Iterator[ScriptedServer]:
+    """The gateway of the merchant acme."""
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def sandbox() -> Iterator[SandboxServer]:
+    """The gateway of the merchant sand."""
+    account = Account(
+        ua="ACME", aes_key=Secret(_KEY), pay_types=frozenset({"baofoo_001"}), dialect={}, amount_unit="yuan"
+    )
+    settings = SandboxSettings(
+        accounts=(account,), bind="127.0.0.1:0", timing=Timing(settle_seconds=0.05), verification_code="123456"
+    )
+    with SandboxServer(settings=settings, clock=lambda: datetime.now(UTC)) as server:
+        yield server
+
+
+@pytest.fixture
+def settings(database_url: str, gateway: ScriptedServer, sandbox: SandboxServer, tmp_path: Path) -> Settings:
+    """Three merchants: one at the scripted gateway, one at the sandbox, one without a gateway."""
+    text = _SETTINGS.format(
+        database_url=database_url, token=TOKEN, gateway_url=gateway.url, sandbox_url=sandbox.url, key=_KEY
+    )
+    return parse_settings(text, {}, name="test", folder=tmp_path)
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    """The ledger behind the API, with its schema."""
+    engine = bootstrap.make_ledger_engine(settings, pool_size=16)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def api_url(settings: Settings, engine: Engine) -> Iterator[str]:
+    """Where the API listens."""
+    server = make_server(
+        "127.0.0.1", 0, bootstrap.make_api(settings, engine), threaded=True, request_handler=_QuietHandler
+    )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    yield f"http://127.0.0.1:{server.port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def api(api_url: str) -> Iterator[ApiCaller]:
+    """The caller "shop"."""
+    caller = ApiCaller(url=api_url)
+    yield caller
+    caller.close()
+
+
+class _QuietHandler(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: object) -> None:
+        pass

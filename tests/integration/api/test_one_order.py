@@ -1,0 +1,96 @@
+"""One order over HTTP: its history, a question, a person's word."""
+
+import pytest
+from sqlalchemy import Engine
+
+from service import bootstrap
+from service.claims import OrderStatus, Trust
+from service.settings import Settings
+from tests.support.api_caller import ApiCaller, order_path
+from tests.support.claims import a_claim
+
+WORD = {"status": "succeeded", "name": "李四", "reason": "on the bank's statement of 5 January"}
+#: Characters that addresses part, decode and mark up by.
+ODD = "DK/../1%2F?#&=.单 [1]"
+
+
+@pytest.fixture
+def odd(api: ApiCaller) -> str:
+    assert api.announce({"merchant": "acme", "biz_order_no": ODD}).status == 200
+    return order_path("acme", ODD)
+
+
+def test_an_order_with_any_character_is_found_by_its_encoded_number(api: ApiCaller, odd: str) -> None:
+    assert api.get(odd).value["order"]["biz_order_no"] == ODD
+
+
+@pytest.mark.parametrize("below", ["", "/inquiry", "/resolve"])
+def test_an_order_that_nobody_spoke_of_is_not_found(api: ApiCaller, below: str) -> None:
+    path = order_path("acme", "DK404", below=below)
+    answer = api.post(path, WORD if below == "/resolve" else None) if below else api.get(path)
+    assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "unknown-order")
+
+
+def test_the_history_shows_every_claim_with_its_source_trust_and_outcome(
+    api: ApiCaller, settings: Settings, engine: Engine
+) -> None:
+    store = bootstrap.make_store(settings, engine)
+    store.record([a_claim(trust=Trust.CHECKSUM), a_claim(OrderStatus.FAILED, trust=Trust.QUERIED, minute=1)])
+    claims = api.get(order_path("acme", "DK1")).value["claims"]
+    assert [(claim["source"], claim["trust"], claim["verdict"]) for claim in claims] == [
+        ("callback", "checksum", "untrusted"),
+        ("query", "queried", "applied"),
+    ]
+
+
+def test_what_the_channel_said_is_shown_without_personal_data(
+    api: ApiCaller, settings: Settings, engine: Engine
+) -> None:
+    words = {"channel_response": "card 6222021234567890128", "unknown_fields": {"phone": "13812345678"}}
+    bootstrap.make_store(settings, engine).record([a_claim(trust=Trust.QUERIED, **words)])
+    (claim,) = api.get(order_path("acme", "DK1")).value["claims"]
+    assert (claim["channel_response"], claim["unknown_fields"]) == ("card 6222****0128", {"phone": "138****5678"})
+
+
+def test_asking_now_makes_the_inquiry_due(api: ApiCaller, odd: str) -> None:
+    before = api.get(odd).value["inquiry"]
+    answer = api.post(f"{odd}/inquiry")
+    assert answer.status == 202
+    assert answer.value["due_at"] < before["due_at"]
+    assert answer.value["reasons"] == ["overdue", "operator"]
+
+
+def test_a_gateway_that_cannot_be_asked_is_named(api: ApiCaller) -> None:
+    api.announce({"merchant": "mute", "biz_order_no": "DK1"})
+    answer = api.post(order_path("mute", "DK1", below="/inquiry"))
+    assert (answer.status, answer.value["detail"]) == (
+        409,
+        "There is no [merchants.mute.gateway] in the settings of this service.",
+    )
+
+
+def test_a_persons_word_settles_an_order_and_stays_in_its_history(api: ApiCaller, odd: str) -> None:
+    answer = api.post(f"{odd}/resolve", WORD)
+    assert (answer.status, answer.value["verdict"], answer.value["order"]["trust"]) == (200, "applied", "operator")
+    history = api.get(odd).value
+    (claim,) = history["claims"]
+    assert (claim["stated_by"], claim["reason"]) == ("李四 (API token shop)", WORD["reason"])
+    assert [event["type"] for event in history["events"]] == ["payment.succeeded"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where"),
+    [
+        ({"name": " "}, "name"),
+        ({"reason": "two\nlines"}, "reason"),
+        ({"status": "initial"}, "status"),
+        ({"status": "paid"}, "status"),
+        ({"paid_at": "2026-01-05"}, "paid_at"),
+    ],
+)
+def test_a_word_without_a_name_a_reason_or_a_status_is_refused(
+    api: ApiCaller, odd: str, changes: dict[str, str], where: str
+) -> None:
+    answer = api.post(f"{odd}/resolve", {**WORD, **changes})
+    assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])
+    assert api.get(odd).value["claims"] == []

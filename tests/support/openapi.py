@@ -1,0 +1,94 @@
+"""Holds answers to an OpenAPI 3.1 document: as much of JSON Schema as the document uses, and nothing passed over."""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_TYPES = {
+    "string": str,
+    "integer": int,
+    "number": (int, float),
+    "boolean": bool,
+    "array": list,
+    "object": dict,
+    "null": type(None),
+}
+_NOT_CHECKED = {"description", "example", "title", "format", "default", "writeOnly", "readOnly"}
+_CHECKED = {
+    *("$ref", "type", "enum", "properties", "required", "additionalProperties", "items"),
+    *("minLength", "maxLength", "anyOf", "minimum", "maximum", "minItems", "maxItems"),
+}
+
+
+class OpenApi:
+    """One document."""
+
+    def __init__(self, document: Mapping[str, Any]) -> None:
+        self.document = document
+
+    @property
+    def operations(self) -> set[tuple[str, str]]:
+        """(method, path) of every operation."""
+        return {(method.upper(), path) for path, methods in self.document["paths"].items() for method in methods}
+
+    def check_answer(self, method: str, path: str, *, status: int, content_type: str, value: Any) -> None:
+        """An AssertionError unless the document allows this answer of the operation; `path` is a real one."""
+        operation = self.document["paths"][self._find(path)][method.lower()]
+        answers = operation["responses"]
+        assert str(status) in answers, f"{method} {path} is not said to answer {status}: {value}"
+        content = answers[str(status)]["content"]
+        assert content_type in content, f"{method} {path} {status} is not said to be {content_type}"
+        faults = list(self._find_faults(content[content_type]["schema"], value, "answer"))
+        assert not faults, f"{method} {path} {status}: {faults}"
+
+    def resolve(self, schema: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The schema that a `$ref` names, or the schema itself."""
+        if "$ref" not in schema:
+            return schema
+        found: Any = self.document
+        for part in schema["$ref"].removeprefix("#/").split("/"):
+            found = found[part]
+        return {**found, **{name: value for name, value in schema.items() if name != "$ref"}}
+
+    def _find(self, path: str) -> str:
+        for template in sorted(self.document["paths"], key=lambda template: template.count("{")):
+            pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
+            if re.fullmatch(pattern, path.partition("?")[0]):
+                return str(template)
+        raise AssertionError(f"no path of the document fits {path}")
+
+    def _find_faults(self, schema: Mapping[str, Any], value: Any, where: str) -> Iterator[str]:
+        schema = self.resolve(schema)
+        unknown = set(schema) - _CHECKED - _NOT_CHECKED
+        assert not unknown, f"{where}: the document uses {unknown}, which nobody checks"
+        if "anyOf" in schema:
+            tried = [list(self._find_faults(one, value, where)) for one in schema["anyOf"]]
+            if all(tried):
+                yield from tried[0]
+        if "type" in schema:
+            allowed = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
+            is_boolean = isinstance(value, bool)
+            if not any(isinstance(value, _TYPES[name]) and is_boolean == (name == "boolean") for name in allowed):
+                yield f"{where}: {value!r} is not {allowed}"
+                return
+        if "enum" in schema and value not in schema["enum"]:
+            yield f"{where}: {value!r} is not one of {schema['enum']}"
+        if isinstance(value, dict) and "anyOf" not in schema:
+            yield from self._find_faults_in_object(schema, value, where)
+        if isinstance(value, list) and "items" in schema:
+            for position, item in enumerate(value):
+                yield from self._find_faults(schema["items"], item, f"{where}[{position}]")
+        if isinstance(value, str) and not schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", 10**9):
+            yield f"{where}: {len(value)} characters"
+
+    def _find_faults_in_object(self, schema: Mapping[str, Any], value: Mapping[str, Any], where: str) -> Iterator[str]:
+        known = schema.get("properties", {})
+        for name in set(schema.get("required", ())) - set(value):
+            yield f"{where}.{name}: missing"
+        for name, inner in value.items():
+            if name in known:
+                yield from self._find_faults(known[name], inner, f"{where}.{name}")
+            elif schema.get("additionalProperties"):
+                yield from self._find_faults(schema["additionalProperties"], inner, f"{where}.{name}")
+            else:
+                yield f"{where}.{name}: not in the document"
