@@ -15,6 +15,7 @@ from typing import Any
 
 from service.messaging.contract import DeadLetter, Message
 from service.messaging.errors import QueueFileFailed, SpoolFull
+from service.messaging.file_connection import FileConnection
 from service.messaging.group_commit import GroupCommitWriter
 
 _SCHEMA_VERSION = 1
@@ -80,7 +81,7 @@ class EmbeddedQueue:
         self.path = path
         self._writer = GroupCommitWriter(open_connection=lambda: _open(path), name=str(path))
         self._reading = threading.Lock()
-        self._reader: sqlite3.Connection | None = None
+        self._reader: FileConnection | None = None
 
     def put(self, message: Message, *, timeout_seconds: float, max_bytes: int | None = None) -> None:
         """Append a message. Raises `SpoolFull` where the queue would then hold more than `max_bytes`."""
@@ -222,6 +223,7 @@ class EmbeddedQueue:
             try:
                 if self._reader is None:
                     self._reader = _open(self.path)
+                self._reader.require_file()
                 return self._reader.execute(query, parameters).fetchall()
             except (sqlite3.Error, OSError) as error:
                 if self._reader is not None:
@@ -230,13 +232,16 @@ class EmbeddedQueue:
                 raise QueueFileFailed(f"{self.path}: {error}") from error
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path) -> FileConnection:
     _make_private_file(path)
-    connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(
+        path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=FileConnection
+    )
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         _make_schema(connection, path)
+        connection.remember_file(path)
     except BaseException:
         connection.close()
         raise

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from service.messaging.errors import ConfirmTimeout, MessagingError, QueueFileFailed
+from service.messaging.file_connection import FileConnection
 
 #: Writes in one transaction at most, so that no transaction gets long.
 _LARGEST_GROUP = 500
@@ -61,7 +62,7 @@ class GroupCommitWriter:
     trouble with the file fails those that met it, and the next write opens the file anew.
     """
 
-    def __init__(self, *, open_connection: Callable[[], sqlite3.Connection], name: str) -> None:
+    def __init__(self, *, open_connection: Callable[[], FileConnection], name: str) -> None:
         self._open_connection = open_connection
         self._name = name
         self._changed = threading.Condition()
@@ -100,7 +101,7 @@ class GroupCommitWriter:
             self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        connection: sqlite3.Connection | None = None
+        connection: FileConnection | None = None
         while group := self._next_group():
             try:
                 if connection is None:
@@ -141,11 +142,12 @@ class GroupCommitWriter:
             self._waiting.extendleft(reversed(group))
 
 
-def _commit(connection: sqlite3.Connection, group: list[_Write[object]]) -> None:
+def _commit(connection: FileConnection, group: list[_Write[object]]) -> None:
     connection.execute("BEGIN IMMEDIATE")
     for write in group:
         write.run(connection)
     connection.execute("COMMIT")
+    connection.require_file()  # after the commit, so that nothing is called safe that went into a deleted file
     for write in group:
         write.commit()
 

@@ -267,6 +267,23 @@ def test_a_damaged_file_is_named(open_queue: OpenQueue, path: Path) -> None:
         _publish(open_queue(), "one")
 
 
+def test_a_file_deleted_in_use_confirms_nothing_that_nobody_would_find(open_queue: OpenQueue, path: Path) -> None:
+    queue, reader = open_queue(), open_queue()
+    _publish(queue, "a")
+    assert reader.has_ready()
+    for file in path.parent.glob("queue.sqlite*"):
+        file.unlink()
+
+    with pytest.raises(QueueFileFailed):
+        _publish(queue, "b")
+    with pytest.raises(QueueFileFailed):
+        reader.has_ready()
+    _publish(queue, "c")
+
+    assert reader.has_ready()
+    assert _drain(open_queue()) == ["c"]
+
+
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     queue = EmbeddedQueue(tmp_path / "file" / "queue.sqlite")
