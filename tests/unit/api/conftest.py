@@ -1,0 +1,45 @@
+"""The API without a database: what it does before it needs one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from service import bootstrap
+from service.settings_file import parse_settings
+
+TOKEN = "a-token-of-the-shop-for-tests-only"
+_SETTINGS = f"""
+[[api.tokens]]
+name = "shop"
+token = "{TOKEN}"
+
+[merchants.acme]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    """The application; its ledger was never made."""
+    settings = parse_settings(_SETTINGS, {}, name="test", folder=tmp_path)
+    engine = bootstrap.make_ledger_engine(settings)
+    yield bootstrap.make_api(settings, engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def stranger(app: Flask) -> FlaskClient:
+    """A client without a token."""
+    return app.test_client()
+
+
+@pytest.fixture
+def shop(app: Flask) -> FlaskClient:
+    """A client with a token."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    return client

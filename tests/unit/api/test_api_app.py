@@ -1,0 +1,96 @@
+"""What the API tells whom: nothing to strangers, the place of every fault to callers, and a document of all it does."""
+
+import re
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from structlog.testing import capture_logs
+
+from service.api.app import OPEN_ENDPOINTS
+from service.api.bodies import MAX_BODY_BYTES
+from tests.support.openapi import OpenApi
+
+
+@pytest.fixture
+def openapi(stranger: FlaskClient) -> OpenApi:
+    return OpenApi(stranger.get("/openapi.json").json)
+
+
+def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: OpenApi) -> None:
+    routes = {
+        (method, re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule))
+        for rule in app.url_map.iter_rules()
+        if rule.endpoint not in OPEN_ENDPOINTS
+        for method in (rule.methods or set()) - {"HEAD"}
+    }
+    assert openapi.operations == routes
+    assert len(routes) == 8
+
+
+def test_every_reference_of_the_document_leads_somewhere(stranger: FlaskClient, openapi: OpenApi) -> None:
+    references = re.findall(r'"\$ref": "([^"]+)"', stranger.get("/openapi.json").text)
+    assert references
+    for reference in references:
+        assert openapi.resolve({"$ref": reference})
+
+
+def test_the_document_is_of_openapi_3_1_and_wants_a_token(openapi: OpenApi) -> None:
+    assert openapi.document["openapi"] == "3.1.0"
+    assert openapi.document["security"] == [{"token": []}]
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/v1/orders"),
+        ("POST", "/v1/orders"),
+        ("GET", "/v1/orders/acme/DK1"),
+        ("GET", "/v1/orders/nobody/DK1"),
+        ("POST", "/v1/withholds"),
+        ("GET", "/v1/withholds"),
+        ("GET", "/no/such/address"),
+    ],
+)
+def test_strangers_learn_nothing_not_even_which_addresses_exist(stranger: FlaskClient, method: str, path: str) -> None:
+    answer = stranger.open(path, method=method)
+    assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
+    assert answer.json == {
+        "type": "urn:payment-callbacks:problem:unauthenticated",
+        "title": "Unauthenticated.",
+        "status": 401,
+        "detail": "",
+        "errors": [],
+    }
+
+
+def test_a_wrong_token_is_not_logged(stranger: FlaskClient) -> None:
+    with capture_logs() as logs:
+        stranger.get("/v1/orders", headers={"Authorization": "Bearer not-quite-the-token"})
+    assert [entry["event"] for entry in logs] == ["api_caller_unknown"]
+    assert "not-quite-the-token" not in str(logs)
+
+
+def test_a_body_that_is_too_large_is_refused(shop: FlaskClient) -> None:
+    answer = shop.post("/v1/orders", data=b" " * (MAX_BODY_BYTES + 1), content_type="application/json")
+    assert (answer.status_code, answer.content_type) == (413, "application/problem+json")
+
+
+def test_a_ledger_that_cannot_be_used_is_trouble_and_no_fault_of_the_callers(shop: FlaskClient) -> None:
+    answer = shop.post("/v1/orders", json={"orders": [{"merchant": "acme", "biz_order_no": "DK1"}]})
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
+    assert answer.json["type"].endswith(":ledger-unavailable")
+
+
+def test_answers_are_kept_by_no_proxy(shop: FlaskClient) -> None:
+    assert shop.get("/v1/orders").headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/v1/orders/acme/%FF", "/v1/orders/acme/a%00b", "/v1/orders/acme/" + "x" * 129])
+def test_what_is_no_order_number_is_no_address(shop: FlaskClient, path: str) -> None:
+    assert shop.get(path).status_code == 404
+
+
+def test_a_method_that_an_address_does_not_have_is_told_with_those_it_has(shop: FlaskClient) -> None:
+    answer = shop.delete("/v1/withholds")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
