@@ -41,8 +41,8 @@ class ProbeResult:
     not_found: AnswerKind | None
     #: Every answer there was, by what it means.
     groups: Sequence[AnswerGroup]
-    #: Whether it ended because no more requests were allowed.
-    exhausted: bool
+    #: Why it stopped before every guess was tried; "" where it did not.
+    stopped: str
 
 
 class Probe:
@@ -73,17 +73,17 @@ class Probe:
 
     def run(self) -> ProbeResult:
         """Learn what can be learned; once. Raises a `CallFailed` where the gateway does not answer at all."""
-        dialect, exhausted = None, False
+        dialect, stopped = None, ""
         try:
             dialect = self._find_dialect()
-        except _Exhausted:
-            exhausted = True
+        except _Stopped as reason:
+            stopped = str(reason)
         finally:
             self._channel.close()
         if len(self._counts) == 1:
             self._meanings = dict.fromkeys(self._counts, Meaning.SAME_FOR_ALL)
         not_found = next((kind for kind, what in self._meanings.items() if what is Meaning.NO_SUCH_ORDER), None)
-        return ProbeResult(dialect=dialect, not_found=not_found, groups=self._groups(), exhausted=exhausted)
+        return ProbeResult(dialect=dialect, not_found=not_found, groups=self._groups(), stopped=stopped)
 
     def _find_dialect(self) -> RequestDialect | None:
         signed = self._find_sign(RequestDialect(), args=_noise())
@@ -94,13 +94,19 @@ class Probe:
         return self._find_cipher(signed) if signed else None
 
     def _find_sign(self, base: RequestDialect, *, args: str = "") -> RequestDialect | None:
-        refused = self._ask(base, "a sign that is surely wrong", args=args, sign=secrets.token_hex(16))
+        refused = self._ask_with_wrong_sign(base, args)
         for guess in guess_signs(base):
             label = f"sign_separator = {guess.sign_separator!r}, sign_case = {guess.sign_case}"
-            if self._ask(guess, label, args=args) != refused:
-                self._meanings[refused] = Meaning.SIGN_REFUSED
-                return guess
+            if self._ask(guess, label, args=args) == refused:
+                continue
+            if self._ask_with_wrong_sign(base, args) != refused:
+                raise _Stopped("a wrong sign is no longer answered as it was: the gateway may want longer pauses")
+            self._meanings[refused] = Meaning.SIGN_REFUSED
+            return guess
         return None
+
+    def _ask_with_wrong_sign(self, base: RequestDialect, args: str) -> AnswerKind:
+        return self._ask(base, "a sign that is surely wrong", args=args, sign=secrets.token_hex(16))
 
     def _find_other_than_noise(self) -> RequestDialect | None:
         unread = self._ask(RequestDialect(), "random bytes as args", args=_noise())
@@ -143,7 +149,7 @@ class Probe:
         self, dialect: RequestDialect, label: str, *, field: str = _ORDER_NO_FIELD, args: str = "", sign: str = ""
     ) -> AnswerKind:
         if self._counts.total() == self._most_requests:
-            raise _Exhausted
+            raise _Stopped(f"{self._most_requests} requests were made, and no more are allowed")
         if self._counts:
             self._pause()
         self._on_request(label)
@@ -179,8 +185,8 @@ class Probe:
         return sorted(groups, key=lambda group: (rank.index(group.meaning), group.kind))
 
 
-class _Exhausted(Exception):
-    """As many requests were made as are allowed."""
+class _Stopped(Exception):
+    """It cannot go on; the message says why."""
 
 
 def _seal_new_order_no(field: str, *, aes_key: Secret, dialect: RequestDialect) -> tuple[str, str]:

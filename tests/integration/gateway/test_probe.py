@@ -138,8 +138,23 @@ def test_what_varies_in_messages_does_not_part_the_groups():
 def test_a_gateway_that_says_one_thing_only_teaches_nothing():
     with CallbackListener(lambda _: (200, '{"status":-1,"message":"IP不在白名单","response":[]}')) as listener:
         result = probe(listener.url)
-    assert (result.dialect, result.exhausted) == (None, False)
+    assert (result.dialect, result.stopped) == (None, "")
     assert meanings(result) == {"IP不在白名单": Meaning.SAME_FOR_ALL}
+
+
+def test_a_gateway_that_locks_out_who_asks_too_fast_is_not_taken_to_have_understood():
+    count = itertools.count(1)
+
+    def tired(heard):
+        locked_out = next(count) > 3
+        return (200, '{"status":-1,"message":"请求过于频繁"}') if locked_out else gateway(heard)
+
+    gateway = _Gateway(dialect={"sign_separator": "#"})
+    with CallbackListener(tired) as listener:
+        result = probe(listener.url)
+        assert len(listener.heard) == 5
+    assert result.dialect is None
+    assert "longer pauses" in result.stopped
 
 
 def test_another_key_is_not_taken_for_a_dialect():
@@ -152,7 +167,8 @@ def test_no_more_is_asked_than_is_allowed():
     with CallbackListener(_Gateway(dialect={"key_form": "sha256"})) as listener:
         result = probe(listener.url, most_requests=7)
         assert len(listener.heard) == 7
-    assert (result.dialect, result.exhausted) == (None, True)
+    assert result.dialect is None
+    assert "7 requests" in result.stopped
 
 
 def test_a_gateway_that_is_away_is_told(free_port):
