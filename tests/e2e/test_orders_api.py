@@ -1,0 +1,175 @@
+"""The internal API and the operator's commands, as processes beside all the others."""
+
+import csv
+import io
+import json
+import signal
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+import urllib3
+
+from tests.support.api_caller import TOKEN, ApiCaller, order_path
+from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.downstream import Downstream
+from tests.support.gateway_sender import Callback
+from tests.support.http import answers
+from tests.support.ports import find_free_port
+from tests.support.waiting import eventually
+
+PERSON = {
+    "name": "欧阳测试",
+    "id_card_number": "11010519491231002X",
+    "mobile": "13800138000",
+    "bank_card_number": "6222021234567890128",
+}
+
+
+def give_api(deployment: Deployment) -> str:
+    """Let "shop" call it; says where."""
+    port = find_free_port()
+    with deployment.settings_file.open("a") as settings:
+        settings.write(f'\n[api]\nbind = "127.0.0.1:{port}"\n[[api.tokens]]\nname = "shop"\ntoken = "{TOKEN}"\n')
+    return f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def api(fresh_deployment: Deployment) -> Iterator[ApiCaller]:
+    """The API of `fresh_deployment`, of which every role runs."""
+    url = give_api(fresh_deployment)
+    fresh_deployment.start("api", *ROLES)
+    fresh_deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
+    fresh_deployment.wait_until_receiving()
+    caller = ApiCaller(url=url)
+    yield caller
+    caller.close()
+
+
+def run(deployment: Deployment, *arguments: str) -> str:
+    done = deployment.command(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def call_back(deployment: Deployment, order: str, notify_url: str) -> None:
+    callback = Callback(biz_order_no=order, token=notify_url.rpartition("/")[2])
+    assert deployment.sender.send(callback).acknowledged
+
+
+def test_an_announced_order_goes_its_whole_way_and_the_api_shows_all_of_it(
+    fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
+) -> None:
+    (announced,) = api.announce({"merchant": "acme", "biz_order_no": order, "amount": "10.50"}).value["orders"]
+    call_back(fresh_deployment, order, announced["notify_url"])
+    eventually(lambda: own_shop.about(order), within_seconds=30)
+    eventually(lambda: _deliveries(api, order).get("shop") == "delivered")
+    history = api.get(order_path("acme", order)).value
+    assert (history["order"]["status"], history["order"]["trust"]) == ("succeeded", "capability")
+    assert [(claim["source"], claim["verdict"]) for claim in history["claims"]] == [("callback", "applied")]
+    (event,) = [event for event in own_shop.received if event.biz_order_no == order]
+    assert (event.envelope["data"]["amount"], event.envelope["data"]["amount_unit"]) == ("10.50", "yuan")
+
+
+def _deliveries(api: ApiCaller, order: str) -> dict[str, str]:
+    history = api.get(order_path("acme", order)).value
+    return {delivery["endpoint"]: delivery["state"] for event in history["events"] for delivery in event["deliveries"]}
+
+
+def test_the_commands_show_what_the_api_did_and_the_other_way_round(
+    fresh_deployment: Deployment, api: ApiCaller, order: str
+) -> None:
+    (announced,) = api.announce({"merchant": "acme", "biz_order_no": order}).value["orders"]
+    assert run(fresh_deployment, "orders", "announce", "acme", order).strip() == announced["notify_url"]
+    word = ("--name", "Li", "--reason", "seen on the statement", "--yes")
+    assert "applied" in run(fresh_deployment, "orders", "resolve", "acme", order, "failed", *word)
+    (claim,) = api.get(order_path("acme", order)).value["claims"]
+    assert (claim["stated_by"], claim["reason"]) == ("Li (command line)", "seen on the statement")
+    eventually(lambda: set(_deliveries(api, order).values()) == {"delivered"}, within_seconds=30)
+    told = json.loads(run(fresh_deployment, "orders", "show", "acme", order, "--json"))
+    assert told == api.get(order_path("acme", order)).value
+    shown = run(fresh_deployment, "orders", "show", "acme", order)
+    assert "Li (command line): seen on the statement" in shown
+    assert order in run(fresh_deployment, "orders", "list", "--merchant", "acme", "--status", "failed")
+
+
+def test_the_days_report_counts_what_came_in_and_says_what_it_cannot_know(
+    fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
+) -> None:
+    names = [f"{order} {number}" for number in range(3)]
+    announced = api.announce(*({"merchant": "acme", "biz_order_no": name} for name in names)).value["orders"]
+    call_back(fresh_deployment, names[0], announced[0]["notify_url"])
+    eventually(lambda: own_shop.about(names[0]), within_seconds=30)
+    today = datetime.now(ZoneInfo("Asia/Shanghai"))
+    report = json.loads(run(fresh_deployment, "report", "--day", f"{today:%Y-%m-%d}", "--format", "json"))
+    (acme,) = [row for row in report["merchants"] if row["merchant"] == "acme"]
+    assert (acme["announced"], acme["called_back"], acme["still_open"]) == (3, 1, 2)
+    assert acme["lag_orders"] == 1
+    assert "payment_callbacks_received_total" in report["note"]
+    rows = list(csv.DictReader(io.StringIO(run(fresh_deployment, "report", "--day", "2020-01-01", "--format", "csv"))))
+    assert {row["merchant"] for row in rows} >= {"acme", "ask"}
+    assert {row["orders"] for row in rows} == {"0"}
+
+
+def test_pruning_empties_old_payloads_only(fresh_deployment: Deployment) -> None:
+    today = datetime.now(UTC)
+    assert run(fresh_deployment, "prune", "--before", f"{today:%Y-%m-%d}") == "pruned: 0\n"
+    refused = fresh_deployment.command("prune", "--before", f"{today + timedelta(days=2):%Y-%m-%d}")
+    assert refused.returncode == 2
+
+
+def test_personal_data_is_neither_logged_nor_kept_in_any_file(
+    fresh_deployment: Deployment, api: ApiCaller, order: str
+) -> None:
+    body = {"merchant": "ask", "biz_order_no": order, "amount": "1.00", "pay_type": "baofoo_001", **PERSON}
+    answer = api.post("/v1/withholds", body)
+    assert (answer.status, answer.value["outcome"]) == (502, "not-done")
+    assert api.post("/v1/withholds", {**body, "amount": "x"}).status == 422
+    assert api.post("/v1/cards", {**PERSON, "merchant": "ask", "pay_type": "baofoo_001"}).status == 502
+    assert fresh_deployment.role("api").terminate() == 0
+    assert order in fresh_deployment.output
+    # The logs, and the database where it is a file.
+    files = set(fresh_deployment.settings_file.parent.parent.rglob("*")) - {fresh_deployment.settings_file}
+    kept = b"".join(file.read_bytes() for file in files if file.is_file())
+    assert order.encode() in kept
+    assert [value for value in (*PERSON.values(), TOKEN) if value.encode() in kept] == []
+
+
+def test_run_all_has_the_api_with_it_where_somebody_may_call_it(fresh_deployment: Deployment, order: str) -> None:
+    url = give_api(fresh_deployment)
+    fresh_deployment.start("all")
+    fresh_deployment.role("all").wait_until(lambda: answers(f"{url}/healthz"), within_seconds=60)
+    caller = ApiCaller(url=url)
+    assert caller.announce({"merchant": "acme", "biz_order_no": order}).status == 200
+    caller.close()
+    assert fresh_deployment.role("all").terminate(within_seconds=40) == 0
+
+
+def test_without_tokens_the_api_does_not_start_and_says_why(fresh_deployment: Deployment) -> None:
+    refused = fresh_deployment.command("run", "api")
+    assert refused.returncode == 1
+    assert "set [[api.tokens]]" in refused.stderr
+
+
+def test_the_last_word_of_each_gateway_can_be_scraped(
+    fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
+) -> None:
+    assert fresh_deployment.sender.send(fresh_deployment.callback(order)).acknowledged
+    eventually(lambda: own_shop.about(order), within_seconds=30)
+    text = urllib3.request("GET", f"{api.url}/metrics").data.decode()
+    (line,) = [line for line in text.splitlines() if line.startswith("payment_callbacks_last_claim_timestamp")]
+    name, _, value = line.rpartition(" ")
+    assert name.endswith('{merchant="acme",source="callback"}')
+    assert abs(datetime.now(UTC).timestamp() - float(value)) < 60
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_api_ends_in_good_order(deploy: Callable[[Place], Deployment], number: signal.Signals) -> None:
+    deployment = deploy(Place())
+    url = give_api(deployment)
+    deployment.start("api")
+    api = deployment.role("api")
+    api.wait_until(lambda: answers(f"{url}/healthz"))
+    api.signal(number)
+    assert api.wait() == 0
