@@ -91,13 +91,13 @@ def _row(group: AnswerGroup) -> tuple[str | Text, ...]:
 
 
 def _why_nothing(result: ProbeResult) -> str:
-    if result.stopped:
-        return f"nothing was learned yet: {result.stopped}. See --pause-seconds and --most-requests"
     if len(result.groups) == 1:
         return (
             "nothing was learned: one answer to everything. Check url, ua and aes_key, and whether the gateway has to "
             "be told our address"
         )
+    if result.stopped:
+        return f"nothing was learned yet: {result.stopped}. See --pause-seconds and --most-requests"
     return "nothing was learned: no guess was understood. Check aes_key; the table says what was told apart"
 
 
