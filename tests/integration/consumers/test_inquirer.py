@@ -1,0 +1,281 @@
+"""From due inquiries to real gateways: slow and dead ones kept apart, lies and silence told from answers."""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine, update
+
+from consumers import inquirer
+from consumers.gateway import Answer, NoAnswer
+from consumers.inquirer import AskedGateway as Asked
+from consumers.inquirer import Inquirer
+from consumers.queried_gateway import QueriedGateway
+from service.claims import OrderKey, OrderStatus, Trust
+from service.gateway.client import GatewayClient
+from service.gateway.messages import AmountUnit
+from service.ledger.agenda import Agenda
+from service.ledger.announcements import Announcement
+from service.ledger.asked_questions import QuestionOutcome
+from service.ledger.inquiries import InquiryReason, InquiryState
+from service.ledger.rules import InquiryRules, MerchantRules
+from service.ledger.store import LedgerStore
+from service.ledger.tables import inquiries
+from service.metrics import InquirerMetrics
+from service.settings import GatewaySettings, InquirerSettings, Secret
+from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
+from tests.support.claims import a_claim
+from tests.support.ports import find_free_port
+from tests.support.running import running
+from tests.support.waiting import eventually
+
+MERCHANTS = ("acme", "other")
+RULES = MerchantRules(
+    required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=0.01, inquiry_horizon_seconds=86_400
+)
+PACE: Mapping[str, float] = {
+    "least_interval_seconds": 0.05,
+    "most_per_day": 1000,
+    "most_per_minute": 60_000,
+    "overdue_share": 0.5,
+    "first_repeat_seconds": 0.05,
+    "most_repeat_seconds": 0.2,
+}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+@pytest.fixture
+def store(engine: Engine) -> LedgerStore:
+    """Two merchants, both of which believe what their gateway answers and nothing else."""
+    return LedgerStore(engine=engine, rules=dict.fromkeys(MERCHANTS, RULES), endpoints=[], clock=now)
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def make_inquirer(engine: Engine, store: LedgerStore, registry: CollectorRegistry) -> Callable[..., Inquirer]:
+    def make(gateways: Mapping[str, Asked], *, agenda: Agenda | None = None, **pace: float) -> Inquirer:
+        rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**PACE, **pace}))  # type: ignore[arg-type]
+        return Inquirer(
+            agenda=agenda or Agenda(engine=engine, store=store, rules=rules, clock=now),
+            gateways=gateways,
+            settings=InquirerSettings(poll_seconds=0.02, lease_seconds=5.0),
+            metrics=InquirerMetrics(registry=registry),
+        )
+
+    return make
+
+
+def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -> Asked:
+    settings = GatewaySettings(
+        url=url,
+        ua="ACME",
+        aes_key=Secret(AES_KEY),
+        not_found_messages=[NOT_FOUND],
+        timeout_seconds=timeout_seconds,
+    )
+    client = GatewayClient(settings=settings, amount_unit=AmountUnit.YUAN, pay_types={"bank"}, clock=now)
+    gateway = QueriedGateway(client=client, merchant=merchant, pay_types={"bank"}, time_zone=ZoneInfo("Asia/Shanghai"))
+    return Asked(gateway=gateway, timeout_seconds=timeout_seconds)
+
+
+def announce(store: LedgerStore, count: int, *, merchant: str = "acme") -> None:
+    for number in range(count):
+        store.announce(Announcement(merchant=merchant, biz_order_no=f"DK{number}", answer_due_at=now()))
+
+
+def statuses(store: LedgerStore, count: int, *, merchant: str = "acme") -> list[OrderStatus]:
+    loaded = [store.load_order(OrderKey(merchant, f"DK{number}")) for number in range(count)]
+    return [order.state.status for order in loaded if order is not None]
+
+
+def test_orders_that_are_never_called_back_reach_their_true_status(
+    store: LedgerStore, make_inquirer: Callable[..., Inquirer]
+) -> None:
+    truth = ["success" if number % 3 else "fail" for number in range(40)]
+    hidden = threading.Event()
+
+    def status_of(order: str) -> str:
+        return truth[int(order[2:])] if hidden.is_set() else "pending"
+
+    announce(store, 40)
+    with AskedGateway(status_of) as gateway, running(make_inquirer({"acme": reached(gateway.url)})):
+        eventually(lambda: set(statuses(store, 40)) == {OrderStatus.PROCESSING}, within_seconds=30)
+        hidden.set()
+        expected = [OrderStatus.SUCCEEDED if status == "success" else OrderStatus.FAILED for status in truth]
+        eventually(lambda: statuses(store, 40) == expected, within_seconds=30)
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "dead"])
+def test_a_gateway_in_trouble_delays_no_other_merchant(
+    store: LedgerStore, make_inquirer: Callable[..., Inquirer], trouble: str
+) -> None:
+    announce(store, 10)
+    announce(store, 10, merchant="other")
+    with (
+        AskedGateway(lambda _order: "success") as well,
+        AskedGateway(lambda _order: "success", seconds=60) as hangs,
+    ):
+        url = hangs.url if trouble == "hangs" else f"http://127.0.0.1:{find_free_port()}/"
+        gateways = {"acme": reached(url, timeout_seconds=1.0), "other": reached(well.url, merchant="other")}
+        with running(make_inquirer(gateways)):
+            eventually(lambda: set(statuses(store, 10, merchant="other")) == {OrderStatus.SUCCEEDED})
+            eventually(lambda: store.order_history(OrderKey("acme", "DK0")).questions)
+    assert set(statuses(store, 10)) == {OrderStatus.INITIAL}
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [(None, QuestionOutcome.NOT_FOUND), ("pending", QuestionOutcome.ANSWERED)],
+)
+def test_what_the_gateway_answers_is_kept_with_the_question(
+    store: LedgerStore, make_inquirer: Callable[..., Inquirer], answer: str | None, outcome: QuestionOutcome
+) -> None:
+    announce(store, 1)
+    key = OrderKey("acme", "DK0")
+    with AskedGateway(lambda _order: answer) as gateway, running(make_inquirer({"acme": reached(gateway.url)})):
+        eventually(lambda: [q for q in store.order_history(key).questions if q.outcome is not None])
+    question = store.order_history(key).questions[0]
+    assert question.outcome is outcome
+    assert question.request_id
+    assert question.reasons is InquiryReason.OVERDUE
+
+
+def test_one_question_is_one_request_also_where_no_answer_comes(
+    store: LedgerStore, make_inquirer: Callable[..., Inquirer]
+) -> None:
+    announce(store, 1)
+    key = OrderKey("acme", "DK0")
+    with AskedGateway(lambda _order: "success", seconds=60) as gateway:
+        with running(make_inquirer({"acme": reached(gateway.url, timeout_seconds=0.3)}, most_per_day=3)):
+            eventually(lambda: len(store.order_history(key).questions) == 3)
+            eventually(lambda: all(question.outcome for question in store.order_history(key).questions))
+        assert gateway.count() == 3
+
+
+def test_at_shutdown_what_is_being_asked_is_waited_for_and_settled(
+    store: LedgerStore, make_inquirer: Callable[..., Inquirer]
+) -> None:
+    announce(store, 3)
+    with AskedGateway(lambda _order: "success", seconds=0.5) as gateway:
+        with running(make_inquirer({"acme": reached(gateway.url)})):
+            eventually(lambda: gateway.count() == 3)
+        assert set(statuses(store, 3)) == {OrderStatus.SUCCEEDED}
+
+
+def test_an_answer_ends_a_conflict(store: LedgerStore, make_inquirer: Callable[..., Inquirer]) -> None:
+    early = now()
+    store.record([a_claim(trust=Trust.QUERIED, order="DK0", stated_at=early)])
+    store.record([a_claim(OrderStatus.FAILED, Trust.QUERIED, order="DK0", stated_at=early, pay_order_no="P2")])
+    conflicted = store.load_order(OrderKey("acme", "DK0"))
+    assert conflicted is not None
+    assert conflicted.state.conflicted
+    with AskedGateway(lambda _order: "fail") as gateway, running(make_inquirer({"acme": reached(gateway.url)})):
+        eventually(lambda: statuses(store, 1) == [OrderStatus.FAILED])
+    inquiry = store.order_history(OrderKey("acme", "DK0")).inquiry
+    assert inquiry is not None
+    assert inquiry.state is InquiryState.ANSWERED
+
+
+class BuggyGateway:
+    """Breaks on one order."""
+
+    def ask(self, biz_order_no: str) -> Answer:
+        if biz_order_no == "DK0":
+            raise ZeroDivisionError
+        return Answer(claim=a_claim(trust=Trust.QUERIED, order=biz_order_no, stated_at=now()), request_id="r")
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_a_bug_with_one_order_keeps_no_other_from_its_answer(
+    store: LedgerStore, make_inquirer: Callable[..., Inquirer]
+) -> None:
+    announce(store, 5)
+    with running(make_inquirer({"acme": Asked(gateway=BuggyGateway(), timeout_seconds=1)})):
+        eventually(lambda: statuses(store, 5)[1:] == [OrderStatus.SUCCEEDED] * 4)
+        eventually(lambda: store.order_history(OrderKey("acme", "DK0")).questions[0].outcome)
+    question = store.order_history(OrderKey("acme", "DK0")).questions[0]
+    assert (question.outcome, question.detail) == (QuestionOutcome.NO_ANSWER, "ZeroDivisionError: ")
+
+
+class SilentGateway:
+    """Never answers."""
+
+    def ask(self, biz_order_no: str) -> Answer:
+        raise NoAnswer("silence", request_id="r7")
+
+    def close(self) -> None:
+        """Nothing to let go of."""
+
+
+def test_what_is_asked_and_given_up_is_counted(
+    engine: Engine, make_inquirer: Callable[..., Inquirer], registry: CollectorRegistry
+) -> None:
+    impatient = replace(RULES, inquiry_horizon_seconds=0.01)
+    store = LedgerStore(engine=engine, rules={"acme": impatient}, endpoints=[], clock=now)
+    store.inquire(OrderKey("acme", "DK0"), InquiryReason.OPERATOR)
+    with running(make_inquirer({"acme": Asked(gateway=SilentGateway(), timeout_seconds=1)})):
+        eventually(lambda: sample(registry, "given_up_total") == 1.0)
+    assert sample(registry, "asked_total", outcome="no-answer") == 1.0
+
+
+def test_how_many_orders_wait_for_a_person_is_shown_whoever_gave_them_up(
+    engine: Engine, store: LedgerStore, make_inquirer: Callable[..., Inquirer], registry: CollectorRegistry
+) -> None:
+    store.inquire(OrderKey("acme", "DK0"), InquiryReason.OPERATOR)
+    with engine.begin() as connection:
+        connection.execute(update(inquiries).values(state="parked"))
+    with running(make_inquirer({"acme": Asked(gateway=SilentGateway(), timeout_seconds=1)})):
+        eventually(lambda: sample(registry, "parked") == 1.0)
+
+
+def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
+    return registry.get_sample_value(f"payment_callbacks_inquiries_{name}", {"merchant": "acme", **labels})
+
+
+class BreakingAgenda(Agenda):
+    """Its first claim meets a bug."""
+
+    broken = False
+
+    def claim_due(self, merchant: str, *, limit: int, lease_seconds: float) -> Any:
+        if not self.broken:
+            self.broken = True
+            raise ZeroDivisionError
+        return super().claim_due(merchant, limit=limit, lease_seconds=lease_seconds)
+
+
+def test_an_asker_that_breaks_is_started_again(
+    engine: Engine,
+    store: LedgerStore,
+    make_inquirer: Callable[..., Inquirer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(inquirer, "_RESTART_SECONDS", 0.01)
+    announce(store, 1)
+    rules = {"acme": InquiryRules(**PACE)}  # type: ignore[arg-type]
+    agenda = BreakingAgenda(engine=engine, store=store, rules=rules, clock=now)
+    with (
+        AskedGateway(lambda _order: "success") as gateway,
+        running(make_inquirer({"acme": reached(gateway.url)}, agenda=agenda)),
+    ):
+        eventually(lambda: statuses(store, 1) == [OrderStatus.SUCCEEDED])
+    assert agenda.broken
+
+
+def test_without_gateways_it_waits_for_its_end(make_inquirer: Callable[..., Inquirer]) -> None:
+    with running(make_inquirer({})):
+        pass
