@@ -5,6 +5,7 @@ from marshmallow import Schema, fields
 from service.api import fields as api
 from service.claims import ClaimSource, OrderStatus
 from service.events import EventType
+from service.ledger.asked_questions import QuestionOutcome
 from service.ledger.inquiries import InquiryState
 from service.ledger.states import Verdict
 from service.ledger.withholds import WithholdOutcome
@@ -132,6 +133,23 @@ class InquirySchema(Schema):
     opened_at = api.time("When it was opened last.", required=True)
 
 
+class QuestionSchema(Schema):
+    """A question that the gateway was asked."""
+
+    asked_at = api.time("When it was asked.", required=True)
+    reasons = api.ReasonNames(required=True)
+    outcome = fields.Enum(
+        QuestionOutcome,
+        by_value=True,
+        required=True,
+        allow_none=True,
+        metadata={"description": "None while it is being asked, and for good where whoever asked has died."},
+    )
+    request_id = fields.String(required=True, metadata={"description": "To be named to the gateway's people."})
+    seconds = fields.Float(required=True, allow_none=True, metadata={"description": "Until the answer."})
+    detail = api.MaskedText(required=True, metadata={"description": "Why there was no answer, else empty."})
+
+
 class DeliverySchema(Schema):
     """How far an event has come on its way to one endpoint."""
 
@@ -173,6 +191,9 @@ class HistorySchema(Schema):
         fields.Nested(ClaimSchema), required=True, metadata={"description": "In the order in which they were decided."}
     )
     inquiry = fields.Nested(InquirySchema, required=True, allow_none=True)
+    questions = fields.List(
+        fields.Nested(QuestionSchema), required=True, metadata={"description": "What the gateway was asked, in order."}
+    )
     events = fields.List(fields.Nested(EventSchema), required=True)
 
 

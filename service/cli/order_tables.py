@@ -8,9 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.ledger.asked_questions import AskedQuestion
 from service.ledger.claim_rows import ClaimRecord
 from service.ledger.histories import OrderHistory
-from service.ledger.inquiries import InquiryRecord
+from service.ledger.inquiries import InquiryReason, InquiryRecord
 from service.ledger.orders import OrderRecord
 from service.masking import mask_personal
 
@@ -51,6 +52,8 @@ def show_history(history: OrderHistory) -> None:
     console.print(_claims(history.claims))
     if history.inquiry is not None:
         console.print(_inquiry(history.inquiry))
+    if history.questions:
+        console.print(_questions(history.questions))
     console.print(_events(history))
 
 
@@ -98,12 +101,27 @@ def _inquiry(record: InquiryRecord) -> Table:
         table,
         _time(record.opened_at),
         record.state.value,
-        ", ".join(reason.name.lower() for reason in record.reasons if reason.name),
+        _reasons(record.reasons),
         str(record.attempts),
         _time(record.last_asked_at),
         _time(record.due_at),
         _time(record.horizon_at),
     )
+    return table
+
+
+def _questions(asked: Iterable[AskedQuestion]) -> Table:
+    table = _table("Questions", "asked", "reasons", "outcome", "seconds", "requestId", "detail")
+    for question in asked:
+        _add(
+            table,
+            _time(question.asked_at),
+            _reasons(question.reasons),
+            question.outcome.value if question.outcome else "",
+            "" if question.seconds is None else f"{question.seconds:.3f}",
+            question.request_id,
+            question.detail,
+        )
     return table
 
 
@@ -141,6 +159,10 @@ def _status(record: OrderRecord) -> str:
 
 def _trust(record: OrderRecord) -> str:
     return "" if record.state.trust is None else record.state.trust.name.lower()
+
+
+def _reasons(reasons: InquiryReason) -> str:
+    return ", ".join(reason.name.lower() for reason in reasons if reason.name)
 
 
 def _time(time: datetime | None) -> str:

@@ -1,13 +1,16 @@
 """One order over HTTP: its history, a question, a person's word."""
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from service import bootstrap
-from service.claims import OrderStatus, Trust
+from service.claims import OrderKey, OrderStatus, Trust
+from service.ledger.asked_questions import record_asked
+from service.ledger.inquiries import InquiryReason
+from service.ledger.transactions import write
 from service.settings import Settings
 from tests.support.api_caller import ApiCaller, order_path
-from tests.support.claims import a_claim
+from tests.support.claims import NOON, a_claim
 
 WORD = {"status": "succeeded", "name": "李四", "reason": "on the bank's statement of 5 January"}
 #: Characters that addresses part, decode and mark up by.
@@ -94,3 +97,12 @@ def test_a_word_without_a_name_a_reason_or_a_status_is_refused(
     answer = api.post(f"{odd}/resolve", {**WORD, **changes})
     assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])
     assert api.get(odd).value["claims"] == []
+
+
+def test_the_history_shows_every_question_and_what_came_of_it(api: ApiCaller, odd: str, engine: Engine) -> None:
+    def ask(connection: Connection) -> None:
+        record_asked(connection, [(OrderKey("acme", ODD), 1, InquiryReason.OVERDUE)], now=NOON)
+
+    write(engine, ask)
+    (question,) = api.get(odd).value["questions"]
+    assert (question["reasons"], question["outcome"], question["asked_at"]) == (["overdue"], None, NOON.isoformat())
