@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ _SLUG = validate.Regexp(
 _KID = validate.Regexp(r"[A-Za-z0-9_-]{1,16}\Z", error="must be 1 to 16 of A-Z, a-z, 0-9, _ and -")
 _POSITIVE = validate.Range(min=0, min_inclusive=False)
 _AT_LEAST_ONE = validate.Range(min=1)
+_URL_CHARACTERS = re.compile(r"[!-~]+")
 _HOST_AND_PORT = validate.Regexp(r"(\[[^\]]+\]|[^:\[\]]+):\d{1,5}\Z", error="must be host:port")
 _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret
 
@@ -162,8 +164,7 @@ class _EndpointSchema(_Section):
         if data["kind"] == "amqp" and given:
             raise ValidationError("belongs to webhooks; an amqp endpoint publishes to `payment.status`", given.pop())
         if data["kind"] == "webhook":
-            if urlsplit(data.get("url", "")).scheme not in ("http", "https"):
-                raise ValidationError("a webhook needs an http:// or https:// URL", "url")
+            _check_webhook_url(data.get("url", ""))
             for secret in data.get("secrets", [Secret("")]):
                 _check_webhook_secret(secret.reveal())
 
@@ -172,6 +173,20 @@ class _EndpointSchema(_Section):
         for name in {"types", "merchants"} & set(data):
             data[name] = frozenset(data[name])
         return EndpointSettings(**data)
+
+
+def _check_webhook_url(text: str) -> None:
+    try:
+        url = urlsplit(text)
+        # Reading the port checks it. What is in front of an @ would be left out of every request.
+        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0 and "@" not in url.netloc
+    except ValueError:
+        usable = False
+    if not usable or not _URL_CHARACTERS.fullmatch(text):
+        raise ValidationError(
+            "a webhook needs an http:// or https:// URL, with a host, in ASCII, without blanks, user and password",
+            "url",
+        )
 
 
 def _check_webhook_secret(secret: str) -> None:

@@ -109,6 +109,26 @@ def test_a_wrong_value_is_an_error_that_says_where_and_what_is_allowed(text: str
     assert any(part in line for line in mistakes(text))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https:///path",
+        "https://shop:99999/",
+        "https://shop:port/",
+        "https://[::1/",
+        "https://user:hidden@shop/",
+        "https://shop/a b",
+        "https://shop/é",
+    ],
+)
+def test_a_webhook_url_that_no_request_can_be_sent_to_is_an_error_that_does_not_quote_it(url: str) -> None:
+    secret = "whsec_" + "QUJD" * 8
+    endpoint = f'[[endpoints]]\nname = "x"\nkind = "webhook"\nurl = "{url}"\nsecrets = ["{secret}"]'
+    (mistake,) = mistakes(MERCHANT + endpoint)
+    assert "endpoints.0.url: a webhook needs an http:// or https:// URL" in mistake
+    assert url not in mistake
+
+
 def test_every_mistake_is_named_at_once() -> None:
     assert len(mistakes("[merchants.a]\npay_types = []\n[merchants.b]\namount_unit = 'x'")) == 4
 
