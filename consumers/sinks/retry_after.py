@@ -19,7 +19,7 @@ def parse_retry_after(value: str | None, *, now: datetime) -> float | None:
         return float(value)
     try:
         moment = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one with numbers beyond every calendar
         return None
     # An HTTP date is GMT by definition; "-0000" and the asctime form come back naive.
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
