@@ -45,7 +45,7 @@ class AskedGateway:
         return self._server.url
 
     def asked(self) -> dict[str, Sequence[float]]:
-        """When it was asked about each order, in seconds of the monotonic clock."""
+        """When it was asked about each order, in unix seconds."""
         with self._lock:
             return {order: tuple(times) for order, times in self._asked.items()}
 
@@ -59,7 +59,7 @@ class AskedGateway:
         assert envelope["method"] == "single-order-query"
         order = str(self._cipher.open(envelope["args"])["biz_order_no"])
         with self._lock:
-            self._asked[order].append(time.monotonic())
+            self._asked[order].append(time.time())
         self._server.closing.wait(self.seconds)
         return Answer(body=json.dumps(self._speak_of(order)).encode())
 
