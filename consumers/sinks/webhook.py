@@ -102,7 +102,7 @@ def _finish(response: BaseHTTPResponse) -> None:
     """Read a short body to its end, so that the connection can be kept; else close it. The status is known already."""
     try:
         rest = response.read(_MOST_RESPONSE_BYTES + 1)
-    except HTTPError:
+    except (HTTPError, ValueError):  # the latter for a chunk of negative size, which urllib3 lets pass
         response.close()
         return
     if len(rest) > _MOST_RESPONSE_BYTES:

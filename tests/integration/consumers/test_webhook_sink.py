@@ -201,6 +201,15 @@ def test_a_long_body_is_not_read_and_costs_the_connection_only(sink: WebhookSink
     assert len({request.connection for request in server.requests}) == 2
 
 
+def test_a_success_with_a_body_that_cannot_be_read_counts_as_delivered(
+    sink: WebhookSink, server: ScriptedServer
+) -> None:
+    chunked = {"transfer-encoding": "chunked"}
+    for body in (b"-5\r\nabc", b"zz\r\nabc", b"ffffffffffffffffff\r\nabc"):
+        server.behave = lambda _request, body=body: Answer(headers=chunked, body=body)  # type: ignore[misc]
+        sink.send(make_event())
+
+
 def test_an_event_is_sent_again_over_a_new_connection_after_a_cut(sink: WebhookSink, server: ScriptedServer) -> None:
     server.behave = server.hang
     with pytest.raises(DeliveryFailed):
