@@ -24,6 +24,7 @@ from service.api.app import create_api
 from service.api.callers import Callers
 from service.api.cards import Cards
 from service.api.gauges import Gauges
+from service.api.lanes import Gateway, Lane
 from service.api.orders import Orders
 from service.api.withholding import Withholder
 from service.api.withholds import WithholdRoutes
@@ -207,7 +208,7 @@ def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
     return Announcer(store=store, merchants=settings.merchants, notify_urls=notify_urls)
 
 
-def make_withholder(settings: Settings, engine: Engine, clients: Mapping[str, GatewayClient]) -> Withholder:
+def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, Gateway]) -> Withholder:
     """Sends each order once, with the ledger knowing of it before and of its outcome after."""
     store = make_store(settings, engine)
     return Withholder(
@@ -215,21 +216,23 @@ def make_withholder(settings: Settings, engine: Engine, clients: Mapping[str, Ga
         store=store,
         withholds=Withholds(engine=engine, clock=now),
         merchants=settings.merchants,
-        clients=clients,
+        gateways=gateways,
     )
 
 
 def make_api(settings: Settings, engine: Engine) -> Flask:
     """The role `api`: one worker's application, with a connection of `engine` for each of its threads."""
     store = make_store(settings, engine)
-    clients = make_gateway_clients(settings)
     announcer = make_announcer(settings, store)
-    withholder = make_withholder(settings, engine, clients)
+    # A gateway that hangs gets half of the threads at most.
+    places = max(settings.api.threads // 2, 1)
+    lanes = {slug: Lane(gateway=client, places=places) for slug, client in make_gateway_clients(settings).items()}
+    withholder = make_withholder(settings, engine, lanes)
     return create_api(
         routes=[
             *Orders(store=store, announcer=announcer).routes(),
             *WithholdRoutes(withholder=withholder).routes(),
-            *Cards(merchants=settings.merchants, clients=clients).routes(),
+            *Cards(merchants=settings.merchants, gateways=lanes).routes(),
         ],
         callers=Callers(tokens={token.name: token.token for token in settings.api.tokens}),
         gauges=Gauges(reports=Reports(engine=engine), merchants=settings.merchants),

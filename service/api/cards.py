@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.api.answer_schemas import BindingSchema, BoundCardSchema
+from service.api.lanes import Gateway
 from service.api.problems import unknown_merchant
 from service.api.request_schemas import CardConfirmationSchema, CardSchema
 from service.api.routes import Reply, Route
 from service.api.withholding import NoGateway
-from service.gateway.client import GatewayClient
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.settings import MerchantSettings
 
@@ -23,9 +23,9 @@ _PROBLEMS = {
 class Cards:
     """Binds cards for callers. Safe to share between threads."""
 
-    def __init__(self, *, merchants: Mapping[str, MerchantSettings], clients: Mapping[str, GatewayClient]) -> None:
+    def __init__(self, *, merchants: Mapping[str, MerchantSettings], gateways: Mapping[str, Gateway]) -> None:
         self._merchants = merchants
-        self._clients = clients
+        self._gateways = gateways
 
     def routes(self) -> Sequence[Route]:
         """The two steps."""
@@ -56,17 +56,17 @@ class Cards:
 
     def bind(self, *, caller: str, body: dict[str, Any]) -> Reply:  # noqa: ARG002 - every view's
         """Ask for a binding."""
-        client = self._client(body.pop("merchant"))
-        return Reply(status=200, value={"unique_code": client.pre_tie_card(PreTiedCardArgs(**body))})
+        gateway = self._gateway(body.pop("merchant"))
+        return Reply(status=200, value={"unique_code": gateway.pre_tie_card(PreTiedCardArgs(**body))})
 
     def confirm(self, *, caller: str, body: dict[str, Any]) -> Reply:  # noqa: ARG002 - every view's
         """Confirm a binding."""
-        client = self._client(body.pop("merchant"))
-        return Reply(status=200, value={"protocol_no": client.confirm_tied_card(ConfirmTiedCardArgs(**body))})
+        gateway = self._gateway(body.pop("merchant"))
+        return Reply(status=200, value={"protocol_no": gateway.confirm_tied_card(ConfirmTiedCardArgs(**body))})
 
-    def _client(self, merchant: str) -> GatewayClient:
+    def _gateway(self, merchant: str) -> Gateway:
         if merchant not in self._merchants:
             raise unknown_merchant(merchant)
-        if merchant not in self._clients:
+        if merchant not in self._gateways:
             raise NoGateway(merchant)
-        return self._clients[merchant]
+        return self._gateways[merchant]

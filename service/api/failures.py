@@ -2,6 +2,7 @@
 
 from functools import singledispatch
 
+from service.api.lanes import LaneFull
 from service.api.problems import Fault, Problem, invalid, invalid_message, unknown_merchant
 from service.api.withholding import NoGateway
 from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
@@ -36,6 +37,17 @@ def _(error: NoGateway) -> Problem:
         kind="no-gateway",
         title="The merchant has no gateway.",
         detail=f"There is no [merchants.{error}.gateway] in the settings of this service, so nothing can be sent.",
+    )
+
+
+@problem_of.register
+def _(error: LaneFull) -> Problem:
+    return Problem(
+        status=503,
+        kind="gateway-busy",
+        title="Surely not done: the merchant's gateway is slow to answer.",
+        detail=f"{error}. Send the same request again a little later.",
+        members={"outcome": "not-done"},
     )
 
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.api.announcing import AnnouncedOrder, Announcer, OrderDraft
+from service.api.lanes import Gateway
 from service.claims import OrderKey
 from service.gateway.arguments import check_arguments
-from service.gateway.client import GatewayClient
 from service.gateway.errors import CallFailed, OutcomeUnknown
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.gateway.schemas import SINGLE_WITHHOLD_ARGS
@@ -55,13 +55,13 @@ class Withholder:
         store: LedgerStore,
         withholds: Withholds,
         merchants: Mapping[str, MerchantSettings],
-        clients: Mapping[str, GatewayClient],
+        gateways: Mapping[str, Gateway],
     ) -> None:
         self._announcer = announcer
         self._store = store
         self._withholds = withholds
         self._merchants = merchants
-        self._clients = clients
+        self._gateways = gateways
 
     def withhold(self, draft: OrderDraft, payer: Payer, *, sent_by: str) -> SentOrder:
         """Announce and send the order, and answer what is known: accepted, or unknown, and then the gateway is asked.
@@ -72,8 +72,8 @@ class Withholder:
         is safe.
         """
         self._announcer.check(draft)
-        client = self._clients.get(draft.merchant)
-        if client is None:
+        gateway = self._gateways.get(draft.merchant)
+        if gateway is None:
             raise NoGateway(draft.merchant)
         args = self._write_args(draft, payer, notify_url=self._announcer.notify_url(draft))
         # Committed before anything is sent: should this process die in between, the order is asked for all the same.
@@ -87,7 +87,7 @@ class Withholder:
                 self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
             return SentOrder(announced=announced, withhold=before.record)
         try:
-            client.withhold(args)
+            gateway.withhold(args)
         except OutcomeUnknown as error:
             self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
             self._settle(order, WithholdOutcome.UNKNOWN, payer, error)

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from service.ledger.tables import metadata
 from tests.support.api_caller import ApiCaller, order_path
 from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.waiting import eventually
 
 PERSON = {"name": "张三丰", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
 WITHHOLD = {
@@ -61,8 +62,8 @@ def test_the_same_request_again_sends_nothing_and_answers_what_is_known(
 
 def test_of_many_equal_requests_at_once_one_is_sent(api: ApiCaller, gateway: ScriptedServer) -> None:
     gateway.behave = lambda _: answering("1")
-    with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda _: api.post("/v1/withholds", WITHHOLD), range(8)))
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda _: api.post("/v1/withholds", WITHHOLD), range(4)))
     assert len(gateway.requests) == 1
     assert {answer.status for answer in answers} == {202}
     assert {answer.value["outcome"] for answer in answers} <= {"accepted", "sending"}
@@ -154,3 +155,17 @@ def test_no_personal_data_reaches_the_log_or_the_ledger(
     assert "withhold_answered" in kept
     assert "DK1" in kept
     assert [secret for secret in (*PERSON.values(), WITHHOLD["bank_card_number"], "1234567") if secret in kept] == []
+
+
+def test_a_gateway_that_hangs_takes_half_of_the_threads_and_no_more(api: ApiCaller, gateway: ScriptedServer) -> None:
+    gateway.behave = gateway.hang
+    orders = [{**WITHHOLD, "biz_order_no": f"DK{number}"} for number in range(5)]
+    with ThreadPoolExecutor(4) as threads:
+        hanging = [threads.submit(api.post, "/v1/withholds", order) for order in orders[:4]]
+        eventually(lambda: len(gateway.requests) == 4)
+        turned_away = api.post("/v1/withholds", orders[4])
+        assert (turned_away.status, turned_away.value["outcome"]) == (503, "not-done")
+        assert api.announce({"merchant": "acme", "biz_order_no": "DK9"}).status == 200
+    assert {answer.result().value["outcome"] for answer in hanging} == {"unknown"}
+    gateway.behave = lambda _: answering("1", order="DK4")
+    assert api.post("/v1/withholds", orders[4]).value["outcome"] == "accepted"
