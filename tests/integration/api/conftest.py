@@ -34,7 +34,7 @@ token = "another-token-of-32-characters-or-more"
 pay_types = ["baofoo_001"]
 amount_unit = "yuan"
 token_keys = [{{ kid = "k1", key = "the token key of acme, for tests only" }}]
-gateway = {{ url = "{gateway_url}", ua = "ACME", aes_key = "{key}", timeout_seconds = 1.0 }}
+gateway = {{ url = "{gateway_url}", ua = "ACME", aes_key = "{key}", timeout_seconds = {gateway_timeout} }}
 
 [merchants.sand]
 pay_types = ["baofoo_001"]
@@ -83,10 +83,27 @@ def sandbox() -> Iterator[SandboxServer]:
 
 
 @pytest.fixture
-def settings(database_url: str, gateway: ScriptedServer, sandbox: SandboxServer, tmp_path: Path) -> Settings:
+def gateway_timeout_seconds() -> float:
+    """How long acme's gateway may take; short, for tests in which it hangs."""
+    return 1.0
+
+
+@pytest.fixture
+def settings(
+    database_url: str,
+    gateway: ScriptedServer,
+    gateway_timeout_seconds: float,
+    sandbox: SandboxServer,
+    tmp_path: Path,
+) -> Settings:
     """Three merchants: one at the scripted gateway, one at the sandbox, one without a gateway."""
     text = _SETTINGS.format(
-        database_url=database_url, token=TOKEN, gateway_url=gateway.url, sandbox_url=sandbox.url, key=_KEY
+        database_url=database_url,
+        token=TOKEN,
+        gateway_url=gateway.url,
+        gateway_timeout=gateway_timeout_seconds,
+        sandbox_url=sandbox.url,
+        key=_KEY,
     )
     return parse_settings(text, {}, name="test", folder=tmp_path)
 
