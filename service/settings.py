@@ -89,7 +89,7 @@ class MerchantSettings:
     #: The most questions about one order in a day (UTC).
     most_inquiries_per_day: int = 48
     #: The most questions about all orders, by all processes together.
-    most_inquiries_per_minute: float = 120.0
+    most_inquiries_per_minute: float = 600.0
     #: The share of both that callbacks whose origin nobody can prove cannot take: it is kept for orders that are
     #: overdue, in conflict, of unknown outcome, or asked for by a person. Between 0 and 1.
     overdue_share: float = 0.5

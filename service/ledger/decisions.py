@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from service.claims import Claim, OrderKey
+from service.claims import Claim, OrderKey, Trust
 from service.events import EventType, PaymentEvent
 from service.ledger.claim_rows import Entry
 from service.ledger.inquiries import InquiryReason, Question
@@ -55,7 +55,8 @@ class Decisions:
         if transition.ask:
             disputed = transition.after.conflicted
             reason = InquiryReason.CONFLICT if disputed else InquiryReason.DOUBTED
-            self._ask(claim.order, _REASONS.get(transition.verdict, reason), self.now, merchant)
+            reason = _REASONS.get(transition.verdict, reason)
+            self._ask(claim.order, reason, self.now, merchant, anyones=claim.trust is Trust.CHECKSUM)
 
     def _follow(self, before: OrderRecord, claim: Claim, transition: Transition, merchant: MerchantRules) -> None:
         after = _after(before, claim, transition)
@@ -100,11 +101,13 @@ class Decisions:
         )
         self.notices.append(Notice(event=event, endpoints=wanted_by))
 
-    def _ask(self, order: OrderKey, reason: InquiryReason, due: datetime, merchant: MerchantRules) -> None:
+    def _ask(
+        self, order: OrderKey, reason: InquiryReason, due: datetime, merchant: MerchantRules, *, anyones: bool = False
+    ) -> None:
         if not merchant.can_ask:
             return
         asked = self.questions.get(order)
-        fresh = question(order, reason, due, merchant)
+        fresh = question(order, reason, due, merchant, anyones=anyones)
         self.questions[order] = fresh if asked is None else asked.merged(fresh)
 
 
@@ -127,9 +130,11 @@ def decide_batch(
     return decisions
 
 
-def question(order: OrderKey, reason: InquiryReason, due: datetime, merchant: MerchantRules) -> Question:
-    """A question about `order`, with the merchant's horizon counted from when it is due."""
-    return Question.about(order, reason, due, horizon_seconds=merchant.inquiry_horizon_seconds)
+def question(
+    order: OrderKey, reason: InquiryReason, due: datetime, merchant: MerchantRules, *, anyones: bool = False
+) -> Question:
+    """A question about `order`, with the merchant's horizon; `anyones` where nobody knows who caused it."""
+    return Question.about(order, reason, due, horizon_seconds=merchant.inquiry_horizon_seconds, anyones=anyones)
 
 
 def _after(before: OrderRecord, claim: Claim, transition: Transition) -> OrderRecord:

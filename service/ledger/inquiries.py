@@ -1,7 +1,7 @@
 """Inquiries: what is to be asked of the gateway. One per order, however many reasons there are to ask.
 
-Anyone can send a callback below the required trust, so anyone can give a reason to ask. What such reasons may take of
-the limits is bounded (`pace`), and what the order itself is owed is kept apart from it: an inquiry has two due times.
+Anyone can send a callback with a fitting sign, so anyone can give a reason to ask. What such reasons may take of the
+limits is bounded (`pace`), and what the order itself is owed is kept apart from it: an inquiry has two due times.
 """
 
 from collections.abc import Collection
@@ -35,14 +35,6 @@ class InquiryReason(IntFlag):
     #: A person wants to know.
     OPERATOR = 64
 
-    @property
-    def anyones(self) -> bool:
-        """Whether somebody whom nobody trusts can give every one of these reasons."""
-        return not self & ~_ANYONES
-
-
-_ANYONES = InquiryReason.UNCONFIRMED | InquiryReason.UNREADABLE | InquiryReason.DOUBTED
-
 
 class InquiryState(StrEnum):
     """Where an order's inquiry stands."""
@@ -71,13 +63,18 @@ class Question:
     horizon_at: datetime
 
     @classmethod
-    def about(cls, order: OrderKey, reason: InquiryReason, due: datetime, *, horizon_seconds: float) -> "Question":
-        """A question for one reason, its horizon counted from when it is due."""
+    def about(
+        cls, order: OrderKey, reason: InquiryReason, due: datetime, *, horizon_seconds: float, anyones: bool = False
+    ) -> "Question":
+        """A question for one reason, its horizon counted from when it is due.
+
+        `anyones`: the reason is a claim of which nothing proves who made it.
+        """
         return cls(
             order=order,
             reasons=reason,
-            due_at=None if reason.anyones else due,
-            doubt_due_at=due if reason.anyones else None,
+            due_at=None if anyones else due,
+            doubt_due_at=due if anyones else None,
             horizon_at=due + timedelta(seconds=horizon_seconds),
         )
 

@@ -403,6 +403,16 @@ def test_forgeries_cannot_take_the_share_of_the_rate_that_is_kept_for_overdue_or
     assert (sum(inquiry.owed for inquiry in asked), len(asked)) == (15, 20)
 
 
+def test_a_callback_on_the_orders_own_notify_url_does_not_wait_in_line_with_forgeries(
+    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    agenda = make_agenda(store, most_per_minute=120)
+    store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(100)])
+    assert len(claim_all(agenda)) == 1
+    store.record([a_claim(trust=Trust.CAPABILITY, order="DK1")])
+    assert [inquiry.order for inquiry in claim_all(agenda)] == [KEY]
+
+
 def test_overdue_orders_get_every_other_thread_where_threads_are_what_is_short(
     store: LedgerStore, make_agenda: MakeAgenda
 ) -> None:

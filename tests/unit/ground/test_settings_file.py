@@ -52,6 +52,10 @@ def test_a_merchant_without_a_gateway_requires_capability_unless_told_otherwise(
     assert parse(MERCHANT).merchants["acme"].required_trust is Trust.CAPABILITY
 
 
+def test_a_merchant_with_a_gateway_and_nothing_else_is_warned_of_nothing() -> None:
+    assert parse(MERCHANT + GATEWAY).warnings() == []
+
+
 def test_checksum_trust_is_warned_of() -> None:
     (warning,) = parse(MERCHANT + 'required_trust = "checksum"').warnings()
     assert "anyone who can reach the receiver" in warning
@@ -101,6 +105,10 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest_known_one(text: str, 
         (MERCHANT + 'time_zone = "Mars/Base"', "merchants.acme.time_zone: is no time zone"),
         (MERCHANT + '[[endpoints]]\nname = "bus"\nkind = "amqp"', "no broker.urls are set"),
         (MERCHANT + '[[endpoints]]\nname = "x"\nkind = "webhook"\nurl = "ftp://x"', "needs an http:// or https:// URL"),
+        (MERCHANT + "most_inquiries_per_day = 1", "merchants.acme.most_inquiries_per_day"),
+        (MERCHANT + "overdue_share = 1.0", "merchants.acme.overdue_share"),
+        (MERCHANT + GATEWAY + "timeout_seconds = 40.0", "inquirer: must be at least twice the gateway.timeout_seconds"),
+        (MERCHANT + "[inquirer]\nmetrics_bind = '9100'", "inquirer.metrics_bind: must be host:port"),
         (MERCHANT + "[spool]\nenabled = 'yes'", "spool.enabled: Not a valid boolean."),
         (MERCHANT + "[receiver]\nconfirm_timeout_seconds = 60", "receiver.confirm_timeout_seconds"),
     ],
