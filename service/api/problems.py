@@ -23,7 +23,7 @@ class Fault:
     what: str
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(kw_only=True, eq=False)
 class Problem(Exception):
     """A request that was not carried out, or of which nobody knows."""
 
