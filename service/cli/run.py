@@ -25,7 +25,7 @@ from service.web.server import serve
 
 _ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
 _RETRY_SECONDS = 2.0
-_RECEIVER_TOPOLOGY_SECONDS = 3.0
+_TOPOLOGY_SECONDS = 3.0
 #: `run all`: how long children have after SIGTERM, beyond what the receiver needs to drain.
 _GRACE_SECONDS = 10.0
 
@@ -43,11 +43,8 @@ def run() -> None:
 def receiver(context: click.Context) -> None:
     """Take callbacks in: the endpoint behind notify_url, under gunicorn."""
     settings = _settings(context)
-    try:
-        bootstrap.declare_topology(settings, timeout_seconds=_RECEIVER_TOPOLOGY_SECONDS)
-    except MessagingError as error:
-        # Receiving must not wait for the broker: the gateway gets a definite answer, and the other roles declare too.
-        log.warning("topology_undeclared", reason=str(error))
+    # Receiving waits for no broker: the gateway gets a definite answer.
+    _declare_topology_once(settings)
     serve(
         merchants=settings.merchants,
         make_publisher=lambda metrics: bootstrap.make_callback_publisher(settings, metrics),
@@ -63,7 +60,7 @@ def ledger(context: click.Context) -> None:
     settings = _settings(context)
     stop = _stop_event()
     engine = bootstrap.make_ledger_engine(settings)
-    if _ready(settings, engine, stop):
+    if _await_schema(settings, engine, stop) and _insist(lambda: bootstrap.declare_topology(settings), stop):
         bootstrap.make_ledger_consumer(settings, engine).run(stop)
 
 
@@ -80,7 +77,7 @@ def inquirer(context: click.Context) -> None:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(f"inquirer.metrics_bind {settings.inquirer.metrics_bind}: {error}") from error
-    if _ready(settings, engine, stop):
+    if _await_schema(settings, engine, stop):
         asking.run(stop)
 
 
@@ -91,7 +88,10 @@ def dispatcher(context: click.Context) -> None:
     settings = _settings(context)
     stop = _stop_event()
     engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.dispatcher_pool_size(settings))
-    if _ready(settings, engine, stop):
+    if _await_schema(settings, engine, stop):
+        if any(endpoint.kind == "amqp" for endpoint in settings.endpoints):
+            # Once: a broker that is away must not keep webhooks waiting.
+            _declare_topology_once(settings)
         bootstrap.make_dispatcher(settings, engine).run(stop)
 
 
@@ -108,8 +108,7 @@ def api(context: click.Context) -> None:
         raise click.ClickException(str(error)) from error
     stop = _stop_event()
     engine = bootstrap.make_ledger_engine(settings)
-    prepare = _require_schema if settings.database_url else migrate
-    if not _insist(lambda: prepare(engine), stop):
+    if not _await_schema(settings, engine, stop):
         return
     # Before gunicorn forks: no connection may be shared between processes.
     engine.dispose()
@@ -155,13 +154,21 @@ class _NotYet(Exception):
     """What the role needs is there, and not as it has to be."""
 
 
-def _ready(settings: Settings, engine: Engine, stop: threading.Event) -> bool:
-    """Wait until schema and topology are this release's; False where a signal came first.
+def _await_schema(settings: Settings, engine: Engine, stop: threading.Event) -> bool:
+    """Wait until the ledger has this release's schema; False where a signal came first.
 
     The embedded ledger is migrated here. A database that others share is migrated by command, once per release.
     """
     prepare = _require_schema if settings.database_url else migrate
-    return _insist(lambda: prepare(engine), stop) and _insist(lambda: bootstrap.declare_topology(settings), stop)
+    return _insist(lambda: prepare(engine), stop)
+
+
+def _declare_topology_once(settings: Settings) -> None:
+    """For roles that go on without a broker; the ledger's role insists."""
+    try:
+        bootstrap.declare_topology(settings, timeout_seconds=_TOPOLOGY_SECONDS)
+    except MessagingError as error:
+        log.warning("topology_undeclared", reason=str(error))
 
 
 def _require_schema(engine: Engine) -> None:
