@@ -7,7 +7,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +21,10 @@ from service.messaging.group_commit import GroupCommitWriter
 _SCHEMA_VERSION = 1
 #: How long SQLite itself tries for the lock before the writer looks at who still waits.
 _BUSY_SECONDS = 0.5
+
+#: No lease is longer. One that seems to be was made before the clock was set back, and is over.
+_LONGEST_LEASE_SECONDS = 60.0
+_FREE = "(leased_until <= :now OR leased_until > :now + :longest)"
 
 # `size` counts what a message takes. The totals are kept by triggers: summing up would read the whole file each time.
 _SCHEMA = """
@@ -102,19 +106,20 @@ class EmbeddedQueue:
 
     def has_ready(self) -> bool:
         """Whether a message waits that nobody has leased. A cheap read, good for polling."""
-        found = self._read("SELECT 1 FROM message WHERE leased_until <= ? LIMIT 1", time.time())
+        now = {"now": time.time(), "longest": _LONGEST_LEASE_SECONDS}
+        found = self._read(f"SELECT 1 FROM message WHERE {_FREE} LIMIT 1", now)  # noqa: S608 - a constant
         return bool(found)
 
     def lease(self, *, max_messages: int, lease_seconds: float, timeout_seconds: float) -> Sequence[Leased]:
-        """Up to `max_messages` that nobody has leased, oldest first."""
+        """Up to `max_messages` that nobody has leased, oldest first; `lease_seconds` is 60 at most."""
 
         def take(connection: sqlite3.Connection) -> list[Leased]:
             now = time.time()
             lease = secrets.token_hex(8)
             rows = connection.execute(
-                "SELECT id, deliveries, message_id, envelope, body FROM message "
-                "WHERE leased_until <= ? ORDER BY id LIMIT ?",
-                (now, max_messages),
+                "SELECT id, deliveries, message_id, envelope, body FROM message "  # noqa: S608 - a constant
+                f"WHERE {_FREE} ORDER BY id LIMIT :most",
+                {"now": now, "longest": _LONGEST_LEASE_SECONDS, "most": max_messages},
             ).fetchall()
             connection.executemany(
                 "UPDATE message SET leased_until = ?, lease = ?, deliveries = deliveries + 1 WHERE id = ?",
@@ -165,7 +170,8 @@ class EmbeddedQueue:
     def dead_letters(self, *, limit: int) -> Sequence[DeadLetter]:
         """Up to `limit` dead letters, oldest first."""
         rows = self._read(
-            "SELECT reason, died_at, message_id, envelope, body FROM dead_letter ORDER BY id LIMIT ?", limit
+            "SELECT reason, died_at, message_id, envelope, body FROM dead_letter ORDER BY id LIMIT :most",
+            {"most": limit},
         )
         return [
             DeadLetter(
@@ -218,13 +224,13 @@ class EmbeddedQueue:
                 self._reader.close()
                 self._reader = None
 
-    def _read(self, query: str, *parameters: object) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
         with self._reading:
             try:
                 if self._reader is None:
                     self._reader = _open(self.path)
                 self._reader.require_file()
-                return self._reader.execute(query, parameters).fetchall()
+                return self._reader.execute(query, parameters or {}).fetchall()
             except (sqlite3.Error, OSError) as error:
                 if self._reader is not None:
                     self._reader.close()

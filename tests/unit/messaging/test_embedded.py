@@ -5,6 +5,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -282,6 +283,22 @@ def test_a_file_deleted_in_use_confirms_nothing_that_nobody_would_find(open_queu
 
     assert reader.has_ready()
     assert _drain(open_queue()) == ["c"]
+
+
+def test_a_clock_set_back_does_not_prolong_the_lease_of_a_killed_consumer(
+    open_queue: OpenQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = open_queue()
+    _publish(queue, "a")
+    [held] = queue.lease(max_messages=1, lease_seconds=30, timeout_seconds=5)
+    assert not queue.has_ready()
+    an_hour_ago = time.time() - 3600
+    monkeypatch.setattr("service.messaging.embedded_queue.time.time", lambda: an_hour_ago)
+
+    assert queue.has_ready()
+    [again] = queue.lease(max_messages=1, lease_seconds=30, timeout_seconds=5)
+    assert (again.row, again.previous_leases) == (held.row, 1)
+    assert not queue.has_ready()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
