@@ -60,7 +60,11 @@ def ledger(context: click.Context) -> None:
     settings = _settings(context)
     stop = _stop_event()
     engine = bootstrap.make_ledger_engine(settings)
-    if _await_schema(settings, engine, stop) and _insist(lambda: bootstrap.declare_topology(settings), stop):
+    try:
+        ready = _await_schema(settings, engine, stop) and _insist(lambda: bootstrap.declare_topology(settings), stop)
+    except MessagingError as error:
+        raise click.ClickException(str(error)) from error
+    if ready:
         bootstrap.make_ledger_consumer(settings, engine).run(stop)
 
 
