@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Engine, case, exists, func, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Table, case, func, select, text
 
 from service.claims import ClaimSource, OrderStatus
 from service.events import EventType
@@ -78,20 +78,33 @@ def _read_day(connection: Connection, merchant: str, since: datetime, until: dat
         # It reads a day's orders, not one.
         connection.execute(text("SET LOCAL statement_timeout = '10min'"))
     of_day = (orders.c.merchant == merchant) & (orders.c.created_at >= since) & (orders.c.created_at < until)
-    counts = connection.execute(
+    believed = select(
+        func.count().label("orders"),
+        func.count(orders.c.announced_at).label("announced"),
+        _number(orders.c.status.not_in(_TERMINAL) | orders.c.conflicted).label("still_open"),
+    ).where(of_day)
+    # Joined, and not looked up per order: without statistics PostgreSQL looks up by the wrong index, and takes
+    # minutes for 60,000 orders where this takes 3 s.
+    claimed = (
         select(
-            func.count().label("orders"),
-            _number(orders.c.announced_at.is_not(None)).label("announced"),
-            _number(_has_claim(claims.c.source == ClaimSource.CALLBACK.value)).label("called_back"),
-            _number(_was_asked()).label("asked"),
-            _number(_has_claim(claims.c.source == ClaimSource.QUERY.value)).label("answered"),
-            _number(orders.c.status.not_in(_TERMINAL) | orders.c.conflicted).label("still_open"),
-            _number(orders.c.conflicted | _has_claim(claims.c.verdict == Verdict.CONFLICT.value)).label("conflicts"),
-        ).where(of_day)
-    ).one()
+            _orders_with(claims.c.source == ClaimSource.CALLBACK.value).label("called_back"),
+            _orders_with(claims.c.source == ClaimSource.QUERY.value).label("answered"),
+            _orders_with(orders.c.conflicted | (claims.c.verdict == Verdict.CONFLICT.value)).label("conflicts"),
+        )
+        .select_from(orders)
+        .join(claims, _about_the_order(claims))
+        .where(of_day)
+    )
+    asked = (
+        select(func.count(inquiries.c.last_asked_at).label("asked"))
+        .select_from(orders)
+        .join(inquiries, _about_the_order(inquiries))
+        .where(of_day)
+    )
+    counts = [connection.execute(query).one()._mapping for query in (believed, claimed, asked)]
     told = (
         select(orders.c.paid_at, func.min(events.c.created_at))
-        .join(events, (events.c.merchant == orders.c.merchant) & (events.c.biz_order_no == orders.c.biz_order_no))
+        .join(events, _about_the_order(events))
         .where(of_day, orders.c.paid_at.is_not(None), events.c.type == EventType.SUCCEEDED.value)
         .group_by(orders.c.merchant, orders.c.biz_order_no, orders.c.paid_at)
     )
@@ -99,7 +112,7 @@ def _read_day(connection: Connection, merchant: str, since: datetime, until: dat
         merchant=merchant,
         not_counted=_count_by_reason(connection, merchant, since, until),
         lags=_measure([(told_at - paid_at).total_seconds() for paid_at, told_at in connection.execute(told)]),
-        **{name: count or 0 for name, count in counts._mapping.items()},
+        **{name: count or 0 for counted in counts for name, count in counted.items()},
     )
 
 
@@ -107,14 +120,12 @@ def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.sum(case((condition, 1), else_=0))
 
 
-def _has_claim(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    about = (claims.c.merchant == orders.c.merchant) & (claims.c.biz_order_no == orders.c.biz_order_no)
-    return exists().where(about, condition).correlate(orders)
+def _orders_with(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.count(case((condition, claims.c.biz_order_no)).distinct())
 
 
-def _was_asked() -> ColumnElement[bool]:
-    about = (inquiries.c.merchant == orders.c.merchant) & (inquiries.c.biz_order_no == orders.c.biz_order_no)
-    return exists().where(about, inquiries.c.last_asked_at.is_not(None)).correlate(orders)
+def _about_the_order(table: Table) -> ColumnElement[bool]:
+    return (table.c.merchant == orders.c.merchant) & (table.c.biz_order_no == orders.c.biz_order_no)
 
 
 def _count_by_reason(connection: Connection, merchant: str, since: datetime, until: datetime) -> Mapping[str, int]:
