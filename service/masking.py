@@ -22,7 +22,14 @@ def mask_personal(text: str) -> str:
     to 19 digits is masked with them, for a number does not say what it is. A name stays: names cannot be found in free
     text. Masking twice changes nothing. Text may be JSON: the digits of an escape `\\uxxxx` belong to no number.
     """
-    return "".join(part if _ESCAPE.fullmatch(part) else _NUMBER.sub(_masked, part) for part in _ESCAPE.split(text))
+    return "".join(part if _ESCAPE.fullmatch(part) else _mask_numbers(part) for part in _ESCAPE.split(text))
+
+
+def _mask_numbers(text: str) -> str:
+    # What is left of one number can make another with the digits beside it. Each round leaves fewer digits.
+    while (masked := _NUMBER.sub(_masked, text)) != text:
+        text = masked
+    return text
 
 
 def _masked(match: re.Match[str]) -> str:
