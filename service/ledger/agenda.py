@@ -88,11 +88,12 @@ class Agenda:
 
         Each allows one question. Until settled or `lease_seconds` have passed, nobody else gets them.
         """
-        rules, now = self._rules[merchant], self._clock()
-        if not read(self._engine, lambda connection: _anything_to_do(connection, merchant, now)):
+        rules = self._rules[merchant]
+        lease = timedelta(seconds=lease_seconds)
+        # Looking takes no lock; most looks find nothing.
+        if not read(self._engine, lambda connection: _anything_to_do(connection, merchant, self._clock())):
             return []
-        until = now + timedelta(seconds=lease_seconds)
-        return write(self._engine, lambda connection: self._claim(connection, merchant, rules, limit, now, until))
+        return write(self._engine, lambda connection: self._claim(connection, merchant, rules, limit, lease))
 
     def settle(self, asked: DueInquiry, reply: Reply, *, claim: Claim | None = None) -> InquiryState:
         """Record how a question went and, with an answer, what it claims; where the inquiry stands then.
@@ -107,10 +108,11 @@ class Agenda:
         return read(self._engine, lambda connection: _backlog(connection, merchant, self._clock()))
 
     def _claim(
-        self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, now: datetime, until: datetime
+        self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, lease: timedelta
     ) -> Sequence[DueInquiry]:
-        # Whoever holds the rate's row is alone in claiming for this merchant.
+        # Whoever holds the rate's row is alone in claiming for this merchant, and may have waited for it.
         rate = lock_rate(connection, merchant)
+        now = self._clock()
         _reopen_expired(connection, merchant, now)
         room = min(limit, rate.free(rules, now))
         is_owed = inquiries.c.due_at <= now
@@ -127,8 +129,8 @@ class Agenda:
         owed, doubts = owed[:most_owed], doubts[:most_doubts]
         if not owed and not doubts:
             return []
-        due = [self._lease(connection, row, rules, now, until, owed=True) for row in owed]
-        due += [self._lease(connection, row, rules, now, until, owed=False) for row in doubts]
+        due = [self._lease(connection, row, rules, now, now + lease, owed=True) for row in owed]
+        due += [self._lease(connection, row, rules, now, now + lease, owed=False) for row in doubts]
         record_asked(connection, [(inquiry.order, inquiry.fence, inquiry.reasons) for inquiry in due], now=now)
         save_rate(connection, merchant, rate.used(rules, now, questions=len(due), doubts=len(doubts)))
         return due
@@ -168,18 +170,16 @@ class Agenda:
         return inquiry
 
     def _settle(self, connection: Connection, asked: DueInquiry, reply: Reply, claim: Claim | None) -> InquiryState:
-        order, raised_by_answer = None, 0
+        order, raised_by_answer = None, False
         if claim is not None:
             # Orders before inquiries, as everybody locks them.
             decided = self._store.apply(connection, [claim])
-            order, raised_by_answer = decided.orders.get(asked.order), int(asked.order in decided.questions)
+            order, raised_by_answer = decided.orders.get(asked.order), asked.order in decided.questions
         record_reply(connection, asked.order, asked.fence, reply)
         row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one()
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
-            values = _after(
-                asked, row, order, raised_by_answer=bool(raised_by_answer), raised_meanwhile=raised_meanwhile
-            )
+            values = _after(asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile)
         elif _closed_by_answer(asked, row, claim) and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
         else:

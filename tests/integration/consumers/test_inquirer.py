@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,8 +23,10 @@ from service.gateway.messages import AmountUnit
 from service.ledger.agenda import Agenda
 from service.ledger.announcements import Announcement
 from service.ledger.asked_questions import QuestionOutcome
+from service.ledger.engine import make_engine
 from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.rules import InquiryRules, MerchantRules
+from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
 from service.metrics import InquirerMetrics
@@ -31,6 +34,7 @@ from service.settings import GatewaySettings, InquirerSettings, Secret
 from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.claims import a_claim
 from tests.support.ports import find_free_port
+from tests.support.postgresql import Database
 from tests.support.running import running
 from tests.support.waiting import eventually
 
@@ -52,10 +56,14 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
+def make_ledger(engine: Engine) -> LedgerStore:
+    return LedgerStore(engine=engine, rules=dict.fromkeys(MERCHANTS, RULES), endpoints=[], clock=now)
+
+
 @pytest.fixture
 def store(engine: Engine) -> LedgerStore:
     """Two merchants, both of which believe what their gateway answers and nothing else."""
-    return LedgerStore(engine=engine, rules=dict.fromkeys(MERCHANTS, RULES), endpoints=[], clock=now)
+    return make_ledger(engine)
 
 
 @pytest.fixture
@@ -64,8 +72,15 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def make_inquirer(engine: Engine, store: LedgerStore, registry: CollectorRegistry) -> Callable[..., Inquirer]:
-    def make(gateways: Mapping[str, Asked], *, agenda: Agenda | None = None, **pace: float) -> Inquirer:
+def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
+    def make(
+        engine: Engine,
+        store: LedgerStore,
+        gateways: Mapping[str, Asked],
+        *,
+        agenda: Agenda | None = None,
+        **pace: float,
+    ) -> Inquirer:
         rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**PACE, **pace}))  # type: ignore[arg-type]
         return Inquirer(
             agenda=agenda or Agenda(engine=engine, store=store, rules=rules, clock=now),
@@ -75,6 +90,13 @@ def make_inquirer(engine: Engine, store: LedgerStore, registry: CollectorRegistr
         )
 
     return make
+
+
+@pytest.fixture
+def make_inquirer(
+    engine: Engine, store: LedgerStore, make_inquirer_on: Callable[..., Inquirer]
+) -> Callable[..., Inquirer]:
+    return partial(make_inquirer_on, engine, store)
 
 
 def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -> Asked:
@@ -186,6 +208,23 @@ def test_an_answer_ends_a_conflict(store: LedgerStore, make_inquirer: Callable[.
     inquiry = store.order_history(OrderKey("acme", "DK0")).inquiry
     assert inquiry is not None
     assert inquiry.state is InquiryState.ANSWERED
+
+
+def test_a_postgresql_that_goes_away_leaves_no_order_unasked(
+    own_postgresql: Database, make_inquirer_on: Callable[..., Inquirer]
+) -> None:
+    engine = make_engine(own_postgresql.url, pool_size=2)
+    migrate(engine)
+    store = make_ledger(engine)
+    announce(store, 60)
+    with AskedGateway(lambda _order: "success", seconds=0.05) as gateway:
+        with running(make_inquirer_on(engine, store, {"acme": reached(gateway.url)})):
+            eventually(lambda: gateway.count() > 10)
+            own_postgresql.kill()
+            own_postgresql.start()
+            eventually(lambda: len(gateway.asked()) == 60, within_seconds=60)
+        assert set(statuses(store, 60)) == {OrderStatus.SUCCEEDED}
+    engine.dispose()
 
 
 class BuggyGateway:
