@@ -31,6 +31,10 @@ def make_admin(sandbox: SandboxGateway) -> Blueprint:
     def list_forgeries() -> Response:
         return jsonify([asdict(forgery) for forgery in sandbox.tally.forgeries()])
 
+    @pages.get("/admin/lies")
+    def list_lies() -> Response:
+        return jsonify([asdict(lie) for lie in sandbox.tally.lies()])
+
     @pages.get("/admin/bindings")
     def list_bindings() -> Response:
         # What reached the card holder's mobile; the card number stays out of sight.

@@ -11,6 +11,7 @@ GET  /admin/report    counts: callbacks sent, acknowledged, refused, repeated, d
 GET  /admin/orders    every order with its true status
 GET  /admin/bindings  the verification codes that were "sent to the card holder"
 GET  /admin/forgeries what forgers have claimed
+GET  /admin/lies      which of the gateway's own callbacks said the opposite of what a query answers
 GET  /admin/rules     rules in force; POST {"pattern": "T-*", "words": ["fail", "lost"]} puts one before the others
 
 What happens to an order is said in words. The first of these that says something decides:

@@ -7,8 +7,8 @@ from enum import StrEnum
 
 from service.sandbox.plan import PlannedCallback, Sender
 
-#: Forgeries whose words are kept for a test to compare with; older ones are only counted.
-_KEPT_FORGERIES = 100_000
+#: Of forgeries, and of lies: so many are kept for a test to compare with; older ones are only counted.
+_KEPT_FALSEHOODS = 100_000
 
 
 class Reply(StrEnum):
@@ -22,8 +22,8 @@ class Reply(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SentForgery:
-    """What a forger claimed, and whether the receiver took it."""
+class Falsehood:
+    """What a forger or a lying gateway claimed, and whether the receiver took it."""
 
     biz_order_no: str
     pay_status: str
@@ -37,7 +37,8 @@ class Tally:
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()
-        self._forgeries: deque[SentForgery] = deque(maxlen=_KEPT_FORGERIES)
+        self._forgeries: deque[Falsehood] = deque(maxlen=_KEPT_FALSEHOODS)
+        self._lies: deque[Falsehood] = deque(maxlen=_KEPT_FALSEHOODS)
         self._lock = threading.Lock()
 
     def record_reply(self, callback: PlannedCallback, reply: Reply, *, duplicate: bool) -> None:
@@ -46,20 +47,14 @@ class Tally:
             if callback.sender is Sender.FORGER:
                 self._counts["forged_sent"] += 1
                 self._counts[f"forged_{reply}"] += 1
-                self._forgeries.append(
-                    SentForgery(
-                        biz_order_no=callback.order.biz_order_no,
-                        pay_status=callback.pay_status,
-                        pay_order_no=callback.pay_order_no,
-                        address=callback.address,
-                        reply=reply,
-                    )
-                )
+                self._forgeries.append(_falsehood(callback, reply))
                 return
             self._counts["callbacks_sent"] += 1
             self._counts[reply] += 1
             self._counts["duplicates_sent"] += duplicate
-            self._counts["lies_sent"] += callback.sender is Sender.LIAR
+            if callback.sender is Sender.LIAR:
+                self._counts["lies_sent"] += 1
+                self._lies.append(_falsehood(callback, reply))
 
     def record_given_up(self) -> None:
         """Count a callback that will not be sent again although it was never acknowledged."""
@@ -78,14 +73,29 @@ class Tally:
         with self._lock:
             return {**dict.fromkeys(_ALWAYS, 0), **self._counts}
 
-    def forgeries(self) -> list[SentForgery]:
+    def forgeries(self) -> list[Falsehood]:
         """The forgeries sent, oldest first."""
         with self._lock:
             return list(self._forgeries)
 
+    def lies(self) -> list[Falsehood]:
+        """The gateway's own callbacks that contradict its answers, oldest first, with their repetitions."""
+        with self._lock:
+            return list(self._lies)
+
     def _count(self, name: str) -> None:
         with self._lock:
             self._counts[name] += 1
+
+
+def _falsehood(callback: PlannedCallback, reply: Reply) -> Falsehood:
+    return Falsehood(
+        biz_order_no=callback.order.biz_order_no,
+        pay_status=callback.pay_status,
+        pay_order_no=callback.pay_order_no,
+        address=callback.address,
+        reply=reply,
+    )
 
 
 _ALWAYS = (

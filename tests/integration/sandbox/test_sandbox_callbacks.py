@@ -135,6 +135,8 @@ def test_a_lying_callback_contradicts_what_a_query_answers(start_sandbox, withho
     assert report["lies_sent"] == 1
     assert statuses(listener) == ["pending", "success"]
     assert call(server).query("T1-lie-fail")["response"]["pay_status"] == "fail"
+    (lie,) = urllib3.request("GET", f"{server.base_url}/admin/lies").json()
+    assert (lie["biz_order_no"], lie["pay_status"], lie["reply"]) == ("T1-lie-fail", "success", "acknowledged")
 
 
 def test_forgeries_carry_a_good_sign_and_never_the_orders_own_address(start_sandbox, withhold, listener):
