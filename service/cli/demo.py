@@ -30,16 +30,34 @@ _INTRODUCTION = """\
 [bold]payment-callbacks, the whole way on this one machine[/]
 
   sandbox gateway 代扣沙箱 → receiver (gunicorn) → durable queue → ledger
-                                    → dispatcher → shop (signed webhooks)
+        ↑ inquirer 主动查询 ←──────────────────────────────────────┤
+                                                                   └→ dispatcher → shop
 
-The gateway charges orders and calls back; it repeats, delays and reorders its callbacks, and loses some answers. \
-Meanwhile somebody forges callbacks for the same orders, each with a correct sign: the gateway's sign 签名 holds no \
-secret, so anyone can make one. What the forger cannot know is the order's own, unguessable notify_url.
-The shop must hear of each real change exactly once, and of nothing else. Here is what it hears of the first orders:
+The gateway charges orders and calls back; it repeats, delays and reorders its callbacks. Some orders it never calls \
+back about, about others it tells the opposite of the truth, and some withholds it leaves unanswered. Meanwhile \
+somebody forges callbacks for the same orders, each with a correct sign: the gateway's sign 签名 holds no secret.
+{belief}
+The shop must hear of each real change exactly once, and of nothing else. Here is what it hears of the first orders, \
+whose numbers say what the sandbox does with them:
 """
 
-#: Orders of which every event is shown; of the others, the figures.
-_FOLLOWED = 5
+#: By the trust that the merchant requires.
+_BELIEFS = {
+    "query": "So no callback is believed: each is a reason to ask the gateway, and only its answer counts.",
+    "capability": (
+        "Here callbacks on the order's own, unguessable notify_url are believed. That keeps forgers out; against a "
+        "gateway whose own callbacks lie it cannot help: expect red figures."
+    ),
+    "checksum": "Here every callback with a correct sign is believed, a forger's and a liar's too: expect red figures.",
+}
+_FORGERY_ANSWERS = {
+    "query": "the receiver answers `success`, and nobody believes it: the gateway is asked",
+    "capability": "the receiver answers `fail`, and its log says why",
+    "checksum": "the receiver answers `success`, for it cannot tell it from the gateway's",
+}
+
+#: Orders of which every event is shown; of the others, the figures. The words are the sandbox's.
+_FOLLOWED = ("DEMO-00001", "DEMO-00002-silent", "DEMO-00003-lie", "DEMO-00004-lost", "DEMO-00005-fail-silent-lost")
 
 
 @click.command()
@@ -52,25 +70,28 @@ _FOLLOWED = 5
 )
 @click.option(
     "--required-trust",
-    default="capability",
+    default="query",
     show_default=True,
-    type=click.Choice(["capability", "checksum"]),
-    help="What the merchant asks of a callback; `checksum` believes the sign, and shows what forgers make of that.",
+    type=click.Choice(list(_BELIEFS)),
+    help="Whom the merchant believes: only the gateway's answers; callbacks on the order's own notify_url (a liar gets "
+    "through); every correct sign (forgers, too).",
 )
 def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str) -> None:
     """Run everything against a misbehaving sandbox, and count whether each order came out right.
 
-    Ends with 1 where a forgery was believed, or an order ended wrong, was told twice or is missing.
+    Ends with 1 where a forgery or a lie was believed, or an order ended wrong, was told twice, is missing or still
+    open.
     """
     started = time.monotonic()
     console = Console()
-    console.print(_INTRODUCTION, highlight=False)
+    console.print(_INTRODUCTION.format(belief=_BELIEFS[required_trust]), highlight=False)
     with _sigterm_as_exit(), _folder() as folder, (folder / "demo.log").open("w", encoding="utf-8") as log:
         # What this process logs as the merchant's own system is kept beside what the roles log.
         configure_logs(stream=log, human=False)
         webhook_secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
-        order_nos = [f"DEMO-{number:05d}" for number in range(1, orders + 1)]
-        printer = EventPrinter(console, followed=order_nos[:_FOLLOWED])
+        unscripted = (f"DEMO-{number:05d}" for number in range(len(_FOLLOWED) + 1, orders + 1))
+        order_nos = [*_FOLLOWED[:orders], *unscripted]
+        printer = EventPrinter(console, followed=_FOLLOWED)
         downstream = Downstream(secret=webhook_secret, on_event=printer.show)
         stage = Stage(
             folder=folder, downstream_url=downstream.url, webhook_secret=webhook_secret, required_trust=required_trust
@@ -84,7 +105,7 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
                 _hand_over(report, report_path, console)
                 if not ends:
                     printer.show_all()
-                    _stay_up(stage, console)
+                    _stay_up(stage, console, required_trust)
     if not report.good:
         sys.exit(1)
 
@@ -92,7 +113,7 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
 def _hand_over(report: DemoReport, path: Path | None, console: Console) -> None:
     console.print(draw_table(report))
     if report.good:
-        console.print("[green]Every order ended as the gateway has it, told once, and no forgery was believed.[/]")
+        console.print("[green]Every order ended as the gateway has it, told once, and nothing false was believed.[/]")
     else:
         console.print("[bold red]The service has not kept its promise: see the red figures.[/]")
     if path is not None:
@@ -102,15 +123,16 @@ def _hand_over(report: DemoReport, path: Path | None, console: Console) -> None:
             raise click.ClickException(f"the report cannot be written: {error}") from error
 
 
-def _stay_up(stage: Stage, console: Console) -> None:
+def _stay_up(stage: Stage, console: Console, required_trust: str) -> None:
     console.print(
         f"""
 Still up, until Ctrl-C:
   the sandbox gateway   {stage.sandbox_url}  (its help page; /admin/orders, /admin/report)
   the receiver          {stage.receiver_url}/notify/demo/TOKEN
   settings, data, logs  {stage.folder}
-Any other command works on it: payment-callbacks --config {stage.settings_path} dead list
-Forge a callback yourself, with a correct sign; the receiver answers `fail`, and its log says why:
+Any other command works on it:
+  payment-callbacks --config {stage.settings_path} orders show {MERCHANT} {_FOLLOWED[0]}
+Forge a callback yourself, with a correct sign; {_FORGERY_ANSWERS[required_trust]}:
   {_forgery(stage)}
 Whatever reaches the shop from now on is shown here.""",
         highlight=False,
@@ -127,7 +149,7 @@ Whatever reaches the shop from now on is shown here.""",
 def _forgery(stage: Stage) -> str:
     """A command line that claims that the first order had failed."""
     fields: dict[str, JsonValue] = {
-        "biz_order_no": "DEMO-00001",
+        "biz_order_no": _FOLLOWED[0],
         "pay_order_no": "FORGED1",
         "order_type": "single_withhold",
         "pay_type": PAY_TYPE,

@@ -1,84 +1,55 @@
-"""Sends the demo's withholds: announce, mint the address, send; never twice."""
+"""Sends the demo's withholds, as a system that charges its customers would."""
 
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from service.api.announcing import OrderDraft
+from service.api.withholding import Payer, Withholder
 from service.cli.demo_stage import MERCHANT, PAY_TYPE
-from service.gateway.capability import CapabilityTokens
-from service.gateway.client import GatewayClient
-from service.gateway.errors import OutcomeUnknown
-from service.gateway.messages import SingleWithholdArgs
-from service.ledger.announcements import Announcement
 from service.ledger.errors import LedgerUnavailable
-from service.ledger.store import LedgerStore
+from service.ledger.withholds import WithholdOutcome
 
 #: A made-up person: the ID number is the standard's own example, the card number is nobody's.
-_NAME, _ID_CARD, _MOBILE, _BANK_CARD = "张三", "11010519491231002X", "13800138000", "6222020000000000000"
+_PAYER = Payer(
+    name="张三", id_card_number="11010519491231002X", mobile="13800138000", bank_card_number="6222020000000000000"
+)
 _SENDERS = 8
-_ANNOUNCE_ATTEMPTS = 20
-_ANNOUNCE_PAUSE_SECONDS = 0.25
+_ATTEMPTS = 20
+_PAUSE_SECONDS = 0.25
 
 
 class Driver:
     """One merchant's own system, as small as it can be."""
 
-    def __init__(
-        self, *, store: LedgerStore, client: GatewayClient, tokens: CapabilityTokens, receiver_url: str
-    ) -> None:
-        self._store = store
-        self._client = client
-        self._tokens = tokens
-        self._receiver_url = receiver_url
+    def __init__(self, *, withholder: Withholder) -> None:
+        self._withholder = withholder
 
-    def send(self, order_nos: Sequence[str], *, on_sent: Callable[[], None]) -> Counter[str]:
-        """Withhold every order; how many were `accepted`, and of how many the outcome is `unknown`.
+    def send(self, order_nos: Sequence[str], *, on_sent: Callable[[], None]) -> Counter[WithholdOutcome]:
+        """Withhold every order once; how many were accepted, and of how many the outcome is unknown.
 
-        Raises NotSent where the gateway cannot be reached, LedgerUnavailable where an order cannot be announced.
+        Raises CallFailed where the gateway cannot be reached or refuses, LedgerUnavailable where the ledger stays away.
         """
-        outcomes: Counter[str] = Counter()
+        outcomes: Counter[WithholdOutcome] = Counter()
         with ThreadPoolExecutor(_SENDERS, thread_name_prefix="driver") as pool:
             for outcome in pool.map(self._send_one, order_nos, _amounts(len(order_nos))):
                 outcomes[outcome] += 1
                 on_sent()
         return outcomes
 
-    def _send_one(self, biz_order_no: str, amount: str) -> str:
-        # Known to the ledger before the gateway hears of it: a callback may be faster than the answer, and an order
-        # whose answer is lost is known all the same.
-        self._announce(
-            Announcement(
-                merchant=MERCHANT, biz_order_no=biz_order_no, amount=amount, amount_unit="yuan", pay_type=PAY_TYPE
-            )
-        )
-        args = SingleWithholdArgs(
-            biz_order_no=biz_order_no,
-            amount=amount,
-            name=_NAME,
-            id_card_number=_ID_CARD,
-            mobile=_MOBILE,
-            bank_card_number=_BANK_CARD,
-            pay_type=PAY_TYPE,
-            notify_url=f"{self._receiver_url}/notify/{MERCHANT}/{self._tokens.mint(biz_order_no)}",
-        )
-        try:
-            self._client.withhold(args)
-        except OutcomeUnknown:
-            return "unknown"
-        return "accepted"
-
-    def _announce(self, announcement: Announcement) -> None:
-        # Several processes write one SQLite file here, and it may be busy for a moment.
-        for attempt in range(_ANNOUNCE_ATTEMPTS):
+    def _send_one(self, biz_order_no: str, amount: str) -> WithholdOutcome:
+        draft = OrderDraft(merchant=MERCHANT, biz_order_no=biz_order_no, amount=amount, pay_type=PAY_TYPE)
+        for _ in range(_ATTEMPTS - 1):
             try:
-                self._store.announce(announcement)
+                return self._withhold(draft)
             except LedgerUnavailable:
-                if attempt == _ANNOUNCE_ATTEMPTS - 1:
-                    raise
-                time.sleep(_ANNOUNCE_PAUSE_SECONDS)
-            else:
-                return
+                # Several processes write one SQLite file here, and it may be busy for a moment.
+                time.sleep(_PAUSE_SECONDS)
+        return self._withhold(draft)
+
+    def _withhold(self, draft: OrderDraft) -> WithholdOutcome:
+        return self._withholder.withhold(draft, _PAYER, sent_by="demo").withhold.outcome
 
 
 def _amounts(count: int) -> list[str]:

@@ -17,6 +17,7 @@ class EventPrinter:
         """`followed` are order numbers."""
         self._console = console
         self._followed: Collection[str] | None = followed
+        self._width = max(map(len, followed), default=0)
 
     def show(self, event: ReceivedEvent) -> None:
         """Print the event, if its order is followed."""
@@ -24,7 +25,8 @@ class EventPrinter:
             return
         colour = _COLOURS.get(event.status, "yellow")
         self._console.print(
-            f"  shop heard [{colour}]{event.type.value:<18}[/] {event.biz_order_no}  ¥{event.amount}", highlight=False
+            f"  shop heard [{colour}]{event.type.value:<18}[/] {event.biz_order_no:<{self._width}}  ¥{event.amount}",
+            highlight=False,
         )
 
     def show_all(self) -> None:

@@ -12,17 +12,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from sqlalchemy import Engine
 
 from service import bootstrap
-from service.claims import OrderKey
+from service.claims import OrderKey, OrderStatus
 from service.cli.demo_downstream import Downstream
 from service.cli.demo_drive import Driver
-from service.cli.demo_evidence import Evidence, Said
+from service.cli.demo_evidence import Evidence, Falsehood, Said
 from service.cli.demo_report import DemoReport, measure
 from service.cli.demo_stage import ENDPOINT, MERCHANT, Stage
-from service.gateway.errors import NotSent
+from service.gateway.errors import CallFailed
 from service.ledger.errors import LedgerUnavailable
+from service.ledger.inquiries import InquiryState
+from service.ledger.orders import OrderFilter
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
+from service.ledger.store import LedgerStore
+from service.ledger.withholds import WithholdOutcome
 from service.messaging.embedded_queue import EmbeddedQueue
+from service.sandbox.tally import Reply
 from service.settings import Settings
 from service.settings_file import load_settings
 
@@ -68,28 +73,23 @@ class DemoRun:
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> int:
         """Of how many withholds the outcome was unknown."""
-        merchant = settings.merchants[MERCHANT]
-        if merchant.gateway is None:
-            raise click.ClickException("the demo's merchant has no gateway")
-        client = bootstrap.make_gateway_client(merchant, merchant.gateway)
-        driver = Driver(
-            store=bootstrap.make_store(settings, engine),
-            client=client,
-            tokens=bootstrap.make_tokens(merchant),
-            receiver_url=settings.receiver.public_url,
-        )
+        clients = bootstrap.make_gateway_clients(settings)
+        driver = Driver(withholder=bootstrap.make_withholder(settings, engine, clients))
         try:
-            return driver.send(order_nos, on_sent=lambda: progress.advance(task))["unknown"]
-        except (NotSent, LedgerUnavailable) as error:
+            outcomes = driver.send(order_nos, on_sent=lambda: progress.advance(task))
+            return len(order_nos) - outcomes[WithholdOutcome.ACCEPTED]
+        except (CallFailed, LedgerUnavailable) as error:
             self._stage.check()
             raise click.ClickException(f"the withholds cannot be sent: {error}") from error
         finally:
-            client.close()
+            for client in clients.values():
+                client.close()
 
     def _watch(
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> None:
         """Return once nothing is under way from the sandbox to the shop, or the time is up."""
+        store = bootstrap.make_store(settings, engine)
         outbox = Outbox(engine=engine, clock=bootstrap.now)
         deadline = time.monotonic() + _MOST_SECONDS
         with _queue(settings) as queue:
@@ -101,6 +101,8 @@ class DemoRun:
                     not sandbox["orders_unsettled"]
                     and not sandbox["callbacks_outstanding"]
                     and not queue.depth().messages
+                    and not _any_order_open(store)
+                    and not _anything_to_ask(store, order_nos)
                     and outbox.oldest_open_age(endpoint=ENDPOINT) is None
                 )
                 progress.update(task, completed=len(order_nos) - self._unheard(order_nos), note=_note(sandbox))
@@ -122,11 +124,19 @@ class DemoRun:
             },
             events=self._downstream.events,
             histories={order_no: store.order_history(OrderKey(MERCHANT, order_no)) for order_no in order_nos},
-            forgeries=[
-                (forgery["biz_order_no"], Said.by_gateway(forgery["pay_status"], forgery["pay_order_no"]))
-                for forgery in self._ask_sandbox("forgeries")
-            ],
+            forgeries=self._falsehoods("forgeries"),
+            lies=self._falsehoods("lies"),
         )
+
+    def _falsehoods(self, page: str) -> list[Falsehood]:
+        return [
+            Falsehood(
+                biz_order_no=told["biz_order_no"],
+                said=Said.by_gateway(told["pay_status"], told["pay_order_no"]),
+                refused=told["reply"] == Reply.REFUSED,
+            )
+            for told in self._ask_sandbox(page)
+        ]
 
     def _ask_sandbox(self, page: str) -> Any:
         try:
@@ -138,6 +148,24 @@ class DemoRun:
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         return Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console)
+
+
+def _any_order_open(store: LedgerStore) -> bool:
+    still_open = (
+        OrderFilter(merchant=MERCHANT, status=OrderStatus.INITIAL),
+        OrderFilter(merchant=MERCHANT, status=OrderStatus.PROCESSING),
+        OrderFilter(merchant=MERCHANT, conflicted=True),
+    )
+    return any(store.list_orders(chosen, limit=1) for chosen in still_open)
+
+
+def _anything_to_ask(store: LedgerStore, order_nos: Sequence[str]) -> bool:
+    """Whether a question is due or under way, about whatever order: its answer might yet change something."""
+    histories = (store.order_history(OrderKey(MERCHANT, order_no)) for order_no in order_nos)
+    return any(
+        history.inquiry is not None and history.inquiry.state in (InquiryState.OPEN, InquiryState.ASKING)
+        for history in histories
+    )
 
 
 def _note(sandbox: dict[str, int]) -> str:

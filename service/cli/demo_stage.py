@@ -84,7 +84,7 @@ class Stage:
         Call it in the main thread: should this process be killed, the kernel ends its children with that thread.
         """
         self._start("sandbox", "sandbox", "--settings", str(self._sandbox_settings_path))
-        for role in ("receiver", "ledger", "dispatcher"):
+        for role in ("receiver", "ledger", "inquirer", "dispatcher"):
             self._start(role, "--config", str(self.settings_path), "run", role)
         self._await("sandbox", lambda: _answers(f"{self.sandbox_url}/admin/report"))
         self._await("receiver", lambda: _answers(f"{self.receiver_url}/readyz"))
@@ -178,12 +178,22 @@ pay_types = ["{pay_type}"]
 amount_unit = "yuan"
 required_trust = "{required_trust}"
 token_keys = [{{ kid = "k1", key = "{token_key}" }}]
+# Nobody wants to watch for minutes: everything about asking is much faster here than it should be in earnest.
+answer_due_seconds = 4.0
+least_inquiry_interval_seconds = 1.0
+first_inquiry_repeat_seconds = 1.0
+most_inquiry_repeat_seconds = 5.0
+most_inquiries_per_minute = 30000
 
 [merchants.{merchant}.gateway]
 url = "{sandbox_url}/gateway"
 ua = "{ua}"
 aes_key = "{aes_key}"
 not_found_messages = ["订单不存在"]
+timeout_seconds = 5.0
+
+[inquirer]
+poll_seconds = 0.2
 
 [[endpoints]]
 name = "{endpoint}"
@@ -213,5 +223,7 @@ most_delay_seconds = 2.0
 reorder_share = 0.2
 forge_share = 0.5
 forgeries_per_order = 3
+drop_share = 0.1
+lie_share = 0.1
 lose_answer_share = 0.05
 """

@@ -34,6 +34,19 @@ def lives(pid):
     return state != "Z"
 
 
+def forge(demo):
+    """Follow the demo's offer; the receiver's answer."""
+    (command,) = [line for line in demo.output.splitlines() if line.startswith("  curl ")]
+    body, url = shlex.split(command)[-2:]
+    return urllib3.request("POST", url, body=body.encode(), headers={"Content-Type": "application/json"}).data
+
+
+def show(processes, settings, order_no):
+    shown = processes.start("--config", str(settings), "orders", "show", "demo", order_no, "--json")
+    assert shown.wait(within_seconds=30) == 0, shown.describe()
+    return shown.output
+
+
 def test_the_demo_ends_well_and_reports_what_it_measured(processes, tmp_path):
     report_path = tmp_path / "report.json"
     demo = processes.start("demo", "--exit", "--orders", "60", "--report", str(report_path))
@@ -44,7 +57,15 @@ def test_the_demo_ends_well_and_reports_what_it_measured(processes, tmp_path):
     assert report["orders_with_wrong_final_status"] == 0
     assert report["orders_with_more_than_one_terminal_event"] == 0
     assert report["orders_missing"] == 0
-    assert report["forged_sent"] > 0
+    assert report["orders_still_open"] == 0
+    assert report["never_called_back"] > 0
+    assert report["recovered_by_inquiry"] == report["never_called_back"]
+    assert report["lies_sent"] > 0
+    assert report["orders_with_believed_lie"] == 0
+    assert report["withholds_unknown"] > 0
+    assert report["forged_acknowledged"] > 0
+    assert report["forged_refused"] > 0
+    assert report["forged_sent"] == report["forged_acknowledged"] + report["forged_refused"]
     assert report["duplicates_sent"] > 0
     assert report["acknowledged"] >= 60
     assert report["events_delivered"] >= 60
@@ -62,6 +83,19 @@ def test_the_figures_notice_a_service_that_believes_the_sign(processes, tmp_path
     assert report["forged_believed"] > 0
 
 
+def test_a_merchant_that_believes_its_notify_urls_keeps_forgers_out_and_lets_liars_through(processes, tmp_path):
+    report_path = tmp_path / "report.json"
+    trusting = ["--required-trust", "capability"]
+    demo = processes.start("demo", "--exit", "--orders", "40", "--report", str(report_path), *trusting)
+    assert demo.wait(within_seconds=100) == 1, demo.describe()
+    report = json.loads(report_path.read_text())
+    assert (report["forged_acknowledged"], report["forged_believed"]) == (0, 0)
+    assert report["orders_with_believed_lie"] > 0
+    assert report["orders_with_wrong_final_status"] == report["orders_with_believed_lie"]
+    assert report["recovered_by_inquiry"] == report["never_called_back"] > 0
+    assert report["orders_still_open"] == 0
+
+
 def test_surroundings_with_a_broker_and_a_database_do_not_leak_into_the_demo(processes):
     elsewhere = {"AMQP_URL": "amqp://nobody@127.0.0.1:1/", "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     demo = processes.start("demo", "--exit", "--orders", "5", environment=elsewhere)
@@ -73,7 +107,7 @@ def test_no_child_outlives_the_demo(processes, tmp_path, number):
     demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path)})
     demo.wait_until(lambda: "Still up" in demo.output, within_seconds=100)
     children = children_of(demo.pid)
-    assert len(children) >= 4
+    assert len(children) >= 5
     os.kill(demo.pid, number)
     demo.wait(within_seconds=40)
     eventually(lambda: not any(lives(child) for child in children), within_seconds=40)
@@ -81,13 +115,22 @@ def test_no_child_outlives_the_demo(processes, tmp_path, number):
         assert not list(tmp_path.glob("payment-callbacks-demo-*"))
 
 
-def test_the_forgery_that_it_offers_is_refused_by_its_receiver_alone(processes, tmp_path):
+def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes, tmp_path):
     demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
     demo.wait_until(lambda: "reaches the shop from now on" in demo.output, within_seconds=100)
-    (command,) = [line for line in demo.output.splitlines() if line.startswith("  curl ")]
-    body, url = shlex.split(command)[-2:]
-    answer = urllib3.request("POST", url, body=body.encode(), headers={"Content-Type": "application/json"})
-    assert answer.data == b"fail"
+    heard = demo.output.count("shop heard")
+    assert forge(demo) == b"success"
+    (settings,) = tmp_path.glob("payment-callbacks-demo-*/payment-callbacks.toml")
+    assert eventually(lambda: "FORGED1" in show(processes, settings, "DEMO-00001"), within_seconds=20)
+    assert '"status": "succeeded"' in show(processes, settings, "DEMO-00001")
+    assert demo.output.count("shop heard") == heard
+
+
+def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(processes, tmp_path):
+    surroundings = {"TMPDIR": str(tmp_path), "COLUMNS": "80"}
+    demo = processes.start("demo", "--orders", "1", "--required-trust", "capability", environment=surroundings)
+    demo.wait_until(lambda: "reaches the shop from now on" in demo.output, within_seconds=100)
+    assert forge(demo) == b"fail"
     (log,) = tmp_path.glob("payment-callbacks-demo-*/receiver.log")
     assert eventually(lambda: "missing-token" in log.read_text()), "refused for another reason"
 

@@ -1,10 +1,12 @@
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from service.claims import ClaimSource, OrderStatus, Trust
 from service.cli.demo_downstream import ReceivedEvent
-from service.cli.demo_evidence import Evidence, Said
+from service.cli.demo_evidence import Evidence, Falsehood, Said
 from service.cli.demo_report import measure
 from service.events import EventType
 from service.ledger.claim_rows import ClaimRecord
@@ -14,7 +16,9 @@ from service.ledger.states import OrderState, Verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAID = Said(OrderStatus.SUCCEEDED, "SB1")
-FORGED = Said(OrderStatus.FAILED, "SB1")
+UNPAID = Said(OrderStatus.FAILED, "SB1")
+FORGERY = Falsehood(biz_order_no="D1", said=UNPAID)
+LIE = Falsehood(biz_order_no="D1", said=UNPAID)
 
 
 def event(type_=EventType.SUCCEEDED, *, sequence=1, status=OrderStatus.SUCCEEDED, pay_order_no="SB1"):
@@ -29,11 +33,18 @@ def event(type_=EventType.SUCCEEDED, *, sequence=1, status=OrderStatus.SUCCEEDED
     )
 
 
-def claim(verdict, *, status=OrderStatus.FAILED, pay_order_no="SB1"):
+def claim(
+    verdict,
+    *,
+    status=OrderStatus.FAILED,
+    pay_order_no="SB1",
+    trust=Trust.CHECKSUM,
+    source=ClaimSource.CALLBACK,
+):
     return ClaimRecord(
         verdict=verdict,
-        trust=Trust.CHECKSUM,
-        source=ClaimSource.CALLBACK,
+        trust=trust,
+        source=source,
         status=status,
         pay_order_no=pay_order_no,
         order_type="single_withhold",
@@ -49,10 +60,18 @@ def claim(verdict, *, status=OrderStatus.FAILED, pay_order_no="SB1"):
     )
 
 
-def history(*claims, status=OrderStatus.SUCCEEDED, pay_order_no="SB1"):
-    state = OrderState(status=status, pay_order_no=pay_order_no)
+def history(*claims, status=OrderStatus.SUCCEEDED, pay_order_no="SB1", conflicted=False):
+    state = OrderState(status=status, pay_order_no=pay_order_no, conflicted=conflicted)
     order = OrderRecord(merchant="demo", biz_order_no="D1", state=state, created_at=NOW, updated_at=NOW)
-    return OrderHistory(order=order, claims=claims, events=(), inquiry=None)
+    return OrderHistory(order=order, claims=claims, events=(), inquiry=None, questions=())
+
+
+def answer(verdict=Verdict.APPLIED, *, status=OrderStatus.SUCCEEDED):
+    return claim(verdict, status=status, trust=Trust.QUERIED, source=ClaimSource.QUERY)
+
+
+def callback(verdict=Verdict.UNTRUSTED, *, trust=Trust.CAPABILITY):
+    return claim(verdict, status=OrderStatus.SUCCEEDED, trust=trust)
 
 
 def evidence(**changes):
@@ -61,7 +80,8 @@ def evidence(**changes):
         "truths": {"D1": PAID},
         "events": [event()],
         "histories": {"D1": history()},
-        "forgeries": [("D1", FORGED)],
+        "forgeries": [FORGERY],
+        "lies": [],
     }
     return Evidence(**{**good, **changes})
 
@@ -76,7 +96,7 @@ def test_where_all_three_agree_nothing_is_wrong():
     "changes",
     [
         {"truths": {}},
-        {"truths": {"D1": FORGED}},
+        {"truths": {"D1": UNPAID}},
         {"events": []},
         {"events": [event(EventType.FAILED, status=OrderStatus.FAILED)]},
         {"events": [event(pay_order_no="FORGED1")]},
@@ -114,21 +134,82 @@ def test_two_terminal_events_of_an_order_are_one_too_many():
     ],
 )
 def test_a_forgery_is_believed_where_it_left_a_trace_that_counts(changes):
-    assert evidence(**changes).believed_forgeries() == [("D1", FORGED)]
+    assert evidence(**changes).believed_forgeries() == [FORGERY]
 
 
 def test_a_forgery_that_was_only_written_down_is_not_believed():
     assert evidence(histories={"D1": history(claim(Verdict.UNTRUSTED))}).believed_forgeries() == []
 
 
+def test_a_lie_is_believed_where_it_left_a_trace_that_counts():
+    believed = {"D1": history(claim(Verdict.APPLIED, trust=Trust.CAPABILITY))}
+    written_down = {"D1": history(claim(Verdict.UNTRUSTED, trust=Trust.CAPABILITY))}
+    assert evidence(lies=[LIE, LIE], histories=believed).orders_believed_lied() == ["D1"]
+    assert evidence(lies=[LIE], histories=written_down).orders_believed_lied() == []
+
+
+def test_a_refused_forgery_is_not_blamed_for_what_the_gateway_itself_has_lied():
+    believed = {"D1": history(claim(Verdict.APPLIED, trust=Trust.CAPABILITY))}
+    refused = replace(FORGERY, refused=True)
+    assert evidence(forgeries=[refused], lies=[LIE], histories=believed).believed_forgeries() == []
+    assert evidence(forgeries=[FORGERY], lies=[LIE], histories=believed).believed_forgeries() == [FORGERY]
+    assert evidence(forgeries=[refused], lies=[], histories=believed).believed_forgeries() == [refused]
+
+
+@pytest.mark.parametrize(
+    ("claims", "silent"),
+    [
+        ([], True),
+        ([answer()], True),
+        ([callback(trust=Trust.CHECKSUM), answer()], True),
+        ([callback()], False),
+        ([callback(), answer()], False),
+    ],
+)
+def test_an_order_is_silent_unless_a_callback_came_on_its_own_address(claims, silent):
+    assert evidence(histories={"D1": history(*claims)}).silent_orders() == (["D1"] if silent else [])
+
+
+@pytest.mark.parametrize(
+    ("changes", "recovered"),
+    [
+        ({}, True),
+        ({"histories": {"D1": history(answer(), callback())}}, False),
+        ({"histories": {"D1": history()}}, False),
+        ({"histories": {"D1": history(answer(status=OrderStatus.PROCESSING))}}, False),
+        ({"histories": {"D1": history(answer(Verdict.STALE))}}, False),
+        ({"truths": {"D1": UNPAID}}, False),
+        ({"events": []}, False),
+    ],
+)
+def test_an_order_is_recovered_where_an_answer_alone_brought_it_to_its_true_end(changes, recovered):
+    asked = {"histories": {"D1": history(answer())}}
+    assert evidence(**{**asked, **changes}).recovered_orders() == (["D1"] if recovered else [])
+
+
+@pytest.mark.parametrize(
+    ("histories", "is_open"),
+    [
+        ({"D1": history()}, False),
+        ({"D1": history(status=OrderStatus.PROCESSING)}, True),
+        ({"D1": history(conflicted=True)}, True),
+        ({}, True),
+    ],
+)
+def test_an_order_is_open_until_the_ledger_holds_it_to_be_at_an_undisputed_end(histories, is_open):
+    assert evidence(histories=histories).open_orders() == (["D1"] if is_open else [])
+
+
 @pytest.mark.parametrize(
     ("changes", "good"),
-    [({}, True), ({"events": []}, False), ({"histories": {"D1": history(claim(Verdict.APPLIED))}}, False)],
+    [
+        ({}, True),
+        ({"events": []}, False),
+        ({"histories": {"D1": history(claim(Verdict.APPLIED))}}, False),
+        ({"histories": {"D1": history(conflicted=True)}}, False),
+    ],
 )
 def test_the_report_is_good_only_where_everything_is(changes, good):
-    counts = dict.fromkeys(
-        ["callbacks_sent", "acknowledged", "refused", "unanswered", "duplicates_sent", "forged_sent"], 1
-    )
-    counts["forged_acknowledged"] = 0
+    counts = Counter({"callbacks_sent": 1, "acknowledged": 1})
     report = measure(evidence(**changes), counts, unknown=0, repeated=0, unsigned=0, seconds=1.0)
     assert report.good is good
