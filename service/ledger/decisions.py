@@ -58,6 +58,18 @@ class Decisions:
             reason = _REASONS.get(transition.verdict, reason)
             self._ask(claim.order, reason, self.now, merchant, anyones=claim.trust is Trust.CHECKSUM)
 
+    def take_repeated(self, entry: Entry) -> None:
+        """A claim that was recorded before: it changes nothing, but may be a reason to ask.
+
+        It is one where it says, later, what the order has been corrected from since: whoever repeats that means it.
+        """
+        claim = entry.claim
+        merchant, order = self.merchants.get(claim.merchant), self.orders.get(claim.order)
+        if merchant is None or order is None or not entry.counted or order.state.conflicted:
+            return
+        if decide(order.state, claim, required=merchant.required_trust).ask:
+            self._ask(claim.order, InquiryReason.DOUBTED, self.now, merchant)
+
     def _follow(self, before: OrderRecord, claim: Claim, transition: Transition, merchant: MerchantRules) -> None:
         after = _after(before, claim, transition)
         if transition.event is not None:

@@ -160,6 +160,9 @@ class LedgerStore:
                 if verdict is not presumed[position]
             }
             correct_verdicts(connection, mended)
+            for entry in candidates:
+                if entry.position not in row_ids:
+                    decided.take_repeated(entry)
         self._write(connection, decided, now)
         return decided
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import resource
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -21,8 +22,10 @@ from service.web.metrics_directory import MetricsDirectory
 
 # Memory where there is such a thing: heartbeats and counters are written many times per second.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private folders are made in it
-# Per worker. With the broker's and the queue's files it stays below the usual limit of 1024 open files.
+# Per worker.
 _MAX_CONNECTIONS = 512
+# Files of a worker that are no clients: queue, broker, counters, log.
+_OTHER_FILES = 64
 _CLOSE_SECONDS = 2.0
 
 
@@ -70,7 +73,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
             "workers": settings.workers,
             "threads": settings.threads,
             "worker_class": "service.web.worker.ReceiverWorker",
-            "worker_connections": _MAX_CONNECTIONS,
+            "worker_connections": _connections_within(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             "graceful_timeout": max(math.ceil(settings.drain_seconds), 1),
             "logger_class": QuietLogger,
             "proc_name": "payment-callbacks-receiver",
@@ -117,3 +120,10 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
     def _on_worker_exit(self, _arbiter: Any, worker: Any) -> None:
         if worker.pid == os.getpid() and self.callable is not None:
             self.callable.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
+
+
+def _connections_within(open_files: int) -> int:
+    """How many clients a worker takes at once: it must not run out of files because of them, and die of it."""
+    if open_files == resource.RLIM_INFINITY:
+        return _MAX_CONNECTIONS
+    return max(1, min(_MAX_CONNECTIONS, open_files - _OTHER_FILES))

@@ -7,6 +7,7 @@ from sqlalchemy import Engine, Table, update
 
 from service.claims import OrderKey, OrderStatus, Trust
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
+from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
 from tests.support.claims import NOON, a_claim
@@ -121,3 +122,17 @@ def test_a_parked_inquiry_is_closed_by_the_callback_that_came_after_all(
         connection.execute(update(inquiries).values(state="parked"))
     store.record([a_claim()])
     assert inquiry_of(store).state is InquiryState.ANSWERED
+
+
+def test_a_callback_that_repeats_what_the_order_was_corrected_from_is_a_reason_to_ask_again(store: LedgerStore) -> None:
+    store.record([a_claim(OrderStatus.SUCCEEDED)])
+    store.record([a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
+    assert store.record([a_claim(OrderStatus.SUCCEEDED, minute=2)]) == [Verdict.DUPLICATE]
+    inquiry = inquiry_of(store)
+    assert (inquiry.state, inquiry.reasons) == (InquiryState.OPEN, InquiryReason.DOUBTED)
+
+
+def test_a_callback_that_repeats_what_still_stands_asks_nothing(store: LedgerStore) -> None:
+    store.record([a_claim(OrderStatus.SUCCEEDED)])
+    store.record([a_claim(OrderStatus.SUCCEEDED, minute=2)])
+    assert store.order_history(KEY).inquiry is None

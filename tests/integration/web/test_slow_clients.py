@@ -1,5 +1,6 @@
 """Clients that send slowly, or nothing: each is cut in time, and all of them together starve nobody."""
 
+import resource
 import selectors
 import socket
 import time
@@ -136,3 +137,17 @@ def test_shutdown_does_not_wait_for_slow_clients(receiver):
     with SlowClients(port=receiver.port, kinds=[silent, dripping_head, dripping_body] * 5) as slow:
         slow.drip()
         assert receiver.process.terminate(within_seconds=5) == 0
+
+
+def test_silent_clients_that_would_use_up_the_files_a_worker_may_open_end_no_worker(start_receiver):
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
+    try:
+        receiver = start_receiver("--workers", "1", "--request-timeout-seconds", "60")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with SlowClients(port=receiver.port, kinds=[silent] * 200):
+        answer = receiver.post(callback("good"))
+    assert answer.status == 200
+    assert answer.seconds < _LONGEST_ANSWER_SECONDS
+    assert receiver.process.output.count("Booting worker") == 1
