@@ -15,7 +15,8 @@ from service.ledger.withholds import WithholdOutcome
 _PAYER = Payer(
     name="张三", id_card_number="11010519491231002X", mobile="13800138000", bank_card_number="6222020000000000000"
 )
-_SENDERS = 8
+#: How many withholds are under way at once.
+SENDERS = 4
 _ATTEMPTS = 20
 _PAUSE_SECONDS = 0.25
 
@@ -32,7 +33,7 @@ class Driver:
         Raises CallFailed where the gateway cannot be reached or refuses, LedgerUnavailable where the ledger stays away.
         """
         outcomes: Counter[WithholdOutcome] = Counter()
-        with ThreadPoolExecutor(_SENDERS, thread_name_prefix="driver") as pool:
+        with ThreadPoolExecutor(SENDERS, thread_name_prefix="driver") as pool:
             for outcome in pool.map(self._send_one, order_nos, _amounts(len(order_nos))):
                 outcomes[outcome] += 1
                 on_sent()

@@ -14,7 +14,7 @@ from sqlalchemy import Engine
 from service import bootstrap
 from service.claims import OrderKey, OrderStatus
 from service.cli.demo_downstream import Downstream
-from service.cli.demo_drive import Driver
+from service.cli.demo_drive import SENDERS, Driver
 from service.cli.demo_evidence import Evidence, Falsehood, Said
 from service.cli.demo_report import DemoReport, measure
 from service.cli.demo_stage import ENDPOINT, MERCHANT, Stage
@@ -31,8 +31,6 @@ from service.sandbox.tally import Reply
 from service.settings import Settings
 from service.settings_file import load_settings
 
-#: Database connections: one per sender of withholds.
-_POOL_SIZE = 8
 #: What is not done by then is reported as it is: missing.
 _MOST_SECONDS = 120.0
 _LOOK_SECONDS = 0.2
@@ -183,7 +181,7 @@ def _queue(settings: Settings) -> Iterator[EmbeddedQueue]:
 
 @contextmanager
 def _ledger(settings: Settings) -> Iterator[Engine]:
-    engine = bootstrap.make_ledger_engine(settings, pool_size=_POOL_SIZE)
+    engine = bootstrap.make_ledger_engine(settings, pool_size=SENDERS)
     try:
         yield engine
     finally:

@@ -90,8 +90,7 @@ def test_a_merchant_that_believes_its_notify_urls_keeps_forgers_out_and_lets_lia
     assert demo.wait(within_seconds=100) == 1, demo.describe()
     report = json.loads(report_path.read_text())
     assert (report["forged_acknowledged"], report["forged_believed"]) == (0, 0)
-    assert report["orders_with_believed_lie"] > 0
-    assert report["orders_with_wrong_final_status"] == report["orders_with_believed_lie"]
+    assert 0 < report["orders_with_wrong_final_status"] <= report["orders_with_believed_lie"]
     assert report["recovered_by_inquiry"] == report["never_called_back"] > 0
     assert report["orders_still_open"] == 0
 
