@@ -1,0 +1,82 @@
+{{/* What each role's container has of its own: ports, probes, and how it goes. */}}
+
+{{/*
+Ready says "send callbacks here", alive says "do not restart me"; neither asks the broker. While RabbitMQ is away the gateway
+should get this pod's quick and definite answer, and not the platform's 502.
+*/}}
+{{- define "payment-callbacks.container.receiver" -}}
+ports:
+  - { name: http, containerPort: 8080 }
+  - { name: metrics, containerPort: 9090 }
+startupProbe:
+  httpGet: { path: /healthz, port: http }
+  periodSeconds: 1
+  timeoutSeconds: 3
+  failureThreshold: 60
+livenessProbe:
+  httpGet: { path: /healthz, port: http }
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: { path: /readyz, port: http }
+  periodSeconds: 3
+  timeoutSeconds: 3
+  failureThreshold: 2
+lifecycle:
+  preStop:
+    {{- if .Values.settings.spool.enabled }}
+    # It goes on answering and forwarding meanwhile. What RabbitMQ does not take in time stays on the volume.
+    exec:
+      command: [payment-callbacks, spool, drain, --at-least, {{ .Values.receiver.preStopSeconds | int | quote }}, --within, {{ add .Values.receiver.preStopSeconds .Values.receiver.spool.drainSeconds | quote }}]
+    {{- else }}
+    # Until every proxy has heard that this pod is no longer among the endpoints.
+    sleep:
+      seconds: {{ .Values.receiver.preStopSeconds | int }}
+    {{- end }}
+{{- end -}}
+
+{{/*
+The API listens once the database has this release's schema, so its start may take as long as a migration. After that, a
+database that is away is told to each caller (503), and no reason to restart or to send the callers elsewhere.
+*/}}
+{{- define "payment-callbacks.container.api" -}}
+ports:
+  - { name: api, containerPort: 8081 }
+startupProbe:
+  httpGet: { path: /healthz, port: api }
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 120
+livenessProbe:
+  httpGet: { path: /healthz, port: api }
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+readinessProbe:
+  httpGet: { path: /healthz, port: api }
+  periodSeconds: 5
+  timeoutSeconds: 3
+  failureThreshold: 2
+lifecycle:
+  preStop:
+    sleep:
+      seconds: {{ .Values.api.preStopSeconds | int }}
+{{- end -}}
+
+{{/*
+Consumers serve nothing, so nobody is sent to them, and nothing that can be probed from outside tells a consumer that is stuck
+from one that waits for its database; restarting the second kind helps nobody. They have no probe: they end by themselves
+where they cannot go on, a wrong setting keeps them from being available (minReadySeconds), and work that is not done shows
+in the queue's and the outbox's age, which is what the alerts watch.
+*/}}
+{{- define "payment-callbacks.container.ledger" -}}
+{{- end -}}
+
+{{- define "payment-callbacks.container.dispatcher" -}}
+{{- end -}}
+
+{{- define "payment-callbacks.container.inquirer" -}}
+ports:
+  - { name: metrics, containerPort: 9090 }
+{{- end -}}

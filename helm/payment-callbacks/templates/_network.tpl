@@ -1,0 +1,81 @@
+{{/* Who reaches whom. Beside these, everybody asks the DNS. */}}
+
+{{- define "payment-callbacks.reaches.receiver" -}}broker{{- end -}}
+{{- define "payment-callbacks.reaches.ledger" -}}broker database{{- end -}}
+{{- define "payment-callbacks.reaches.inquirer" -}}broker database gateways{{- end -}}
+{{- define "payment-callbacks.reaches.dispatcher" -}}broker database webhooks{{- end -}}
+{{- define "payment-callbacks.reaches.api" -}}
+database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
+{{- end -}}
+{{- define "payment-callbacks.reaches.migrate" -}}database{{- end -}}
+{{- define "payment-callbacks.reaches.test" -}}release{{- end -}}
+
+{{/* Where to, and on which ports: (dict "to" peers "ports" numbers). No peers: anywhere. No ports: no rule. */}}
+{{- define "payment-callbacks.egressRule" -}}
+{{- if .ports -}}
+- ports:
+    {{- range .ports }}
+    - { protocol: TCP, port: {{ int . }} }
+    {{- end }}
+  {{- with .to }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Who may come in to a role, and where. A role without a port lets nobody in. */}}
+{{- define "payment-callbacks.ingressRules" -}}
+{{- $policy := .root.Values.networkPolicy -}}
+{{- if eq .role "receiver" }}
+- ports:
+    - { protocol: TCP, port: http }
+  {{- with $policy.receiverFrom }}
+  from:
+    {{- toYaml . | nindent 4 }}
+    - podSelector:
+        matchLabels:
+          {{- include "payment-callbacks.role.selectorLabels" (dict "root" $.root "role" "test") | nindent 10 }}
+  {{- end }}
+{{- else if eq .role "api" }}
+- ports:
+    - { protocol: TCP, port: api }
+  from:
+    {{- toYaml $policy.apiFrom | nindent 4 }}
+    - podSelector:
+        matchLabels:
+          {{- include "payment-callbacks.role.selectorLabels" (dict "root" $.root "role" "test") | nindent 10 }}
+{{- end }}
+{{- if or (eq .role "api") (has .role (splitList " " (include "payment-callbacks.metricsRoles" .root))) }}
+- ports:
+    - { protocol: TCP, port: {{ eq .role "api" | ternary "api" "metrics" }} }
+  from:
+    {{- toYaml $policy.metricsFrom | nindent 4 }}
+{{- end }}
+{{- end -}}
+
+{{/* The ports in the addresses that the settings name, as a JSON list. */}}
+{{- define "payment-callbacks.gatewayPorts" -}}
+{{- $urls := list -}}
+{{- range .Values.settings.merchants -}}
+{{- with .gateway }}{{ $urls = append $urls .url }}{{ end -}}
+{{- end -}}
+{{- include "payment-callbacks.portsOf" $urls -}}
+{{- end -}}
+
+{{- define "payment-callbacks.webhookPorts" -}}
+{{- $urls := list -}}
+{{- range .Values.settings.endpoints -}}
+{{- with .url }}{{ $urls = append $urls . }}{{ end -}}
+{{- end -}}
+{{- include "payment-callbacks.portsOf" $urls -}}
+{{- end -}}
+
+{{- define "payment-callbacks.portsOf" -}}
+{{- $ports := list -}}
+{{- range . -}}
+{{- $default := hasPrefix "https:" . | ternary "443" "80" -}}
+{{- $ports = append $ports (regexFind ":[0-9]+$" (urlParse .).host | trimPrefix ":" | default $default | int) -}}
+{{- end -}}
+{{- $ports | uniq | toJson -}}
+{{- end -}}

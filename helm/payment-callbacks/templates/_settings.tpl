@@ -1,0 +1,79 @@
+{{/*
+Who reads what: three documents, made from .Values.settings. Each takes and gives YAML, for templates return nothing else.
+
+- receiver.toml: what stands in the public's way holds no gateway's key, no database and no downstream's secret.
+- api.toml: everything.
+- consumers.toml: everything but the API's tokens. The migration and the operator's commands read it too.
+*/}}
+
+{{- define "payment-callbacks.settings.all" -}}
+{{- $settings := deepCopy .Values.settings -}}
+{{- $_ := set $settings "data_directory" "/var/lib/payment-callbacks" -}}
+{{- if not $settings.database_url -}}
+{{- $_ := set $settings "database_url" (dict "secret" "payment-callbacks-database" "key" "url") -}}
+{{- end -}}
+{{- $_ := set $settings.receiver "bind" (printf "%s:8080" .Values.bindAddress) -}}
+{{- $_ := set $settings.api "bind" (printf "%s:8081" .Values.bindAddress) -}}
+{{- range $role := splitList " " (include "payment-callbacks.metricsRoles" .) -}}
+{{- $_ := set (get $settings $role) "metrics_bind" (printf "%s:9090" $.Values.bindAddress) -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+
+{{/* The roles with a metrics port of their own. The API serves its metrics beside everything else. */}}
+{{- define "payment-callbacks.metricsRoles" -}}
+receiver inquirer
+{{- end -}}
+
+{{- define "payment-callbacks.settings.receiver" -}}
+{{- $all := include "payment-callbacks.settings.all" . | fromYaml -}}
+{{- range $slug, $merchant := $all.merchants -}}
+{{- if and $merchant.gateway (not $merchant.required_trust) -}}
+{{- $_ := set $merchant "required_trust" "query" -}}
+{{- end -}}
+{{- $_ := set $all.merchants $slug (omit $merchant "gateway") -}}
+{{- end -}}
+{{- pick $all "data_directory" "receiver" "broker" "spool" "merchants" | toYaml -}}
+{{- end -}}
+
+{{- define "payment-callbacks.settings.api" -}}
+{{- include "payment-callbacks.settings.all" . -}}
+{{- end -}}
+
+{{- define "payment-callbacks.settings.consumers" -}}
+{{- omit (include "payment-callbacks.settings.all" . | fromYaml) "api" | toYaml -}}
+{{- end -}}
+
+{{/* Which of the documents a role reads. */}}
+{{- define "payment-callbacks.document" -}}
+{{- has . (list "receiver" "api") | ternary . "consumers" -}}
+{{- end -}}
+
+{{/* A document as TOML: (dict "root" $ "document" "api"). */}}
+{{- define "payment-callbacks.settings.toml" -}}
+{{- include (printf "payment-callbacks.settings.%s" .document) .root | fromYaml | include "payment-callbacks.toml" -}}
+{{- end -}}
+
+{{/* Every secret that a document names, as `name/key` with a newline after each; neither can hold a slash. */}}
+{{- define "payment-callbacks.settings.secrets" -}}
+{{- if kindIs "map" . -}}
+{{- if and (hasKey . "secret") (hasKey . "key") }}{{ .secret }}/{{ .key }}{{ "\n" }}
+{{- else }}{{ range $value := . }}{{ include "payment-callbacks.settings.secrets" $value }}{{ end }}
+{{- end -}}
+{{- else if kindIs "slice" . -}}
+{{- range . }}{{ include "payment-callbacks.settings.secrets" . }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The projected sources that put those secrets, and no others, into a pod. */}}
+{{- define "payment-callbacks.settings.secretSources" -}}
+{{- $document := include (printf "payment-callbacks.settings.%s" .document) .root | fromYaml -}}
+{{- range include "payment-callbacks.settings.secrets" $document | splitList "\n" | compact | uniq | sortAlpha }}
+{{- with splitList "/" . }}
+- secret:
+    name: {{ index . 0 }}
+    items:
+      - { key: {{ index . 1 | quote }}, path: {{ join "/" . | quote }} }
+{{- end }}
+{{- end }}
+{{- end -}}

@@ -1,0 +1,53 @@
+{{/*
+A value as TOML on one line. Helm's own toToml writes whole numbers as floats. A reference to a secret becomes the file in
+which a pod finds it. JSON's strings are TOML's, and JSON's escapes are among TOML's.
+*/}}
+{{- define "payment-callbacks.toml.value" -}}
+{{- if kindIs "map" . -}}
+{{- if and (hasKey . "secret") (hasKey . "key") -}}
+{ file = {{ printf "/run/secrets/payment-callbacks/%s/%s" .secret .key | toJson }} }
+{{- else -}}
+{ {{- range $index, $key := keys . | sortAlpha }}{{ if $index }},{{ end }} {{ include "payment-callbacks.toml.key" $key }} = {{ include "payment-callbacks.toml.value" (get $ $key) }}{{ end }} }
+{{- end -}}
+{{- else if kindIs "slice" . -}}
+[{{- range $index, $item := . }}{{ if $index }}, {{ end }}{{ include "payment-callbacks.toml.value" $item }}{{ end -}}]
+{{- else if and (kindIs "float64" .) (eq (floor .) .) -}}
+{{ int64 . }}
+{{- else -}}
+{{ toJson . }}
+{{- end -}}
+{{- end -}}
+
+{{- define "payment-callbacks.toml.key" -}}
+{{- regexMatch "^[A-Za-z0-9_-]+$" . | ternary . (toJson .) -}}
+{{- end -}}
+
+{{/* The lines of one table. */}}
+{{- define "payment-callbacks.toml.table" -}}
+{{- range $key := keys . | sortAlpha }}
+{{ include "payment-callbacks.toml.key" $key }} = {{ include "payment-callbacks.toml.value" (get $ $key) }}
+{{- end -}}
+{{- end -}}
+
+{{/* A whole file: scalars first, then a table per section, per merchant and per endpoint. */}}
+{{- define "payment-callbacks.toml" -}}
+{{- $scalars := omit . "merchants" "endpoints" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
+{{- include "payment-callbacks.toml.table" $scalars | trim }}
+{{- range $section := list "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
+{{- with get $ $section }}
+
+[{{ $section }}]
+{{- include "payment-callbacks.toml.table" . }}
+{{- end -}}
+{{- end -}}
+{{- range $slug, $merchant := .merchants }}
+
+[merchants.{{ $slug }}]
+{{- include "payment-callbacks.toml.table" $merchant }}
+{{- end -}}
+{{- range .endpoints }}
+
+[[endpoints]]
+{{- include "payment-callbacks.toml.table" . }}
+{{- end -}}
+{{- end -}}
