@@ -65,12 +65,17 @@ def make_callback_publisher(settings: Settings, metrics: ReceiverMetrics) -> Pub
         return publisher
     spooling = SpoolingPublisher(
         inner=publisher,
-        spool=EmbeddedQueue(path=_data_file(settings, "spool.sqlite3")),
+        spool=make_spool(settings),
         max_bytes=settings.spool.max_bytes,
         on_depth=lambda depth: metrics.set_spool_depth(messages=depth.messages, size_bytes=depth.bytes),
     )
     spooling.start()  # what an earlier process left does not wait for the next callback
     return spooling
+
+
+def make_spool(settings: Settings) -> EmbeddedQueue:
+    """Where the receivers of this machine keep callbacks while RabbitMQ is away."""
+    return EmbeddedQueue(path=_data_file(settings, "spool.sqlite3"))
 
 
 def make_subscriber(settings: Settings) -> Subscriber:

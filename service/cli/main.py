@@ -13,7 +13,9 @@ from service.cli.prune import prune
 from service.cli.report import report
 from service.cli.run import run
 from service.cli.sandbox import sandbox
+from service.cli.schemas import schemas
 from service.cli.sign import sign
+from service.cli.spool import spool
 from service.cli.topology import topology
 
 
@@ -35,7 +37,7 @@ def main(context: click.Context, settings_path: str) -> None:
     context.obj = settings_path
 
 
-for command in (run, demo, sandbox, sign, config, dead, gateway, keys, migrate, topology, orders, report, prune):
+for command in (run, demo, sandbox, sign, config, dead, gateway, keys, migrate, topology, orders, report, prune, schemas, spool):
     main.add_command(command)
 
 if __name__ == "__main__":

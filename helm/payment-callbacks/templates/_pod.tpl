@@ -123,7 +123,7 @@ securityContext:
   projected:
     defaultMode: 0440
     sources:
-      {{- include "payment-callbacks.settings.secretSources" . | default "[]" | nindent 6 }}
+      {{- include "payment-callbacks.settings.secretSources" . | trim | default "[]" | nindent 6 }}
 - name: tmp
   emptyDir:
     sizeLimit: 64Mi

@@ -1,0 +1,49 @@
+"""`payment-callbacks spool`: the callbacks that a receiver keeps while RabbitMQ is away."""
+
+import time
+
+import click
+
+from service import bootstrap
+from service.cli.options import settings_of
+from service.messaging.errors import MessagingError
+
+_PAUSE_SECONDS = 0.5
+
+
+@click.group()
+def spool() -> None:
+    """Callbacks that are kept on disk while RabbitMQ is away."""
+
+
+@spool.command()
+@click.option(
+    "--within", "most_seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds."
+)
+@click.option(
+    "--at-least", "least_seconds", type=click.FloatRange(min=0), default=0.0, help="Wait so many seconds even if empty."
+)
+@click.pass_context
+def drain(context: click.Context, most_seconds: float, least_seconds: float) -> None:
+    """Wait until the running receiver has handed on what its spool holds; ends with 1 where that takes too long.
+
+    It forwards nothing itself, and the receiver goes on receiving. Made for the moment before a receiver is stopped for
+    good: where callers are sent elsewhere by then, an empty spool stays empty.
+    """
+    settings = settings_of(context)
+    queue = bootstrap.make_spool(settings)
+    started = time.monotonic()
+    try:
+        while True:
+            left = queue.depth().messages if queue.path.exists() else 0
+            passed_seconds = time.monotonic() - started
+            if (not left and passed_seconds >= least_seconds) or passed_seconds >= most_seconds:
+                break
+            time.sleep(_PAUSE_SECONDS)
+    except MessagingError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        queue.close(timeout_seconds=1.0)
+    if left:
+        raise click.ClickException(f"{left} callbacks are still in {queue.path}, for the next receiver that uses it")
+    click.echo("The spool is empty.")
