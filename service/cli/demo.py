@@ -29,9 +29,8 @@ from service.logs import configure_logs
 _INTRODUCTION = """\
 [bold]payment-callbacks, the whole way on this one machine[/]
 
-  sandbox gateway 代扣沙箱 → receiver (gunicorn) → durable queue → ledger
-        ↑ inquirer 主动查询 ←──────────────────────────────────────┤
-                                                                   └→ dispatcher → shop
+  gateway 代扣沙箱 ─ callbacks → receiver → queue → ledger → dispatcher → shop
+                   ← questions 主动查询 ─ inquirer ←──┘
 
 The gateway charges orders and calls back; it repeats, delays and reorders its callbacks. Some orders it never calls \
 back about, about others it tells the opposite of the truth, and some withholds it leaves unanswered. Meanwhile \
@@ -102,7 +101,7 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
             with downstream:
                 run = DemoRun(stage=stage, downstream=downstream, console=console)
                 report = run.perform(order_nos, started=started)
-                _hand_over(report, report_path, console)
+                _hand_over(report, report_path, console, required_trust)
                 if not ends:
                     printer.show_all()
                     _stay_up(stage, console, required_trust)
@@ -110,12 +109,14 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
         sys.exit(1)
 
 
-def _hand_over(report: DemoReport, path: Path | None, console: Console) -> None:
+def _hand_over(report: DemoReport, path: Path | None, console: Console, required_trust: str) -> None:
     console.print(draw_table(report))
     if report.good:
-        console.print("[green]Every order ended as the gateway has it, told once, and nothing false was believed.[/]")
-    else:
+        console.print("[green]Every order ended as the gateway has it, told once; nothing false was believed.[/]")
+    elif required_trust == "query":
         console.print("[bold red]The service has not kept its promise: see the red figures.[/]")
+    else:
+        console.print(f"[bold red]The red figures are the price of `{required_trust}`: `query` would have asked.[/]")
     if path is not None:
         try:
             path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")

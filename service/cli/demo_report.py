@@ -85,21 +85,28 @@ def measure(
     )
 
 
+#: What each block of the table shows; every line after a block's first is a part of the first.
 _SEEN = (
-    ("orders", "withholds that the gateway accepted 代扣订单"),
-    ("withholds_unknown", "of them, the answer was lost: not sent again, but asked for"),
-    ("never_called_back", "of them, no callback ever came 从未回调"),
-    ("recovered_by_inquiry", "of these, brought to their true end by asking 主动查询"),
-    ("callbacks_sent", "callbacks by the gateway 异步回调, with their repetitions"),
-    ("duplicates_sent", "of them, sent again although they had been acknowledged"),
-    ("lies_sent", "of them, lies: the opposite of what it answers when asked"),
-    ("acknowledged", "of them, answered `success`, once they were safely queued"),
-    ("refused", "of them, answered otherwise or not at all, and so repeated"),
-    ("forged_sent", "callbacks by somebody else, correctly signed 签名正确的伪造回调"),
-    ("forged_acknowledged", "of them, without a token: recorded, answered `success`"),
-    ("forged_refused", "of them, refused: not on the order's own notify_url"),
-    ("questions_asked", "questions to the gateway 单笔查询"),
-    ("events_delivered", "signed events at the shop: one per real change of status"),
+    (
+        ("orders", "withholds that the gateway accepted 代扣订单"),
+        ("withholds_unknown", "  the answer was lost: not sent again, but asked for"),
+        ("never_called_back", "  no callback ever came 从未回调"),
+        ("recovered_by_inquiry", "    of these, brought to their true end by asking 主动查询"),
+    ),
+    (
+        ("callbacks_sent", "callbacks by the gateway 异步回调"),
+        ("duplicates_sent", "  sent again although they had been acknowledged"),
+        ("lies_sent", "  lies: the opposite of what it answers when asked 虚假回调"),
+        ("acknowledged", "  answered `success`, once they were safely queued"),
+        ("refused", "  answered otherwise or not at all, and so repeated"),
+    ),
+    (
+        ("forged_sent", "callbacks by somebody else, correctly signed 伪造回调"),
+        ("forged_acknowledged", "  on no order's notify_url: recorded, answered `success`"),
+        ("forged_refused", "  on a notify_url that is not the order's: refused"),
+    ),
+    (("questions_asked", "questions to the gateway 单笔查询"),),
+    (("events_delivered", "signed events at the shop: one per real change of status"),),
 )
 _MUST_BE_ZERO = (
     ("forged_believed", "forgeries that changed an order or made an event"),
@@ -117,9 +124,10 @@ def draw_table(report: DemoReport) -> Table:
     table = Table(title=f"What happened in {report.seconds} s", title_justify="left", show_header=False)
     table.add_column(justify="right")
     table.add_column(overflow="fold")
-    for name, meaning in _SEEN:
-        table.add_row(f"{getattr(report, name)}", meaning)
-    table.add_section()
+    for block in _SEEN:
+        for name, meaning in block:
+            table.add_row(f"{getattr(report, name)}", meaning)
+        table.add_section()
     for name, meaning in _MUST_BE_ZERO:
         count = getattr(report, name)
         table.add_row(f"[green]{count}[/]" if count == 0 else f"[bold red]{count}[/]", meaning)

@@ -65,7 +65,6 @@ def test_the_demo_ends_well_and_reports_what_it_measured(processes, tmp_path):
     assert report["withholds_unknown"] > 0
     assert report["forged_acknowledged"] > 0
     assert report["forged_refused"] > 0
-    assert report["forged_sent"] == report["forged_acknowledged"] + report["forged_refused"]
     assert report["duplicates_sent"] > 0
     assert report["acknowledged"] >= 60
     assert report["events_delivered"] >= 60
