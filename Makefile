@@ -15,6 +15,10 @@ CREATED := $(VENV)/.created
 INSTALLED_RUN := $(VENV)/.installed-run
 INSTALLED_DEV := $(VENV)/.installed-dev
 
+CONTAINER_BUILD := docker build
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+IMAGE = payment-callbacks:$(VERSION)
+
 ##@ Use it
 
 .PHONY: help
@@ -64,6 +68,20 @@ bench: servers $(INSTALLED_DEV) ## Run the benchmarks in tests/benchmarks
 	  echo "== $$file"; \
 	  $(BIN)/python -m "tests.benchmarks.$$(basename "$$file" .py)"; \
 	done
+
+.PHONY: image
+image: ## Build the image with docker (CONTAINER_BUILD="podman build" for another; IMAGE=name:tag; BASE=python:…)
+	$(CONTAINER_BUILD) --tag $(IMAGE) $(if $(BASE),--build-arg BASE=$(BASE)) \
+	  --build-arg VERSION=$(VERSION) \
+	  --build-arg REVISION=$$(git rev-parse HEAD)$$(git diff --quiet HEAD || echo -modified) \
+	  --build-arg CREATED=$$(date --utc +%Y-%m-%dT%H:%M:%SZ) .
+
+# Kept from one run to the next, in the user's cache: the stand-in for the base, and the wheels.
+.PHONY: image-test
+image-test: PROGRAMS := buildah podman runc debootstrap
+image-test: FILES := /usr/lib/podman/netavark
+image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a registry, and run every role of it, locked down
+	$(BIN)/python -m pytest tests/ship/test_image_*.py $(PYTEST_ARGS)
 
 # uv's virtual environment is thrown away afterwards.
 .PHONY: lock
@@ -133,6 +151,7 @@ servers:
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
 	command -v php >/dev/null || missing+=' php-cli'; \
 	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $$program"; done; \
+	for file in $(FILES); do [ -e $$file ] || missing+=" $$(basename $$file)"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	install="apt-get install --no-install-recommends$$missing"; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
