@@ -1,10 +1,8 @@
-"""Events: what downstream is told, as CloudEvents 1.0 in structured JSON."""
+"""Events: what downstream is told. `service.event_schemas` writes them."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from urllib.parse import quote
 
 from service.claims import OrderKey, OrderStatus, Trust
@@ -72,34 +70,3 @@ class PaymentEvent:
     def source(self) -> str:
         """CloudEvents `source`."""
         return f"/merchants/{self.merchant}"
-
-    def to_json(self) -> bytes:
-        """The event in CloudEvents' structured JSON, UTF-8; the same bytes however often it is made."""
-        envelope: dict[str, Any] = {
-            "specversion": "1.0",
-            "id": self.id,
-            "source": self.source,
-            "type": self.type.value,
-            "subject": self.biz_order_no,
-            "time": self.observed_at.isoformat(),
-            "datacontenttype": "application/json",
-            "data": {
-                "merchant": self.merchant,
-                "biz_order_no": self.biz_order_no,
-                "pay_order_no": self.pay_order_no,
-                "order_type": self.order_type,
-                "pay_type": self.pay_type,
-                "status": self.status.value,
-                "previous_status": self.previous_status.value,
-                "sequence": self.sequence,
-                "paid_at": self.paid_at.isoformat() if self.paid_at else None,
-                "amount": self.amount,
-                "amount_unit": self.amount_unit,
-                "channel_response": self.channel_response,
-                "trust": self.trust.name.lower(),
-                "observed_at": self.observed_at.isoformat(),
-            },
-        }
-        if self.traceparent:
-            envelope["traceparent"] = self.traceparent
-        return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()

@@ -20,9 +20,10 @@ from service.api.paths import EncodedPart, OrderNumberPart, UndecodedPaths
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
 from service.api.problems import Problem
 from service.api.routes import Route
+from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
 
 #: What needs no token: it tells nothing of any order.
-OPEN_ENDPOINTS = frozenset({"alive", "metrics", "openapi"})
+OPEN_ENDPOINTS = frozenset({"alive", "metrics", "openapi", "asyncapi", "payment_event"})
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _CONVERTERS = {"merchant": "encoded", "biz_order_no": "order_number"}
@@ -41,14 +42,19 @@ def create_api(*, routes: Sequence[Route], callers: Callers, gauges: Gauges) -> 
     app.before_request(lambda: _authenticate(callers))
     for route in routes:
         app.add_url_rule(_rule(route.path), route.name, _make_view(route), methods=[route.method])
-    document = json.dumps(describe_api(routes), ensure_ascii=False)
-    app.add_url_rule("/openapi.json", "openapi", lambda: Response(document, content_type="application/json"))
+    _serve_document(app, "/openapi.json", "openapi", json.dumps(describe_api(routes), ensure_ascii=False))
+    _serve_document(app, "/asyncapi.json", "asyncapi", read_shipped(ASYNCAPI))
+    _serve_document(app, f"/schemas/{PAYMENT_EVENT}", "payment_event", read_shipped(PAYMENT_EVENT))
     app.add_url_rule("/metrics", "metrics", lambda: Response(gauges.scrape(), content_type=GAUGES_CONTENT_TYPE))
     app.add_url_rule("/healthz", "alive", lambda: Response("alive", content_type="text/plain"))
     app.register_error_handler(Unauthenticated, _answer_stranger)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_problem)
     return app
+
+
+def _serve_document(app: Flask, path: str, endpoint: str, document: str | bytes) -> None:
+    app.add_url_rule(path, endpoint, lambda: Response(document, content_type="application/json"))
 
 
 def _rule(path: str) -> str:

@@ -37,7 +37,23 @@ def main(context: click.Context, settings_path: str) -> None:
     context.obj = settings_path
 
 
-for command in (run, demo, sandbox, sign, config, dead, gateway, keys, migrate, topology, orders, report, prune, schemas, spool):
+for command in (
+    run,
+    demo,
+    sandbox,
+    sign,
+    config,
+    dead,
+    gateway,
+    keys,
+    migrate,
+    topology,
+    orders,
+    report,
+    prune,
+    schemas,
+    spool,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

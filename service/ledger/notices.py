@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from service.event_schemas import write_event
 from service.events import PaymentEvent
 from service.ledger.inserts import insert_new
 from service.ledger.tables import deliveries, events
@@ -36,7 +37,7 @@ def _event_row(event: PaymentEvent, now: datetime) -> dict[str, Any]:
         "type": event.type.value,
         "status": event.status.value,
         "order_type": event.order_type,
-        "body": event.to_json(),
+        "body": write_event(event),
         "traceparent": event.traceparent,
         "created_at": now,
     }

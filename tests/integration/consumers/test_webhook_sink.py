@@ -14,6 +14,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from consumers.sinks.webhook import WebhookSink
 from service.claims import OrderStatus, Trust
+from service.event_schemas import write_event
 from service.events import EventType, PaymentEvent
 from service.settings import EndpointSettings, Secret
 from tests.support.ports import find_free_port
@@ -46,7 +47,7 @@ def make_event(biz_order_no: str = "20260301-7") -> OutgoingEvent:
         merchant=event.merchant,
         order_type=event.order_type,
         status=event.status.value,
-        body=event.to_json(),
+        body=write_event(event),
     )
 
 

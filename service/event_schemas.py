@@ -1,0 +1,158 @@
+# ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
+"""The schema of events, as CloudEvents 1.0: what writes them, and what the contracts for consumers are made from."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from marshmallow import INCLUDE, Schema, fields, post_dump
+
+from service.claims import OrderStatus, Trust
+from service.events import EventType, PaymentEvent
+
+_SLUG = "[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
+
+
+class _Time(fields.AwareDateTime):
+    """An aware time in RFC 3339, written only."""
+
+    def __init__(self, description: str, **options: Any) -> None:
+        super().__init__(format="iso", required=True, metadata={"description": description}, **options)
+
+    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | float | None:
+        # Zones before about 1900 are seconds off as well (local mean time), and RFC 3339 cannot say so.
+        if value is not None and value.strftime("%z")[5:]:
+            value = value.astimezone(UTC)
+        return super()._serialize(value, attr, obj, **kwargs)
+
+
+class _TrustName(fields.String):
+    """A `Trust` by its name, written only."""
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str:
+        return Trust(value).name.lower()
+
+
+def _text(description: str, *, example: str, **more: Any) -> fields.String:
+    nullable = more.pop("allow_none", False)
+    metadata = {"description": description, "examples": [example], **more}
+    return fields.String(required=True, allow_none=nullable, metadata=metadata)
+
+
+def _always(value: str, description: str) -> fields.Constant[str]:
+    return fields.Constant(
+        value, required=True, metadata={"type": "string", "enum": [value], "description": description}
+    )
+
+
+def _status(description: str) -> fields.Enum[OrderStatus]:
+    return fields.Enum(
+        OrderStatus, by_value=True, required=True, metadata={"type": "string", "description": description}
+    )
+
+
+class PaymentDataSchema(Schema):
+    """The order as it is after the change."""
+
+    class Meta:
+        """Open, as the envelope is: a further field is no breach of the contract."""
+
+        unknown = INCLUDE
+
+    merchant = _text("The merchant's slug.", example="acme", pattern=f"^{_SLUG}$")
+    biz_order_no = _text(
+        "The merchant's own number of the order.", example="DK20190701000001", minLength=1, maxLength=128
+    )
+    pay_order_no = _text(
+        "The gateway's number for the payment; null where it gave none.",
+        example="P2019070112000000012345",
+        allow_none=True,
+    )
+    order_type = _text("The gateway's word, as sent; may be empty.", example="single_withhold")
+    pay_type = _text("The gateway's word for the merchant number in use; may be empty.", example="baofoo_001")
+    status = _status("The order's status from now on.")
+    previous_status = _status("The order's status up to now.")
+    sequence = fields.Integer(
+        required=True,
+        metadata={
+            "description": "1, 2, 3 … per order, without gaps; whoever filters by type or routing key sees gaps. The "
+            "event with the highest one says what holds.",
+            "minimum": 1,
+            "examples": [2],
+        },
+    )
+    paid_at = _Time("When the money moved, as far as the gateway said so; RFC 3339 with its zone.", allow_none=True)
+    amount = _text(
+        "The announced amount, exact, in `amount_unit`; never a JSON number; null where it was never announced.",
+        example="100.00",
+        allow_none=True,
+        pattern=r"^[0-9]+(\.[0-9]{1,2})?$",
+    )
+    amount_unit = _text(
+        "What `amount` counts; null where there is none.", example="yuan", allow_none=True, enum=["yuan", "fen", None]
+    )
+    channel_response = _text(
+        "The payment channel's own words, for people; personal numbers are masked. May be empty.", example="交易成功"
+    )
+    trust = _TrustName(
+        required=True,
+        metadata={
+            "description": "How far the status is proven, from least to most; never less than the merchant requires.",
+            "enum": [trust.name.lower() for trust in Trust],
+        },
+    )
+    observed_at = _Time("When the statement behind the event was made; RFC 3339 with its zone.")
+
+
+class PaymentEventSchema(Schema):
+    """One status change of one order, as a CloudEvent 1.0 in structured JSON."""
+
+    class Meta:
+        """Open: a further field is no breach of the contract."""
+
+        unknown = INCLUDE
+
+    specversion = _always("1.0", "The version of CloudEvents.")
+    id = _text(
+        "`<merchant>/<biz_order_no, percent-encoded>/<sequence>`: the same however often the event is sent. "
+        "Dedupe by it.",
+        example="acme/DK20190701000001/2",
+        pattern=f"^{_SLUG}/(?:[A-Za-z0-9_~-]|%[0-9A-F]{{2}})+/[1-9][0-9]*$",
+    )
+    source = _text("`/merchants/<merchant>`.", example="/merchants/acme", pattern=f"^/merchants/{_SLUG}$")
+    type = fields.Enum(
+        EventType, by_value=True, required=True, metadata={"type": "string", "description": "What has happened."}
+    )
+    subject = fields.String(
+        required=True,
+        attribute="biz_order_no",
+        metadata={"description": "`data.biz_order_no`, once more.", "minLength": 1, "maxLength": 128},
+    )
+    time = _Time("`data.observed_at`, once more.", attribute="observed_at")
+    datacontenttype = _always("application/json", "What `data` is.")
+    data = fields.Nested(PaymentDataSchema, required=True)
+    traceparent = fields.String(
+        metadata={
+            "description": "W3C Trace Context (CloudEvents' distributed tracing extension), where one is known.",
+            "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
+        }
+    )
+
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        """The envelope and `data` are both views of the one flat event."""
+        return obj if attr == "data" else super().get_attribute(obj, attr, default)
+
+    @post_dump
+    def _leave_out_no_trace(self, envelope: dict[str, Any], **_: Any) -> dict[str, Any]:
+        # CloudEvents, section 3.1: an attribute without a value is left out.
+        if not envelope["traceparent"]:
+            del envelope["traceparent"]
+        return envelope
+
+
+_PAYMENT_EVENT = PaymentEventSchema()
+
+
+def write_event(event: PaymentEvent) -> bytes:
+    """The event in CloudEvents' structured JSON, UTF-8; the same bytes however often it is written."""
+    return json.dumps(_PAYMENT_EVENT.dump(event), ensure_ascii=False, separators=(",", ":")).encode()
