@@ -4,13 +4,14 @@
   a slow gateway delays no other merchant.
 - A question is counted before it is sent. A crash, or a database that goes away after that, lets the lease run out, and
   the order is asked about again as its backoff has it: never more often than allowed, and never forgotten.
+- Who was frozen until its lease had run out sends nothing: meanwhile another may have asked, and counted it.
 - Only an answer is a claim. What is no answer, and an order that the gateway does not know, are kept with the question
   and asked again: neither means that a payment failed.
 """
 
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from service.ledger.agenda import Agenda, DueInquiry
 from service.ledger.asked_questions import QuestionOutcome, Reply
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
-from service.metrics import InquirerMetrics
+from service.metrics.inquirer import InquirerMetrics
 from service.settings import InquirerSettings
 
 _log = structlog.get_logger()
@@ -106,14 +107,20 @@ class Asker:
         free = self._settings.concurrency - len(self._under_way)
         if not free:
             return
-        claimed = patience.insist(
-            lambda: self._agenda.claim_due(self._merchant, limit=free, lease_seconds=self._settings.lease_seconds)
-        )
+        lease_ends, claimed = patience.insist(lambda: self._lease(limit=free))
         for inquiry in claimed:
-            self._under_way[threads.submit(self._ask, inquiry)] = inquiry
+            self._under_way[threads.submit(self._ask, inquiry, lease_ends)] = inquiry
 
-    def _ask(self, inquiry: DueInquiry) -> _Heard:
+    def _lease(self, *, limit: int) -> tuple[float, Sequence[DueInquiry]]:
+        """What is due, and until when it is ours by our own clock: no later than by the database's."""
+        lease_seconds = self._settings.lease_seconds
+        lease_ends = self._monotonic() + lease_seconds
+        return lease_ends, self._agenda.claim_due(self._merchant, limit=limit, lease_seconds=lease_seconds)
+
+    def _ask(self, inquiry: DueInquiry, lease_ends: float) -> _Heard:
         began = self._monotonic()
+        if began >= lease_ends:
+            return _no_answer("not sent: the lease had run out before")
         try:
             answer = self._gateway.ask(inquiry.order.biz_order_no)
         except NoAnswer as error:
@@ -159,7 +166,10 @@ class Asker:
 
     def _tell(self, inquiry: DueInquiry, heard: _Heard, state: InquiryState) -> None:
         reply = heard.reply
-        self._metrics.count_question(self._merchant, outcome=reply.outcome.value, seconds=reply.seconds)
+        reasons = [reason.name.lower().replace("_", "-") for reason in inquiry.reasons if reason.name is not None]
+        self._metrics.count_question(
+            self._merchant, outcome=reply.outcome.value, reasons=reasons, seconds=reply.seconds
+        )
         fields = {
             "biz_order_no": inquiry.order.biz_order_no,
             "request_id": reply.request_id,

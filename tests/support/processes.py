@@ -50,6 +50,12 @@ class Process:
         return self._child is not None and self._child.poll() is None
 
     @property
+    def frozen(self) -> bool:
+        """Whether it is stopped where it is, by `freeze` or by its own hand."""
+        state = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0]
+        return state == "T"
+
+    @property
     def exit_code(self) -> int | None:
         """None while it runs, negative where a signal ended it."""
         return None if self._child is None else self._child.poll()

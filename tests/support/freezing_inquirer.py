@@ -1,0 +1,45 @@
+"""An inquirer that is frozen at the worst moment: `python -m tests.support.freezing_inquirer SETTINGS`.
+
+Runs the role as the command line does, and sends itself SIGSTOP once, when its first claim is committed and not one of
+its questions has been sent.
+"""
+
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from consumers.signals import stop_on_signals
+from service import bootstrap
+from service.ledger.agenda import Agenda, DueInquiry
+from service.settings_file import load_settings
+
+
+def main(settings_file: str) -> None:
+    """Claim, freeze, and go on when thawed."""
+    settings = load_settings(Path(settings_file), {})
+    stop = threading.Event()
+    stop_on_signals(stop)
+    _freeze_after_first_claim()
+    engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
+    bootstrap.make_inquirer(settings, engine).run(stop)
+
+
+def _freeze_after_first_claim() -> None:
+    claim_due = Agenda.claim_due
+    frozen = threading.Event()
+
+    def claim_and_freeze(agenda: Agenda, merchant: str, *, limit: int, lease_seconds: float) -> Sequence[DueInquiry]:
+        claimed = claim_due(agenda, merchant, limit=limit, lease_seconds=lease_seconds)
+        if claimed and not frozen.is_set():
+            frozen.set()
+            # To this very thread: sent to the process, another thread may take it, and this one run on for a moment.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        return claimed
+
+    Agenda.claim_due = claim_and_freeze  # type: ignore[method-assign,assignment]
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
