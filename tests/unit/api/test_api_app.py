@@ -9,6 +9,7 @@ from structlog.testing import capture_logs
 
 from service.api.app import OPEN_ENDPOINTS
 from service.api.bodies import MAX_BODY_BYTES
+from service.contracts.shipped import read_shipped
 from tests.support.openapi import OpenApi
 
 
@@ -41,8 +42,20 @@ def test_the_document_is_of_openapi_3_1_and_wants_a_token(openapi: OpenApi) -> N
 
 
 @pytest.mark.parametrize(
+    ("path", "name"), [("/asyncapi.json", "asyncapi.json"), ("/schemas/payment-event.json", "payment-event.json")]
+)
+def test_the_contracts_of_events_are_served_to_everyone_as_they_are_shipped(
+    stranger: FlaskClient, path: str, name: str
+) -> None:
+    answer = stranger.get(path)
+    assert (answer.status_code, answer.content_type) == (200, "application/json")
+    assert answer.data == read_shipped(name)
+
+
+@pytest.mark.parametrize(
     ("method", "path"),
     [
+        ("GET", "/schemas/order.json"),
         ("GET", "/v1/orders"),
         ("POST", "/v1/orders"),
         ("GET", "/v1/orders/acme/DK1"),
