@@ -65,18 +65,24 @@ lifecycle:
 {{- end -}}
 
 {{/*
-Consumers serve nothing, so nobody is sent to them, and nothing that can be probed from outside tells a consumer that is stuck
-from one that waits for its database; restarting the second kind helps nobody. They have no probe: they end by themselves
-where they cannot go on, a wrong setting keeps them from being available (minReadySeconds), and work that is not done shows
-in the queue's and the outbox's age, which is what the alerts watch.
+Consumers serve nothing but their metrics, from a thread that knows nothing of the others. So nobody is sent to them, and no
+probe from outside tells one that is stuck from one that waits for its database; to restart the latter helps nobody. They have
+no probe: they end by themselves where they cannot go on, a wrong setting keeps them from being available (minReadySeconds),
+and work that is not done shows in the age of queue, outbox and inquiries, which is what the alerts watch.
 */}}
-{{- define "payment-callbacks.container.ledger" -}}
+{{- define "payment-callbacks.container.consumer" -}}
+ports:
+  - { name: metrics, containerPort: 9090 }
 {{- end -}}
 
-{{- define "payment-callbacks.container.dispatcher" -}}
+{{- define "payment-callbacks.container.ledger" -}}
+{{- include "payment-callbacks.container.consumer" . -}}
 {{- end -}}
 
 {{- define "payment-callbacks.container.inquirer" -}}
-ports:
-  - { name: metrics, containerPort: 9090 }
+{{- include "payment-callbacks.container.consumer" . -}}
+{{- end -}}
+
+{{- define "payment-callbacks.container.dispatcher" -}}
+{{- include "payment-callbacks.container.consumer" . -}}
 {{- end -}}

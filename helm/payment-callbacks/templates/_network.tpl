@@ -2,8 +2,11 @@
 
 {{- define "payment-callbacks.reaches.receiver" -}}broker{{- end -}}
 {{- define "payment-callbacks.reaches.ledger" -}}broker database{{- end -}}
-{{- define "payment-callbacks.reaches.inquirer" -}}broker database gateways{{- end -}}
-{{- define "payment-callbacks.reaches.dispatcher" -}}broker database webhooks{{- end -}}
+{{- define "payment-callbacks.reaches.inquirer" -}}database gateways{{- end -}}
+{{- define "payment-callbacks.reaches.dispatcher" -}}
+database webhooks
+{{- range .Values.settings.endpoints }}{{ if eq .kind "amqp" }} broker{{ end }}{{ end }}
+{{- end -}}
 {{- define "payment-callbacks.reaches.api" -}}
 database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- end -}}

@@ -22,7 +22,7 @@ Who reads what: three documents, made from .Values.settings. Each takes and give
 
 {{/* The roles with a metrics port of their own. The API serves its metrics beside everything else. */}}
 {{- define "payment-callbacks.metricsRoles" -}}
-receiver inquirer
+receiver ledger inquirer dispatcher
 {{- end -}}
 
 {{- define "payment-callbacks.settings.receiver" -}}
