@@ -56,7 +56,13 @@ _FORGERY_ANSWERS = {
 }
 
 #: Orders of which every event is shown; of the others, the figures. The words are the sandbox's.
-_FOLLOWED = ("DEMO-00001", "DEMO-00002-silent", "DEMO-00003-lie", "DEMO-00004-lost", "DEMO-00005-fail-silent-lost")
+_FOLLOWED = (
+    "DEMO-00001-success",
+    "DEMO-00002-silent",
+    "DEMO-00003-lie",
+    "DEMO-00004-lost",
+    "DEMO-00005-fail-silent-lost",
+)
 
 
 @click.command()

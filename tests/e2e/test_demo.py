@@ -119,8 +119,8 @@ def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes, tmp_pat
     heard = demo.output.count("shop heard")
     assert forge(demo) == b"success"
     (settings,) = tmp_path.glob("payment-callbacks-demo-*/payment-callbacks.toml")
-    assert eventually(lambda: "FORGED1" in show(processes, settings, "DEMO-00001"), within_seconds=20)
-    assert '"status": "succeeded"' in show(processes, settings, "DEMO-00001")
+    assert eventually(lambda: "FORGED1" in show(processes, settings, "DEMO-00001-success"), within_seconds=20)
+    assert '"status": "succeeded"' in show(processes, settings, "DEMO-00001-success")
     assert demo.output.count("shop heard") == heard
 
 
