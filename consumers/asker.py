@@ -26,7 +26,7 @@ from service.ledger.agenda import Agenda, DueInquiry
 from service.ledger.asked_questions import QuestionOutcome, Reply
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
-from service.metrics.inquirer import InquirerMetrics
+from service.metrics import InquirerMetrics
 from service.settings import InquirerSettings
 
 _log = structlog.get_logger()
