@@ -146,7 +146,9 @@ def test_extra_objects_may_be_templates() -> None:
 
 
 def _notes(values: Manifest) -> str:
-    return helm("install", "pc", CHART, "--dry-run=client", "--values", "-", stdin=yaml.safe_dump(values)).partition("NOTES:")[2]
+    return helm("install", "pc", CHART, "--dry-run=client", "--values", "-", stdin=yaml.safe_dump(values)).partition(
+        "NOTES:"
+    )[2]
 
 
 def _texts(value: object, path: str = "") -> Iterator[tuple[str, str]]:

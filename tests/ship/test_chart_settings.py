@@ -112,7 +112,9 @@ def test_the_receiver_holds_no_gateways_key_no_database_and_no_downstreams_secre
     document = tomllib.loads(settings_of(manifests)["receiver.toml"])
     assert set(document) <= {"data_directory", "receiver", "broker", "spool", "merchants"}
     assert all("gateway" not in merchant for merchant in document["merchants"].values())
-    allowed = {key["key"]["file"] for merchant in document["merchants"].values() for key in merchant.get("token_keys", [])}
+    allowed = {
+        key["key"]["file"] for merchant in document["merchants"].values() for key in merchant.get("token_keys", [])
+    }
     allowed |= {url["file"] for url in document["broker"]["urls"] if "file" in url}
     (spec,) = [spec for name, spec in pod_specs(manifests).items() if name.endswith("-receiver")]
     assert {f"{SECRETS_FOLDER}/{path}" for path in mounted_secrets(spec)} == allowed
@@ -155,7 +157,9 @@ def test_a_change_restarts_the_roles_that_read_it_and_no_others() -> None:
     def checksums(**tokens: object) -> dict[str, str]:
         manifests = render("everything", overrides={"settings": {"api": tokens}} if tokens else None)
         return {
-            role: find(manifests, "Deployment", role)["spec"]["template"]["metadata"]["annotations"]["checksum/settings"]
+            role: find(manifests, "Deployment", role)["spec"]["template"]["metadata"]["annotations"][
+                "checksum/settings"
+            ]
             for role in ("receiver", "ledger", "inquirer", "dispatcher", "api")
         }
 

@@ -62,7 +62,11 @@ REFUSED = {
     "a digest that is none": ({"image": {"digest": "latest"}}, "image/digest"),
     "an HTTPRoute to nowhere": ({"receiver": {"httpRoute": {"enabled": True}}}, "parentRefs"),
     "a spread that selects for itself": (
-        {"pods": {"topologySpread": [{"topologyKey": "a", "maxSkew": 1, "whenUnsatisfiable": "b", "labelSelector": {}}]}},
+        {
+            "pods": {
+                "topologySpread": [{"topologyKey": "a", "maxSkew": 1, "whenUnsatisfiable": "b", "labelSelector": {}}]
+            }
+        },
         "topologySpread/0",
     ),
 }
@@ -93,7 +97,9 @@ def test_an_unknown_key_is_refused_wherever_it_stands() -> None:
         assert node["additionalProperties"] is False
 
 
-def closed_objects(value: Any, node: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def closed_objects(
+    value: Any, node: Mapping[str, Any], path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every object among the values whose keys are known, with its schema."""
     node = SCHEMA["definitions"].get(node.get("$ref", "").rpartition("/")[2], node)
     if "properties" in node:
