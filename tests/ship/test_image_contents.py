@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from tests.support.contained_role import LOCKED_DOWN
+from tests.support.container import LOCKED_DOWN
 from tests.support.container_tools import ContainerTools
 from tests.support.image import REPOSITORY, REVISION, VERSION, Image
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.contained_role import ContainedRole
+from tests.support.container import LOCKED_DOWN, Container
 from tests.support.container_tools import ContainerTools
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
 from tests.support.gateway_sender import Callback, GatewaySender, mint_token
@@ -45,7 +45,7 @@ url = "{webhook_url}"
 secrets = [{{ env = "SHOP_WEBHOOK_SECRET" }}]
 """
 
-Contain = Callable[..., ContainedRole]
+Contain = Callable[..., Container]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,11 +89,19 @@ def contain(
         "SHOP_API_TOKEN": _API_TOKEN,
         "SHOP_WEBHOOK_SECRET": WEBHOOK_SECRET,
     }
-    started: list[ContainedRole] = []
+    folder = place.settings.parent
+    options = (*LOCKED_DOWN, f"--volume={place.settings}:/etc/payment-callbacks/payment-callbacks.toml:ro")
+    started: list[Container] = []
 
-    def start(*arguments: str) -> ContainedRole:
-        role = ContainedRole(
-            *arguments, tools=container_tools, image=image.name, settings=place.settings, environment=environment
+    def start(*arguments: str) -> Container:
+        role = Container(
+            *arguments,
+            name=f"{folder.name}-{'-'.join(arguments)}",
+            tools=container_tools,
+            image=image.name,
+            options=options,
+            folder=folder,
+            environment=environment,
         )
         started.append(role)
         role.start()

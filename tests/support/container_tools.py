@@ -63,6 +63,7 @@ class ContainerTools:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.podman("rm", "--all", "--force", "--time", "0")
+        self.podman("volume", "prune", "--force")
         # Both mount the storage on itself, and leave it so.
         subprocess.run(["umount", "--quiet", self.cache / "storage" / "overlay"], check=False, capture_output=True)
         shutil.rmtree(self._run, ignore_errors=True)
@@ -71,14 +72,12 @@ class ContainerTools:
         """Run it, at low priority, and return what it wrote; an AssertionError where it failed."""
         return self._run_program("nice", "buildah", *arguments)
 
-    def podman(self, *arguments: str | Path) -> str:
-        """Run it, and return what it wrote; an AssertionError where it failed."""
-        return self._run_program("podman", *arguments)
+    def podman(self, *arguments: str | Path, given: str = "") -> str:
+        """Run it, with `given` to read, and return what it wrote; an AssertionError where it failed."""
+        return self._run_program("podman", *arguments, given=given)
 
-    def _run_program(self, *command: str | Path) -> str:
-        done = subprocess.run(
-            command, env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
+    def _run_program(self, *command: str | Path, given: str = "") -> str:
+        done = subprocess.run(command, env=self.environment, input=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}"
         return done.stdout
 

@@ -1,4 +1,4 @@
-"""A role of the service in a container that may do nothing but what it needs to."""
+"""One container as a process of the tests: its output kept, its end seen, nothing of it left."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -11,38 +11,38 @@ from tests.support.processes import Process
 #: The hardest that Kubernetes' "restricted" profile and a read-only root can ask for. `--read-only-tmpfs=false`: podman
 #: would else put a writable /tmp, /run and /var/tmp in, which Kubernetes does not.
 LOCKED_DOWN = (
-    "--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges",
-    "--user=10001:10001", "--network=host",
-)  # fmt: skip
+    "--read-only",
+    "--read-only-tmpfs=false",
+    "--cap-drop=all",
+    "--security-opt=no-new-privileges",
+    "--user=10001:10001",
+    "--network=host",
+)
 
-_SETTINGS = "/etc/payment-callbacks/payment-callbacks.toml"
 
-
-class ContainedRole:
-    """One container; `start` it once. It sees the settings' file, `environment`, and nothing else of this machine's."""
+class Container:
+    """Start it once, and remove it. `options` are those of `podman run`."""
 
     def __init__(
         self,
         *arguments: str,
+        name: str,
         tools: ContainerTools,
         image: str,
-        settings: Path,
-        environment: Mapping[str, str],
-        options: Sequence[str] = (),
+        options: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.name = f"{settings.parent.name}-{'-'.join(arguments)}"
+        """Its log goes into `folder`. It is given `environment`, and nothing of ours."""
+        self.name = name
         self._tools = tools
+        given = environment or {}
         self._process = Process(
-            name=self.name,
-            command=[
-                "podman", "run", "--name", self.name, *LOCKED_DOWN, *options,
-                "--volume", f"{settings}:{_SETTINGS}:ro",
-                *(word for name in environment for word in ("--env", name)),
-                image, *arguments,
-            ],
-            log_file=settings.parent / f"{self.name}.log",
-            environment={**tools.environment, **environment},
-        )  # fmt: skip
+            name=name,
+            command=["podman", "run", "--name", name, *options, *(f"--env={key}" for key in given), image, *arguments],
+            log_file=folder / f"{name}.log",
+            environment={**tools.environment, **given},
+        )
 
     @property
     def output(self) -> str:
@@ -66,9 +66,9 @@ class ContainedRole:
         self._tools.podman("kill", "--signal", "TERM", self.name)
         return self._process.wait(within_seconds=20)
 
-    def execute(self, *command: str) -> str:
-        """Run a command in the container while it runs, and return what it wrote."""
-        return self._tools.podman("exec", self.name, *command)
+    def execute(self, *command: str, given: str = "") -> str:
+        """Run a command in it, which reads `given`, and return what it wrote; an AssertionError where it failed."""
+        return self._tools.podman("exec", "--interactive", self.name, *command, given=given)
 
     def started_at(self) -> datetime:
         """When its process began."""
@@ -76,6 +76,6 @@ class ContainedRole:
         return datetime.fromisoformat(about["State"]["StartedAt"])
 
     def remove(self) -> None:
-        """End it at once, and leave nothing of it. Safe to call twice."""
+        """End it at once, and leave nothing of it but named volumes. Safe to call twice."""
         self._tools.podman("rm", "--force", "--ignore", "--time", "0", self.name)
         self._process.kill()

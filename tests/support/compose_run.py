@@ -1,0 +1,69 @@
+"""Runs services of compose.yaml with podman, as the file says, all on one loopback interface."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tests.support.compose import REPOSITORY, SECRETS, load_compose, own_services
+from tests.support.container import Container
+from tests.support.container_tools import ContainerTools
+
+
+class ComposeRun:
+    """The services by name; `start` each, and `remove_all` in the end."""
+
+    def __init__(self, *, tools: ContainerTools, image: str, secrets: Path, folder: Path) -> None:
+        """Every container runs `image`, is given the files in `secrets`, and logs to `folder`."""
+        self._tools = tools
+        self._image = image
+        self._secrets = secrets
+        self._folder = folder
+        self._document = load_compose()
+        self._started: dict[str, Container] = {}
+
+    def start(self, name: str) -> Container:
+        """Start a service; returns at once."""
+        service = own_services()[name]
+        container = Container(
+            *service["command"],
+            name=f"compose-{name}",
+            tools=self._tools,
+            image=self._image,
+            options=self._options(service),
+            folder=self._folder,
+        )
+        self._started[name] = container
+        container.start()
+        return container
+
+    def healthy(self, name: str) -> bool:
+        """Whether the service's own health check says so right now."""
+        kind, *command = own_services()[name]["healthcheck"]["test"]
+        assert kind == "CMD"
+        try:
+            self._started[name].execute(*command)
+        except AssertionError:
+            return False
+        return True
+
+    def remove_all(self) -> None:
+        """End every container."""
+        for container in self._started.values():
+            container.remove()
+
+    def _options(self, service: Mapping[str, Any]) -> list[str]:
+        options = ["--network=host", "--read-only-tmpfs=false", f"--user={service['user']}"]
+        options += [f"--add-host={name}:127.0.0.1" for name in self._document["services"]]
+        options += ["--read-only"] if service["read_only"] else []
+        options += [f"--tmpfs={path}" for path in service["tmpfs"]]
+        options += [f"--cap-drop={right}" for right in service["cap_drop"]]
+        options += [f"--security-opt={option.removesuffix(':true')}" for option in service["security_opt"]]
+        options += [f"--volume={self._secrets / name}:{SECRETS}/{name}:ro" for name in service["secrets"]]
+        options += [f"--volume=compose-{volume}" for volume in service.get("volumes", [])]
+        for config in service["configs"]:
+            file = REPOSITORY / self._document["configs"][config["source"]]["file"]
+            options.append(f"--volume={file}:{config['target']}:ro")
+        if "entrypoint" in service:
+            options.append(f"--entrypoint={json.dumps(service['entrypoint'])}")
+        return options
