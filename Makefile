@@ -89,8 +89,8 @@ image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a regi
 .PHONY: test-ship
 test-ship: PROGRAMS := buildah podman runc debootstrap
 test-ship: FILES := /usr/lib/podman/netavark
-test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check the chart: rendered, held to Kubernetes' schemas, and its receiver run
-	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship/test_chart_*.py $(PYTEST_ARGS)
+test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart and compose file: rendered, held to their schemas, the receiver run
+	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship/test_chart_*.py tests/ship/test_compose_*.py $(PYTEST_ARGS)
 
 .PHONY: chart-docs
 chart-docs: $(INSTALLED_SHIP) ## Write the chart's README anew, from its values' comments

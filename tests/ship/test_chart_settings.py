@@ -1,4 +1,4 @@
-"""The settings that the chart writes: the service takes them, each role reads no more than it needs, and secrets stay out."""
+"""The settings that the chart writes: the service takes them, and no role reads more than it needs."""
 
 import base64
 import hashlib
@@ -21,7 +21,7 @@ SECRETS_FOLDER = "/run/secrets/payment-callbacks"
 # What the chart decides, so that no value may.
 DECIDED = {
     "data_directory", "receiver.bind", "api.bind",
-    "receiver.metrics_bind", "ledger.metrics_bind", "inquirer.metrics_bind", "dispatcher.metrics_bind", "api.metrics_bind",
+    "receiver.metrics_bind", "ledger.metrics_bind", "inquirer.metrics_bind", "dispatcher.metrics_bind",
 }  # fmt: skip
 # Nothing can be said against what they hold, whatever setting they are for.
 SECRETS = {

@@ -1,7 +1,6 @@
 """The chart's README, made from its values' comments: `python -m tests.support.chart_readme` writes it.
 
-A line that begins with `# --` documents the key below it, with any comment lines that follow. Other comments above a key
-of the first level introduce its section.
+A line that begins with `# --` documents the key below it, together with the comment lines that follow.
 """
 
 import json

@@ -14,12 +14,16 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 RUN = PROJECT["project"]["dependencies"]
 POSTGRESQL = PROJECT["project"]["optional-dependencies"]["postgresql"]
 DEV = PROJECT["dependency-groups"]["dev"]
+SHIP = PROJECT["dependency-groups"]["ship"]
+HELM = PROJECT["dependency-groups"]["helm"]
 BUILD = (REPOSITORY / "requirements" / "build.in").read_text().split()
 
 WANTED = {
     "run.txt": [*RUN, *BUILD],
     "postgresql.txt": [*RUN, *BUILD, *POSTGRESQL],
     "dev.txt": [*RUN, *BUILD, *POSTGRESQL, *DEV],
+    "ship.txt": [*RUN, *BUILD, *SHIP],
+    "helm.txt": HELM,
 }
 
 
@@ -53,6 +57,12 @@ def test_every_locked_version_has_its_hashes(file_name: str) -> None:
 def test_what_is_tested_is_what_runs(file_name: str) -> None:
     tested = locked("dev.txt")
     assert {name: version for name, version in locked(file_name).items() if tested.get(name) != version} == {}
+
+
+def test_no_two_locks_want_different_versions() -> None:
+    tested = locked("dev.txt")
+    shipped = locked("ship.txt")
+    assert {name for name in tested.keys() & shipped.keys() if tested[name] != shipped[name]} == set()
 
 
 @pytest.mark.parametrize("file_name", WANTED)
