@@ -10,6 +10,7 @@ from service.cli.keys import keys
 from service.cli.migrate import migrate
 from service.cli.orders import orders
 from service.cli.prune import prune
+from service.cli.replay import replay
 from service.cli.report import report
 from service.cli.run import run
 from service.cli.sandbox import sandbox
@@ -49,6 +50,7 @@ for command in (
     migrate,
     topology,
     orders,
+    replay,
     report,
     prune,
     schemas,

@@ -1,0 +1,93 @@
+"""`payment-callbacks replay`, on the embedded ledger."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from sqlalchemy import Engine
+
+from service import bootstrap
+from service.cli.main import main
+from service.ledger.outbox import Outbox
+from service.ledger.schema import migrate
+from service.settings import Settings
+from service.settings_file import load_settings
+from tests.support.claims import a_claim
+
+SETTINGS = """\
+[merchants.acme]
+pay_types = ["bank"]
+amount_unit = "yuan"
+required_trust = "checksum"
+[[endpoints]]
+name = "shop"
+kind = "webhook"
+url = "http://127.0.0.1:1/"
+secrets = ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "payment-callbacks.toml"
+    path.write_text(SETTINGS)
+    return path
+
+
+@pytest.fixture
+def settings(path: Path) -> Settings:
+    return load_settings(path, {})
+
+
+@pytest.fixture
+def engine(settings: Settings) -> Iterator[Engine]:
+    engine = bootstrap.make_ledger_engine(settings)
+    migrate(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def outbox(settings: Settings, engine: Engine) -> Outbox:
+    """Three orders paid: one event delivered, one parked, one not tried yet."""
+    store = bootstrap.make_store(settings, engine)
+    outbox = Outbox(engine=engine, clock=bootstrap.now)
+    store.record([a_claim(order="DELIVERED")])
+    outbox.settle_delivered(outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60))
+    store.record([a_claim(order="PARKED")])
+    (parked,) = outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60)
+    outbox.park(parked, error="the endpoint answered 500")
+    return outbox
+
+
+def due(outbox: Outbox) -> list[str]:
+    return [delivery.event_id for delivery in outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60)]
+
+
+def run(path: Path, *options: str) -> Result:
+    return CliRunner().invoke(main, ["--config", str(path), "replay", *options])
+
+
+def test_a_named_event_is_due_again_even_where_it_was_delivered(path: Path, outbox: Outbox) -> None:
+    result = run(path, "--endpoint", "shop", "acme/DELIVERED/1")
+    assert (result.exit_code, result.stdout) == (0, "due again: 1\n")
+    assert due(outbox) == ["acme/DELIVERED/1"]
+
+
+def test_everything_parked_is_due_again(path: Path, outbox: Outbox) -> None:
+    assert run(path, "--endpoint", "shop", "--parked").stdout == "due again: 1\n"
+    assert due(outbox) == ["acme/PARKED/1"]
+
+
+def test_an_event_that_is_not_there_is_said_to_be_missing(path: Path, outbox: Outbox) -> None:
+    result = run(path, "--endpoint", "shop", "acme/PARKED/1", "acme/NONE/1")
+    assert result.exit_code == 1
+    assert "1 of the named events were never meant for shop" in result.stderr
+    assert due(outbox) == ["acme/PARKED/1"]
+
+
+def test_an_unknown_endpoint_is_refused_with_the_known_ones(path: Path) -> None:
+    result = run(path, "--endpoint", "shp", "--parked")
+    assert result.exit_code == 2
+    assert "the settings know shop" in result.stderr
