@@ -166,10 +166,7 @@ class Asker:
 
     def _tell(self, inquiry: DueInquiry, heard: _Heard, state: InquiryState) -> None:
         reply = heard.reply
-        reasons = [reason.name.lower().replace("_", "-") for reason in inquiry.reasons if reason.name is not None]
-        self._metrics.count_question(
-            self._merchant, outcome=reply.outcome.value, reasons=reasons, seconds=reply.seconds
-        )
+        self._metrics.count_question(self._merchant, outcome=reply.outcome.value, seconds=reply.seconds)
         fields = {
             "biz_order_no": inquiry.order.biz_order_no,
             "request_id": reply.request_id,
