@@ -10,18 +10,21 @@ _WEBHOOK_HEADERS = "WebhookHeaders"
 # Of the HTTP and of the AMQP binding, as it happens.
 _BINDINGS = "0.3.0"
 _SUMMARIES = {
-    EventType.PROCESSING: "The gateway has accepted the order; no money has moved for certain.",
+    EventType.PROCESSING: "The gateway has accepted the order; whether the money moves is not known yet.",
     EventType.SUCCEEDED: "The money has moved.",
     EventType.FAILED: "The order has failed for good; no money has moved.",
     EventType.CORRECTED: "What an earlier event said is replaced, or a conflict has been settled: `status` holds now.",
-    EventType.CONFLICTED: "Claims about the order contradict each other: act on nothing until `payment.corrected` "
-    "settles it. Sent only to endpoints that name this type.",
+    EventType.CONFLICTED: "Claims about the order contradict each other: do nothing more about it until a "
+    "later event settles it. Sent only to endpoints that name this type.",
 }
 _PARAMETERS = {
     "merchant": "The merchant's slug.",
     "order_type": "The gateway's order type in lower case; `unknown` where there is none, or where it holds other "
     "characters than a-z, 0-9, `_` and `-`.",
     "status": "`data.status`.",
+}
+_TRACE_HEADER = {
+    "traceparent": {"type": "string", "description": "W3C Trace Context, as in the event; absent where none is known."}
 }
 
 
@@ -80,6 +83,7 @@ def _status(exchange: str, alternate_exchange: str) -> dict[str, Any]:
         "messages": {
             _name(type_): {
                 **_message(type_),
+                "headers": {"type": "object", "properties": _TRACE_HEADER},
                 "bindings": {"amqp": {"messageType": type_.value, "bindingVersion": _BINDINGS}},
             }
             for type_ in _SUMMARIES
@@ -125,7 +129,10 @@ def _webhook_headers() -> dict[str, Any]:
     return {
         "type": "object",
         "required": list(headers),
-        "properties": {name: {"type": "string", "description": text} for name, text in headers.items()},
+        "properties": {
+            **{name: {"type": "string", "description": text} for name, text in headers.items()},
+            **_TRACE_HEADER,
+        },
     }
 
 
