@@ -33,12 +33,14 @@ class EmbeddedSubscriber:
     """Takes messages out of the file; see `Subscriber`.
 
     A message is leased for `lease_seconds`. A consumer that takes longer loses it to another one, which is harmless
-    where applying twice is; one that was killed keeps it from others for as long.
+    where applying twice is; one that was killed keeps it from others for as long. What this one still holds it is not
+    handed again: its lease is renewed, else a message that is held for hours would come back as its own copies.
     """
 
     def __init__(self, *, queue: EmbeddedQueue, lease_seconds: float = 30.0) -> None:
         self._queue = queue
         self._lease_seconds = lease_seconds
+        # By row, as it was leased last.
         self._unsettled: dict[int, Leased] = {}
         self._closed = False
 
@@ -47,11 +49,12 @@ class EmbeddedSubscriber:
         deadline = time.monotonic() + wait_seconds
         while not self._closed:
             leased = self._lease(max_messages) if self._queue.has_ready() else ()
-            if leased:
-                self._unsettled.update((item.row, item) for item in leased)
+            fresh = [item for item in leased if item.row not in self._unsettled]
+            self._unsettled.update((item.row, item) for item in leased)
+            if fresh:
                 return [
                     Delivery(message=item.message, previous_deliveries=item.previous_leases, handle=item)
-                    for item in leased
+                    for item in fresh
                 ]
             remaining = deadline - time.monotonic()
             if remaining <= 0:
@@ -61,20 +64,23 @@ class EmbeddedSubscriber:
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Delete them; a `NotConfirmed` means that they come again."""
-        leased = self._settle(deliveries)
+        leased = self._held(deliveries)
         if leased:
             self._queue.remove(leased, timeout_seconds=_WRITE_SECONDS)
+            self._forget(leased)
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> None:
         """Move it to the dead letters, in one transaction."""
-        for leased in self._settle([delivery]):
+        for leased in self._held([delivery]):
             self._queue.bury(leased, reason=reason, timeout_seconds=_WRITE_SECONDS)
+            self._forget([leased])
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         """End their leases."""
-        leased = self._settle(deliveries)
+        leased = self._held(deliveries)
         if leased:
             self._queue.release(leased, timeout_seconds=_WRITE_SECONDS)
+            self._forget(leased)
 
     def close(self) -> None:
         """End the leases of what is unsettled, then close the queue's file."""
@@ -93,11 +99,14 @@ class EmbeddedSubscriber:
         except ConfirmTimeout:  # others write without a pause: nothing came, as far as the caller can tell
             return ()
 
-    def _settle(self, deliveries: Sequence[Delivery]) -> list[Leased]:
-        leased = [delivery.handle for delivery in deliveries if isinstance(delivery.handle, Leased)]
+    def _held(self, deliveries: Sequence[Delivery]) -> list[Leased]:
+        """What was handed out, by its present lease where that was renewed."""
+        handed_out = [delivery.handle for delivery in deliveries if isinstance(delivery.handle, Leased)]
+        return [self._unsettled.get(item.row, item) for item in handed_out]
+
+    def _forget(self, leased: Sequence[Leased]) -> None:
         for item in leased:
             self._unsettled.pop(item.row, None)
-        return leased
 
 
 class EmbeddedDeadLetters:

@@ -134,6 +134,18 @@ def test_a_lease_that_ran_out_hands_the_message_to_another_and_voids_the_first_o
     assert open_queue().depth().messages == 1
 
 
+def test_what_a_subscriber_still_holds_is_not_handed_to_it_again(open_queue: OpenQueue) -> None:
+    queue = open_queue()
+    _publish(queue, "held")
+    subscriber = EmbeddedSubscriber(queue=open_queue(), lease_seconds=0)
+    held = subscriber.receive(max_messages=1, wait_seconds=1)
+    _publish(queue, "fresh")
+
+    assert _receive_ids(subscriber) == ["fresh"]
+    subscriber.acknowledge(held)
+    assert queue.depth().messages == 1
+
+
 def test_released_messages_go_to_another_at_once(open_queue: OpenQueue) -> None:
     _publish(open_queue(), "one")
     subscriber = EmbeddedSubscriber(queue=open_queue())
