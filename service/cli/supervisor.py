@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from service.backoff import exponential
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -72,7 +74,13 @@ class Supervisor:
         if child.restart_at is None:
             if now - child.started_at > self._most_pause_seconds:
                 child.restarts = 0
-            pause = min(self._most_pause_seconds, self._first_pause_seconds * 2**child.restarts)
+            pause = exponential(
+                child.restarts + 1,
+                first_seconds=self._first_pause_seconds,
+                most_seconds=self._most_pause_seconds,
+                jitter=0.0,
+                random=0.0,
+            )
             child.restart_at = now + pause
             log.error("child.died", role=child.role.name, exit_code=child.process.returncode, restart_in_seconds=pause)
         elif now >= child.restart_at:
