@@ -182,6 +182,7 @@ servers:
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=' rabbitmq-server'; \
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
 	command -v php >/dev/null || missing+=' php-cli'; \
+	command -v node >/dev/null || missing+=' nodejs'; \
 	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $$program"; done; \
 	for file in $(FILES); do [ -e $$file ] || missing+=" $$(basename $$file)"; done; \
 	[ -n "$$missing" ] || exit 0; \
