@@ -107,7 +107,11 @@ class _Body:
 
 
 def _read(response: urllib3.BaseHTTPResponse) -> bytes:
-    content = response.read(_MAX_ANSWER_BYTES + 1)
+    try:
+        content = response.read(_MAX_ANSWER_BYTES + 1)
+    except ValueError as error:  # for a chunk of negative size, which urllib3 lets pass
+        response.close()
+        raise OutcomeUnknown("the answer's chunks cannot be read") from error
     if len(content) > _MAX_ANSWER_BYTES:
         # What is left of it must not be read as the next call's answer.
         response.close()

@@ -149,6 +149,13 @@ def test_an_answer_whose_header_drips_is_cut_at_the_time_limit(make_client, args
         make_client(server.url, timeout_seconds=0.5).withhold(args("T1"))
 
 
+def test_an_answer_whose_chunks_cannot_be_read_leaves_the_outcome_unknown(make_client, args):
+    with ScriptedServer() as server:
+        server.behave = lambda _: Answer(headers={"transfer-encoding": "chunked"}, body=b"-5\r\nabc")
+        with pytest.raises(OutcomeUnknown):
+            make_client(server.url).withhold(args("T1"))
+
+
 def test_a_gateway_is_believed_on_the_word_of_the_certificates_that_are_pinned(make_client, self_signed, tmp_path):
     with CallbackListener(lambda _: (200, about("T1")), tls=self_signed) as listener:
         with pytest.raises(NotSent):
