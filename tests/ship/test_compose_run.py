@@ -19,7 +19,7 @@ from tests.support.postgresql import PostgreSQL
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
-pytestmark = pytest.mark.timeout(240, func_only=True)
+pytestmark = pytest.mark.timeout(400, func_only=True)
 
 _PAYER = {
     "name": "张三",
@@ -49,20 +49,17 @@ def services(image: Image, container_tools: ContainerTools, tmp_path: Path) -> I
 def test_an_order_goes_all_the_way(services: ComposeRun) -> None:
     assert services.start("migrate").wait() == 0
     roles = {name: services.start(name) for name in own_services() if name != "migrate"}
-    for name, service in own_services().items():
-        if "healthcheck" in service:
-            eventually(
-                lambda name=name: services.healthy(name), within_seconds=60, why=lambda name=name: roles[name].output
-            )
+    for name in services.watched:
+        eventually(lambda name=name: services.healthy(name), within_seconds=120, why=roles[name].describe)
 
     withhold = ("gateway", "withhold", "--order", "DK-1-success", "--amount", "100.00", "--from", "-")
     roles["api"].execute("payment-callbacks", *withhold, given=json.dumps(_PAYER))
 
-    applied = eventually(lambda: _succeeded(roles["subscriber"].output), within_seconds=60)
+    applied = eventually(lambda: _succeeded(roles["subscriber"].output), within_seconds=120)
     assert [line["id"].split("/")[1] for line in applied] == ["DK-1-success"]
 
     for name, role in roles.items():
-        assert role.stop() == 0, f"{name}: {role.output}"
+        assert role.stop() == 0, role.describe()
 
 
 def _succeeded(output: str) -> list[dict[str, Any]]:

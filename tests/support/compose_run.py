@@ -37,6 +37,11 @@ class ComposeRun:
         container.start()
         return container
 
+    @property
+    def watched(self) -> list[str]:
+        """The services that have a health check."""
+        return [name for name, service in own_services().items() if "healthcheck" in service]
+
     def healthy(self, name: str) -> bool:
         """Whether the service's own health check says so right now."""
         kind, *command = own_services()[name]["healthcheck"]["test"]

@@ -49,6 +49,10 @@ class Container:
         """What it has written so far."""
         return self._process.output
 
+    def describe(self) -> str:
+        """Its state and the end of its output, for the report of a failed test."""
+        return self._process.describe()
+
     def start(self) -> None:
         """Start it; returns at once."""
         self._process.start()
