@@ -41,7 +41,7 @@ def make_engine(url: str, *, pool_size: int = 2, application_name: str = "paymen
     """An engine for `url` (`postgresql://...` or `sqlite:///...`), without connecting.
 
     Make it after forking. `pool_size` is the most connections it opens. The SQLite file is made with mode 0600 when
-    it is first used, and must lie on a local disk; its folder must exist.
+    it is first used, and must lie on a local disk; its folder must exist. Raises UnusableDatabaseUrl.
     """
     try:
         parsed = make_url(url)
@@ -64,12 +64,17 @@ def make_engine(url: str, *, pool_size: int = 2, application_name: str = "paymen
 
 
 def _postgresql(url: URL, settings: dict[str, Any], application_name: str) -> Engine:
-    return create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        connect_args={**_POSTGRESQL_CONNECTION, "application_name": application_name},
-        pool_pre_ping=True,
-        **settings,
-    )
+    try:
+        return create_engine(
+            url.set(drivername="postgresql+psycopg"),
+            connect_args={**_POSTGRESQL_CONNECTION, "application_name": application_name},
+            pool_pre_ping=True,
+            **settings,
+        )
+    except ModuleNotFoundError as error:
+        raise UnusableDatabaseUrl(
+            "PostgreSQL's driver is not installed: pip install --require-hashes -r requirements/postgresql.txt"
+        ) from error
 
 
 def _sqlite(url: URL, file: Path, settings: dict[str, Any]) -> Engine:

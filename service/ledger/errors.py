@@ -34,7 +34,7 @@ class ClaimUnstorable(LedgerError):
 
 
 class UnusableDatabaseUrl(LedgerError):
-    """The database URL names neither PostgreSQL nor a SQLite file."""
+    """The database URL names neither PostgreSQL nor a SQLite file, or PostgreSQL's driver is missing."""
 
 
 class UnknownMerchant(LedgerError):

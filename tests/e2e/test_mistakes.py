@@ -90,6 +90,24 @@ def test_a_database_that_is_away_is_what_migrate_says(run: Run) -> None:
     assert "geheim" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [("migrate",), ("orders", "list")])
+def test_a_database_url_that_names_no_database_of_ours_is_said_to_be_so(run: Run, command: tuple[str, ...]) -> None:
+    done = run(*command, DATABASE_URL="sqlite://host")
+    assert done.returncode == 1
+    assert "database_url: " in done.stderr
+
+
+@pytest.mark.parametrize("command", [("migrate",), ("orders", "list")])
+def test_who_has_no_driver_for_postgresql_is_told_how_to_install_it(
+    run: Run, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "psycopg.py").write_text("raise ModuleNotFoundError('No module named psycopg')\n")
+    done = run(*command, DATABASE_URL=f"postgresql://u:geheim@{_NOBODY}/d", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert "requirements/postgresql.txt" in done.stderr
+    assert "geheim" not in done.stderr
+
+
 @pytest.mark.parametrize("command", [("topology", "declare"), ("dead", "list"), ("dead", "drop", "--all", "--yes")])
 def test_a_broker_that_is_away_is_what_its_commands_say(run: Run, command: tuple[str, ...]) -> None:
     done = run(*command, AMQP_URL=f"amqp://u:geheim@{_NOBODY}/v")
