@@ -1,5 +1,5 @@
 # One image for every role: `docker run … payment-callbacks:VERSION run receiver`. Its settings are mounted at
-# /etc/payment-callbacks/payment-callbacks.toml. Why it is as it is: docs/decisions/0009-one-image.md.
+# /etc/payment-callbacks/payment-callbacks.toml. Why it is as it is: docs/decisions/0010-one-image.md.
 
 # The Python minor that every test runs on. A tag can be moved; a digest cannot:
 #   docker build --build-arg BASE=python:3.11.15-slim-bookworm@sha256:… .

@@ -58,7 +58,7 @@ def test_an_order_goes_all_the_way(services: ComposeRun) -> None:
     applied = eventually(lambda: _succeeded(roles["subscriber"].output), within_seconds=120)
     assert [line["id"].split("/")[1] for line in applied] == ["DK-1-success"]
 
-    for name, role in roles.items():
+    for role in roles.values():
         assert role.stop() == 0, role.describe()
 
 
