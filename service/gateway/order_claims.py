@@ -162,8 +162,15 @@ def read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:
     Taken are `YYYY-mm-dd HH:MM:SS`, the same with slashes or a T, `YYYYmmddHHMMSS`, all in `time_zone`, and unix
     seconds.
     """
-    if _UNIX_SECONDS.fullmatch(text):
-        return datetime.fromtimestamp(int(text), tz=time_zone)
+    time = (
+        datetime.fromtimestamp(int(text), tz=time_zone)
+        if _UNIX_SECONDS.fullmatch(text)
+        else _read_date(text, time_zone)
+    )
+    return time if time is not None and time.year in _YEARS else None
+
+
+def _read_date(text: str, time_zone: tzinfo) -> datetime | None:
     match = _DATE_AND_TIME.fullmatch(text)
     if match is None:
         return None
@@ -171,10 +178,9 @@ def read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:
         int(digits) for digits in match.group(*((1, 3, 4, 5, 6, 7) if match.group(1) else (8, 9, 10, 11, 12, 13)))
     )
     try:
-        time = datetime(year, month, day, hour, minute, second, tzinfo=time_zone)
+        return datetime(year, month, day, hour, minute, second, tzinfo=time_zone)
     except ValueError:
         return None
-    return time if time.year in _YEARS else None
 
 
 def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, paid_at: datetime | None) -> str:
