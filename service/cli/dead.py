@@ -56,7 +56,7 @@ def show(context: click.Context, id_: str, unmasked: bool) -> None:
 
 @dead.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", "everything", is_flag=True, help=f"All of them; of more than {_MOST}, the oldest {_MOST}.")
 @click.pass_context
 def replay(context: click.Context, ids: tuple[str, ...], everything: bool) -> None:
     """Put them back into the queue. Harmless for what was applied already: the ledger dedupes."""
@@ -66,7 +66,7 @@ def replay(context: click.Context, ids: tuple[str, ...], everything: bool) -> No
 
 @dead.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help="All of them.")
+@click.option("--all", "everything", is_flag=True, help=f"All of them; of more than {_MOST}, the oldest {_MOST}.")
 @click.confirmation_option(prompt="Delete these messages for good?")
 @click.pass_context
 def drop(context: click.Context, ids: tuple[str, ...], everything: bool) -> None:

@@ -25,7 +25,7 @@ from service.web.exchange import make_answer
 from service.web.framing import RequestFraming, RequestTooLarge
 from service.web.waiting import WaitingConnections
 
-#: Request line and headers together, in bytes. A token has up to 763 characters; proxies add headers of their own.
+#: Request line and headers together, in bytes. A token has up to 760 characters; proxies add headers of their own.
 MAX_HEAD_BYTES = 16 * 1024
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
