@@ -1,5 +1,6 @@
 """buildah and podman, without a daemon and with a storage of their own: nothing of the machine's is seen or touched."""
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -35,7 +36,7 @@ runroot = "{run}/storage"
 class ContainerTools:
     """Images are kept in the user's cache from one run to the next; containers are not. Use it as a context manager.
 
-    One at a time: two that run at once share the cache.
+    There is one at a time for each user: a second one waits until the first is done with the cache.
     """
 
     def __init__(self) -> None:
@@ -57,6 +58,8 @@ class ContainerTools:
         missing = [program for program in _PROGRAMS if shutil.which(program) is None]
         assert not missing, f"not installed: {', '.join(missing)}. `make image-test` as root does it, or says how"
         self.cache.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.cache / "lock").open("w")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
 
     def __exit__(
@@ -67,6 +70,7 @@ class ContainerTools:
         # Both mount the storage on itself, and leave it so.
         subprocess.run(["umount", "--quiet", self.cache / "storage" / "overlay"], check=False, capture_output=True)
         shutil.rmtree(self._run, ignore_errors=True)
+        self._lock.close()
 
     def buildah(self, *arguments: str | Path) -> str:
         """Run it, at low priority, and return what it wrote; an AssertionError where it failed."""
