@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
@@ -22,12 +22,14 @@ from consumers.faults import describe_fault, frames_of
 from consumers.gateway import Gateway, NoAnswer
 from consumers.patience import Patience, Stopping
 from service.claims import Claim
-from service.ledger.agenda import Agenda, DueInquiry
+from service.ledger.agenda import Agenda, DueInquiry, Settlement
 from service.ledger.asked_questions import QuestionOutcome, Reply
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
-from service.metrics import InquirerMetrics
+from service.metrics.claims import ClaimMetrics
+from service.metrics.inquirer import InquirerMetrics
 from service.settings import InquirerSettings
+from service.traceparent import new_traceparent, trace_id_of
 
 _log = structlog.get_logger()
 
@@ -59,6 +61,7 @@ class Asker:
         timeout_seconds: float,
         settings: InquirerSettings,
         metrics: InquirerMetrics,
+        claim_metrics: ClaimMetrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """`timeout_seconds` is the longest that the gateway may take to answer."""
@@ -68,6 +71,7 @@ class Asker:
         self._timeout_seconds = timeout_seconds
         self._settings = settings
         self._metrics = metrics
+        self._claim_metrics = claim_metrics
         self._monotonic = monotonic
         self._log = _log.bind(merchant=merchant)
         self._under_way: dict[Future[_Heard], DueInquiry] = {}
@@ -108,7 +112,9 @@ class Asker:
         if not free:
             return
         lease_ends, claimed = patience.insist(lambda: self._lease(limit=free))
-        for inquiry in claimed:
+        for claim in claimed:
+            # An order that was announced and never spoken of has no trace yet.
+            inquiry = replace(claim, traceparent=claim.traceparent or new_traceparent())
             self._under_way[threads.submit(self._ask, inquiry, lease_ends)] = inquiry
 
     def _lease(self, *, limit: int) -> tuple[float, Sequence[DueInquiry]]:
@@ -127,7 +133,8 @@ class Asker:
             outcome, request_id, detail, claim = QuestionOutcome.NO_ANSWER, error.request_id, str(error), None
         else:
             outcome = QuestionOutcome.NOT_FOUND if answer.claim is None else QuestionOutcome.ANSWERED
-            request_id, detail, claim = answer.request_id, "", answer.claim
+            request_id, detail = answer.request_id, ""
+            claim = None if answer.claim is None else replace(answer.claim, traceparent=inquiry.traceparent)
         seconds = self._monotonic() - began
         return _Heard(reply=Reply(outcome=outcome, request_id=request_id, seconds=seconds, detail=detail), claim=claim)
 
@@ -142,33 +149,37 @@ class Asker:
 
     def _settle(self, done: Collection[Future[_Heard]], patience: Patience) -> None:
         for asked in done:
-            inquiry, heard = self._under_way[asked], self._heard(asked)
-            state = self._record(inquiry, heard, patience)
+            inquiry = self._under_way[asked]
+            heard = self._heard(asked, inquiry)
+            settlement = self._record(inquiry, heard, patience)
             # Only now: what is not settled at the end is reported as left under way.
             del self._under_way[asked]
-            self._tell(inquiry, heard, state)
+            self._tell(inquiry, heard, settlement)
 
-    def _heard(self, asked: "Future[_Heard]") -> _Heard:
+    def _heard(self, asked: "Future[_Heard]", inquiry: DueInquiry) -> _Heard:
         error = asked.exception()
         if error is None:
             return asked.result()
         # A bug of ours, or of this order's: the other orders must not suffer from it.
-        self._log.error("asking_fails", reason=describe_fault(error), frames=frames_of(error))
+        self._log.error("asking_fails", **_about(inquiry), reason=describe_fault(error), frames=frames_of(error))
         return _no_answer(describe_fault(error))
 
-    def _record(self, inquiry: DueInquiry, heard: _Heard, patience: Patience) -> InquiryState:
+    def _record(self, inquiry: DueInquiry, heard: _Heard, patience: Patience) -> Settlement:
         try:
             return patience.insist(lambda: self._agenda.settle(inquiry, heard.reply, claim=heard.claim))
         except ClaimUnstorable as error:
-            self._log.error("answer_unstorable", biz_order_no=inquiry.order.biz_order_no, reason=describe_fault(error))
+            self._log.error("answer_unstorable", **_about(inquiry), reason=describe_fault(error))
             unheard = _no_answer(describe_fault(error), request_id=heard.reply.request_id)
             return patience.insist(lambda: self._agenda.settle(inquiry, unheard.reply))
 
-    def _tell(self, inquiry: DueInquiry, heard: _Heard, state: InquiryState) -> None:
-        reply = heard.reply
-        self._metrics.count_question(self._merchant, outcome=reply.outcome.value, seconds=reply.seconds)
+    def _tell(self, inquiry: DueInquiry, heard: _Heard, settlement: Settlement) -> None:
+        reply, claim, verdict = heard.reply, heard.claim, settlement.verdict
+        reasons = [reason.name.lower().replace("_", "-") for reason in inquiry.reasons if reason.name is not None]
+        self._metrics.count_question(
+            self._merchant, outcome=reply.outcome.value, reasons=reasons, seconds=reply.seconds
+        )
         fields = {
-            "biz_order_no": inquiry.order.biz_order_no,
+            **_about(inquiry),
             "request_id": reply.request_id,
             "attempt": inquiry.attempt,
             "reasons": [reason.name for reason in inquiry.reasons],
@@ -177,14 +188,23 @@ class Asker:
             "gateway_asked",
             seconds=round(reply.seconds, 3),
             outcome=reply.outcome.value,
-            status=heard.claim.status.value if heard.claim is not None and heard.claim.status is not None else None,
-            state=state.value,
+            status=None if claim is None else claim.status,
+            verdict=verdict,
+            state=settlement.state.value,
             **fields,
         )
-        if state is InquiryState.PARKED:
+        if claim is not None and verdict is not None:
+            moved_to = claim.status if verdict.moves else None
+            self._claim_metrics.count_claim(claim.merchant, verdict=verdict, moved_to=moved_to)
+        if settlement.state is InquiryState.PARKED:
             self._metrics.count_parked(self._merchant)
             self._log.error("inquiry_parked", **fields)
 
 
 def _no_answer(detail: str, *, request_id: str = "") -> _Heard:
     return _Heard(reply=Reply(outcome=QuestionOutcome.NO_ANSWER, request_id=request_id, seconds=0.0, detail=detail))
+
+
+def _about(inquiry: DueInquiry) -> dict[str, str | None]:
+    """What every log line about an inquiry says of it."""
+    return {"biz_order_no": inquiry.order.biz_order_no, "trace_id": trace_id_of(inquiry.traceparent)}

@@ -14,6 +14,7 @@
 
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -28,7 +29,9 @@ from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent, Si
 from service.backoff import exponential
 from service.ledger.errors import LeaseLost
 from service.ledger.outbox import DueDelivery, Outbox
+from service.metrics.dispatcher import DispatcherMetrics
 from service.settings import DispatcherSettings, EndpointSettings
+from service.traceparent import trace_id_of
 
 _log = structlog.get_logger()
 
@@ -51,12 +54,14 @@ class Courier:
         sink: Sink,
         endpoint: EndpointSettings,
         settings: DispatcherSettings,
+        metrics: DispatcherMetrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._outbox = outbox
         self._sink = sink
         self._endpoint = endpoint
         self._settings = settings
+        self._metrics = metrics
         self._clock = clock
         # Where all of a window take their whole time limit, the lease of the last one must still hold.
         rounds = int(settings.lease_seconds / endpoint.timeout_seconds) - 1
@@ -103,7 +108,14 @@ class Courier:
     def _begin(self, senders: ThreadPoolExecutor) -> None:
         while self._ahead and len(self._under_way) < self._endpoint.concurrency:
             delivery = self._ahead.popleft()
-            self._under_way[senders.submit(self._sink.send, _outgoing(delivery))] = delivery
+            self._under_way[senders.submit(self._send, delivery)] = delivery
+
+    def _send(self, delivery: DueDelivery) -> None:
+        began = time.monotonic()
+        try:
+            self._sink.send(_outgoing(delivery))
+        finally:
+            self._metrics.observe_send(self._endpoint.name, time.monotonic() - began)
 
     def _give_back(self, patience: Patience) -> None:
         if self._ahead:
@@ -133,9 +145,9 @@ class Courier:
         self._begin(senders)
         if delivered:
             for lost in patience.insist(lambda: self._outbox.settle_delivered(delivered)):
-                self._log.warning("lease_lost", event_id=lost.event_id)
+                self._tell_lost(lost)
             for delivery in delivered:
-                self._log.info("event_delivered", event_id=delivery.event_id, attempt=delivery.attempt)
+                self._tell_delivered(delivery)
         for delivery, error, wait_seconds in failed:
             self._settle_failed(delivery, error, wait_seconds, patience)
 
@@ -146,19 +158,35 @@ class Courier:
         try:
             if delivery.attempt >= self._endpoint.max_attempts:
                 patience.insist(lambda: self._outbox.park(delivery, error=reason))
-                self._log.error("event_parked", event_id=delivery.event_id, attempt=delivery.attempt, reason=reason)
+                self._count("parked")
+                self._log.error("event_parked", **_told(delivery), attempt=delivery.attempt, reason=reason)
                 return
             at = self._clock() + timedelta(seconds=wait_seconds)
             patience.insist(lambda: self._outbox.retry_at(delivery, at, error=reason))
+            self._count("failed")
             self._log.warning(
                 "delivery_failed",
-                event_id=delivery.event_id,
+                **_told(delivery),
                 attempt=delivery.attempt,
                 reason=reason,
                 retry_in_seconds=round(wait_seconds, 3),
             )
         except LeaseLost:
-            self._log.warning("lease_lost", event_id=delivery.event_id)
+            self._tell_lost(delivery)
+
+    def _tell_delivered(self, delivery: DueDelivery) -> None:
+        self._count("delivered")
+        if delivery.observed_at is not None:
+            lag = self._clock() - delivery.observed_at
+            self._metrics.observe_lag(self._endpoint.name, lag.total_seconds())
+        self._log.info("event_delivered", **_told(delivery), attempt=delivery.attempt)
+
+    def _tell_lost(self, delivery: DueDelivery) -> None:
+        self._count("lease-lost")
+        self._log.warning("lease_lost", **_told(delivery))
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.count_delivery(self._endpoint.name, outcome=outcome)
 
     def _judge(self, delivery: DueDelivery, error: BaseException) -> float:
         """Seconds until the event's next try, and what the error means for the endpoint as a whole."""
@@ -176,9 +204,7 @@ class Courier:
         )
         if not isinstance(error, DeliveryFailed):
             # A bug of ours, in the sink or by this event: it must not keep the endpoint's other events.
-            self._log.error(
-                "sink_fails", event_id=delivery.event_id, reason=describe_fault(error), frames=frames_of(error)
-            )
+            self._log.error("sink_fails", **_told(delivery), reason=describe_fault(error), frames=frames_of(error))
         elif error.retry_after_seconds is not None:
             granted = min(error.retry_after_seconds, most)
             self._pause(granted)
@@ -198,7 +224,13 @@ def _outgoing(delivery: DueDelivery) -> OutgoingEvent:
         order_type=delivery.order_type,
         status=delivery.status.value,
         body=delivery.body,
+        traceparent=delivery.traceparent,
     )
+
+
+def _told(delivery: DueDelivery) -> dict[str, str | None]:
+    """What every log line about a delivery says of it."""
+    return {"event_id": delivery.event_id, "trace_id": trace_id_of(delivery.traceparent)}
 
 
 def _reason(error: BaseException) -> str:

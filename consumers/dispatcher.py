@@ -10,6 +10,7 @@ from consumers.courier import Courier
 from consumers.crew import Crew
 from consumers.sinks.sink import Sink
 from service.ledger.outbox import Outbox
+from service.metrics.dispatcher import DispatcherMetrics
 from service.settings import DispatcherSettings, EndpointSettings
 
 _log = structlog.get_logger()
@@ -30,13 +31,19 @@ class Dispatcher:
         sinks: Mapping[str, Sink],
         endpoints: Sequence[EndpointSettings],
         settings: DispatcherSettings,
+        metrics: DispatcherMetrics,
         clock: Callable[[], datetime],
     ) -> None:
         """`sinks` by the endpoint's name, one for each of `endpoints`; they are closed at the end of `run`."""
         self._sinks = [sinks[endpoint.name] for endpoint in endpoints]
         self._couriers = {
             endpoint.name: Courier(
-                outbox=outbox, sink=sinks[endpoint.name], endpoint=endpoint, settings=settings, clock=clock
+                outbox=outbox,
+                sink=sinks[endpoint.name],
+                endpoint=endpoint,
+                settings=settings,
+                metrics=metrics,
+                clock=clock,
             )
             for endpoint in endpoints
         }

@@ -10,7 +10,8 @@ from consumers.asker import Asker
 from consumers.crew import Crew
 from consumers.gateway import Gateway
 from service.ledger.agenda import Agenda
-from service.metrics import InquirerMetrics
+from service.metrics.claims import ClaimMetrics
+from service.metrics.inquirer import InquirerMetrics
 from service.settings import InquirerSettings
 
 _log = structlog.get_logger()
@@ -39,6 +40,7 @@ class Inquirer:
         gateways: Mapping[str, AskedGateway],
         settings: InquirerSettings,
         metrics: InquirerMetrics,
+        claim_metrics: ClaimMetrics,
     ) -> None:
         """`gateways` by merchant; they are closed at the end of `run`."""
         self._gateways = gateways
@@ -50,6 +52,7 @@ class Inquirer:
                 timeout_seconds=asked.timeout_seconds,
                 settings=settings,
                 metrics=metrics,
+                claim_metrics=claim_metrics,
             )
             for merchant, asked in gateways.items()
         }

@@ -3,16 +3,21 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 
 import structlog
 
 from consumers.runner import Runner
 from service.claims import Claim
+from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.messaging.codec import decode_claim
 from service.messaging.contract import Message, Subscriber
+from service.metrics.claims import ClaimMetrics
+from service.metrics.ledger import LedgerMetrics
 from service.settings import LedgerSettings
+from service.traceparent import trace_id_of
 
 _log = structlog.get_logger()
 
@@ -20,10 +25,19 @@ _log = structlog.get_logger()
 class LedgerConsumer:
     """Records what the queue holds, batch by batch. Any number of processes may do so at once."""
 
-    def __init__(self, *, subscriber: Subscriber, store: LedgerStore, settings: LedgerSettings) -> None:
+    def __init__(
+        self,
+        *,
+        subscriber: Subscriber,
+        store: LedgerStore,
+        settings: LedgerSettings,
+        metrics: LedgerMetrics,
+        claim_metrics: ClaimMetrics,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._runner = Runner(
             subscriber=subscriber,
-            handler=_ClaimRecorder(store=store),
+            handler=_ClaimRecorder(store=store, metrics=metrics, claim_metrics=claim_metrics, clock=clock),
             batch_size=settings.batch_size,
             first_retry_seconds=settings.first_retry_seconds,
             most_retry_seconds=settings.most_retry_seconds,
@@ -37,15 +51,47 @@ class LedgerConsumer:
 class _ClaimRecorder:
     """The runner's handler: one batch, one transaction."""
 
-    def __init__(self, *, store: LedgerStore) -> None:
+    def __init__(
+        self,
+        *,
+        store: LedgerStore,
+        metrics: LedgerMetrics,
+        claim_metrics: ClaimMetrics,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._store = store
+        self._metrics = metrics
+        self._claim_metrics = claim_metrics
+        self._clock = clock
 
     def decode(self, message: Message) -> Claim:
         return decode_claim(message)
 
     def apply(self, items: Sequence[Claim]) -> None:
         began = time.monotonic()
-        verdicts = Counter(verdict.value for verdict in self._store.record(items))
+        verdicts = self._store.record(items)
+        seconds = time.monotonic() - began
+        now = self._clock()
+        for claim, verdict in zip(items, verdicts, strict=True):
+            self._tell(claim, verdict, now)
+        self._metrics.observe_batch(claims=len(items), seconds=seconds)
         _log.info(
-            "claims_recorded", claims=len(items), verdicts=dict(verdicts), seconds=round(time.monotonic() - began, 4)
+            "claims_recorded",
+            claims=len(items),
+            verdicts=dict(Counter(verdict.value for verdict in verdicts)),
+            seconds=round(seconds, 4),
+        )
+
+    def _tell(self, claim: Claim, verdict: Verdict, now: datetime) -> None:
+        self._claim_metrics.count_claim(
+            claim.merchant, verdict=verdict, moved_to=claim.status if verdict.moves else None
+        )
+        self._metrics.observe_wait((now - claim.stated_at).total_seconds())
+        _log.info(
+            "claim_recorded",
+            trace_id=trace_id_of(claim.traceparent),
+            merchant=claim.merchant,
+            biz_order_no=claim.biz_order_no,
+            status=claim.status,
+            verdict=verdict,
         )

@@ -30,6 +30,7 @@ from consumers.patience import Patience, Stopping
 from service.ledger.errors import ClaimUnstorable
 from service.messaging.contract import Delivery, Message, Subscriber
 from service.messaging.errors import UndecodableMessage
+from service.traceparent import TRACEPARENT, trace_id_of
 
 Item = TypeVar("Item")
 
@@ -139,6 +140,7 @@ class Runner(Generic[Item]):
         if suspects:
             _log.error(
                 "handler_fails",
+                trace_id=_trace_id(suspects[0].delivery),
                 held=len(suspects),
                 reason=describe_fault(suspects[0].error),
                 frames=frames_of(suspects[0].error),
@@ -175,6 +177,7 @@ class Runner(Generic[Item]):
         self._forget([failure.delivery])
         _log.error(
             "message_dead_lettered",
+            trace_id=_trace_id(failure.delivery),
             message_id=failure.delivery.message.message_id,
             previous_deliveries=failure.delivery.previous_deliveries,
             reason=reason,
@@ -189,3 +192,7 @@ class Runner(Generic[Item]):
     def _forget(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
             del self._unsettled[id(delivery)]
+
+
+def _trace_id(delivery: Delivery) -> str | None:
+    return trace_id_of(delivery.message.headers.get(TRACEPARENT))

@@ -19,6 +19,7 @@ from consumers.queried_gateway import QueriedGateway
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
+from consumers.watch import Look, Watch
 from service.api.announcing import Announcer
 from service.api.app import create_api
 from service.api.callers import Callers
@@ -28,6 +29,7 @@ from service.api.lanes import Gateway, Lane
 from service.api.orders import Orders
 from service.api.withholding import Withholder
 from service.api.withholds import WithholdRoutes
+from service.claims import ClaimSource
 from service.gateway.capability import CapabilityKey, CapabilityTokens
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
@@ -37,17 +39,24 @@ from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
 from service.ledger.reports import Reports
 from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
+from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
 from service.messaging import topology
 from service.messaging.contract import DeadLetters, Publisher, Subscriber
 from service.messaging.dead_letters import RabbitDeadLetters
+from service.messaging.depths import EmbeddedDepths, RabbitDepths
 from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.spool import SpoolingPublisher
 from service.messaging.subscriber import RabbitSubscriber
-from service.metrics import InquirerMetrics, ReceiverMetrics, expose
+from service.metrics.claims import ClaimMetrics
+from service.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
+from service.metrics.inquirer import InquirerMetrics
+from service.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
+from service.metrics.looks import LookMetrics
+from service.metrics.receiver import ReceiverMetrics
 from service.settings import EndpointSettings, GatewaySettings, MerchantSettings, Settings
 
 
@@ -67,7 +76,9 @@ def make_callback_publisher(settings: Settings, metrics: ReceiverMetrics) -> Pub
         inner=publisher,
         spool=make_spool(settings),
         max_bytes=settings.spool.max_bytes,
-        on_depth=lambda depth: metrics.set_spool_depth(messages=depth.messages, size_bytes=depth.bytes),
+        on_depth=lambda depth: metrics.set_spool_depth(
+            messages=depth.messages, size_bytes=depth.bytes, oldest_at=depth.oldest_at
+        ),
     )
     spooling.start()  # what an earlier process left does not wait for the next callback
     return spooling
@@ -123,35 +134,62 @@ def make_store(settings: Settings, engine: Engine) -> LedgerStore:
     )
 
 
-def make_ledger_consumer(settings: Settings, engine: Engine) -> LedgerConsumer:
+def make_ledger_consumer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> LedgerConsumer:
     """The role `ledger`."""
     return LedgerConsumer(
-        subscriber=make_subscriber(settings), store=make_store(settings, engine), settings=settings.ledger
+        subscriber=make_subscriber(settings),
+        store=make_store(settings, engine),
+        settings=settings.ledger,
+        metrics=LedgerMetrics(registry=registry),
+        claim_metrics=_claim_metrics(settings, registry, ClaimSource.CALLBACK),
+        clock=now,
     )
 
 
-def make_dispatcher(settings: Settings, engine: Engine) -> Dispatcher:
+def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+    """What the role `ledger` measures at intervals; takes one connection of `engine`."""
+    metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
+    looks = [
+        Look(name="queues", measure=_depths(settings).count, show=metrics.show_queues),
+        Look(
+            name="conflicts",
+            measure=lambda: reports.open_conflicts(settings.merchants),
+            show=metrics.show_conflicts,
+        ),
+    ]
+    return _watch(looks, registry)
+
+
+def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Dispatcher:
     """The role `dispatcher`."""
     return Dispatcher(
         outbox=Outbox(engine=engine, clock=now),
         sinks={endpoint.name: _sink(settings, endpoint) for endpoint in settings.endpoints},
         endpoints=settings.endpoints,
         settings=settings.dispatcher,
+        metrics=DispatcherMetrics(registry=registry, endpoints=[endpoint.name for endpoint in settings.endpoints]),
         clock=now,
     )
 
 
+def make_dispatcher_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+    """What the role `dispatcher` measures at intervals; takes one connection of `engine`."""
+    metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine, clock=now)
+    names = [endpoint.name for endpoint in settings.endpoints]
+    looks = [
+        Look(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.show_oldest),
+        Look(name="parked-deliveries", measure=lambda: outbox.count_parked(names), show=metrics.show_parked),
+    ]
+    return _watch(looks, registry)
+
+
 def dispatcher_pool_size(settings: Settings) -> int:
-    """Database connections that the dispatcher's loops use at once."""
-    return max(2, len(settings.endpoints))
+    """Database connections that the dispatcher's loops and its watch use at once."""
+    return len(settings.endpoints) + 1
 
 
-def make_inquirer(settings: Settings, engine: Engine) -> Inquirer:
+def make_inquirer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Inquirer:
     """The role `inquirer`. Raises a `GatewayError` where a gateway's settings cannot be used."""
-    registry = CollectorRegistry()
-    if settings.inquirer.metrics_bind:
-        host, _, port = settings.inquirer.metrics_bind.rpartition(":")
-        expose(registry, host=host.strip("[]"), port=int(port))
     return Inquirer(
         agenda=Agenda(
             engine=engine,
@@ -168,6 +206,7 @@ def make_inquirer(settings: Settings, engine: Engine) -> Inquirer:
         },
         settings=settings.inquirer,
         metrics=InquirerMetrics(registry=registry),
+        claim_metrics=_claim_metrics(settings, registry, ClaimSource.QUERY),
     )
 
 
@@ -240,8 +279,25 @@ def make_api(settings: Settings, engine: Engine) -> Flask:
             *Cards(merchants=settings.merchants, gateways=lanes).routes(),
         ],
         callers=Callers(tokens={token.name: token.token for token in settings.api.tokens}),
-        gauges=Gauges(reports=Reports(engine=engine), merchants=settings.merchants),
+        gauges=Gauges(
+            reports=Reports(engine=engine),
+            merchants={slug: merchant.required_trust for slug, merchant in settings.merchants.items()},
+        ),
     )
+
+
+def _claim_metrics(settings: Settings, registry: CollectorRegistry, source: ClaimSource) -> ClaimMetrics:
+    return ClaimMetrics(registry=registry, merchants=settings.merchants, source=source, verdicts=list(Verdict))
+
+
+def _depths(settings: Settings) -> RabbitDepths | EmbeddedDepths:
+    if settings.broker.urls:
+        return RabbitDepths(urls=_urls(settings))
+    return EmbeddedDepths(queue=_embedded_queue(settings))
+
+
+def _watch(looks: Sequence[Look], registry: CollectorRegistry) -> Watch:
+    return Watch(looks, metrics=LookMetrics(registry=registry, looks=[look.name for look in looks]))
 
 
 def _sink(settings: Settings, endpoint: EndpointSettings) -> Sink:

@@ -18,7 +18,8 @@ def configure_logs(*, stream: TextIO, human: bool) -> None:
     """Send every log line of this process to `stream`, those of libraries that use `logging` included.
 
     `human` writes coloured lines instead of JSON. Call it once, at the start of the process; a second call replaces the
-    first for loggers that are made afterwards. Lines below INFO are dropped, and below WARNING for pika.
+    first for loggers that are made afterwards. Lines below INFO are dropped, and below
+    WARNING for pika and Alembic.
     """
     own: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -41,8 +42,10 @@ def configure_logs(*, stream: TextIO, human: bool) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
-    # Every reconnect attempt is several of its lines, and messaging logs its own.
-    logging.getLogger("pika").setLevel(logging.WARNING)
+    # Every reconnect attempt is several of pika's lines, and messaging logs its own; Alembic says twice per look at the
+    # schema which database it is.
+    for library in ("pika", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def mask_sensitive_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

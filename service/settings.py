@@ -177,6 +177,8 @@ class LedgerSettings:
     #: The pause before a batch that the database did not take is tried again; doubles up to the most.
     first_retry_seconds: float = 0.5
     most_retry_seconds: float = 15.0
+    #: host:port where Prometheus reads the ledger's metrics; "": nowhere.
+    metrics_bind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +188,8 @@ class DispatcherSettings:
     poll_seconds: float = 0.25
     #: How long a claimed event is ours; at least twice any endpoint's time limit, and up to five times it pays.
     lease_seconds: float = 60.0
+    #: host:port where Prometheus reads the dispatcher's metrics; "": nowhere.
+    metrics_bind: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -235,12 +235,14 @@ class _LedgerSchema(_Section):
     batch_size = fields.Integer(validate=validate.Range(min=1, max=1000))
     first_retry_seconds = fields.Float(validate=_POSITIVE)
     most_retry_seconds = fields.Float(validate=_POSITIVE)
+    metrics_bind = fields.String(validate=_HOST_AND_PORT)
 
 
 class _DispatcherSchema(_Section):
     value = DispatcherSettings
     poll_seconds = fields.Float(validate=_POSITIVE)
     lease_seconds = fields.Float(validate=_POSITIVE)
+    metrics_bind = fields.String(validate=_HOST_AND_PORT)
 
 
 class _InquirerSchema(_Section):

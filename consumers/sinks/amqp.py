@@ -8,6 +8,7 @@ from service.events import CONTENT_TYPE
 from service.messaging.contract import Message, Publisher
 from service.messaging.errors import NotConfirmed
 from service.messaging.topology import STATUS_EXCHANGE
+from service.traceparent import TRACEPARENT
 
 # A routing key is words between dots, so a word takes no character that could end it or match a pattern.
 _WORD = re.compile(r"[a-z0-9_-]{1,64}")
@@ -36,6 +37,7 @@ class AmqpSink:
             message_id=_message_id(event.id),
             type=event.type.value,
             content_type=CONTENT_TYPE,
+            headers={} if event.traceparent is None else {TRACEPARENT: event.traceparent},
         )
         try:
             self._publisher.publish(message, timeout_seconds=self._timeout_seconds)

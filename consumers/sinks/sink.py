@@ -19,6 +19,8 @@ class OutgoingEvent:
     status: str
     #: CloudEvents 1.0, structured JSON, UTF-8; the same on every try.
     body: bytes
+    #: W3C traceparent of the callback that it is about; None where there is none.
+    traceparent: str | None = None
 
 
 class DeliveryFailed(Exception):

@@ -15,6 +15,7 @@ from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from service.deadline import DeadlineHTTPPool, DeadlineHTTPSPool
 from service.events import CONTENT_TYPE
 from service.settings import EndpointSettings
+from service.traceparent import TRACEPARENT
 
 _GONE = 410
 # A host may have several addresses, and each may take this share of the time limit to connect.
@@ -71,7 +72,9 @@ class WebhookSink:
         now = self._clock()
         body = event.body.decode()
         signatures = [signer.sign(event.id, now, body) for signer in self._signers]
+        trace = {} if event.traceparent is None else {TRACEPARENT: event.traceparent}
         return {
+            **trace,
             "content-type": CONTENT_TYPE,
             "user-agent": self._user_agent,
             "webhook-id": event.id,

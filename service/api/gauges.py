@@ -1,13 +1,15 @@
 """What Prometheus reads here: when each merchant's gateway was heard of last, whichever process recorded it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
+from service.claims import Trust
 from service.ledger.reports import Reports
+from service.metrics.exposition import name_role
 
 #: The content type of `Gauges.scrape`.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -16,9 +18,11 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 class Gauges:
     """Reads gauges from the ledger at every scrape. Safe to share between threads."""
 
-    def __init__(self, *, reports: Reports, merchants: Iterable[str]) -> None:
+    def __init__(self, *, reports: Reports, merchants: Mapping[str, Trust]) -> None:
+        """`merchants` by the trust that each requires."""
         self._registry = CollectorRegistry()
-        self._registry.register(_LastClaims(reports, tuple(merchants)))
+        name_role(self._registry, "api")
+        self._registry.register(_LastClaims(reports, merchants))
 
     def scrape(self) -> bytes:
         """Prometheus's text format. Raises LedgerUnavailable."""
@@ -26,7 +30,7 @@ class Gauges:
 
 
 class _LastClaims(Collector):
-    def __init__(self, reports: Reports, merchants: tuple[str, ...]) -> None:
+    def __init__(self, reports: Reports, merchants: Mapping[str, Trust]) -> None:
         self._reports = reports
         self._merchants = merchants
 
@@ -43,6 +47,6 @@ class _LastClaims(Collector):
         # A merchant that was never heard of has no sample; alert on `time() - metric > ...` and on `absent(...)`.
         return GaugeMetricFamily(
             "payment_callbacks_last_claim_timestamp_seconds",
-            "When the last claim of a merchant's gateway was recorded: a callback, trusted or not, or an answer.",
+            "When a merchant's gateway was last heard of: an answer, or a callback that not just anyone can have made.",
             labels=["merchant", "source"],
         )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import click
 import structlog
 from flask import Flask
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.signals import stop_on_signals
@@ -20,6 +21,7 @@ from service.ledger.errors import LedgerUnavailable
 from service.ledger.schema import migrate, schema_is_current
 from service.logs import configure_logs
 from service.messaging.errors import BrokerUnavailable, MessagingError
+from service.metrics.exposition import expose, name_role
 from service.settings import Settings
 from service.web.server import serve
 
@@ -59,6 +61,7 @@ def receiver(context: click.Context) -> None:
 def ledger(context: click.Context) -> None:
     """Apply queued callbacks to the ledger."""
     settings = _settings(context)
+    registry = _expose_metrics("ledger", settings.ledger.metrics_bind)
     stop = _stop_event()
     engine = bootstrap.make_ledger_engine(settings)
     try:
@@ -66,7 +69,8 @@ def ledger(context: click.Context) -> None:
     except MessagingError as error:
         raise click.ClickException(str(error)) from error
     if ready:
-        bootstrap.make_ledger_consumer(settings, engine).run(stop)
+        with bootstrap.make_ledger_watch(settings, engine, registry).running():
+            bootstrap.make_ledger_consumer(settings, engine, registry).run(stop)
 
 
 @run.command()
@@ -74,14 +78,13 @@ def ledger(context: click.Context) -> None:
 def inquirer(context: click.Context) -> None:
     """Ask the gateways about orders that are unconfirmed, overdue or in doubt."""
     settings = _settings(context)
+    registry = _expose_metrics("inquirer", settings.inquirer.metrics_bind)
     stop = _stop_event()
     engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
     try:
-        asking = bootstrap.make_inquirer(settings, engine)
+        asking = bootstrap.make_inquirer(settings, engine, registry)
     except GatewayError as error:
         raise click.ClickException(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(f"inquirer.metrics_bind {settings.inquirer.metrics_bind}: {error}") from error
     if _await_schema(settings, engine, stop):
         asking.run(stop)
 
@@ -91,13 +94,15 @@ def inquirer(context: click.Context) -> None:
 def dispatcher(context: click.Context) -> None:
     """Tell downstream what has changed."""
     settings = _settings(context)
+    registry = _expose_metrics("dispatcher", settings.dispatcher.metrics_bind)
     stop = _stop_event()
     engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.dispatcher_pool_size(settings))
     if _await_schema(settings, engine, stop):
         if any(endpoint.kind == "amqp" for endpoint in settings.endpoints):
             # Once: a broker that is away must not keep webhooks waiting.
             _declare_topology_once(settings)
-        bootstrap.make_dispatcher(settings, engine).run(stop)
+        with bootstrap.make_dispatcher_watch(settings, engine, registry).running():
+            bootstrap.make_dispatcher(settings, engine, registry).run(stop)
 
 
 @run.command()
@@ -147,6 +152,18 @@ def _settings(context: click.Context) -> Settings:
     for warning in settings.warnings():
         log.warning("settings_doubtful", warning=warning)
     return settings
+
+
+def _expose_metrics(role: str, bind: str) -> CollectorRegistry:
+    """What the role's metrics are made in, served at `bind` from now on where there is one."""
+    registry = CollectorRegistry()
+    name_role(registry, role)
+    if bind:
+        try:
+            expose(registry, bind=bind)
+        except OSError as error:
+            raise click.ClickException(f"{role}.metrics_bind {bind}: {error}") from error
+    return registry
 
 
 def _stop_event() -> threading.Event:

@@ -19,11 +19,13 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, func, or_, select
 from service.claims import Claim, OrderKey, Trust
 from service.ledger import pace
 from service.ledger.asked_questions import Reply, record_asked, record_reply
+from service.ledger.claim_rows import last_traceparent
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.orders import OrderRecord
 from service.ledger.pace import OrderPace
 from service.ledger.rates import lock_rate, save_rate
 from service.ledger.rules import InquiryRules
+from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
 from service.ledger.transactions import read, write
@@ -48,6 +50,18 @@ class DueInquiry:
     raised: int
     #: Whoever claims the inquiry next has a higher one.
     fence: int
+    #: That of the last claim about the order, to which the answer's log lines and event belong; None without one.
+    traceparent: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """What became of a question."""
+
+    #: Where the inquiry stands now.
+    state: InquiryState
+    #: What the answer did to its order; None where there was no answer.
+    verdict: Verdict | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +109,8 @@ class Agenda:
             return []
         return write(self._engine, lambda connection: self._claim(connection, merchant, rules, limit, lease))
 
-    def settle(self, asked: DueInquiry, reply: Reply, *, claim: Claim | None = None) -> InquiryState:
-        """Record how a question went and, with an answer, what it claims; where the inquiry stands then.
+    def settle(self, asked: DueInquiry, reply: Reply, *, claim: Claim | None = None) -> Settlement:
+        """Record how a question went and, with an answer, what it claims; what became of both.
 
         It is asked again as scheduled unless its answer settled the order, and parked beyond its horizon. A claim
         counts also where the lease was lost meanwhile. Raises ClaimUnstorable.
@@ -159,6 +173,7 @@ class Agenda:
             doubt_due_at=next_.doubt_due_at,
             raised=row.raised,
             fence=row.fence + 1,
+            traceparent=last_traceparent(connection, OrderKey(row.merchant, row.biz_order_no)),
         )
         leased = {
             "state": InquiryState.ASKING.value,
@@ -169,12 +184,13 @@ class Agenda:
         _save(connection, inquiry.order, {**asdict(next_), **leased})
         return inquiry
 
-    def _settle(self, connection: Connection, asked: DueInquiry, reply: Reply, claim: Claim | None) -> InquiryState:
-        order, raised_by_answer = None, False
+    def _settle(self, connection: Connection, asked: DueInquiry, reply: Reply, claim: Claim | None) -> Settlement:
+        order, raised_by_answer, verdict = None, False, None
         if claim is not None:
             # Orders before inquiries, as everybody locks them.
             decided = self._store.apply(connection, [claim])
             order, raised_by_answer = decided.orders.get(asked.order), asked.order in decided.questions
+            [verdict] = decided.verdicts.values()
         record_reply(connection, asked.order, asked.fence, reply)
         row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one()
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
@@ -183,9 +199,9 @@ class Agenda:
         elif _closed_by_answer(asked, row, claim) and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
         else:
-            return InquiryState(row.state)
+            return Settlement(state=InquiryState(row.state), verdict=verdict)
         _save(connection, asked.order, {**values, "lease_until": None})
-        return InquiryState(values["state"])
+        return Settlement(state=InquiryState(values["state"]), verdict=verdict)
 
 
 def _closed_by_answer(asked: DueInquiry, row: Row[Any], claim: Claim | None) -> bool:

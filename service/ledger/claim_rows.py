@@ -87,6 +87,17 @@ def load_claims(connection: Connection, key: OrderKey) -> Sequence[ClaimRecord]:
     return [_from_row(row) for row in connection.execute(query)]
 
 
+def last_traceparent(connection: Connection, key: OrderKey) -> str | None:
+    """The traceparent of the order's last claim; None where it had none, or nobody ever spoke of the order."""
+    query = (
+        select(claims.c.traceparent)
+        .where(claims.c.merchant == key.merchant, claims.c.biz_order_no == key.biz_order_no)
+        .order_by(claims.c.id.desc())
+        .limit(1)
+    )
+    return connection.execute(query).scalar_one_or_none()
+
+
 def prune_payloads(connection: Connection, *, before: datetime, most: int) -> int:
     """Remove what the channel said and what nobody named from at most `most` claims recorded before; how many."""
     old = select(claims.c.id).where(claims.c.recorded_at < before, ~claims.c.pruned).limit(most)

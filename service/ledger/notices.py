@@ -39,6 +39,7 @@ def _event_row(event: PaymentEvent, now: datetime) -> dict[str, Any]:
         "order_type": event.order_type,
         "body": write_event(event),
         "traceparent": event.traceparent,
+        "observed_at": event.observed_at,
         "created_at": now,
     }
 

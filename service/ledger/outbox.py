@@ -1,6 +1,6 @@
 """The outbox: events on their way to each endpoint, claimed by lease and settled by fencing number."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -43,6 +43,8 @@ class DueDelivery:
     attempt: int
     #: When the event was made, aware.
     created_at: datetime
+    #: When the claim behind it was stated, aware; None for events that an earlier release made.
+    observed_at: datetime | None
     #: Whoever claims the delivery next has a higher one.
     fence: int
 
@@ -115,6 +117,19 @@ class Outbox:
         oldest = read(self._engine, lambda connection: connection.execute(query).scalar_one())
         return None if oldest is None else self._clock() - oldest
 
+    def oldest_open_ages(self, endpoints: Collection[str]) -> Mapping[str, float]:
+        """The same for each of `endpoints`, in seconds; 0 where nothing waits."""
+        ages = {name: self.oldest_open_age(endpoint=name) for name in endpoints}
+        return {name: 0.0 if age is None else max(age.total_seconds(), 0.0) for name, age in ages.items()}
+
+    def count_parked(self, endpoints: Collection[str]) -> Mapping[str, int]:
+        """How many events were given up for each of `endpoints` and wait for a person."""
+        parked = deliveries.c.state == "parked"
+        query = select(deliveries.c.endpoint, func.count()).where(parked).group_by(deliveries.c.endpoint)
+        rows = read(self._engine, lambda connection: connection.execute(query).all())
+        found: dict[str, int] = {row[0]: row[1] for row in rows}
+        return {name: found.get(name, 0) for name in endpoints}
+
     def _settle_one(self, delivery: DueDelivery, values: Mapping[str, Any]) -> None:
         if write(self._engine, lambda connection: _settle(connection, [delivery], values)):
             raise LeaseLost(f"{delivery.event_id} to {delivery.endpoint}")
@@ -146,7 +161,7 @@ def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, unt
     )
     query = (
         select(deliveries, events.c.id, events.c.type, events.c.status, events.c.order_type)
-        .add_columns(events.c.body, events.c.traceparent)
+        .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
         .join(events, _OF_ITS_EVENT)
         .where(deliveries.c.endpoint == endpoint, deliveries.c.state == "open", deliveries.c.due_at <= now)
         .where(~held_back)
@@ -193,6 +208,7 @@ def _due(row: Row[Any]) -> DueDelivery:
         traceparent=row.traceparent,
         attempt=row.attempts + 1,
         created_at=row.created_at,
+        observed_at=row.observed_at,
         fence=row.fence + 1,
     )
 

@@ -42,6 +42,11 @@ class Verdict(StrEnum):
     #: Unknown status, order type or pay type: recorded, and a person has to look.
     QUARANTINED = "quarantined"
 
+    @property
+    def moves(self) -> bool:
+        """Whether the order takes the claim's word for its own."""
+        return self in (Verdict.APPLIED, Verdict.CORRECTED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderState:

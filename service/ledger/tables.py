@@ -101,6 +101,8 @@ claims = Table(
     PrimaryKeyConstraint("id"),
     Index("ix_claims_order", "merchant", "biz_order_no", "id"),
     Index("ix_claims_source", "merchant", "source", "recorded_at"),
+    # What nobody can forge, however much of the rest there is.
+    Index("ix_claims_proven", "merchant", "source", "recorded_at", **_where("trust > 10")),
     Index("ix_claims_unpruned", "recorded_at", **_where("NOT pruned")),
 )
 
@@ -141,6 +143,8 @@ events = Table(
     Column("order_type", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("traceparent", Text),
+    # When the claim behind it was stated; NULL in rows of before 0002.
+    Column("observed_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("merchant", "biz_order_no", "sequence"),
     UniqueConstraint("id"),

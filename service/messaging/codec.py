@@ -15,11 +15,10 @@ from service.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
 from service.messaging.topology import CALLBACKS_EXCHANGE
+from service.traceparent import TRACEPARENT
 
 #: The type of every message that `encode_claim` makes.
 CLAIM_V1 = "payment-callbacks.claim.v1"
-
-_TRACEPARENT = "traceparent"
 
 _Member = TypeVar("_Member", bound=StrEnum)
 
@@ -53,7 +52,7 @@ def encode_claim(claim: Claim) -> Message:
         body=json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii"),
         message_id=uuid.uuid4().hex,
         type=CLAIM_V1,
-        headers={} if claim.traceparent is None else {_TRACEPARENT: claim.traceparent},
+        headers={} if claim.traceparent is None else {TRACEPARENT: claim.traceparent},
     )
 
 
@@ -81,7 +80,7 @@ def decode_claim(message: Message) -> Claim:
         digest=fields.filled_text("digest"),
         quarantine=fields.optional_text("quarantine"),
         unknown_fields=fields.texts("unknown_fields"),
-        traceparent=message.headers.get(_TRACEPARENT),
+        traceparent=message.headers.get(TRACEPARENT),
         stated_by=fields.text("stated_by"),
         reason=fields.text("reason"),
     )

@@ -183,6 +183,11 @@ class EmbeddedQueue:
             for reason, died_at, message_id, envelope, body in rows
         ]
 
+    def count_dead_letters(self) -> int:
+        """How many dead letters there are."""
+        [(count,)] = self._read("SELECT count(*) FROM dead_letter")
+        return int(count)
+
     def revive(self, message_ids: Sequence[str], *, timeout_seconds: float) -> int:
         """Move the named dead letters to the end of the queue; says how many."""
 

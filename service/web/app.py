@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service.messaging.contract import Publisher
-from service.metrics import ReceiverMetrics
+from service.metrics.receiver import ReceiverMetrics
 from service.settings import MerchantSettings, ReceiverSettings
 from service.web.answers import failure
 from service.web.callbacks import CallbackEndpoint

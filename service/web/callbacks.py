@@ -6,7 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import structlog
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response, g, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.claims import Claim
@@ -16,11 +16,12 @@ from service.gateway.signature import verify_callback
 from service.messaging.codec import encode_claim
 from service.messaging.contract import Publisher
 from service.messaging.errors import ConfirmTimeout, NotConfirmed
-from service.metrics import UNKNOWN_MERCHANT, ReceiverMetrics
+from service.metrics.merchants import UNKNOWN_MERCHANT
+from service.metrics.receiver import ReceiverMetrics
+from service.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
 from service.web.answers import failure
 from service.web.dialect_watch import DialectWatch
 from service.web.entrances import Entrance, Entrances, UnknownMerchant
-from service.web.traceparent import parse_traceparent
 
 #: Where a server puts the time (`time.monotonic`) at which the whole request had arrived: it may have waited since.
 ARRIVED_AT = "payment_callbacks.arrived_at"
@@ -55,6 +56,8 @@ class CallbackEndpoint:
     def blueprint(self) -> Blueprint:
         """The routes of this endpoint."""
         routes = Blueprint("callbacks", __name__)
+        routes.before_request(_begin_trace)
+        routes.teardown_request(_end_trace)
         routes.add_url_rule("/notify/<merchant>", "common", self.answer, methods=["POST"])
         routes.add_url_rule("/notify/<merchant>/<token>", "minted", self.answer, methods=["POST"])
         return routes
@@ -96,7 +99,7 @@ class CallbackEndpoint:
             time_zone=ZoneInfo(merchant.time_zone),  # from its cache
             trust=entrance.trust,
             received_at=received_at,
-            traceparent=parse_traceparent(request.headers.get("traceparent")),
+            traceparent=g.traceparent,
         )
         if entrance.biz_order_no not in (None, claim.biz_order_no):
             raise CallbackRefused(
@@ -115,7 +118,7 @@ class CallbackEndpoint:
             self._metrics.confirm_seconds.observe(time.monotonic() - started)
 
     def _acknowledge(self, entrance: Entrance, claim: Claim) -> Response:
-        self._metrics.count_callback(claim.merchant, outcome="acknowledged")
+        self._metrics.count_callback(claim.merchant, outcome="acknowledged", trust=claim.trust)
         _log.info(
             "callback_acknowledged",
             merchant=claim.merchant,
@@ -146,7 +149,7 @@ class CallbackEndpoint:
 
     def _admit_failure(self, claim: Claim, error: NotConfirmed) -> Response:
         reason = type(error).__name__
-        self._metrics.count_callback(claim.merchant, outcome="unconfirmed", reason=reason)
+        self._metrics.count_callback(claim.merchant, outcome="unconfirmed", reason=reason, trust=claim.trust)
         _log.error(
             "callback_unconfirmed",
             merchant=claim.merchant,
@@ -156,3 +159,14 @@ class CallbackEndpoint:
             client=request.remote_addr,
         )
         return failure(_UNCONFIRMED)
+
+
+def _begin_trace() -> None:
+    """Give the callback its trace, and every line that this thread logs until its answer the trace's id."""
+    g.traceparent = parse_traceparent(request.headers.get(TRACEPARENT)) or new_traceparent()
+    structlog.contextvars.bind_contextvars(trace_id=trace_id_of(g.traceparent))
+
+
+def _end_trace(_error: BaseException | None) -> None:
+    # The thread's next callback is another's.
+    structlog.contextvars.unbind_contextvars("trace_id")

@@ -2,7 +2,7 @@
 
 import structlog
 
-from service.metrics import ReceiverMetrics
+from service.metrics.receiver import ReceiverMetrics
 
 _log = structlog.get_logger(__name__)
 

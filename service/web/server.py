@@ -13,7 +13,8 @@ from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry
 
 from service.messaging.contract import Publisher
-from service.metrics import ReceiverMetrics, expose_shared, forget_process, share_between_processes
+from service.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
+from service.metrics.receiver import ReceiverMetrics
 from service.serving import QuietLogger, common_settings
 from service.settings import MerchantSettings, ReceiverSettings
 from service.web.app import create_app
@@ -62,7 +63,9 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         self._clock = clock
         self._metrics_directory = MetricsDirectory(parent=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None)
         share_between_processes(self._metrics_directory.path)
-        self.metrics = ReceiverMetrics(registry=CollectorRegistry(), merchants=merchants)
+        registry = CollectorRegistry()
+        name_role(registry, "receiver")
+        self.metrics = ReceiverMetrics(registry=registry, merchants=merchants)
         super().__init__()
 
     def load_config(self) -> None:
@@ -108,8 +111,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
 
     def _on_ready(self, _arbiter: Any) -> None:
         if self.settings.metrics_bind:
-            host, _, port = self.settings.metrics_bind.rpartition(":")
-            expose_shared(self._metrics_directory.path, host=host.strip("[]"), port=int(port))
+            expose_shared(self._metrics_directory.path, bind=self.settings.metrics_bind)
 
     def _on_worker_started(self, _worker: Any) -> None:
         self.callable.extensions["publisher"].open()

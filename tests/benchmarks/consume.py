@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
+from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
 from consumers.dispatcher import Dispatcher
@@ -25,6 +26,7 @@ from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
 from service.ledger.tables import deliveries
 from service.messaging import topology
+from service.metrics.dispatcher import DispatcherMetrics
 from service.settings import BrokerSettings, DispatcherSettings, EndpointSettings, MerchantSettings, Secret, Settings
 from tests.support.claims import a_claim
 from tests.support.postgresql import PostgreSQL
@@ -93,6 +95,7 @@ def make_dispatcher(stack: Stack, endpoint: EndpointSettings) -> Dispatcher:
         sinks={endpoint.name: WebhookSink(endpoint=endpoint, clock=_now)},
         endpoints=[endpoint],
         settings=DispatcherSettings(),
+        metrics=DispatcherMetrics(registry=CollectorRegistry(), endpoints=[endpoint.name]),
         clock=_now,
     )
 

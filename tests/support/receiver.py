@@ -11,7 +11,7 @@ from service.messaging.contract import Publisher
 from service.messaging.embedded import EmbeddedPublisher
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
-from service.metrics import ReceiverMetrics
+from service.metrics.receiver import ReceiverMetrics
 from service.settings import Acknowledgement, MerchantSettings, ReceiverSettings, Secret, TokenKey
 from service.web.server import ReceiverServer
 

@@ -7,13 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
 from consumers.ledger import LedgerConsumer
 from service import bootstrap
-from service.claims import Claim
+from service.claims import Claim, ClaimSource
 from service.events import EventType
 from service.ledger.schema import migrate
+from service.ledger.states import Verdict
 from service.ledger.tables import claims, events
 from service.messaging.codec import encode_claim
 from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
@@ -22,6 +24,8 @@ from service.messaging.embedded import EmbeddedPublisher, EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.subscriber import RabbitSubscriber
+from service.metrics.claims import ClaimMetrics
+from service.metrics.ledger import LedgerMetrics
 from service.settings import Settings
 from tests.support.messages import count_messages
 
@@ -56,10 +60,19 @@ class Stack:
 
     def make_consumer(self) -> LedgerConsumer:
         """A consumer from this queue to this ledger."""
+        registry = CollectorRegistry()
         return LedgerConsumer(
             subscriber=self._make_subscriber(),
             store=bootstrap.make_store(self.settings, self.engine),
             settings=self.settings.ledger,
+            metrics=LedgerMetrics(registry=registry),
+            claim_metrics=ClaimMetrics(
+                registry=registry,
+                merchants=self.settings.merchants,
+                source=ClaimSource.CALLBACK,
+                verdicts=list(Verdict),
+            ),
+            clock=bootstrap.now,
         )
 
     def dead_letters(self) -> list[DeadLetter]:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from consumers.courier import Courier
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
@@ -14,6 +15,7 @@ from service.ledger.errors import LedgerUnavailable
 from service.ledger.histories import DeliveryRecord
 from service.ledger.outbox import DueDelivery, Outbox
 from service.ledger.store import LedgerStore
+from service.metrics.dispatcher import DispatcherMetrics
 from service.settings import DispatcherSettings, EndpointSettings
 from tests.support.claims import a_claim
 from tests.support.running import running
@@ -56,13 +58,19 @@ MakeCourier = Callable[..., Courier]
 
 
 @pytest.fixture
-def make_courier(outbox: Outbox, clock: Clock) -> MakeCourier:
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def make_courier(outbox: Outbox, clock: Clock, registry: CollectorRegistry) -> MakeCourier:
     def make(sink: ScriptedSink, *, outbox: Outbox = outbox, **settings: Any) -> Courier:
         return Courier(
             outbox=outbox,
             sink=sink,
             endpoint=EndpointSettings(name="shop", kind="webhook", **settings),
             settings=DispatcherSettings(poll_seconds=0.01, lease_seconds=60),
+            metrics=DispatcherMetrics(registry=registry, endpoints=["shop"]),
             clock=clock,
         )
 

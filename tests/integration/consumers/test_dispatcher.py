@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, create_engine, select
 
 from consumers import dispatcher
@@ -28,6 +29,7 @@ from service.ledger.tables import deliveries
 from service.messaging import topology
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.session import BrokerSession
+from service.metrics.dispatcher import DispatcherMetrics
 from service.settings import DispatcherSettings, EndpointSettings, Secret
 from tests.support.claims import a_claim
 from tests.support.ports import find_free_port
@@ -67,6 +69,7 @@ def make_dispatcher(
         sinks={endpoint.name: WebhookSink(endpoint=endpoint, clock=now) for endpoint in endpoints} | sinks,
         endpoints=[*endpoints, *(EndpointSettings(name=name, kind="amqp") for name in sinks)],
         settings=DispatcherSettings(poll_seconds=0.02, lease_seconds=30),
+        metrics=DispatcherMetrics(registry=CollectorRegistry(), endpoints=[]),
         clock=now,
     )
 

@@ -17,7 +17,7 @@ from consumers.gateway import Answer, NoAnswer
 from consumers.inquirer import AskedGateway as Asked
 from consumers.inquirer import Inquirer
 from consumers.queried_gateway import QueriedGateway
-from service.claims import OrderKey, OrderStatus, Trust
+from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
 from service.ledger.agenda import Agenda
@@ -27,9 +27,11 @@ from service.ledger.engine import make_engine
 from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.rules import InquiryRules, MerchantRules
 from service.ledger.schema import migrate
+from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
-from service.metrics import InquirerMetrics
+from service.metrics.claims import ClaimMetrics
+from service.metrics.inquirer import InquirerMetrics
 from service.settings import GatewaySettings, InquirerSettings, Secret
 from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.claims import a_claim
@@ -87,6 +89,9 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
             gateways=gateways,
             settings=InquirerSettings(poll_seconds=0.02, lease_seconds=5.0),
             metrics=InquirerMetrics(registry=registry),
+            claim_metrics=ClaimMetrics(
+                registry=registry, merchants=MERCHANTS, source=ClaimSource.QUERY, verdicts=list(Verdict)
+            ),
         )
 
     return make

@@ -98,7 +98,7 @@ def test_when_the_lease_has_run_out_it_is_asked_again_and_counted_again(
 def test_a_terminal_answer_ends_the_inquiry(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
-    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)) is InquiryState.ANSWERED
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)).state is InquiryState.ANSWERED
     order = store.load_order(KEY)
     assert order is not None
     assert (order.state.status, order.state.trust) == (OrderStatus.SUCCEEDED, Trust.QUERIED)
@@ -112,7 +112,7 @@ def test_an_answer_that_confirms_what_is_known_ends_the_inquiry(
     store.record([a_claim()])
     store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, minute=1)])
     clock.forward(120)
-    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)) is InquiryState.ANSWERED
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)).state is InquiryState.ANSWERED
 
 
 @pytest.mark.parametrize("status", [OrderStatus.PROCESSING, OrderStatus.INITIAL])
@@ -123,7 +123,7 @@ def test_an_order_that_has_not_ended_is_asked_for_again_with_growing_pauses(
     clock.forward(600)
     pauses = []
     for _ in range(10):
-        assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, status)) is InquiryState.OPEN
+        assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, status)).state is InquiryState.OPEN
         pauses.append((inquiry_of(store).due_at - clock()).total_seconds())
         clock.forward(pauses[-1])
     assert pauses == [20, 40, 80, 160, 320, 640, 1280, 2560, 3600, 3600]
@@ -135,7 +135,7 @@ def test_no_answer_and_not_found_say_nothing_of_the_order(
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
-    assert agenda.settle(claim_one(agenda), reply) is InquiryState.OPEN
+    assert agenda.settle(claim_one(agenda), reply).state is InquiryState.OPEN
     history = store.order_history(KEY)
     assert history.order is not None
     assert (history.order.state.status, history.order.state.trust) == (OrderStatus.INITIAL, None)
@@ -176,11 +176,11 @@ def test_an_order_asked_to_its_horizon_in_vain_is_parked_and_reported(
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
-    state = agenda.settle(claim_one(agenda), NOT_FOUND)
+    state = agenda.settle(claim_one(agenda), NOT_FOUND).state
     while state is InquiryState.OPEN:
         clock.forward((inquiry_of(store).due_at - clock()).total_seconds())
         assert clock() <= NOON + timedelta(seconds=600 + 86_400)
-        state = agenda.settle(claim_one(agenda), NOT_FOUND)
+        state = agenda.settle(claim_one(agenda), NOT_FOUND).state
     assert state is InquiryState.PARKED
     assert agenda.backlog("acme").parked == 1
     clock.forward(7 * 86_400)
@@ -190,7 +190,7 @@ def test_an_order_asked_to_its_horizon_in_vain_is_parked_and_reported(
 def test_a_parked_order_is_asked_for_again_for_a_new_reason(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     clock.forward(86_400)
-    assert agenda.settle(claim_one(agenda), NOT_FOUND) is InquiryState.PARKED
+    assert agenda.settle(claim_one(agenda), NOT_FOUND).state is InquiryState.PARKED
     clock.forward(60)
     store.inquire(KEY, InquiryReason.OPERATOR)
     assert claim_one(agenda).attempt == 1
@@ -272,9 +272,9 @@ def test_a_reason_that_came_while_the_gateway_was_asked_outlives_the_answer(
     asked, answer = claim_one(agenda), an_answer(clock)
     clock.forward(1)
     store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, minute=11)])
-    assert agenda.settle(asked, ANSWERED, claim=answer) is InquiryState.OPEN
+    assert agenda.settle(asked, ANSWERED, claim=answer).state is InquiryState.OPEN
     clock.forward(20)
-    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)) is InquiryState.ANSWERED
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)).state is InquiryState.ANSWERED
 
 
 def test_an_answer_counts_also_where_its_lease_was_lost(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
@@ -282,8 +282,8 @@ def test_an_answer_counts_also_where_its_lease_was_lost(store: LedgerStore, agen
     slow, answer = claim_one(agenda), an_answer(clock)
     clock.forward(60)
     quick = claim_one(agenda)
-    assert agenda.settle(slow, ANSWERED, claim=answer) is InquiryState.ANSWERED
-    assert agenda.settle(quick, NO_ANSWER) is InquiryState.ANSWERED
+    assert agenda.settle(slow, ANSWERED, claim=answer).state is InquiryState.ANSWERED
+    assert agenda.settle(quick, NO_ANSWER).state is InquiryState.ANSWERED
     order = store.load_order(KEY)
     assert order is not None
     assert order.state.status is OrderStatus.SUCCEEDED
@@ -294,8 +294,8 @@ def test_a_lost_lease_reschedules_nothing(store: LedgerStore, agenda: Agenda, cl
     slow = claim_one(agenda)
     clock.forward(60)
     quick = claim_one(agenda)
-    assert agenda.settle(slow, NO_ANSWER) is InquiryState.ASKING
-    assert agenda.settle(quick, NO_ANSWER) is InquiryState.OPEN
+    assert agenda.settle(slow, NO_ANSWER).state is InquiryState.ASKING
+    assert agenda.settle(quick, NO_ANSWER).state is InquiryState.OPEN
 
 
 def test_a_conflict_is_settled_by_a_later_question_and_the_correction_names_what_it_replaces(
@@ -306,7 +306,7 @@ def test_a_conflict_is_settled_by_a_later_question_and_the_correction_names_what
     store.record([a_claim()])
     store.record([a_claim(OrderStatus.FAILED, minute=1)])
     clock.forward(120)
-    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, OrderStatus.FAILED)) is (
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, OrderStatus.FAILED)).state is (
         InquiryState.ANSWERED
     )
     events = store.order_history(KEY).events

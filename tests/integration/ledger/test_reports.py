@@ -87,11 +87,31 @@ def test_it_is_known_when_each_gateway_was_heard_of_last(
     store: LedgerStore, ledger_engine: Engine, clock: Callable[..., object]
 ) -> None:
     reports = Reports(engine=ledger_engine)
-    assert reports.last_claims(["acme"]) == {}
+    assert reports.last_claims({"acme": Trust.QUERIED}) == {}
     store.record([a_claim()])
     clock.forward(60)  # type: ignore[attr-defined]
     store.record([a_claim(order="DK2", trust=Trust.QUERIED)])
-    assert reports.last_claims(["acme", "other"]) == {
+    assert reports.last_claims(dict.fromkeys(["acme", "other"], Trust.QUERIED)) == {
         ("acme", ClaimSource.CALLBACK): NOON,
         ("acme", ClaimSource.QUERY): NOON + timedelta(minutes=1),
     }
+
+
+def test_who_forges_callbacks_does_not_hide_that_the_gateway_is_silent(
+    store: LedgerStore, ledger_engine: Engine, clock: Callable[..., object]
+) -> None:
+    reports = Reports(engine=ledger_engine)
+    store.record([a_claim()])
+    clock.forward(60)  # type: ignore[attr-defined]
+    store.record([a_claim(order="DK2", trust=Trust.CHECKSUM)])
+    last = {required: reports.last_claims({"acme": required}) for required in Trust}
+    assert last[Trust.QUERIED] == last[Trust.CAPABILITY] == {("acme", ClaimSource.CALLBACK): NOON}
+    assert last[Trust.CHECKSUM] == {("acme", ClaimSource.CALLBACK): NOON + timedelta(minutes=1)}
+
+
+def test_open_conflicts_are_counted_and_settled_ones_are_not(store: LedgerStore, ledger_engine: Engine) -> None:
+    reports = Reports(engine=ledger_engine)
+    store.record([a_claim(), a_claim(OrderStatus.FAILED, minute=1)])
+    assert reports.open_conflicts(["acme", "other"]) == {"acme": 1, "other": 0}
+    store.record([a_claim(trust=Trust.QUERIED, minute=2)])
+    assert reports.open_conflicts(["acme"]) == {"acme": 0}

@@ -67,7 +67,8 @@ def test_a_person_reads_plain_words(lines):
     assert "{" not in lines.getvalue()
 
 
-def test_pikas_chatter_is_left_out(lines):
+@pytest.mark.parametrize("library", ["pika.adapters", "alembic.runtime.migration"])
+def test_the_chatter_of_libraries_is_left_out(lines, library):
     configure_logs(stream=lines, human=False)
-    logging.getLogger("pika.adapters").info("connecting")
+    logging.getLogger(library).info("connecting")
     assert lines.getvalue() == ""

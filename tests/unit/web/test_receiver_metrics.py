@@ -1,10 +1,11 @@
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from service.metrics import ReceiverMetrics
+from service.metrics.receiver import ReceiverMetrics
 
 
 @pytest.fixture
@@ -22,30 +23,39 @@ def test_only_configured_merchants_become_labels(metrics, registry):
         metrics.count_callback(merchant, outcome="refused", reason="x")
         metrics.count_dialect(merchant, "php")
     text = generate_latest(registry).decode()
-    assert 'payment_callbacks_received_total{merchant="unknown",outcome="refused",reason="x"} 2.0' in text
+    assert 'payment_callbacks_received_total{merchant="unknown",outcome="refused",reason="x",trust=""} 2.0' in text
     assert "made-up" not in text
 
 
 def test_the_spools_depth_is_the_last_one_told(metrics, registry):
-    metrics.set_spool_depth(messages=3, size_bytes=900)
-    metrics.set_spool_depth(messages=1, size_bytes=300)
+    metrics.set_spool_depth(messages=3, size_bytes=900, oldest_at=datetime(2026, 7, 1, tzinfo=UTC))
+    metrics.set_spool_depth(messages=1, size_bytes=300, oldest_at=datetime(2026, 7, 2, tzinfo=UTC))
     assert registry.get_sample_value("payment_callbacks_spool_messages") == 1
     assert registry.get_sample_value("payment_callbacks_spool_bytes") == 300
+    oldest = registry.get_sample_value("payment_callbacks_spool_oldest_timestamp_seconds")
+    assert oldest == datetime(2026, 7, 2, tzinfo=UTC).timestamp()
+
+
+def test_an_empty_spool_has_no_oldest_callback(metrics, registry):
+    metrics.set_spool_depth(messages=0, size_bytes=0, oldest_at=None)
+    assert registry.get_sample_value("payment_callbacks_spool_oldest_timestamp_seconds") == 0
 
 
 _FORKING = """
 import os, sys, urllib.request
 from pathlib import Path
+from service.claims import Trust
 from prometheus_client import CollectorRegistry
-from service.metrics import ReceiverMetrics, expose_shared, share_between_processes
+from service.metrics.exposition import expose_shared, share_between_processes
+from service.metrics.receiver import ReceiverMetrics
 
 directory, port = Path(sys.argv[1]), int(sys.argv[2])
 share_between_processes(directory)
 metrics = ReceiverMetrics(registry=CollectorRegistry(), merchants=["shop"])
-expose_shared(directory, host="127.0.0.1", port=port)
+expose_shared(directory, bind=f"127.0.0.1:{port}")
 for _ in range(5):
     if not (pid := os.fork()):
-        metrics.count_callback("shop", outcome="acknowledged")
+        metrics.count_callback("shop", outcome="acknowledged", trust=Trust.CAPABILITY)
         os._exit(0)
     os.waitpid(pid, 0)
 print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode())
@@ -60,4 +70,7 @@ def test_the_sum_over_all_processes_is_served_while_they_come_and_go(tmp_path, f
         timeout=30,
         check=False,
     )
-    assert 'payment_callbacks_received_total{merchant="shop",outcome="acknowledged",reason=""} 5.0' in done.stdout, done
+    assert (
+        'payment_callbacks_received_total{merchant="shop",outcome="acknowledged",reason="",trust="capability"} 5.0'
+        in done.stdout
+    ), done

@@ -1,6 +1,6 @@
 import pytest
 
-from service.web.traceparent import parse_traceparent
+from service.traceparent import new_traceparent, parse_traceparent, trace_id_of
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
@@ -32,3 +32,18 @@ def test_a_later_version_is_read_as_far_as_we_know_it():
 )
 def test_anything_else_is_passed_over(header):
     assert parse_traceparent(header) is None
+
+
+def test_a_new_one_is_well_formed_and_of_a_trace_of_its_own():
+    one, other = new_traceparent(), new_traceparent()
+    assert parse_traceparent(one) == one
+    assert trace_id_of(one) != trace_id_of(other)
+
+
+def test_the_trace_id_is_what_joins_the_log():
+    assert trace_id_of(f"00-{TRACE}-{PARENT}-01") == TRACE
+
+
+@pytest.mark.parametrize("header", [None, "", "00-what-ever-01"])
+def test_nobodys_trace_has_no_id(header):
+    assert trace_id_of(header) is None

@@ -1,0 +1,69 @@
+"""A watch: measures at intervals what no event tells, beside a role's work and whether or not that goes on."""
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from service.ledger.errors import LedgerUnavailable
+from service.messaging.errors import MessagingError
+from service.metrics.looks import LookMetrics
+
+_log = structlog.get_logger()
+
+#: Half of what Prometheus usually lets pass between two scrapes.
+EVERY_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One thing to measure."""
+
+    name: str
+    #: What is there now, by label. Raises LedgerUnavailable or MessagingError where it cannot be known.
+    measure: Callable[[], Mapping[str, float]]
+    #: Takes the place of what was shown before; an empty mapping shows nothing.
+    show: Callable[[Mapping[str, float]], None]
+
+
+class Watch:
+    """Takes its looks one after the other, again and again, on a thread of its own.
+
+    What cannot be measured is not shown at all: an old number would pass for a new one. A failed look is counted, and
+    tried again at the next round.
+    """
+
+    def __init__(self, looks: Sequence[Look], *, metrics: LookMetrics, every_seconds: float = EVERY_SECONDS) -> None:
+        self._looks = looks
+        self._metrics = metrics
+        self._every_seconds = every_seconds
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch while the `with` lasts. A look that is under way at its end is not waited for."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._run, args=(over,), name="watch", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _run(self, over: threading.Event) -> None:
+        while True:
+            for look in self._looks:
+                self._take(look)
+            if over.wait(self._every_seconds):
+                return
+
+    def _take(self, look: Look) -> None:
+        try:
+            measured = look.measure()
+        except (LedgerUnavailable, MessagingError) as error:
+            look.show({})
+            self._metrics.count_failure(look.name)
+            _log.warning("look_failed", look=look.name, error=type(error).__name__, reason=str(error))
+        else:
+            look.show(measured)

@@ -1,0 +1,90 @@
+"""How a role's metrics reach Prometheus: on a port of its own, from one process or from several that share files."""
+
+import os
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from threading import Lock
+
+from prometheus_client import CollectorRegistry, Gauge, Metric, start_http_server, values
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.registry import Collector
+
+
+def name_role(registry: CollectorRegistry, role: str) -> None:
+    """Say which role this is, and of which release, so that one that is missing can be told."""
+    info = Gauge(
+        "payment_callbacks_build_info",
+        "Always 1: the role, and the release that it runs.",
+        ["role", "version"],
+        registry=registry,
+        multiprocess_mode="max",
+    )
+    info.labels(role, version("payment-callbacks")).set(1)
+
+
+def expose(registry: CollectorRegistry, *, bind: str) -> None:
+    """Serve a registry's metrics at host:port, on a daemon thread. Raises OSError where the port is taken."""
+    host, port = _split(bind)
+    start_http_server(port, host, registry)
+
+
+def share_between_processes(directory: Path) -> None:
+    """Keep the values of all metrics made from now on in files in `directory`, one set per process.
+
+    For a master that forks workers: call it in the master, before any metric is made.
+    """
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
+    # The library chooses at its import, from the environment; here importing decides nothing.
+    values.ValueClass = values.MultiProcessValue(_ProcessId())  # type: ignore[no-untyped-call]
+
+
+def forget_process(pid: int, directory: Path) -> None:
+    """Drop the gauges of a process that has ended; its counts stay in the sums."""
+    mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
+
+
+def expose_shared(directory: Path, *, bind: str) -> None:
+    """Serve the sums over all processes that share `directory`, on a daemon thread of this one.
+
+    The process may go on forking: no fork happens in the middle of a scrape. Raises OSError where the port is taken.
+    """
+    registry = CollectorRegistry()
+    collector = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
+    registry.register(_BetweenForks(collector))
+    host, port = _split(bind)
+    start_http_server(port, host, registry)
+
+
+def _split(bind: str) -> tuple[str, int]:
+    host, _, port = bind.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class _ProcessId:
+    """`os.getpid`, asked once per process: every counter asks at every increment, 9 % of what a callback costs."""
+
+    def __init__(self) -> None:
+        self._read()
+        os.register_at_fork(after_in_child=self._read)
+
+    def __call__(self) -> int:
+        return self._pid
+
+    def _read(self) -> None:
+        self._pid = os.getpid()
+
+
+class _BetweenForks(Collector):
+    """Collects while no fork is under way: a child must not inherit what a scraping thread has half done."""
+
+    def __init__(self, collector: Collector) -> None:
+        self._collector = collector
+        self._lock = Lock()
+        os.register_at_fork(
+            before=self._lock.acquire, after_in_parent=self._lock.release, after_in_child=self._lock.release
+        )
+
+    def collect(self) -> Iterable[Metric]:
+        with self._lock:
+            return list(self._collector.collect())

@@ -1,0 +1,66 @@
+"""What Prometheus can read of the inquirer."""
+
+from collections.abc import Collection
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_ANSWER_BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
+
+
+class InquirerMetrics:
+    """The inquirer's metrics. Safe to use from many threads."""
+
+    def __init__(self, *, registry: CollectorRegistry) -> None:
+        self._asked = Counter(
+            "payment_callbacks_inquiries_asked",
+            "Questions asked, by what came of them: answered, not-found or no-answer.",
+            ["merchant", "outcome"],
+            registry=registry,
+        )
+        self._reasons = Counter(
+            "payment_callbacks_inquiry_reasons",
+            "Why questions were asked; one question may have several reasons.",
+            ["merchant", "reason"],
+            registry=registry,
+        )
+        self._seconds = Histogram(
+            "payment_callbacks_inquiry_seconds",
+            "Time until the gateway answered, or was given up.",
+            ["merchant"],
+            buckets=_ANSWER_BUCKETS_SECONDS,
+            registry=registry,
+        )
+        self._parked_by_us = Counter(
+            "payment_callbacks_inquiries_given_up",
+            "Inquiries that this process asked to their horizon in vain.",
+            ["merchant"],
+            registry=registry,
+        )
+        self._parked = Gauge(
+            "payment_callbacks_inquiries_parked",
+            "Orders that were asked about in vain and wait for a person. Alert above 0.",
+            ["merchant"],
+            registry=registry,
+        )
+        self._oldest_due = Gauge(
+            "payment_callbacks_inquiries_oldest_due_seconds",
+            "How long the question that is due longest has waited.",
+            ["merchant"],
+            registry=registry,
+        )
+
+    def count_question(self, merchant: str, *, outcome: str, reasons: Collection[str], seconds: float) -> None:
+        """One question was asked and settled; `reasons` are constant words."""
+        self._asked.labels(merchant, outcome).inc()
+        self._seconds.labels(merchant).observe(seconds)
+        for reason in reasons:
+            self._reasons.labels(merchant, reason).inc()
+
+    def count_parked(self, merchant: str) -> None:
+        """One inquiry was given up."""
+        self._parked_by_us.labels(merchant).inc()
+
+    def set_backlog(self, merchant: str, *, oldest_due_seconds: float, parked: int) -> None:
+        """How far behind the merchant's inquiries are, by the database: the same in every process."""
+        self._oldest_due.labels(merchant).set(oldest_due_seconds)
+        self._parked.labels(merchant).set(parked)

@@ -1,0 +1,24 @@
+"""What Prometheus can read of looks: measurements that were taken at intervals, and those that failed."""
+
+from collections.abc import Collection
+
+from prometheus_client import CollectorRegistry, Counter
+
+
+class LookMetrics:
+    """Whether what a role measures at intervals could be measured. Safe to use from many threads."""
+
+    def __init__(self, *, registry: CollectorRegistry, looks: Collection[str]) -> None:
+        """`looks`: their names."""
+        self._failed = Counter(
+            "payment_callbacks_looks_failed",
+            "Looks at a queue or at the database that failed; what they show is missing until one succeeds.",
+            ["look"],
+            registry=registry,
+        )
+        for look in looks:
+            self._failed.labels(look)
+
+    def count_failure(self, look: str) -> None:
+        """One look failed."""
+        self._failed.labels(look).inc()
