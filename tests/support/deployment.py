@@ -5,16 +5,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from service import bootstrap
+from service.ledger.announcements import Announcement
 from service.messaging.contract import Message
 from service.messaging.embedded import EmbeddedPublisher
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
+from service.settings_file import load_settings
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
 from tests.support.gateway_sender import Callback, GatewaySender, mint_token
 from tests.support.http import answers
@@ -68,7 +71,7 @@ token_keys = [{{ kid = "k1", key = "{keys[open]}" }}]
 pay_types = ["baofoo_001"]
 amount_unit = "yuan"
 token_keys = [{{ kid = "k1", key = "{keys[ask]}" }}]
-gateway = {{ url = "http://127.0.0.1:9/", ua = "ASK", aes_key = "0123456789abcdef" }}
+gateway = {{ url = "http://127.0.0.1:9/", ua = "ASK", aes_key = "0123456789abcdef", timeout_seconds = 2.0 }}
 """
 _WEBHOOK = """
 [[endpoints]]
@@ -104,9 +107,18 @@ class Deployment:
     """One installation; `start` brings roles up, leaving the context ends them all."""
 
     def __init__(
-        self, *, folder: Path, place: Place, downstreams: Mapping[str, Downstream], spool: bool = False
+        self,
+        *,
+        folder: Path,
+        place: Place,
+        downstreams: Mapping[str, Downstream],
+        spool: bool = False,
+        more_settings: str = "",
     ) -> None:
-        """`downstreams` by endpoint name; on a broker there is the endpoint `bus` as well."""
+        """`downstreams` by endpoint name; on a broker there is the endpoint `bus` as well.
+
+        `more_settings` are further tables of the settings file, in TOML.
+        """
         self.place = place
         self.settings_file = folder / "payment-callbacks.toml"
         self._port = find_free_port()
@@ -117,7 +129,7 @@ class Deployment:
             for name, value in {"AMQP_URL": place.amqp_url, "DATABASE_URL": place.database_url}.items()
             if value
         }
-        text = _SETTINGS.format(port=self._port, spool=json.dumps(spool), keys=_TOKEN_KEYS)
+        text = _SETTINGS.format(port=self._port, spool=json.dumps(spool), keys=_TOKEN_KEYS) + more_settings
         for name, downstream in downstreams.items():
             text += _WEBHOOK.format(name=name, url=downstream.url, secret=WEBHOOK_SECRET)
         self.settings_file.write_text(text + (_BUS if place.amqp_url else ""))
@@ -149,6 +161,15 @@ class Deployment:
         """Bring the database to this release's schema, as a deployment's first step does."""
         done = self.command("migrate")
         assert done.returncode == 0, done.stdout + done.stderr
+
+    def announce(self, announcements: Iterable[Announcement]) -> None:
+        """Announce orders, as the API does for whoever is about to send them."""
+        settings = load_settings(self.settings_file, self._environment)
+        engine = bootstrap.make_ledger_engine(settings)
+        store = bootstrap.make_store(settings, engine)
+        for announcement in announcements:
+            store.announce(announcement)
+        engine.dispose()
 
     def start(self, *roles: str) -> None:
         """Start roles (`all` is one), for the first time or again; returns at once.

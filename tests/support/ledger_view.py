@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Row, Select, func, select
 
 from service.ledger.engine import READS_ONLY, make_engine
-from service.ledger.tables import claims, deliveries, events, inquiries, orders
+from service.ledger.tables import asked_questions, claims, deliveries, events, inquiries, orders
 
 
 class ClaimKey(NamedTuple):
@@ -44,6 +44,13 @@ class LedgerView:
     def inquiries_about(self, biz_order_no: str) -> Sequence[Row[Any]]:
         """The question due about the order, if there is one."""
         return self._all(select(inquiries).where(inquiries.c.biz_order_no == biz_order_no))
+
+    def questions(self, prefix: str) -> Sequence[Row[Any]]:
+        """Every question about orders whose numbers begin with `prefix`, oldest first, as it was counted."""
+        asked = asked_questions.c
+        return self._all(
+            select(asked_questions).where(asked.biz_order_no.startswith(prefix)).order_by(asked.asked_at, asked.fence)
+        )
 
     def count_claims(self, prefix: str) -> Counter[ClaimKey]:
         """How many rows there are of each claim about orders whose numbers begin with `prefix`."""
