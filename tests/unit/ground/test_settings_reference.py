@@ -1,0 +1,71 @@
+"""docs/settings.md names every setting there is, with its true default, and no other."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from marshmallow import Schema, fields
+
+from service import settings
+from service.settings_schemas import SettingsSchema
+
+_REFERENCE = Path(__file__).parents[3] / "docs" / "settings.md"
+_ROW = re.compile(r"\| `(\w+)` \| (?:`(.*?)`)? ?\|")
+
+_SECTIONS: dict[str, tuple[tuple[str, ...], type]] = {
+    "Top level": ((), settings.Settings),
+    "`[receiver]`": (("receiver",), settings.ReceiverSettings),
+    "`[broker]`": (("broker",), settings.BrokerSettings),
+    "`[spool]`": (("spool",), settings.SpoolSettings),
+    "`[ledger]`": (("ledger",), settings.LedgerSettings),
+    "`[inquirer]`": (("inquirer",), settings.InquirerSettings),
+    "`[dispatcher]`": (("dispatcher",), settings.DispatcherSettings),
+    "`[api]`": (("api",), settings.ApiSettings),
+    "`[merchants.<slug>]`": (("merchants",), settings.MerchantSettings),
+    "`[merchants.<slug>.gateway]`": (("merchants", "gateway"), settings.GatewaySettings),
+    "`[[endpoints]]`": (("endpoints",), settings.EndpointSettings),
+}
+
+
+def _documented() -> dict[str, dict[str, str]]:
+    """The rows' defaults by key, by the heading of their section."""
+    sections = _REFERENCE.read_text(encoding="utf-8").split("\n## ")[1:]
+    return {section.partition("\n")[0]: dict(_ROW.findall(section)) for section in sections}
+
+
+def _schema(path: tuple[str, ...]) -> Schema:
+    schema: Any = SettingsSchema()
+    for name in path:
+        field = schema.fields[name]
+        inner = {fields.Dict: "value_field", fields.List: "inner"}.get(type(field))
+        schema = (getattr(field, inner) if inner else field).schema
+    return schema  # type: ignore[no-any-return]
+
+
+def test_every_section_is_there_and_no_other() -> None:
+    assert set(_documented()) == set(_SECTIONS)
+
+
+@pytest.mark.parametrize("heading", _SECTIONS)
+def test_every_key_is_named_in_its_section(heading: str) -> None:
+    path, _ = _SECTIONS[heading]
+    known = set(_schema(path).fields)
+    if not path:
+        known -= {sub[0] for sub, _ in _SECTIONS.values() if sub}
+    assert set(_documented()[heading]) == known
+
+
+@pytest.mark.parametrize("heading", _SECTIONS)
+def test_every_default_is_the_true_one(heading: str) -> None:
+    _, value = _SECTIONS[heading]
+    said = _documented()[heading]
+    for field in dataclasses.fields(value):
+        match field.default:
+            case bool():
+                assert said[field.name] == str(field.default).lower(), field.name
+            case int() | float():
+                assert float(said[field.name]) == field.default, field.name
+            case str() | Path() if field.name in said:
+                assert said[field.name] == str(field.default), field.name
