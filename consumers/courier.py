@@ -9,7 +9,7 @@
 - Retry-After is granted up to `most_retry_seconds`, and to the whole endpoint: it speaks of the server, not an event.
 - 410 Gone stops the courier for `most_retry_seconds`; then it asks once more. The event stays due and keeps its place.
   Parking it would reorder its order's events, and switching the endpoint off for good would let one wrong answer of a
-  proxy silence a system that waits for money. Both are an operator's to do: take the endpoint out, or pause it.
+  proxy silence a system that waits for money. That is an operator's to do, who can take the endpoint out.
 """
 
 import random
@@ -108,6 +108,11 @@ class Courier:
     def _begin(self, senders: ThreadPoolExecutor) -> None:
         while self._ahead and len(self._under_way) < self._endpoint.concurrency:
             delivery = self._ahead.popleft()
+            if delivery.leased_until <= self._clock():
+                # The database was away for long, or this process was frozen: by now another may have sent it, and what
+                # comes after it.
+                self._tell_lost(delivery)
+                continue
             self._under_way[senders.submit(self._send, delivery)] = delivery
 
     def _send(self, delivery: DueDelivery) -> None:

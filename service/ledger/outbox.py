@@ -45,6 +45,8 @@ class DueDelivery:
     created_at: datetime
     #: When the claim behind it was stated, aware; None for events that an earlier release made.
     observed_at: datetime | None
+    #: Until when nobody else gets it, aware.
+    leased_until: datetime
     #: Whoever claims the delivery next has a higher one.
     fence: int
 
@@ -169,7 +171,7 @@ def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, unt
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)
     )
-    due = [_due(row) for row in connection.execute(query)]
+    due = [_due(row, until) for row in connection.execute(query)]
     if due:
         leased = (
             update(deliveries)
@@ -194,7 +196,7 @@ def _settle(connection: Connection, settled: Sequence[DueDelivery], values: Mapp
     return [delivery for delivery in settled if delivery.key not in done]
 
 
-def _due(row: Row[Any]) -> DueDelivery:
+def _due(row: Row[Any], leased_until: datetime) -> DueDelivery:
     return DueDelivery(
         endpoint=row.endpoint,
         event_id=row.id,
@@ -209,6 +211,7 @@ def _due(row: Row[Any]) -> DueDelivery:
         attempt=row.attempts + 1,
         created_at=row.created_at,
         observed_at=row.observed_at,
+        leased_until=leased_until,
         fence=row.fence + 1,
     )
 

@@ -92,6 +92,10 @@ def await_looks(clock: Clock) -> None:
     eventually(lambda: clock.looks > seen + 10)
 
 
+def wait_for(event: threading.Event) -> None:
+    assert event.wait(20)
+
+
 def record_both_statuses(store: LedgerStore, order: str = "DK1") -> None:
     store.record([a_claim(OrderStatus.PROCESSING, order=order), a_claim(order=order, minute=1)])
 
@@ -325,6 +329,23 @@ def test_a_stop_while_the_database_is_away_leaves_at_once(
     with running(make_courier(ScriptedSink(), outbox=outbox)):
         eventually(lambda: outbox.failures < 1_000_000)
     assert states(store) == ["open"]
+
+
+def test_what_was_claimed_ahead_is_not_sent_once_its_lease_has_run_out(
+    store: LedgerStore, outbox: Outbox, make_courier: MakeCourier, clock: Clock
+) -> None:
+    store.record([a_claim(order="DK1"), a_claim(order="DK2")])
+    taken_by_another = threading.Event()
+    sink = ScriptedSink(lambda _event: wait_for(taken_by_another))
+    with running(make_courier(sink, concurrency=1)):
+        eventually(lambda: sink.sent)
+        clock.forward(61)
+        others = outbox.claim_due(endpoint="shop", limit=10, lease_seconds=60)
+        assert len(others) == 2
+        outbox.settle_delivered(others)
+        taken_by_another.set()
+        await_looks(clock)
+    assert len(sink.sent) == 1
 
 
 def test_one_that_lost_its_lease_settles_nothing_and_goes_on(
