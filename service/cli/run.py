@@ -14,6 +14,7 @@ from sqlalchemy import Engine
 from consumers.signals import stop_on_signals
 from service import bootstrap
 from service.api.server import serve_api
+from service.cli.ledger_access import make_ledger_engine
 from service.cli.options import settings_of, settings_path_of
 from service.cli.supervisor import Role, Supervisor
 from service.gateway.errors import GatewayError
@@ -63,7 +64,7 @@ def ledger(context: click.Context) -> None:
     settings = _settings(context)
     registry = _expose_metrics("ledger", settings.ledger.metrics_bind)
     stop = _stop_event()
-    engine = bootstrap.make_ledger_engine(settings)
+    engine = make_ledger_engine(settings)
     try:
         ready = _await_schema(settings, engine, stop) and _insist(lambda: bootstrap.declare_topology(settings), stop)
     except MessagingError as error:
@@ -80,7 +81,7 @@ def inquirer(context: click.Context) -> None:
     settings = _settings(context)
     registry = _expose_metrics("inquirer", settings.inquirer.metrics_bind)
     stop = _stop_event()
-    engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
+    engine = make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
     try:
         asking = bootstrap.make_inquirer(settings, engine, registry)
     except GatewayError as error:
@@ -96,7 +97,7 @@ def dispatcher(context: click.Context) -> None:
     settings = _settings(context)
     registry = _expose_metrics("dispatcher", settings.dispatcher.metrics_bind)
     stop = _stop_event()
-    engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.dispatcher_pool_size(settings))
+    engine = make_ledger_engine(settings, pool_size=bootstrap.dispatcher_pool_size(settings))
     if _await_schema(settings, engine, stop):
         if any(endpoint.kind == "amqp" for endpoint in settings.endpoints):
             # Once: a broker that is away must not keep webhooks waiting.
@@ -117,7 +118,7 @@ def api(context: click.Context) -> None:
     except GatewayError as error:
         raise click.ClickException(str(error)) from error
     stop = _stop_event()
-    engine = bootstrap.make_ledger_engine(settings)
+    engine = make_ledger_engine(settings)
     if not _await_schema(settings, engine, stop):
         return
     # Before gunicorn forks: no connection may be shared between processes.
@@ -131,7 +132,7 @@ def run_all(context: click.Context) -> None:
     """Run every role on this machine as child processes, and start those again that die."""
     settings = _settings(context)
     stop = _stop_event()
-    engine = bootstrap.make_ledger_engine(settings)
+    engine = make_ledger_engine(settings)
     if not _insist(lambda: migrate(engine), stop):
         return
     engine.dispose()
@@ -144,7 +145,7 @@ def run_all(context: click.Context) -> None:
 
 
 def _make_api(settings: Settings) -> Flask:
-    return bootstrap.make_api(settings, bootstrap.make_ledger_engine(settings, pool_size=settings.api.threads))
+    return bootstrap.make_api(settings, make_ledger_engine(settings, pool_size=settings.api.threads))
 
 
 def _settings(context: click.Context) -> Settings:

@@ -90,14 +90,14 @@ def test_a_database_that_is_away_is_what_migrate_says(run: Run) -> None:
     assert "geheim" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [("migrate",), ("orders", "list")])
+@pytest.mark.parametrize("command", [("migrate",), ("orders", "list"), ("run", "ledger"), ("run", "all")])
 def test_a_database_url_that_names_no_database_of_ours_is_said_to_be_so(run: Run, command: tuple[str, ...]) -> None:
     done = run(*command, DATABASE_URL="sqlite://host")
     assert done.returncode == 1
     assert "database_url: " in done.stderr
 
 
-@pytest.mark.parametrize("command", [("migrate",), ("orders", "list")])
+@pytest.mark.parametrize("command", [("migrate",), ("orders", "list"), ("run", "ledger"), ("run", "all")])
 def test_who_has_no_driver_for_postgresql_is_told_how_to_install_it(
     run: Run, command: tuple[str, ...], tmp_path: Path
 ) -> None:
