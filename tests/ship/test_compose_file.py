@@ -5,7 +5,9 @@ import subprocess
 import sys
 
 import pytest
+from click.testing import CliRunner
 
+from service.cli.main import main
 from service.cli.run import run
 from tests.support.compose import COMPOSE_FILE, load_compose, own_services
 
@@ -27,9 +29,8 @@ def test_every_role_runs_but_the_one_that_stands_for_all() -> None:
 
 @pytest.mark.parametrize("name", [name for name, service in own_services().items() if "entrypoint" not in service])
 def test_the_command_line_knows_every_command(name: str) -> None:
-    command = [sys.executable, "-m", "service.cli.main", *own_services()[name]["command"], "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    result = CliRunner().invoke(main, [*own_services()[name]["command"], "--help"])
+    assert result.exit_code == 0, result.output
 
 
 @every_own_service
