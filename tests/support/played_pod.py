@@ -46,9 +46,7 @@ class PlayedPod:
         self._file.write_text("\n---\n".join(map(json.dumps, manifests)))
 
     def __enter__(self) -> Self:
-        assert shutil.which("catatonit"), (
-            "catatonit, which holds podman's pods, is not installed: `make test-ship` does it"
-        )
+        assert shutil.which("catatonit"), "catatonit, which holds podman's pods, is not installed: see `make test-ship`"
         self._tools.podman("play", "kube", "--quiet", self._file)
         return self
 
