@@ -10,6 +10,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from consumers.signals import stop_on_signals
 from service import bootstrap
 from service.ledger.agenda import Agenda, DueInquiry
@@ -23,7 +25,7 @@ def main(settings_file: str) -> None:
     stop_on_signals(stop)
     _freeze_after_first_claim()
     engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
-    bootstrap.make_inquirer(settings, engine).run(stop)
+    bootstrap.make_inquirer(settings, engine, CollectorRegistry()).run(stop)
 
 
 def _freeze_after_first_claim() -> None:
