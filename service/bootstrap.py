@@ -249,7 +249,7 @@ def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
             for slug, merchant in settings.merchants.items()
         },
     )
-    return Announcer(store=store, merchants=settings.merchants, notify_urls=notify_urls)
+    return Announcer(store=store, merchants=settings.merchants, notify_urls=notify_urls, clock=now)
 
 
 def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, Gateway]) -> Withholder:

@@ -36,6 +36,11 @@ class Trust(IntEnum):
     #: A named person said so, with a reason.
     OPERATOR = 40
 
+    @property
+    def word(self) -> str:
+        """What settings, events, queue messages and logs call it."""
+        return "query" if self is Trust.QUERIED else self.name.lower()
+
 
 class ClaimSource(StrEnum):
     """Who speaks."""

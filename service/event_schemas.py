@@ -30,7 +30,7 @@ class _TrustName(fields.String):
     """A `Trust` by its name, written only."""
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str:
-        return Trust(value).name.lower()
+        return Trust(value).word
 
 
 def _text(description: str, *, example: str, **more: Any) -> fields.String:
@@ -98,7 +98,7 @@ class PaymentDataSchema(Schema):
         required=True,
         metadata={
             "description": "How far the status is proven, from least to most; never less than the merchant requires.",
-            "enum": [trust.name.lower() for trust in Trust],
+            "enum": [trust.word for trust in Trust],
         },
     )
     observed_at = _Time("When the statement behind the event was made; RFC 3339 with its zone.")

@@ -122,7 +122,7 @@ class EndpointSettings:
     #: None: every merchant's events.
     merchants: frozenset[str] | None = None
     timeout_seconds: float = 10.0
-    max_attempts: int = 20
+    max_attempts: int = 60
     first_retry_seconds: float = 1.0
     most_retry_seconds: float = 3600.0
     #: How many events are under way to this endpoint at once, per dispatcher process.

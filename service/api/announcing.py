@@ -1,8 +1,8 @@
 """Announcing: an order made known to the ledger, and the address on which its callback will come in."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from marshmallow import ValidationError
 
@@ -17,6 +17,8 @@ from service.ledger.errors import UnknownMerchant
 from service.ledger.orders import OrderRecord
 from service.ledger.store import LedgerStore
 from service.settings import MerchantSettings
+
+_MOST_DUE_IN = timedelta(days=366)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,9 +48,15 @@ class Announcer:
     """Announces orders. Safe to share between threads."""
 
     def __init__(
-        self, *, store: LedgerStore, merchants: Mapping[str, MerchantSettings], notify_urls: NotifyUrls
+        self,
+        *,
+        store: LedgerStore,
+        merchants: Mapping[str, MerchantSettings],
+        notify_urls: NotifyUrls,
+        clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._clock = clock
         self._merchants = merchants
         self._notify_urls = notify_urls
 
@@ -57,7 +65,7 @@ class Announcer:
         merchant = self._merchants.get(draft.merchant)
         if merchant is None:
             raise UnknownMerchant(draft.merchant)
-        if problems := tuple(_find_problems(draft, merchant)):
+        if problems := tuple(_find_problems(draft, merchant, now=self._clock())):
             raise MessageInvalid("announcement", problems)
 
     def announce(self, draft: OrderDraft) -> AnnouncedOrder:
@@ -83,7 +91,7 @@ class Announcer:
         return self._notify_urls.of_order(draft.merchant, draft.biz_order_no)
 
 
-def _find_problems(draft: OrderDraft, merchant: MerchantSettings) -> list[GatewayProblem]:
+def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: datetime) -> list[GatewayProblem]:
     problems = []
     if not is_order_no(draft.biz_order_no):
         allowed = f"allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters"
@@ -96,4 +104,7 @@ def _find_problems(draft: OrderDraft, merchant: MerchantSettings) -> list[Gatewa
     if draft.pay_type and draft.pay_type not in merchant.pay_types:
         allowed = " or ".join(sorted(merchant.pay_types))
         problems.append(GatewayProblem("pay_type", f"not this merchant's; allowed is {allowed}"))
+    if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MOST_DUE_IN:
+        # A mistyped year would be an order that nobody ever asks for.
+        problems.append(GatewayProblem("answer_due_at", f"allowed is a time within {_MOST_DUE_IN.days} days of now"))
     return problems

@@ -61,12 +61,12 @@ class TrustName(fields.String):
     """A `Trust` by its name, written only."""
 
     def __init__(self, **options: Any) -> None:
-        names = [trust.name.lower() for trust in Trust] + ([None] if options.get("allow_none") else [])
+        names = [trust.word for trust in Trust] + ([None] if options.get("allow_none") else [])
         description = "How far it is to be believed, from least to most."
         super().__init__(metadata={"enum": names, "description": description}, **options)
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
-        return None if value is None else Trust(value).name.lower()
+        return None if value is None else Trust(value).word
 
 
 class MaskedText(fields.String):

@@ -29,6 +29,6 @@ def check(context: click.Context) -> None:
     ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"
     click.echo(f"{settings_path_of(context)}: good. Queue: {queue}. Ledger: {ledger}.")
     for merchant in settings.merchants.values():
-        click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.name.lower()}")
+        click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.word}")
     for endpoint in settings.endpoints:
         click.echo(f"endpoint {endpoint.name}: {endpoint.kind}, {', '.join(sorted(endpoint.types))}")

@@ -86,7 +86,7 @@ def _claims(records: Iterable[ClaimRecord]) -> Table:
             table,
             _time(claim.stated_at),
             claim.source.value,
-            claim.trust.name.lower(),
+            claim.trust.word,
             claim.status.value if claim.status else "?",
             claim.verdict.value,
             claim.pay_order_no or "",
@@ -158,7 +158,7 @@ def _status(record: OrderRecord) -> str:
 
 
 def _trust(record: OrderRecord) -> str:
-    return "" if record.state.trust is None else record.state.trust.name.lower()
+    return "" if record.state.trust is None else record.state.trust.word
 
 
 def _reasons(reasons: InquiryReason) -> str:

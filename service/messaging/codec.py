@@ -31,7 +31,7 @@ def encode_claim(claim: Claim) -> Message:
     body = {
         "merchant": claim.merchant,
         "biz_order_no": claim.biz_order_no,
-        "trust": claim.trust.name.lower(),
+        "trust": claim.trust.word,
         "source": claim.source.value,
         "status": None if claim.status is None else claim.status.value,
         "pay_order_no": claim.pay_order_no,
@@ -147,7 +147,7 @@ class _Fields:
         return None if self._value(name) is None else self.member(name, kind)
 
     def trust(self, name: str) -> Trust:
-        levels = {trust.name.lower(): trust for trust in Trust}
+        levels = {trust.word: trust for trust in Trust}
         text = self.text(name)
         if text not in levels:
             raise _wrong(name, f"one of {', '.join(levels)}", text)

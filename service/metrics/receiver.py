@@ -72,7 +72,7 @@ class ReceiverMetrics:
 
     def count_callback(self, merchant: str, *, outcome: str, reason: str = "", trust: Trust | None = None) -> None:
         """One callback was answered; `reason` is a constant word, "" where all went well; `trust` where it was read."""
-        proven = "" if trust is None else trust.name.lower()
+        proven = "" if trust is None else trust.word
         self._callbacks.labels(self._label.of(merchant), outcome, reason, proven).inc()
 
     def count_dialect(self, merchant: str, dialect: str) -> None:

@@ -124,7 +124,7 @@ class CallbackEndpoint:
             merchant=claim.merchant,
             biz_order_no=claim.biz_order_no,
             status=claim.status,
-            trust=claim.trust.name.lower(),
+            trust=claim.trust.word,
             quarantine=claim.quarantine,
             client=request.remote_addr,
         )

@@ -46,6 +46,8 @@ def test_announcing_other_values_says_which_differ_and_announces_the_others(api:
         ({"merchant": "nobody"}, "orders.1.merchant"),
         ({"biz_order_no": "x" * 129}, "orders.1.biz_order_no"),
         ({"answer_due_at": "2026-01-05T12:00:00"}, "orders.1.answer_due_at"),
+        ({"answer_due_at": "9999-12-31T23:59:59-08:00"}, "orders.1.answer_due_at"),
+        ({"answer_due_at": "2062-01-05T12:00:00+08:00"}, "orders.1.answer_due_at"),
         ({"amont": "1.00"}, "orders.1.amont"),
     ],
 )

@@ -42,7 +42,7 @@ def test_the_history_shows_every_claim_with_its_source_trust_and_outcome(
     claims = api.get(order_path("acme", "DK1")).value["claims"]
     assert [(claim["source"], claim["trust"], claim["verdict"]) for claim in claims] == [
         ("callback", "checksum", "untrusted"),
-        ("query", "queried", "applied"),
+        ("query", "query", "applied"),
     ]
 
 

@@ -201,4 +201,4 @@ def test_the_schema_names_every_type_status_and_trust() -> None:
     data = properties["data"]["properties"]
     assert properties["type"]["enum"] == [type_.value for type_ in EventType]
     assert data["status"]["enum"] == data["previous_status"]["enum"] == [status.value for status in OrderStatus]
-    assert data["trust"]["enum"] == [trust.name.lower() for trust in Trust]
+    assert data["trust"]["enum"] == [trust.word for trust in Trust]
