@@ -1,0 +1,281 @@
+"""Each alert fires when its trouble is there and is quiet when it is not, as Prometheus itself reckons."""
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pytest
+import yaml
+
+REPOSITORY = Path(__file__).parents[2]
+RULES = REPOSITORY / "helm" / "payment-callbacks" / "files" / "alerts.yaml"
+PAGES = REPOSITORY / "docs" / "alerts.md"
+
+Series = dict[str, str]
+
+_ROLES = {f'payment_callbacks_build_info{{role="{role}"}}': "1x1000" for role in ("receiver", "ledger", "inquirer")}
+_ALL_ROLES: Series = {**_ROLES, 'payment_callbacks_build_info{role="dispatcher"}': "1x1000"}
+
+
+class Case(NamedTuple):
+    """A trouble and its likeness: what Prometheus has read, minute by minute, in `promtool`'s notation."""
+
+    alert: str
+    trouble: Series
+    #: What looks like it, and is none.
+    health: Series
+    labels: Mapping[str, str] = MappingProxyType({})
+    at: str = "40m"
+    every: str = "1m"
+
+
+def _received(outcome: str, **labels: str) -> str:
+    given = {"merchant": "acme", "outcome": outcome, "reason": "", "trust": "", **labels}
+    return _named("payment_callbacks_received_total", given)
+
+
+def _named(metric: str, labels: Mapping[str, str]) -> str:
+    return metric + "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
+
+
+def _buckets(name: str, *, under: str, over: str, **labels: str) -> Series:
+    """A histogram in which the bucket `under` grows by nothing, and that up to `over` by one each second."""
+    more = "".join(f', {label}="{value}"' for label, value in labels.items())
+    return {
+        f'{name}_bucket{{le="{under}"{more}}}': "0x1000",
+        f'{name}_bucket{{le="{over}"{more}}}': "0+60x1000",
+        f'{name}_bucket{{le="+Inf"{more}}}': "0+60x1000",
+    }
+
+
+CASES = [
+    Case("PaymentCallbacksRoleAbsent", _ROLES, _ALL_ROLES, {"role": "dispatcher"}),
+    Case(
+        "PaymentCallbacksUnconfirmed",
+        {_received("unconfirmed", reason="BrokerUnavailable"): "0+1x1000"},
+        {_received("unconfirmed", reason="BrokerUnavailable"): "7x1000", _received("acknowledged"): "0+9x1000"},
+        {"merchant": "acme", "reason": "BrokerUnavailable"},
+    ),
+    Case(
+        "PaymentCallbacksConfirmSlow",
+        _buckets("payment_callbacks_confirm_seconds", under="1.0", over="2.0"),
+        _buckets("payment_callbacks_confirm_seconds", under="0.01", over="0.025"),
+    ),
+    Case(
+        "PaymentCallbacksSpoolHoldsCallbacks",
+        {'payment_callbacks_spool_oldest_timestamp_seconds{instance="a"}': "60x1000"},
+        {'payment_callbacks_spool_oldest_timestamp_seconds{instance="a"}': "0x1000"},
+        {"instance": "a"},
+    ),
+    Case(
+        "PaymentCallbacksLedgerStuck",
+        {
+            'payment_callbacks_queue_messages{queue="ledger"}': "12x1000",
+            "payment_callbacks_ledger_batch_claims_sum": "90x1000",
+        },
+        {
+            'payment_callbacks_queue_messages{queue="ledger"}': "12x1000",
+            "payment_callbacks_ledger_batch_claims_sum": "90+1x1000",
+        },
+    ),
+    Case(
+        "PaymentCallbacksLedgerBehind",
+        _buckets("payment_callbacks_ledger_wait_seconds", under="60.0", over="300.0"),
+        _buckets("payment_callbacks_ledger_wait_seconds", under="0.1", over="0.25"),
+    ),
+    Case(
+        "PaymentCallbacksInquiriesLate",
+        {'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme"}': "0+60x1000"},
+        {'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme"}': "20x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
+        "PaymentCallbacksGatewaySilent",
+        {
+            'payment_callbacks_inquiries_asked_total{merchant="acme", outcome="no-answer"}': "0+6x1000",
+            'payment_callbacks_inquiries_asked_total{merchant="acme", outcome="answered"}': "0+4x1000",
+        },
+        {
+            'payment_callbacks_inquiries_asked_total{merchant="acme", outcome="no-answer"}': "0+1x1000",
+            'payment_callbacks_inquiries_asked_total{merchant="acme", outcome="answered"}': "0+4x1000",
+        },
+        {"merchant": "acme"},
+    ),
+    Case(
+        "PaymentCallbacksMerchantSilent",
+        {
+            'payment_callbacks_last_claim_timestamp_seconds{merchant="acme", source="callback"}': "600x1200",
+            # Forged callbacks go on and hide nothing.
+            _received("acknowledged", trust="checksum"): "0+10x1200",
+        },
+        {
+            'payment_callbacks_last_claim_timestamp_seconds{merchant="acme", source="callback"}': "0+600x1200",
+            _received("acknowledged", trust="capability"): "0+10x1200",
+        },
+        {"merchant": "acme"},
+        at="11000m",
+        every="10m",
+    ),
+    Case(
+        "PaymentCallbacksUndelivered",
+        {'payment_callbacks_undelivered_oldest_seconds{endpoint="shop"}': "0+60x1000"},
+        {'payment_callbacks_undelivered_oldest_seconds{endpoint="shop"}': "2x1000"},
+        {"endpoint": "shop"},
+    ),
+    Case(
+        "PaymentCallbacksLagHigh",
+        _buckets("payment_callbacks_lag_seconds", under="60.0", over="300.0", endpoint="shop"),
+        _buckets("payment_callbacks_lag_seconds", under="0.1", over="0.25", endpoint="shop"),
+        {"endpoint": "shop"},
+    ),
+    Case(
+        "PaymentCallbacksUnwatched",
+        {'payment_callbacks_looks_failed_total{look="queues"}': "0+4x1000"},
+        {'payment_callbacks_looks_failed_total{look="queues"}': "3x1000"},
+        {"look": "queues"},
+    ),
+    Case(
+        "PaymentCallbacksDeadLetters",
+        {'payment_callbacks_queue_messages{queue="dead"}': "1x1000"},
+        {'payment_callbacks_queue_messages{queue="dead"}': "0x1000"},
+    ),
+    Case(
+        "PaymentCallbacksEventsParked",
+        {'payment_callbacks_deliveries_parked{endpoint="shop"}': "1x1000"},
+        {'payment_callbacks_deliveries_parked{endpoint="shop"}': "0x1000"},
+        {"endpoint": "shop"},
+    ),
+    Case(
+        "PaymentCallbacksInquiriesParked",
+        {'payment_callbacks_inquiries_parked{merchant="acme"}': "1x1000"},
+        {'payment_callbacks_inquiries_parked{merchant="acme"}': "0x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
+        "PaymentCallbacksEventsUnrouted",
+        {'payment_callbacks_queue_messages{queue="unrouted"}': "1x1000"},
+        {'payment_callbacks_queue_messages{queue="unrouted"}': "0x1000"},
+    ),
+    Case(
+        "PaymentCallbacksConflictsOpen",
+        {'payment_callbacks_conflicts_open{merchant="acme"}': "1x1000"},
+        {'payment_callbacks_conflicts_open{merchant="acme"}': "0x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
+        "PaymentCallbacksQuarantined",
+        {'payment_callbacks_claims_recorded_total{merchant="acme", verdict="quarantined"}': "0x30 1x1000"},
+        {'payment_callbacks_claims_recorded_total{merchant="acme", verdict="applied"}': "0+9x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
+        "PaymentCallbacksUntrusted",
+        {
+            _received("acknowledged", trust="checksum"): "0+9x1000",
+            _received("acknowledged", trust="capability"): "0+1x1000",
+        },
+        {
+            _received("acknowledged", trust="checksum"): "0+1x1000",
+            _received("acknowledged", trust="capability"): "0+9x1000",
+        },
+        {"merchant": "acme"},
+    ),
+    Case(
+        "PaymentCallbacksRefused",
+        {_received("refused", reason="bad-sign"): "0+1x1000"},
+        {_received("refused", merchant="unknown", reason="unknown-merchant"): "0+99x1000"},
+        {"merchant": "acme", "reason": "bad-sign"},
+    ),
+    Case(
+        "PaymentCallbacksFailing",
+        {_received("failed", reason="KeyError"): "0+1x1000"},
+        {_received("acknowledged"): "0+9x1000"},
+        {"merchant": "acme", "reason": "KeyError"},
+    ),
+    Case(
+        "PaymentCallbacksRequestsCut",
+        {'payment_callbacks_requests_cut_total{reason="too-slow"}': "0+90x1000"},
+        {'payment_callbacks_requests_cut_total{reason="too-slow"}': "0+1x1000"},
+        {"reason": "too-slow"},
+    ),
+]
+
+
+def _rules() -> dict[str, dict[str, Any]]:
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+
+
+def _promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":
+    program = shutil.which("promtool")
+    assert program, "promtool is not installed. On Debian and Ubuntu: apt-get install prometheus"
+    return subprocess.run([program, *arguments], capture_output=True, text=True, check=False, timeout=60)
+
+
+def _firing(case: Case, series: Series, folder: Path, *, expected: bool) -> "subprocess.CompletedProcess[str]":
+    """What promtool says of the expectation that the alert fires, or does not."""
+    # Only the labels are compared: what a summary says is for people.
+    probe = f'ALERTS{{alertname="{case.alert}", alertstate="firing"}}'
+    sample = {"labels": _sample_of(case), "value": 1}
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": case.every,
+        "tests": [
+            {
+                "interval": case.every,
+                "input_series": [{"series": name, "values": values} for name, values in series.items()],
+                "promql_expr_test": [
+                    {"expr": probe, "eval_time": case.at, "exp_samples": [sample] if expected else []}
+                ],
+            }
+        ],
+    }
+    file = folder / "test.yaml"
+    file.write_text(json.dumps(test))
+    return _promtool("test", "rules", file)
+
+
+def _sample_of(case: Case) -> str:
+    severity = _rules()[case.alert]["labels"]["severity"]
+    labels = {"alertname": case.alert, "alertstate": "firing", "severity": severity, **case.labels}
+    return _named("ALERTS", labels)
+
+
+def test_prometheus_takes_the_rules() -> None:
+    done = _promtool("check", "rules", RULES)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_its_case() -> None:
+    assert [case.alert for case in CASES] == list(_rules())
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
+def test_an_alert_fires_when_its_trouble_lasts(case: Case, tmp_path: Path) -> None:
+    done = _firing(case, case.trouble, tmp_path, expected=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
+def test_an_alert_is_quiet_about_what_only_looks_like_its_trouble(case: Case, tmp_path: Path) -> None:
+    done = _firing(case, case.health, tmp_path, expected=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_page_that_says_what_it_means_and_what_to_do() -> None:
+    pages = re.split(r"^### ", PAGES.read_text(), flags=re.MULTILINE)[1:]
+    titles = [page.partition("\n")[0] for page in pages]
+    assert titles == list(_rules())
+    for page in pages:
+        for part in ("**It means**: ", "**Look at**: ", "**Do**: "):
+            assert part in page, f"{page.partition(chr(10))[0]} lacks {part}"
+
+
+def test_every_alert_names_its_page() -> None:
+    for name, rule in _rules().items():
+        assert rule["annotations"]["runbook"] == f"docs/alerts.md#{name.lower()}"
