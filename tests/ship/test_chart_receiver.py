@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from service.messaging.topology import declare
 from tests.support.chart import find, render
 from tests.support.container_tools import ContainerTools
 from tests.support.gateway_sender import Callback, GatewaySender, mint_token
@@ -112,6 +113,7 @@ def test_without_its_broker_it_stays_alive_and_ready_and_says_not_now(
 def test_with_the_spool_it_keeps_callbacks_on_its_volume_and_is_drained_before_it_goes(
     play: Play, sender: GatewaySender, own_rabbitmq: RabbitMQ
 ) -> None:
+    declare([own_rabbitmq.url], timeout_seconds=10)  # as the ledger does, who is not here
     own_rabbitmq.stop()
     pod = play("spool", own_rabbitmq.url)
     assert sender.send(callback("DK1")).acknowledged
