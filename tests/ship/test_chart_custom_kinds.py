@@ -1,6 +1,7 @@
 """Kinds that Kubernetes' own schemas do not know, field by field as their operators document them."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -115,6 +116,22 @@ def test_the_alerts_are_the_files_own_and_those_of_the_values(tmp_path: Path) ->
     assert rules["metadata"]["labels"]["release"] == "prometheus"
     assert [group["name"] for group in rules["spec"]["groups"]] == ["callbacks", "ours"]
     assert rules["spec"]["groups"][0]["rules"] == [rule]
+
+
+def test_nobody_is_told_that_a_role_is_absent_that_was_never_deployed() -> None:
+    def roles_missed(values: str) -> set[str]:
+        rules = find(render(values, overrides={"prometheusRule": {"enabled": True}}), "PrometheusRule")
+        (expression,) = [
+            rule["expr"]
+            for group in rules["spec"]["groups"]
+            for rule in group["rules"]
+            if rule["alert"] == "PaymentCallbacksRoleAbsent"
+        ]
+        return set(re.findall(r'role="(\w+)"', expression))
+
+    assert roles_missed("minimal") == {"receiver", "ledger"}
+    assert roles_missed("external-secrets") == {"receiver", "ledger", "dispatcher"}
+    assert roles_missed("everything") == {"receiver", "ledger", "inquirer", "dispatcher"}
 
 
 def test_the_dashboard_is_the_file_to_the_letter(tmp_path: Path) -> None:
