@@ -1,0 +1,98 @@
+"""What watches the service sees all of it: every metric that alerts and dashboard name, and one trace in every log."""
+
+import json
+import re
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from tests.support.deployment import Deployment, Place
+from tests.support.downstream import Downstream
+from tests.support.ports import find_free_port
+from tests.support.waiting import eventually
+
+_FILES = Path(__file__).parents[2] / "helm" / "payment-callbacks" / "files"
+_ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
+_SUFFIX = re.compile(r"_(bucket|sum|count)$")
+
+
+class Watched:
+    """A deployment each of whose roles has a port for metrics."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self.deployment = deployment
+        self.ports = {role: find_free_port() for role in (*_ROLES, "api")}
+        text = deployment.settings_file.read_text() + "\n[inquirer]\n"
+        for role in _ROLES:
+            text = text.replace(f"[{role}]\n", f'[{role}]\nmetrics_bind = "127.0.0.1:{self.ports[role]}"\n')
+        token = "0123456789abcdef0123456789abcdef"
+        text += f'\n[api]\nbind = "127.0.0.1:{self.ports["api"]}"\n[[api.tokens]]\nname = "test"\ntoken = "{token}"\n'
+        deployment.settings_file.write_text(text)
+        deployment.start(*_ROLES, "api")
+        deployment.wait_until_receiving()
+
+    def scrape(self, role: str) -> str:
+        url = f"http://127.0.0.1:{self.ports[role]}/metrics"
+        return urllib3.request("GET", url, retries=urllib3.Retry(50, backoff_factor=0.1)).data.decode()
+
+    def exported(self) -> set[str]:
+        text = "".join(self.scrape(role) for role in self.ports)
+        return set(re.findall(r"^# TYPE (payment_callbacks_\w+) ", text, re.MULTILINE))
+
+    def lines(self, role: str, event: str) -> list[dict[str, object]]:
+        output = self.deployment.role(role).output.splitlines()
+        lines = [json.loads(line) for line in output if line.startswith("{")]
+        return [line for line in lines if line["event"] == event]
+
+
+@pytest.fixture
+def watched(deploy: Callable[..., Deployment], find_place: Callable[[], Place]) -> Watched:
+    return Watched(deploy(find_place()))
+
+
+def _named(file: str) -> set[str]:
+    return {_SUFFIX.sub("", name) for name in re.findall(r"payment_callbacks_\w+", (_FILES / file).read_text())}
+
+
+def _send_no_http(deployment: Deployment) -> None:
+    host, _, port = deployment.url.removeprefix("http://").partition(":")
+    with socket.create_connection((host, int(port)), timeout=5) as client:
+        client.sendall(b"no http at all\r\n\r\n")
+        client.recv(1024)
+
+
+def test_every_metric_that_alerts_and_dashboard_name_is_exported(
+    watched: Watched, own_shop: Downstream, order: str
+) -> None:
+    deployment = watched.deployment
+    assert deployment.sender.send(deployment.callback(order)).acknowledged
+    _send_no_http(deployment)
+    eventually(lambda: own_shop.about(order), within_seconds=30)
+    wanted = _named("alerts.yaml") | _named("dashboard.json")
+    eventually(lambda: wanted <= watched.exported(), within_seconds=30, why=lambda: wanted - watched.exported())
+
+
+def test_one_trace_joins_the_callback_to_its_webhook(watched: Watched, own_shop: Downstream, order: str) -> None:
+    deployment = watched.deployment
+    assert deployment.sender.send(deployment.callback(order)).acknowledged
+    (event,) = eventually(lambda: own_shop.about(order), within_seconds=30)
+    trace_id = event.headers["traceparent"].split("-")[1]
+    assert event.envelope["traceparent"] == event.headers["traceparent"]
+    for role, said in (
+        ("receiver", "callback_acknowledged"),
+        ("ledger", "claim_recorded"),
+        ("dispatcher", "event_delivered"),
+    ):
+        eventually(lambda role=role, said=said: watched.lines(role, said))
+        assert [line["trace_id"] for line in watched.lines(role, said)] == [trace_id], role
+
+
+def test_no_metric_tells_an_order(watched: Watched, own_shop: Downstream, order: str) -> None:
+    deployment = watched.deployment
+    assert deployment.sender.send(deployment.callback(order)).acknowledged
+    eventually(lambda: own_shop.about(order), within_seconds=30)
+    for role in watched.ports:
+        assert order not in watched.scrape(role)
