@@ -90,10 +90,10 @@ image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a regi
 	$(BIN)/python -m pytest tests/ship/test_image_*.py $(PYTEST_ARGS)
 
 .PHONY: test-ship
-test-ship: PROGRAMS := buildah podman runc debootstrap catatonit
+test-ship: PROGRAMS := buildah podman runc debootstrap catatonit prometheus
 test-ship: FILES := /usr/lib/podman/netavark
-test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart and compose file: rendered, held to their schemas, the receiver run
-	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship/test_chart_*.py tests/ship/test_compose_*.py $(PYTEST_ARGS)
+test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart, alerts and compose file: rendered, held to their schemas, and run
+	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship --ignore-glob='*/test_image_*' $(PYTEST_ARGS)
 
 .PHONY: chart-docs
 chart-docs: $(INSTALLED_SHIP) ## Write the chart's README anew, from its values' comments
