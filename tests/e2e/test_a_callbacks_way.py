@@ -61,6 +61,7 @@ def test_a_callback_becomes_one_row_and_one_webhook_that_says_it_all(
             "trust": "capability",
             "observed_at": observed_at,
         },
+        "traceparent": event.headers["traceparent"],
     }
     (claim,) = deployment.ledger.claims_about(order)
     assert (claim.merchant, claim.status, claim.verdict) == ("acme", "succeeded", "applied")
