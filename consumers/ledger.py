@@ -12,12 +12,17 @@ from consumers.runner import Runner
 from service.claims import Claim
 from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
-from service.messaging.codec import decode_claim
+from service.messaging.claim_codec import decode_claim
 from service.messaging.contract import Message, Subscriber
+from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals
 from service.metrics.claims import ClaimMetrics
 from service.metrics.ledger import LedgerMetrics
+from service.refusals import RefusalCount
 from service.settings import LedgerSettings
 from service.traceparent import trace_id_of
+
+#: What one message carries.
+_Item = Claim | Sequence[RefusalCount]
 
 _log = structlog.get_logger()
 
@@ -37,7 +42,7 @@ class LedgerConsumer:
     ) -> None:
         self._runner = Runner(
             subscriber=subscriber,
-            handler=_ClaimRecorder(store=store, metrics=metrics, claim_metrics=claim_metrics, clock=clock),
+            handler=_Recorder(store=store, metrics=metrics, claim_metrics=claim_metrics, clock=clock),
             batch_size=settings.batch_size,
             first_retry_seconds=settings.first_retry_seconds,
             most_retry_seconds=settings.most_retry_seconds,
@@ -48,8 +53,8 @@ class LedgerConsumer:
         self._runner.run(stop)
 
 
-class _ClaimRecorder:
-    """The runner's handler: one batch, one transaction."""
+class _Recorder:
+    """The runner's handler: one batch, one transaction for its claims; counts of refusals are recorded before."""
 
     def __init__(
         self,
@@ -64,20 +69,26 @@ class _ClaimRecorder:
         self._claim_metrics = claim_metrics
         self._clock = clock
 
-    def decode(self, message: Message) -> Claim:
-        return decode_claim(message)
+    def decode(self, message: Message) -> _Item:
+        return decode_refusals(message) if message.type == REFUSALS_V1 else decode_claim(message)
 
-    def apply(self, items: Sequence[Claim]) -> None:
+    def apply(self, items: Sequence[_Item]) -> None:
+        if counts := [count for item in items if not isinstance(item, Claim) for count in item]:
+            self._store.record_refusals(counts)
+        if claims := [item for item in items if isinstance(item, Claim)]:
+            self._record(claims)
+
+    def _record(self, claims: Sequence[Claim]) -> None:
         began = time.monotonic()
-        verdicts = self._store.record(items)
+        verdicts = self._store.record(claims)
         seconds = time.monotonic() - began
         now = self._clock()
-        for claim, verdict in zip(items, verdicts, strict=True):
+        for claim, verdict in zip(claims, verdicts, strict=True):
             self._tell(claim, verdict, now)
-        self._metrics.observe_batch(claims=len(items), seconds=seconds)
+        self._metrics.observe_batch(claims=len(claims), seconds=seconds)
         _log.info(
             "claims_recorded",
-            claims=len(items),
+            claims=len(claims),
             verdicts=dict(Counter(verdict.value for verdict in verdicts)),
             seconds=round(seconds, 4),
         )

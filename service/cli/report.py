@@ -4,7 +4,8 @@ import csv
 import json
 import sys
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -20,11 +21,12 @@ from service.logs import configure_logs
 
 #: Said with every report that a person reads, and in the JSON: what it cannot know.
 NOTE = (
-    "Counted are the orders that became known on the day, as they stand now. Callbacks that the receiver refused "
-    "(sign, token, form) reach no ledger and are not in here: its metric payment_callbacks_received_total has them by "
-    'merchant and reason (outcome="refused"), and its log has each.'
+    "Counted are the orders that became known on the day, as they stand now. Refused callbacks are counted on the day "
+    "they came; the receiver tells of them every few seconds, and one that is killed takes the last with it. Its log "
+    "has each (callback_refused)."
 )
 _COUNTS = ("orders", "announced", "called_back", "asked", "answered", "still_open", "conflicts")
+_NOT_CONFIGURED = "callbacks were refused for an address that names no configured merchant (unknown-merchant)"
 _FORMATS = ("table", "json", "csv")
 
 
@@ -41,8 +43,8 @@ _FORMATS = ("table", "json", "csv")
 def report(context: click.Context, day: datetime, only: tuple[str, ...], format_: str) -> None:
     """Report how complete a day was: orders announced, called back, asked for, answered, still open.
 
-    Callbacks that changed nothing are counted by why. The lag is from the gateway's pay_time to the event that
-    downstream is told of it by.
+    Callbacks that changed nothing, and those that were refused, are counted by why. The lag is from the gateway's
+    pay_time to the event that downstream is told of it by.
     """
     configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
     settings = settings_of(context)
@@ -50,61 +52,80 @@ def report(context: click.Context, day: datetime, only: tuple[str, ...], format_
         raise click.UsageError(f"not configured: {', '.join(sorted(unknown))}")
     with open_ledger(settings) as engine:
         reports = Reports(engine=engine)
-        days = [
-            reports.read_day(slug, since=since, until=until)
+        merchants = [
+            reports.read_day(slug, day.date(), time_zone=ZoneInfo(merchant.time_zone))
             for slug, merchant in sorted(settings.merchants.items())
             if not only or slug in only
-            for since, until in [_bounds(day, ZoneInfo(merchant.time_zone))]
         ]
-    {"table": _print_table, "json": _print_json, "csv": _print_csv}[format_](f"{day:%Y-%m-%d}", days)
+        whole = _Report(day=day.date(), merchants=merchants, for_nobody=reports.refused_for_nobody(day.date()))
+    {"table": _print_table, "json": _print_json, "csv": _print_csv}[format_](whole)
 
 
-def _bounds(day: datetime, zone: ZoneInfo) -> tuple[datetime, datetime]:
-    # Midnight to midnight by the calendar: where clocks change, a day has 23 or 25 hours.
-    following = day + timedelta(days=1)
-    return day.replace(tzinfo=zone), following.replace(tzinfo=zone)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Report:
+    """What is printed."""
+
+    day: date
+    merchants: Sequence[DayReport]
+    #: Callbacks refused because their address named no configured merchant.
+    for_nobody: int
 
 
-def _print_table(day: str, reports: Sequence[DayReport]) -> None:
+def _print_table(whole: _Report) -> None:
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    table = Table(title=day, title_justify="left", box=None, header_style="bold", pad_edge=False)
-    for name in ("merchant", *_COUNTS, "lag median", "lag p99"):
+    table = Table(title=f"{whole.day}", title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for name in ("merchant", *_COUNTS, "refused", "lag median", "lag p99"):
         table.add_column(name.replace("_", " "), justify="left" if name == "merchant" else "right")
-    for report_ in reports:
-        counts = [str(getattr(report_, name)) for name in _COUNTS]
-        lags = [_seconds(report_.lags.median_seconds), _seconds(report_.lags.p99_seconds)]
-        table.add_row(Text(report_.merchant), *counts, *lags)
+    for merchant in whole.merchants:
+        counts = [str(getattr(merchant, name)) for name in _COUNTS]
+        lags = [_seconds(merchant.lags.median_seconds), _seconds(merchant.lags.p99_seconds)]
+        table.add_row(Text(merchant.merchant), *counts, str(sum(merchant.refused.values())), *lags)
     console.print(table)
-    for report_ in reports:
-        for reason, callbacks in report_.not_counted.items():
-            words = "".join(character if character.isprintable() else "·" for character in reason)
-            console.print(Text(f"{report_.merchant}: {callbacks} callbacks changed nothing: {words}"))
+    for merchant in whole.merchants:
+        for became, reasons in (("changed nothing", merchant.not_counted), ("were refused", merchant.refused)):
+            for reason, callbacks in reasons.items():
+                words = "".join(character if character.isprintable() else "·" for character in reason)
+                console.print(Text(f"{merchant.merchant}: {callbacks} callbacks {became}: {words}"))
+    if whole.for_nobody:
+        console.print(Text(f"{whole.for_nobody} {_NOT_CONFIGURED}"))
     click.echo(NOTE, err=True)
 
 
-def _print_json(day: str, reports: Sequence[DayReport]) -> None:
-    rows = [{**_row(day, report_), "not_counted": dict(report_.not_counted)} for report_ in reports]
-    click.echo(json.dumps({"day": day, "note": NOTE, "merchants": rows}, ensure_ascii=False, indent=2))
+def _print_json(whole: _Report) -> None:
+    rows = [
+        {
+            **_row(whole.day, merchant),
+            "not_counted": dict(merchant.not_counted),
+            "refused_by_reason": dict(merchant.refused),
+        }
+        for merchant in whole.merchants
+    ]
+    report_ = {"day": f"{whole.day}", "note": NOTE, "merchants": rows, "refused_for_no_merchant": whole.for_nobody}
+    click.echo(json.dumps(report_, ensure_ascii=False, indent=2))
 
 
-def _print_csv(day: str, reports: Sequence[DayReport]) -> None:
-    names = ["day", "merchant", *_COUNTS, "lag_median_seconds", "lag_p99_seconds", "lag_orders", "not_counted"]
-    writer = csv.DictWriter(sys.stdout, names, lineterminator="\n")
+def _print_csv(whole: _Report) -> None:
+    names = ["day", "merchant", *_COUNTS, "refused", "lag_median_seconds", "lag_p99_seconds", "lag_orders"]
+    writer = csv.DictWriter(sys.stdout, [*names, "not_counted", "refused_by_reason"], lineterminator="\n")
     writer.writeheader()
-    for report_ in reports:
-        # One cell, for reasons are not known beforehand; JSON, for they hold any character.
-        reasons = json.dumps(dict(report_.not_counted), ensure_ascii=False)
-        writer.writerow({**_row(day, report_), "not_counted": reasons})
+    for merchant in whole.merchants:
+        # One cell each, for reasons are not known beforehand; JSON, for they hold any character.
+        reasons = {"not_counted": merchant.not_counted, "refused_by_reason": merchant.refused}
+        cells = {name: json.dumps(dict(by_reason), ensure_ascii=False) for name, by_reason in reasons.items()}
+        writer.writerow({**_row(whole.day, merchant), **cells})
+    if whole.for_nobody:
+        click.echo(f"{whole.for_nobody} {_NOT_CONFIGURED}", err=True)
 
 
-def _row(day: str, report_: DayReport) -> dict[str, Any]:
+def _row(day: date, merchant: DayReport) -> dict[str, Any]:
     return {
-        "day": day,
-        "merchant": report_.merchant,
-        **{name: getattr(report_, name) for name in _COUNTS},
-        "lag_median_seconds": report_.lags.median_seconds,
-        "lag_p99_seconds": report_.lags.p99_seconds,
-        "lag_orders": report_.lags.orders,
+        "day": f"{day}",
+        "merchant": merchant.merchant,
+        **{name: getattr(merchant, name) for name in _COUNTS},
+        "refused": sum(merchant.refused.values()),
+        "lag_median_seconds": merchant.lags.median_seconds,
+        "lag_p99_seconds": merchant.lags.p99_seconds,
+        "lag_orders": merchant.lags.orders,
     }
 
 

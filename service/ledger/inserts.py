@@ -38,15 +38,22 @@ def insert_new(
     return connection.execute(once.returning(*returning or table.primary_key), parameters).all()
 
 
-def insert_or_update(connection: Connection, table: Table, rows: _Rows, *, unchanged: Collection[str] = ()) -> None:
-    """Insert rows, or overwrite those with the same primary key, all but the columns named in `unchanged`."""
+def insert_or_update(
+    connection: Connection, table: Table, rows: _Rows, *, unchanged: Collection[str] = (), growing: str | None = None
+) -> None:
+    """Insert rows, or overwrite those with the same primary key, all but the columns named in `unchanged`.
+
+    Where `growing` names a column, a row is overwritten only by one that has more in it. No two rows have one key.
+    """
     if not rows:
         return
     statement, parameters = _insert(connection, table, rows)
     key = [column.name for column in table.primary_key]
     changing = [name for name in rows[0] if name not in key and name not in unchanged]
     statement = statement.on_conflict_do_update(
-        index_elements=key, set_={name: statement.excluded[name] for name in changing}
+        index_elements=key,
+        set_={name: statement.excluded[name] for name in changing},
+        where=None if growing is None else table.c[growing] < statement.excluded[growing],
     )
     connection.execute(statement.returning(*table.primary_key), parameters).all()
 

@@ -4,12 +4,13 @@ import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime, time, timedelta, tzinfo
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, case, func, literal_column, select, text
 
 from service.claims import ClaimSource, OrderStatus, Trust
 from service.events import EventType
+from service.ledger.refusal_counts import count_refusals
 from service.ledger.states import Verdict
 from service.ledger.tables import claims, events, inquiries, orders
 from service.ledger.transactions import read
@@ -55,6 +56,8 @@ class DayReport:
     conflicts: int
     #: Callbacks recorded on that day that changed nothing, about any order, by why; the most frequent reasons first.
     not_counted: Mapping[str, int]
+    #: Callbacks that the receiver refused on that day, by why; the most frequent reasons first.
+    refused: Mapping[str, int]
     lags: Lags
 
 
@@ -64,9 +67,13 @@ class Reports:
     def __init__(self, *, engine: Engine) -> None:
         self._engine = engine
 
-    def read_day(self, merchant: str, *, since: datetime, until: datetime) -> DayReport:
-        """The report of the orders that became known from `since` until before `until` (both aware)."""
-        return read(self._engine, lambda connection: _read_day(connection, merchant, since, until))
+    def read_day(self, merchant: str, day: date, *, time_zone: tzinfo) -> DayReport:
+        """The report of one day in the merchant's time zone."""
+        return read(self._engine, lambda connection: _read_day(connection, merchant, day, time_zone))
+
+    def refused_for_nobody(self, day: date) -> int:
+        """Callbacks refused on a day (UTC) because their address named no configured merchant."""
+        return read(self._engine, lambda connection: sum(count_refusals(connection, "", day).values()))
 
     def last_claims(self, merchants: Mapping[str, Trust]) -> Mapping[tuple[str, ClaimSource], datetime]:
         """When the gateway of each merchant was last heard of, by callback and by answer; without who never was.
@@ -81,7 +88,9 @@ class Reports:
         return read(self._engine, lambda connection: _open_conflicts(connection, merchants))
 
 
-def _read_day(connection: Connection, merchant: str, since: datetime, until: datetime) -> DayReport:
+def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinfo) -> DayReport:
+    # Midnight to midnight by the calendar: where clocks change, a day has 23 or 25 hours.
+    since, until = (datetime.combine(day + timedelta(days=n), time.min, time_zone) for n in (0, 1))
     if connection.dialect.name == "postgresql":
         # It reads a day's orders, not one.
         connection.execute(text("SET LOCAL statement_timeout = '10min'"))
@@ -119,6 +128,7 @@ def _read_day(connection: Connection, merchant: str, since: datetime, until: dat
     return DayReport(
         merchant=merchant,
         not_counted=_count_by_reason(connection, merchant, since, until),
+        refused=count_refusals(connection, merchant, day),
         lags=_measure([(told_at - paid_at).total_seconds() for paid_at, told_at in connection.execute(told)]),
         **{name: count or 0 for counted in counts for name, count in counted.items()},
     )

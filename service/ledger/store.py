@@ -17,11 +17,13 @@ from service.ledger.histories import OrderHistory, load_history
 from service.ledger.inquiries import InquiryReason, close_inquiries, open_inquiries
 from service.ledger.notices import enqueue
 from service.ledger.orders import OrderFilter, OrderRecord
+from service.ledger.refusal_counts import record_refusals
 from service.ledger.resolutions import Resolution, claim_from_resolution
 from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.states import Verdict
 from service.ledger.storable import require_storable, storable
 from service.ledger.transactions import read, write
+from service.refusals import RefusalCount
 
 _PRUNED_AT_ONCE = 1000
 
@@ -58,6 +60,10 @@ class LedgerStore:
         entries = [self._entry(position, storable(claim)) for position, claim in enumerate(claims)]
         verdicts = write(self._engine, lambda connection: self._record(connection, entries)).verdicts
         return [verdicts.get(entry.position, Verdict.DUPLICATE) for entry in entries]
+
+    def record_refusals(self, counts: Sequence[RefusalCount]) -> None:
+        """Take over how many callbacks each process of the receiver has refused so far; again is harmless."""
+        write(self._engine, lambda connection: record_refusals(connection, counts))
 
     def apply(self, connection: Connection, claims: Sequence[Claim]) -> Decisions:
         """The same within the caller's transaction; all that was decided. For who settles something with it."""

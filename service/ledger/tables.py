@@ -3,6 +3,7 @@
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -244,4 +245,19 @@ inquiry_rates = Table(
     # The same for questions for anyone's reasons, whose interval is longer.
     Column("doubts_used_until", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("merchant"),
+)
+
+#: How many callbacks each process of the receiver has refused, by day and reason.
+refusals = Table(
+    "refusals",
+    metadata,
+    # "" where the address named no configured merchant.
+    Column("merchant", Text, nullable=False),
+    # In the merchant's own time zone, YYYY-MM-DD.
+    Column("day", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("process", Text, nullable=False),
+    # So far: it only grows.
+    Column("callbacks", BigInteger, nullable=False),
+    PrimaryKeyConstraint("merchant", "day", "reason", "process"),
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
+from zoneinfo import ZoneInfo
 
 import structlog
 from flask import Flask, Response, request
@@ -17,6 +18,7 @@ from service.web.callbacks import CallbackEndpoint
 from service.web.entrances import Entrances
 from service.web.health import Health
 from service.web.process_publisher import ProcessPublisher
+from service.web.refusal_tally import RefusalTally
 
 #: The longest callback, in bytes. Those of the document have under 2 KiB.
 MAX_BODY_BYTES = 64 * 1024
@@ -36,7 +38,8 @@ def create_app(
     """The receiver's WSGI application, for one worker process.
 
     `make_publisher` is called once, when the publisher in `extensions["publisher"]` is opened or, failing that, first
-    used; whoever ends the process closes it. `clock` says the present time, aware.
+    used. Whoever starts the process starts `extensions["refusals"]`; whoever ends it closes that, then the publisher.
+    `clock` says the present time, aware.
     """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -44,11 +47,17 @@ def create_app(
     # The redirect that merges slashes would repeat the address, and the token in it, in its answer.
     app.url_map.merge_slashes = False
     publisher = ProcessPublisher(make_publisher)
-    app.extensions["publisher"] = publisher
+    refusals = RefusalTally(
+        publisher=publisher,
+        time_zones={slug: ZoneInfo(merchant.time_zone) for slug, merchant in merchants.items()},
+        clock=clock,
+    )
+    app.extensions.update(publisher=publisher, refusals=refusals)
     endpoint = CallbackEndpoint(
         entrances=Entrances(merchants=merchants),
         publisher=publisher,
         metrics=metrics,
+        refusals=refusals,
         clock=clock,
         confirm_timeout_seconds=settings.confirm_timeout_seconds,
     )

@@ -13,7 +13,7 @@ from service.claims import Claim
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
-from service.messaging.codec import encode_claim
+from service.messaging.claim_codec import encode_claim
 from service.messaging.contract import Publisher
 from service.messaging.errors import ConfirmTimeout, NotConfirmed
 from service.metrics.merchants import UNKNOWN_MERCHANT
@@ -22,6 +22,7 @@ from service.traceparent import TRACEPARENT, new_traceparent, parse_traceparent,
 from service.web.answers import failure
 from service.web.dialect_watch import DialectWatch
 from service.web.entrances import Entrance, Entrances, UnknownMerchant
+from service.web.refusal_tally import RefusalTally
 
 #: Where a server puts the time (`time.monotonic`) at which the whole request had arrived: it may have waited since.
 ARRIVED_AT = "payment_callbacks.arrived_at"
@@ -42,6 +43,7 @@ class CallbackEndpoint:
         entrances: Entrances,
         publisher: Publisher,
         metrics: ReceiverMetrics,
+        refusals: RefusalTally,
         clock: Callable[[], datetime],
         confirm_timeout_seconds: float,
     ) -> None:
@@ -49,6 +51,7 @@ class CallbackEndpoint:
         self._entrances = entrances
         self._publisher = publisher
         self._metrics = metrics
+        self._refusals = refusals
         self._clock = clock
         self._confirm_timeout_seconds = confirm_timeout_seconds
         self._dialects = DialectWatch(metrics=metrics)
@@ -72,15 +75,15 @@ class CallbackEndpoint:
             try:
                 entrance = self._entrances.find(merchant, token)
             except UnknownMerchant as refusal:
-                return self._refuse(UNKNOWN_MERCHANT, refusal)
+                return self._refuse(None, refusal.reason, refusal.detail)
             except CallbackRefused as refusal:
-                return self._refuse(merchant, refusal)
+                return self._refuse(merchant, refusal.reason, refusal.detail)
             try:
                 claim = self._read_claim(entrance)
             except RequestEntityTooLarge:
-                return self._refuse_as_too_large(merchant)
+                return self._refuse(merchant, "too-large", "the body is longer than any callback", status=_TOO_LARGE)
             except CallbackRefused as refusal:
-                return self._refuse(merchant, refusal)
+                return self._refuse(merchant, refusal.reason, refusal.detail)
             try:
                 self._publish(claim, deadline)
             except NotConfirmed as error:
@@ -131,21 +134,12 @@ class CallbackEndpoint:
         acknowledgement = entrance.merchant.acknowledgement
         return Response(acknowledgement.body, content_type=acknowledgement.content_type)
 
-    def _refuse(self, merchant: str, refusal: CallbackRefused | UnknownMerchant) -> Response:
-        self._metrics.count_callback(merchant, outcome="refused", reason=refusal.reason)
-        _log.warning(
-            "callback_refused",
-            merchant=merchant,
-            reason=refusal.reason,
-            detail=refusal.detail,
-            client=request.remote_addr,
-        )
-        return failure(_REFUSED)
-
-    def _refuse_as_too_large(self, merchant: str) -> Response:
-        self._metrics.count_callback(merchant, outcome="refused", reason="too-large")
-        _log.warning("callback_refused", merchant=merchant, reason="too-large", client=request.remote_addr)
-        return failure(_TOO_LARGE)
+    def _refuse(self, merchant: str | None, reason: str, detail: str, *, status: int = _REFUSED) -> Response:
+        named = UNKNOWN_MERCHANT if merchant is None else merchant
+        self._metrics.count_callback(named, outcome="refused", reason=reason)
+        self._refusals.count(merchant, reason)
+        _log.warning("callback_refused", merchant=named, reason=reason, detail=detail, client=request.remote_addr)
+        return failure(status)
 
     def _admit_failure(self, claim: Claim, error: NotConfirmed) -> Response:
         reason = type(error).__name__

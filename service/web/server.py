@@ -115,12 +115,14 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
 
     def _on_worker_started(self, _worker: Any) -> None:
         self.callable.extensions["publisher"].open()
+        self.callable.extensions["refusals"].start()
 
     def _on_child_exit(self, _arbiter: Any, worker: Any) -> None:
         forget_process(worker.pid, self._metrics_directory.path)
 
     def _on_worker_exit(self, _arbiter: Any, worker: Any) -> None:
         if worker.pid == os.getpid() and self.callable is not None:
+            self.callable.extensions["refusals"].close()
             self.callable.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
 
 

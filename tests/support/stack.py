@@ -17,7 +17,7 @@ from service.events import EventType
 from service.ledger.schema import migrate
 from service.ledger.states import Verdict
 from service.ledger.tables import claims, events
-from service.messaging.codec import encode_claim
+from service.messaging.claim_codec import encode_claim
 from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
 from service.messaging.dead_letters import RabbitDeadLetters
 from service.messaging.embedded import EmbeddedPublisher, EmbeddedSubscriber

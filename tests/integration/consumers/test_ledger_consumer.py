@@ -1,10 +1,14 @@
 """From the queue to the ledger: poison, outages, and processes that are killed."""
 
 from dataclasses import replace
+from datetime import UTC, date
 
 from service.claims import Claim, OrderStatus
-from service.messaging.codec import encode_claim
+from service.ledger.reports import Reports
+from service.messaging.claim_codec import encode_claim
 from service.messaging.contract import Message
+from service.messaging.refusal_codec import encode_refusals
+from service.refusals import RefusalCount
 from tests.support.claims import a_claim
 from tests.support.postgresql import Database
 from tests.support.processes import Process, Processes
@@ -67,6 +71,22 @@ def test_poison_among_healthy_messages_is_put_aside_with_its_reason_and_costs_no
         unstorable.message_id: "ClaimUnstorable: biz_order_no must have 1 to 128 characters",
     }
     assert_each_order_succeeded_once(stack, orders)
+    assert stack.count_queued() == 0
+
+
+def test_counts_of_refusals_come_in_among_claims_and_one_that_cannot_be_read_costs_no_other(stack: Stack) -> None:
+    day = date(2026, 7, 1)
+    counts = [
+        RefusalCount(merchant="acme", day=day, reason="not-json", process="p1", callbacks=total) for total in (1, 3, 2)
+    ]
+    unreadable = replace(encode_refusals(counts), body=b"{}", message_id="unreadable")
+    claims = both_statuses(range(5))
+    stack.publish([*claims[:5], *(encode_refusals([count]) for count in counts), unreadable, *claims[5:]])
+    reports = Reports(engine=stack.engine)
+    with running(stack.make_consumer()):
+        eventually(lambda: all_recorded(stack, range(5)) and stack.dead_letters(), within_seconds=30)
+        eventually(lambda: reports.read_day("acme", day, time_zone=UTC).refused == {"not-json": 3})
+    assert [letter.id for letter in stack.dead_letters()] == ["unreadable"]
     assert stack.count_queued() == 0
 
 

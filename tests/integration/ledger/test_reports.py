@@ -1,7 +1,8 @@
 """A day's report counts what the ledger holds, and says how late downstream heard of it."""
 
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine
@@ -18,7 +19,7 @@ DAY = timedelta(days=1)
 @pytest.fixture
 def read(ledger_engine: Engine) -> Callable[..., DayReport]:
     reports = Reports(engine=ledger_engine)
-    return lambda: reports.read_day("acme", since=NOON, until=NOON + DAY)
+    return lambda: reports.read_day("acme", NOON.date(), time_zone=UTC)
 
 
 def announce(store: LedgerStore, *numbers: str) -> None:
@@ -29,7 +30,7 @@ def announce(store: LedgerStore, *numbers: str) -> None:
 def test_a_day_without_orders_is_all_zeros(store: LedgerStore, read: Callable[[], DayReport]) -> None:
     report = read()
     assert (report.orders, report.announced, report.still_open, report.conflicts) == (0, 0, 0, 0)
-    assert (report.not_counted, report.lags.median_seconds) == ({}, None)
+    assert (report.not_counted, report.refused, report.lags.median_seconds) == ({}, {}, None)
 
 
 def test_orders_are_counted_by_how_far_they_have_come(store: LedgerStore, read: Callable[[], DayReport]) -> None:
@@ -79,8 +80,18 @@ def test_the_lag_is_from_the_gateways_pay_time_to_the_event(store: LedgerStore, 
 def test_orders_of_other_days_and_merchants_are_left_out(store: LedgerStore, ledger_engine: Engine) -> None:
     announce(store, "DK1")
     reports = Reports(engine=ledger_engine)
-    assert reports.read_day("acme", since=NOON - DAY, until=NOON).orders == 0
-    assert reports.read_day("other", since=NOON, until=NOON + DAY).orders == 0
+    assert reports.read_day("acme", NOON.date() - DAY, time_zone=UTC).orders == 0
+    assert reports.read_day("other", NOON.date(), time_zone=UTC).orders == 0
+
+
+def test_a_day_is_the_merchants_own(store: LedgerStore, ledger_engine: Engine, clock: Callable[..., object]) -> None:
+    reports, shanghai = Reports(engine=ledger_engine), ZoneInfo("Asia/Shanghai")
+    assert NOON.tzinfo is UTC
+    clock.forward(4 * 3600)  # type: ignore[attr-defined]  # midnight there
+    announce(store, "DK1")
+    assert reports.read_day("acme", NOON.date(), time_zone=UTC).orders == 1
+    assert reports.read_day("acme", NOON.date(), time_zone=shanghai).orders == 0
+    assert reports.read_day("acme", NOON.date() + DAY, time_zone=shanghai).orders == 1
 
 
 def test_it_is_known_when_each_gateway_was_heard_of_last(

@@ -1,6 +1,7 @@
 import http.client
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from service.messaging import topology
-from service.messaging.codec import decode_claim
-from service.messaging.contract import Subscriber
+from service.messaging.claim_codec import decode_claim
+from service.messaging.contract import Message, Subscriber
 from service.messaging.embedded import EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
+from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals
 from service.messaging.subscriber import RabbitSubscriber
 from tests.support.callbacks import SentCallback
 from tests.support.ports import find_free_port
@@ -58,14 +60,31 @@ class Receiver:
 
     def queued_orders(self, at_least: int) -> list[str]:
         """The order numbers in the queue, taken out."""
+        claims = (message for message in self._take_out(at_least) if message.type != REFUSALS_V1)
+        return [decode_claim(message).biz_order_no for message in claims]
+
+    def queued_refusals(self, at_least: int) -> Counter[tuple[str, str]]:
+        """The refusals told of in `at_least` messages or more, by merchant and reason, each process's last word."""
+        last = {
+            (count.process, count.merchant, count.reason): count.callbacks
+            for message in self._take_out(at_least)
+            if message.type == REFUSALS_V1
+            for count in decode_refusals(message)
+        }
+        counted: Counter[tuple[str, str]] = Counter()
+        for (_, merchant, reason), callbacks in last.items():
+            counted[merchant, reason] += callbacks
+        return counted
+
+    def _take_out(self, at_least: int) -> list[Message]:
         subscriber = self._subscribe()
-        found: list[str] = []
+        found: list[Message] = []
         deadline = time.monotonic() + 20
         try:
             while deliveries := subscriber.receive(
                 max_messages=100, wait_seconds=0.3 if len(found) >= at_least else deadline - time.monotonic()
             ):
-                found += [decode_claim(delivery.message).biz_order_no for delivery in deliveries]
+                found += [delivery.message for delivery in deliveries]
                 subscriber.acknowledge(deliveries)
         finally:
             subscriber.close()

@@ -57,6 +57,17 @@ def test_callbacks_of_many_clients_at_once_are_all_queued(receiver_on_either):
     assert sorted(receiver_on_either.queued_orders(len(orders))) == sorted(orders)
 
 
+def test_refused_callbacks_are_told_of_at_the_latest_when_the_receiver_ends(receiver_on_either):
+    good = callback("order-1")
+    forged = {**{f"/notify/nobody-{n}": good.body for n in range(30)}, good.path: good.body[:-2]}
+    for path, body in forged.items():
+        assert receiver_on_either.ask("POST", path, body).status == 400
+    receiver_on_either.process.signal(signal.SIGTERM)
+    assert receiver_on_either.process.wait() == 0
+    expected = {("", "unknown-merchant"): 30, ("by-capability", "not-json"): 1}
+    assert receiver_on_either.queued_refusals(1) == expected
+
+
 def test_one_connection_serves_many_callbacks(receiver):
     connection = receiver.connect()
     for number in range(20):

@@ -10,10 +10,12 @@ from structlog.typing import EventDict
 
 from service.messaging.contract import Message
 from service.messaging.errors import NotConfirmed
+from service.messaging.refusal_codec import decode_refusals
 from service.metrics.receiver import ReceiverMetrics
 from service.settings import ReceiverSettings
 from service.web.app import create_app
 from service.web.health import Health
+from service.web.refusal_tally import RefusalTally
 from tests.support.receiver import merchants
 
 NOW = datetime(2026, 7, 1, 4, 5, 6, tzinfo=UTC)
@@ -46,6 +48,7 @@ class Receiver:
     client: FlaskClient
     publisher: RecordingPublisher
     registry: CollectorRegistry
+    refusals: RefusalTally
     health: Health
     logs: list[EventDict]
 
@@ -53,6 +56,13 @@ class Receiver:
         """The sum of the samples that have these labels, whatever others they have."""
         samples = [sample for family in self.registry.collect() for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+
+    def tally(self) -> dict[tuple[str, str], int]:
+        """The refusals that the ledger is told of, by merchant and reason."""
+        self.refusals.tell()
+        return {
+            (count.merchant, count.reason): count.callbacks for count in decode_refusals(self.publisher.messages[-1])
+        }
 
     def log(self, event: str) -> EventDict:
         (found,) = [line for line in self.logs if line["event"] == event]
@@ -81,7 +91,14 @@ def make_receiver() -> Iterator[MakeReceiver]:
                 settings=ReceiverSettings(**settings),
                 health=health,
             )
-            return Receiver(client=app.test_client(), publisher=publisher, registry=registry, health=health, logs=logs)
+            return Receiver(
+                client=app.test_client(),
+                publisher=publisher,
+                registry=registry,
+                refusals=app.extensions["refusals"],
+                health=health,
+                logs=logs,
+            )
 
         yield make
 

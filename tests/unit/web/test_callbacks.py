@@ -3,7 +3,7 @@ import time
 import pytest
 
 from service.claims import Trust
-from service.messaging.codec import decode_claim
+from service.messaging.claim_codec import decode_claim
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout
 from service.web.callbacks import ARRIVED_AT
 from tests.support.callbacks import callback, minted_path, signed_body
@@ -108,6 +108,20 @@ def test_every_refusal_looks_the_same(receiver, kind):
         outcome="refused",
         reason=refused["reason"],
     )
+
+
+def test_refusals_are_tallied_as_the_metric_counts_them(receiver):
+    for path, body in refusals().values():
+        post(receiver, path, body)
+    post(receiver, callback("order-1").path, b"x" * (64 * 1024 + 1))
+    post(receiver, callback("order-1").path, callback("order-1").body)
+    tallied = receiver.tally()
+    assert sum(tallied.values()) == len(refusals()) + 1
+    for (merchant, reason), callbacks in tallied.items():
+        counted = receiver.metric(
+            "payment_callbacks_received_total", merchant=merchant or "unknown", outcome="refused", reason=reason
+        )
+        assert counted == callbacks
 
 
 def test_an_unknown_merchants_name_makes_no_time_series_and_no_log_field(receiver):

@@ -1,0 +1,140 @@
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from service.messaging.contract import Message
+from service.messaging.errors import NotConfirmed
+from service.messaging.refusal_codec import decode_refusals
+from service.web.refusal_tally import RefusalTally
+from tests.support.waiting import eventually
+
+
+class Queue:
+    """Keeps what is published, while it is there."""
+
+    def __init__(self):
+        self.messages: list[Message] = []
+        self.away = False
+
+    def publish(self, message, *, timeout_seconds):
+        if self.away:
+            raise NotConfirmed("the broker is away")
+        self.messages.append(message)
+
+    def close(self, *, timeout_seconds):
+        pass
+
+    def told(self):
+        """The counts of each message, by merchant, day and reason."""
+        return [
+            {(count.merchant, count.day, count.reason): count.callbacks for count in decode_refusals(message)}
+            for message in self.messages
+        ]
+
+
+class Clock:
+    def __init__(self):
+        # Five minutes to midnight in Shanghai.
+        self.now = datetime(2026, 7, 1, 15, 55, tzinfo=UTC)
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def queue():
+    return Queue()
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def tally(queue, clock):
+    return RefusalTally(publisher=queue, time_zones={"acme": ZoneInfo("Asia/Shanghai")}, clock=clock)
+
+
+FIRST, SECOND = date(2026, 7, 1), date(2026, 7, 2)
+
+
+def test_refusals_are_counted_by_merchant_and_reason(tally, queue):
+    for merchant, reason in [("acme", "sign-mismatch")] * 2 + [("acme", "not-json"), (None, "unknown-merchant")]:
+        tally.count(merchant, reason)
+    tally.tell()
+    assert queue.told() == [
+        {
+            ("acme", FIRST, "sign-mismatch"): 2,
+            ("acme", FIRST, "not-json"): 1,
+            ("", FIRST, "unknown-merchant"): 1,
+        }
+    ]
+
+
+def test_a_day_ends_at_the_merchants_own_midnight(tally, queue, clock):
+    tally.count("acme", "not-json")
+    clock.now = datetime(2026, 7, 1, 16, 5, tzinfo=UTC)
+    tally.count("acme", "not-json")
+    tally.count(None, "unknown-merchant")
+    tally.tell()
+    assert queue.told() == [
+        {("acme", FIRST, "not-json"): 1, ("acme", SECOND, "not-json"): 1, ("", FIRST, "unknown-merchant"): 1}
+    ]
+
+
+def test_only_what_has_changed_is_told_and_always_as_a_total(tally, queue):
+    tally.count("acme", "not-json")
+    tally.count("acme", "sign-mismatch")
+    tally.tell()
+    tally.tell()
+    tally.count("acme", "not-json")
+    tally.tell()
+    assert queue.told()[1:] == [{("acme", FIRST, "not-json"): 2}]
+
+
+def test_what_the_queue_did_not_confirm_is_told_the_next_time(tally, queue):
+    queue.away = True
+    tally.count("acme", "not-json")
+    tally.tell()
+    queue.away = False
+    tally.tell()
+    assert queue.told() == [{("acme", FIRST, "not-json"): 1}]
+
+
+def test_each_process_counts_under_a_name_of_its_own(queue, clock):
+    for _ in range(2):
+        tally = RefusalTally(publisher=queue, time_zones={}, clock=clock)
+        tally.count("acme", "not-json")
+        tally.tell()
+    first, second = (decode_refusals(message)[0].process for message in queue.messages)
+    assert first != second
+
+
+def test_days_that_are_told_and_over_are_forgotten_and_others_are_not(tally, queue, clock):
+    tally.count("acme", "not-json")
+    tally.tell()
+    queue.away = True
+    tally.count("acme", "nan")
+    tally.tell()
+    clock.now = datetime(2026, 7, 20, tzinfo=UTC)
+    tally.count("acme", "not-json")
+    queue.away = False
+    tally.tell()
+    assert queue.told()[1:] == [{("acme", FIRST, "nan"): 1, ("acme", date(2026, 7, 20), "not-json"): 1}]
+    clock.now = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    tally.count("acme", "not-json")
+    tally.tell()
+    assert queue.told()[2:] == [{("acme", FIRST, "not-json"): 1}]  # and the ledger keeps what it had
+
+
+def test_it_tells_by_itself_and_closing_tells_the_rest(queue, clock):
+    tally = RefusalTally(publisher=queue, time_zones={}, clock=clock, every_seconds=0.05)
+    tally.start()
+    tally.count("acme", "not-json")
+    eventually(lambda: queue.messages)
+    tally.close()
+    tally.count("acme", "not-json")
+    tally.close()
+    assert queue.told()[-1] == {("acme", FIRST, "not-json"): 2}
