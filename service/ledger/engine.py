@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DisconnectionError
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from service.ledger.errors import UnusableDatabaseUrl
 
@@ -35,6 +36,8 @@ _POSTGRESQL_CONNECTION = {
 _POOL_TIMEOUT_SECONDS = 5
 # A longer wait would be a hang to whoever waits for us; who loses it tries again.
 _SQLITE_BUSY_SECONDS = 0.8
+# Where a connection keeps which file it has opened.
+_FILE = "ledger_file"
 
 
 def make_engine(url: str, *, pool_size: int = 2, application_name: str = "payment-callbacks") -> Engine:
@@ -84,19 +87,31 @@ def _sqlite(url: URL, file: Path, settings: dict[str, Any]) -> Engine:
 
     def create_private(*_: object) -> None:
         # Otherwise SQLite makes it as the umask says; it holds people's data. What hinders us will hinder SQLite, which
-        # says so in its own words.
+        # says so in its own words. Only ever a new file is opened: closing any descriptor of a database drops all locks
+        # that this process has on it. Then the next command that ends takes itself for the last user, and deletes the
+        # write-ahead log that we go on writing to.
         with suppress(OSError):
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+
+    def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            connection.execute(f"PRAGMA {pragma}")
+        record.info[_FILE] = os.stat(file)
+
+    def require_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        # When the file is deleted or replaced, SQLite goes on in the one that nobody will ever find again.
+        try:
+            there = os.path.samestat(os.stat(file), record.info[_FILE])
+        except FileNotFoundError:
+            there = False
+        if not there:
+            raise DisconnectionError(f"{file} was deleted or replaced while it was in use")
 
     event.listen(engine, "do_connect", create_private)
-    event.listen(engine, "connect", _prepare)
+    event.listen(engine, "connect", prepare)
+    event.listen(engine, "checkout", require_file)
     event.listen(engine, "begin", _begin)
     return engine
-
-
-def _prepare(connection: Any, _record: object) -> None:
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: Connection) -> None:

@@ -1,0 +1,81 @@
+"""Many processes on one SQLite ledger: none may take the file, or what is in it, away from another."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Engine, text
+
+from service.ledger.engine import make_engine
+from service.ledger.errors import LedgerUnavailable, SchemaOutdated
+from service.ledger.schema import migrate
+from service.ledger.transactions import read, write
+
+_COMMAND = """
+import sys
+from sqlalchemy import text
+from service.ledger.engine import make_engine
+from service.ledger.transactions import write
+
+engine = make_engine(sys.argv[1])
+write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES (:words)"), {"words": sys.argv[2]}))
+engine.dispose()
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.sqlite3"
+
+
+@pytest.fixture
+def engine(file: Path) -> Iterator[Engine]:
+    engine = make_engine(f"sqlite:///{file}", pool_size=4)
+    write(engine, lambda connection: connection.execute(text("CREATE TABLE said (words TEXT)")))
+    yield engine
+    engine.dispose()
+
+
+def say_in_another_process(file: Path, words: str) -> None:
+    subprocess.run([sys.executable, "-c", _COMMAND, f"sqlite:///{file}", words], check=True, timeout=60)
+
+
+def said(engine: Engine) -> list[str]:
+    return read(engine, lambda connection: list(connection.execute(text("SELECT words FROM said")).scalars()))
+
+
+def test_a_command_that_ends_leaves_the_write_ahead_log_to_those_that_still_use_it(engine: Engine, file: Path) -> None:
+    with ExitStack() as held:
+        # A role uses several connections, and opens them while it already uses one.
+        for _ in range(3):
+            held.enter_context(engine.connect())
+        write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('ours')")))
+        log = os.stat(f"{file}-wal")
+        say_in_another_process(file, "theirs")
+        assert os.path.samestat(os.stat(f"{file}-wal"), log)
+    assert said(engine) == ["ours", "theirs"]
+    write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('ours again')")))
+    engine.dispose()
+    assert said(make_engine(f"sqlite:///{file}")) == ["ours", "theirs", "ours again"]
+
+
+def test_a_file_that_was_put_in_the_ledgers_place_is_the_one_that_is_used(engine: Engine, file: Path) -> None:
+    backup = make_engine(f"sqlite:///{file.with_name('backup.sqlite3')}")
+    migrate(backup)
+    write(backup, lambda connection: connection.execute(text("CREATE TABLE said (words TEXT)")))
+    write(backup, lambda connection: connection.execute(text("INSERT INTO said VALUES ('restored')")))
+    backup.dispose()
+    file.with_name("backup.sqlite3").replace(file)
+    for suffix in ("-wal", "-shm"):
+        Path(f"{file}{suffix}").unlink(missing_ok=True)
+    assert said(engine) == ["restored"]
+
+
+def test_a_ledger_that_was_deleted_takes_nothing_more(engine: Engine, file: Path) -> None:
+    file.unlink()
+    with pytest.raises((LedgerUnavailable, SchemaOutdated)):
+        write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('lost')")))
