@@ -13,8 +13,12 @@ from tests.support.rabbitmq import RabbitMQ
 
 
 def pytest_sessionstart() -> None:
-    """Let SIGTERM, which a cancelled CI job gets, end the tests as Ctrl-C does: with everything cleaned up."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    """Let SIGTERM, which a cancelled CI job gets, end the tests as Ctrl-C does: with everything cleaned up.
+
+    And SIGINT too: who is started in the background ignores it, and what the tests start would inherit that.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)
