@@ -9,6 +9,7 @@ import structlog
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 from pika.connection import Connection, URLParameters
+from pika.exceptions import AMQPConnectionError
 
 from service.messaging.parameters import connection_parameters
 from service.messaging.unreadable_headers import tolerate_unreadable_headers
@@ -72,9 +73,14 @@ class BrokerConnection:
             self._thread.join(timeout_seconds)
 
     def drop(self, reason: str) -> None:
-        """Give the present connection up for a new one. Only on the connection's thread."""
+        """Give the present connection up for a new one. Only on the connection's thread.
+
+        It is closed in good order where the broker answers within a second, and cut off where not.
+        """
         self._reason = self._reason or reason
         self._close()
+        if self._loop is not None:
+            self._loop.call_later(_CLOSE_SECONDS, self._cut_off)
 
     def _run(self) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
@@ -145,12 +151,18 @@ class BrokerConnection:
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
 
+    def _cut_off(self) -> None:
+        # pika has no public way to end a connection whose close the broker does not answer.
+        if self._connection is not None and not self._connection.is_closed:
+            self._connection._terminate_stream(AMQPConnectionError("the broker did not answer a close"))
+
     def _dispose(self, loop: IOLoop) -> None:
         """Let go of the socket that an exception has left open."""
         if self._connection is not None and not self._connection.is_closed:
             self._loop = loop
             self._close()
-            loop.call_later(_CLOSE_SECONDS, loop.stop)
+            loop.call_later(_CLOSE_SECONDS, self._cut_off)
+            loop.call_later(2 * _CLOSE_SECONDS, loop.stop)
             loop.start()
         self._connection = self._loop = None
         loop.close()

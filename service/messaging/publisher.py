@@ -18,6 +18,9 @@ from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfi
 
 #: While confirms stay away, one publish per this many seconds is let through to find out whether they come again.
 _PROBE_SECONDS = 1.0
+#: A connection that is open and brings no confirm for as long is given up for another. A channel that was opened before
+#: a lost leader of its queue was missed may wait for it for ever (RabbitMQ 3.10, quorum queues); a new one does not.
+_SILENT_SECONDS = 8.0
 
 
 class _Pending:
@@ -46,6 +49,7 @@ class RabbitPublisher:
     at once; one more is refused. Where the broker is away or blocks publishers (a memory or disk alarm), or where a
     confirm has timed out and none has come since, publishing fails at once, so that no request waits for nothing.
     Only before the very first connection attempt has ended does it wait for that, within its own time limit.
+    A connection on which no confirm comes any more, although messages are sent, is given up for a new one.
     """
 
     def __init__(self, *, urls: Sequence[str], connection_name: str, max_in_flight: int = 1000) -> None:
@@ -64,6 +68,8 @@ class RabbitPublisher:
         self._down: str | None = None
         self._blocked: str | None = None
         self._probe_at: float | None = None
+        # When a confirm timed out first, of all that have since one came.
+        self._silent_since: float | None = None
         # Touched on the connection's thread alone.
         self._channel: Channel | None = None
         self._unconfirmed: dict[int, _Pending] = {}
@@ -130,7 +136,14 @@ class RabbitPublisher:
             pending.abandoned = True
             if not self._ready:
                 raise BrokerUnavailable(f"no connection to the broker within {timeout_seconds} s")
-            self._probe_at = time.monotonic() + _PROBE_SECONDS
+            now = time.monotonic()
+            self._probe_at = now + _PROBE_SECONDS
+            self._silent_since = self._silent_since or now
+            wedged = now - self._silent_since >= _SILENT_SECONDS
+            if wedged:
+                self._silent_since = None
+        if wedged:
+            self._connection.call_soon(lambda: self._connection.drop(f"no confirm in {_SILENT_SECONDS} s"))
         raise ConfirmTimeout(f"no confirm within {timeout_seconds} s; the message may or may not be queued")
 
     # On the connection's thread from here on.
@@ -146,7 +159,7 @@ class RabbitPublisher:
         self._next_tag = 1
         with self._lock:
             self._ready = True
-            self._down = self._blocked = self._probe_at = None
+            self._down = self._blocked = self._probe_at = self._silent_since = None
         self._drain()
 
     def _on_down(self, reason: str) -> None:
@@ -163,7 +176,7 @@ class RabbitPublisher:
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
         with self._lock:
-            self._blocked = self._probe_at = None
+            self._blocked = self._probe_at = self._silent_since = None
 
     def _fail_pending(self, reason: str) -> None:
         with self._lock:
@@ -216,7 +229,7 @@ class RabbitPublisher:
                 pending.settle(Rejected("the broker refused the message: its queue is full, or a node is in trouble"))
             return
         with self._lock:
-            self._probe_at = None
+            self._probe_at = self._silent_since = None
         for pending in self._take(method.delivery_tag, multiple=method.multiple):
             pending.settle(None if pending.returned is None else _unroutable(pending))
 

@@ -5,6 +5,8 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -29,7 +31,24 @@ log.console.level = warning
 
 _VIRTUAL_HOSTS_AT_ONCE = 10
 
+# On hosts of their own all have the same one: the nodes of a cluster find each other by it.
+_EPMD_PORT = "4369"
+
 _WRITE_DOWN_QUEUES = "[ok = dets:sync(Table) || Table <- dets:all()]."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Host:
+    """Where a broker runs."""
+
+    address: str
+    #: What a command is begun with to run there, for a host that is a network namespace of its own.
+    inside: Sequence[str] = ()
+
+    @property
+    def node_name(self) -> str:
+        """What the broker there is called."""
+        return f"rabbit@{self.address if self.inside else 'localhost'}"
 
 
 class RabbitMQ:
@@ -39,19 +58,21 @@ class RabbitMQ:
     started again: it keeps its port and what it has on disk.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, host: Host | None = None, more_settings: str = "", cookie: str = "") -> None:
+        """`more_settings` are further lines of rabbitmq.conf; nodes of one cluster share a `cookie`."""
         self.port = find_free_port()
+        self._host = host or Host(address="127.0.0.1")
         self._folder = Path(tempfile.mkdtemp(prefix="payment-callbacks-rabbitmq-"))
-        self._environment = self._prepare()
+        self._environment = self._prepare(more_settings, cookie)
         self._epmd = Process(
             name="epmd",
-            command=[shutil.which("epmd") or "epmd", "-port", self._environment["ERL_EPMD_PORT"]],
+            command=[*self._host.inside, shutil.which("epmd") or "epmd", "-port", self._environment["ERL_EPMD_PORT"]],
             log_file=self._folder / "epmd.log",
             environment=self._environment,
         )
         self._server = Process(
             name="rabbitmq",
-            command=[_SCRIPTS / "rabbitmq-server"],
+            command=[*self._host.inside, _SCRIPTS / "rabbitmq-server"],
             log_file=self._folder / "server.log",
             environment=self._environment,
             directory=self._folder,
@@ -88,10 +109,18 @@ class RabbitMQ:
 
     def start(self) -> None:
         """Start it, and return once it answers AMQP."""
+        self.begin()
+        self.wait_until_answering()
+
+    def begin(self) -> None:
+        """Start it, and return at once: the first nodes of a cluster wait for one another."""
         assert _SCRIPTS.is_dir(), "rabbitmq-server is not installed: `make test` as root does it, or says how"
         if not self._epmd.running:
             self._epmd.start()
         self._server.start()
+
+    def wait_until_answering(self) -> None:
+        """Return once it answers AMQP."""
         self._server.wait_until(self._answers, within_seconds=90)
 
     def stop(self) -> None:
@@ -131,7 +160,7 @@ class RabbitMQ:
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` (about a second) and return what it wrote; an AssertionError where it failed."""
         done = subprocess.run(
-            [_SCRIPTS / "rabbitmqctl", "--quiet", *arguments],
+            [*self._host.inside, _SCRIPTS / "rabbitmqctl", "--quiet", *arguments],
             env=self._environment,
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
@@ -160,29 +189,34 @@ class RabbitMQ:
         return self._url(self._virtual_hosts_unused.pop())
 
     def _url(self, virtual_host: str) -> str:
-        return f"amqp://guest:guest@127.0.0.1:{self.port}/{virtual_host}"
+        return f"amqp://guest:guest@{self._host.address}:{self.port}/{virtual_host}"
 
     def _answers(self) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            with socket.create_connection((self._host.address, self.port), timeout=2) as connection:
                 connection.sendall(b"AMQP\x00\x00\x09\x01")
                 return connection.recv(1) == b"\x01"  # the first byte of Connection.Start's frame
         except OSError:
             return False
 
-    def _prepare(self) -> dict[str, str]:
+    def _prepare(self, more_settings: str, cookie: str) -> dict[str, str]:
         settings = self._folder / "rabbitmq.conf"
-        settings.write_text(_SETTINGS)
+        settings.write_text(_SETTINGS + more_settings)
+        if cookie:
+            cookie_file = self._folder / ".erlang.cookie"
+            cookie_file.write_text(cookie)
+            cookie_file.chmod(0o400)
         plugins = self._folder / "enabled_plugins"
         plugins.write_text("[].\n")
         foreign = ("RABBITMQ_", "ERL_")
         return {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
             "HOME": str(self._folder),  # where Erlang makes and finds the cookie
             # An epmd of its own: a shared one would be started by the first broker and outlive it.
-            "ERL_EPMD_PORT": str(find_free_port()),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODENAME": "rabbit@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "ERL_EPMD_PORT": _EPMD_PORT if self._host.inside else str(find_free_port()),
+            "ERL_EPMD_ADDRESS": self._host.address,
+            "RABBITMQ_NODENAME": self._host.node_name,
+            "RABBITMQ_USE_LONGNAME": "true" if self._host.inside else "false",
+            "RABBITMQ_NODE_IP_ADDRESS": self._host.address,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(find_free_port()),
             "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),

@@ -1,5 +1,6 @@
 """What a publisher and a subscriber do while the broker is killed, frozen, restarted and out of memory."""
 
+import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -135,6 +136,44 @@ def test_after_one_confirm_has_timed_out_others_fail_at_once_until_one_comes(
 
     publish_until_confirmed(publisher, make_message("four"))
     eventually(lambda: count_messages(url) >= 3)
+
+
+def test_a_connection_that_brings_no_confirm_any_more_is_given_up_for_one_to_another_broker(
+    connect: Connect, broker: RabbitMQ, url: str, declared_url: str
+) -> None:
+    def connected_to_the_first() -> RabbitPublisher | None:
+        before = count_messages(url)
+        publisher = connect(url, declared_url)
+        publisher.publish(make_message("one"), timeout_seconds=5)
+        return publisher if count_messages(url) > before else None
+
+    publisher = eventually(connected_to_the_first, within_seconds=30)
+    assert publisher is not None
+    before = count_messages(declared_url)
+    with _frozen(broker):  # its kernel goes on answering, as that of a broker whose queue is stuck
+        publish_until_confirmed(publisher, make_message("two"), within_seconds=40)
+        assert count_messages(declared_url) == before + 1
+
+
+def test_a_connection_that_is_given_up_again_and_again_leaves_no_file_open(
+    connect: Connect, broker: RabbitMQ, url: str
+) -> None:
+    publisher = connect(url)
+    publisher.publish(make_message("one"), timeout_seconds=5)
+    open_files = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        with _frozen(broker):
+            eventually(lambda: _reason_for_no_publish(publisher).endswith("no confirm in 8.0 s"), within_seconds=40)
+        publish_until_confirmed(publisher, make_message("more"))
+    assert len(os.listdir("/proc/self/fd")) <= open_files
+
+
+def _reason_for_no_publish(publisher: RabbitPublisher) -> str:
+    try:
+        publisher.publish(make_message("lost"), timeout_seconds=1)
+    except NotConfirmed as error:
+        return str(error)
+    return ""
 
 
 def test_acknowledging_after_a_reconnect_is_passed_over_and_the_message_comes_again(
