@@ -67,6 +67,12 @@ test: servers $(INSTALLED_DEV) ## Run all tests: unit, integration, end to end (
 test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
+# Three hosts on one machine: network namespaces, whose links are cut.
+.PHONY: test-cluster
+test-cluster: PROGRAMS := ip
+test-cluster: servers $(INSTALLED_DEV) ## Lose brokers of a cluster of three, one after the other, under load (as root)
+	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: PROGRAMS := wrk
 bench: servers $(INSTALLED_DEV) ## Run the benchmarks in tests/benchmarks
@@ -183,7 +189,7 @@ servers:
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
 	command -v php >/dev/null || missing+=' php-cli'; \
 	command -v node >/dev/null || missing+=' nodejs'; \
-	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $$program"; done; \
+	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $${program/#%ip/iproute2}"; done; \
 	for file in $(FILES); do [ -e $$file ] || missing+=" $$(basename $$file)"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	install="apt-get install --no-install-recommends$$missing"; \

@@ -19,7 +19,8 @@ from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfi
 #: While confirms stay away, one publish per this many seconds is let through to find out whether they come again.
 _PROBE_SECONDS = 1.0
 #: A connection that is open and brings no confirm for as long is given up for another. A channel that was opened before
-#: a lost leader of its queue was missed may wait for it for ever (RabbitMQ 3.10, quorum queues); a new one does not.
+#: the loss of its queue's leader was noticed may wait for that for ever, or refuse everything (RabbitMQ 3.10, quorum
+#: queues); a new one does not. Where a queue is just full, connecting anew now and then does no harm.
 _SILENT_SECONDS = 8.0
 
 
@@ -68,7 +69,7 @@ class RabbitPublisher:
         self._down: str | None = None
         self._blocked: str | None = None
         self._probe_at: float | None = None
-        # When a confirm timed out first, of all that have since one came.
+        # When the first of all publishes since the last confirm was not confirmed in time, or refused.
         self._silent_since: float | None = None
         # Touched on the connection's thread alone.
         self._channel: Channel | None = None
@@ -136,17 +137,24 @@ class RabbitPublisher:
             pending.abandoned = True
             if not self._ready:
                 raise BrokerUnavailable(f"no connection to the broker within {timeout_seconds} s")
-            now = time.monotonic()
-            self._probe_at = now + _PROBE_SECONDS
-            self._silent_since = self._silent_since or now
-            wedged = now - self._silent_since >= _SILENT_SECONDS
-            if wedged:
-                self._silent_since = None
-        if wedged:
-            self._connection.call_soon(lambda: self._connection.drop(f"no confirm in {_SILENT_SECONDS} s"))
+            self._probe_at = time.monotonic() + _PROBE_SECONDS
+            if self._silent_too_long():
+                self._connection.call_soon(self._drop_silent)
         raise ConfirmTimeout(f"no confirm within {timeout_seconds} s; the message may or may not be queued")
 
+    def _silent_too_long(self) -> bool:
+        """One more publish was not confirmed; says, once, whether none has been for too long. Call it with the lock."""
+        now = time.monotonic()
+        self._silent_since = self._silent_since or now
+        too_long = now - self._silent_since >= _SILENT_SECONDS
+        if too_long:
+            self._silent_since = None
+        return too_long
+
     # On the connection's thread from here on.
+
+    def _drop_silent(self) -> None:
+        self._connection.drop(f"no confirm in {_SILENT_SECONDS} s")
 
     def _on_open(self, channel: Channel) -> None:
         channel.connection.add_on_connection_blocked_callback(self._on_blocked)
@@ -227,6 +235,10 @@ class RabbitPublisher:
         if isinstance(method, Basic.Nack):
             for pending in self._take(method.delivery_tag, multiple=method.multiple):
                 pending.settle(Rejected("the broker refused the message: its queue is full, or a node is in trouble"))
+            with self._lock:
+                silent_too_long = self._silent_too_long()
+            if silent_too_long:
+                self._drop_silent()
             return
         with self._lock:
             self._probe_at = self._silent_since = None
