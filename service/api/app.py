@@ -121,7 +121,9 @@ def _problem(problem: Problem) -> Response:
 
 
 def _json(values: Any, status: int, content_type: str) -> Response:
-    answer = Response(json.dumps(values, ensure_ascii=False), status, content_type=content_type)
+    # A lone surrogate, which a caller may have sent in the place of a name, has no UTF-8; its escape is JSON.
+    body = json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace")
+    answer = Response(body, status, content_type=content_type)
     # It holds what no proxy and no browser should keep.
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -2,7 +2,7 @@
 
 import base64
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 
 from marshmallow import ValidationError
 
@@ -21,7 +21,8 @@ def read_cursor(text: str) -> OrderPlace:
         place = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
         updated_at, merchant, biz_order_no = map(str, place)
         time = datetime.fromisoformat(updated_at)
-    except (ValueError, TypeError, RecursionError) as error:
+        time.astimezone(UTC)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ValidationError("is no cursor; allowed is the `next` of an earlier answer", "after") from error
     if time.tzinfo is None:
         raise ValidationError("is no cursor; allowed is the `next` of an earlier answer", "after")

@@ -2,6 +2,7 @@
 """The marshmallow fields of the API, each with what OpenAPI is to say of it."""
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -53,7 +54,10 @@ def one_line(description: str, *, most: int, **options: Any) -> fields.String:
 def time(description: str, **options: Any) -> fields.AwareDateTime:
     """A time that says its zone."""
     return fields.AwareDateTime(
-        format="iso", metadata={"description": f"{description} RFC 3339, with its zone."}, **options
+        format="iso",
+        validate=_check_calendar,
+        metadata={"description": f"{description} RFC 3339, with its zone."},
+        **options,
     )
 
 
@@ -90,6 +94,13 @@ class ReasonNames(fields.List[str]):
 def _check_order_number(text: str) -> None:
     if not is_order_no(text):
         raise ValidationError(f"is no order number; allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
+
+
+def _check_calendar(time: datetime) -> None:
+    try:
+        time.astimezone(UTC)
+    except OverflowError as error:
+        raise ValidationError("has no place in the calendar of UTC") from error
 
 
 def _check_one_line(text: str) -> None:

@@ -89,6 +89,18 @@ def test_a_body_that_is_too_large_is_refused(shop: FlaskClient) -> None:
     assert (answer.status_code, answer.content_type) == (413, "application/problem+json")
 
 
+def test_a_name_that_no_encoding_can_hold_is_a_fault_like_any_other(shop: FlaskClient) -> None:
+    answer = shop.post("/v1/orders", json={"orders": [], "\ud800": 1})
+    assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
+    assert "\ud800" in [fault["where"] for fault in answer.json["errors"]]
+
+
+@pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
+def test_a_time_beyond_the_calendar_is_a_fault_like_any_other(shop: FlaskClient, time: str) -> None:
+    answer = shop.get("/v1/orders", query_string={"updated_before": time})
+    assert (answer.status_code, [fault["where"] for fault in answer.json["errors"]]) == (422, ["updated_before"])
+
+
 def test_a_ledger_that_cannot_be_used_is_trouble_and_no_fault_of_the_callers(shop: FlaskClient) -> None:
     answer = shop.post("/v1/orders", json={"orders": [{"merchant": "acme", "biz_order_no": "DK1"}]})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
