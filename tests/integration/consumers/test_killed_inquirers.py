@@ -11,6 +11,7 @@ from sqlalchemy import Engine, select
 
 from service.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
+from service.ledger.engine import READS_ONLY
 from service.ledger.rules import MerchantRules
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions
@@ -105,7 +106,8 @@ def announce_all(engine: Engine) -> LedgerStore:
 def times_asked(engine: Engine) -> dict[str, list[datetime]]:
     """When each order was asked about, as it was counted."""
     times: dict[str, list[datetime]] = defaultdict(list)
-    with engine.connect() as connection:
+    # Else SQLite takes the write lock, which it may not get for long while several inquirers write.
+    with engine.connect().execution_options(**{READS_ONLY: True}) as connection:
         for row in connection.execute(select(asked_questions)):
             times[row.biz_order_no].append(row.asked_at)
     return times
