@@ -21,6 +21,7 @@ SIGN_FIELD = "sign"
 DOCUMENTED_FIELDS = frozenset(
     {"biz_order_no", "pay_order_no", "order_type", "pay_type", "pay_status", "pay_time", "channel_response"}
 )
+_FIELDS_THAT_MAY_BE_EMPTY = DOCUMENTED_FIELDS - {"biz_order_no", "pay_order_no", "pay_status"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +126,16 @@ def canonical_texts(body: CallbackBody) -> Iterator[tuple[str, bytes]]:
     if body.raw is not None:
         yield from splices(body.raw)
     yield from rewritings(body.values)
+    if body.raw is None:
+        yield from _with_unsaid_nulls(body.values)
+
+
+def _with_unsaid_nulls(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, bytes]]:
+    """The same for a form whose null fields were signed: http_build_query leaves them out, Node writes `null`."""
+    unsaid = {name: None for name in _FIELDS_THAT_MAY_BE_EMPTY if values.get(name, "null") == "null"}
+    if unsaid:
+        for name, canonical in rewritings({**values, **unsaid}):
+            yield f"{name}+nulls", canonical
 
 
 def find_dialect(name: str) -> JsonDialect:

@@ -17,7 +17,6 @@ WIRES = {
     FORM: "application/x-www-form-urlencoded",
 }
 
-_NO_NULLS = "a form cannot say null: http_build_query leaves the field out"
 _NO_NESTING = "a form of nested values: what was a list, an object or empty is not to be told from it"
 _NO_NUMBERS = "a form cannot say that a value was a number, which is signed without quotes"
 _NOT_UTF8 = "the form holds GBK bytes; PHP signed something else than them"
@@ -26,7 +25,6 @@ _NUMERIC_CHECK = "JSON_NUMERIC_CHECK turned a string into a number in the signed
 
 #: What no receiver could reproduce, by wire, dialect ("" for every one) and case; each is asserted to be refused.
 EXEMPT = {
-    (FORM, "", "null-pay-time"): _NO_NULLS,
     (FORM, "", "nested-unsorted"): _NO_NESTING,
     (FORM, "", "nested-list"): _NO_NESTING,
     (FORM, "", "nested-empty-array"): _NO_NESTING,

@@ -72,6 +72,23 @@ def test_indented_json_is_verified_whether_it_was_signed_so_or_compact():
         assert verify_callback(body.encode(), None).fields == {"a": NumberToken("1"), "b": NumberToken("2")}
 
 
+def test_a_form_that_leaves_out_what_was_signed_as_null_is_verified_and_says_nothing_more():
+    signed = '{"biz_order_no":"1","channel_response":null,"order_type":null,"pay_order_no":"2","pay_status":"fail",'
+    signed += '"pay_time":null,"pay_type":"b"}'
+    sign = md5(signed.encode()).hexdigest()
+    verified = verify_callback(f"biz_order_no=1&pay_order_no=2&pay_status=fail&pay_type=b&sign={sign}".encode(), None)
+    assert verified.dialect == "php+nulls"
+    assert verified.fields == {"biz_order_no": "1", "pay_order_no": "2", "pay_status": "fail", "pay_type": "b"}
+
+
+def test_json_says_null_itself_so_a_missing_field_is_not_taken_for_one():
+    signed = '{"biz_order_no":"1","channel_response":null,"order_type":null,"pay_order_no":null,"pay_status":"fail",'
+    signed += '"pay_time":null,"pay_type":null}'
+    sign = md5(signed.encode()).hexdigest()
+    with pytest.raises(SignMismatch):
+        verify_callback(f'{{"biz_order_no":"1","pay_status":"fail","sign":"{sign}"}}'.encode(), None)
+
+
 def test_a_null_that_the_document_does_not_name_cannot_be_left_out_of_the_sign():
     sign = sign_callback({"biz_order_no": "1"}, find_dialect("gson+utf16"))
     documented = json.dumps({"biz_order_no": "1", "pay_time": None, "sign": sign})
