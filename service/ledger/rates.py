@@ -1,7 +1,8 @@
 """Rates: how many questions one merchant's gateway is asked, by all processes together.
 
 Each question moves a time on by one interval (60 s / most per minute), and none may be asked while it lies ahead. It
-falls no further behind the present than one burst: what was not asked in a quiet hour is not asked in a wave.
+falls no further behind the present than one burst: what was not asked in a quiet hour is not asked in a wave. It never
+lies ahead of the clock that moved it; one that lies far ahead of ours was moved by a clock that was wrong.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from service.ledger.tables import inquiry_rates
 
 # Enough for whoever looks once in a while.
 _BURST = timedelta(seconds=1)
+# By how much clocks may differ. Were more believed, one machine's wrong date would silence all others until that date.
+_MOST_AHEAD = timedelta(minutes=1)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -63,6 +66,8 @@ def _interval(per_minute: float) -> timedelta:
 
 
 def _start(used_until: datetime, per_minute: float, now: datetime) -> datetime:
+    if used_until > now + _MOST_AHEAD:
+        return now - _interval(per_minute)
     return max(used_until, now - max(_BURST, _interval(per_minute)))
 
 

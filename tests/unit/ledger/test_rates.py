@@ -48,6 +48,14 @@ def test_a_clock_that_is_behind_gets_nothing_until_it_has_caught_up() -> None:
     assert used.free(rules(600), NOON - timedelta(seconds=30)) == 0
 
 
+def test_a_clock_that_was_far_ahead_does_not_silence_the_others_until_its_date() -> None:
+    used = UNUSED.used(rules(600), NOON + timedelta(days=1), questions=10, doubts=10)
+    assert (used.free(rules(600), NOON), used.free_doubts(rules(600), NOON)) == (1, 1)
+    again = used.used(rules(600), NOON, questions=1, doubts=1)
+    assert again.free(rules(600), NOON) == 0
+    assert again.free(rules(600), NOON + timedelta(seconds=1)) == 10
+
+
 @given(
     per_minute=st.floats(min_value=1, max_value=6000),
     gaps=st.lists(st.floats(min_value=0, max_value=20), min_size=1, max_size=80),
