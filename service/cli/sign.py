@@ -63,9 +63,11 @@ def _tell_match(console: Console, verified: VerifiedCallback) -> None:
 
 def _tell_mismatch(console: Console, mismatch: Mismatch, shown: Shown, *, full: bool) -> None:
     tried = sum(len(candidate.dialects) for candidate in mismatch.candidates)
+    # Names are the sender's, too, and must move no cursor.
+    names = ", ".join(shown.text(name) for name in mismatch.fields)
     console.print(
         f"The sign does not fit. The body is {mismatch.kind.value}; the sign that came with it is {mismatch.claimed}.\n"
-        f"Tried were {tried} ways of writing its {len(mismatch.fields)} fields ({', '.join(mismatch.fields)}), "
+        f"Tried were {tried} ways of writing its {len(mismatch.fields)} fields ({names}), "
         f"which make {len(mismatch.candidates)} different texts.\n"
     )
     if mismatch.guess is None:
@@ -76,23 +78,23 @@ def _tell_mismatch(console: Console, mismatch: Mismatch, shown: Shown, *, full: 
         )
     else:
         console.print(
-            f"It would fit if {mismatch.guess.what}, in dialect {mismatch.guess.dialect} "
+            f"It would fit if {shown.text(mismatch.guess.what)}, in dialect {mismatch.guess.dialect} "
             f"({describe_dialect(mismatch.guess.dialect)}).\nThe receiver does not accept that by itself.\n"
         )
     if mismatch.traits:
         console.print("What languages write differently in these fields:")
-        console.print(_trait_table(mismatch.traits))
+        console.print(_trait_table(mismatch.traits, shown))
     else:
         console.print("Nothing in these fields is written differently by any known language.")
     _tell_texts(console, mismatch.candidates, shown, full=full)
 
 
-def _trait_table(traits: Sequence[Trait]) -> Table:
+def _trait_table(traits: Sequence[Trait], shown: Shown) -> Table:
     table = Table("field", "holds", "written as", "by")
     for trait in traits:
         rows = [(form, _some(names)) for form, names in trait.spellings.items()] or [("", "")]
         for number, (form, names) in enumerate(rows):
-            heading = ("", "") if number else (trait.field or "(their order)", trait.what)
+            heading = ("", "") if number else (shown.text(trait.field or "(their order)"), shown.text(trait.what))
             table.add_row(*map(Text, (*heading, form, names)), end_section=number == len(rows) - 1)
     return table
 

@@ -63,6 +63,18 @@ def test_personal_data_is_shown_to_who_asks_for_it():
     assert "欧阳娜娜" in output
 
 
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "\x9b31m", "a\u202eb"])
+def test_a_name_that_a_sender_made_up_moves_no_cursor(name):
+    fields = {**FIELDS, name: "é/"}
+    unsigned = {**FIELDS, name: "left out of the sign"}
+    sign = md5(json.dumps(dict(sorted(FIELDS.items())), separators=(",", ":")).encode()).hexdigest()
+    for body in ({**fields, "sign": "1" * 32}, {**unsigned, "sign": sign}):
+        told = explain(json.dumps(body).encode(), "--full")
+        assert told.exit_code == 1
+        assert repr(name)[1:-1] in told.output
+        assert [character for character in told.output if not character.isprintable() and character != "\n"] == []
+
+
 def test_the_whole_of_every_text_is_shown_to_who_asks_for_it():
     briefly, fully = explain(WRONG).output, explain(WRONG, "--full").output
     assert fully.count("md5 ") > briefly.count("md5 ")
