@@ -9,7 +9,7 @@ import structlog
 from pika.adapters.select_connection import IOLoop, SelectConnection
 from pika.channel import Channel
 from pika.connection import Connection, URLParameters
-from pika.exceptions import AMQPConnectionError
+from pika.exceptions import AMQPConnectionError, ChannelClosedByClient
 
 from service.messaging.parameters import connection_parameters
 from service.messaging.unreadable_headers import tolerate_unreadable_headers
@@ -71,6 +71,22 @@ class BrokerConnection:
         self.call_soon(self._close)
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout_seconds)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Run `callback` in `seconds`, unless the present connection is gone by then. Only on its thread."""
+        if self._loop is not None:
+            self._loop.call_later(seconds, callback)
+
+    def renew(self, channel: Channel) -> None:
+        """Close `channel`, which gives back what it holds, and open another. Only on the connection's thread.
+
+        Where the broker does not close it within a second, the whole connection is given up.
+        """
+        if channel.is_open:
+            channel.close()
+            self.call_later(
+                _CLOSE_SECONDS, lambda: None if channel.is_closed else self.drop("a channel does not close")
+            )
 
     def drop(self, reason: str) -> None:
         """Give the present connection up for a new one. Only on the connection's thread.
@@ -134,12 +150,16 @@ class BrokerConnection:
 
     def _on_channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
-        self._opened = True
-        _log.info("broker_connected", connection=self._name)
+        if not self._opened:
+            self._opened = True
+            _log.info("broker_connected", connection=self._name)
         self._on_open(channel)
 
-    def _on_channel_closed(self, _channel: Channel, reason: Exception) -> None:
-        self.drop(str(reason))
+    def _on_channel_closed(self, channel: Channel, reason: Exception) -> None:
+        if isinstance(reason, ChannelClosedByClient) and channel.connection.is_open:
+            self._on_connection_open(channel.connection)
+        else:
+            self.drop(str(reason))
 
     def _on_connection_gone(self, _connection: Connection, reason: BaseException) -> None:
         self._reason = self._reason or str(reason) or repr(reason)

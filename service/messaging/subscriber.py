@@ -18,6 +18,7 @@ from service.messaging.topology import LEDGER_QUEUE
 
 _CLOSE_SECONDS = 2.0
 _DEAD_LETTER_SECONDS = 5.0
+_LONGEST_SILENCE_SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,16 +33,27 @@ class RabbitSubscriber:
 
     The broker hands out at most `prefetch` messages that are not settled yet, so that is also the largest batch.
     `dead_letter_publisher` takes what is put aside; closing it is its owner's business.
+
+    A queue that is declared again before its channels have heard of its end may leave them deaf (RabbitMQ 3.10): it
+    counts them as its consumers, and what it hands them gets lost in the broker until the channel is closed. Nothing
+    tells that from a quiet queue, so after every `longest_silence_seconds` without a message the channel is renewed.
     """
 
     def __init__(
-        self, *, urls: Sequence[str], connection_name: str, prefetch: int, dead_letter_publisher: Publisher
+        self,
+        *,
+        urls: Sequence[str],
+        connection_name: str,
+        prefetch: int,
+        dead_letter_publisher: Publisher,
+        longest_silence_seconds: float = _LONGEST_SILENCE_SECONDS,
     ) -> None:
         self._connection = BrokerConnection(
             urls=urls, connection_name=connection_name, on_open=self._on_open, on_down=self._on_down
         )
         self._prefetch = prefetch
         self._dead_letter_publisher = dead_letter_publisher
+        self._longest_silence_seconds = longest_silence_seconds
         # Guards everything down to the next comment.
         self._arrived = threading.Condition()
         self._deliveries: deque[Delivery] = deque()
@@ -50,6 +62,7 @@ class RabbitSubscriber:
         # Touched on the connection's thread alone. The tags, in the order of delivery, that are not settled.
         self._channel: Channel | None = None
         self._unsettled: dict[int, None] = {}
+        self._last_tag = 0
 
     def receive(self, *, max_messages: int, wait_seconds: float) -> Sequence[Delivery]:
         """Up to `max_messages`; connects on first use."""
@@ -93,11 +106,14 @@ class RabbitSubscriber:
     def _on_open(self, channel: Channel) -> None:
         with self._arrived:
             self._generation += 1
+            self._deliveries.clear()  # of the channel before: the queue hands them out again
         self._channel = channel
         self._unsettled.clear()
+        self._last_tag = 0
         channel.add_on_cancel_callback(lambda _frame: self._connection.drop("the queue was deleted"))
         channel.basic_qos(prefetch_count=self._prefetch)
         channel.basic_consume(LEDGER_QUEUE, self._on_message)
+        self._listen_for_silence(channel)
 
     def _on_down(self, _reason: str) -> None:
         self._channel = None
@@ -108,6 +124,7 @@ class RabbitSubscriber:
         self, _channel: Channel, method: Basic.Deliver, properties: pika.BasicProperties, body: bytes
     ) -> None:
         self._unsettled[method.delivery_tag] = None
+        self._last_tag = method.delivery_tag
         delivery = Delivery(
             message=from_delivery(method, properties, body),
             previous_deliveries=_previous_deliveries(method, properties),
@@ -116,6 +133,19 @@ class RabbitSubscriber:
         with self._arrived:
             self._deliveries.append(delivery)
             self._arrived.notify()
+
+    def _listen_for_silence(self, channel: Channel) -> None:
+        last_tag = self._last_tag
+
+        def judge() -> None:
+            if channel is not self._channel:
+                return
+            if self._last_tag == last_tag and not self._unsettled:
+                self._connection.renew(channel)
+            else:
+                self._listen_for_silence(channel)
+
+        self._connection.call_later(self._longest_silence_seconds, judge)
 
     def _settle_tags(self, generation: int, tags: set[int], answer: "_Answer") -> None:
         if self._channel is None or not self._channel.is_open or generation != self._generation:

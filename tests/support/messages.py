@@ -1,5 +1,7 @@
 """Messages for tests of queues."""
 
+import pika
+
 from service.messaging.contract import Message, Publisher
 from service.messaging.errors import NotConfirmed
 from service.messaging.session import BrokerSession
@@ -36,3 +38,10 @@ def count_messages(url: str, queue: str = LEDGER_QUEUE) -> int:
     """How many messages wait in a queue of the broker."""
     with BrokerSession(urls=[url], connection_name="test-count", timeout_seconds=10) as session:
         return session.count(queue)
+
+
+def delete_queue(url: str, queue: str) -> None:
+    """Delete a queue of the broker, with what is in it."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    connection.channel().queue_delete(queue)
+    connection.close()

@@ -38,13 +38,14 @@ def subscribe(connect: Connect) -> Iterator[Subscribe]:
     """Makes subscribers; all are closed after the test."""
     made: list[RabbitSubscriber] = []
 
-    def make(*urls: str, prefetch: int = 100) -> RabbitSubscriber:
+    def make(*urls: str, prefetch: int = 100, longest_silence_seconds: float = 30.0) -> RabbitSubscriber:
         made.append(
             RabbitSubscriber(
                 urls=urls,
                 connection_name="test-subscriber",
                 prefetch=prefetch,
                 dead_letter_publisher=connect(*urls),
+                longest_silence_seconds=longest_silence_seconds,
             )
         )
         return made[-1]

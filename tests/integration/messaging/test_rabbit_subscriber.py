@@ -11,7 +11,7 @@ from service.messaging.dead_letters import RabbitDeadLetters
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.subscriber import RabbitSubscriber
 from service.messaging.topology import DEAD_LETTERS
-from tests.support.messages import count_messages, make_message
+from tests.support.messages import count_messages, delete_queue, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
@@ -140,13 +140,47 @@ def test_a_queue_that_is_deleted_and_declared_again_is_consumed_again(
     subscriber.acknowledge(_receive(subscriber, 1))
     with capture_logs() as events:
         rabbitmq.ctl("delete_queue", "--vhost", declared_url.rpartition("/")[2], topology.LEDGER_QUEUE)
-        # A queue that is back before its consumers are told of its end leaves them without it: a race in the broker.
         eventually(lambda: any(event["event"] == "broker_lost" for event in events))
     topology.declare([declared_url], timeout_seconds=10)
 
     connect(declared_url).publish(make_message("two"), timeout_seconds=5)
 
     assert _ids(_receive(subscriber, 1)) == ["two"]
+
+
+def test_a_queue_that_is_back_before_its_consumers_are_told_of_its_end_is_consumed_again(
+    subscribe: Subscribe, connect: Connect, declared_url: str
+) -> None:
+    """About every second time the broker leaves them deaf, and without a word."""
+    subscriber = subscribe(declared_url, longest_silence_seconds=1.0)
+    publisher = connect(declared_url)
+    for number in range(4):
+        publisher.publish(make_message(f"before {number}"), timeout_seconds=5)
+        subscriber.acknowledge(_receive(subscriber, 1))
+        delete_queue(declared_url, topology.LEDGER_QUEUE)
+        topology.declare([declared_url], timeout_seconds=10)
+
+        publisher.publish(make_message(f"after {number}"), timeout_seconds=5)
+
+        after = _receive(subscriber, 1)
+        assert _ids(after)[-1] == f"after {number}"
+        subscriber.acknowledge(after)
+
+
+def test_silence_costs_no_message(subscribe: Subscribe, connect: Connect, ten: str) -> None:
+    subscriber = subscribe(ten, longest_silence_seconds=0.02)
+    publisher = connect(ten)
+    received = list(_receive(subscriber, 10))
+    # What is in hand keeps the channel as it is, however long nothing else comes.
+    assert subscriber.receive(max_messages=1, wait_seconds=0.5) == []
+    subscriber.acknowledge(received)
+    for number in range(10, 60):
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+        fresh = _receive(subscriber, 1)
+        subscriber.acknowledge(fresh)
+        received += fresh
+    assert {*_ids(received)} == {f"m{number}" for number in range(60)}
+    eventually(lambda: count_messages(ten) == 0)
 
 
 def test_a_message_handed_out_too_often_is_put_aside_by_the_broker_with_its_reason(
