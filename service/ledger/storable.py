@@ -2,11 +2,15 @@
 
 from dataclasses import replace
 from datetime import UTC
+from itertools import islice
 
 from service.claims import Claim, OrderKey
 from service.ledger.errors import ClaimUnstorable
 
 _LONGEST_ORDER_NO = 128
+# Of a stranger's words: more than a gateway's have.
+_LONGEST_STRANGE_TEXT = 250
+_MOST_STRANGE_FIELDS = 8
 
 
 def storable(claim: Claim) -> Claim:
@@ -37,6 +41,27 @@ def storable(claim: Claim) -> Claim:
         stated_by=escaped(claim.stated_by),
         reason=escaped(claim.reason),
     )
+
+
+def shortened(claim: Claim) -> Claim:
+    """`claim` with no more words than a gateway's would have.
+
+    For claims that anyone can make and nobody believes: else whoever forges callbacks fills the disk by 64 KiB each.
+    """
+    return replace(
+        claim,
+        pay_order_no=None if claim.pay_order_no is None else _cut(claim.pay_order_no),
+        order_type=_cut(claim.order_type),
+        pay_type=_cut(claim.pay_type),
+        channel_response=_cut(claim.channel_response),
+        unknown_fields={
+            _cut(name): _cut(value) for name, value in islice(claim.unknown_fields.items(), _MOST_STRANGE_FIELDS)
+        },
+    )
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LONGEST_STRANGE_TEXT else f"{text[:_LONGEST_STRANGE_TEXT]}…"
 
 
 def require_storable(order: OrderKey) -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from service.claims import Claim, OrderKey
+from service.claims import Claim, OrderKey, Trust
 from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
 from service.ledger.asked_questions import prune_asked
@@ -21,7 +21,7 @@ from service.ledger.refusal_counts import record_refusals
 from service.ledger.resolutions import Resolution, claim_from_resolution
 from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.states import Verdict
-from service.ledger.storable import require_storable, storable
+from service.ledger.storable import require_storable, shortened, storable
 from service.ledger.transactions import read, write
 from service.refusals import RefusalCount
 
@@ -147,7 +147,10 @@ class LedgerStore:
         if merchant is None:
             claim = replace(claim, quarantine=claim.quarantine or "the merchant is not configured")
             return Entry(position=position, claim=claim, counted=False)
-        return Entry(position=position, claim=claim, counted=merchant.counts(claim))
+        counted = merchant.counts(claim)
+        if claim.trust is Trust.CHECKSUM and not counted:
+            claim = shortened(claim)
+        return Entry(position=position, claim=claim, counted=counted)
 
     def _record(self, connection: Connection, entries: Sequence[Entry]) -> Decisions:
         now = self._clock()

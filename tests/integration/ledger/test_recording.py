@@ -223,3 +223,19 @@ def test_pruning_removes_payloads_and_keeps_orders(store: LedgerStore) -> None:
     (claim,) = store.order_history(KEY).claims
     assert (claim.channel_response, claim.unknown_fields) == ("", {})
     assert store.record([a_claim(minute=90)]) == [Verdict.DUPLICATE]
+
+
+def test_of_a_strangers_words_no_more_is_kept_than_a_gateway_has_and_of_a_believed_claim_all(
+    make_store: MakeStore,
+) -> None:
+    store = make_store(required=Trust.CAPABILITY)
+    long = {"channel_response": "x" * 60_000, "pay_type": "y" * 60_000, "pay_order_no": "z" * 1000}
+    unknown = {f"field {number}": "y" * 1000 for number in range(100)}
+    for trust in (Trust.CHECKSUM, Trust.CAPABILITY):
+        store.record([a_claim(trust=trust, unknown_fields=unknown, **long)])
+    stranger, believed = store.order_history(KEY).claims
+    assert (stranger.verdict, believed.verdict) == (Verdict.UNTRUSTED, Verdict.APPLIED)
+    assert stranger.channel_response == "x" * 250 + "…"
+    assert len(stranger.pay_type + (stranger.pay_order_no or "")) < 600
+    assert len(json.dumps(dict(stranger.unknown_fields))) < 3000
+    assert (believed.channel_response, believed.unknown_fields) == (long["channel_response"], unknown)
