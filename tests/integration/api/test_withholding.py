@@ -157,6 +157,7 @@ def test_no_personal_data_reaches_the_log_or_the_ledger(
     assert [secret for secret in (*PERSON.values(), WITHHOLD["bank_card_number"], "1234567") if secret in kept] == []
 
 
+@pytest.mark.parametrize("gateway_timeout_seconds", [5.0])
 def test_a_gateway_that_hangs_takes_half_of_the_threads_and_no_more(api: ApiCaller, gateway: ScriptedServer) -> None:
     gateway.behave = gateway.hang
     orders = [{**WITHHOLD, "biz_order_no": f"DK{number}"} for number in range(5)]
