@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from service.claims import OrderStatus, Trust
 from service.event_schemas import write_event
 from service.events import EventType, PaymentEvent
 from service.settings import EndpointSettings, Secret
+from tests.support.certificates import make_certificate
 from tests.support.ports import find_free_port
 from tests.support.scripted_server import Answer, ScriptedServer
 
@@ -234,13 +234,7 @@ def test_an_answer_that_is_no_http_is_a_failure(sink: WebhookSink, server: Scrip
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A self-signed certificate for 127.0.0.1 and its key, in one file."""
-    file = tmp_path_factory.mktemp("tls") / "certificate.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", str(file)]
-    made = subprocess.run(["openssl", "req", "-x509", *key, *subject], capture_output=True, check=True)
-    file.write_bytes(file.read_bytes() + made.stdout)
-    return file
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture

@@ -1,5 +1,4 @@
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -13,6 +12,7 @@ from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
 from service.settings import GatewaySettings, Secret
+from tests.support.certificates import make_certificate
 
 KEY = "0123456789abcdef"
 
@@ -73,11 +73,6 @@ def args() -> Callable[..., SingleWithholdArgs]:
 @pytest.fixture
 def self_signed(tmp_path: Path) -> ssl.SSLContext:
     """TLS for 127.0.0.1 with a certificate that no authority has signed."""
-    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
-    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "1"]
-    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    files = ["-keyout", str(key), "-out", str(certificate)]
-    subprocess.run(["openssl", "req", "-x509", *curve, *subject, *files], check=True, capture_output=True)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate, key)
+    context.load_cert_chain(make_certificate(tmp_path))
     return context

@@ -1,0 +1,66 @@
+"""A broker behind TLS, whose certificate nobody vouches for but the operator's own authority."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from service.messaging import topology
+from service.messaging.errors import BrokerUnavailable
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.subscriber import RabbitSubscriber
+from tests.support.certificates import make_certificate
+from tests.support.messages import make_message
+from tests.support.ports import find_free_port
+from tests.support.rabbitmq import RabbitMQ
+
+Connect = Callable[..., RabbitPublisher]
+Subscribe = Callable[..., RabbitSubscriber]
+
+_SETTINGS = """\
+listeners.ssl.default = 127.0.0.1:{port}
+ssl_options.cacertfile = {certificate}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {certificate}
+ssl_options.verify = verify_none
+"""
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def url(certificate: Path) -> Iterator[str]:
+    port = find_free_port()
+    settings = _SETTINGS.format(port=port, certificate=certificate)
+    with RabbitMQ(more_settings=settings):
+        yield f"amqps://guest:guest@127.0.0.1:{port}/%2F"
+
+
+def test_it_is_used_where_the_systems_certificates_are_told_to_be_that_one(
+    connect: Connect, subscribe: Subscribe, url: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    topology.declare([url], timeout_seconds=15)
+    connect(url).publish(make_message("one"), timeout_seconds=10)
+    [delivery] = subscribe(url).receive(max_messages=10, wait_seconds=10)
+    assert delivery.message.message_id == "one"
+
+
+def test_it_is_refused_without_with_a_reason_that_names_the_certificate(connect: Connect, url: str) -> None:
+    with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        topology.declare([url], timeout_seconds=15)
+    publisher = connect(url)
+    with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        publisher.publish(make_message("one"), timeout_seconds=10)
+
+
+def test_it_is_refused_under_another_name_than_its_own(
+    connect: Connect, url: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    other = url.replace("127.0.0.1", "localhost")
+    with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        topology.declare([other], timeout_seconds=15)
