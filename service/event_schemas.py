@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
-"""The schema of events, as CloudEvents 1.0: what writes them, and what the contracts for consumers are made from."""
+"""The schemas of events, as CloudEvents 1.0: what writes them, and what the contracts for consumers are made from."""
 
 import json
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ from typing import Any
 from marshmallow import INCLUDE, Schema, fields, post_dump
 
 from service.claims import OrderStatus, Trust
-from service.events import EventType, PaymentEvent
+from service.events import TEST_TYPE, EndpointTest, EventType, PaymentEvent
 
 _SLUG = "[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
 
@@ -150,9 +150,56 @@ class PaymentEventSchema(Schema):
         return envelope
 
 
+class EndpointTestDataSchema(Schema):
+    """Whom the test is for. No merchant, no order and no status are in here."""
+
+    class Meta:
+        """Open, as events are."""
+
+        unknown = INCLUDE
+
+    endpoint = _text("The endpoint's name in the operator's settings.", example="shop")
+    note = _always("A test. It tells of no payment.", "For people who find it in a log.")
+
+
+class EndpointTestSchema(Schema):
+    """A test that an operator has sent, as a CloudEvent 1.0 in structured JSON: answer it as taken, and do nothing."""
+
+    class Meta:
+        """Open, as events are."""
+
+        unknown = INCLUDE
+
+    specversion = _always("1.0", "The version of CloudEvents.")
+    id = _text(
+        "`test:<endpoint>:<number>`; no payment event has such an id.",
+        example="test:shop:5d0c3a1e9b7f4c52",
+        pattern=f"^test:{_SLUG}:[0-9a-z]+$",
+    )
+    source = _text("`/endpoints/<endpoint>`.", example="/endpoints/shop", pattern=f"^/endpoints/{_SLUG}$")
+    type = _always(TEST_TYPE, "What tells it from every payment event.")
+    time = _Time("When it was sent; RFC 3339 with its zone.", attribute="sent_at")
+    datacontenttype = _always("application/json", "What `data` is.")
+    data = fields.Nested(EndpointTestDataSchema, required=True)
+
+    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
+        """The envelope and `data` are both views of the one flat test."""
+        return obj if attr == "data" else super().get_attribute(obj, attr, default)
+
+
 _PAYMENT_EVENT = PaymentEventSchema()
+_ENDPOINT_TEST = EndpointTestSchema()
 
 
 def write_event(event: PaymentEvent) -> bytes:
     """The event in CloudEvents' structured JSON, UTF-8; the same bytes however often it is written."""
-    return json.dumps(_PAYMENT_EVENT.dump(event), ensure_ascii=False, separators=(",", ":")).encode()
+    return _write(_PAYMENT_EVENT, event)
+
+
+def write_test(test: EndpointTest) -> bytes:
+    """The test in CloudEvents' structured JSON, UTF-8."""
+    return _write(_ENDPOINT_TEST, test)
+
+
+def _write(schema: Schema, value: object) -> bytes:
+    return json.dumps(schema.dump(value), ensure_ascii=False, separators=(",", ":")).encode()

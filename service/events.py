@@ -23,6 +23,10 @@ class EventType(StrEnum):
 #: What an endpoint receives that names no types of its own.
 DEFAULT_EVENT_TYPES = frozenset(EventType) - {EventType.CONFLICTED}
 
+#: CloudEvents `type` of what `payment-callbacks endpoints test` sends. Not an `EventType`: it tells of no payment, no
+#: endpoint asks for it, and none is told it but by an operator's hand.
+TEST_TYPE = "payment.test"
+
 #: The content type of an event on either wire.
 CONTENT_TYPE = "application/cloudevents+json"
 
@@ -70,3 +74,24 @@ class PaymentEvent:
     def source(self) -> str:
         """CloudEvents `source`."""
         return f"/merchants/{self.merchant}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointTest:
+    """What an operator has sent to see whether an endpoint takes events. It tells of no payment."""
+
+    endpoint: str
+    #: Tells this test from every other; letters and digits.
+    number: str
+    #: Aware.
+    sent_at: datetime
+
+    @property
+    def id(self) -> str:
+        """`test:<endpoint>:<number>`. No event has such an id: a colon is in no merchant's slug."""
+        return f"test:{self.endpoint}:{self.number}"
+
+    @property
+    def source(self) -> str:
+        """CloudEvents `source`."""
+        return f"/endpoints/{self.endpoint}"

@@ -28,21 +28,23 @@ class AmqpSink:
         self._publisher = publisher
         self._timeout_seconds = timeout_seconds
 
-    def send(self, event: OutgoingEvent) -> None:
+    def send(self, event: OutgoingEvent) -> str:
         """Publish the event under `<merchant>.<order_type>.<status>`; see `Sink.send`."""
         message = Message(
             exchange=STATUS_EXCHANGE,
             routing_key=routing_key(event),
             body=event.body,
             message_id=_message_id(event.id),
-            type=event.type.value,
+            type=event.type,
             content_type=CONTENT_TYPE,
             headers={} if event.traceparent is None else {TRACEPARENT: event.traceparent},
+            expires_after_seconds=event.expires_after_seconds,
         )
         try:
             self._publisher.publish(message, timeout_seconds=self._timeout_seconds)
         except NotConfirmed as error:
             raise DeliveryFailed(f"{type(error).__name__}: {error}") from error
+        return "the broker confirmed it"
 
     def close(self) -> None:
         """Close the publisher."""

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.events import EventType
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingEvent:
     """An event on its way out: the bytes that were stored with the order's transition, and what a sink routes by."""
 
     id: str
-    type: EventType
+    #: CloudEvents `type`.
+    type: str
     merchant: str
     #: The gateway's word, as sent; any text.
     order_type: str
@@ -21,6 +20,8 @@ class OutgoingEvent:
     body: bytes
     #: W3C traceparent of the callback that it is about; None where there is none.
     traceparent: str | None = None
+    #: A queue that has held it for so long drops it; None: never. Webhooks know no such thing.
+    expires_after_seconds: float | None = None
 
 
 class DeliveryFailed(Exception):
@@ -39,8 +40,8 @@ class EndpointGone(Exception):
 class Sink(Protocol):
     """Hands events to one endpoint. Safe to call from many threads at once; made after fork."""
 
-    def send(self, event: OutgoingEvent) -> None:
-        """Return once the endpoint has taken the event.
+    def send(self, event: OutgoingEvent) -> str:
+        """Return once the endpoint has taken the event, with what it said, in words for people.
 
         Raises `DeliveryFailed` or `EndpointGone` within the endpoint's time limit, or not long after it. The event may
         have been taken all the same: sending it again is the caller's business, and harmless since its id stays.

@@ -43,7 +43,7 @@ class WebhookSink:
         self._pool = _pool(url.scheme, url.hostname or "", url.port, connections=endpoint.concurrency)
         self._user_agent = f"payment-callbacks/{version('payment-callbacks')}"
 
-    def send(self, event: OutgoingEvent) -> None:
+    def send(self, event: OutgoingEvent) -> str:
         """Post the event; see `Sink.send`. Any 2xx is success, whatever the body says."""
         timeout = Timeout(connect=self._timeout_seconds * _CONNECT_SHARE, total=self._timeout_seconds)
         try:
@@ -63,6 +63,7 @@ class WebhookSink:
             raise DeliveryFailed(f"no answer: {_kind(error)}") from error
         _finish(response)
         self._judge(response)
+        return f"the endpoint answered {response.status}"
 
     def close(self) -> None:
         """Close the kept connections."""

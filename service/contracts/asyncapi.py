@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from service.contracts.json_schema import EVENT_SCHEMA_ID, describe_event
-from service.events import CONTENT_TYPE, EventType
+from service.contracts.json_schema import EVENT_SCHEMA_ID, describe_event, describe_test
+from service.events import CONTENT_TYPE, TEST_TYPE, EventType
 
 _EVENT = "PaymentEvent"
+_TEST = "EndpointTest"
+_TEST_MESSAGE = "paymentTest"
 _WEBHOOK_HEADERS = "WebhookHeaders"
 # Of the HTTP and of the AMQP binding, as it happens.
 _BINDINGS = "0.3.0"
@@ -41,7 +43,11 @@ def describe_channels(*, exchange: str, alternate_exchange: str) -> dict[str, An
             "that order, but for those that were given up and sent again later.",
         },
         "defaultContentType": CONTENT_TYPE,
-        "channels": {"webhook": _webhook(), "status": _status(exchange, alternate_exchange)},
+        "channels": {
+            "webhook": _webhook(),
+            "status": _status(exchange, alternate_exchange),
+            "test": _test_channel(exchange),
+        },
         "operations": {
             "callWebhook": {
                 "action": "send",
@@ -56,8 +62,18 @@ def describe_channels(*, exchange: str, alternate_exchange: str) -> dict[str, An
                 "summary": "Published, persistent and confirmed, to the exchange; bind a durable queue of your own.",
                 "bindings": {"amqp": {"deliveryMode": 2, "mandatory": True, "bindingVersion": _BINDINGS}},
             },
+            "publishTest": {
+                "action": "send",
+                "channel": {"$ref": "#/channels/test"},
+                "summary": "Published when an operator tests the endpoint; queues drop it after a minute.",
+                "bindings": {
+                    "amqp": {"deliveryMode": 2, "mandatory": True, "expiration": 60000, "bindingVersion": _BINDINGS}
+                },
+            },
         },
-        "components": {"schemas": {_EVENT: _embedded_event(), _WEBHOOK_HEADERS: _webhook_headers()}},
+        "components": {
+            "schemas": {_EVENT: _embedded_event(), _TEST: describe_test(), _WEBHOOK_HEADERS: _webhook_headers()}
+        },
     }
 
 
@@ -68,7 +84,10 @@ def _webhook() -> dict[str, Any]:
         "description": "After the Standard Webhooks convention (https://www.standardwebhooks.com).",
         # The URL is the endpoint's, in the operator's settings.
         "address": None,
-        "messages": {_name(type_): {**_message(type_), "headers": headers} for type_ in _SUMMARIES},
+        "messages": {
+            **{_name(type_): {**_message(type_), "headers": headers} for type_ in _SUMMARIES},
+            _TEST_MESSAGE: {**_test_message(), "headers": headers},
+        },
     }
 
 
@@ -88,13 +107,43 @@ def _status(exchange: str, alternate_exchange: str) -> dict[str, Any]:
             }
             for type_ in _SUMMARIES
         },
-        "bindings": {
-            "amqp": {
-                "is": "routingKey",
-                "exchange": {"name": exchange, "type": "topic", "durable": True, "autoDelete": False},
-                "bindingVersion": _BINDINGS,
+        "bindings": _routed_by(exchange),
+    }
+
+
+def _test_channel(exchange: str) -> dict[str, Any]:
+    return {
+        "title": "RabbitMQ topic exchange, tests",
+        "description": "No merchant is called `_test`: whoever binds merchants by name hears of no test.",
+        "address": "_test.{endpoint}.test",
+        "parameters": {"endpoint": {"description": "The endpoint's name in the operator's settings."}},
+        "messages": {
+            _TEST_MESSAGE: {
+                **_test_message(),
+                "bindings": {"amqp": {"messageType": TEST_TYPE, "bindingVersion": _BINDINGS}},
             }
         },
+        "bindings": _routed_by(exchange),
+    }
+
+
+def _routed_by(exchange: str) -> dict[str, Any]:
+    return {
+        "amqp": {
+            "is": "routingKey",
+            "exchange": {"name": exchange, "type": "topic", "durable": True, "autoDelete": False},
+            "bindingVersion": _BINDINGS,
+        }
+    }
+
+
+def _test_message() -> dict[str, Any]:
+    return {
+        "name": TEST_TYPE,
+        "title": TEST_TYPE,
+        "summary": "An operator tests the endpoint. It tells of no payment: answer it as taken, and do nothing.",
+        "contentType": CONTENT_TYPE,
+        "payload": {"$ref": f"#/components/schemas/{_TEST}"},
     }
 
 

@@ -1,13 +1,14 @@
-"""The JSON Schema of events (draft 2020-12), made from the schema that writes them."""
+"""The JSON Schemas of events and of tests (draft 2020-12), made from the schemas that write them."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
+from marshmallow import Schema
 
 from service.claims import OrderStatus
-from service.event_schemas import PaymentEventSchema
+from service.event_schemas import EndpointTestSchema, PaymentEventSchema
 from service.events import EventType
 
 #: Names the contract, and changes with every change that breaks a consumer; further fields break none.
@@ -29,17 +30,22 @@ def describe_event() -> dict[str, Any]:
         "$id": EVENT_SCHEMA_ID,
         "title": "Payment event",
         "description": f"{_first_line(PaymentEventSchema)} Ignore fields that are not named here.",
-        **_convert(),
+        **_convert(PaymentEventSchema),
         "allOf": [_rule(type_, status.value, previous) for type_, (status, previous) in _CHANGES.items()],
     }
 
 
-def _convert() -> dict[str, Any]:
+def describe_test() -> dict[str, Any]:
+    """The schema of tests, as JSON values, without a dialect or an id of its own."""
+    return {"title": "Endpoint test", "description": _first_line(EndpointTestSchema), **_convert(EndpointTestSchema)}
+
+
+def _convert(schema: type[Schema]) -> dict[str, Any]:
     # A schema without a name is written where it is used: there is no document around it that a $ref could lead into.
     plugin = MarshmallowPlugin(schema_name_resolver=lambda _: "")
     APISpec(title="", version="", openapi_version="3.1.0", plugins=[plugin])
     assert plugin.converter is not None  # noqa: S101 - APISpec has initialised its plugin
-    converted: dict[str, Any] = plugin.converter.schema2jsonschema(PaymentEventSchema)  # type: ignore[no-untyped-call]
+    converted: dict[str, Any] = plugin.converter.schema2jsonschema(schema)  # type: ignore[no-untyped-call]
     return converted
 
 
@@ -51,5 +57,5 @@ def _rule(type_: EventType, status: str, previous: Sequence[OrderStatus]) -> dic
     }
 
 
-def _first_line(schema: type[PaymentEventSchema]) -> str:
+def _first_line(schema: type[Schema]) -> str:
     return (schema.__doc__ or "").partition("\n")[0]

@@ -19,6 +19,8 @@ class Message:
     type: str
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
+    #: A queue of RabbitMQ that has held it for so long drops it; None: never.
+    expires_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,15 @@ from service.messaging.contract import Message
 
 def to_properties(message: Message) -> pika.BasicProperties:
     """The AMQP properties of a message; always persistent."""
+    expires = message.expires_after_seconds
     return pika.BasicProperties(
         content_type=message.content_type,
         delivery_mode=pika.DeliveryMode.Persistent.value,
         message_id=message.message_id,
         type=message.type,
         headers=dict(message.headers),
+        # In milliseconds, as text.
+        expiration=None if expires is None else str(round(expires * 1000)),
     )
 
 

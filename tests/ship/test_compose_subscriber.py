@@ -11,6 +11,8 @@ import pytest
 import urllib3
 from standardwebhooks.webhooks import Webhook
 
+from service.event_schemas import write_test
+from service.events import EndpointTest
 from tests.support.compose import FOLDER
 from tests.support.downstream import WEBHOOK_SECRET
 
@@ -25,12 +27,18 @@ class Subscriber:
 
     def send(self, *, order: str, sequence: int, changed: bytes = b"") -> int:
         event = {"id": f"acme/{order}/{sequence}", "type": "payment.succeeded", "subject": order}
-        body = json.dumps({**event, "data": {"sequence": sequence}})
+        return self._post(event["id"], json.dumps({**event, "data": {"sequence": sequence}}), changed=changed)
+
+    def test(self) -> int:
+        test = EndpointTest(endpoint="shop", number="1", sent_at=datetime.now(UTC))
+        return self._post(test.id, write_test(test).decode())
+
+    def _post(self, id_: str, body: str, *, changed: bytes = b"") -> int:
         now = datetime.now(UTC)
         headers = {
-            "webhook-id": event["id"],
+            "webhook-id": id_,
             "webhook-timestamp": str(int(now.timestamp())),
-            "webhook-signature": _WEBHOOK.sign(event["id"], now, body),
+            "webhook-signature": _WEBHOOK.sign(id_, now, body),
         }
         return urllib3.request("POST", self._url, body=body.encode() + changed, headers=headers, retries=False).status
 
@@ -53,6 +61,13 @@ def test_it_takes_a_signed_event_and_acts_on_it_once(
     assert subscriber.send(order="DK1", sequence=1) == 204
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [line["done"] for line in lines] == ["applied", "repeated", "overtaken"]
+
+
+def test_it_takes_an_operator_s_test_and_does_nothing(
+    subscriber: Subscriber, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert subscriber.test() == 204
+    assert json.loads(capsys.readouterr().out)["done"] == "a test"
 
 
 def test_it_refuses_what_was_changed_on_the_way(subscriber: Subscriber) -> None:

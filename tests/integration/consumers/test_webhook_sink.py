@@ -43,7 +43,7 @@ def make_event(biz_order_no: str = "20260301-7") -> OutgoingEvent:
     )
     return OutgoingEvent(
         id=event.id,
-        type=event.type,
+        type=event.type.value,
         merchant=event.merchant,
         order_type=event.order_type,
         status=event.status.value,

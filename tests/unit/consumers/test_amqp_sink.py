@@ -12,7 +12,7 @@ from service.messaging.errors import ConfirmTimeout
 
 EVENT = OutgoingEvent(
     id="acme/20260301-7/2",
-    type=EventType.SUCCEEDED,
+    type=EventType.SUCCEEDED.value,
     merchant="acme",
     order_type="withhold",
     status="succeeded",

@@ -14,10 +14,10 @@ from consumers.sinks.sink import OutgoingEvent
 from service.claims import OrderStatus, Trust
 from service.cli.main import main
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
-from service.event_schemas import write_event
-from service.events import CONTENT_TYPE, EventType, PaymentEvent
+from service.event_schemas import write_event, write_test
+from service.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
 from service.messaging.topology import EXCHANGES, STATUS_EXCHANGE
-from tests.support.contracts import asyncapi_faults, payload_validator, shipped_asyncapi
+from tests.support.contracts import asyncapi_faults, event_validator, payload_validator, shipped_asyncapi
 
 MESSAGES = {
     "paymentProcessing": EventType.PROCESSING,
@@ -61,7 +61,7 @@ def an_event(type_: EventType, *, order_type: str = "single_withhold") -> Outgoi
     )
     return OutgoingEvent(
         id=event.id,
-        type=type_,
+        type=type_.value,
         merchant=event.merchant,
         order_type=order_type,
         status=status.value,
@@ -90,13 +90,35 @@ def test_every_reference_of_the_document_leads_somewhere(document: Any) -> None:
             found = found[part]
 
 
-@pytest.mark.parametrize("channel", ["webhook", "status"])
+def a_test() -> Any:
+    test = EndpointTest(endpoint="shop", number="5d0c3a1e9b7f4c52", sent_at=datetime(2026, 1, 5, tzinfo=UTC))
+    return json.loads(write_test(test))
+
+
+@pytest.mark.parametrize(("channel", "more"), [("webhook", ["paymentTest"]), ("status", [])])
 @pytest.mark.parametrize("message", MESSAGES)
-def test_a_message_takes_events_of_its_own_type_alone(document: Any, channel: str, message: str) -> None:
-    assert list(document["channels"][channel]["messages"]) == list(MESSAGES)
+def test_a_message_takes_events_of_its_own_type_alone(
+    document: Any, channel: str, more: list[str], message: str
+) -> None:
+    assert list(document["channels"][channel]["messages"]) == [*MESSAGES, *more]
     validator = payload_validator(document, channel, message)
     taken = {type_ for type_ in EventType if validator.is_valid(json.loads(an_event(type_).body))}
     assert taken == {MESSAGES[message]}
+    assert not validator.is_valid(a_test())
+
+
+@pytest.mark.parametrize("channel", ["webhook", "test"])
+def test_the_message_of_tests_takes_tests_and_no_event(document: Any, channel: str) -> None:
+    validator = payload_validator(document, channel, "paymentTest")
+    validator.validate(a_test())
+    assert validator.is_valid({**a_test(), "new": "field"})
+    for type_ in EventType:
+        assert not validator.is_valid(json.loads(an_event(type_).body))
+
+
+def test_no_consumer_that_holds_events_to_their_schema_takes_a_test_for_one() -> None:
+    assert not event_validator().is_valid(a_test())
+    assert {"merchant", "biz_order_no", "status", "sequence"}.isdisjoint(a_test()["data"])
 
 
 def test_the_documents_exchange_is_the_one_that_is_declared(document: Any) -> None:
