@@ -7,6 +7,8 @@
   same id. Whoever comes too late to settle is told by the fencing number, and changes nothing.
 - Of one order only the lowest open event can be claimed, so its next one waits until this one is delivered or parked.
 - Retry-After is granted up to `most_retry_seconds`, and to the whole endpoint: it speaks of the server, not an event.
+- An endpoint that an operator has paused gets nothing new: none of its events can be claimed, and those that were
+  claimed ahead of the pause are given back within a second.
 - 410 Gone stops the courier for `most_retry_seconds`; then it asks once more. The event stays due and keeps its place.
   Parking it would reorder its order's events, and switching the endpoint off for good would let one wrong answer of a
   proxy silence a system that waits for money. That is an operator's to do, who can take the endpoint out.
@@ -42,6 +44,8 @@ _MOST_RETRY_SECONDS = 15.0
 _GRACE_SECONDS = 2.0
 # More would not make it faster, and a process that is killed keeps others from what it has claimed.
 _MOST_ROUNDS_AHEAD = 4
+# While something is claimed ahead: how often it is asked whether an operator has paused the endpoint since.
+_LOOK_SECONDS = 1.0
 
 
 class Courier:
@@ -71,6 +75,7 @@ class Courier:
         self._ahead: deque[DueDelivery] = deque()
         self._under_way: dict[Future[None], DueDelivery] = {}
         self._paused_until: datetime | None = None
+        self._looked_at = time.monotonic()
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set; then let what is being sent end, within its time limit, and settle it.
@@ -84,6 +89,7 @@ class Courier:
         try:
             with suppress(Stopping):
                 while not stop.is_set():
+                    self._heed_operators(patience)
                     self._claim(patience)
                     self._begin(senders)
                     self._settle(self._wait(stop), senders, patience)
@@ -93,6 +99,15 @@ class Courier:
             senders.shutdown(wait=False, cancel_futures=True)
             if self._under_way:
                 self._log.warning("deliveries_left_under_way", count=len(self._under_way))
+
+    def _heed_operators(self, patience: Patience) -> None:
+        """Give back what was claimed before the endpoint was paused. That no more is claimed is the outbox's doing."""
+        if not self._ahead or time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return
+        if patience.insist(lambda: self._outbox.is_paused(self._endpoint.name)):
+            self._log.info("endpoint_paused", given_back=len(self._ahead))
+            self._give_back(patience)
+        self._looked_at = time.monotonic()
 
     def _claim(self, patience: Patience) -> None:
         """Fill the window once half of it is free. The next look is due when one is done, or after `poll_seconds`."""
@@ -224,7 +239,7 @@ class Courier:
 def _outgoing(delivery: DueDelivery) -> OutgoingEvent:
     return OutgoingEvent(
         id=delivery.event_id,
-        type=delivery.type,
+        type=delivery.type.value,
         merchant=delivery.merchant,
         order_type=delivery.order_type,
         status=delivery.status.value,

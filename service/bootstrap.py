@@ -37,6 +37,7 @@ from service.gateway.notify_urls import NotifyUrls
 from service.ledger.agenda import Agenda
 from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
+from service.ledger.pauses import Pauses
 from service.ledger.reports import Reports
 from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
 from service.ledger.states import Verdict
@@ -164,7 +165,7 @@ def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegis
     """The role `dispatcher`."""
     return Dispatcher(
         outbox=Outbox(engine=engine, clock=now),
-        sinks={endpoint.name: _sink(settings, endpoint) for endpoint in settings.endpoints},
+        sinks={endpoint.name: make_sink(settings, endpoint) for endpoint in settings.endpoints},
         endpoints=settings.endpoints,
         settings=settings.dispatcher,
         metrics=DispatcherMetrics(registry=registry, endpoints=[endpoint.name for endpoint in settings.endpoints]),
@@ -172,13 +173,23 @@ def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegis
     )
 
 
+def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
+    """What hands events to one endpoint."""
+    if endpoint.kind == "amqp":
+        publisher = _rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
+        return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
+    return WebhookSink(endpoint=endpoint, clock=now)
+
+
 def make_dispatcher_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
     """What the role `dispatcher` measures at intervals; takes one connection of `engine`."""
     metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine, clock=now)
+    pauses = Pauses(engine=engine, clock=now)
     names = [endpoint.name for endpoint in settings.endpoints]
     looks = [
         Look(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.show_oldest),
         Look(name="parked-deliveries", measure=lambda: outbox.count_parked(names), show=metrics.show_parked),
+        Look(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.show_paused),
     ]
     return _watch(looks, registry)
 
@@ -298,13 +309,6 @@ def _depths(settings: Settings) -> RabbitDepths | EmbeddedDepths:
 
 def _watch(looks: Sequence[Look], registry: CollectorRegistry) -> Watch:
     return Watch(looks, metrics=LookMetrics(registry=registry, looks=[look.name for look in looks]))
-
-
-def _sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
-    if endpoint.kind == "amqp":
-        publisher = _rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
-        return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
-    return WebhookSink(endpoint=endpoint, clock=now)
 
 
 def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:

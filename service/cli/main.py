@@ -5,6 +5,7 @@ import click
 from service.cli.config import config
 from service.cli.dead import dead
 from service.cli.demo import demo
+from service.cli.endpoints import endpoints
 from service.cli.gateway import gateway
 from service.cli.keys import keys
 from service.cli.migrate import migrate
@@ -45,6 +46,7 @@ for command in (
     sign,
     config,
     dead,
+    endpoints,
     gateway,
     keys,
     migrate,

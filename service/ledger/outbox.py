@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, s
 from service.claims import OrderKey, OrderStatus
 from service.events import EventType
 from service.ledger.errors import LeaseLost
+from service.ledger.pauses import is_paused
 from service.ledger.storable import escaped
 from service.ledger.tables import deliveries, events
 from service.ledger.transactions import read, write
@@ -75,7 +76,7 @@ class Outbox:
         """Lease at most `limit` due deliveries of an endpoint, those that have waited longest first.
 
         Of one order only the lowest open sequence, so that its events arrive in order; parked ones let later ones pass.
-        Until settled or `lease_seconds` have passed, nobody else gets them.
+        Until settled or `lease_seconds` have passed, nobody else gets them. None while the endpoint is paused.
         """
         now = self._clock()
         until = now + timedelta(seconds=lease_seconds)
@@ -101,6 +102,11 @@ class Outbox:
         """Give back deliveries that were not tried after all: due at once, and no try is counted."""
         values = {"due_at": self._clock(), "attempts": deliveries.c.attempts - 1}
         write(self._engine, lambda connection: _settle(connection, unsent, values))
+
+    def is_paused(self, endpoint: str) -> bool:
+        """Whether an operator has paused the endpoint. What was claimed before stays its claimer's until given back."""
+        paused = read(self._engine, lambda connection: connection.execute(select(is_paused(endpoint))).scalar_one())
+        return bool(paused)
 
     def replay(self, event_ids: Sequence[str], *, endpoint: str) -> int:
         """Send events to an endpoint again, as new, whatever became of them; how many were found."""
@@ -166,7 +172,7 @@ def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, unt
         .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
         .join(events, _OF_ITS_EVENT)
         .where(deliveries.c.endpoint == endpoint, deliveries.c.state == "open", deliveries.c.due_at <= now)
-        .where(~held_back)
+        .where(~held_back, ~is_paused(endpoint))
         .order_by(deliveries.c.due_at)
         .limit(limit)
         .with_for_update(of=deliveries, skip_locked=True)

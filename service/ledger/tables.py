@@ -177,6 +177,19 @@ deliveries = Table(
     Index("ix_deliveries_due", "endpoint", "due_at", **_where("state = 'open'")),
     Index("ix_deliveries_oldest", "endpoint", "created_at", **_where("state = 'open'")),
     Index("ix_deliveries_parked", "endpoint", **_where("state = 'parked'")),
+    # For a person who asks when an endpoint last took anything.
+    Index("ix_deliveries_delivered", "endpoint", "settled_at", **_where("state = 'delivered'")),
+)
+
+#: Endpoints to which nothing is sent until an operator resumes them.
+paused_endpoints = Table(
+    "paused_endpoints",
+    metadata,
+    Column("endpoint", Text, nullable=False),
+    Column("paused_at", UtcDateTime, nullable=False),
+    Column("paused_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("endpoint"),
 )
 
 #: The question due about an order. One row per order for good, so that no new reason resets how often it was asked.

@@ -53,7 +53,7 @@ class DispatcherMetrics:
 
 
 class DispatcherBacklogMetrics:
-    """What waits for a delivery, or for a person, by endpoint. Safe to use from many threads."""
+    """What waits for a delivery, or for a person, by endpoint, and which are paused. Safe to use from many threads."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self._oldest = Gauge(
@@ -69,6 +69,13 @@ class DispatcherBacklogMetrics:
             registry=registry,
         )
 
+        self._paused = Gauge(
+            "payment_callbacks_endpoint_paused_seconds",
+            "How long an operator has had the endpoint paused; 0 where it is not. The same in every process.",
+            ["endpoint"],
+            registry=registry,
+        )
+
     def show_oldest(self, seconds: Mapping[str, float]) -> None:
         """The oldest undelivered event by endpoint, in place of what was shown before; one not named is not known."""
         self._oldest.clear()
@@ -80,3 +87,9 @@ class DispatcherBacklogMetrics:
         self._parked.clear()
         for endpoint, count in events.items():
             self._parked.labels(endpoint).set(count)
+
+    def show_paused(self, seconds: Mapping[str, float]) -> None:
+        """Pauses by endpoint, in place of what was shown before; one not named is not known."""
+        self._paused.clear()
+        for endpoint, age in seconds.items():
+            self._paused.labels(endpoint).set(age)

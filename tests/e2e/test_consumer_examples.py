@@ -11,8 +11,8 @@ import urllib3
 from standardwebhooks import Webhook
 
 from service.claims import OrderStatus, Trust
-from service.event_schemas import write_event
-from service.events import CONTENT_TYPE, EventType, PaymentEvent
+from service.event_schemas import write_event, write_test
+from service.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
 from service.messaging.contract import Message
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.session import BrokerSession
@@ -114,6 +114,11 @@ def test_both_examples_book_a_payment_once_hold_still_in_a_dispute_and_take_it_b
     )
     eventually(lambda: queue.count("seen before") >= 3, within_seconds=30, why=processes.describe)
 
+    for endpoint in ("books", "queues"):
+        done = deployment.command("endpoints", "test", endpoint)
+        assert done.returncode == 0, done.stdout + done.stderr
+    eventually(lambda: webhook.count("a test"), within_seconds=30, why=processes.describe)
+
     headers = shipped_asyncapi()["components"]["schemas"]["WebhookHeaders"]
     for told in own_shop.received:
         event_validator(closed=True).validate(told.envelope)
@@ -126,9 +131,12 @@ def test_the_python_example_is_not_misled_by_repeats_late_events_rubbish_or_its_
     declare([amqp_url], timeout_seconds=10)
     example = QueueExample(processes=processes, amqp_url=amqp_url, folder=tmp_path)
     example.wait_until_ready()
+    a_test = EndpointTest(endpoint="bus", number="1", sent_at=datetime(2026, 1, 5, tzinfo=UTC))
     _publish(amqp_url, write_event(SUCCEEDED), write_event(PROCESSING), write_event(SUCCEEDED), b"rubbish")
+    _publish(amqp_url, write_test(a_test))
     eventually(lambda: example.count("late") and example.count("seen before"), why=example.process.describe)
     eventually(lambda: _depth(amqp_url, "shop.payments.dead") == 1, why=example.process.describe)
+    eventually(lambda: example.count("a test"), why=example.process.describe)
     assert example.bookings == [("DK.单/1", 1)]
 
     example.process.kill()

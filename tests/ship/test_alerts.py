@@ -128,6 +128,12 @@ CASES = [
         {"endpoint": "shop"},
     ),
     Case(
+        "PaymentCallbacksEndpointPaused",
+        {'payment_callbacks_endpoint_paused_seconds{endpoint="shop"}': "0+600x1000"},
+        {'payment_callbacks_endpoint_paused_seconds{endpoint="shop"}': "0x1000"},
+        {"endpoint": "shop"},
+    ),
+    Case(
         "PaymentCallbacksLagHigh",
         _buckets("payment_callbacks_lag_seconds", under="60.0", over="300.0", endpoint="shop"),
         _buckets("payment_callbacks_lag_seconds", under="0.1", over="0.25", endpoint="shop"),
@@ -206,6 +212,11 @@ CASES = [
 ]
 
 
+#: Of the alert that tells of undelivered events: it leaves paused endpoints to the other, and no others.
+_UNDELIVERED = next(case for case in CASES if case.alert == "PaymentCallbacksUndelivered")
+_PAUSED = 'payment_callbacks_endpoint_paused_seconds{endpoint="%s"}'
+
+
 def _rules() -> dict[str, dict[str, Any]]:
     groups = yaml.safe_load(RULES.read_text())["groups"]
     return {rule["alert"]: rule for group in groups for rule in group["rules"]}
@@ -264,6 +275,23 @@ def test_an_alert_fires_when_its_trouble_lasts(case: Case, tmp_path: Path) -> No
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.alert)
 def test_an_alert_is_quiet_about_what_only_looks_like_its_trouble(case: Case, tmp_path: Path) -> None:
     done = _firing(case, case.health, tmp_path, expected=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_undelivered_events_of_a_paused_endpoint_are_no_alert(tmp_path: Path) -> None:
+    done = _firing(_UNDELIVERED, {**_UNDELIVERED.trouble, _PAUSED % "shop": "0+60x1000"}, tmp_path, expected=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("series", [{_PAUSED % "shop": "0x1000"}, {_PAUSED % "books": "0+60x1000"}])
+def test_undelivered_events_of_an_endpoint_that_is_not_paused_are_an_alert(series: Series, tmp_path: Path) -> None:
+    done = _firing(_UNDELIVERED, {**_UNDELIVERED.trouble, **series}, tmp_path, expected=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_what_is_not_delivered_after_a_pause_is_an_alert_again(tmp_path: Path) -> None:
+    series = {**_UNDELIVERED.trouble, _PAUSED % "shop": "60+60x20 0x1000"}
+    done = _firing(_UNDELIVERED, series, tmp_path, expected=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

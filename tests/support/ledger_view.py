@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import Row, Select, func, select
@@ -62,6 +63,14 @@ class LedgerView:
         """How many deliveries are `open`, `delivered` or `parked`."""
         query = select(func.count()).select_from(deliveries).where(deliveries.c.state == state)
         return int(self._all(query)[0][0])
+
+    def count_under_way(self, endpoint: str) -> int:
+        """How many open deliveries to an endpoint are leased, or wait for their next try."""
+        query = select(func.count()).select_from(deliveries)
+        later = query.where(
+            deliveries.c.endpoint == endpoint, deliveries.c.state == "open", deliveries.c.due_at > datetime.now(UTC)
+        )
+        return int(self._all(later)[0][0])
 
     def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import pytest
 from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
 
 from consumers.courier import Courier
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
@@ -14,6 +15,7 @@ from service.claims import OrderKey, OrderStatus
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.histories import DeliveryRecord
 from service.ledger.outbox import DueDelivery, Outbox
+from service.ledger.pauses import Pauses
 from service.ledger.store import LedgerStore
 from service.metrics.dispatcher import DispatcherMetrics
 from service.settings import DispatcherSettings, EndpointSettings
@@ -55,6 +57,11 @@ def fail(*_: object) -> None:
 
 
 MakeCourier = Callable[..., Courier]
+
+
+@pytest.fixture
+def pauses(engine: Engine, clock: Clock) -> Pauses:
+    return Pauses(engine=engine, clock=clock)
 
 
 @pytest.fixture
@@ -294,6 +301,30 @@ def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerSt
         first_may_end.set()
         eventually(lambda: sorted(attempts()) == [0, 0, 1])
     assert len(sink.sent) == 1
+
+
+def test_an_operator_s_pause_ends_what_is_under_way_gives_back_what_was_claimed_ahead_and_claims_nothing_more(
+    store: LedgerStore, make_courier: MakeCourier, pauses: Pauses, clock: Clock
+) -> None:
+    orders = [f"DK{number}" for number in range(4)]
+    store.record([a_claim(order=order) for order in orders])
+    may_end = threading.Event()
+
+    def all_deliveries() -> list[tuple[str, int]]:
+        return sorted((one.state, one.attempts) for order in orders for one in deliveries(store, order))
+
+    sink = ScriptedSink(lambda _event: wait_for(may_end))
+    with running(make_courier(sink, concurrency=1)):
+        eventually(lambda: all_deliveries() == [("open", 1)] * 4)  # one under way, three ahead
+        pauses.pause("shop", by="Li Lei", reason="moving")
+        eventually(lambda: all_deliveries() == [("open", 0)] * 3 + [("open", 1)])
+        may_end.set()
+        eventually(lambda: all_deliveries() == [("delivered", 1)] + [("open", 0)] * 3)
+        await_looks(clock)
+        assert len(sink.sent) == 1
+        pauses.resume("shop")
+        eventually(lambda: all_deliveries() == [("delivered", 1)] * 4)
+    assert sorted(sink.ids) == [f"acme/{order}/1" for order in orders]
 
 
 class UnreliableOutbox(Outbox):

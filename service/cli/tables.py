@@ -1,0 +1,37 @@
+"""Tables for people, on a terminal or in a pipe."""
+
+import sys
+from datetime import datetime
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.masking import mask_personal
+
+# Where nobody looks at it, it may be as wide as it needs.
+_WIDTH_OF_A_PIPE = 240
+
+
+def make_console() -> Console:
+    """Where tables are printed: standard output."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_PIPE)
+
+
+def make_table(title: str, *columns: str) -> Table:
+    """An empty table of text."""
+    table = Table(title=title or None, title_justify="left", box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def add_row(table: Table, *cells: str) -> None:
+    """Add a row, personal data masked."""
+    # As plain text: it is partly the gateway's, which must move no cursor and mark nothing up.
+    table.add_row(*(Text("".join(c if c.isprintable() else "·" for c in mask_personal(cell))) for cell in cells))
+
+
+def time_text(time: datetime | None) -> str:
+    """A time in UTC, to the second; "" where there is none."""
+    return "" if time is None else f"{time:%Y-%m-%d %H:%M:%S}Z"

@@ -1,0 +1,126 @@
+"""Trials of endpoints: a test by the real way, what came back, and nothing left behind."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from consumers.sinks.sink import Sink
+from consumers.trial import TrialOutcome, try_endpoint
+from service import bootstrap
+from service.events import EventType
+from service.messaging.session import BrokerSession
+from service.messaging.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare
+from service.settings import BrokerSettings, EndpointSettings, Secret, Settings
+from tests.support.contracts import payload_validator, shipped_asyncapi
+from tests.support.downstream import WEBHOOK_SECRET, Downstream
+from tests.support.messages import count_messages
+from tests.support.ports import find_free_port
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def shop() -> Iterator[Downstream]:
+    with Downstream() as downstream:
+        yield downstream
+
+
+@pytest.fixture
+def try_webhook(tmp_path: Path) -> Callable[[str], TrialOutcome]:
+    def go(url: str) -> TrialOutcome:
+        endpoint = EndpointSettings(
+            name="shop", kind="webhook", url=url, secrets=[Secret(WEBHOOK_SECRET)], timeout_seconds=1
+        )
+        return _try(bootstrap.make_sink(Settings(merchants={}, data_directory=tmp_path), endpoint))
+
+    return go
+
+
+@pytest.fixture
+def try_bus(amqp_url: str, tmp_path: Path) -> Callable[[], TrialOutcome]:
+    def go() -> TrialOutcome:
+        settings = Settings(merchants={}, data_directory=tmp_path, broker=BrokerSettings(urls=[Secret(amqp_url)]))
+        return _try(bootstrap.make_sink(settings, EndpointSettings(name="shop", kind="amqp")))
+
+    return go
+
+
+def _try(sink: Sink) -> TrialOutcome:
+    try:
+        return try_endpoint(sink, endpoint="shop", clock=bootstrap.now)
+    finally:
+        sink.close()
+
+
+def test_a_webhook_gets_a_signed_test_that_the_contract_knows_and_that_is_no_payment(
+    shop: Downstream, try_webhook: Callable[[str], TrialOutcome]
+) -> None:
+    outcome = try_webhook(shop.url)
+    assert (outcome.taken, outcome.answer) == (True, "the endpoint answered 204")
+    (told,) = shop.received  # they are verified
+    assert told.id == told.envelope["id"] == outcome.event_id
+    payload_validator(shipped_asyncapi(), "webhook", "paymentTest").validate(told.envelope)
+    assert told.type not in [type_.value for type_ in EventType]
+
+
+def test_two_tests_are_two(shop: Downstream, try_webhook: Callable[[str], TrialOutcome]) -> None:
+    assert try_webhook(shop.url).event_id != try_webhook(shop.url).event_id
+
+
+def test_what_a_webhook_answers_is_told(shop: Downstream, try_webhook: Callable[[str], TrialOutcome]) -> None:
+    shop.fail(500)
+    assert (try_webhook(shop.url).taken, try_webhook(shop.url).answer) == (False, "the endpoint answered 500")
+    shop.fail(410)
+    assert (try_webhook(shop.url).taken, try_webhook(shop.url).answer) == (False, "the endpoint answered 410 Gone")
+
+
+def test_a_webhook_that_nobody_listens_at_is_told_of_as_such(try_webhook: Callable[[str], TrialOutcome]) -> None:
+    outcome = try_webhook(f"http://127.0.0.1:{find_free_port()}/")
+    assert not outcome.taken
+    assert outcome.answer.startswith("no answer: NewConnectionError")
+
+
+def test_a_webhook_that_hangs_is_told_of_within_its_time_limit(
+    shop: Downstream, try_webhook: Callable[[str], TrialOutcome]
+) -> None:
+    shop.hang()
+    outcome = try_webhook(shop.url)
+    assert not outcome.taken
+    assert outcome.answer.startswith("no answer: ReadTimeoutError")
+
+
+def test_a_queue_that_is_bound_to_tests_gets_one_and_one_that_is_bound_to_merchants_does_not(
+    amqp_url: str, try_bus: Callable[[], TrialOutcome]
+) -> None:
+    declare([amqp_url], timeout_seconds=10)
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
+        for name, key in (("tests", "_test.#"), ("everything", "#"), ("payments", "acme.*.*")):
+            session.declare_queue(name, arguments={"x-queue-type": "quorum"})
+            session.bind_queue(name, exchange=STATUS_EXCHANGE, routing_key=key)
+    outcome = try_bus()
+    assert (outcome.taken, outcome.answer) == (True, "the broker confirmed it")
+    eventually(lambda: [count_messages(amqp_url, name) for name in ("tests", "everything")] == [1, 1])
+    assert count_messages(amqp_url, "payments") == 0
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
+        fetched = session.fetch("tests")
+        assert fetched is not None
+    assert (fetched.message.message_id, fetched.message.type) == (outcome.event_id, "payment.test")
+    assert fetched.message.routing_key == "_test.shop.test"
+    payload_validator(shipped_asyncapi(), "test", "paymentTest").validate(json.loads(fetched.message.body))
+
+
+def test_a_test_that_nobody_is_bound_for_is_soon_gone_from_where_lost_events_are_kept(
+    amqp_url: str, try_bus: Callable[[], TrialOutcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("consumers.trial._EXPIRES_SECONDS", 3.0)
+    declare([amqp_url], timeout_seconds=10)
+    assert try_bus().taken
+    eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 1)
+    eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 0, within_seconds=20)
+
+
+def test_a_broker_without_the_exchange_is_told_of_as_such(try_bus: Callable[[], TrialOutcome]) -> None:
+    outcome = try_bus()
+    assert not outcome.taken
+    assert "payment.status" in outcome.answer
