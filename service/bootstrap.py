@@ -289,7 +289,7 @@ def make_api(settings: Settings, engine: Engine) -> Flask:
             *WithholdRoutes(withholder=withholder).routes(),
             *Cards(merchants=settings.merchants, gateways=lanes).routes(),
         ],
-        callers=Callers(tokens={token.name: token.token for token in settings.api.tokens}),
+        callers=Callers(tokens=settings.api.tokens),
         gauges=Gauges(
             reports=Reports(engine=engine),
             merchants={slug: merchant.required_trust for slug, merchant in settings.merchants.items()},

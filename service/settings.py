@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 from service.claims import Trust
@@ -205,12 +206,29 @@ class InquirerSettings:
     metrics_bind: str = ""
 
 
+class ApiScope(StrEnum):
+    """What a caller of the internal API may do. None includes another."""
+
+    #: List orders, and see everything that happened around one.
+    READ = "read"
+    ANNOUNCE = "announce"
+    #: Announce an order and have a card charged for it.
+    WITHHOLD = "withhold"
+    #: Bind cards.
+    CARDS = "cards"
+    #: Have the gateway asked.
+    INQUIRE = "inquire"
+    #: Decide an order's status in a person's name: downstream takes it for paid.
+    RESOLVE = "resolve"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiToken:
-    """What one caller of the internal API shows; its name is kept with what it does."""
+    """What one caller of the internal API shows, and what it may do; its name is kept with what it does."""
 
     name: str
     token: Secret
+    scopes: frozenset[ApiScope]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +240,7 @@ class ApiSettings:
     tokens: Sequence[ApiToken] = ()
     workers: int = 2
     threads: int = 8
-    #: At SIGTERM, how long requests under way may take; more than any gateway's timeout_seconds.
+    #: At SIGTERM, how long requests under way may take; at least 5 more than any gateway's timeout_seconds.
     drain_seconds: float = 20.0
 
 

@@ -15,6 +15,7 @@ from service.claims import Trust
 from service.events import EventType
 from service.settings import (
     Acknowledgement,
+    ApiScope,
     ApiSettings,
     ApiToken,
     BrokerSettings,
@@ -259,6 +260,17 @@ class _ApiTokenSchema(_Section):
     token = _SecretField(required=True)
 
     @validates_schema
+    # No default: what a caller may do is for whoever lets it in to say, and one of the words makes orders paid.
+    scopes = fields.List(
+        fields.Enum(ApiScope, by_value=True),
+        required=True,
+        validate=validate.Length(min=1),
+        error_messages={"required": f"is needed, with some of: {', '.join(ApiScope)}"},
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> ApiToken:
+        return ApiToken(**{**data, "scopes": frozenset(data["scopes"])})
     def _long_enough(self, data: dict[str, Any], **_: Any) -> None:
         token = data["token"].reveal()
         if len(token) < 32 or not token.isascii() or not token.isprintable() or " " in token:

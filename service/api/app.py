@@ -11,19 +11,19 @@ from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
 
 from service.api.bodies import MAX_BODY_BYTES, read_body, read_query
-from service.api.callers import Callers, Unauthenticated
+from service.api.callers import Callers, ScopeMissing, Unauthenticated
 from service.api.failures import problem_of
 from service.api.gauges import CONTENT_TYPE as GAUGES_CONTENT_TYPE
 from service.api.gauges import Gauges
 from service.api.openapi import describe_api
 from service.api.paths import EncodedPart, OrderNumberPart, UndecodedPaths
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
-from service.api.problems import Problem
+from service.api.problems import Problem, scope_missing
 from service.api.routes import Route
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
 
 #: What needs no token: it tells nothing of any order.
-OPEN_ENDPOINTS = frozenset({"alive", "metrics", "openapi", "asyncapi", "payment_event"})
+OPEN_ENDPOINTS = frozenset({"alive", "ready", "metrics", "openapi", "asyncapi", "payment_event"})
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _CONVERTERS = {"merchant": "encoded", "biz_order_no": "order_number"}
@@ -50,6 +50,7 @@ def create_api(*, routes: Sequence[Route], callers: Callers, gauges: Gauges) -> 
     app.register_error_handler(Unauthenticated, _answer_stranger)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_problem)
+    app.register_error_handler(ScopeMissing, _answer_scope_missing)
     return app
 
 
@@ -72,13 +73,15 @@ def _make_view(route: Route) -> Callable[..., Response]:
         started = time.monotonic()
         if route.query is not None:
             arguments["query"] = read_query(request, route.query)
+        # Before anything is read: whoever may not do it need not know how it is done.
+        g.caller.need(route.scope)
         if route.body is not None:
             arguments["body"] = read_body(request, route.body)
-        reply = route.view(caller=g.caller, **arguments)
+        reply = route.view(caller=g.caller.name, **arguments)
         _log.info(
             "api_answered",
             operation=route.name,
-            caller=g.caller,
+            caller=g.caller.name,
             status=reply.status,
             seconds=round(time.monotonic() - started, 3),
         )
@@ -96,6 +99,13 @@ def _answer_stranger(_error: Unauthenticated) -> Response:
 
 def _answer_http_error(error: HTTPException) -> Response:
     status = error.code or 500
+def _answer_scope_missing(error: ScopeMissing) -> Response:
+    _log.warning("api_scope_missing", operation=request.endpoint, caller=g.caller.name, scope=error.scope.value)
+    answer = _problem(scope_missing(error.scope))
+    answer.headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope.value}"'
+    return answer
+
+
     answer = _problem(Problem(status=status, kind="http", title=error.name, detail=error.description or ""))
     if allowed := getattr(error, "valid_methods", None):
         answer.headers["Allow"] = ", ".join(sorted(allowed))
@@ -104,7 +114,12 @@ def _answer_http_error(error: HTTPException) -> Response:
 
 def _answer_problem(error: Exception) -> Response:
     problem = problem_of(error)
-    log = _log.bind(operation=request.endpoint, caller=g.get("caller"), status=problem.status, problem=problem.kind)
+    log = _log.bind(
+        operation=request.endpoint,
+        caller=g.caller.name if "caller" in g else None,
+        status=problem.status,
+        problem=problem.kind,
+    )
     if problem.status == 500:
         log.error("api_failed", exc_info=error)
     else:

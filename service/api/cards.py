@@ -10,7 +10,7 @@ from service.api.request_schemas import CardConfirmationSchema, CardSchema
 from service.api.routes import Reply, Route
 from service.api.withholding import NoGateway
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
-from service.settings import MerchantSettings
+from service.settings import ApiScope, MerchantSettings
 
 _PROBLEMS = {
     404: "The merchant is not configured.",
@@ -34,6 +34,7 @@ class Cards:
                 method="POST",
                 path="/v1/cards",
                 name="bindCard",
+                scope=ApiScope.CARDS,
                 summary="Bind a card: its owner is sent a code",
                 description="Personal data is passed on and neither stored nor logged.",
                 view=self.bind,
@@ -45,6 +46,7 @@ class Cards:
                 method="POST",
                 path="/v1/cards/confirm",
                 name="confirmCard",
+                scope=ApiScope.CARDS,
                 summary="Confirm a binding with the code that the card's owner was sent",
                 description="Personal data is passed on and neither stored nor logged.",
                 view=self.confirm,

@@ -43,7 +43,8 @@ def describe_api(routes: Sequence[Route]) -> dict[str, Any]:
         openapi_version="3.1.0",
         info={
             "description": "Announce orders, send withholds, and see what became of them. Every answer that is no "
-            f"success is {problems.CONTENT_TYPE} (RFC 9457). Times are RFC 3339 with a zone, amounts exact strings."
+            f"success is {problems.CONTENT_TYPE} (RFC 9457). Times are RFC 3339 with a zone, amounts exact strings. "
+            "Each operation names the one scope that a token must have for it."
         },
         security=[{"token": []}],
         plugins=[plugin],
@@ -61,6 +62,8 @@ def _operation(route: Route, converter: OpenAPIConverter | None) -> Mapping[str,
     operation: dict[str, Any] = {
         "operationId": route.name,
         "summary": route.summary,
+        # OpenAPI 3.1: for a scheme without scopes of its own, the roles that are needed.
+        "security": [{"token": [route.scope.value]}],
         "responses": {str(status): _answer(schema) for status, schema in route.answers.items()} | _problems(route),
     }
     if route.description:
@@ -89,8 +92,12 @@ def _problems(route: Route) -> dict[str, Mapping[str, Any]]:
     content = {problems.CONTENT_TYPE: {"schema": "Problem"}}
     return {
         str(status): {"description": text, "content": content}
-        for status, text in sorted({**usual, **route.problems}.items())
+        for status, text in sorted({**usual, 403: _scope_problem(route), **route.problems}.items())
     }
+
+
+def _scope_problem(route: Route) -> str:
+    return f"The token has not the scope `{route.scope.value}`; nothing was done."
 
 
 def _path_parameter(name: str) -> Mapping[str, Any]:

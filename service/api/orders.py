@@ -25,6 +25,7 @@ from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter
 from service.ledger.resolutions import Resolution
 from service.ledger.store import LedgerStore
+from service.settings import ApiScope
 
 _ORDER = "/v1/orders/{merchant}/{biz_order_no}"
 _UNKNOWN = "The merchant is not configured, or nobody ever spoke of the order."
@@ -46,6 +47,7 @@ class Orders:
                 method="POST",
                 path="/v1/orders",
                 name="announceOrders",
+                scope=ApiScope.ANNOUNCE,
                 summary="Announce orders before they are sent to the gateway",
                 description=(
                     "An announced order is asked for where no callback comes, and its amount goes out with its events. "
@@ -65,6 +67,7 @@ class Orders:
                 method="GET",
                 path="/v1/orders",
                 name="listOrders",
+                scope=ApiScope.READ,
                 summary="List orders, those that changed last first",
                 view=self.list,
                 query=OrderFilterSchema(),
@@ -74,6 +77,7 @@ class Orders:
                 method="GET",
                 path=_ORDER,
                 name="showOrder",
+                scope=ApiScope.READ,
                 summary="Show everything that happened around an order",
                 view=self.show,
                 answers={200: HistorySchema()},
@@ -83,6 +87,7 @@ class Orders:
                 method="POST",
                 path=f"{_ORDER}/inquiry",
                 name="inquire",
+                scope=ApiScope.INQUIRE,
                 summary="Ask the gateway for the order now",
                 description="As soon as the merchant's least interval and daily most allow; `due_at` says when.",
                 view=self.inquire,
@@ -93,6 +98,7 @@ class Orders:
                 method="POST",
                 path=f"{_ORDER}/resolve",
                 name="resolveOrder",
+                scope=ApiScope.RESOLVE,
                 summary="Decide an order's status, in a person's name",
                 description=(
                     "Outranks the gateway; downstream is told. Kept for good with the name, the reason and the token "

@@ -7,6 +7,7 @@ from typing import Any
 from marshmallow import Schema, fields
 
 from service.gateway.errors import MessageInvalid
+from service.settings import ApiScope
 
 #: The content type of every problem.
 CONTENT_TYPE = "application/problem+json"
@@ -78,6 +79,9 @@ class ProblemSchema(Schema):
             "description": "Whether what was asked of the gateway was surely not done. Absent where nothing was.",
         }
     )
+    scope = fields.String(
+        metadata={"enum": list(ApiScope), "description": "What the token would have to allow. Absent elsewhere."}
+    )
     request_id = fields.String(metadata={"description": "To be named to the gateway's people."})
     differing = fields.List(
         fields.Nested(_DifferenceSchema), metadata={"description": "Orders that were announced before otherwise."}
@@ -102,6 +106,17 @@ def invalid(faults: Iterable[Fault]) -> Problem:
 def invalid_message(error: MessageInvalid, *, below: str = "") -> Problem:
     """The same for what the gateway's document does not allow; `below` is where the message lies in the body."""
     return invalid(Fault(f"{below}{problem.field}", problem.text) for problem in error.problems)
+
+
+def scope_missing(scope: ApiScope) -> Problem:
+    """The caller's token does not allow it."""
+    return Problem(
+        status=403,
+        kind="scope-missing",
+        title="The token does not allow this; nothing was done.",
+        detail=f"It needs the scope `{scope.value}`, under [[api.tokens]] in the settings of this service.",
+        members={"scope": scope.value},
+    )
 
 
 def unknown_merchant(merchant: str) -> Problem:

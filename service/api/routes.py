@@ -6,6 +6,8 @@ from typing import Any
 
 from marshmallow import Schema
 
+from service.settings import ApiScope
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
@@ -25,6 +27,8 @@ class Route:
     path: str
     #: OpenAPI's `operationId`.
     name: str
+    #: What a caller's token must allow.
+    scope: ApiScope
     summary: str
     description: str = ""
     #: Called with the path's parameters by name, `caller`, and `body` and `query` where there are schemas of them.

@@ -12,6 +12,7 @@ from service.api.routes import Reply, Route
 from service.api.withholding import Payer, Withholder
 from service.ledger.errors import AnnouncementDiffers
 from service.ledger.withholds import SpokenOfBefore
+from service.settings import ApiScope
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +30,7 @@ class WithholdRoutes:
                 method="POST",
                 path="/v1/withholds",
                 name="withhold",
+                scope=ApiScope.WITHHOLD,
                 summary="Announce an order and charge a card for it",
                 description=(
                     "The order is announced, and committed, before anything is sent. It is sent once: the same request "

@@ -30,6 +30,7 @@ class Watched:
             text = text.replace(f"[{role}]\n", f'[{role}]\nmetrics_bind = "127.0.0.1:{self.ports[role]}"\n')
         token = "0123456789abcdef0123456789abcdef"
         text += f'\n[api]\nbind = "127.0.0.1:{self.ports["api"]}"\n[[api.tokens]]\nname = "test"\ntoken = "{token}"\n'
+        text += 'scopes = ["read"]\n'
         deployment.settings_file.write_text(text)
         deployment.start(*_ROLES, "api")
         deployment.wait_until_receiving()

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 import urllib3
 
+from service.settings import ApiScope
 from tests.support.api_caller import TOKEN, ApiCaller, order_path
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
@@ -32,6 +33,7 @@ def give_api(deployment: Deployment) -> str:
     port = find_free_port()
     with deployment.settings_file.open("a") as settings:
         settings.write(f'\n[api]\nbind = "127.0.0.1:{port}"\n[[api.tokens]]\nname = "shop"\ntoken = "{TOKEN}"\n')
+        settings.write(f"scopes = {[scope.value for scope in ApiScope]}\n")
     return f"http://127.0.0.1:{port}"
 
 

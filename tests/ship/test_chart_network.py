@@ -55,7 +55,7 @@ def test_the_dispatcher_reaches_the_broker_where_an_endpoint_is_on_it() -> None:
 
 
 def test_the_api_reaches_gateways_only_where_there_are_some() -> None:
-    tokens = {"settings": {"api": {"tokens": [{"name": "shop", "token": {"env": "T"}}]}}}
+    tokens = {"settings": {"api": {"tokens": [{"name": "shop", "token": {"env": "T"}, "scopes": ["read"]}]}}}
     assert ports_out(policy("minimal", "api", **tokens)) == DATABASE
     assert ports_out(policy("several-merchants", "api", **tokens)) == DATABASE | {443, 8443}
 

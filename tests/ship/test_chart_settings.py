@@ -12,7 +12,7 @@ import pytest
 import yaml
 from marshmallow import Schema, fields
 
-from service.settings import Settings
+from service.settings import ApiScope, Settings
 from service.settings_file import parse_settings
 from service.settings_schemas import SettingsSchema
 from tests.support.chart import CHART, VALUE_SETS, find, pod_specs, render, settings_of
@@ -165,6 +165,12 @@ def test_a_change_restarts_the_roles_that_read_it_and_no_others() -> None:
 
     before, after = checksums(), checksums(threads=3)
     assert {role for role in before if before[role] != after[role]} == {"api"}
+
+
+def test_the_charts_schema_knows_every_scope_and_invents_none() -> None:
+    schema = yaml.safe_load((CHART / "values.schema.json").read_text())
+    token = schema["definitions"]["settings"]["properties"]["api"]["properties"]["tokens"]["items"]
+    assert token["properties"]["scopes"]["items"]["enum"] == list(ApiScope)
 
 
 def test_the_charts_schema_knows_every_setting_and_invents_none() -> None:

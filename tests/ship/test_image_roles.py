@@ -29,7 +29,7 @@ bind = "127.0.0.1:{receiver_port}"
 
 [api]
 bind = "127.0.0.1:{api_port}"
-tokens = [{{ name = "shop", token = {{ env = "SHOP_API_TOKEN" }} }}]
+tokens = [{{ name = "shop", token = {{ env = "SHOP_API_TOKEN" }}, scopes = ["read", "announce"] }}]
 
 [merchants.acme]
 pay_types = ["baofoo_001"]

@@ -26,10 +26,12 @@ database_url = "{database_url}"
 name = "shop"
 token = "{token}"
 
+scopes = ["read", "announce", "withhold", "cards", "inquire", "resolve"]
 [[api.tokens]]
 name = "till"
 token = "another-token-of-32-characters-or-more"
 
+scopes = ["announce", "withhold", "inquire", "read"]
 [merchants.acme]
 pay_types = ["baofoo_001"]
 amount_unit = "yuan"

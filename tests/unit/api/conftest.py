@@ -12,10 +12,17 @@ from service.settings_file import parse_settings
 
 TOKEN = "a-token-of-the-shop-for-tests-only"
 _SETTINGS = f"""
+READER = "a-token-of-the-till-for-tests-only"
 [[api.tokens]]
 name = "shop"
 token = "{TOKEN}"
 
+scopes = ["read", "announce", "withhold", "cards", "inquire", "resolve"]
+
+[[api.tokens]]
+name = "till"
+token = "{READER}"
+scopes = ["read"]
 [merchants.acme]
 pay_types = ["baofoo_001"]
 amount_unit = "yuan"
@@ -42,4 +49,12 @@ def shop(app: Flask) -> FlaskClient:
     """A client with a token."""
     client = app.test_client()
     client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    return client
+
+
+@pytest.fixture
+def till(app: Flask) -> FlaskClient:
+    """A client whose token may read and do nothing else."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {READER}"
     return client

@@ -77,6 +77,58 @@ def test_strangers_learn_nothing_not_even_which_addresses_exist(stranger: FlaskC
     }
 
 
+def test_every_operation_names_the_scope_that_it_needs(openapi: OpenApi) -> None:
+    needed = {
+        operation["operationId"]: operation["security"]
+        for methods in openapi.document["paths"].values()
+        for operation in methods.values()
+    }
+    assert needed == {
+        "listOrders": [{"token": ["read"]}],
+        "showOrder": [{"token": ["read"]}],
+        "announceOrders": [{"token": ["announce"]}],
+        "withhold": [{"token": ["withhold"]}],
+        "bindCard": [{"token": ["cards"]}],
+        "confirmCard": [{"token": ["cards"]}],
+        "inquire": [{"token": ["inquire"]}],
+        "resolveOrder": [{"token": ["resolve"]}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "scope"),
+    [
+        ("/v1/orders", "announce"),
+        ("/v1/withholds", "withhold"),
+        ("/v1/cards", "cards"),
+        ("/v1/cards/confirm", "cards"),
+        ("/v1/orders/acme/DK1/inquiry", "inquire"),
+        ("/v1/orders/acme/DK1/resolve", "resolve"),
+    ],
+)
+def test_a_token_without_the_scope_is_told_which_it_needs_before_anything_is_read(
+    till: FlaskClient, openapi: OpenApi, path: str, scope: str
+) -> None:
+    answer = till.post(path, data=b"not even JSON", content_type="text/plain")
+    assert answer.status_code == 403
+    assert answer.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{scope}"'
+    assert answer.json["type"] == "urn:payment-callbacks:problem:scope-missing"
+    assert answer.json["scope"] == scope
+    assert f"`{scope}`" in answer.json["detail"]
+    openapi.check_answer("POST", path, status=403, content_type=answer.content_type, value=answer.json)
+
+
+def test_a_token_with_the_scope_is_let_in(till: FlaskClient) -> None:
+    assert till.get("/v1/orders").status_code == 503  # its ledger was never made
+
+
+def test_what_a_token_may_not_do_is_logged_with_its_name(till: FlaskClient) -> None:
+    with capture_logs() as logs:
+        till.post("/v1/orders/acme/DK1/resolve")
+    (entry,) = logs
+    assert (entry["event"], entry["caller"], entry["scope"]) == ("api_scope_missing", "till", "resolve")
+
+
 def test_a_wrong_token_is_not_logged(stranger: FlaskClient) -> None:
     with capture_logs() as logs:
         stranger.get("/v1/orders", headers={"Authorization": "Bearer not-quite-the-token"})

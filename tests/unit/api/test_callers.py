@@ -4,10 +4,13 @@ import hmac
 
 import pytest
 
-from service.api.callers import Callers, Unauthenticated
-from service.settings import Secret
+from service.api.callers import Callers, ScopeMissing, Unauthenticated
+from service.settings import ApiScope, ApiToken, Secret
 
-TOKENS = {"shop": Secret("s" * 40), "till": Secret("t" * 40)}
+TOKENS = [
+    ApiToken(name="shop", token=Secret("s" * 40), scopes=frozenset(ApiScope)),
+    ApiToken(name="till", token=Secret("t" * 40), scopes=frozenset({ApiScope.READ, ApiScope.ANNOUNCE})),
+]
 
 
 @pytest.fixture
@@ -17,7 +20,19 @@ def callers() -> Callers:
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_caller_is_told_by_its_token(callers: Callers, scheme: str) -> None:
-    assert callers.identify(f"{scheme} {'t' * 40}") == "till"
+    caller = callers.identify(f"{scheme} {'t' * 40}")
+    assert (caller.name, caller.scopes) == ("till", {ApiScope.READ, ApiScope.ANNOUNCE})
+
+
+@pytest.mark.parametrize("scope", ApiScope)
+def test_a_caller_may_do_what_its_token_names_and_nothing_else(callers: Callers, scope: ApiScope) -> None:
+    callers.identify("Bearer " + "s" * 40).need(scope)
+    till = callers.identify("Bearer " + "t" * 40)
+    if scope in (ApiScope.READ, ApiScope.ANNOUNCE):
+        till.need(scope)
+    else:
+        with pytest.raises(ScopeMissing, match=scope.value):
+            till.need(scope)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +49,7 @@ def test_whoever_shows_no_token_of_ours_is_nobody(callers: Callers, header: str 
 
 def test_nobody_calls_where_there_are_no_tokens() -> None:
     with pytest.raises(Unauthenticated):
-        Callers(tokens={}).identify("Bearer ")
+        Callers(tokens=[]).identify("Bearer ")
 
 
 def test_every_token_is_compared_in_constant_time_whichever_fits(

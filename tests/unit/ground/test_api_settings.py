@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import ApiSettings, Secret
+from service.settings import ApiScope, ApiSettings, Secret
 from service.settings_file import SettingsError, parse_settings
 
 _MERCHANT = """
@@ -19,8 +19,8 @@ def parse(text: str, **environment: str) -> ApiSettings:
     return parse_settings(text + _MERCHANT, environment, name="test", folder=Path()).api
 
 
-def token(name: str, value: str) -> str:
-    return f'[[api.tokens]]\nname = "{name}"\ntoken = {value}\n'
+def token(name: str, value: str, scopes: str = '["read"]') -> str:
+    return f'[[api.tokens]]\nname = "{name}"\ntoken = {value}\nscopes = {scopes}\n'
 
 
 def test_nobody_may_call_it_unless_told() -> None:
@@ -50,3 +50,5 @@ def test_a_mistake_is_named_by_its_key_and_quotes_no_token(text: str, where: str
         parse(text)
     assert f"{where}: " in str(caught.value)
     assert LONG not in str(caught.value)
+        (token("shop", f'"{LONG}"', "[]"), "api.tokens.0.scopes"),
+        (token("shop", f'"{LONG}"', '["read", "all"]'), "api.tokens.0.scopes.1"),
