@@ -25,6 +25,7 @@ from service.api.app import create_api
 from service.api.callers import Callers
 from service.api.cards import Cards
 from service.api.gauges import Gauges
+from service.api.health import Drain, Health
 from service.api.lanes import Gateway, Lane
 from service.api.orders import Orders
 from service.api.withholding import Withholder
@@ -40,6 +41,7 @@ from service.ledger.outbox import Outbox
 from service.ledger.pauses import Pauses
 from service.ledger.reports import Reports
 from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
+from service.ledger.schema import make_schema_check
 from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
@@ -275,8 +277,11 @@ def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, G
     )
 
 
-def make_api(settings: Settings, engine: Engine) -> Flask:
-    """The role `api`: one worker's application, with a connection of `engine` for each of its threads."""
+def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
+    """The role `api`: one worker's application, with a connection of `engine` for each of its threads and one more.
+
+    `drain` says when the worker is about to end.
+    """
     store = make_store(settings, engine)
     announcer = make_announcer(settings, store)
     # A gateway that hangs gets half of the threads at most.
@@ -294,6 +299,7 @@ def make_api(settings: Settings, engine: Engine) -> Flask:
             reports=Reports(engine=engine),
             merchants={slug: merchant.required_trust for slug, merchant in settings.merchants.items()},
         ),
+        health=Health(drain=drain, schema_serves=make_schema_check(engine)),
     )
 
 

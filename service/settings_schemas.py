@@ -41,6 +41,8 @@ _POSITIVE = validate.Range(min=0, min_inclusive=False)
 _AT_LEAST_ONE = validate.Range(min=1)
 _URL_CHARACTERS = re.compile(r"[!-~]+")
 _HOST_AND_PORT = validate.Regexp(r"(\[[^\]]+\]|[^:\[\]]+):\d{1,5}\Z", error="must be host:port")
+# A withhold is announced before the gateway is called, and its outcome recorded after.
+_AROUND_A_CALL_SECONDS = 5.0
 _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret
 
 
@@ -258,8 +260,6 @@ class _ApiTokenSchema(_Section):
     value = ApiToken
     name = fields.String(required=True, validate=_SLUG)
     token = _SecretField(required=True)
-
-    @validates_schema
     # No default: what a caller may do is for whoever lets it in to say, and one of the words makes orders paid.
     scopes = fields.List(
         fields.Enum(ApiScope, by_value=True),
@@ -271,6 +271,8 @@ class _ApiTokenSchema(_Section):
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> ApiToken:
         return ApiToken(**{**data, "scopes": frozenset(data["scopes"])})
+
+    @validates_schema
     def _long_enough(self, data: dict[str, Any], **_: Any) -> None:
         token = data["token"].reveal()
         if len(token) < 32 or not token.isascii() or not token.isprintable() or " " in token:
@@ -355,6 +357,22 @@ class SettingsSchema(Schema):
             if gateway is not None and gateway.timeout_seconds * 2 > lease:
                 raise ValidationError(
                     f"must be at least twice the gateway.timeout_seconds of every merchant (`{slug}`)", "inquirer"
+                )
+
+    @validates_schema
+    def _drain_outlasts_every_call(self, data: dict[str, Any], **_: Any) -> None:
+        api = data.get("api", ApiSettings())
+        for slug, merchant in data.get("merchants", {}).items() if api.tokens else ():
+            gateway = merchant.get("gateway")
+            if gateway is not None and api.drain_seconds < gateway.timeout_seconds + _AROUND_A_CALL_SECONDS:
+                raise ValidationError(
+                    {
+                        "drain_seconds": [
+                            f"must be at least {_AROUND_A_CALL_SECONDS:g} more than the gateway.timeout_seconds of "
+                            f"every merchant (`{slug}`): a withhold that is under way at SIGTERM has to end"
+                        ]
+                    },
+                    "api",
                 )
 
     @post_load

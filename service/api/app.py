@@ -15,6 +15,7 @@ from service.api.callers import Callers, ScopeMissing, Unauthenticated
 from service.api.failures import problem_of
 from service.api.gauges import CONTENT_TYPE as GAUGES_CONTENT_TYPE
 from service.api.gauges import Gauges
+from service.api.health import Health
 from service.api.openapi import describe_api
 from service.api.paths import EncodedPart, OrderNumberPart, UndecodedPaths
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
@@ -31,7 +32,7 @@ _CONVERTERS = {"merchant": "encoded", "biz_order_no": "order_number"}
 _log = structlog.get_logger(__name__)
 
 
-def create_api(*, routes: Sequence[Route], callers: Callers, gauges: Gauges) -> Flask:
+def create_api(*, routes: Sequence[Route], callers: Callers, gauges: Gauges, health: Health) -> Flask:
     """The API's WSGI application, for one worker process."""
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -46,11 +47,12 @@ def create_api(*, routes: Sequence[Route], callers: Callers, gauges: Gauges) -> 
     _serve_document(app, "/asyncapi.json", "asyncapi", read_shipped(ASYNCAPI))
     _serve_document(app, f"/schemas/{PAYMENT_EVENT}", "payment_event", read_shipped(PAYMENT_EVENT))
     app.add_url_rule("/metrics", "metrics", lambda: Response(gauges.scrape(), content_type=GAUGES_CONTENT_TYPE))
-    app.add_url_rule("/healthz", "alive", lambda: Response("alive", content_type="text/plain"))
+    app.add_url_rule("/healthz", "alive", health.alive)
+    app.add_url_rule("/readyz", "ready", health.ready)
     app.register_error_handler(Unauthenticated, _answer_stranger)
+    app.register_error_handler(ScopeMissing, _answer_scope_missing)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_problem)
-    app.register_error_handler(ScopeMissing, _answer_scope_missing)
     return app
 
 
@@ -71,10 +73,10 @@ def _authenticate(callers: Callers) -> None:
 def _make_view(route: Route) -> Callable[..., Response]:
     def view(**arguments: Any) -> Response:
         started = time.monotonic()
-        if route.query is not None:
-            arguments["query"] = read_query(request, route.query)
         # Before anything is read: whoever may not do it need not know how it is done.
         g.caller.need(route.scope)
+        if route.query is not None:
+            arguments["query"] = read_query(request, route.query)
         if route.body is not None:
             arguments["body"] = read_body(request, route.body)
         reply = route.view(caller=g.caller.name, **arguments)
@@ -97,8 +99,6 @@ def _answer_stranger(_error: Unauthenticated) -> Response:
     return answer
 
 
-def _answer_http_error(error: HTTPException) -> Response:
-    status = error.code or 500
 def _answer_scope_missing(error: ScopeMissing) -> Response:
     _log.warning("api_scope_missing", operation=request.endpoint, caller=g.caller.name, scope=error.scope.value)
     answer = _problem(scope_missing(error.scope))
@@ -106,6 +106,8 @@ def _answer_scope_missing(error: ScopeMissing) -> Response:
     return answer
 
 
+def _answer_http_error(error: HTTPException) -> Response:
+    status = error.code or 500
     answer = _problem(Problem(status=status, kind="http", title=error.name, detail=error.description or ""))
     if allowed := getattr(error, "valid_methods", None):
         answer.headers["Allow"] = ", ".join(sorted(allowed))

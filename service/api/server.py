@@ -7,22 +7,26 @@ from typing import Any
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
+from service.api.health import Drain
+from service.api.worker import ApiWorker
 from service.serving import QuietLogger, common_settings
 from service.settings import ApiSettings
 
 
-def serve_api(*, make_app: Callable[[], Flask], settings: ApiSettings) -> None:
+def serve_api(*, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:
     """Serve until SIGTERM or SIGINT, then end the process (SystemExit, 0 where all went well).
 
-    `make_app` is called once in every worker, after fork.
+    `make_app` is called once in every worker, after fork; what it is handed says when that worker is about to end.
     """
     _ApiServer(make_app=make_app, settings=settings).run()
 
 
 class _ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
-    """gunicorn's view of the API. Its own threaded worker will do: whoever may call it is one of us."""
+    """gunicorn's view of the API. Its own threaded worker nearly does: whoever may call it is one of us."""
 
-    def __init__(self, *, make_app: Callable[[], Flask], settings: ApiSettings) -> None:
+    def __init__(self, *, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:
+        #: What the worker tells of its end.
+        self.drain = Drain()
         self._make_app = make_app
         self._settings = settings
         super().__init__()
@@ -34,7 +38,7 @@ class _ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type
             "bind": settings.bind,
             "workers": settings.workers,
             "threads": settings.threads,
-            "worker_class": "gthread",
+            "worker_class": ApiWorker,
             "graceful_timeout": max(math.ceil(settings.drain_seconds), 1),
             "logger_class": QuietLogger,
             "proc_name": "payment-callbacks-api",
@@ -44,4 +48,4 @@ class _ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type
 
     def load(self) -> Flask:
         """The application of one worker, made in it."""
-        return self._make_app()
+        return self._make_app(self.drain)

@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from consumers.signals import stop_on_signals
 from service import bootstrap
+from service.api.health import Drain
 from service.api.server import serve_api
 from service.cli.ledger_access import make_ledger_engine
 from service.cli.options import settings_of, settings_path_of
@@ -123,7 +124,7 @@ def api(context: click.Context) -> None:
         return
     # Before gunicorn forks: no connection may be shared between processes.
     engine.dispose()
-    serve_api(make_app=lambda: _make_api(settings), settings=settings.api)
+    serve_api(make_app=lambda drain: _make_api(settings, drain), settings=settings.api)
 
 
 @run.command(name="all")
@@ -144,8 +145,9 @@ def run_all(context: click.Context) -> None:
     supervisor.run(stop, grace_seconds=drain_seconds + _GRACE_SECONDS)
 
 
-def _make_api(settings: Settings) -> Flask:
-    return bootstrap.make_api(settings, make_ledger_engine(settings, pool_size=settings.api.threads))
+def _make_api(settings: Settings, drain: Drain) -> Flask:
+    # One more than threads: whether the ledger answers is asked beside them.
+    return bootstrap.make_api(settings, make_ledger_engine(settings, pool_size=settings.api.threads + 1), drain)
 
 
 def _settings(context: click.Context) -> Settings:

@@ -1,5 +1,6 @@
 """The schema's version: brings a database to this release's tables, or says that it is not there yet."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -27,6 +28,23 @@ def schema_is_current(engine: Engine) -> bool:
     """Whether the database has exactly this release's schema. Raises LedgerUnavailable."""
     wanted = set(ScriptDirectory.from_config(_config()).get_heads())
     return read(engine, _versions) == wanted
+
+
+def make_schema_check(engine: Engine) -> Callable[[], bool]:
+    """Makes a question that is cheap to repeat: whether the database has this release's schema, or a later one's.
+
+    While an upgrade rolls out, the older processes work on what the newer release has made of the schema. Raises
+    LedgerUnavailable when asked.
+    """
+    scripts = ScriptDirectory.from_config(_config())
+    wanted = set(scripts.get_heads())
+    known = {script.revision for script in scripts.walk_revisions()}
+
+    def serves() -> bool:
+        found = read(engine, _versions)
+        return found == wanted or not found <= known
+
+    return serves
 
 
 def _versions(connection: Connection) -> set[str]:

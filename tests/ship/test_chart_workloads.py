@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from service.api.health import ANSWER_WITHIN_SECONDS
 from tests.support.chart import Manifest, find, find_all, render
 
 CONSUMERS = ("ledger", "inquirer", "dispatcher")
@@ -53,6 +54,15 @@ def test_the_receiver_tells_alive_from_ready_and_asks_no_broker_for_either() -> 
     assert receiver["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "http"}
     # A busy receiver is taken out of service long before it is restarted.
     assert patience_seconds(receiver["readinessProbe"]) < patience_seconds(receiver["livenessProbe"])
+
+
+def test_the_api_tells_alive_from_ready_and_is_never_restarted_for_its_database() -> None:
+    api = container(deployments("everything")["api"])
+    assert api["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "api"}
+    assert api["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "api"}
+    assert api["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "api"}
+    # It says that the database does not answer; cut off before, it could not.
+    assert api["readinessProbe"]["timeoutSeconds"] > ANSWER_WITHIN_SECONDS
 
 
 def test_the_api_may_start_as_slowly_as_a_migration() -> None:

@@ -24,7 +24,7 @@ checks = [
 ]
 if api := os.environ.get("API_URL"):
     checks += [
-        ("the API is alive", status_of(f"{api}/healthz"), 200),
+        ("the API is ready", status_of(f"{api}/readyz"), 200),
         ("the API refuses strangers", status_of(f"{api}/v1/orders"), 401),
     ]
 for what, found, wanted in checks:

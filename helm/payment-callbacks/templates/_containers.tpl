@@ -37,8 +37,9 @@ lifecycle:
 {{- end -}}
 
 {{/*
-The API listens once the database has this release's schema, so its start may take as long as a migration. After that, a
-database that is away is told to each caller (503), and no reason to restart or to send the callers elsewhere.
+The API listens once the database has this release's schema, so its start may take as long as a migration. Alive never asks the
+database: to restart a pod brings none back. Ready does: a pod that cannot reach it is passed over for one that can. Where none can,
+callers get a definite 503 for half a minute, and are refused after that.
 */}}
 {{- define "payment-callbacks.container.api" -}}
 ports:
@@ -54,10 +55,10 @@ livenessProbe:
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: { path: /healthz, port: api }
+  httpGet: { path: /readyz, port: api }
   periodSeconds: 5
   timeoutSeconds: 3
-  failureThreshold: 2
+  failureThreshold: 6
 lifecycle:
   preStop:
     sleep:

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from service import bootstrap
+from service.api.health import Drain
 from service.ledger.schema import migrate
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
@@ -22,16 +23,19 @@ _KEY = "0123456789abcdef"
 _SETTINGS = """
 database_url = "{database_url}"
 
+[api]
+drain_seconds = 120
+
 [[api.tokens]]
 name = "shop"
 token = "{token}"
-
 scopes = ["read", "announce", "withhold", "cards", "inquire", "resolve"]
+
 [[api.tokens]]
 name = "till"
 token = "another-token-of-32-characters-or-more"
-
 scopes = ["announce", "withhold", "inquire", "read"]
+
 [merchants.acme]
 pay_types = ["baofoo_001"]
 amount_unit = "yuan"
@@ -123,7 +127,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 def api_url(settings: Settings, engine: Engine) -> Iterator[str]:
     """Where the API listens."""
     server = make_server(
-        "127.0.0.1", 0, bootstrap.make_api(settings, engine), threaded=True, request_handler=_QuietHandler
+        "127.0.0.1", 0, bootstrap.make_api(settings, engine, Drain()), threaded=True, request_handler=_QuietHandler
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -6,12 +6,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, Inspector, inspect
+from sqlalchemy import Engine, Inspector, inspect, text
 
 from service.ledger.engine import make_engine
 from service.ledger.errors import SchemaOutdated
 from service.ledger.outbox import Outbox
-from service.ledger.schema import migrate, schema_is_current
+from service.ledger.schema import make_schema_check, migrate, schema_is_current
 from service.ledger.store import LedgerStore
 from service.ledger.tables import metadata
 from tests.support.claims import a_claim
@@ -49,6 +49,17 @@ def test_an_empty_database_is_not_current_and_a_migrated_one_is(empty_engine: En
     assert not schema_is_current(empty_engine)
     migrate(empty_engine)
     assert schema_is_current(empty_engine)
+
+
+def test_a_schema_serves_that_is_this_release_s_or_a_later_one_s(empty_engine: Engine) -> None:
+    serves = make_schema_check(empty_engine)
+    assert not serves()
+    migrate(empty_engine)
+    assert serves()
+    for version, expected in (("9999_of_a_later_release", True), ("0001", False)):
+        with empty_engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+        assert serves() is expected
 
 
 def test_migrating_twice_is_harmless(ledger_engine: Engine) -> None:

@@ -8,21 +8,22 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from service import bootstrap
+from service.api.health import Drain
 from service.settings_file import parse_settings
 
 TOKEN = "a-token-of-the-shop-for-tests-only"
-_SETTINGS = f"""
 READER = "a-token-of-the-till-for-tests-only"
+_SETTINGS = f"""
 [[api.tokens]]
 name = "shop"
 token = "{TOKEN}"
-
 scopes = ["read", "announce", "withhold", "cards", "inquire", "resolve"]
 
 [[api.tokens]]
 name = "till"
 token = "{READER}"
 scopes = ["read"]
+
 [merchants.acme]
 pay_types = ["baofoo_001"]
 amount_unit = "yuan"
@@ -34,7 +35,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
     """The application; its ledger was never made."""
     settings = parse_settings(_SETTINGS, {}, name="test", folder=tmp_path)
     engine = bootstrap.make_ledger_engine(settings)
-    yield bootstrap.make_api(settings, engine)
+    yield bootstrap.make_api(settings, engine, Drain())
     engine.dispose()
 
 

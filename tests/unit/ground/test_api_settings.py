@@ -34,6 +34,39 @@ def test_a_token_comes_from_the_environment_and_shows_nowhere() -> None:
     assert LONG not in repr(settings)
 
 
+def test_a_token_has_the_scopes_that_it_names_and_no_others() -> None:
+    (shop,) = parse(token("shop", f'"{LONG}"', '["announce", "read"]')).tokens
+    assert shop.scopes == {ApiScope.READ, ApiScope.ANNOUNCE}
+
+
+def test_a_token_without_scopes_is_a_mistake_that_says_which_there_are() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse(f'[[api.tokens]]\nname = "shop"\ntoken = "{LONG}"\n')
+    assert "api.tokens.0.scopes: is needed, with some of: read, announce, withhold" in str(caught.value)
+
+
+def with_gateway(timeout_seconds: float, *, api: str) -> str:
+    gateway = 'url = "https://gateway.example.com/", ua = "OTHER", aes_key = "0123456789abcdef"'
+    return (
+        f'{api}[merchants.other]\npay_types = ["baofoo_001"]\namount_unit = "yuan"\n'
+        f"gateway = {{ {gateway}, timeout_seconds = {timeout_seconds} }}\n"
+    )
+
+
+def test_a_drain_that_a_withhold_may_outlast_is_a_mistake() -> None:
+    api = token("shop", f'"{LONG}"')
+    assert parse(with_gateway(15.0, api=api)).drain_seconds == 20
+    with pytest.raises(SettingsError) as caught:
+        parse(with_gateway(15.5, api=api))
+    assert "api.drain_seconds: must be at least 5 more than the gateway.timeout_seconds" in str(caught.value)
+    assert "`other`" in str(caught.value)
+    assert parse(with_gateway(15.5, api=f"[api]\ndrain_seconds = 20.5\n{api}")).drain_seconds == 20.5
+
+
+def test_a_drain_of_an_api_that_nobody_may_call_matters_to_nobody() -> None:
+    assert parse(with_gateway(60.0, api="[inquirer]\nlease_seconds = 120\n")).drain_seconds == 20
+
+
 @pytest.mark.parametrize(
     ("text", "where"),
     [
@@ -42,6 +75,8 @@ def test_a_token_comes_from_the_environment_and_shows_nowhere() -> None:
         (token("Shop Floor", f'"{LONG}"'), "api.tokens.0.name"),
         (token("shop", f'"{LONG}"') + token("shop", f'"{LONG}2"'), "api.tokens"),
         (token("shop", f'"{LONG}"') + token("till", f'"{LONG}"'), "api.tokens"),
+        (token("shop", f'"{LONG}"', "[]"), "api.tokens.0.scopes"),
+        (token("shop", f'"{LONG}"', '["read", "all"]'), "api.tokens.0.scopes.1"),
         ("[api]\nbnd = 1\n", "api.bnd"),
     ],
 )
@@ -50,5 +85,3 @@ def test_a_mistake_is_named_by_its_key_and_quotes_no_token(text: str, where: str
         parse(text)
     assert f"{where}: " in str(caught.value)
     assert LONG not in str(caught.value)
-        (token("shop", f'"{LONG}"', "[]"), "api.tokens.0.scopes"),
-        (token("shop", f'"{LONG}"', '["read", "all"]'), "api.tokens.0.scopes.1"),

@@ -1,0 +1,69 @@
+"""Alive, ready, and why not; within a bound, whatever the database does."""
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from flask.testing import FlaskClient
+
+from service.api.health import Drain, Health
+from service.ledger.errors import LedgerUnavailable
+
+
+def make_health(schema_serves: Callable[[], bool], *, drain: Drain | None = None) -> Health:
+    return Health(drain=drain or Drain(), schema_serves=schema_serves, answer_within_seconds=0.2)
+
+
+def away() -> bool:
+    raise LedgerUnavailable("connection refused")
+
+
+@pytest.mark.parametrize(
+    ("schema_serves", "status", "words"),
+    [
+        (lambda: True, 200, "ready"),
+        (lambda: False, 503, "the ledger lacks this release's schema"),
+        (away, 503, "the ledger cannot be used"),
+    ],
+)
+def test_ready_is_what_the_ledger_makes_of_it(schema_serves: Callable[[], bool], status: int, words: str) -> None:
+    answer = make_health(schema_serves).ready()
+    assert (answer.status_code, answer.get_data(as_text=True)) == (status, words)
+
+
+def test_alive_asks_nobody() -> None:
+    asked = threading.Event()
+    answer = make_health(lambda: asked.set() or True).alive()
+    assert (answer.status_code, answer.get_data(as_text=True)) == (200, "alive")
+    assert not asked.is_set()
+
+
+def test_who_drains_is_not_ready_whatever_the_ledger_says() -> None:
+    drain = Drain()
+    health = make_health(lambda: True, drain=drain)
+    drain.begin()
+    assert (health.ready().status_code, health.ready().get_data(as_text=True)) == (503, "draining")
+    assert health.alive().status_code == 200
+
+
+def test_a_ledger_that_hangs_is_asked_once_however_often_it_is_probed_and_ready_again_when_it_answers() -> None:
+    asked: list[None] = []
+    answers = threading.Event()
+
+    def hang() -> bool:
+        asked.append(None)
+        return answers.wait(30)
+
+    health = make_health(hang)
+    assert [health.ready().get_data(as_text=True) for _ in range(3)] == ["the ledger does not answer in time"] * 3
+    assert len(asked) == 1
+    answers.set()
+    assert health.ready().status_code == 200
+
+
+def test_the_routes_need_no_token_and_an_api_without_a_ledger_is_alive_and_not_ready(stranger: FlaskClient) -> None:
+    assert stranger.get("/healthz").status_code == 200
+    assert (stranger.get("/readyz").status_code, stranger.get("/readyz").text) == (
+        503,
+        "the ledger lacks this release's schema",
+    )
