@@ -30,8 +30,9 @@ from service.web.server import serve
 _ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
 _RETRY_SECONDS = 2.0
 _TOPOLOGY_SECONDS = 3.0
-#: `run all`: how long children have after SIGTERM, beyond what the receiver needs to drain.
-_GRACE_SECONDS = 10.0
+#: `run all`: how long children have after SIGTERM, beyond what the receiver needs to drain. To notice that the
+#: database is frozen they need less.
+_GRACE_SECONDS = 20.0
 
 log = structlog.get_logger(__name__)
 

@@ -15,24 +15,6 @@ from service.ledger.errors import UnusableDatabaseUrl
 #: Execution option of a connection whose transaction only reads; SQLite then takes no write lock.
 READS_ONLY = "ledger_reads_only"
 
-# A host that vanished without a word is noticed within about 10 s, whether we wait for its answer or for its ack.
-_POSTGRESQL_CONNECTION = {
-    "connect_timeout": 5,
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-    "options": " ".join(
-        [
-            "-c statement_timeout=10s",
-            "-c lock_timeout=3s",
-            # A frozen process must not keep others from its orders.
-            "-c idle_in_transaction_session_timeout=15s",
-            "-c timezone=UTC",
-        ]
-    ),
-}
 _POOL_TIMEOUT_SECONDS = 5
 # A longer wait would be a hang to whoever waits for us; who loses it tries again.
 _SQLITE_BUSY_SECONDS = 0.8
@@ -68,16 +50,12 @@ def make_engine(url: str, *, pool_size: int = 2, application_name: str = "paymen
 
 def _postgresql(url: URL, settings: dict[str, Any], application_name: str) -> Engine:
     try:
-        return create_engine(
-            url.set(drivername="postgresql+psycopg"),
-            connect_args={**_POSTGRESQL_CONNECTION, "application_name": application_name},
-            pool_pre_ping=True,
-            **settings,
-        )
+        from service.ledger.postgresql import make_postgresql_engine
     except ModuleNotFoundError as error:
         raise UnusableDatabaseUrl(
             "PostgreSQL's driver is not installed: pip install --require-hashes -r requirements/postgresql.txt"
         ) from error
+    return make_postgresql_engine(url, application_name=application_name, **settings)
 
 
 def _sqlite(url: URL, file: Path, settings: dict[str, Any]) -> Engine:

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, case, func, literal_column, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Table, case, func, literal_column, select
 
 from service.claims import ClaimSource, OrderStatus, Trust
 from service.events import EventType
 from service.ledger.refusal_counts import count_refusals
+from service.ledger.limits import allow_longer
 from service.ledger.states import Verdict
 from service.ledger.tables import claims, events, inquiries, orders
 from service.ledger.transactions import read
@@ -18,6 +19,7 @@ from service.ledger.transactions import read
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, and whoever forges callbacks can make up as many as they like.
 _MOST_REASONS = 20
+_MOST_SECONDS = 600
 _NOT_COUNTED = (Verdict.UNTRUSTED.value, Verdict.QUARANTINED.value)
 
 
@@ -91,9 +93,8 @@ class Reports:
 def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinfo) -> DayReport:
     # Midnight to midnight by the calendar: where clocks change, a day has 23 or 25 hours.
     since, until = (datetime.combine(day + timedelta(days=n), time.min, time_zone) for n in (0, 1))
-    if connection.dialect.name == "postgresql":
-        # It reads a day's orders, not one.
-        connection.execute(text("SET LOCAL statement_timeout = '10min'"))
+    # It reads a day's orders, not one.
+    allow_longer(connection, seconds=_MOST_SECONDS)
     of_day = (orders.c.merchant == merchant) & (orders.c.created_at >= since) & (orders.c.created_at < until)
     believed = select(
         func.count().label("orders"),

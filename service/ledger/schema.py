@@ -9,6 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, text
 
+from service.ledger.limits import allow_longer
 from service.ledger.transactions import read, write
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -54,7 +55,8 @@ def _versions(connection: Connection) -> set[str]:
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         # A migration, and waiting for another's, may take longer than any statement of daily work.
-        for limit in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        allow_longer(connection, seconds=None)
+        for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
             connection.execute(text(f"SET LOCAL {limit} = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
     config = _config()

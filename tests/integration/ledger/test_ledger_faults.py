@@ -3,20 +3,25 @@
 import os
 import stat
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import Engine, Table, event, text
+from sqlalchemy import Connection, Engine, Table, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from service.claims import OrderKey
+from service.ledger import schema
 from service.ledger.engine import make_engine
 from service.ledger.errors import LedgerContended, LedgerUnavailable, SequenceBehind, UnusableDatabaseUrl
-from service.ledger.schema import migrate
+from service.ledger.limits import allow_longer
+from service.ledger.postgresql import LimitedConnection
+from service.ledger.schema import migrate, schema_is_current
 from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims
-from service.ledger.transactions import write
+from service.ledger.transactions import read, write
 from tests.support.claims import a_claim
 from tests.support.postgresql import Database
 from tests.support.waiting import eventually
@@ -64,6 +69,85 @@ def test_a_killed_database_keeps_what_was_recorded(own_postgresql: Database, sto
             return False
 
     eventually(recorded_again)
+
+
+@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
+def test_a_commit_that_a_frozen_database_does_not_confirm_is_done_once_all_the_same(
+    own_postgresql: Database, own_engine: Engine, store_in_own: LedgerStore
+) -> None:
+    @event.listens_for(own_engine, "commit", once=True)
+    def freeze(_connection: object) -> None:
+        own_postgresql.freeze()
+
+    with pytest.raises(LedgerUnavailable, match="no answer within"):
+        store_in_own.record([a_claim()])
+    own_postgresql.thaw()
+    assert store_in_own.record([a_claim()]) == [Verdict.DUPLICATE]
+    history = store_in_own.order_history(OrderKey("acme", "DK1"))
+    assert (len(history.claims), len(history.events)) == (1, 1)
+
+
+@pytest.mark.parametrize("statement", ["SELECT 1", "INSERT INTO numbers VALUES (:number)"], ids=["one", "many"])
+def test_a_database_that_freezes_within_a_transaction_is_given_up(
+    own_postgresql: Database, own_engine: Engine, statement: str
+) -> None:
+    rows = [{"number": number} for number in range(100)] if "number" in statement else None
+
+    def freeze_and_go_on(connection: Connection) -> None:
+        connection.execute(text("CREATE TABLE numbers (number int)"))
+        own_postgresql.freeze()
+        connection.execute(text(statement), rows)
+
+    with pytest.raises(LedgerUnavailable, match="no answer within"):
+        write(own_engine, freeze_and_go_on)
+    own_postgresql.thaw()
+    assert schema_is_current(own_engine)
+    assert "numbers" not in inspect(own_engine).get_table_names()
+
+
+def test_connections_that_rested_while_the_database_froze_are_given_up(
+    own_postgresql: Database, own_engine: Engine
+) -> None:
+    own_postgresql.freeze()
+    with pytest.raises(LedgerUnavailable):
+        schema_is_current(own_engine)
+    own_postgresql.thaw()
+    assert schema_is_current(own_engine)
+
+
+@pytest.fixture
+def short_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LimitedConnection, "limit_seconds", 2.0)
+
+
+@pytest.mark.usefixtures("short_limit")
+@pytest.mark.parametrize("seconds", [60, None])
+def test_what_must_take_longer_may_until_its_transaction_ends(postgresql: Database, seconds: int | None) -> None:
+    engine = make_engine(postgresql.url, pool_size=1)
+    sleep = text("SELECT pg_sleep(3)")
+
+    def take_longer(connection: Connection) -> None:
+        allow_longer(connection, seconds=seconds)
+        connection.execute(sleep)
+
+    write(engine, take_longer)
+    with pytest.raises(LedgerUnavailable, match="no answer within 2 s"):
+        write(engine, lambda connection: connection.execute(sleep))
+    engine.dispose()
+
+
+@pytest.mark.usefixtures("short_limit")
+def test_a_migration_waits_for_another_as_long_as_that_takes(postgresql: Database) -> None:
+    engine = make_engine(postgresql.url)
+    with psycopg.connect(postgresql.url.replace("+psycopg", "")) as other, ThreadPoolExecutor(1) as thread:
+        other.execute("SELECT pg_advisory_xact_lock(%s)", [schema._ADVISORY_LOCK])
+        migrated = thread.submit(migrate, engine)
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND now() - query_start > '3s'"
+        eventually(lambda: read(engine, lambda connection: connection.execute(text(waiting)).scalar()))
+        other.rollback()
+        migrated.result(timeout=30)
+    assert schema_is_current(engine)
+    engine.dispose()
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)

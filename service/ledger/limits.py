@@ -1,0 +1,22 @@
+"""How long a statement may take: in daily work not long; now and then, because it must, longer."""
+
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+#: How long PostgreSQL itself lets a statement of daily work run.
+STATEMENT_SECONDS = 10
+#: How much longer we wait, so that it is the server that ends such a statement, and says so.
+MARGIN_SECONDS = 2.0
+
+
+def allow_longer(connection: Connection, *, seconds: int | None) -> None:
+    """Let each statement take up to `seconds` until the transaction ends; None is as long as it takes.
+
+    SQLite, which is this very process, knows no limit.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    connection.execute(text(f"SET LOCAL statement_timeout = {0 if seconds is None else seconds * 1000}"))
+    limited: Any = connection.connection.driver_connection
+    limited.limit_seconds = None if seconds is None else seconds + MARGIN_SECONDS

@@ -1,0 +1,148 @@
+"""The database hangs with its connections open: every role notices, holds, can be ended, and goes on when it thaws.
+
+Its kernel acknowledges what is sent to it all the while, so nothing but the roles' own patience can end the wait.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from service.ledger.announcements import Announcement
+from tests.support.api_caller import TOKEN, ApiCaller
+from tests.support.asked_gateway import AES_KEY, AskedGateway
+from tests.support.deployment import Deployment, Place
+from tests.support.downstream import Downstream
+from tests.support.http import answers
+from tests.support.load import Load
+from tests.support.ports import find_free_port
+from tests.support.postgresql import Database
+from tests.support.reckoning import TERMINAL, await_claims, await_events, first_arrivals
+from tests.support.waiting import eventually
+
+ROLES_ON_THE_DATABASE = ("ledger", "dispatcher", "inquirer", "api")
+# The longest wait for an answer, and time for a connection that rested.
+NOTICED_WITHIN_SECONDS = 15
+# What the chart gives the ledger, the inquirer and the dispatcher.
+GRACE_SECONDS = 30
+ASKED_ORDERS = 20
+
+SETTINGS = f"""
+[inquirer]
+poll_seconds = 0.1
+
+[api]
+bind = "127.0.0.1:{{api_port}}"
+[[api.tokens]]
+name = "shop"
+token = "{TOKEN}"
+
+[merchants.asked]
+pay_types = ["bank"]
+amount_unit = "yuan"
+required_trust = "query"
+token_keys = [{{{{ kid = "k1", key = "a token key of asked for tests only" }}}}]
+least_inquiry_interval_seconds = 1.0
+first_inquiry_repeat_seconds = 1.0
+most_inquiry_repeat_seconds = 1.0
+gateway = {{{{ url = "{{gateway_url}}", ua = "ASKED", aes_key = "{AES_KEY}", timeout_seconds = 5.0 }}}}
+"""
+
+
+@pytest.fixture
+def gateway() -> Iterator[AskedGateway]:
+    """Says "pending" until it is told otherwise."""
+    with AskedGateway(lambda _order: "pending") as gateway:
+        yield gateway
+
+
+@pytest.fixture
+def api_url() -> str:
+    return f"http://127.0.0.1:{find_free_port()}"
+
+
+@pytest.fixture
+def api(api_url: str) -> Iterator[ApiCaller]:
+    caller = ApiCaller(url=api_url)
+    yield caller
+    caller.close()
+
+
+@pytest.fixture
+def deployment(
+    own_shop: Downstream,
+    tmp_path: Path,
+    amqp_url: str,
+    own_postgresql: Database,
+    gateway: AskedGateway,
+    api_url: str,
+) -> Iterator[Deployment]:
+    """Every role, with orders that are asked about again and again."""
+    settings = SETTINGS.format(api_port=api_url.rpartition(":")[2], gateway_url=gateway.url)
+    place = Place(amqp_url=amqp_url, database_url=own_postgresql.url)
+    with Deployment(folder=tmp_path, place=place, downstreams={"shop": own_shop}, more_settings=settings) as deployment:
+        deployment.prepare()
+        deployment.announce(
+            Announcement(merchant="asked", biz_order_no=f"asked-{number}", answer_due_at=datetime.now(UTC))
+            for number in range(ASKED_ORDERS)
+        )
+        deployment.start("receiver", *ROLES_ON_THE_DATABASE)
+        deployment.wait_until_receiving()
+        deployment.role("api").wait_until(lambda: answers(f"{api_url}/healthz"))
+        eventually(lambda: gateway.count() > ASKED_ORDERS, within_seconds=30)
+        yield deployment
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("ended", [False, True], ids=["held", "ended-meanwhile"])
+def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_told_twice(
+    deployment: Deployment,
+    own_postgresql: Database,
+    own_shop: Downstream,
+    gateway: AskedGateway,
+    api: ApiCaller,
+    ended: bool,
+) -> None:
+    assert api.announce({"merchant": "acme", "biz_order_no": "before"}).status == 200
+    with Load(
+        sender=deployment.sender, make_callback=deployment.callback, prefix="frozen", threads=3, pause_seconds=0.2
+    ) as load:
+        load.wait_for_acknowledgements(30)
+        own_postgresql.freeze()
+        await_trouble(deployment)
+        refused = api.announce({"merchant": "acme", "biz_order_no": "meanwhile"})
+        assert (refused.status, refused.value["outcome"]) == (503, "unknown")
+        load.wait_for_acknowledgements(30)
+        gateway.status_of = lambda _order: "success"
+        if ended:
+            for role in ROLES_ON_THE_DATABASE:
+                assert deployment.role(role).terminate(within_seconds=GRACE_SECONDS) == 0
+            deployment.start(*ROLES_ON_THE_DATABASE)
+            for role in ROLES_ON_THE_DATABASE:
+                process = deployment.role(role)
+                process.wait_until(lambda role=process: '"event": "start_awaits"' in role.output)
+        own_postgresql.thaw()
+        load.wait_for_acknowledgements(30)
+    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="frozen", within_seconds=60)
+    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="frozen", within_seconds=60)
+    eventually(lambda: ends_of_asked(own_shop) == ASKED_ORDERS * [["succeeded"]], within_seconds=60)
+    deployment.role("api").wait_until(lambda: answers(f"{api.url}/healthz"))
+    eventually(lambda: api.announce({"merchant": "acme", "biz_order_no": "meanwhile"}).status == 200)
+    assert deployment.command("dead", "list").stdout == ""
+    assert "Traceback" not in deployment.output
+
+
+def await_trouble(deployment: Deployment) -> None:
+    for role in ("ledger", "dispatcher", "inquirer"):
+        process = deployment.role(role)
+        process.wait_until(
+            lambda role=process: '"event": "trouble"' in role.output, within_seconds=NOTICED_WITHIN_SECONDS
+        )
+
+
+def ends_of_asked(shop: Downstream) -> list[list[str]]:
+    return [
+        [event.envelope["data"]["status"] for event in events if event.type in TERMINAL]
+        for events in first_arrivals(shop, "asked").values()
+    ]
