@@ -26,14 +26,14 @@ from service.api.callers import Callers
 from service.api.cards import Cards
 from service.api.gauges import Gauges
 from service.api.health import Drain, Health
-from service.api.lanes import Gateway, Lane
+from service.api.lanes import Gateway, Lane, UnusableGateway
 from service.api.orders import Orders
 from service.api.withholding import Withholder
 from service.api.withholds import WithholdRoutes
 from service.claims import ClaimSource
 from service.gateway.capability import CapabilityKey, CapabilityTokens
 from service.gateway.client import GatewayClient
-from service.gateway.messages import AmountUnit
+from service.gateway.clients import GatewayClients, make_client, make_clients
 from service.gateway.notify_urls import NotifyUrls
 from service.ledger.agenda import Agenda
 from service.ledger.engine import make_engine
@@ -56,6 +56,7 @@ from service.messaging.spool import SpoolingPublisher
 from service.messaging.subscriber import RabbitSubscriber
 from service.metrics.claims import ClaimMetrics
 from service.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
+from service.metrics.gateways import show_gateways
 from service.metrics.inquirer import InquirerMetrics
 from service.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 from service.metrics.looks import LookMetrics
@@ -201,8 +202,11 @@ def dispatcher_pool_size(settings: Settings) -> int:
     return len(settings.endpoints) + 1
 
 
-def make_inquirer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Inquirer:
-    """The role `inquirer`. Raises a `GatewayError` where a gateway's settings cannot be used."""
+def make_inquirer(
+    settings: Settings, engine: Engine, registry: CollectorRegistry, gateways: GatewayClients
+) -> Inquirer:
+    """The role `inquirer`, which asks those gateways that can be used. The other merchants' inquiries stay open."""
+    show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
     return Inquirer(
         agenda=Agenda(
             engine=engine,
@@ -212,10 +216,10 @@ def make_inquirer(settings: Settings, engine: Engine, registry: CollectorRegistr
         ),
         gateways={
             slug: AskedGateway(
-                gateway=_queried(merchant, merchant.gateway), timeout_seconds=merchant.gateway.timeout_seconds
+                gateway=_queried(merchant, gateways.usable[slug]), timeout_seconds=merchant.gateway.timeout_seconds
             )
             for slug, merchant in settings.merchants.items()
-            if merchant.gateway
+            if merchant.gateway and slug in gateways.usable
         },
         settings=settings.inquirer,
         metrics=InquirerMetrics(registry=registry),
@@ -236,21 +240,12 @@ def make_tokens(merchant: MerchantSettings) -> CapabilityTokens:
 
 def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) -> GatewayClient:
     """Speaks to the merchant's gateway. Raises a `GatewayError` where its settings cannot be used."""
-    return GatewayClient(
-        settings=gateway,
-        amount_unit=AmountUnit(merchant.amount_unit),
-        pay_types=merchant.pay_types,
-        clock=now,
-    )
+    return make_client(merchant, gateway, clock=now)
 
 
-def make_gateway_clients(settings: Settings) -> dict[str, GatewayClient]:
-    """A client for each merchant with a gateway. Raises a `GatewayError` where one's settings cannot be used."""
-    return {
-        slug: make_gateway_client(merchant, merchant.gateway)
-        for slug, merchant in settings.merchants.items()
-        if merchant.gateway
-    }
+def make_gateway_clients(settings: Settings) -> GatewayClients:
+    """A client for each merchant with a gateway, and why there is none for some."""
+    return make_clients(settings.merchants.values(), clock=now)
 
 
 def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
@@ -286,18 +281,23 @@ def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
     announcer = make_announcer(settings, store)
     # A gateway that hangs gets half of the threads at most.
     places = max(settings.api.threads // 2, 1)
-    lanes = {slug: Lane(gateway=client, places=places) for slug, client in make_gateway_clients(settings).items()}
-    withholder = make_withholder(settings, engine, lanes)
+    clients = make_gateway_clients(settings)
+    gateways: dict[str, Gateway] = {
+        **{slug: Lane(gateway=client, places=places) for slug, client in clients.usable.items()},
+        **{slug: UnusableGateway(merchant=slug, reason=str(error)) for slug, error in clients.unusable.items()},
+    }
+    withholder = make_withholder(settings, engine, gateways)
     return create_api(
         routes=[
             *Orders(store=store, announcer=announcer).routes(),
             *WithholdRoutes(withholder=withholder).routes(),
-            *Cards(merchants=settings.merchants, gateways=lanes).routes(),
+            *Cards(merchants=settings.merchants, gateways=gateways).routes(),
         ],
         callers=Callers(tokens=settings.api.tokens),
         gauges=Gauges(
             reports=Reports(engine=engine),
             merchants={slug: merchant.required_trust for slug, merchant in settings.merchants.items()},
+            gateways=clients,
         ),
         health=Health(drain=drain, schema_serves=make_schema_check(engine)),
     )
@@ -337,9 +337,9 @@ def _inquiry_rules(merchant: MerchantSettings) -> InquiryRules:
     )
 
 
-def _queried(merchant: MerchantSettings, gateway: GatewaySettings) -> QueriedGateway:
+def _queried(merchant: MerchantSettings, client: GatewayClient) -> QueriedGateway:
     return QueriedGateway(
-        client=make_gateway_client(merchant, gateway),
+        client=client,
         merchant=merchant.slug,
         pay_types=merchant.pay_types,
         time_zone=ZoneInfo(merchant.time_zone),

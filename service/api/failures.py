@@ -2,7 +2,7 @@
 
 from functools import singledispatch
 
-from service.api.lanes import LaneFull
+from service.api.lanes import GatewayUnusable, LaneFull
 from service.api.problems import Fault, Problem, invalid, invalid_message, unknown_merchant
 from service.api.withholding import NoGateway
 from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
@@ -47,6 +47,17 @@ def _(error: LaneFull) -> Problem:
         kind="gateway-busy",
         title="Surely not done: the merchant's gateway is slow to answer.",
         detail=f"{error}. Send the same request again a little later.",
+        members={"outcome": "not-done"},
+    )
+
+
+@problem_of.register
+def _(error: GatewayUnusable) -> Problem:
+    return Problem(
+        status=503,
+        kind="gateway-unusable",
+        title="Surely not done: the settings of the merchant's gateway cannot be used.",
+        detail=f"{error}. Send the same request again when they are mended and this service was started again.",
         members={"outcome": "not-done"},
     )
 

@@ -8,8 +8,10 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from service.claims import Trust
+from service.gateway.clients import GatewayClients
 from service.ledger.reports import Reports
 from service.metrics.exposition import name_role
+from service.metrics.gateways import show_gateways
 
 #: The content type of `Gauges.scrape`.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -18,10 +20,11 @@ CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
 class Gauges:
     """Reads gauges from the ledger at every scrape. Safe to share between threads."""
 
-    def __init__(self, *, reports: Reports, merchants: Mapping[str, Trust]) -> None:
+    def __init__(self, *, reports: Reports, merchants: Mapping[str, Trust], gateways: GatewayClients) -> None:
         """`merchants` by the trust that each requires."""
         self._registry = CollectorRegistry()
         name_role(self._registry, "api")
+        show_gateways(self._registry, usable=gateways.usable, unusable=gateways.unusable)
         self._registry.register(_LastClaims(reports, merchants))
 
     def scrape(self) -> bytes:

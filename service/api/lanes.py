@@ -1,4 +1,4 @@
-"""Lanes: a share of the threads for each merchant's gateway, so that a slow one keeps nobody else waiting."""
+"""Lanes: a share of the threads for each merchant's gateway, so that one that is slow or wrong troubles nobody else."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +11,10 @@ from service.gateway.messages import ConfirmTiedCardArgs, OrderStatement, PreTie
 
 class LaneFull(NotSent):
     """Surely not done: as many calls to this merchant's gateway are under way as this process allows."""
+
+
+class GatewayUnusable(NotSent):
+    """Surely not done: the settings of this merchant's gateway cannot be used."""
 
 
 class Gateway(Protocol):
@@ -56,3 +60,22 @@ class Lane:
             yield
         finally:
             self._places.release()
+
+
+class UnusableGateway:
+    """The `Gateway` of a merchant whose settings of it cannot be used: nothing is ever sent."""
+
+    def __init__(self, *, merchant: str, reason: str) -> None:
+        self._what = f"merchants.{merchant}.gateway: {reason}"
+
+    def pre_tie_card(self, args: PreTiedCardArgs) -> str:  # noqa: ARG002 - the protocol's
+        """Raise GatewayUnusable."""
+        raise GatewayUnusable(self._what)
+
+    def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:  # noqa: ARG002
+        """Raise GatewayUnusable."""
+        raise GatewayUnusable(self._what)
+
+    def withhold(self, args: SingleWithholdArgs) -> OrderStatement:  # noqa: ARG002
+        """Raise GatewayUnusable."""
+        raise GatewayUnusable(self._what)

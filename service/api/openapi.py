@@ -28,8 +28,8 @@ _ANY_PROBLEMS = {
     413: "The body is too large.",
     415: "The body is not said to be JSON.",
     422: "The request is not valid; nothing was done. `errors` names every field.",
-    503: "The ledger cannot be used now, or the gateway is too slow to be called any more often. Sending the same "
-    "request again is safe.",
+    503: "The ledger cannot be used now, or the gateway is too slow to be called any more often, or its settings are "
+    "wrong. Sending the same request again is safe.",
 }
 _ONLY_WITH_BODY = {400, 413, 415}
 

@@ -72,7 +72,7 @@ class DemoRun:
     ) -> int:
         """Of how many withholds the outcome was unknown."""
         clients = bootstrap.make_gateway_clients(settings)
-        driver = Driver(withholder=bootstrap.make_withholder(settings, engine, clients))
+        driver = Driver(withholder=bootstrap.make_withholder(settings, engine, clients.usable))
         try:
             outcomes = driver.send(order_nos, on_sent=lambda: progress.advance(task))
             return len(order_nos) - outcomes[WithholdOutcome.ACCEPTED]
@@ -80,8 +80,7 @@ class DemoRun:
             self._stage.check()
             raise click.ClickException(f"the withholds cannot be sent: {error}") from error
         finally:
-            for client in clients.values():
-                client.close()
+            clients.close()
 
     def _watch(
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID

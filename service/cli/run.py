@@ -15,10 +15,10 @@ from consumers.signals import stop_on_signals
 from service import bootstrap
 from service.api.health import Drain
 from service.api.server import serve_api
+from service.cli.gateway_access import make_gateways
 from service.cli.ledger_access import make_ledger_engine
 from service.cli.options import settings_of, settings_path_of
 from service.cli.supervisor import Role, Supervisor
-from service.gateway.errors import GatewayError
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.schema import migrate, schema_is_current
 from service.logs import configure_logs
@@ -83,11 +83,11 @@ def inquirer(context: click.Context) -> None:
     settings = _settings(context)
     registry = _expose_metrics("inquirer", settings.inquirer.metrics_bind)
     stop = _stop_event()
+    gateways = make_gateways(
+        settings, wanted=[slug for slug, merchant in settings.merchants.items() if merchant.gateway]
+    )
     engine = make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
-    try:
-        asking = bootstrap.make_inquirer(settings, engine, registry)
-    except GatewayError as error:
-        raise click.ClickException(str(error)) from error
+    asking = bootstrap.make_inquirer(settings, engine, registry, gateways)
     if _await_schema(settings, engine, stop):
         asking.run(stop)
 
@@ -115,10 +115,8 @@ def api(context: click.Context) -> None:
     settings = _settings(context)
     if not settings.api.tokens:
         raise click.ClickException("nobody may call the API: set [[api.tokens]], each with a name and a token")
-    try:
-        bootstrap.make_gateway_clients(settings)
-    except GatewayError as error:
-        raise click.ClickException(str(error)) from error
+    # Here, for each of the workers would say the same.
+    make_gateways(settings, wanted=settings.merchants).close()
     stop = _stop_event()
     engine = make_ledger_engine(settings)
     if not _await_schema(settings, engine, stop):

@@ -4,13 +4,20 @@ import ipaddress
 import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from service.deadline import DeadlineHTTPPool, DeadlineHTTPSPool
-from service.gateway.errors import CallbackRefused, CertificatesUnusable, NotSent, OutcomeUnknown, PlainHttpRefused
+from service.gateway.errors import (
+    CallbackRefused,
+    CertificatesUnusable,
+    NotSent,
+    OutcomeUnknown,
+    PlainHttpRefused,
+    UrlUnusable,
+)
 from service.gateway.tokens import JsonValue, read_object
 from service.settings import GatewaySettings
 
@@ -47,8 +54,8 @@ class Channel:
     """
 
     def __init__(self, *, settings: GatewaySettings) -> None:
-        """Connects to nothing yet. Raises `PlainHttpRefused` and `CertificatesUnusable`."""
-        url = urlsplit(settings.url)
+        """Connects to nothing yet. Raises `UrlUnusable`, `PlainHttpRefused` and `CertificatesUnusable`."""
+        url = _split(settings.url)
         if not settings.allow_plain_http and not _keeps_secrets(url.scheme, url.hostname):
             raise PlainHttpRefused("the gateway's url has to start with https://; plain http is for loopback only")
         self._target = (url.path or "/") + (f"?{url.query}" if url.query else "")
@@ -118,6 +125,15 @@ def _read(response: urllib3.BaseHTTPResponse) -> bytes:
         raise OutcomeUnknown(f"the answer has more than {_MAX_ANSWER_BYTES} bytes")
     response.release_conn()
     return content
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        url = urlsplit(text)
+        url.port  # noqa: B018 - reading it checks it
+    except ValueError as error:
+        raise UrlUnusable(f"the gateway's url cannot be read: {error}") from error
+    return url
 
 
 def _trust(ca_certificates: str) -> ssl.SSLContext:

@@ -79,7 +79,7 @@ class GatewayClient:
     ) -> None:
         """`pay_types` are the merchant's, `clock` gives aware times. Connects to nothing yet.
 
-        Raises `PlainHttpRefused`, `CertificatesUnusable`, `DialectInvalid` and `KeyUnusable`.
+        Raises `UrlUnusable`, `PlainHttpRefused`, `CertificatesUnusable`, `DialectInvalid` and `KeyUnusable`.
         """
         self._timeout_seconds = settings.timeout_seconds
         self._not_found_messages = frozenset(settings.not_found_messages)

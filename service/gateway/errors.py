@@ -142,6 +142,10 @@ class OutcomeUnknown(CallFailed):
     """
 
 
+class UrlUnusable(GatewayError):
+    """The gateway's url is none."""
+
+
 class PlainHttpRefused(GatewayError):
     """The gateway's URL is no https:// URL: its answers are not signed, so TLS is all that vouches for them."""
 

@@ -107,6 +107,12 @@ CASES = [
         {"merchant": "acme"},
     ),
     Case(
+        "PaymentCallbacksGatewayUnusable",
+        {'payment_callbacks_gateway_unusable{merchant="acme"}': "1x1000"},
+        {'payment_callbacks_gateway_unusable{merchant="acme"}': "0x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
         "PaymentCallbacksMerchantSilent",
         {
             'payment_callbacks_last_claim_timestamp_seconds{merchant="acme", source="callback"}': "600x1200",

@@ -25,7 +25,8 @@ def main(settings_file: str) -> None:
     stop_on_signals(stop)
     _freeze_after_first_claim()
     engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
-    bootstrap.make_inquirer(settings, engine, CollectorRegistry()).run(stop)
+    gateways = bootstrap.make_gateway_clients(settings)
+    bootstrap.make_inquirer(settings, engine, CollectorRegistry(), gateways).run(stop)
 
 
 def _freeze_after_first_claim() -> None:

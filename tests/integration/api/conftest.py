@@ -52,6 +52,11 @@ pay_types = ["baofoo_001"]
 amount_unit = "yuan"
 gateway = {{ url = "http://127.0.0.1:9/", ua = "ACME", aes_key = "{key}" }}
 
+[merchants.wrong]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+gateway = {{ url = "{gateway_url}", ua = "ACME", aes_key = "no AES key" }}
+
 [merchants.mute]
 pay_types = ["baofoo_001"]
 amount_unit = "fen"
@@ -102,7 +107,7 @@ def settings(
     sandbox: SandboxServer,
     tmp_path: Path,
 ) -> Settings:
-    """Three merchants: one at the scripted gateway, one at the sandbox, one without a gateway."""
+    """Merchants at the scripted gateway and at the sandbox, at one that is away, at one that is wrong, and at none."""
     text = _SETTINGS.format(
         database_url=database_url,
         token=TOKEN,

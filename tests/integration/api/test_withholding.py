@@ -115,6 +115,22 @@ def test_a_merchant_without_a_gateway_sends_nothing(api: ApiCaller) -> None:
     assert api.post("/v1/withholds", {**WITHHOLD, "merchant": "mute", "amount": "1000"}).status == 409
 
 
+def test_a_merchant_whose_gateway_settings_cannot_be_used_sends_nothing_until_they_are_mended(
+    api: ApiCaller, gateway: ScriptedServer
+) -> None:
+    card = {"pay_type": WITHHOLD["pay_type"], "bank_card_number": WITHHOLD["bank_card_number"]}
+    for path, body in (
+        ("/v1/withholds", WITHHOLD),
+        ("/v1/cards", {**card, **PERSON}),
+        ("/v1/cards/confirm", {**card, "unique_code": "U1", "verification_code": CODE}),
+    ):
+        answer = api.post(path, {**body, "merchant": "wrong"})
+        assert (answer.status, answer.value["outcome"]) == (503, "not-done")
+        assert "merchants.wrong.gateway: key_form = 'raw'" in answer.value["detail"]
+    assert api.get(order_path("wrong", "DK1")).value["withhold"]["outcome"] == "not-done"
+    assert gateway.requests == []
+
+
 def test_the_whole_way_at_the_sandbox_binds_a_card_and_charges_it(api: ApiCaller) -> None:
     card = {"merchant": "sand", "bank_card_number": "6222021234567890128", "pay_type": "baofoo_001"}
     bound = api.post("/v1/cards", {**card, **PERSON})

@@ -3,7 +3,7 @@ from datetime import UTC, datetime
 import pytest
 
 from service.gateway.client import GatewayClient
-from service.gateway.errors import CertificatesUnusable, DialectInvalid, KeyUnusable, PlainHttpRefused
+from service.gateway.errors import CertificatesUnusable, DialectInvalid, KeyUnusable, PlainHttpRefused, UrlUnusable
 from service.gateway.messages import AmountUnit
 from service.settings import GatewaySettings, Secret
 
@@ -32,6 +32,12 @@ def make(url="https://gateway.example.com/api", *, key=KEY, **settings):
 )
 def test_plain_http_to_another_machine_is_refused(url):
     with pytest.raises(PlainHttpRefused):
+        make(url)
+
+
+@pytest.mark.parametrize("url", ["https://gateway.example.com:99999/", "https://[::1/", "https://gateway:port/"])
+def test_a_url_that_cannot_be_read_is_refused(url):
+    with pytest.raises(UrlUnusable):
         make(url)
 
 

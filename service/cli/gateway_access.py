@@ -1,0 +1,30 @@
+"""The merchants' gateways for roles that speak to them: one merchant's mistake keeps only its own payments waiting."""
+
+from collections.abc import Collection, Sequence
+
+import click
+import structlog
+
+from service import bootstrap
+from service.gateway.clients import GatewayClients
+from service.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+
+def describe_unusable(gateways: GatewayClients) -> Sequence[str]:
+    """A line for each merchant whose gateway's settings cannot be used: where they are, and why."""
+    return [f"merchants.{merchant}.gateway: {error}" for merchant, error in gateways.unusable.items()]
+
+
+def make_gateways(settings: Settings, *, wanted: Collection[str]) -> GatewayClients:
+    """What the settings of the gateways come to; an error is logged for each that cannot be used.
+
+    Where that leaves none of the `wanted` merchants, it ends the command with a line for each.
+    """
+    gateways = bootstrap.make_gateway_clients(settings)
+    if gateways.unusable and gateways.unusable.keys() >= set(wanted):
+        raise click.ClickException("\n".join(describe_unusable(gateways)))
+    for merchant, error in gateways.unusable.items():
+        log.error("gateway_unusable", merchant=merchant, reason=str(error))
+    return gateways
