@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, case, func, lit
 
 from service.claims import ClaimSource, OrderStatus, Trust
 from service.events import EventType
-from service.ledger.refusal_counts import count_refusals
 from service.ledger.limits import allow_longer
+from service.ledger.refusal_counts import count_refusals
 from service.ledger.states import Verdict
 from service.ledger.tables import claims, events, inquiries, orders
 from service.ledger.transactions import read
