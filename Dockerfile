@@ -1,9 +1,11 @@
 # One image for every role: `docker run … payment-callbacks:VERSION run receiver`. Its settings are mounted at
 # /etc/payment-callbacks/payment-callbacks.toml. Why it is as it is: docs/decisions/0010-one-image.md.
 
-# The Python minor that every test runs on. A tag can be moved; a digest cannot:
-#   docker build --build-arg BASE=python:3.11.15-slim-bookworm@sha256:… .
-ARG BASE=python:3.11.15-slim-bookworm
+# The Python minor that every test runs on. The digest is what is pulled, for whichever platform; the tag only says what it is.
+# It stays as it is, flaws included, until both are renewed together:
+#   docker buildx imagetools inspect python:3.11-slim-bookworm
+#   docker build --build-arg BASE=python:3.11.…-slim-bookworm@sha256:… .
+ARG BASE=python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
 
 
 FROM ${BASE} AS build

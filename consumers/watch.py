@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from consumers.faults import describe_fault, frames_of
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import MessagingError
 from service.metrics.looks import LookMetrics
@@ -32,7 +33,7 @@ class Watch:
     """Takes its looks one after the other, again and again, on a thread of its own.
 
     What cannot be measured is not shown at all: an old number would pass for a new one. A failed look is counted, and
-    tried again at the next round.
+    tried again at the next round, whatever it failed of: a watch that ended at a bug would leave its last numbers up.
     """
 
     def __init__(self, looks: Sequence[Look], *, metrics: LookMetrics, every_seconds: float = EVERY_SECONDS) -> None:
@@ -60,10 +61,14 @@ class Watch:
 
     def _take(self, look: Look) -> None:
         try:
-            measured = look.measure()
+            look.show(look.measure())
         except (LedgerUnavailable, MessagingError) as error:
-            look.show({})
-            self._metrics.count_failure(look.name)
+            self._show_nothing(look)
             _log.warning("look_failed", look=look.name, error=type(error).__name__, reason=str(error))
-        else:
-            look.show(measured)
+        except Exception as error:  # noqa: BLE001 - a mistake in one look must not blind all
+            self._show_nothing(look)
+            _log.error("look_fails", look=look.name, reason=describe_fault(error), frames=frames_of(error))
+
+    def _show_nothing(self, look: Look) -> None:
+        look.show({})
+        self._metrics.count_failure(look.name)

@@ -1,0 +1,89 @@
+"""How much lies in the queues: what a broker and the embedded queue say, and that neither is silently wrong."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from service.messaging.dead_letters import as_dead_letter
+from service.messaging.depths import EmbeddedDepths, RabbitDepths
+from service.messaging.embedded import EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.errors import BrokerUnavailable, QueueFileFailed, TopologyMissing
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.subscriber import RabbitSubscriber
+from service.messaging.topology import STATUS_EXCHANGE
+from tests.support.messages import make_message
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.waiting import eventually
+
+Connect = Callable[..., RabbitPublisher]
+Subscribe = Callable[..., RabbitSubscriber]
+
+_MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def test_a_broker_tells_what_waits_in_each_queue(connect: Connect, declared_url: str) -> None:
+    publisher = connect(declared_url)
+    for number in range(3):
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+    for number in range(2):
+        letter = as_dead_letter(make_message(f"d{number}"), reason="bad", died_at=_MOMENT)
+        publisher.publish(letter, timeout_seconds=5)
+    publisher.publish(
+        make_message("event", exchange=STATUS_EXCHANGE, routing_key="acme.x.succeeded"), timeout_seconds=5
+    )
+    depths = RabbitDepths(urls=[declared_url])
+    eventually(lambda: depths.count() == {"ledger": 3, "dead": 2, "unrouted": 1})
+
+
+def test_a_broker_leaves_out_what_a_consumer_holds(connect: Connect, subscribe: Subscribe, declared_url: str) -> None:
+    connect(declared_url).publish(make_message("m1"), timeout_seconds=5)
+    depths = RabbitDepths(urls=[declared_url])
+    eventually(lambda: depths.count()["ledger"] == 1)
+    subscriber = subscribe(declared_url)
+    assert subscriber.receive(max_messages=1, wait_seconds=10)
+    eventually(lambda: depths.count()["ledger"] == 0)
+
+
+def test_queues_that_are_not_there_are_an_error_and_not_empty(amqp_url: str) -> None:
+    with pytest.raises(TopologyMissing):
+        RabbitDepths(urls=[amqp_url]).count()
+
+
+def test_a_broker_that_is_away_is_an_error_and_the_next_one_of_the_list_is_asked(
+    declared_url: str, free_port: int
+) -> None:
+    away = f"amqp://127.0.0.1:{free_port}/"
+    with pytest.raises(BrokerUnavailable):
+        RabbitDepths(urls=[away]).count()
+    assert RabbitDepths(urls=[away, declared_url]).count()["ledger"] == 0
+
+
+def test_a_broker_that_hangs_is_an_error_within_the_time_limit(own_rabbitmq: RabbitMQ) -> None:
+    depths = RabbitDepths(urls=[own_rabbitmq.url], timeout_seconds=1.0)
+    own_rabbitmq.freeze()
+    with pytest.raises(BrokerUnavailable):
+        depths.count()
+
+
+def test_the_embedded_queue_tells_of_its_messages_and_of_its_dead_letters(tmp_path: Path) -> None:
+    queue = EmbeddedQueue(path=tmp_path / "queue.sqlite3")
+    publisher, subscriber = EmbeddedPublisher(queue=queue), EmbeddedSubscriber(queue=queue)
+    for number in range(3):
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+    depths = EmbeddedDepths(queue=queue)
+    assert depths.count() == {"ledger": 3, "dead": 0}
+    (delivery,) = subscriber.receive(max_messages=1, wait_seconds=5)
+    assert depths.count() == {"ledger": 3, "dead": 0}  # held, and counted nevertheless
+    subscriber.dead_letter(delivery, reason="bad")
+    assert depths.count() == {"ledger": 2, "dead": 1}
+    queue.close(timeout_seconds=5)
+
+
+def test_an_embedded_queue_whose_file_is_damaged_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite3"
+    path.write_bytes(b"no database at all" * 100)
+    with pytest.raises(QueueFileFailed):
+        EmbeddedDepths(queue=EmbeddedQueue(path=path)).count()

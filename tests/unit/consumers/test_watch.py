@@ -1,0 +1,121 @@
+"""What is measured beside a role's work: shown while it is known, and not a moment longer."""
+
+import threading
+from collections.abc import Iterator, Mapping
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from consumers.watch import Look, Watch
+from service.ledger.errors import LedgerUnavailable
+from service.messaging.errors import BrokerUnavailable
+from service.metrics.looks import LookMetrics
+from tests.support.waiting import eventually
+
+Answer = Mapping[str, float] | Exception
+
+
+class Gauge:
+    """Something that can be measured, or cannot, as a test says; and what was last shown of it."""
+
+    def __init__(self, name: str, answer: Answer) -> None:
+        self.answer = answer
+        self.shown: Mapping[str, float] | None = None
+        self.looks = 0
+        self.look = Look(name=name, measure=self._measure, show=self._show)
+
+    def _measure(self) -> Mapping[str, float]:
+        self.looks += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    def _show(self, measured: Mapping[str, float]) -> None:
+        self.shown = measured
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def queues() -> Gauge:
+    return Gauge("queues", {"ledger": 3.0})
+
+
+@pytest.fixture
+def conflicts() -> Gauge:
+    return Gauge("conflicts", {"acme": 1.0})
+
+
+@pytest.fixture
+def watched(registry: CollectorRegistry, queues: Gauge, conflicts: Gauge) -> Iterator[None]:
+    """While the test lasts, both are looked at as fast as it goes."""
+    watch = Watch(
+        [queues.look, conflicts.look],
+        metrics=LookMetrics(registry=registry, looks=["queues", "conflicts"]),
+        every_seconds=0.001,
+    )
+    with watch.running():
+        yield
+
+
+def failures(registry: CollectorRegistry, look: str) -> float:
+    found = registry.get_sample_value("payment_callbacks_looks_failed_total", {"look": look})
+    assert found is not None
+    return found
+
+
+@pytest.mark.usefixtures("watched")
+def test_what_changes_is_shown_anew(queues: Gauge) -> None:
+    eventually(lambda: queues.shown == {"ledger": 3.0})
+    queues.answer = {"ledger": 4.0}
+    eventually(lambda: queues.shown == {"ledger": 4.0})
+
+
+@pytest.mark.usefixtures("watched")
+@pytest.mark.parametrize(
+    "error", [BrokerUnavailable("away"), LedgerUnavailable("away"), ZeroDivisionError("a bug")], ids=repr
+)
+def test_what_cannot_be_measured_is_not_shown_until_it_can(
+    registry: CollectorRegistry, queues: Gauge, error: Exception
+) -> None:
+    eventually(lambda: queues.shown)
+    queues.answer = error
+    eventually(lambda: queues.shown == {})
+    eventually(lambda: failures(registry, "queues") > 1)
+    queues.answer = {"ledger": 5.0}
+    eventually(lambda: queues.shown == {"ledger": 5.0})
+
+
+@pytest.mark.usefixtures("watched")
+def test_a_look_that_fails_hides_no_other(registry: CollectorRegistry, queues: Gauge, conflicts: Gauge) -> None:
+    queues.answer = BrokerUnavailable("away")
+    eventually(lambda: failures(registry, "queues") > 1)
+    conflicts.answer = {"acme": 2.0}
+    eventually(lambda: conflicts.shown == {"acme": 2.0})
+    assert failures(registry, "conflicts") == 0
+
+
+def test_the_end_waits_for_no_look(registry: CollectorRegistry) -> None:
+    begun, released = threading.Event(), threading.Event()
+
+    def hang() -> Mapping[str, float]:
+        begun.set()
+        released.wait(60)
+        return {}
+
+    look = Look(name="queues", measure=hang, show=lambda _: None)
+    with Watch([look], metrics=LookMetrics(registry=registry, looks=["queues"])).running():
+        assert begun.wait(10)
+    assert not released.is_set()
+    released.set()
+
+
+def test_no_look_is_taken_after_the_end(registry: CollectorRegistry, queues: Gauge) -> None:
+    before = set(threading.enumerate())
+    metrics = LookMetrics(registry=registry, looks=["queues"])
+    with Watch([queues.look], metrics=metrics, every_seconds=0.001).running():
+        eventually(lambda: queues.looks > 1)
+    eventually(lambda: set(threading.enumerate()) <= before)
