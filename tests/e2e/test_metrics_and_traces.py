@@ -3,12 +3,13 @@
 import json
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import urllib3
 
+from tests.support.asked_gateway import AskedGateway
 from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.ports import find_free_port
@@ -16,16 +17,19 @@ from tests.support.waiting import eventually
 
 _FILES = Path(__file__).parents[2] / "helm" / "payment-callbacks" / "files"
 _ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
+_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 _SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
 
 class Watched:
     """A deployment each of whose roles has a port for metrics."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, gateway: str = "") -> None:
+        """`gateway` is the URL of the one that the merchant "ask" asks."""
         self.deployment = deployment
         self.ports = {role: find_free_port() for role in (*_ROLES, "api")}
-        text = deployment.settings_file.read_text() + "\n[inquirer]\n"
+        text = deployment.settings_file.read_text() + "\n[inquirer]\npoll_seconds = 0.1\n"
+        text = text.replace("http://127.0.0.1:9/", gateway or "http://127.0.0.1:9/")
         for role in _ROLES:
             text = text.replace(f"[{role}]\n", f'[{role}]\nmetrics_bind = "127.0.0.1:{self.ports[role]}"\n')
         token = "0123456789abcdef0123456789abcdef"
@@ -52,6 +56,13 @@ class Watched:
 @pytest.fixture
 def watched(deploy: Callable[..., Deployment], find_place: Callable[[], Place]) -> Watched:
     return Watched(deploy(find_place()))
+
+
+@pytest.fixture
+def asking(deploy: Callable[..., Deployment], find_place: Callable[[], Place]) -> Iterator[Watched]:
+    """Where "ask" believes nobody but its gateway, which says of every order that it was paid."""
+    with AskedGateway(lambda _order: "success", pay_type="baofoo_001") as gateway:
+        yield Watched(deploy(find_place()), gateway=gateway.url)
 
 
 def _named(file: str) -> set[str]:
@@ -90,6 +101,26 @@ def test_one_trace_joins_the_callback_to_its_webhook(watched: Watched, own_shop:
         eventually(lambda role=role, said=said: watched.lines(role, said))
         # One line per endpoint of the dispatcher's.
         assert {line["trace_id"] for line in watched.lines(role, said)} == {trace_id}, role
+
+
+def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_question_to_the_webhook(
+    asking: Watched, own_shop: Downstream, order: str
+) -> None:
+    deployment = asking.deployment
+    sent = deployment.callback(order, merchant="ask", traceparent=f"00-{_TRACE_ID}-00f067aa0ba902b7-01")
+    assert deployment.sender.send(sent).acknowledged
+    (event,) = eventually(lambda: own_shop.about(order), within_seconds=30)
+    assert event.envelope["data"]["trust"] == "query"
+    # What the gateway sent, flags and all: no spans are made here.
+    assert event.headers["traceparent"] == event.envelope["traceparent"] == sent.traceparent
+    for role, said in (
+        ("receiver", "callback_acknowledged"),
+        ("ledger", "claim_recorded"),
+        ("inquirer", "gateway_asked"),
+        ("dispatcher", "event_delivered"),
+    ):
+        eventually(lambda role=role, said=said: asking.lines(role, said))
+        assert {line["trace_id"] for line in asking.lines(role, said)} == {_TRACE_ID}, role
 
 
 def test_no_metric_tells_an_order(watched: Watched, own_shop: Downstream, order: str) -> None:

@@ -21,9 +21,10 @@ _FOUND = {"status": "1", "message": "成功"}
 class AskedGateway:
     """Use it as a context manager. `status_of` gives an order's `pay_status`; None: the gateway knows no such order."""
 
-    def __init__(self, status_of: Callable[[str], str | None], *, seconds: float = 0.0) -> None:
-        """`seconds` is how long it thinks about each question."""
+    def __init__(self, status_of: Callable[[str], str | None], *, seconds: float = 0.0, pay_type: str = "bank") -> None:
+        """`seconds` is how long it thinks about each question; `pay_type` is that of every order."""
         self.status_of = status_of
+        self._pay_type = pay_type
         self.seconds = seconds
         self._cipher = ArgsCipher(key=AES_KEY, dialect=RequestDialect.from_settings({}))
         self._asked: dict[str, list[float]] = defaultdict(list)
@@ -67,5 +68,5 @@ class AskedGateway:
         status = self.status_of(order)
         if status is None:
             return {"status": "-1", "message": NOT_FOUND, "response": {}}
-        said = {"biz_order_no": order, "pay_order_no": f"P{order}", "pay_status": status, "pay_type": "bank"}
+        said = {"biz_order_no": order, "pay_order_no": f"P{order}", "pay_status": status, "pay_type": self._pay_type}
         return {**_FOUND, "response": {**said, "pay_time": "", "channel_response": ""}}

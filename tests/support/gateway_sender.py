@@ -62,6 +62,8 @@ class Callback:
     signed_by: Writer = php
     #: What the body is written by.
     sent_by: Writer = php
+    #: The W3C header that a gateway which traces its requests would send.
+    traceparent: str | None = None
 
     @property
     def path(self) -> str:
@@ -92,6 +94,12 @@ class Callback:
     def content_type(self) -> str:
         """The request's Content-Type."""
         return "application/x-www-form-urlencoded" if self.sent_by is form else "application/json;charset=UTF-8"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Those of the request."""
+        trace = {} if self.traceparent is None else {"traceparent": self.traceparent}
+        return {"Content-Type": self.content_type, **trace}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +138,7 @@ class GatewaySender:
                 "POST",
                 self._url + callback.path,
                 body=callback.body,
-                headers={"Content-Type": callback.content_type},
+                headers=callback.headers,
             )
         except urllib3.exceptions.HTTPError:
             return Answer(callback=callback, status=0, body=b"", headers={}, seconds=monotonic() - began)
