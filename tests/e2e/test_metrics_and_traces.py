@@ -3,15 +3,18 @@
 import json
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import urllib3
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.asked_gateway import AskedGateway
 from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
+from tests.support.gateway_sender import Callback
 from tests.support.ports import find_free_port
 from tests.support.waiting import eventually
 
@@ -46,6 +49,17 @@ class Watched:
     def exported(self) -> set[str]:
         text = "".join(self.scrape(role) for role in self.ports)
         return set(re.findall(r"^# TYPE (payment_callbacks_\w+) ", text, re.MULTILINE))
+
+    def series(self) -> set[str]:
+        """Every series of every role: its name and labels."""
+        text = "\n".join(self.scrape(role) for role in self.ports)
+        return {line.rpartition(" ")[0] for line in text.splitlines() if line.startswith("payment_callbacks_")}
+
+    def total(self, role: str, metric: str, **labels: str) -> float:
+        """The sum of a role's series of one name that have these labels."""
+        families = text_string_to_metric_families(self.scrape(role))
+        samples = [sample for family in families for sample in family.samples if sample.name == metric]
+        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
     def lines(self, role: str, event: str) -> list[dict[str, object]]:
         output = self.deployment.role(role).output.splitlines()
@@ -121,6 +135,52 @@ def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_questi
     ):
         eventually(lambda role=role, said=said: asking.lines(role, said))
         assert {line["trace_id"] for line in asking.lines(role, said)} == {_TRACE_ID}, role
+
+
+def test_a_flood_of_made_up_words_is_counted_to_the_last_and_makes_no_new_series(watched: Watched) -> None:
+    """By two workers, as everywhere: what each has counted is in one sum."""
+    first = _made_up(watched.deployment, "first")
+    _flood(watched, first, in_all=len(first))
+    series = watched.series()
+    second = _made_up(watched.deployment, "second")
+    _flood(watched, second, in_all=len(first) + len(second))
+    assert watched.series() == series
+
+
+def _made_up(deployment: Deployment, word: str) -> Sequence[Callback]:
+    """Callbacks in which everything that a stranger may choose is of his own making, some of them twenty times over."""
+    made = []
+    for number in range(20):
+        name = f"{word}{number}"
+        changes: Sequence[Mapping[str, str]] = [
+            {"pay_type": name}, {"order_type": name}, {"pay_status": name}, {name: name},
+            {"channel_response": f"{name} 6222021234567890128 张三 13800138000"},
+        ]  # fmt: skip
+        made += [deployment.callback(f"{name}-{place}", changes=change) for place, change in enumerate(changes)]
+        made += [
+            Callback(biz_order_no=name, merchant=name),
+            Callback(biz_order_no=name, merchant=name, token=name),
+            Callback(biz_order_no=name, token=name),
+            Callback(biz_order_no=name, token=f"{name}.{name}.{name}"),
+            replace(deployment.callback(name), signed_by=lambda _fields, name=name: name),
+            replace(deployment.callback(name), sent_by=lambda _fields, name=name: name),
+        ]
+    return made
+
+
+def _flood(watched: Watched, callbacks: Sequence[Callback], *, in_all: int) -> None:
+    """Send them, and wait until every role has counted what reached it; `in_all` were sent so far."""
+    answers = watched.deployment.sender.send_all(callbacks)
+    assert {answer.status for answer in answers} == {200, 400}
+    assert watched.total("receiver", "payment_callbacks_received_total") == in_all
+    taken = watched.total("receiver", "payment_callbacks_received_total", outcome="acknowledged")
+    assert taken == in_all * sum(answer.acknowledged for answer in answers) / len(callbacks)
+    eventually(lambda: watched.total("ledger", "payment_callbacks_claims_recorded_total") == taken, within_seconds=30)
+    moved = watched.total("ledger", "payment_callbacks_transitions_total")
+    delivered = "payment_callbacks_deliveries_total"
+    eventually(
+        lambda: watched.total("dispatcher", delivered, endpoint="shop", outcome="delivered") == moved, within_seconds=30
+    )
 
 
 def test_no_metric_tells_an_order(watched: Watched, own_shop: Downstream, order: str) -> None:

@@ -39,6 +39,7 @@ def test_a_queue_bound_to_payment_status_gets_what_the_webhook_gets(
     eventually(lambda: len(own_shop.about(order)) == 2)
     told = own_shop.about(order)[-1]
     assert json.loads(message.body) == told.envelope
+    assert message.headers["traceparent"] == told.headers["traceparent"] == told.envelope["traceparent"]
     assert message.message_id == told.id
     assert (message.type, message.content_type) == ("payment.succeeded", "application/cloudevents+json")
     assert message.routing_key == "acme.single_withhold.succeeded"
