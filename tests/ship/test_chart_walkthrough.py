@@ -12,13 +12,9 @@ import yaml
 from service.cli.main import main
 from tests.support.chart import pod_specs, render
 from tests.support.http import answers
+from tests.support.operations_page import PAGE, SHELL, VALUES
 from tests.support.ports import find_free_port
 from tests.support.processes import Processes
-
-PAGE = (Path(__file__).parents[2] / "docs" / "operations.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", PAGE, re.DOTALL)
-VALUES = [yaml.safe_load(text) for language, text in BLOCKS if language == "yaml"]
-SHELL = [text for language, text in BLOCKS if language == "sh"]
 
 SETTINGS = """\
 [receiver]

@@ -1,10 +1,12 @@
 """What is in the image, and what is not."""
 
+import re
 import subprocess
 import sys
 
 import pytest
 
+from tests.support.base_image import BASE_PYTHON
 from tests.support.container import LOCKED_DOWN
 from tests.support.container_tools import ContainerTools
 from tests.support.image import REPOSITORY, REVISION, VERSION, Image
@@ -39,6 +41,11 @@ class RunIn:
 def test_it_runs_every_role_by_the_command_lines_own_name_and_without_a_shell(image: Image) -> None:
     assert image.config["Entrypoint"] == ["payment-callbacks"]
     assert image.config["Cmd"] == ["--help"]
+
+
+def test_its_default_base_is_pinned_to_the_python_of_the_tests_and_to_its_content() -> None:
+    (base,) = re.findall(r"^ARG BASE=(\S+)$", (REPOSITORY / "Dockerfile").read_text(), re.MULTILINE)
+    assert re.fullmatch(rf"python:{re.escape(BASE_PYTHON)}\.\d+-slim-bookworm@sha256:[0-9a-f]{{64}}", base)
 
 
 def test_it_shows_what_it_can_do_when_it_is_told_nothing(run_in: RunIn) -> None:

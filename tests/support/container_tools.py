@@ -80,6 +80,15 @@ class ContainerTools:
         """Run it, with `given` to read, and return what it wrote; an AssertionError where it failed."""
         return self._run_program("podman", *arguments, given=given)
 
+    def logs(self, container: str) -> str:
+        """What it wrote to stdout and stderr so far, in its order."""
+        command = ["podman", "logs", container]
+        done = subprocess.run(
+            command, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
     def _run_program(self, *command: str | Path, given: str = "") -> str:
         done = subprocess.run(command, env=self.environment, input=given, capture_output=True, text=True, check=False)
         assert done.returncode == 0, f"{' '.join(map(str, command))} failed:\n{done.stdout}{done.stderr}"

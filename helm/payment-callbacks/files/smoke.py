@@ -9,12 +9,14 @@ TIMEOUT_SECONDS = 10
 
 
 def status_of(url, *, body=None):
-    """The status of a GET, or of a POST where there is a body."""
+    """The status of a GET, or of a POST where there is a body; why there is none where nobody answers."""
     try:
         with urllib.request.urlopen(url, data=body, timeout=TIMEOUT_SECONDS) as answer:  # noqa: S310
             return answer.status
     except urllib.error.HTTPError as error:
         return error.code
+    except OSError as error:
+        return error
 
 
 receiver = os.environ["RECEIVER_URL"]
