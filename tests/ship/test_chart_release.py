@@ -48,8 +48,13 @@ while [ $# -gt 0 ]; do
   shift
 done
 """
-# The spool is off here, and no inquiry is asked to its horizon.
-_NOT_HAPPENED = ("payment_callbacks_spool_", "payment_callbacks_inquiries_given_up_total")
+# The spool is off here, no inquiry is asked to its horizon, and no endpoint is paused.
+_NOT_HAPPENED = (
+    "payment_callbacks_spool_",
+    "payment_callbacks_inquiries_given_up_total",
+    "payment_callbacks_endpoint_paused_seconds",
+)
+_API_TOKEN_AT = {"secret": "payment-callbacks-shop", "key": "api-token"}
 _API_TOKEN = "the-token-of-the-shop-for-tests-only"
 
 
@@ -141,7 +146,7 @@ def _further_values(rabbitmq: RabbitMQ, postgresql: PostgreSQL, shop: Downstream
         "settings": {
             "merchants": {"asked": asked},
             "endpoints": [{**endpoint, "url": shop.url}, {"name": "bus", "kind": "amqp"}],
-            "api": {"tokens": [{"name": "shop", "token": {"secret": "payment-callbacks-shop", "key": "api-token"}}]},
+            "api": {"tokens": [{"name": "shop", "token": _API_TOKEN_AT, "scopes": ["read"]}]},
         },
         # Nobody translates a Service's port here.
         "receiver": {"service": {"port": 8080}},
