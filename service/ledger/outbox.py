@@ -9,7 +9,9 @@ from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, s
 
 from service.claims import OrderKey, OrderStatus
 from service.events import EventType
+from service.ledger.delivery_keys import KEY, NAMED, DeliveryKey, named
 from service.ledger.errors import LeaseLost
+from service.ledger.followers import free_followers, postpone_followers, take_followers_along
 from service.ledger.pauses import is_paused
 from service.ledger.storable import escaped
 from service.ledger.tables import deliveries, events
@@ -17,11 +19,34 @@ from service.ledger.transactions import read, write
 from service.masking import mask_personal
 
 _LONGEST_ERROR = 500
-_KEY = (deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.endpoint, deliveries.c.sequence)
 _OF_ITS_EVENT = and_(
     events.c.merchant == deliveries.c.merchant,
     events.c.biz_order_no == deliveries.c.biz_order_no,
     events.c.sequence == deliveries.c.sequence,
+)
+
+_earlier = deliveries.alias("earlier")
+_IS_HELD_BACK = exists().where(
+    _earlier.c.merchant == deliveries.c.merchant,
+    _earlier.c.biz_order_no == deliveries.c.biz_order_no,
+    _earlier.c.endpoint == deliveries.c.endpoint,
+    _earlier.c.sequence < deliveries.c.sequence,
+    _earlier.c.state == "open",
+)
+_FIND_DUE = (
+    select(deliveries, events.c.id, events.c.type, events.c.status, events.c.order_type)
+    .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
+    .join(events, _OF_ITS_EVENT)
+    .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.state == "open")
+    .where(deliveries.c.due_at <= bindparam("now"), ~_IS_HELD_BACK, ~is_paused(bindparam("of_endpoint")))
+    .order_by(deliveries.c.due_at)
+    .limit(bindparam("most"))
+    .with_for_update(of=deliveries, skip_locked=True)
+)
+_LEASE = (
+    update(deliveries)
+    .where(NAMED)
+    .values(due_at=bindparam("until"), attempts=deliveries.c.attempts + 1, fence=deliveries.c.fence + 1)
 )
 
 
@@ -57,7 +82,7 @@ class DueDelivery:
         return OrderKey(self.merchant, self.biz_order_no)
 
     @property
-    def key(self) -> tuple[str, str, str, int]:
+    def key(self) -> DeliveryKey:
         """What names the delivery among all."""
         return self.merchant, self.biz_order_no, self.endpoint, self.sequence
 
@@ -88,19 +113,21 @@ class Outbox:
         A lost one has been or will be sent again by another; downstream tells by the event's id.
         """
         values = {"state": "delivered", "settled_at": self._clock(), "last_error": ""}
-        return write(self._engine, lambda connection: _settle(connection, sent, values))
+        return write(self._engine, lambda connection: _finish(connection, sent, values))
 
     def retry_at(self, delivery: DueDelivery, at: datetime, *, error: str) -> None:
         """Give a delivery back, to be tried again at `at`. Raises LeaseLost."""
-        self._settle_one(delivery, {"due_at": at, "last_error": _kept(error)})
+        self._settle_one(delivery, lambda connection: _retry(connection, delivery, at, error))
 
     def park(self, delivery: DueDelivery, *, error: str) -> None:
         """Give a delivery up until a person replays it; later ones of its order pass. Raises LeaseLost."""
-        self._settle_one(delivery, {"state": "parked", "settled_at": self._clock(), "last_error": _kept(error)})
+        values = {"state": "parked", "settled_at": self._clock(), "last_error": _kept(error)}
+        self._settle_one(delivery, lambda connection: _finish(connection, [delivery], values))
 
     def release(self, unsent: Sequence[DueDelivery]) -> None:
         """Give back deliveries that were not tried after all: due at once, and no try is counted."""
-        values = {"due_at": self._clock(), "attempts": deliveries.c.attempts - 1}
+        # Should the commit not be confirmed, and this be called again, no second try is taken off.
+        values = {"due_at": self._clock(), "attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
         write(self._engine, lambda connection: _settle(connection, unsent, values))
 
     def is_paused(self, endpoint: str) -> bool:
@@ -138,8 +165,8 @@ class Outbox:
         found: dict[str, int] = {row[0]: row[1] for row in rows}
         return {name: found.get(name, 0) for name in endpoints}
 
-    def _settle_one(self, delivery: DueDelivery, values: Mapping[str, Any]) -> None:
-        if write(self._engine, lambda connection: _settle(connection, [delivery], values)):
+    def _settle_one(self, delivery: DueDelivery, settle: Callable[[Connection], Sequence[DueDelivery]]) -> None:
+        if write(self._engine, settle):
             raise LeaseLost(f"{delivery.event_id} to {delivery.endpoint}")
 
     def _reopen(self, chosen: Any) -> int:
@@ -159,33 +186,29 @@ class Outbox:
 
 
 def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, until: datetime) -> Sequence[DueDelivery]:
-    earlier = deliveries.alias("earlier")
-    held_back = exists().where(
-        earlier.c.merchant == deliveries.c.merchant,
-        earlier.c.biz_order_no == deliveries.c.biz_order_no,
-        earlier.c.endpoint == deliveries.c.endpoint,
-        earlier.c.sequence < deliveries.c.sequence,
-        earlier.c.state == "open",
-    )
-    query = (
-        select(deliveries, events.c.id, events.c.type, events.c.status, events.c.order_type)
-        .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
-        .join(events, _OF_ITS_EVENT)
-        .where(deliveries.c.endpoint == endpoint, deliveries.c.state == "open", deliveries.c.due_at <= now)
-        .where(~held_back, ~is_paused(endpoint))
-        .order_by(deliveries.c.due_at)
-        .limit(limit)
-        .with_for_update(of=deliveries, skip_locked=True)
-    )
-    due = [_due(row, until) for row in connection.execute(query)]
+    rows = connection.execute(_FIND_DUE, {"of_endpoint": endpoint, "now": now, "most": limit}).all()
+    due = [_due(row, until) for row in rows]
     if due:
-        leased = (
-            update(deliveries)
-            .where(tuple_(*_KEY).in_(bindparam("keys", expanding=True)))
-            .values(due_at=until, attempts=deliveries.c.attempts + 1, fence=deliveries.c.fence + 1)
-        )
-        connection.execute(leased, {"keys": [delivery.key for delivery in due]})
+        connection.execute(_LEASE, {**named([delivery.key for delivery in due]), "until": until})
+    # No further than the search above has gone.
+    searched_until = rows[-1].due_at if len(rows) == limit else now
+    postpone_followers(connection, endpoint, due_before=searched_until, waits_beyond=until)
     return due
+
+
+def _finish(connection: Connection, settled: Sequence[DueDelivery], values: Mapping[str, Any]) -> Sequence[DueDelivery]:
+    """Deliveries that are over; the answer holds those whose lease was lost."""
+    lost = _settle(connection, settled, values)
+    over = {delivery.key for delivery in settled} - {delivery.key for delivery in lost}
+    free_followers(connection, over)
+    return lost
+
+
+def _retry(connection: Connection, delivery: DueDelivery, at: datetime, error: str) -> Sequence[DueDelivery]:
+    lost = _settle(connection, [delivery], {"due_at": at, "last_error": _kept(error)})
+    if not lost:
+        take_followers_along(connection, delivery.key, at=at)
+    return lost
 
 
 def _settle(connection: Connection, settled: Sequence[DueDelivery], values: Mapping[str, Any]) -> Sequence[DueDelivery]:
@@ -194,11 +217,11 @@ def _settle(connection: Connection, settled: Sequence[DueDelivery], values: Mapp
     held = [(*delivery.key, delivery.fence) for delivery in settled]
     statement = (
         update(deliveries)
-        .where(tuple_(*_KEY, deliveries.c.fence).in_(held), deliveries.c.state == "open")
+        .where(NAMED, tuple_(*KEY, deliveries.c.fence).in_(held), deliveries.c.state == "open")
         .values(**values)
-        .returning(*_KEY)
+        .returning(*KEY)
     )
-    done = {tuple(row) for row in connection.execute(statement)}
+    done = {tuple(row) for row in connection.execute(statement, named([delivery.key for delivery in settled]))}
     return [delivery for delivery in settled if delivery.key not in done]
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, delete, exists, select
+from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Row, delete, exists, select
 
 from service.ledger.inserts import insert_into
 from service.ledger.storable import escaped
@@ -59,7 +59,7 @@ def load_pauses(connection: Connection) -> Mapping[str, Pause]:
     return {row.endpoint: _from_row(row) for row in connection.execute(select(paused_endpoints))}
 
 
-def is_paused(endpoint: str) -> ColumnElement[bool]:
+def is_paused(endpoint: str | BindParameter[str]) -> ColumnElement[bool]:
     """The condition that an endpoint is paused, for statements that must not touch its deliveries."""
     return exists().where(paused_endpoints.c.endpoint == endpoint)
 

@@ -1,0 +1,84 @@
+"""Followers: deliveries behind an open earlier one of their order and endpoint.
+
+They cannot be claimed, and yet are due from the moment they are made: while an endpoint is down, each claim would have
+to step over all of them. Therefore the due time of a follower goes with that of whoever waits for its next try before
+it, and is its own again when that one is settled.
+
+- It is a matter of speed alone. Who may be claimed is decided without it; and a follower whose time nobody gave back (a
+  release before this one does not) is due when its predecessor would have been tried again.
+- It happens under the lock on the predecessor's row: nothing is postponed behind a delivery that is being settled.
+- What was ever claimed keeps its time, which may be a lease. Where an earlier event is replayed, a follower may have
+  been claimed.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+
+from sqlalchemy import Connection, and_, bindparam, select, update
+
+from service.ledger.delivery_keys import IN_SAME_LINES, KEY, DeliveryKey, named
+from service.ledger.pauses import is_paused
+from service.ledger.tables import deliveries
+
+# In one transaction; what is left is for the next.
+_MOST_AT_ONCE = 500
+_NEVER_CLAIMED = and_(deliveries.c.state == "open", deliveries.c.attempts == 0)
+
+_waiting = deliveries.alias("waiting")
+_FIND = (
+    select(*KEY, _waiting.c.due_at)
+    .join(
+        _waiting,
+        and_(
+            _waiting.c.merchant == deliveries.c.merchant,
+            _waiting.c.biz_order_no == deliveries.c.biz_order_no,
+            _waiting.c.endpoint == deliveries.c.endpoint,
+            _waiting.c.sequence < deliveries.c.sequence,
+        ),
+    )
+    .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.due_at < bindparam("due_before"))
+    .where(_NEVER_CLAIMED, _waiting.c.state == "open", _waiting.c.due_at > bindparam("waits_beyond"))
+    # Else it would look at all that waits for the end of the pause.
+    .where(~is_paused(bindparam("of_endpoint")))
+    .order_by(deliveries.c.due_at)
+    .limit(_MOST_AT_ONCE)
+    .with_for_update(skip_locked=True)
+)
+_POSTPONE = (
+    update(deliveries)
+    .where(*(column == bindparam(f"of_{column.name}") for column in KEY))
+    .values(due_at=bindparam("until"))
+)
+_TAKE_ALONG = (
+    update(deliveries)
+    .where(IN_SAME_LINES, deliveries.c.sequence > bindparam("after"), _NEVER_CLAIMED)
+    .values(due_at=bindparam("until"))
+)
+_FREE = (
+    update(deliveries)
+    .where(IN_SAME_LINES, _NEVER_CLAIMED, deliveries.c.due_at != deliveries.c.created_at)
+    .values(due_at=deliveries.c.created_at)
+)
+
+
+def postpone_followers(connection: Connection, endpoint: str, *, due_before: datetime, waits_beyond: datetime) -> None:
+    """Postpone what was due before `due_before` and follows a delivery that is not due until after `waits_beyond`.
+
+    Passes over what another transaction has in hand, and so waits for nobody.
+    """
+    limits = {"of_endpoint": endpoint, "due_before": due_before, "waits_beyond": waits_beyond}
+    names = [f"of_{column.name}" for column in KEY]
+    if followers := [dict(zip((*names, "until"), row, strict=True)) for row in connection.execute(_FIND, limits)]:
+        connection.execute(_POSTPONE, followers)
+
+
+def take_followers_along(connection: Connection, retried: DeliveryKey, *, at: datetime) -> None:
+    """Postpone what follows a delivery until `at`, when that is tried again."""
+    *_, sequence = retried
+    connection.execute(_TAKE_ALONG, {**named([retried]), "after": sequence, "until": at})
+
+
+def free_followers(connection: Connection, settled: Collection[DeliveryKey]) -> None:
+    """Give what follows deliveries that were settled its own time back: when it was made."""
+    if settled:
+        connection.execute(_FREE, named(settled))
