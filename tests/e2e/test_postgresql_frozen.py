@@ -37,6 +37,7 @@ bind = "127.0.0.1:{{api_port}}"
 [[api.tokens]]
 name = "shop"
 token = "{TOKEN}"
+scopes = ["announce"]
 
 [merchants.asked]
 pay_types = ["bank"]

@@ -25,6 +25,7 @@ bind = "127.0.0.1:{api_port}"
 [[api.tokens]]
 name = "shop"
 token = "{token}"
+scopes = ["announce", "cards"]
 """
 MERCHANT = """
 [merchants.{slug}]
