@@ -22,17 +22,26 @@ Result = TypeVar("Result")
 
 
 class _Write(Generic[Result]):
-    """One write that a thread waits for."""
+    """One write that a thread waits for, or has given up."""
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Result]) -> None:
+    def __init__(
+        self, work: Callable[[sqlite3.Connection], Result], undo: Callable[[sqlite3.Connection, Result], object] | None
+    ) -> None:
         self._work = work
+        self._undo = undo
         self._done = threading.Event()
+        # Whether it is abandoned or committed is decided once: the thread that waits and the one that writes agree.
+        self._deciding = threading.Lock()
         self._result: list[Result] = []
         self._error: MessagingError | None = None
         self.abandoned = False
 
     def wait(self, timeout_seconds: float) -> bool:
-        return self._done.wait(timeout_seconds)
+        """Whether it was settled in time; if not, it is abandoned."""
+        if not self._done.wait(timeout_seconds):
+            with self._deciding:
+                self.abandoned = not self._done.is_set()
+        return not self.abandoned
 
     def result(self) -> Result:
         if self._error is not None:
@@ -51,8 +60,14 @@ class _Write(Generic[Result]):
         self._error = error
         self._done.set()
 
-    def commit(self) -> None:
-        self._done.set()
+    def commit(self) -> "_Write[object] | None":
+        """Tell the thread that waits; the answer is what has to be written because none does."""
+        with self._deciding:
+            self._done.set()
+        undo, result = self._undo, self._result
+        if not self.abandoned or self._error is not None or undo is None:
+            return None
+        return _Write(lambda connection: undo(connection, result[0]), None)
 
 
 class GroupCommitWriter:
@@ -71,13 +86,21 @@ class GroupCommitWriter:
         self._closed = False
         self._locked = False
 
-    def write(self, work: Callable[[sqlite3.Connection], Result], *, timeout_seconds: float) -> Result:
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], Result],
+        *,
+        timeout_seconds: float,
+        undo: Callable[[sqlite3.Connection, Result], object] | None = None,
+    ) -> Result:
         """Run `work` in a transaction and return its result once that is on disk.
 
-        `work` must raise no `MessagingError` after it has written. Raises `ConfirmTimeout` when the time is up (it
-        may be written all the same), `QueueFileFailed` where the file cannot be used, and what `work` raises.
+        `work` must raise no `MessagingError` after it has written. Raises `ConfirmTimeout` when the time is up,
+        `QueueFileFailed` where the file cannot be used, and what `work` raises. After a `ConfirmTimeout` it is written
+        all the same where it was in a transaction by then; `undo` gets the result of such a late write, in the
+        transaction that comes next.
         """
-        write = _Write(work)
+        write = _Write(work, undo)
         with self._changed:
             if self._closed:
                 raise QueueFileFailed(f"{self._name} is closed")
@@ -87,7 +110,6 @@ class GroupCommitWriter:
             self._waiting.append(write)  # type: ignore[arg-type]  # a deque of writes of every result
             self._changed.notify()
         if not write.wait(timeout_seconds):
-            write.abandoned = True
             why = "another process holds its lock" if self._locked else "the disk is slow"
             raise ConfirmTimeout(f"{self._name} was not written within {timeout_seconds} s: {why}")
         return write.result()
@@ -106,8 +128,9 @@ class GroupCommitWriter:
             try:
                 if connection is None:
                     connection = self._open_connection()
-                _commit(connection, group)
+                unwanted = _commit(connection, group)
                 self._locked = False
+                self._put_back(unwanted)
             except (sqlite3.Error, OSError) as error:
                 if connection is not None:
                     connection.close()  # undoes the open transaction, whatever state that is in
@@ -142,14 +165,17 @@ class GroupCommitWriter:
             self._waiting.extendleft(reversed(group))
 
 
-def _commit(connection: FileConnection, group: list[_Write[object]]) -> None:
+def _commit(connection: FileConnection, group: list[_Write[object]]) -> list[_Write[object]]:
+    """Write the group; the answer is what undoes the writes that were abandoned too late to be left out."""
     connection.execute("BEGIN IMMEDIATE")
+    written = []
     for write in group:
-        write.run(connection)
+        if not write.abandoned:  # while the lock was another's, or the writes before this one took their time
+            write.run(connection)
+            written.append(write)
     connection.execute("COMMIT")
     connection.require_file()  # after the commit, so that nothing is called safe that went into a deleted file
-    for write in group:
-        write.commit()
+    return [undo for write in written if (undo := write.commit()) is not None]
 
 
 def _is_busy(error: Exception) -> bool:
