@@ -33,8 +33,8 @@ class EmbeddedSubscriber:
     """Takes messages out of the file; see `Subscriber`.
 
     A message is leased for `lease_seconds`. A consumer that takes longer loses it to another one, which is harmless
-    where applying twice is; one that was killed keeps it from others for as long. What this one still holds it is not
-    handed again: its lease is renewed, else a message that is held for hours would come back as its own copies.
+    where applying twice is; one that was killed loses it at once. What this one still holds it is not handed again: its
+    lease is renewed, else a message that is held for hours would come back as its own copies.
     """
 
     def __init__(self, *, queue: EmbeddedQueue, lease_seconds: float = 30.0) -> None:
@@ -87,7 +87,7 @@ class EmbeddedSubscriber:
         self._closed = True
         unsettled, self._unsettled = self._unsettled, {}
         if unsettled:
-            with contextlib.suppress(NotConfirmed):  # then the leases run out by themselves
+            with contextlib.suppress(NotConfirmed):  # then closing the file has to do
                 self._queue.release(unsettled.values(), timeout_seconds=_WRITE_SECONDS)
         self._queue.close(timeout_seconds=_WRITE_SECONDS)
 
@@ -96,7 +96,7 @@ class EmbeddedSubscriber:
             return self._queue.lease(
                 max_messages=max_messages, lease_seconds=self._lease_seconds, timeout_seconds=_WRITE_SECONDS
             )
-        except ConfirmTimeout:  # others write without a pause: nothing came, as far as the caller can tell
+        except ConfirmTimeout:  # others write without a pause: nothing came
             return ()
 
     def _held(self, deliveries: Sequence[Delivery]) -> list[Leased]:

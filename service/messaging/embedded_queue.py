@@ -3,7 +3,6 @@
 import contextlib
 import json
 import os
-import secrets
 import sqlite3
 import threading
 import time
@@ -17,6 +16,7 @@ from service.messaging.contract import DeadLetter, Message
 from service.messaging.errors import QueueFileFailed, SpoolFull
 from service.messaging.file_connection import FileConnection
 from service.messaging.group_commit import GroupCommitWriter
+from service.messaging.leaseholder import Leaseholder
 
 _SCHEMA_VERSION = 1
 #: How long SQLite itself tries for the lock before the writer looks at who still waits.
@@ -26,6 +26,8 @@ _BUSY_SECONDS = 0.5
 _LONGEST_LEASE_SECONDS = 60.0
 _FREE = "(leased_until <= :now OR leased_until > :now + :longest)"
 
+_LEASES = "SELECT DISTINCT lease FROM message WHERE lease IS NOT NULL"
+
 # `size` counts what a message takes. The totals are kept by triggers: summing up would read the whole file each time.
 _SCHEMA = """
 CREATE TABLE message (
@@ -34,6 +36,7 @@ CREATE TABLE message (
     size INTEGER NOT NULL, queued_at REAL NOT NULL,
     leased_until REAL NOT NULL DEFAULT 0, lease TEXT, deliveries INTEGER NOT NULL DEFAULT 0
 );
+CREATE INDEX message_lease ON message (lease) WHERE lease IS NOT NULL;
 CREATE TABLE dead_letter (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     message_id TEXT NOT NULL, envelope TEXT NOT NULL, body BLOB NOT NULL,
@@ -53,7 +56,7 @@ _ROW_BYTES = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """A message that one consumer may work on until its lease runs out."""
+    """A message that one consumer may work on until its lease runs out, or its process ends."""
 
     message: Message
     row: int
@@ -79,11 +82,14 @@ class EmbeddedQueue:
     The file is made on first use, readable by its owner alone: it holds personal data. Every method that writes returns
     once that is fsynced, or raises a `NotConfirmed` within its `timeout_seconds`. Messages come out in the order in
     which they went in, save those whose lease ran out.
+
+    What one of these objects has leased is nobody's once it is closed or its process is gone (`Leaseholder`).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._writer = GroupCommitWriter(open_connection=lambda: _open(path), name=str(path))
+        self._holder = Leaseholder(path.with_name(path.name + ".leases"))
         self._reading = threading.Lock()
         self._reader: FileConnection | None = None
 
@@ -108,14 +114,22 @@ class EmbeddedQueue:
         """Whether a message waits that nobody has leased. A cheap read, good for polling."""
         now = {"now": time.time(), "longest": _LONGEST_LEASE_SECONDS}
         found = self._read(f"SELECT 1 FROM message WHERE {_FREE} LIMIT 1", now)  # noqa: S608 - a constant
-        return bool(found)
+        return bool(found) or any(self._holder.outlives(lease) for (lease,) in self._read(_LEASES))
 
     def lease(self, *, max_messages: int, lease_seconds: float, timeout_seconds: float) -> Sequence[Leased]:
-        """Up to `max_messages` that nobody has leased, oldest first; `lease_seconds` is 60 at most."""
+        """Up to `max_messages` that nobody has leased, oldest first; `lease_seconds` is 60 at most.
+
+        After a `ConfirmTimeout` none is leased, or none for longer than the file takes to write that.
+        """
+        lease = self._holder.name_lease()
 
         def take(connection: sqlite3.Connection) -> list[Leased]:
             now = time.time()
-            lease = secrets.token_hex(8)
+            # In this very transaction, so that of several who see that a holder is gone one takes the messages.
+            orphans = [name for (name,) in connection.execute(_LEASES) if self._holder.outlives(name)]
+            connection.executemany(
+                "UPDATE message SET leased_until = 0, lease = NULL WHERE lease = ?", [(name,) for name in orphans]
+            )
             rows = connection.execute(
                 "SELECT id, deliveries, message_id, envelope, body FROM message "  # noqa: S608 - a constant
                 f"WHERE {_FREE} ORDER BY id LIMIT :most",
@@ -130,7 +144,7 @@ class EmbeddedQueue:
                 for row, deliveries, *columns in rows
             ]
 
-        return self._writer.write(take, timeout_seconds=timeout_seconds)
+        return self._writer.write(take, timeout_seconds=timeout_seconds, undo=_release)
 
     def remove(self, leased: Iterable[Leased], *, timeout_seconds: float) -> None:
         """Delete them for good, passing over those whose lease is another's by now."""
@@ -142,13 +156,8 @@ class EmbeddedQueue:
 
     def release(self, leased: Iterable[Leased], *, timeout_seconds: float) -> None:
         """End their leases now, so that others may have them."""
-        keys = [(item.row, item.lease) for item in leased]
-        self._writer.write(
-            lambda connection: connection.executemany(
-                "UPDATE message SET leased_until = 0, lease = NULL WHERE id = ? AND lease = ?", keys
-            ),
-            timeout_seconds=timeout_seconds,
-        )
+        given_back = list(leased)
+        self._writer.write(lambda connection: _release(connection, given_back), timeout_seconds=timeout_seconds)
 
     def bury(self, leased: Leased, *, reason: str, timeout_seconds: float) -> None:
         """Move one to the dead letters, unless its lease is another's by now."""
@@ -222,8 +231,9 @@ class EmbeddedQueue:
         )
 
     def close(self, *, timeout_seconds: float) -> None:
-        """Finish what is being written, then close the file. Safe to call twice."""
+        """Finish what is being written, then close the file; what is leased goes to others. Safe to call twice."""
         self._writer.close(timeout_seconds=timeout_seconds)
+        self._holder.close()
         with self._reading:
             if self._reader is not None:
                 self._reader.close()
@@ -292,6 +302,13 @@ def _statements(script: str) -> Iterable[str]:
         if sqlite3.complete_statement(statement):
             yield statement
             statement = ""
+
+
+def _release(connection: sqlite3.Connection, leased: Iterable[Leased]) -> None:
+    connection.executemany(
+        "UPDATE message SET leased_until = 0, lease = NULL WHERE id = ? AND lease = ?",
+        [(item.row, item.lease) for item in leased],
+    )
 
 
 def _delete_dead_letters(connection: sqlite3.Connection, message_ids: Sequence[str]) -> int:

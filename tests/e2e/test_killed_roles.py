@@ -1,13 +1,21 @@
 """Sudden death of any role, at any moment, under load."""
 
+import os
 import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.support.deployment import Deployment
+from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.load import Load
 from tests.support.reckoning import await_claims, await_events
+from tests.support.waiting import eventually
 
 _VICTIMS = ("worker", "ledger", "master", "dispatcher")
 
@@ -18,7 +26,6 @@ def test_whoever_is_killed_every_acknowledged_callback_is_recorded_and_told_once
 ) -> None:
     chance = random.Random(seed := random.randrange(2**32))
     print("seed", seed)
-    # The ledger not last: on the embedded queue, what it held is another's only when its lease has run out.
     victims = chance.sample(_VICTIMS, len(_VICTIMS)) + chance.sample(_VICTIMS, len(_VICTIMS))
     with Load(sender=own_deployment.sender, make_callback=own_deployment.callback, prefix="killed") as load:
         for victim in victims:
@@ -41,3 +48,52 @@ def _kill_and_restart(deployment: Deployment, victim: str) -> None:
         case role:
             deployment.kill(role)
             deployment.start(role)
+
+
+def test_what_a_killed_ledger_held_is_recorded_by_the_one_that_run_all_starts_in_its_place(
+    deploy: Callable[..., Deployment], own_shop: Downstream
+) -> None:
+    deployment = deploy(Place())
+    deployment.start("all")
+    deployment.wait_until_receiving("all")
+    assert deployment.sender.send(deployment.callback("first")).acknowledged
+    eventually(lambda: own_shop.about("first"), within_seconds=60, why=deployment.describe)  # all roles are there
+    data = deployment.settings_file.with_name("data")
+    with _locked(data / "ledger.sqlite3"):
+        assert deployment.sender.send(deployment.callback("held")).acknowledged
+        eventually(lambda: _is_leased(data / "callbacks.sqlite3"), why=deployment.describe)
+        os.kill(_ledger_of(deployment), signal.SIGKILL)
+        _prolong_lease(data / "callbacks.sqlite3", seconds=59)
+
+    eventually(lambda: own_shop.about("held"), within_seconds=50, why=deployment.describe)
+
+
+@contextmanager
+def _locked(file: Path) -> Iterator[None]:
+    """Let nobody else write to it."""
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+
+
+def _is_leased(file: Path) -> bool:
+    """Whether there is one message in the queue, and a lease of it."""
+    with closing(sqlite3.connect(file)) as reader:
+        leases = [lease for (lease,) in reader.execute("SELECT lease FROM message")]
+    return len(leases) == 1 and leases != [None]
+
+
+def _prolong_lease(file: Path, *, seconds: float) -> None:
+    """To longer than a busy machine takes to start a role, so that it does not run out meanwhile."""
+    with closing(sqlite3.connect(file)) as other:
+        other.execute("UPDATE message SET leased_until = ? WHERE lease IS NOT NULL", (time.time() + seconds,))
+        other.commit()
+
+
+def _ledger_of(deployment: Deployment) -> int:
+    [ledger] = [
+        child
+        for child in deployment.children("all")
+        if Path(f"/proc/{child}/cmdline").read_bytes().rstrip(b"\0").endswith(b"ledger")
+    ]
+    return ledger

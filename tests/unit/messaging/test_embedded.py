@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -50,25 +50,6 @@ def _start_writer(path: Path, name: str, *, count: int) -> subprocess.Popen[str]
         text=True,
         cwd=Path(__file__).parents[3],
     )
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "queue.sqlite"
-
-
-@pytest.fixture
-def open_queue(path: Path) -> Iterator[OpenQueue]:
-    """Opens the same file again and again, as several processes would; all are closed after the test."""
-    opened: list[EmbeddedQueue] = []
-
-    def make() -> EmbeddedQueue:
-        opened.append(EmbeddedQueue(path))
-        return opened[-1]
-
-    yield make
-    for queue in opened:
-        queue.close(timeout_seconds=5)
 
 
 def _publish(queue: EmbeddedQueue, *ids: str) -> None:
