@@ -6,7 +6,8 @@ message that could not be applied.
 - *Commit, then acknowledge.* A crash in between hands the message out again, and applying it twice does no harm.
 - *Trouble is never poison.* While the database or the broker is away the batch is held, nothing more is taken, and the
   same is tried again with growing pauses (`Patience`). It is not requeued: each requeue counts against the queue's
-  delivery limit. SIGTERM while holding gives everything back and leaves at once.
+  delivery limit. What a broker that will not wait so long takes back is tried all the same, and comes again when more
+  is asked for. SIGTERM while holding gives everything back and leaves at once.
 - *Poison is what fails alone.* A failed batch is run again by halves, so that one bad message among a hundred costs
   about fourteen small transactions, until each bad one stands alone in its transaction. One that is refused there
   (`UndecodableMessage`, `ClaimUnstorable`) goes to the dead letters with its reason.
@@ -103,7 +104,10 @@ class Runner(Generic[Item]):
         doubtful_rounds = 0
         while not stop.is_set():
             pause = patience.pause_after(doubtful_rounds) if suspects else _WAIT_SECONDS
-            fresh = self._receive(self._batch_size - len(suspects), pause, stop, patience)
+            room = self._batch_size - len(suspects)
+            fresh = self._receive(room, pause, stop, patience)
+            if room:  # a full batch takes no copies: it keeps what it has to try, and leaves the queue alone
+                suspects = self._still_held(suspects)
             if (fresh or suspects) and not stop.is_set():
                 suspects = self._work([*suspects, *fresh], patience)
                 doubtful_rounds = doubtful_rounds + 1 if suspects else 0
@@ -115,6 +119,11 @@ class Runner(Generic[Item]):
         fresh = patience.insist(lambda: self._subscriber.receive(max_messages=room, wait_seconds=wait_seconds))
         self._unsettled.update((id(delivery), delivery) for delivery in fresh)
         return fresh
+
+    def _still_held(self, suspects: Sequence[Delivery]) -> Sequence[Delivery]:
+        """Without those that a lost connection took back: they come again, and their copies would fill the batch."""
+        self._forget([suspect for suspect in suspects if not self._subscriber.holds(suspect)])
+        return [suspect for suspect in suspects if id(suspect) in self._unsettled]
 
     def _work(self, deliveries: Sequence[Delivery], patience: Patience) -> Sequence[Delivery]:
         """Settle a batch; the answer is its suspects, which stay unsettled."""

@@ -56,6 +56,9 @@ class Subscriber(Protocol):
         A broker that is away is no error: it reconnects by itself, and nothing arrives meanwhile.
         """
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether it is known to be this one's still. Else it was taken back, and is handed out again."""
+
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Take the messages out of the queue for good.
 

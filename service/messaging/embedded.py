@@ -62,6 +62,10 @@ class EmbeddedSubscriber:
             time.sleep(min(_POLL_SECONDS, remaining))
         return ()
 
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether it is unsettled: its lease is renewed as long as it is."""
+        return isinstance(delivery.handle, Leased) and delivery.handle.row in self._unsettled
+
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Delete them; a `NotConfirmed` means that they come again."""
         leased = self._held(deliveries)

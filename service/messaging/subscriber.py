@@ -37,6 +37,11 @@ class RabbitSubscriber:
     A queue that is declared again before its channels have heard of its end may leave them deaf (RabbitMQ 3.10): it
     counts them as its consumers, and what it hands them gets lost in the broker until the channel is closed. Nothing
     tells that from a quiet queue, so after every `longest_silence_seconds` without a message the channel is renewed.
+
+    It consumes from the first `receive` on, and after a lost connection not before the next one. So messages that its
+    owner holds for long, because the database is away, are taken from it once by the broker (which ends a channel
+    whose messages stay unsettled for its `consumer_timeout`), and are then left alone: were they handed out again each
+    time, each time would count, and the queue's delivery limit would bury them.
     """
 
     def __init__(
@@ -58,6 +63,8 @@ class RabbitSubscriber:
         self._arrived = threading.Condition()
         self._deliveries: deque[Delivery] = deque()
         self._generation = 0
+        self._receiving = False
+        self._consuming = False
         self._closed = False
         # Touched on the connection's thread alone. The tags, in the order of delivery, that are not settled.
         self._channel: Channel | None = None
@@ -68,9 +75,19 @@ class RabbitSubscriber:
         """Up to `max_messages`; connects on first use."""
         self._connection.start()
         with self._arrived:
+            self._receiving = True
+            if not self._consuming:
+                self._connection.call_soon(self._consume)  # of no effect while there is no channel: see _on_open
             self._arrived.wait_for(lambda: self._deliveries or self._closed, wait_seconds)
+            self._receiving = False
             count = 0 if self._closed else min(max_messages, len(self._deliveries))
             return [self._deliveries.popleft() for _ in range(count)]
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether the channel that handed it out is still there."""
+        handle = delivery.handle
+        with self._arrived:
+            return isinstance(handle, _Handle) and handle.generation == self._generation
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         """Acknowledge them without waiting: what a broken connection swallows, the queue hands out again."""
@@ -104,21 +121,35 @@ class RabbitSubscriber:
     # On the connection's thread from here on.
 
     def _on_open(self, channel: Channel) -> None:
-        with self._arrived:
-            self._generation += 1
-            self._deliveries.clear()  # of the channel before: the queue hands them out again
+        self._leave_channel()  # where it was renewed
         self._channel = channel
         self._unsettled.clear()
         self._last_tag = 0
         channel.add_on_cancel_callback(lambda _frame: self._connection.drop("the queue was deleted"))
         channel.basic_qos(prefetch_count=self._prefetch)
-        channel.basic_consume(LEDGER_QUEUE, self._on_message)
-        self._listen_for_silence(channel)
+        with self._arrived:
+            wanted = self._receiving
+        if wanted:
+            self._consume()
 
     def _on_down(self, _reason: str) -> None:
+        self._leave_channel()
+
+    def _leave_channel(self) -> None:
         self._channel = None
         with self._arrived:
+            self._generation += 1
+            self._consuming = False
             self._deliveries.clear()  # the queue hands them out again
+
+    def _consume(self) -> None:
+        if self._channel is None or not self._channel.is_open:
+            return
+        with self._arrived:
+            begun, self._consuming = self._consuming, True
+        if not begun:
+            self._channel.basic_consume(LEDGER_QUEUE, self._on_message)
+            self._listen_for_silence(self._channel)
 
     def _on_message(
         self, _channel: Channel, method: Basic.Deliver, properties: pika.BasicProperties, body: bytes

@@ -157,6 +157,13 @@ class RabbitMQ:
         """End the alarm that `block_publishers` raised."""
         self.ctl("eval", f"{_limit_memory(limit_bytes=_MEMORY_BYTES)}.")
 
+    def limit_holding(self, *, seconds: float) -> None:
+        """Take messages back that are held unsettled for longer, until `clear`: `consumer_timeout`, else half an hour.
+
+        Only from channels that are opened from now on.
+        """
+        self.ctl("eval", f"{_limit_holding(timeout_ms=int(seconds * 1000), look_every_ms=100)}.")
+
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` (about a second) and return what it wrote; an AssertionError where it failed."""
         done = subprocess.run(
@@ -173,9 +180,10 @@ class RabbitMQ:
         return done.stdout
 
     def clear(self) -> None:
-        """Forget every queue, exchange and message of the default virtual host, and any alarm; ends its connections."""
+        """Forget every queue, exchange and message of the default virtual host, and any limit; ends its connections."""
         forget = f'rabbit_vhost:delete(<<"/">>, <<"tests">>), {_make_virtual_host("/")}'
-        self.ctl("eval", f"{forget}, {_limit_memory(limit_bytes=_MEMORY_BYTES)}.")
+        patient = _limit_holding(timeout_ms=1_800_000, look_every_ms=60_000)
+        self.ctl("eval", f"{forget}, {_limit_memory(limit_bytes=_MEMORY_BYTES)}, {patient}.")
 
     def create_virtual_host(self) -> str:
         """The AMQP URL of a new, empty virtual host."""
@@ -237,6 +245,14 @@ class RabbitMQ:
 def _limit_memory(*, limit_bytes: int) -> str:
     """Erlang that sets the amount of memory from which on publishers are blocked."""
     return f"vm_memory_monitor:set_vm_memory_high_watermark({{absolute, {limit_bytes}}})"
+
+
+def _limit_holding(*, timeout_ms: int, look_every_ms: int) -> str:
+    """Erlang that sets how long a message may stay unsettled."""
+    return (
+        f"application:set_env(rabbit, consumer_timeout, {timeout_ms}), "
+        f"application:set_env(rabbit, channel_tick_interval, {look_every_ms})"
+    )
 
 
 def _make_virtual_host(name: str) -> str:

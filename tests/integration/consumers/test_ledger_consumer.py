@@ -3,6 +3,8 @@
 from dataclasses import replace
 from datetime import UTC, date
 
+from structlog.testing import capture_logs
+
 from service.claims import Claim, OrderStatus
 from service.ledger.reports import Reports
 from service.messaging.claim_codec import encode_claim
@@ -105,6 +107,23 @@ def test_postgresql_stopped_under_load_loses_and_buries_nothing(fault_stack: Sta
     assert_each_order_succeeded_once(stack, orders)
     assert stack.dead_letters() == []
     assert stack.count_queued() == 0
+
+
+def test_a_database_that_is_away_for_longer_than_the_broker_lets_messages_be_held_loses_and_buries_nothing(
+    fault_stack: Stack, own_postgresql: Database, own_rabbitmq: RabbitMQ
+) -> None:
+    stack, orders = fault_stack, range(50)
+    own_rabbitmq.limit_holding(seconds=2)
+    own_postgresql.stop()
+    stack.publish(both_statuses(orders))
+    with capture_logs() as logs, running(stack.make_consumer()):
+        eventually(lambda: any(entry["event"] == "broker_lost" for entry in logs), within_seconds=20)
+        eventually(lambda: stack.count_queued() == 100)
+        own_postgresql.start()
+        eventually(lambda: all_recorded(stack, orders) and stack.count_queued() == 0, within_seconds=30)
+    assert_each_order_succeeded_once(stack, orders)
+    assert stack.count_queued() == 0
+    assert stack.dead_letters() == []
 
 
 def test_sigterm_while_the_database_is_away_gives_everything_back_at_once(

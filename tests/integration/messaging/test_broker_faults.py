@@ -191,3 +191,30 @@ def test_acknowledging_after_a_reconnect_is_passed_over_and_the_message_comes_ag
     assert new.message == old.message
     assert new.previous_deliveries == 1
     eventually(lambda: count_messages(url) == 1)
+
+
+def test_what_is_held_for_longer_than_the_broker_allows_is_taken_back_once_and_then_left_alone(
+    connect: Connect, subscribe: Subscribe, broker: RabbitMQ
+) -> None:
+    broker.limit_holding(seconds=0.5)
+    holding_url, receiving_url = broker.create_virtual_host(), broker.create_virtual_host()
+    for url in (holding_url, receiving_url):
+        topology.declare([url], timeout_seconds=15)
+        connect(url).publish(make_message("one"), timeout_seconds=5)
+    holding, receiving = subscribe(holding_url), subscribe(receiving_url)
+    [old] = eventually(lambda: holding.receive(max_messages=10, wait_seconds=1))
+
+    # Who goes on receiving shows how time passes: the broker has taken the same from it three times.
+    eventually(
+        lambda: any(one.previous_deliveries >= 3 for one in receiving.receive(max_messages=10, wait_seconds=1)),
+        within_seconds=20,
+    )
+
+    assert not holding.holds(old)
+    assert count_messages(holding_url) == 1
+    [again] = eventually(lambda: holding.receive(max_messages=10, wait_seconds=1))
+    assert again.previous_deliveries == 1
+    holding.acknowledge([old])
+    holding.acknowledge([again])
+    holding.close()
+    assert count_messages(holding_url) == 0

@@ -33,6 +33,8 @@ class ScriptedSubscriber:
         self.released: list[str] = []
         self.closed = False
         self.dead_letters_refuse = 0
+        #: Those that a lost connection took back.
+        self.lost: set[str] = set()
 
     def receive(self, *, max_messages: int, wait_seconds: float) -> Sequence[Delivery]:
         self.asked_for.append(max_messages)
@@ -43,6 +45,9 @@ class ScriptedSubscriber:
         assert len(batch) <= max_messages
         self._steps.append("received")
         return batch
+
+    def holds(self, delivery: Delivery) -> bool:
+        return delivery.message.message_id not in self.lost
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
         self.acknowledged += names(deliveries)
@@ -254,6 +259,29 @@ def test_nothing_more_is_taken_once_suspects_fill_a_batch() -> None:
     consumer.run()
     assert consumer.subscriber.asked_for == [2]
     assert consumer.subscriber.released == ["a", "b"]
+
+
+def test_a_suspect_that_a_lost_connection_took_back_is_left_to_the_queue() -> None:
+    consumer = Consumer(["odd"], ["a"], refuse=fail_on("odd"))
+    consumer.subscriber.lost = {"odd"}
+    consumer.run()
+    assert consumer.subscriber.acknowledged == ["a"]
+    assert consumer.subscriber.dead == {}
+    assert consumer.subscriber.released == []
+
+
+def test_suspects_that_fill_a_batch_are_tried_again_though_their_connection_was_lost() -> None:
+    rounds = iter(range(6))
+
+    def refuse(items: Collection[str]) -> None:
+        if next(rounds, None) is not None:
+            raise RuntimeError("broken")
+
+    consumer = Consumer(["a", "b"], refuse=refuse, batch_size=2)
+    consumer.subscriber.lost = {"a", "b"}
+    consumer.run()
+    assert consumer.subscriber.asked_for == [2, 2]
+    assert consumer.handler.applied == ["a", "b"]
 
 
 def test_the_subscriber_is_closed_when_the_runner_itself_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
