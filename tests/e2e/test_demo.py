@@ -127,7 +127,7 @@ def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes, tmp_pat
             for claim in show(processes, settings, "DEMO-00001-success")["claims"]
             if claim["pay_order_no"] == "FORGED1"
         ],
-        within_seconds=30,
+        within_seconds=60,  # each look starts a process
     )
     assert [(claim["trust"], claim["verdict"]) for claim in forged] == [("checksum", "untrusted")]
     assert show(processes, settings, "DEMO-00001-success")["order"]["status"] == "succeeded"

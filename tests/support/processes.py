@@ -80,8 +80,11 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready: Callable[[], object], *, within_seconds: float = 30.0) -> None:
-        """Wait until `ready` is true; fails at once, with the output, where the process ends before that."""
+    def wait_until(self, ready: Callable[[], object], *, within_seconds: float = 60.0) -> None:
+        """Wait until `ready` is true; fails at once, with the output, where the process ends before that.
+
+        A start takes 2 s on a machine of its own, and took 20 s on two cores with twenty others in line for them.
+        """
 
         def is_ready_or_ended() -> bool:
             return bool(ready()) or not self.running

@@ -6,8 +6,6 @@ from typing import TypeVar
 
 Answer = TypeVar("Answer")
 
-# The bounds are those of a machine of its own; a shared one takes longer, and only a failure waits for it.
-_SLOWEST_MACHINE = 2.5
 _PAUSE_SECONDS = 0.02
 
 
@@ -19,7 +17,7 @@ def eventually(
     An AssertionError of the condition counts as "not yet", so that it may hold plain asserts. When the time is up, that
     error is raised again; else an AssertionError that says what the last answer was, and what `why` says then.
     """
-    deadline = time.monotonic() + within_seconds * _SLOWEST_MACHINE
+    deadline = time.monotonic() + within_seconds
     while True:
         failure: AssertionError | None = None
         answer: object = None
@@ -34,5 +32,5 @@ def eventually(
                 raise failure
             name = getattr(condition, "__name__", repr(condition))
             reason = f"\n{why()}" if why is not None else ""
-            raise AssertionError(f"{name} was still {answer!r} after {within_seconds * _SLOWEST_MACHINE} s{reason}")
+            raise AssertionError(f"{name} was still {answer!r} after {within_seconds} s{reason}")
         time.sleep(_PAUSE_SECONDS)
