@@ -90,13 +90,6 @@ def _prolong_lease(file: Path, *, seconds: float) -> None:
         other.commit()
 
 
-def _prolong_lease(file: Path, *, seconds: float) -> None:
-    """To longer than a busy machine takes to start a role, so that it does not run out meanwhile."""
-    with closing(sqlite3.connect(file)) as other:
-        other.execute("UPDATE message SET leased_until = ? WHERE lease IS NOT NULL", (time.time() + seconds,))
-        other.commit()
-
-
 def _ledger_of(deployment: Deployment) -> int:
     [ledger] = [
         child

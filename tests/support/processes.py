@@ -123,7 +123,10 @@ class Process:
 
     def freeze(self) -> None:
         """Stop it and its descendants where they are, connections open (SIGSTOP): what a hung machine looks like."""
-        _signal_all([self.pid, *_descendants(self.pid)], signal.SIGSTOP)
+        pids = [self.pid, *_descendants(self.pid)]
+        _signal_all(pids, signal.SIGSTOP)
+        # On a busy machine other threads go on until one of them has had its turn and taken the signal.
+        eventually(lambda: all(map(_is_stopped, pids)))
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
@@ -186,6 +189,15 @@ def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):  # it has ended
             os.kill(pid, number)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether each of its threads is, or has ended."""
+    states = set()
+    for file in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with contextlib.suppress(OSError):  # it has ended
+            states.add(file.read_text().rpartition(")")[2].split()[0])
+    return states <= {"T", "Z", "X"}
 
 
 def _program(name: str) -> str:
