@@ -6,6 +6,8 @@
 - An answer is recorded in the transaction that settles its question: a crash loses both or none.
 - Of one merchant's questions all processes together ask no more than its rate, of which a share is kept from reasons
   that anyone can give.
+- Of orders that only strangers speak of, those with news come before those that are asked for again, and one that the
+  gateway does not know is soon asked for no more.
 """
 
 import random
@@ -14,12 +16,13 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
 from service.claims import Claim, OrderKey, Trust
-from service.ledger import pace
-from service.ledger.asked_questions import Reply, record_asked, record_reply
+from service.ledger import orders, pace
+from service.ledger.asked_questions import QuestionOutcome, Reply, record_asked, record_reply
 from service.ledger.claim_rows import last_traceparent
+from service.ledger.due_inquiries import Backlog, anything_due, load_backlog, lock_doubts, lock_owed, reopen_expired
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.orders import OrderRecord
 from service.ledger.pace import OrderPace
@@ -64,16 +67,6 @@ class Settlement:
     verdict: Verdict | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """How far a merchant's inquiries are behind."""
-
-    #: How long the question that is due longest has waited; zero where none is due.
-    oldest_due_age: timedelta
-    #: How many orders were asked about to their horizon in vain and wait for a person.
-    parked: int
-
-
 class Agenda:
     """Questions that are due. Safe to share between threads; any number of processes may claim at once.
 
@@ -105,21 +98,22 @@ class Agenda:
         rules = self._rules[merchant]
         lease = timedelta(seconds=lease_seconds)
         # Looking takes no lock; most looks find nothing.
-        if not read(self._engine, lambda connection: _anything_to_do(connection, merchant, self._clock())):
+        if not read(self._engine, lambda connection: anything_due(connection, merchant, self._clock())):
             return []
         return write(self._engine, lambda connection: self._claim(connection, merchant, rules, limit, lease))
 
     def settle(self, asked: DueInquiry, reply: Reply, *, claim: Claim | None = None) -> Settlement:
         """Record how a question went and, with an answer, what it claims; what became of both.
 
-        It is asked again as scheduled unless its answer settled the order, and parked beyond its horizon. A claim
-        counts also where the lease was lost meanwhile. Raises ClaimUnstorable.
+        It is asked again as scheduled unless its answer settled the order, and parked beyond its horizon. Where only
+        strangers speak of an order and the gateway has said often enough that it has none, that is the end of it. A
+        claim counts also where the lease was lost meanwhile. Raises ClaimUnstorable.
         """
         return write(self._engine, lambda connection: self._settle(connection, asked, reply, claim))
 
     def backlog(self, merchant: str) -> Backlog:
         """How far the merchant's inquiries are behind."""
-        return read(self._engine, lambda connection: _backlog(connection, merchant, self._clock()))
+        return read(self._engine, lambda connection: load_backlog(connection, merchant, self._clock()))
 
     def _claim(
         self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, lease: timedelta
@@ -127,20 +121,30 @@ class Agenda:
         # Whoever holds the rate's row is alone in claiming for this merchant, and may have waited for it.
         rate = lock_rate(connection, merchant)
         now = self._clock()
-        _reopen_expired(connection, merchant, now)
+        reopen_expired(connection, merchant, now)
         room = min(limit, rate.free(rules, now))
-        is_owed = inquiries.c.due_at <= now
-        is_doubt = (inquiries.c.doubt_due_at <= now) & or_(inquiries.c.due_at.is_(None), inquiries.c.due_at > now)
-        owed = _lock_due(connection, merchant, is_owed, inquiries.c.due_at, limit=room)
-        doubts = _lock_due(
-            connection, merchant, is_doubt, inquiries.c.doubt_due_at, limit=min(room, rate.free_doubts(rules, now))
-        )
+        owed = lock_owed(connection, merchant, now, limit=room)
         owed = self._within_daily_most(connection, owed, rules, now, owed=True)
-        doubts = self._within_daily_most(connection, doubts, rules, now, owed=False)
+        doubt_room = min(room, rate.free_doubts(rules, now))
+        news = lock_doubts(connection, merchant, now, limit=doubt_room, repeated=False)
+        news = self._within_daily_most(connection, news, rules, now, owed=False)
+        repeats = lock_doubts(connection, merchant, now, limit=doubt_room, repeated=True)
+        repeats = self._within_daily_most(connection, repeats, rules, now, owed=False)
         most_owed, most_doubts = pace.split(
-            room=room, owed=len(owed), doubts=len(doubts), rules=rules, chance=self._chance()
+            room=room,
+            first=len(owed),
+            others=min(doubt_room, len(news) + len(repeats)),
+            others_share=1 - rules.overdue_share,
+            chance=self._chance(),
         )
-        owed, doubts = owed[:most_owed], doubts[:most_doubts]
+        most_news, most_repeats = pace.split(
+            room=most_doubts,
+            first=len(news),
+            others=len(repeats),
+            others_share=pace.REPEATED_SHARE,
+            chance=self._chance(),
+        )
+        owed, doubts = owed[:most_owed], [*news[:most_news], *repeats[:most_repeats]]
         if not owed and not doubts:
             return []
         due = [self._lease(connection, row, rules, now, now + lease, owed=True) for row in owed]
@@ -177,6 +181,7 @@ class Agenda:
         )
         leased = {
             "state": InquiryState.ASKING.value,
+            "doubt_repeats": True,
             "last_asked_at": now,
             "lease_until": until,
             "fence": inquiry.fence,
@@ -196,12 +201,28 @@ class Agenda:
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
             values = _after(asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile)
+            if reply.outcome is QuestionOutcome.NOT_FOUND and _only_strangers_speak(connection, row):
+                values = self._after_not_found(row, raised_meanwhile=raised_meanwhile)
         elif _closed_by_answer(asked, row, claim) and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
         else:
             return Settlement(state=InquiryState(row.state), verdict=verdict)
         _save(connection, asked.order, {**values, "lease_until": None})
         return Settlement(state=InquiryState(values["state"]), verdict=verdict)
+
+    def _after_not_found(self, row: Row[Any], *, raised_meanwhile: bool) -> dict[str, Any]:
+        """What becomes of an inquiry that nobody is owed, whose order the gateway does not know; never a person's work.
+
+        Else whoever invents order numbers could have them asked for to the horizon, and people woken at the end.
+        """
+        times = row.not_found + 1
+        due_at = row.doubt_due_at
+        if not raised_meanwhile:
+            pause = pace.pause_after_not_found(times, rules=self._rules[row.merchant], chance=self._chance())
+            due_at = max(due_at, self._clock() + pause)
+        is_over = due_at > row.horizon_at or (times >= pace.MOST_NOT_FOUND and not raised_meanwhile)
+        state = InquiryState.NOT_FOUND if is_over else InquiryState.OPEN
+        return {"state": state.value, "doubt_due_at": due_at, "not_found": times}
 
 
 def _closed_by_answer(asked: DueInquiry, row: Row[Any], claim: Claim | None) -> bool:
@@ -226,48 +247,17 @@ def _after(
     return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at}
 
 
+def _only_strangers_speak(connection: Connection, row: Row[Any]) -> bool:
+    """Whether the order is owed nothing, and neither an announcement nor anyone who is believed has named it.
+
+    Who does so while we look waits for our lock, and then finds the inquiry as we leave it.
+    """
+    return row.due_at is None and orders.load(connection, OrderKey(row.merchant, row.biz_order_no)) is None
+
+
 def _nothing_left(order: OrderRecord) -> bool:
     """Whether no further question could change the order: what a person has decided, only a person can decide again."""
     return order.settled or (order.state.conflicted and order.state.trust is Trust.OPERATOR)
-
-
-def _anything_to_do(connection: Connection, merchant: str, now: datetime) -> bool:
-    is_open = inquiries.c.state == InquiryState.OPEN.value
-    for condition in (
-        is_open & (inquiries.c.due_at <= now),
-        is_open & (inquiries.c.doubt_due_at <= now),
-        _expired(now),
-    ):
-        # One after the other, each by its own index.
-        found = select(inquiries.c.fence).where(inquiries.c.merchant == merchant, condition).limit(1)
-        if connection.execute(found).first() is not None:
-            return True
-    return False
-
-
-def _expired(now: datetime) -> ColumnElement[bool]:
-    return (inquiries.c.state == InquiryState.ASKING.value) & (inquiries.c.lease_until <= now)
-
-
-def _reopen_expired(connection: Connection, merchant: str, now: datetime) -> None:
-    connection.execute(
-        update(inquiries)
-        .where(inquiries.c.merchant == merchant, _expired(now))
-        .values(state=InquiryState.OPEN.value, lease_until=None)
-    )
-
-
-def _lock_due(
-    connection: Connection, merchant: str, is_due: ColumnElement[bool], due: ColumnElement[Any], *, limit: int
-) -> Sequence[Row[Any]]:
-    query = (
-        select(inquiries)
-        .where(inquiries.c.merchant == merchant, inquiries.c.state == InquiryState.OPEN.value, is_due)
-        .order_by(due)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    return connection.execute(query).all() if limit else []
 
 
 def _save(connection: Connection, order: OrderKey, values: Mapping[str, Any]) -> None:
@@ -281,15 +271,3 @@ def _is(order: OrderKey) -> ColumnElement[bool]:
 
 def _pace(row: Row[Any]) -> OrderPace:
     return OrderPace(**{name: row._mapping[name] for name in _PACE})
-
-
-def _backlog(connection: Connection, merchant: str, now: datetime) -> Backlog:
-    is_open = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.OPEN.value)
-    is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
-    oldest = earliest(
-        connection.execute(select(func.min(inquiries.c.due_at)).where(is_open)).scalar_one(),
-        connection.execute(select(func.min(inquiries.c.doubt_due_at)).where(is_open)).scalar_one(),
-    )
-    parked = connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
-    age = timedelta() if oldest is None else max(timedelta(), now - oldest)
-    return Backlog(oldest_due_age=age, parked=parked)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import IntFlag, StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, update
 
 from service.claims import OrderKey
 from service.ledger.inserts import insert_into
@@ -47,6 +47,8 @@ class InquiryState(StrEnum):
     ANSWERED = "answered"
     #: Asked to its horizon in vain; only a new reason opens it again.
     PARKED = "parked"
+    #: The gateway knows of no such order, and only strangers spoke of it; only a new reason opens it again.
+    NOT_FOUND = "not-found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +138,8 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
             "horizon_at": case((keeps_horizon, old.horizon_at), else_=new.horizon_at),
             "attempts": case((is_open, old.attempts), else_=0),
             "doubt_attempts": case((is_open, old.doubt_attempts), else_=0),
+            "doubt_repeats": and_(old.doubt_repeats, new.doubt_due_at.is_(None)),
+            "not_found": case((is_open, old.not_found), else_=0),
             "opened_at": case((is_open, old.opened_at), else_=new.opened_at),
         },
     ).returning(old.raised)
@@ -144,7 +148,7 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
 
 
 def close_inquiries(connection: Connection, orders: Collection[OrderKey]) -> None:
-    """Close the inquiries, open or parked, of orders about which nothing is left to ask.
+    """Close the inquiries, in whatever state, of orders about which nothing is left to ask.
 
     Who is asking just now loses the lease, also when it is the answer to the question that settled the order.
     """
@@ -207,6 +211,8 @@ def _to_row(question: Question, now: datetime) -> dict[str, Any]:
         "horizon_at": question.horizon_at,
         "attempts": 0,
         "doubt_attempts": 0,
+        "doubt_repeats": False,
+        "not_found": 0,
         "last_asked_at": None,
         "asked_day": "",
         "asked_today": 0,

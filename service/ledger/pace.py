@@ -10,6 +10,12 @@ from datetime import UTC, datetime, time, timedelta
 from service.backoff import exponential
 from service.ledger.rules import InquiryRules
 
+#: The share of the doubts that is left to those which only repeat a question, where there is not room for all: else a
+#: flood of new ones would keep the gateway from being asked again whenever it has not answered.
+REPEATED_SHARE = 0.1
+#: So often the gateway is asked about an order of which only strangers speak, and which it does not know.
+MOST_NOT_FOUND = 5
+
 # So that a repeat after an outage does not come as one wave.
 _JITTER = 0.2
 
@@ -74,14 +80,23 @@ class OrderPace:
         return self if self.asked_day == day else replace(self, asked_day=day, asked_today=0, doubts_today=0)
 
 
-def split(*, room: int, owed: int, doubts: int, rules: InquiryRules, chance: float) -> tuple[int, int]:
-    """How `room` for questions is shared by as many that are owed and as many doubts: how many of each are asked.
+def split(*, room: int, first: int, others: int, others_share: float, chance: float) -> tuple[int, int]:
+    """How `room` for questions is shared by as many that come first and as many others: how many of each are asked.
 
-    Where there is not room for all, doubts get at most their share of it, rounded by `chance`.
+    Where there is not room for all, the others get at most their share of it, rounded by `chance` (0 to below 1).
     """
-    reserved = min(doubts, int(room * (1 - rules.overdue_share) + chance))
-    asked_owed = min(owed, room - reserved)
-    return asked_owed, min(doubts, room - asked_owed)
+    reserved = min(others, int(room * others_share + chance))
+    asked_first = min(first, room - reserved)
+    return asked_first, min(others, room - asked_first)
+
+
+def pause_after_not_found(times: int, *, rules: InquiryRules, chance: float) -> timedelta:
+    """How long an order of which only strangers speak is left alone once the gateway has said `times` that it has none.
+
+    Eight times as long after each, so that few questions reach far: a gateway that learns of an order late, or has
+    lost its memory for an hour, is asked once more after that.
+    """
+    return _backoff(3 * times - 2, rules, chance)
 
 
 def _is_due(due: datetime | None, now: datetime) -> bool:

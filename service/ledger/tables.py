@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 
@@ -213,6 +214,10 @@ inquiries = Table(
     # Since the inquiry was opened last: questions that the order was owed, and those for anyone's reasons.
     Column("attempts", Integer, nullable=False),
     Column("doubt_attempts", Integer, nullable=False),
+    # Whether the next question for anyone's reasons only repeats the last: nobody has said anything new since.
+    Column("doubt_repeats", Boolean, nullable=False, server_default=false()),
+    # Since it was opened last, while nobody who is believed spoke of the order: answers that there is no such order.
+    Column("not_found", SmallInteger, nullable=False, server_default=text("0")),
     Column("last_asked_at", UtcDateTime),
     # The day (UTC, YYYY-MM-DD) that asked_today and, of these, doubts_today count.
     Column("asked_day", Text, nullable=False),
@@ -223,7 +228,7 @@ inquiries = Table(
     Column("opened_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("merchant", "biz_order_no"),
     Index("ix_inquiries_due", "merchant", "due_at", **_where("state = 'open'")),
-    Index("ix_inquiries_doubt_due", "merchant", "doubt_due_at", **_where("state = 'open'")),
+    Index("ix_inquiries_doubts", "merchant", "doubt_repeats", "doubt_due_at", **_where("state = 'open'")),
     Index("ix_inquiries_asking", "merchant", "lease_until", **_where("state = 'asking'")),
     Index("ix_inquiries_parked", "merchant", **_where("state = 'parked'")),
 )

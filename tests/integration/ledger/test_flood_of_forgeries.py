@@ -1,4 +1,4 @@
-"""Ten thousand forged callbacks against a merchant that believes only what its gateway answers."""
+"""Floods of forged callbacks against a merchant that believes only what its gateway answers."""
 
 import random
 from collections import Counter, defaultdict
@@ -14,8 +14,10 @@ from service.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.agenda import Agenda
 from service.ledger.announcements import Announcement
 from service.ledger.asked_questions import QuestionOutcome, Reply
+from service.ledger.inquiries import InquiryState
+from service.ledger.pace import MOST_NOT_FOUND
 from service.ledger.store import LedgerStore
-from service.ledger.tables import asked_questions, events, orders
+from service.ledger.tables import asked_questions, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
 
 MakeStore = Callable[..., LedgerStore]
@@ -23,6 +25,7 @@ MakeAgenda = Callable[..., Agenda]
 
 ORDERS = 200
 FORGERIES = 10_000
+INVENTED = 60
 PER_DAY = 8
 PER_MINUTE = 120
 DUE_SECONDS = 600.0
@@ -127,6 +130,67 @@ def test_orders_of_a_flood_keep_their_questions_for_the_time_when_they_are_overd
     clock.forward(100)
     (overdue,) = agenda.claim_due("acme", limit=1, lease_seconds=1)
     assert (overdue.order, overdue.owed) == (OrderKey("acme", "DK0"), True)
+
+
+def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Any, ledger_engine: Engine
+) -> None:
+    store = make_store(required=Trust.QUERIED)
+    agenda = make_agenda(store, most_per_minute=PER_MINUTE)
+    # Of all that follows, nothing was announced and nothing has a token.
+    store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(INVENTED)])
+    came_at: dict[str, datetime] = {}
+    waits: dict[str, timedelta] = {}
+    invented: Counter[str] = Counter()
+    for step in range(4 * INVENTED):
+        if step % 4 == 0:
+            name = f"DK{step}"
+            came_at[name] = clock()
+            store.record([a_claim(trust=Trust.CHECKSUM, order=name)])
+        _ask_all(agenda, clock, came_at=came_at, waits=waits, invented=invented)
+        clock.forward(STEP_SECONDS)
+    assert waits.keys() == came_at.keys(), "a true order was not asked about"
+    first_round = timedelta(seconds=INVENTED / (PER_MINUTE / 2) * 60 + INVENTED / 4 + 2 * STEP_SECONDS)
+    assert max(waits.values()) <= first_round
+    in_second_round = [wait for name, wait in waits.items() if came_at[name] > NOON + 2 * first_round]
+    assert max(in_second_round) <= timedelta(seconds=2 * STEP_SECONDS)
+
+    while _any_open(ledger_engine):
+        clock.forward(60)
+        _ask_all(agenda, clock, came_at=came_at, waits=waits, invented=invented)
+    assert set(invented.values()) == {MOST_NOT_FOUND}
+    assert agenda.backlog("acme").parked == 0
+    with ledger_engine.connect() as connection:
+        known = set(connection.execute(select(orders.c.biz_order_no)).scalars())
+    assert known == came_at.keys()
+
+
+def _ask_all(
+    agenda: Agenda,
+    clock: Any,
+    *,
+    came_at: Mapping[str, datetime],
+    waits: dict[str, timedelta],
+    invented: Counter[str],
+) -> None:
+    """Have a gateway asked that knows those orders alone which truly came."""
+    while asked := agenda.claim_due("acme", limit=50, lease_seconds=60):
+        for inquiry in asked:
+            name = inquiry.order.biz_order_no
+            if name in came_at:
+                waits[name] = clock() - came_at[name]
+                reply = Reply(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
+                answer = a_claim(trust=Trust.QUERIED, order=name, stated_at=clock())
+                agenda.settle(inquiry, reply, claim=answer)
+            else:
+                invented[name] += 1
+                agenda.settle(inquiry, Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="", seconds=0.0))
+
+
+def _any_open(engine: Engine) -> bool:
+    is_open = select(inquiries.c.fence).where(inquiries.c.state == InquiryState.OPEN.value).limit(1)
+    with engine.connect() as connection:
+        return connection.execute(is_open).first() is not None
 
 
 def _all_ended(engine: Engine) -> bool:

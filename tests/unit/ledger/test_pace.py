@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ledger.pace import OrderPace, split
+from service.ledger.pace import MOST_NOT_FOUND, OrderPace, pause_after_not_found, split
 from service.ledger.rules import InquiryRules
 
 EVENING = datetime(2026, 1, 5, 23, 0, tzinfo=UTC)
@@ -121,9 +121,14 @@ def test_no_sequence_of_questions_breaks_a_limit(gaps: list[float], owed: list[b
     ],
 )
 def test_room_is_shared_and_none_is_left_unused(room: int, owed: int, doubts: int, expected: tuple[int, int]) -> None:
-    assert split(room=room, owed=owed, doubts=doubts, rules=RULES, chance=0.0) == expected
+    assert split(room=room, first=owed, others=doubts, others_share=0.5, chance=0.0) == expected
 
 
 def test_a_single_free_place_goes_to_either_by_chance() -> None:
-    assert split(room=1, owed=1, doubts=1, rules=RULES, chance=0.4) == (1, 0)
-    assert split(room=1, owed=1, doubts=1, rules=RULES, chance=0.6) == (0, 1)
+    assert split(room=1, first=1, others=1, others_share=0.5, chance=0.4) == (1, 0)
+    assert split(room=1, first=1, others=1, others_share=0.5, chance=0.6) == (0, 1)
+
+
+def test_an_order_that_was_not_found_is_left_alone_eight_times_as_long_each_time() -> None:
+    pauses = [pause_after_not_found(times, rules=RULES, chance=0.0) for times in range(1, MOST_NOT_FOUND)]
+    assert [pause.total_seconds() for pause in pauses] == [5, 40, 320, 2560]

@@ -1,0 +1,100 @@
+"""Due inquiries: what is owed an answer, and what is a doubt. A look reads one index, however many are open."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, update
+
+from service.ledger.inquiries import InquiryState, earliest
+from service.ledger.tables import inquiries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """How far a merchant's inquiries are behind."""
+
+    #: How long the question that is due longest has waited; zero where none is due.
+    oldest_due_age: timedelta
+    #: How many orders were asked about to their horizon in vain and wait for a person.
+    parked: int
+
+
+def anything_due(connection: Connection, merchant: str, now: datetime) -> bool:
+    """Whether there is anything to claim; takes no lock."""
+    is_open = inquiries.c.state == InquiryState.OPEN.value
+    for condition, since in (
+        (is_open & (inquiries.c.due_at <= now), inquiries.c.due_at),
+        (is_open & _is_doubt(repeated=False) & (inquiries.c.doubt_due_at <= now), inquiries.c.doubt_due_at),
+        (is_open & _is_doubt(repeated=True) & (inquiries.c.doubt_due_at <= now), inquiries.c.doubt_due_at),
+        (_expired(now), inquiries.c.lease_until),
+    ):
+        # One after the other and in order: without, a planner that expects many reads the whole table to find none.
+        of_merchant = select(inquiries.c.fence).where(inquiries.c.merchant == merchant, condition)
+        found = of_merchant.order_by(since).limit(1)
+        if connection.execute(found).first() is not None:
+            return True
+    return False
+
+
+def reopen_expired(connection: Connection, merchant: str, now: datetime) -> None:
+    """Open again what is being asked by nobody any more."""
+    connection.execute(
+        update(inquiries)
+        .where(inquiries.c.merchant == merchant, _expired(now))
+        .values(state=InquiryState.OPEN.value, lease_until=None)
+    )
+
+
+def lock_owed(connection: Connection, merchant: str, now: datetime, *, limit: int) -> Sequence[Row[Any]]:
+    """At most `limit` whose orders are owed an answer, the longest due first, locked."""
+    return _lock(connection, merchant, inquiries.c.due_at <= now, inquiries.c.due_at, limit)
+
+
+def lock_doubts(
+    connection: Connection, merchant: str, now: datetime, *, limit: int, repeated: bool
+) -> Sequence[Row[Any]]:
+    """At most `limit` for which only anyone's reasons ask, the longest due first, locked.
+
+    Those with news, or (`repeated`) those about which nobody has said anything new since they were asked for.
+    """
+    not_owed = or_(inquiries.c.due_at.is_(None), inquiries.c.due_at > now)
+    is_due = _is_doubt(repeated=repeated) & (inquiries.c.doubt_due_at <= now) & not_owed
+    return _lock(connection, merchant, is_due, inquiries.c.doubt_due_at, limit)
+
+
+def load_backlog(connection: Connection, merchant: str, now: datetime) -> Backlog:
+    """How far the merchant's inquiries are behind."""
+    is_open = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.OPEN.value)
+    is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
+    firsts = (
+        select(func.min(inquiries.c.due_at)).where(is_open),
+        select(func.min(inquiries.c.doubt_due_at)).where(is_open, _is_doubt(repeated=False)),
+        select(func.min(inquiries.c.doubt_due_at)).where(is_open, _is_doubt(repeated=True)),
+    )
+    oldest = earliest(*(connection.execute(first).scalar_one() for first in firsts))
+    parked = connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
+    age = timedelta() if oldest is None else max(timedelta(), now - oldest)
+    return Backlog(oldest_due_age=age, parked=parked)
+
+
+def _is_doubt(*, repeated: bool) -> ColumnElement[bool]:
+    return inquiries.c.doubt_repeats == repeated
+
+
+def _expired(now: datetime) -> ColumnElement[bool]:
+    return (inquiries.c.state == InquiryState.ASKING.value) & (inquiries.c.lease_until <= now)
+
+
+def _lock(
+    connection: Connection, merchant: str, is_due: ColumnElement[bool], due: ColumnElement[Any], limit: int
+) -> Sequence[Row[Any]]:
+    query = (
+        select(inquiries)
+        .where(inquiries.c.merchant == merchant, inquiries.c.state == InquiryState.OPEN.value, is_due)
+        .order_by(due)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return connection.execute(query).all() if limit else []

@@ -1,0 +1,214 @@
+"""What only strangers speak of: which of it is asked about first, and when it is asked about no more."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from service.claims import OrderKey, OrderStatus, Trust
+from service.ledger.agenda import Agenda, DueInquiry
+from service.ledger.announcements import Announcement
+from service.ledger.asked_questions import QuestionOutcome, Reply
+from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
+from service.ledger.store import LedgerStore
+from tests.support.claims import a_claim
+
+KEY = OrderKey("acme", "DK1")
+NO_ANSWER = Reply(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
+NOT_FOUND = Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
+ANSWERED = Reply(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
+
+MakeStore = Callable[..., LedgerStore]
+MakeAgenda = Callable[..., Agenda]
+
+
+@pytest.fixture
+def store(make_store: MakeStore) -> LedgerStore:
+    """Only what the gateway says when it is asked counts."""
+    return make_store(required=Trust.QUERIED)
+
+
+@pytest.fixture
+def agenda(store: LedgerStore, make_agenda: MakeAgenda) -> Agenda:
+    return make_agenda(store)
+
+
+def a_strangers_word(store: LedgerStore, *orders: str, **said: Any) -> None:
+    store.record([a_claim(trust=Trust.CHECKSUM, order=order, **said) for order in orders])
+
+
+def claim(agenda: Agenda, *, limit: int = 1000) -> Sequence[DueInquiry]:
+    return agenda.claim_due("acme", limit=limit, lease_seconds=60)
+
+
+def names(asked: Sequence[DueInquiry]) -> list[str]:
+    return [inquiry.order.biz_order_no for inquiry in asked]
+
+
+def inquiry_of(store: LedgerStore) -> InquiryRecord:
+    inquiry = store.order_history(KEY).inquiry
+    assert inquiry is not None
+    return inquiry
+
+
+def ask(agenda: Agenda, reply: Reply) -> InquiryState:
+    (inquiry,) = claim(agenda)
+    return agenda.settle(inquiry, reply).state
+
+
+def ask_while_open(store: LedgerStore, agenda: Agenda, clock: Any, reply: Reply) -> list[float]:
+    """The pauses between the questions, until it is asked for no more."""
+    pauses = []
+    while ask(agenda, reply) is InquiryState.OPEN:
+        pauses.append((inquiry_of(store).due_at - clock()).total_seconds())
+        clock.forward(pauses[-1])
+    return pauses
+
+
+def test_an_order_that_was_never_asked_about_comes_before_repeats(
+    store: LedgerStore, agenda: Agenda, clock: Any
+) -> None:
+    invented = [f"F{number}" for number in range(5)]
+    a_strangers_word(store, *invented)
+    for inquiry in claim(agenda):
+        agenda.settle(inquiry, NO_ANSWER)
+    clock.forward(100)
+    a_strangers_word(store, "DK1")
+    assert names(claim(agenda, limit=1)) == ["DK1"]
+    assert names(claim(agenda)) == invented
+
+
+def test_something_new_about_an_order_is_no_repeat(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+    a_strangers_word(store, "F1", "DK1")
+    for inquiry in claim(agenda):
+        agenda.settle(inquiry, NO_ANSWER)
+    clock.forward(100)
+    a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
+    assert names(claim(agenda, limit=1)) == ["DK1"]
+
+
+def test_a_flood_of_new_orders_leaves_repeats_a_tenth(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+    repeats = [f"DK{number}" for number in range(5)]
+    a_strangers_word(store, *repeats)
+    for inquiry in claim(agenda):
+        agenda.settle(inquiry, NO_ANSWER)
+    clock.forward(100)
+    a_strangers_word(store, *(f"F{number}" for number in range(50)))
+    asked = names(claim(agenda, limit=20))
+    assert (len(asked), len(set(asked) & set(repeats))) == (20, 2)
+
+
+def test_what_a_crash_cut_short_is_a_repeat_and_is_asked_again(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+    a_strangers_word(store, "DK1")
+    assert names(claim(agenda)) == ["DK1"]
+    clock.forward(60)
+    a_strangers_word(store, "F1")
+    assert names(claim(agenda)) == ["F1", "DK1"]
+
+
+def test_an_order_that_the_gateway_does_not_know_is_asked_for_five_times_and_wakes_nobody(
+    store: LedgerStore, agenda: Agenda, clock: Any
+) -> None:
+    a_strangers_word(store, "DK1")
+    assert ask_while_open(store, agenda, clock, NOT_FOUND) == [20, 160, 1280, 3600]
+    assert inquiry_of(store).state is InquiryState.NOT_FOUND
+    clock.forward(7 * 86_400)
+    assert not claim(agenda)
+    assert agenda.backlog("acme").parked == 0
+    assert store.load_order(KEY) is None
+
+
+def test_no_answer_is_not_taken_for_not_found(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+    a_strangers_word(store, "DK1")
+    for _ in range(4):
+        assert ask(agenda, NOT_FOUND) is InquiryState.OPEN
+        clock.forward(3600)
+    assert len(ask_while_open(store, agenda, clock, NO_ANSWER)) > 10
+    assert inquiry_of(store).state is InquiryState.PARKED
+
+
+def test_what_the_gateway_does_not_know_to_the_horizon_is_no_persons_work_either(
+    store: LedgerStore, agenda: Agenda, clock: Any
+) -> None:
+    a_strangers_word(store, "DK1")
+    clock.forward(86_390)
+    assert ask(agenda, NOT_FOUND) is InquiryState.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        lambda store: a_strangers_word(store, "DK1", status=OrderStatus.FAILED),
+        lambda store: store.record([a_claim(trust=Trust.CAPABILITY)]),
+        lambda store: store.announce(Announcement(merchant="acme", biz_order_no="DK1")),
+        lambda store: store.inquire(KEY, InquiryReason.OPERATOR),
+    ],
+    ids=["a different claim", "a claim on its own notify_url", "an announcement", "a person"],
+)
+def test_a_new_word_has_an_order_asked_for_again_that_was_not_found(
+    store: LedgerStore, agenda: Agenda, clock: Any, speak: Callable[[LedgerStore], object]
+) -> None:
+    a_strangers_word(store, "DK1")
+    ask_while_open(store, agenda, clock, NOT_FOUND)
+    clock.forward(60)
+    speak(store)
+    clock.forward(600)
+    assert [(inquiry.order, inquiry.attempt) for inquiry in claim(agenda)] == [(KEY, 1)]
+
+
+def test_the_same_claim_again_does_not(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+    a_strangers_word(store, "DK1")
+    ask_while_open(store, agenda, clock, NOT_FOUND)
+    a_strangers_word(store, "DK1", minute=600)
+    clock.forward(86_400)
+    assert not claim(agenda)
+
+
+def test_a_claim_that_comes_while_the_gateway_is_asked_outlives_its_not_found(
+    store: LedgerStore, agenda: Agenda, clock: Any
+) -> None:
+    a_strangers_word(store, "DK1")
+    for _ in range(4):
+        ask(agenda, NOT_FOUND)
+        clock.forward(3600)
+    (last,) = claim(agenda)
+    a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
+    assert agenda.settle(last, NOT_FOUND).state is InquiryState.OPEN
+    clock.forward(10)
+    assert ask(agenda, NOT_FOUND) is InquiryState.NOT_FOUND
+
+
+@pytest.mark.parametrize(
+    "speak",
+    [
+        lambda store: store.record([a_claim(trust=Trust.CAPABILITY)]),
+        lambda store: store.announce(Announcement(merchant="acme", biz_order_no="DK1")),
+        lambda store: store.inquire(KEY, InquiryReason.OPERATOR),
+    ],
+    ids=["a claim on its own notify_url", "an announcement", "a person"],
+)
+def test_an_order_of_which_others_speak_is_asked_for_to_its_horizon_though_it_is_not_found(
+    store: LedgerStore, agenda: Agenda, clock: Any, speak: Callable[[LedgerStore], object]
+) -> None:
+    a_strangers_word(store, "DK1")
+    speak(store)
+    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) > 10
+    assert inquiry_of(store).state is InquiryState.PARKED
+
+
+def test_an_order_that_the_gateway_has_known_is_not_given_up_when_it_is_not_found(
+    store: LedgerStore, agenda: Agenda, clock: Any
+) -> None:
+    store.record([a_claim(trust=Trust.QUERIED)])
+    a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
+    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) > 10
+    assert inquiry_of(store).state is InquiryState.PARKED
+
+
+def test_the_truth_that_is_heard_after_all_counts(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+    a_strangers_word(store, "DK1")
+    ask(agenda, NOT_FOUND)
+    clock.forward(20)
+    (asked,) = claim(agenda)
+    answer = a_claim(trust=Trust.QUERIED, stated_at=clock())
+    assert agenda.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED
