@@ -6,6 +6,7 @@ from service.api import fields as api
 from service.claims import ClaimSource, OrderStatus
 from service.events import EventType
 from service.ledger.asked_questions import QuestionOutcome
+from service.ledger.claim_rows import MOST_UNCOUNTED
 from service.ledger.inquiries import InquiryState
 from service.ledger.states import Verdict
 from service.ledger.withholds import WithholdOutcome
@@ -173,7 +174,7 @@ class EventSchema(Schema):
 
 
 class HistorySchema(Schema):
-    """Everything that happened around an order."""
+    """What happened around an order."""
 
     order = fields.Nested(
         OrderSchema,
@@ -188,7 +189,15 @@ class HistorySchema(Schema):
         metadata={"description": "None where it was not sent from here."},
     )
     claims = fields.List(
-        fields.Nested(ClaimSchema), required=True, metadata={"description": "In the order in which they were decided."}
+        fields.Nested(ClaimSchema),
+        required=True,
+        metadata={
+            "description": "In the order in which they were decided: all that counted, and of those that never did the "
+            f"newest {MOST_UNCOUNTED}."
+        },
+    )
+    claims_left_out = fields.Integer(
+        required=True, metadata={"description": "How many older claims that never counted there are besides."}
     )
     inquiry = fields.Nested(InquirySchema, required=True, allow_none=True)
     questions = fields.List(

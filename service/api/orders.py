@@ -19,8 +19,8 @@ from service.api.request_schemas import MOST_ORDERS, AnnouncementsSchema, OrderF
 from service.api.routes import Reply, Route
 from service.claims import OrderKey
 from service.gateway.errors import MessageInvalid
+from service.ledger.claim_rows import MOST_UNCOUNTED
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
-from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter
 from service.ledger.resolutions import Resolution
@@ -78,7 +78,11 @@ class Orders:
                 path=_ORDER,
                 name="showOrder",
                 scope=ApiScope.READ,
-                summary="Show everything that happened around an order",
+                summary="Show what happened around an order",
+                description=(
+                    "Every claim that counted, every answer and every person's word; of the other claims, which anyone "
+                    f"can make, the newest {MOST_UNCOUNTED}."
+                ),
                 view=self.show,
                 answers={200: HistorySchema()},
                 problems={404: _UNKNOWN},
@@ -150,12 +154,16 @@ class Orders:
 
     def show(self, *, caller: str, merchant: str, biz_order_no: str) -> Reply:  # noqa: ARG002 - every view's
         """The order's history."""
-        return Reply(status=200, value=self._known(OrderKey(merchant, biz_order_no)))
+        history = self._store.order_history(OrderKey(merchant, biz_order_no))
+        if not history.known:
+            raise unknown_order()
+        return Reply(status=200, value=history)
 
     def inquire(self, *, caller: str, merchant: str, biz_order_no: str) -> Reply:
         """Open the order's inquiry."""
         order = OrderKey(merchant, biz_order_no)
-        self._known(order)
+        if not self._store.knows(order):
+            raise unknown_order()
         if not self._store.inquire(order, InquiryReason.OPERATOR):
             raise Problem(
                 status=409,
@@ -164,7 +172,7 @@ class Orders:
                 detail=f"There is no [merchants.{merchant}.gateway] in the settings of this service.",
             )
         _log.info("inquiry_requested", caller=caller, merchant=merchant, biz_order_no=biz_order_no)
-        return Reply(status=202, value=self._known(order).inquiry)
+        return Reply(status=202, value=self._store.load_inquiry(order))
 
     def resolve(self, *, caller: str, merchant: str, biz_order_no: str, body: dict[str, Any]) -> Reply:
         """Record an operator's word."""
@@ -190,12 +198,6 @@ class Orders:
             verdict=verdict,
         )
         return Reply(status=200, value={"verdict": verdict, "order": self._store.load_order(order)})
-
-    def _known(self, order: OrderKey) -> OrderHistory:
-        history = self._store.order_history(order)
-        if not history.known:
-            raise unknown_order()
-        return history
 
     def _check(self, drafts: Sequence[OrderDraft]) -> None:
         faults: list[Fault] = []

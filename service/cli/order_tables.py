@@ -43,6 +43,8 @@ def show_history(history: OrderHistory) -> None:
         add_row(table, time_text(sent.sent_at), sent.sent_by, sent.outcome.value, known, sent.request_id, sent.detail)
         console.print(table)
     console.print(_claims(history.claims))
+    if history.claims_left_out:
+        console.print(f"{history.claims_left_out} older claims that never counted are left out.")
     if history.inquiry is not None:
         console.print(_inquiry(history.inquiry))
     if history.questions:

@@ -120,7 +120,10 @@ def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -
 @_AS_JSON
 @click.pass_context
 def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
-    """Show every claim, question, event and delivery around an order."""
+    """Show the claims, questions, events and deliveries around an order.
+
+    Of claims that never counted, the newest 200: a forger can make any number of them.
+    """
     with _open_store(context) as store:
         history = store.order_history(OrderKey(merchant, biz_order_no))
     if not history.known:
@@ -140,11 +143,11 @@ def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: b
     """Have the gateway asked as soon as the merchant's limits allow; the inquirer does it."""
     order = OrderKey(merchant, biz_order_no)
     with _open_store(context) as store:
-        if not store.order_history(order).known:
+        if not store.knows(order):
             raise _unknown(merchant, biz_order_no)
         if not store.inquire(order, InquiryReason.OPERATOR):
             raise click.ClickException(f"the gateway cannot be asked: set [merchants.{merchant}.gateway]")
-        inquiry = store.order_history(order).inquiry
+        inquiry = store.load_inquiry(order)
     if as_json:
         _print_json(InquirySchema(), inquiry)
     elif inquiry is not None:

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
 
 from service.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
 from service.ledger.inserts import insert_new
 from service.ledger.states import Verdict
 from service.ledger.tables import claims, repeated_callback
+
+#: So many of an order's claims that never counted are loaded, the newest: a forger can make any number of them.
+MOST_UNCOUNTED = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,24 +80,28 @@ def correct_verdicts(connection: Connection, verdicts: Mapping[int, Verdict]) ->
         )
 
 
-def load_claims(connection: Connection, key: OrderKey) -> Sequence[ClaimRecord]:
-    """All claims about an order, in the order in which they were decided."""
-    query = (
-        select(claims)
-        .where(claims.c.merchant == key.merchant, claims.c.biz_order_no == key.biz_order_no)
-        .order_by(claims.c.id)
-    )
-    return [_from_row(row) for row in connection.execute(query)]
+def load_claims(connection: Connection, key: OrderKey) -> tuple[Sequence[ClaimRecord], int]:
+    """Claims about an order, in the order in which they were decided, and how many others there are.
+
+    All that counted, every answer and every person's word, and of the rest the newest `MOST_UNCOUNTED`.
+    """
+    about = select(claims).where(_about(key))
+    lasting = claims.c.counted | (claims.c.trust >= int(Trust.QUERIED))
+    others = about.where(~lasting).order_by(claims.c.id.desc()).limit(MOST_UNCOUNTED)
+    found = [*connection.execute(about.where(lasting)), *connection.execute(others)]
+    rows = sorted(found, key=lambda row: row.id)
+    total = connection.execute(select(func.count()).select_from(claims).where(_about(key))).scalar_one()
+    return [_from_row(row) for row in rows], total - len(rows)
+
+
+def any_claim(connection: Connection, key: OrderKey) -> bool:
+    """Whether anybody ever spoke of the order, believed or not."""
+    return connection.execute(select(claims.c.id).where(_about(key)).limit(1)).first() is not None
 
 
 def last_traceparent(connection: Connection, key: OrderKey) -> str | None:
     """The traceparent of the order's last claim; None where it had none, or nobody ever spoke of the order."""
-    query = (
-        select(claims.c.traceparent)
-        .where(claims.c.merchant == key.merchant, claims.c.biz_order_no == key.biz_order_no)
-        .order_by(claims.c.id.desc())
-        .limit(1)
-    )
+    query = select(claims.c.traceparent).where(_about(key)).order_by(claims.c.id.desc()).limit(1)
     return connection.execute(query).scalar_one_or_none()
 
 
@@ -116,6 +123,10 @@ def firsts(entries: Collection[Entry]) -> list[Entry]:
     for entry in entries:
         seen.setdefault(entry.identity, entry)
     return list(seen.values())
+
+
+def _about(key: OrderKey) -> ColumnElement[bool]:
+    return (claims.c.merchant == key.merchant) & (claims.c.biz_order_no == key.biz_order_no)
 
 
 def _insertion_order(row: Mapping[str, Any]) -> tuple[str, int]:

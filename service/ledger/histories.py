@@ -10,7 +10,7 @@ from service.claims import OrderKey, OrderStatus
 from service.events import EventType
 from service.ledger import orders
 from service.ledger.asked_questions import AskedQuestion, load_asked
-from service.ledger.claim_rows import ClaimRecord, load_claims
+from service.ledger.claim_rows import ClaimRecord, any_claim, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.orders import OrderRecord
 from service.ledger.tables import deliveries, events
@@ -47,9 +47,10 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderHistory:
-    """Everything that is known around an order; `order` is None where no claim about it was ever believed."""
+    """What is known around an order; `order` is None where no claim about it was ever believed."""
 
     order: OrderRecord | None
+    #: In the order in which they were decided: all that counted, and the newest of the others.
     claims: Sequence[ClaimRecord]
     events: Sequence[EventRecord]
     inquiry: InquiryRecord | None
@@ -57,6 +58,8 @@ class OrderHistory:
     questions: Sequence[AskedQuestion]
     #: None where it was not sent to the gateway from here.
     withhold: WithholdRecord | None = None
+    #: How many older claims that never counted there are besides.
+    claims_left_out: int = 0
 
     @property
     def known(self) -> bool:
@@ -66,14 +69,21 @@ class OrderHistory:
 
 def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
     """The order's history; empty where nobody ever spoke of it."""
+    claims, left_out = load_claims(connection, key)
     return OrderHistory(
         order=orders.load(connection, key),
-        claims=load_claims(connection, key),
+        claims=claims,
         events=_events(connection, key),
         inquiry=load_inquiry(connection, key),
         questions=load_asked(connection, key),
         withhold=load_withhold(connection, key),
+        claims_left_out=left_out,
     )
+
+
+def is_known(connection: Connection, key: OrderKey) -> bool:
+    """Whether anybody ever spoke of the order, believed or not; as quick under a flood of claims as without."""
+    return orders.load(connection, key) is not None or any_claim(connection, key)
 
 
 def _events(connection: Connection, key: OrderKey) -> Sequence[EventRecord]:

@@ -13,8 +13,8 @@ from service.ledger.asked_questions import prune_asked
 from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
 from service.ledger.decisions import Decisions, decide_batch, question
 from service.ledger.errors import OrderUnknown, UnknownMerchant
-from service.ledger.histories import OrderHistory, load_history
-from service.ledger.inquiries import InquiryReason, close_inquiries, open_inquiries
+from service.ledger.histories import OrderHistory, is_known, load_history
+from service.ledger.inquiries import InquiryReason, InquiryRecord, close_inquiries, load_inquiry, open_inquiries
 from service.ledger.notices import enqueue
 from service.ledger.orders import OrderFilter, OrderRecord
 from service.ledger.refusal_counts import record_refusals
@@ -104,7 +104,7 @@ class LedgerStore:
         """
         self._merchant(resolution.order.merchant)
         require_storable(resolution.order)
-        if not self.order_history(resolution.order).known:
+        if not self.knows(resolution.order):
             raise OrderUnknown(resolution.order.biz_order_no)
         [verdict] = self.record([claim_from_resolution(resolution, stated_at=self._clock())])
         return verdict
@@ -113,8 +113,19 @@ class LedgerStore:
         """What is believed of the order; None where it was neither announced nor spoken of with enough trust."""
         return read(self._engine, lambda connection: orders.load(connection, key))
 
+    def knows(self, key: OrderKey) -> bool:
+        """Whether anybody ever spoke of the order, believed or not."""
+        return read(self._engine, lambda connection: is_known(connection, key))
+
+    def load_inquiry(self, key: OrderKey) -> InquiryRecord | None:
+        """The order's inquiry; None where there never was a reason to ask."""
+        return read(self._engine, lambda connection: load_inquiry(connection, key))
+
     def order_history(self, key: OrderKey) -> OrderHistory:
-        """Every claim, event, delivery and the inquiry around the order; empty where nobody ever spoke of it."""
+        """Claims, events, deliveries and the inquiry around the order; empty where nobody ever spoke of it.
+
+        All claims that counted, and the newest of the others.
+        """
         return read(self._engine, lambda connection: load_history(connection, key))
 
     def list_orders(self, chosen: OrderFilter, *, limit: int) -> Sequence[OrderRecord]:

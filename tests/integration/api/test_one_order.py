@@ -106,3 +106,18 @@ def test_the_history_shows_every_question_and_what_came_of_it(api: ApiCaller, od
     write(engine, ask)
     (question,) = api.get(odd).value["questions"]
     assert (question["reasons"], question["outcome"], question["asked_at"]) == (["overdue"], None, NOON.isoformat())
+
+
+def test_a_flood_of_claims_about_one_order_hides_none_that_counted_and_is_counted_itself(
+    api: ApiCaller, settings: Settings, engine: Engine
+) -> None:
+    store = bootstrap.make_store(settings, engine)
+    store.record([a_claim(OrderStatus.PROCESSING, trust=Trust.QUERIED)])
+    store.record([a_claim(trust=Trust.CHECKSUM, pay_order_no=f"FORGED{number}") for number in range(250)])
+    store.record([a_claim(OrderStatus.FAILED, trust=Trust.QUERIED, minute=1)])
+    history = api.get(order_path("acme", "DK1")).value
+    trusted = [claim["status"] for claim in history["claims"] if claim["trust"] == "query"]
+    forged = [claim for claim in history["claims"] if claim["trust"] == "checksum"]
+    assert (trusted, len(forged), history["claims_left_out"]) == (["processing", "failed"], 200, 50)
+    assert history["claims"][0]["status"] == "processing"
+    assert api.post(order_path("acme", "DK1", below="/inquiry")).status == 202
