@@ -80,6 +80,8 @@ class MerchantSettings:
     token_keys: Sequence[TokenKey] = ()
     #: None: `query` where the gateway can be asked, else `capability`.
     configured_trust: Trust | None = None
+    #: Whether a callback without a notify_url token is refused also where it would only be a reason to ask.
+    require_token: bool = False
     #: Of the gateway's `pay_time`, which names none.
     time_zone: str = "Asia/Shanghai"
     acknowledgement: Acknowledgement = Acknowledgement()

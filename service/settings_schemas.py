@@ -121,6 +121,7 @@ class _MerchantSchema(Schema):
     gateway = fields.Nested(_GatewaySchema)
     token_keys = fields.List(fields.Nested(_TokenKeySchema), validate=validate.Length(max=2))
     required_trust = fields.String(validate=validate.OneOf(list(_TRUSTS)))
+    require_token = fields.Boolean(truthy={True}, falsy={False})
     time_zone = fields.String()
     acknowledgement = fields.Nested(_AcknowledgementSchema)
     answer_due_seconds = fields.Float(validate=_POSITIVE)
@@ -139,6 +140,13 @@ class _MerchantSchema(Schema):
             ZoneInfo(data.get("time_zone", "UTC"))
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValidationError("is no time zone; use a name like Asia/Shanghai", "time_zone") from error
+
+    @validates_schema
+    def _token_can_be_minted(self, data: dict[str, Any], **_: Any) -> None:
+        if data.get("require_token") and not data.get("token_keys"):
+            raise ValidationError(
+                "without token_keys no callback has a token, and each would be refused; set token_keys", "require_token"
+            )
 
     @validates_schema
     def _distinct_kids(self, data: dict[str, Any], **_: Any) -> None:

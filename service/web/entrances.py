@@ -49,9 +49,9 @@ class Entrances:
         if token is not None:
             biz_order_no = self._tokens[slug].read_order_no(token)
             return Entrance(merchant=merchant, trust=Trust.CAPABILITY, biz_order_no=biz_order_no)
-        if merchant.required_trust is Trust.CAPABILITY:
+        if merchant.require_token or merchant.required_trust is Trust.CAPABILITY:
             raise CallbackRefused(
-                Refusal.MISSING_TOKEN, f"merchant {slug} requires `capability`: use the notify_url minted for the order"
+                Refusal.MISSING_TOKEN, f"merchant {slug} requires a token: use the notify_url minted for the order"
             )
         return Entrance(merchant=merchant, trust=Trust.CHECKSUM, biz_order_no=None)
 

@@ -20,14 +20,20 @@ TOKEN_KEY = TokenKey(kid="k1", key=Secret("a key for tests only, of 32 bytes or 
 
 
 def merchants() -> dict[str, MerchantSettings]:
-    """One merchant for each trust that can be required."""
-    trusts = {"by-checksum": Trust.CHECKSUM, "by-capability": Trust.CAPABILITY, "by-query": Trust.QUERIED}
+    """One merchant for each trust that can be required, and one that requires a token besides."""
+    trusts = {
+        "by-checksum": Trust.CHECKSUM,
+        "by-capability": Trust.CAPABILITY,
+        "by-query": Trust.QUERIED,
+        "by-query-and-token": Trust.QUERIED,
+    }
     return {
         slug: MerchantSettings(
             slug=slug,
             pay_types=frozenset({"withhold"}),
             amount_unit="yuan",
             configured_trust=trust,
+            require_token=slug == "by-query-and-token",
             token_keys=[TOKEN_KEY],
             acknowledgement=Acknowledgement(body=f"success {slug}", content_type="text/plain"),
         )

@@ -36,7 +36,13 @@ def test_nothing_is_acknowledged_before_the_queue_has_confirmed(unconfirmed):
 
 
 @pytest.mark.parametrize(
-    ("merchant", "trust"), [("by-checksum", Trust.CHECKSUM), ("by-query", Trust.CHECKSUM), ("by-capability", None)]
+    ("merchant", "trust"),
+    [
+        ("by-checksum", Trust.CHECKSUM),
+        ("by-query", Trust.CHECKSUM),
+        ("by-capability", None),
+        ("by-query-and-token", None),
+    ],
 )
 def test_without_a_token_a_callback_is_believed_by_its_sign_at_most(receiver, merchant, trust):
     answer = post(receiver, f"/notify/{merchant}", callback("order-1").body)
@@ -46,6 +52,13 @@ def test_without_a_token_a_callback_is_believed_by_its_sign_at_most(receiver, me
     else:
         assert answer.status_code == 200
         assert decode_claim(receiver.publisher.messages[0]).trust is trust
+
+
+def test_a_merchant_that_requires_a_token_takes_a_callback_with_one(receiver):
+    merchant = "by-query-and-token"
+    answer = post(receiver, minted_path(merchant, "order-1"), callback("order-1", merchant=merchant).body)
+    assert answer.status_code == 200
+    assert decode_claim(receiver.publisher.messages[0]).trust is Trust.CAPABILITY
 
 
 @pytest.mark.parametrize("merchant", ["by-checksum", "by-query", "by-capability"])
