@@ -10,7 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
 
-# Most tests wait for servers and processes more than they compute. Each of these has servers of its own.
+# Most tests wait for servers and processes more than they compute. Each of these has servers of its own. Those that take
+# longest begin, so that at the end none is waited for alone.
 TESTS_AT_ONCE := 2
 
 # What was last installed is kept as empty files in the virtual environment.
@@ -61,7 +62,8 @@ format: $(INSTALLED_DEV) ## Format the code, and mend what ruff can mend
 
 .PHONY: test
 test: servers $(INSTALLED_DEV) ## Run all tests: unit, integration, end to end (PYTEST_ARGS="-k words -x")
-	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile tests/unit tests/integration tests/e2e $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder \
+	  tests/e2e tests/integration tests/unit $(PYTEST_ARGS)
 
 .PHONY: test-unit
 test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
