@@ -46,7 +46,9 @@ def parse_settings(text: str, environment: Mapping[str, str], *, name: str, fold
     try:
         settings: Settings = schema.load(document)
     except ValidationError as error:
-        mistakes += _lines(error.messages, schema, ())
+        # Of a secret that is not there the schema can only say that it is empty.
+        said = {_place(line) for line in mistakes}
+        mistakes += [line for line in _lines(error.messages, schema, ()) if _place(line) not in said]
         raise SettingsError("\n".join(f"{name}: {line}" for line in mistakes)) from error
     if mistakes:
         raise SettingsError("\n".join(f"{name}: {line}" for line in mistakes))
@@ -89,6 +91,10 @@ def _lines(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[str]:
             yield f"{'.'.join(place)}: unknown key; {hint}"
         else:
             yield from _lines(below, _child(field, str(key)), place)
+
+
+def _place(line: str) -> str:
+    return line.partition(": ")[0]
 
 
 def _schema_of(field: Any) -> Any:

@@ -157,9 +157,9 @@ def test_a_secret_comes_from_a_file_beside_the_settings(tmp_path: Path) -> None:
     assert gateway.aes_key.reveal() == "fedcba9876543210"
 
 
-def test_a_secret_whose_variable_is_not_set_is_an_error_that_names_it() -> None:
+def test_a_secret_whose_variable_is_not_set_is_one_error_that_names_it() -> None:
     text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', '{ env = "NOPE" }')
-    assert "pc.toml: merchants.acme.gateway.aes_key: the environment variable NOPE is not set" in mistakes(text)
+    assert mistakes(text) == ["pc.toml: merchants.acme.gateway.aes_key: the environment variable NOPE is not set"]
 
 
 def test_the_environments_urls_win_over_the_files() -> None:
