@@ -38,7 +38,6 @@ _FIRST_RETRY_SECONDS = 0.5
 _MOST_RETRY_SECONDS = 15.0
 # At shutdown, on top of the gateway's own time limit.
 _GRACE_SECONDS = 2.0
-_BACKLOG_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +74,6 @@ class Asker:
         self._monotonic = monotonic
         self._log = _log.bind(merchant=merchant)
         self._under_way: dict[Future[_Heard], DueInquiry] = {}
-        self._backlog_due = monotonic()
 
     def run(self, stop: threading.Event) -> None:
         """Ask until `stop` is set; then let the questions under way end, within their time limit, and settle them.
@@ -88,7 +86,6 @@ class Asker:
         try:
             with suppress(Stopping):
                 while not stop.is_set():
-                    self._look_at_backlog(patience)
                     self._claim(threads, patience)
                     self._settle(self._wait(stop), patience)
                 self._settle(self._drain(), patience)
@@ -96,15 +93,6 @@ class Asker:
             threads.shutdown(wait=False, cancel_futures=True)
             if self._under_way:
                 self._log.warning("questions_left_under_way", count=len(self._under_way))
-
-    def _look_at_backlog(self, patience: Patience) -> None:
-        if self._monotonic() < self._backlog_due:
-            return
-        backlog = patience.insist(lambda: self._agenda.backlog(self._merchant))
-        self._metrics.set_backlog(
-            self._merchant, oldest_due_seconds=backlog.oldest_due_age.total_seconds(), parked=backlog.parked
-        )
-        self._backlog_due = self._monotonic() + _BACKLOG_SECONDS
 
     def _claim(self, threads: ThreadPoolExecutor, patience: Patience) -> None:
         """Fill what is free. The next look is due as soon as one is done, or after `poll_seconds`."""

@@ -57,7 +57,7 @@ from service.messaging.subscriber import RabbitSubscriber
 from service.metrics.claims import ClaimMetrics
 from service.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
 from service.metrics.gateways import show_gateways
-from service.metrics.inquirer import InquirerMetrics
+from service.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
 from service.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 from service.metrics.looks import LookMetrics
 from service.metrics.receiver import ReceiverMetrics
@@ -208,12 +208,7 @@ def make_inquirer(
     """The role `inquirer`, which asks those gateways that can be used. The other merchants' inquiries stay open."""
     show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
     return Inquirer(
-        agenda=Agenda(
-            engine=engine,
-            store=make_store(settings, engine),
-            rules={slug: _inquiry_rules(merchant) for slug, merchant in settings.merchants.items()},
-            clock=now,
-        ),
+        agenda=_agenda(settings, engine),
         gateways={
             slug: AskedGateway(
                 gateway=_queried(merchant, gateways.usable[slug]), timeout_seconds=merchant.gateway.timeout_seconds
@@ -227,9 +222,21 @@ def make_inquirer(
     )
 
 
+def make_inquirer_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+    """What the role `inquirer` measures at intervals; takes one connection of `engine`."""
+    metrics, agenda = InquirerBacklogMetrics(registry=registry), _agenda(settings, engine)
+    # Also those whose gateway cannot be used: what is due to them waits all the same.
+    asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
+    looks = [
+        Look(name="due-inquiries", measure=lambda: agenda.oldest_due_ages(asked), show=metrics.show_oldest_due),
+        Look(name="parked-inquiries", measure=lambda: agenda.count_parked(asked), show=metrics.show_parked),
+    ]
+    return _watch(looks, registry)
+
+
 def inquirer_pool_size(settings: Settings) -> int:
-    """Database connections that the inquirer's loops use at once."""
-    return max(2, sum(merchant.gateway is not None for merchant in settings.merchants.values()))
+    """Database connections that the inquirer's loops and its watch use at once."""
+    return sum(merchant.gateway is not None for merchant in settings.merchants.values()) + 1
 
 
 def make_tokens(merchant: MerchantSettings) -> CapabilityTokens:
@@ -300,6 +307,15 @@ def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
             gateways=clients,
         ),
         health=Health(drain=drain, schema_serves=make_schema_check(engine)),
+    )
+
+
+def _agenda(settings: Settings, engine: Engine) -> Agenda:
+    return Agenda(
+        engine=engine,
+        store=make_store(settings, engine),
+        rules={slug: _inquiry_rules(merchant) for slug, merchant in settings.merchants.items()},
+        clock=now,
     )
 
 

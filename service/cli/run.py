@@ -89,7 +89,8 @@ def inquirer(context: click.Context) -> None:
     engine = make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
     asking = bootstrap.make_inquirer(settings, engine, registry, gateways)
     if _await_schema(settings, engine, stop):
-        asking.run(stop)
+        with bootstrap.make_inquirer_watch(settings, engine, registry).running():
+            asking.run(stop)
 
 
 @run.command()

@@ -1,4 +1,4 @@
-"""What must hold of a request's arguments beyond the document: numbers that can be numbers of a person or a card.
+"""What must hold of a request's arguments beyond the document: numbers and names that can be those of a person or card.
 
 A gateway answers -1 for them as it does for everything else, and for a withhold that leaves the outcome unknown; so
 what can be told to be wrong is told before anything is sent.
@@ -20,6 +20,8 @@ _ID_CARD = re.compile(r"[0-9]{17}[0-9X]")
 _FIRST_GENERATION = re.compile(r"[0-9]{15}")
 _BANK_CARD = re.compile(r"[0-9]{12,19}")
 _MOBILE = re.compile(r"1[3-9][0-9]{9}")
+# The longest names on ID cards, those of Uyghurs in Chinese characters, have some 20.
+_LONGEST_NAME = 64
 
 
 def check_arguments(name: str, args: PersonalArgs, *, pay_types: Collection[str]) -> None:
@@ -72,8 +74,15 @@ def _check_mobile(number: str) -> str | None:
     return None
 
 
+def _check_name(name: str) -> str | None:
+    if not 1 <= len(name) <= _LONGEST_NAME or not name.isprintable() or name.isspace():
+        return f"not a person's name; allowed are 1 to {_LONGEST_NAME} printable characters"
+    return None
+
+
 _CHECKS: Mapping[str, Callable[[str], str | None]] = {
     "bank_card_number": _check_bank_card_number,
     "id_card_number": _check_id_card_number,
     "mobile": _check_mobile,
+    "name": _check_name,
 }

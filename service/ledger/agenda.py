@@ -11,7 +11,7 @@
 """
 
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +22,14 @@ from service.claims import Claim, OrderKey, Trust
 from service.ledger import orders, pace
 from service.ledger.asked_questions import QuestionOutcome, Reply, record_asked, record_reply
 from service.ledger.claim_rows import last_traceparent
-from service.ledger.due_inquiries import Backlog, anything_due, load_backlog, lock_doubts, lock_owed, reopen_expired
+from service.ledger.due_inquiries import (
+    anything_due,
+    count_parked,
+    lock_doubts,
+    lock_owed,
+    oldest_due_age,
+    reopen_expired,
+)
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.orders import OrderRecord
 from service.ledger.pace import OrderPace
@@ -111,9 +118,21 @@ class Agenda:
         """
         return write(self._engine, lambda connection: self._settle(connection, asked, reply, claim))
 
-    def backlog(self, merchant: str) -> Backlog:
-        """How far the merchant's inquiries are behind."""
-        return read(self._engine, lambda connection: load_backlog(connection, merchant, self._clock()))
+    def oldest_due_ages(self, merchants: Collection[str]) -> Mapping[str, float]:
+        """How long each merchant's question that is due longest has waited, in seconds; 0 where none is due."""
+        now = self._clock()
+        return read(
+            self._engine,
+            lambda connection: {
+                merchant: oldest_due_age(connection, merchant, now).total_seconds() for merchant in merchants
+            },
+        )
+
+    def count_parked(self, merchants: Collection[str]) -> Mapping[str, int]:
+        """How many orders of each merchant were asked about to their horizon in vain and wait for a person."""
+        return read(
+            self._engine, lambda connection: {merchant: count_parked(connection, merchant) for merchant in merchants}
+        )
 
     def _claim(
         self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, lease: timedelta

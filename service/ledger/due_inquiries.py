@@ -1,7 +1,6 @@
 """Due inquiries: what is owed an answer, and what is a doubt. A look reads one index, however many are open."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,16 +8,6 @@ from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, update
 
 from service.ledger.inquiries import InquiryState, earliest
 from service.ledger.tables import inquiries
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
-    """How far a merchant's inquiries are behind."""
-
-    #: How long the question that is due longest has waited; zero where none is due.
-    oldest_due_age: timedelta
-    #: How many orders were asked about to their horizon in vain and wait for a person.
-    parked: int
 
 
 def anything_due(connection: Connection, merchant: str, now: datetime) -> bool:
@@ -64,19 +53,22 @@ def lock_doubts(
     return _lock(connection, merchant, is_due, inquiries.c.doubt_due_at, limit)
 
 
-def load_backlog(connection: Connection, merchant: str, now: datetime) -> Backlog:
-    """How far the merchant's inquiries are behind."""
+def oldest_due_age(connection: Connection, merchant: str, now: datetime) -> timedelta:
+    """How long the merchant's question that is due longest has waited; zero where none is due."""
     is_open = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.OPEN.value)
-    is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
     firsts = (
         select(func.min(inquiries.c.due_at)).where(is_open),
         select(func.min(inquiries.c.doubt_due_at)).where(is_open, _is_doubt(repeated=False)),
         select(func.min(inquiries.c.doubt_due_at)).where(is_open, _is_doubt(repeated=True)),
     )
     oldest = earliest(*(connection.execute(first).scalar_one() for first in firsts))
-    parked = connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
-    age = timedelta() if oldest is None else max(timedelta(), now - oldest)
-    return Backlog(oldest_due_age=age, parked=parked)
+    return timedelta() if oldest is None else max(timedelta(), now - oldest)
+
+
+def count_parked(connection: Connection, merchant: str) -> int:
+    """How many of the merchant's orders were asked about to their horizon in vain and wait for a person."""
+    is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
+    return connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
 
 
 def _is_doubt(*, repeated: bool) -> ColumnElement[bool]:

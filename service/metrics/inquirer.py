@@ -1,6 +1,6 @@
 """What Prometheus can read of the inquirer."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -36,18 +36,6 @@ class InquirerMetrics:
             ["merchant"],
             registry=registry,
         )
-        self._parked = Gauge(
-            "payment_callbacks_inquiries_parked",
-            "Orders that were asked about in vain and wait for a person. Alert above 0.",
-            ["merchant"],
-            registry=registry,
-        )
-        self._oldest_due = Gauge(
-            "payment_callbacks_inquiries_oldest_due_seconds",
-            "How long the question that is due longest has waited.",
-            ["merchant"],
-            registry=registry,
-        )
 
     def count_question(self, merchant: str, *, outcome: str, reasons: Collection[str], seconds: float) -> None:
         """One question was asked and settled; `reasons` are constant words."""
@@ -60,7 +48,32 @@ class InquirerMetrics:
         """One inquiry was given up."""
         self._parked_by_us.labels(merchant).inc()
 
-    def set_backlog(self, merchant: str, *, oldest_due_seconds: float, parked: int) -> None:
-        """How far behind the merchant's inquiries are, by the database: the same in every process."""
-        self._oldest_due.labels(merchant).set(oldest_due_seconds)
-        self._parked.labels(merchant).set(parked)
+
+class InquirerBacklogMetrics:
+    """What is to be asked, and what waits for a person, by merchant. Safe to use from many threads."""
+
+    def __init__(self, *, registry: CollectorRegistry) -> None:
+        self._oldest_due = Gauge(
+            "payment_callbacks_inquiries_oldest_due_seconds",
+            "How long the question that is due longest has waited; 0 where none is due. The same in every process.",
+            ["merchant"],
+            registry=registry,
+        )
+        self._parked = Gauge(
+            "payment_callbacks_inquiries_parked",
+            "Orders that were asked about in vain and wait for a person. The same in every process. Alert above 0.",
+            ["merchant"],
+            registry=registry,
+        )
+
+    def show_oldest_due(self, seconds: Mapping[str, float]) -> None:
+        """The question due longest by merchant, in place of what was shown before; one not named is not known."""
+        self._oldest_due.clear()
+        for merchant, age in seconds.items():
+            self._oldest_due.labels(merchant).set(age)
+
+    def show_parked(self, orders: Mapping[str, float]) -> None:
+        """Parked orders by merchant, in place of what was shown before; one not named is not known."""
+        self._parked.clear()
+        for merchant, count in orders.items():
+            self._parked.labels(merchant).set(count)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from consumers.gateway import Answer, NoAnswer
 from consumers.inquirer import AskedGateway as Asked
 from consumers.inquirer import Inquirer
 from consumers.queried_gateway import QueriedGateway
+from service import bootstrap
 from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
@@ -33,6 +35,7 @@ from service.ledger.tables import inquiries
 from service.metrics.claims import ClaimMetrics
 from service.metrics.inquirer import InquirerMetrics
 from service.settings import GatewaySettings, InquirerSettings, Secret
+from service.settings_file import parse_settings
 from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.claims import a_claim
 from tests.support.ports import find_free_port
@@ -277,13 +280,23 @@ def test_what_is_asked_and_given_up_is_counted(
 
 
 def test_how_many_orders_wait_for_a_person_is_shown_whoever_gave_them_up(
-    engine: Engine, store: LedgerStore, make_inquirer: Callable[..., Inquirer], registry: CollectorRegistry
+    engine: Engine, store: LedgerStore, registry: CollectorRegistry, tmp_path: Path
 ) -> None:
     store.inquire(OrderKey("acme", "DK0"), InquiryReason.OPERATOR)
     with engine.begin() as connection:
         connection.execute(update(inquiries).values(state="parked"))
-    with running(make_inquirer({"acme": Asked(gateway=SilentGateway(), timeout_seconds=1)})):
-        eventually(lambda: sample(registry, "parked") == 1.0)
+    store.inquire(OrderKey("acme", "DK1"), InquiryReason.OPERATOR)
+    settings = parse_settings(WATCHED, {}, name="test", folder=tmp_path)
+    with bootstrap.make_inquirer_watch(settings, engine, registry).running():
+        eventually(lambda: sample(registry, "parked") == 1.0 and (sample(registry, "oldest_due_seconds") or 0) > 0)
+
+
+WATCHED = """
+[merchants.acme]
+pay_types = ["bank"]
+amount_unit = "yuan"
+gateway = { url = "http://127.0.0.1:9/", ua = "ACME", aes_key = "0123456789abcdef" }
+"""
 
 
 def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:

@@ -182,7 +182,7 @@ def test_an_order_asked_to_its_horizon_in_vain_is_parked_and_reported(
         assert clock() <= NOON + timedelta(seconds=600 + 86_400)
         state = agenda.settle(claim_one(agenda), NOT_FOUND).state
     assert state is InquiryState.PARKED
-    assert agenda.backlog("acme").parked == 1
+    assert agenda.count_parked(["acme"]) == {"acme": 1}
     clock.forward(7 * 86_400)
     assert not claim_all(agenda)
 
@@ -426,8 +426,8 @@ def test_overdue_orders_get_every_other_thread_where_threads_are_what_is_short(
 def test_the_backlog_tells_how_long_the_oldest_question_has_waited(
     store: LedgerStore, agenda: Agenda, clock: Clock
 ) -> None:
-    assert agenda.backlog("acme").oldest_due_age == timedelta()
+    assert agenda.oldest_due_ages(["acme"]) == {"acme": 0.0}
     store.announce(ANNOUNCED)
-    assert agenda.backlog("acme").oldest_due_age == timedelta()
+    assert agenda.oldest_due_ages(["acme"]) == {"acme": 0.0}
     clock.forward(630)
-    assert agenda.backlog("acme").oldest_due_age == timedelta(seconds=30)
+    assert agenda.oldest_due_ages(["acme"]) == {"acme": 30.0}

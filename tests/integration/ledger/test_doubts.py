@@ -114,7 +114,7 @@ def test_an_order_that_the_gateway_does_not_know_is_asked_for_five_times_and_wak
     assert inquiry_of(store).state is InquiryState.NOT_FOUND
     clock.forward(7 * 86_400)
     assert not claim(agenda)
-    assert agenda.backlog("acme").parked == 0
+    assert agenda.count_parked(["acme"]) == {"acme": 0}
     assert store.load_order(KEY) is None
 
 

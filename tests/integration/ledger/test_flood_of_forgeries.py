@@ -159,7 +159,7 @@ def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about
         clock.forward(60)
         _ask_all(agenda, clock, came_at=came_at, waits=waits, invented=invented)
     assert set(invented.values()) == {MOST_NOT_FOUND}
-    assert agenda.backlog("acme").parked == 0
+    assert agenda.count_parked(["acme"]) == {"acme": 0}
     with ledger_engine.connect() as connection:
         known = set(connection.execute(select(orders.c.biz_order_no)).scalars())
     assert known == came_at.keys()

@@ -96,3 +96,13 @@ def test_only_what_a_message_has_is_checked():
         verification_code="1", unique_code="2", bank_card_number="6222021234567890128", pay_type="baofoo_001"
     )
     check_arguments("confirm-tied-card", args, pay_types={"baofoo_001"})
+
+
+@pytest.mark.parametrize("name", ["王芳", "欧阳测试", "阿卜杜勒·买买提", "O'Neill", "x" * 64])
+def test_a_name_is_what_people_are_called(name):
+    assert problems(name=name) == {}
+
+
+@pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\x00b", "a\nb", "\ud800", "a\u202eb"])
+def test_what_nobody_is_called_is_told(name):
+    assert list(problems(name=name)) == ["name"]
