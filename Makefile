@@ -12,7 +12,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 
 # Most tests wait for servers and processes more than they compute. Each of these has servers of its own. Those that take
 # longest begin, so that at the end none is waited for alone.
-TESTS_AT_ONCE := 2
+TESTS_AT_ONCE := 3
 
 # What was last installed is kept as empty files in the virtual environment.
 CREATED := $(VENV)/.created
