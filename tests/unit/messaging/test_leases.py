@@ -183,11 +183,17 @@ def test_a_lease_that_reached_a_slow_disk_after_its_caller_had_left_is_ended(ope
     queue = open_queue()
     _publish(queue, "one")
     other = open_queue()
-    first_in_line, told = threading.Event(), threading.Event()
+    begun, first_in_line, told = threading.Event(), threading.Event(), threading.Event()
+
+    def keep_others_waiting(_connection: object) -> None:
+        begun.set()
+        first_in_line.wait(10)
+
     with ThreadPoolExecutor(3) as threads:
         # Both the lease and what keeps its commit wait for this one, and come to the disk together.
-        threads.submit(queue._writer.write, lambda _: first_in_line.wait(10), timeout_seconds=20)
-        lease = threads.submit(queue.lease, max_messages=1, lease_seconds=60, timeout_seconds=1)
+        threads.submit(queue._writer.write, keep_others_waiting, timeout_seconds=20)
+        assert begun.wait(10)
+        lease = threads.submit(queue.lease, max_messages=1, lease_seconds=60, timeout_seconds=3)
         eventually(lambda: len(queue._writer._waiting) == 1)
         threads.submit(queue._writer.write, lambda _: told.wait(10), timeout_seconds=20)
         eventually(lambda: len(queue._writer._waiting) == 2)
