@@ -14,6 +14,7 @@ from consumers.ledger import LedgerConsumer
 from service import bootstrap
 from service.claims import Claim, ClaimSource
 from service.events import EventType
+from service.ledger.engine import READS_ONLY
 from service.ledger.schema import migrate
 from service.ledger.states import Verdict
 from service.ledger.tables import claims, events
@@ -40,6 +41,8 @@ class Stack:
         self.settings = settings
         self.folder = folder
         self.engine = bootstrap.make_ledger_engine(settings)
+        # Else SQLite takes the write lock to look, which it may not get for long while consumers write.
+        self._looking = self.engine.execution_options(**{READS_ONLY: True})
         self._publisher = self._make_publisher()
 
     def __enter__(self) -> Self:
@@ -84,19 +87,19 @@ class Stack:
 
     def count_claims(self) -> int:
         """How many claims are recorded."""
-        with self.engine.connect() as connection:
+        with self._looking.connect() as connection:
             return connection.scalar(select(func.count()).select_from(claims)) or 0
 
     def events_per_order(self) -> dict[str, int]:
         """How many events each order has made."""
         query = select(events.c.biz_order_no, func.count()).group_by(events.c.biz_order_no)
-        with self.engine.connect() as connection:
+        with self._looking.connect() as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
 
     def count_terminal_events(self) -> int:
         """How many events say that an order has succeeded or failed."""
         query = select(func.count()).where(events.c.type.in_([EventType.SUCCEEDED, EventType.FAILED]))
-        with self.engine.connect() as connection:
+        with self._looking.connect() as connection:
             return connection.scalar(query) or 0
 
     def count_queued(self) -> int:

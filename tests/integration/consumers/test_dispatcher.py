@@ -21,7 +21,7 @@ from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
 from service.claims import OrderStatus
-from service.ledger.engine import make_engine
+from service.ledger.engine import READS_ONLY, make_engine
 from service.ledger.outbox import DueDelivery, Outbox
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
@@ -82,7 +82,8 @@ def record_both_statuses(store: LedgerStore, orders: range) -> None:
 
 def states(engine: Engine, endpoint: str) -> set[str]:
     query = select(deliveries.c.state).where(deliveries.c.endpoint == endpoint).distinct()
-    with engine.connect() as connection:
+    # Else SQLite takes the write lock, which it may not get for long while dispatchers write.
+    with engine.connect().execution_options(**{READS_ONLY: True}) as connection:
         return set(connection.scalars(query))
 
 
