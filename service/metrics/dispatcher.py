@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service.metrics.looks import show_instead
+
 _SEND_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
 _OUTCOMES = ("delivered", "failed", "parked", "lease-lost")
@@ -78,18 +80,12 @@ class DispatcherBacklogMetrics:
 
     def show_oldest(self, seconds: Mapping[str, float]) -> None:
         """The oldest undelivered event by endpoint, in place of what was shown before; one not named is not known."""
-        self._oldest.clear()
-        for endpoint, age in seconds.items():
-            self._oldest.labels(endpoint).set(age)
+        show_instead(self._oldest, seconds)
 
     def show_parked(self, events: Mapping[str, float]) -> None:
         """Parked events by endpoint, in place of what was shown before; one not named is not known."""
-        self._parked.clear()
-        for endpoint, count in events.items():
-            self._parked.labels(endpoint).set(count)
+        show_instead(self._parked, events)
 
     def show_paused(self, seconds: Mapping[str, float]) -> None:
         """Pauses by endpoint, in place of what was shown before; one not named is not known."""
-        self._paused.clear()
-        for endpoint, age in seconds.items():
-            self._paused.labels(endpoint).set(age)
+        show_instead(self._paused, seconds)

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from service.metrics.looks import show_instead
+
 _ANSWER_BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 
 
@@ -68,12 +70,8 @@ class InquirerBacklogMetrics:
 
     def show_oldest_due(self, seconds: Mapping[str, float]) -> None:
         """The question due longest by merchant, in place of what was shown before; one not named is not known."""
-        self._oldest_due.clear()
-        for merchant, age in seconds.items():
-            self._oldest_due.labels(merchant).set(age)
+        show_instead(self._oldest_due, seconds)
 
     def show_parked(self, orders: Mapping[str, float]) -> None:
         """Parked orders by merchant, in place of what was shown before; one not named is not known."""
-        self._parked.clear()
-        for merchant, count in orders.items():
-            self._parked.labels(merchant).set(count)
+        show_instead(self._parked, orders)

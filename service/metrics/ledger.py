@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 
+from service.metrics.looks import show_instead
+
 _BATCH_BUCKETS_CLAIMS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _WAIT_BUCKETS_SECONDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
@@ -62,12 +64,8 @@ class LedgerBacklogMetrics:
 
     def show_queues(self, messages: Mapping[str, float]) -> None:
         """How much lies in each queue, in place of what was shown before; a queue not named is not known."""
-        self._queue_messages.clear()
-        for queue, count in messages.items():
-            self._queue_messages.labels(queue).set(count)
+        show_instead(self._queue_messages, messages)
 
     def show_conflicts(self, orders: Mapping[str, float]) -> None:
         """Open conflicts by merchant, in place of what was shown before; a merchant not named is not known."""
-        self._conflicts.clear()
-        for merchant, count in orders.items():
-            self._conflicts.labels(merchant).set(count)
+        show_instead(self._conflicts, orders)

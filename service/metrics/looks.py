@@ -1,8 +1,8 @@
 """What Prometheus can read of looks: measurements that were taken at intervals, and those that failed."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class LookMetrics:
@@ -22,3 +22,10 @@ class LookMetrics:
     def count_failure(self, look: str) -> None:
         """One look failed."""
         self._failed.labels(look).inc()
+
+
+def show_instead(gauge: Gauge, values: Mapping[str, float]) -> None:
+    """Show these values by the gauge's one label, in place of all that it showed before."""
+    gauge.clear()
+    for label, value in values.items():
+        gauge.labels(label).set(value)
