@@ -1,5 +1,7 @@
-"""What every server under gunicorn shares: the settings that are decisions, and a logger that tells no addresses."""
+"""What every server under gunicorn shares: settings, workers that hear signals, a logger that tells no addresses."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,8 @@ from gunicorn.glogging import Logger
 
 # Memory where there is such a thing: heartbeats are written many times per second.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private files are made in it
+# What the master ends a worker with.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def common_settings() -> dict[str, Any]:
@@ -27,6 +31,29 @@ def common_settings() -> dict[str, Any]:
         "preload_app": False,
         "accesslog": None,
     }
+
+
+def keep_signals_over_forks() -> None:
+    """Let workers hear every signal from their fork on. Call it once, in the master, before it serves.
+
+    A new worker has the master's handlers until it sets its own. A SIGTERM in between would only be put down in its
+    copy of the master's list, and the master wait for that worker in vain, for the whole `graceful_timeout`.
+    """
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_end_by_signals)
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
+
+
+def _end_by_signals() -> None:
+    for number in _ENDING:
+        signal.signal(number, signal.SIG_DFL)  # nothing is in hand yet that would have to be finished
+    _release_signals()
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hints

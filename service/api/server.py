@@ -9,7 +9,7 @@ from gunicorn.app.base import BaseApplication
 
 from service.api.health import Drain
 from service.api.worker import ApiWorker
-from service.serving import QuietLogger, common_settings
+from service.serving import QuietLogger, common_settings, keep_signals_over_forks
 from service.settings import ApiSettings
 
 
@@ -18,6 +18,7 @@ def serve_api(*, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> N
 
     `make_app` is called once in every worker, after fork; what it is handed says when that worker is about to end.
     """
+    keep_signals_over_forks()
     _ApiServer(make_app=make_app, settings=settings).run()
 
 

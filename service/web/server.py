@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from service.messaging.contract import Publisher
 from service.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
 from service.metrics.receiver import ReceiverMetrics
-from service.serving import QuietLogger, common_settings
+from service.serving import QuietLogger, common_settings, keep_signals_over_forks
 from service.settings import MerchantSettings, ReceiverSettings
 from service.web.app import create_app
 from service.web.health import Health
@@ -91,6 +91,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
     def run(self) -> None:
         """Serve, and end the process."""
         master = os.getpid()
+        keep_signals_over_forks()
         try:
             super().run()
         finally:

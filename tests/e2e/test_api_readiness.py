@@ -1,28 +1,21 @@
 """The API as a platform sees it: ready while its ledger answers, alive all the while, and draining at its end."""
 
 import http.client
-import json
 import signal
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
 import urllib3
 
-from service.settings import ApiScope
-from tests.support.api_caller import TOKEN
 from tests.support.deployment import Deployment, Place
-from tests.support.ports import find_free_port
 from tests.support.postgresql import Database
 from tests.support.waiting import eventually
 
 
 def start_api(deployment: Deployment) -> str:
-    port = find_free_port()
-    with deployment.settings_file.open("a") as settings:
-        settings.write(f'\n[api]\nbind = "127.0.0.1:{port}"\nworkers = 1\n[[api.tokens]]\nname = "shop"\n')
-        settings.write(f"token = {json.dumps(TOKEN)}\nscopes = {[scope.value for scope in ApiScope]}\n")
+    url = deployment.give_api(workers=1)
     deployment.start("api")
-    return f"http://127.0.0.1:{port}"
+    return url
 
 
 def status_of(url: str, path: str) -> int:

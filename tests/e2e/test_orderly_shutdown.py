@@ -12,7 +12,7 @@ from tests.support.load import Load
 from tests.support.reckoning import await_claims, await_events
 from tests.support.waiting import eventually
 
-# The receiver's default drain, which it needs where SIGTERM finds a worker half started, and some for a busy machine.
+# As long as the receiver may take.
 _DRAIN_SECONDS = 20
 
 

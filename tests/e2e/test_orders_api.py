@@ -11,13 +11,11 @@ from zoneinfo import ZoneInfo
 import pytest
 import urllib3
 
-from service.settings import ApiScope
 from tests.support.api_caller import TOKEN, ApiCaller, order_path
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.gateway_sender import Callback
 from tests.support.http import answers
-from tests.support.ports import find_free_port
 from tests.support.waiting import eventually
 
 PERSON = {
@@ -28,19 +26,10 @@ PERSON = {
 }
 
 
-def give_api(deployment: Deployment) -> str:
-    """Let "shop" call it; says where."""
-    port = find_free_port()
-    with deployment.settings_file.open("a") as settings:
-        settings.write(f'\n[api]\nbind = "127.0.0.1:{port}"\n[[api.tokens]]\nname = "shop"\ntoken = "{TOKEN}"\n')
-        settings.write(f"scopes = {[scope.value for scope in ApiScope]}\n")
-    return f"http://127.0.0.1:{port}"
-
-
 @pytest.fixture
 def api(fresh_deployment: Deployment) -> Iterator[ApiCaller]:
     """The API of `fresh_deployment`, of which every role runs."""
-    url = give_api(fresh_deployment)
+    url = fresh_deployment.give_api()
     fresh_deployment.start("api", *ROLES)
     fresh_deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
     fresh_deployment.wait_until_receiving()
@@ -138,7 +127,7 @@ def test_personal_data_is_neither_logged_nor_kept_in_any_file(
 
 
 def test_run_all_has_the_api_with_it_where_somebody_may_call_it(fresh_deployment: Deployment, order: str) -> None:
-    url = give_api(fresh_deployment)
+    url = fresh_deployment.give_api()
     fresh_deployment.start("all")
     fresh_deployment.role("all").wait_until(lambda: answers(f"{url}/healthz"), within_seconds=60)
     caller = ApiCaller(url=url)
@@ -168,7 +157,7 @@ def test_the_last_word_of_each_gateway_can_be_scraped(
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_api_ends_in_good_order(deploy: Callable[[Place], Deployment], number: signal.Signals) -> None:
     deployment = deploy(Place())
-    url = give_api(deployment)
+    url = deployment.give_api()
     deployment.start("api")
     api = deployment.role("api")
     api.wait_until(lambda: answers(f"{url}/healthz"))

@@ -17,7 +17,9 @@ from service.messaging.contract import Message
 from service.messaging.embedded import EmbeddedPublisher
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
+from service.settings import ApiScope
 from service.settings_file import load_settings
+from tests.support.api_caller import TOKEN
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
 from tests.support.gateway_sender import Callback, GatewaySender, mint_token
 from tests.support.http import answers
@@ -196,6 +198,14 @@ class Deployment:
     def kill(self, role: str) -> None:
         """SIGKILL to the role's process and all its children."""
         self._roles[role].kill()
+
+    def give_api(self, *, workers: int = 2) -> str:
+        """Let "shop" call the API in every way; says where. Before the role is started."""
+        port, scopes = find_free_port(), json.dumps([scope.value for scope in ApiScope])
+        with self.settings_file.open("a") as settings:
+            settings.write(f'\n[api]\nbind = "127.0.0.1:{port}"\nworkers = {workers}\n')
+            settings.write(f'[[api.tokens]]\nname = "shop"\ntoken = "{TOKEN}"\nscopes = {scopes}\n')
+        return f"http://127.0.0.1:{port}"
 
     def kill_master(self) -> None:
         """SIGKILL to the receiver's master alone, which leaves its workers orphans."""
