@@ -303,7 +303,7 @@ def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
         callers=Callers(tokens=settings.api.tokens),
         gauges=Gauges(
             reports=Reports(engine=engine),
-            merchants={slug: merchant.required_trust for slug, merchant in settings.merchants.items()},
+            merchants={slug: merchant.least_telling_trust for slug, merchant in settings.merchants.items()},
             gateways=clients,
         ),
         health=Health(drain=drain, schema_serves=make_schema_check(engine)),

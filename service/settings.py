@@ -109,6 +109,12 @@ class MerchantSettings:
             return self.configured_trust
         return Trust.QUERIED if self.gateway else Trust.CAPABILITY
 
+    @property
+    def least_telling_trust(self) -> Trust:
+        """The least trust of a callback that tells that the gateway speaks: it must have come by a token, if any do."""
+        by_token = self.token_keys and self.required_trust > Trust.CHECKSUM
+        return Trust.CAPABILITY if by_token else Trust.CHECKSUM
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSettings:

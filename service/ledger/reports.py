@@ -80,8 +80,8 @@ class Reports:
     def last_claims(self, merchants: Mapping[str, Trust]) -> Mapping[tuple[str, ClaimSource], datetime]:
         """When the gateway of each merchant was last heard of, by callback and by answer; without who never was.
 
-        `merchants` by the trust that each requires. A callback that anyone may have made says nothing of a gateway: it
-        counts only where the merchant asks for no more than that.
+        `merchants` by the least trust of a callback that counts: one that anyone may have made says nothing of a
+        gateway that sends better ones.
         """
         return read(self._engine, lambda connection: _last_claims(connection, merchants))
 
@@ -179,12 +179,12 @@ def _percentile(ordered: Sequence[float], share: float) -> float | None:
 
 def _last_claims(connection: Connection, merchants: Mapping[str, Trust]) -> Mapping[tuple[str, ClaimSource], datetime]:
     found = {}
-    for merchant, required in sorted(merchants.items()):
+    for merchant, least in sorted(merchants.items()):
         for source in (ClaimSource.CALLBACK, ClaimSource.QUERY):
             last = select(func.max(claims.c.recorded_at)).where(
                 claims.c.merchant == merchant, claims.c.source == source.value
             )
-            if required > Trust.CHECKSUM:
+            if least > Trust.CHECKSUM:
                 # By a number in the statement: an index that is for some rows is not used for a parameter.
                 last = last.where(claims.c.trust > literal_column(str(int(Trust.CHECKSUM))))
             if (recorded_at := connection.execute(last).scalar()) is not None:

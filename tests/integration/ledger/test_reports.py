@@ -98,11 +98,11 @@ def test_it_is_known_when_each_gateway_was_heard_of_last(
     store: LedgerStore, ledger_engine: Engine, clock: Callable[..., object]
 ) -> None:
     reports = Reports(engine=ledger_engine)
-    assert reports.last_claims({"acme": Trust.QUERIED}) == {}
+    assert reports.last_claims({"acme": Trust.CAPABILITY}) == {}
     store.record([a_claim()])
     clock.forward(60)  # type: ignore[attr-defined]
     store.record([a_claim(order="DK2", trust=Trust.QUERIED)])
-    assert reports.last_claims(dict.fromkeys(["acme", "other"], Trust.QUERIED)) == {
+    assert reports.last_claims(dict.fromkeys(["acme", "other"], Trust.CAPABILITY)) == {
         ("acme", ClaimSource.CALLBACK): NOON,
         ("acme", ClaimSource.QUERY): NOON + timedelta(minutes=1),
     }
@@ -115,7 +115,7 @@ def test_who_forges_callbacks_does_not_hide_that_the_gateway_is_silent(
     store.record([a_claim()])
     clock.forward(60)  # type: ignore[attr-defined]
     store.record([a_claim(order="DK2", trust=Trust.CHECKSUM)])
-    last = {required: reports.last_claims({"acme": required}) for required in Trust}
+    last = {least: reports.last_claims({"acme": least}) for least in Trust}
     assert last[Trust.QUERIED] == last[Trust.CAPABILITY] == {("acme", ClaimSource.CALLBACK): NOON}
     assert last[Trust.CHECKSUM] == {("acme", ClaimSource.CALLBACK): NOON + timedelta(minutes=1)}
 

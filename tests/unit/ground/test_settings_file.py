@@ -52,6 +52,17 @@ def test_a_merchant_without_a_gateway_requires_capability_unless_told_otherwise(
     assert parse(MERCHANT).merchants["acme"].required_trust is Trust.CAPABILITY
 
 
+KEYS = f'token_keys = [{{ kid = "k1", key = "{"k" * 43}" }}]\n'
+
+
+@pytest.mark.parametrize(
+    ("more", "least"),
+    [(KEYS, Trust.CAPABILITY), ("", Trust.CHECKSUM), (KEYS + 'required_trust = "checksum"', Trust.CHECKSUM)],
+)
+def test_where_there_are_tokens_only_callbacks_by_token_tell_that_a_gateway_speaks(more: str, least: Trust) -> None:
+    assert parse(MERCHANT + more + GATEWAY).merchants["acme"].least_telling_trust is least
+
+
 def test_a_merchant_with_a_gateway_and_nothing_else_is_warned_of_nothing() -> None:
     assert parse(MERCHANT + GATEWAY).warnings() == []
 
