@@ -113,8 +113,8 @@ class Agenda:
         """Record how a question went and, with an answer, what it claims; what became of both.
 
         It is asked again as scheduled unless its answer settled the order, and parked beyond its horizon. Where only
-        strangers speak of an order and the gateway has said often enough that it has none, that is the end of it. A
-        claim counts also where the lease was lost meanwhile. Raises ClaimUnstorable.
+        strangers want to know and the gateway has said often enough that it has no such order, that is the end of it.
+        A claim counts also where the lease was lost meanwhile. Raises ClaimUnstorable.
         """
         return write(self._engine, lambda connection: self._settle(connection, asked, reply, claim))
 
@@ -220,7 +220,7 @@ class Agenda:
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
             values = _after(asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile)
-            if reply.outcome is QuestionOutcome.NOT_FOUND and _only_strangers_speak(connection, row):
+            if reply.outcome is QuestionOutcome.NOT_FOUND and _only_strangers_ask(connection, row):
                 values = self._after_not_found(row, raised_meanwhile=raised_meanwhile)
         elif _closed_by_answer(asked, row, claim) and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
@@ -232,7 +232,8 @@ class Agenda:
     def _after_not_found(self, row: Row[Any], *, raised_meanwhile: bool) -> dict[str, Any]:
         """What becomes of an inquiry that nobody is owed, whose order the gateway does not know; never a person's work.
 
-        Else whoever invents order numbers could have them asked for to the horizon, and people woken at the end.
+        Else whoever invents order numbers, or knows some that the gateway has forgotten by now, could have them asked for
+        to the horizon, and people woken at the end.
         """
         times = row.not_found + 1
         due_at = row.doubt_due_at
@@ -266,12 +267,15 @@ def _after(
     return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at}
 
 
-def _only_strangers_speak(connection: Connection, row: Row[Any]) -> bool:
-    """Whether the order is owed nothing, and neither an announcement nor anyone who is believed has named it.
+def _only_strangers_ask(connection: Connection, row: Row[Any]) -> bool:
+    """Whether the order is owed nothing: it is settled, or neither announced nor named by anyone who is believed.
 
-    Who does so while we look waits for our lock, and then finds the inquiry as we leave it.
+    Who changes that while we look waits for our lock, and then finds the inquiry as we leave it.
     """
-    return row.due_at is None and orders.load(connection, OrderKey(row.merchant, row.biz_order_no)) is None
+    if row.due_at is not None:
+        return False
+    order = orders.load(connection, OrderKey(row.merchant, row.biz_order_no))
+    return order is None or order.settled
 
 
 def _nothing_left(order: OrderRecord) -> bool:

@@ -47,7 +47,7 @@ class InquiryState(StrEnum):
     ANSWERED = "answered"
     #: Asked to its horizon in vain; only a new reason opens it again.
     PARKED = "parked"
-    #: The gateway knows of no such order, and only strangers spoke of it; only a new reason opens it again.
+    #: The gateway has no such order (any more), and only strangers want to know; only a new reason opens it again.
     NOT_FOUND = "not-found"
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.agenda import Agenda, DueInquiry
 from service.ledger.announcements import Announcement
 from service.ledger.asked_questions import QuestionOutcome, Reply
@@ -196,11 +196,32 @@ def test_an_order_of_which_others_speak_is_asked_for_to_its_horizon_though_it_is
     assert inquiry_of(store).state is InquiryState.PARKED
 
 
-def test_an_order_that_the_gateway_has_known_is_not_given_up_when_it_is_not_found(
+def test_strangers_wake_nobody_by_an_order_that_was_paid_long_ago_and_that_the_gateway_has_forgotten(
     store: LedgerStore, agenda: Agenda, clock: Any
 ) -> None:
     store.record([a_claim(trust=Trust.QUERIED)])
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
+    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) == 4
+    assert inquiry_of(store).state is InquiryState.NOT_FOUND
+    order = store.load_order(KEY)
+    assert order is not None
+    assert (order.state.status, order.settled) == (OrderStatus.SUCCEEDED, True)
+
+
+@pytest.mark.parametrize(
+    "truths",
+    [
+        [a_claim(OrderStatus.PROCESSING, Trust.QUERIED)],
+        [a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED), a_claim(OrderStatus.FAILED, Trust.QUERIED)],
+    ],
+    ids=["still open", "disputed"],
+)
+def test_an_order_that_is_owed_an_answer_is_not_given_up_when_it_is_not_found(
+    store: LedgerStore, agenda: Agenda, clock: Any, truths: list[Claim]
+) -> None:
+    store.record(truths)
+    a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
+    clock.forward(3600)
     assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) > 10
     assert inquiry_of(store).state is InquiryState.PARKED
 
