@@ -4,11 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.api.answer_schemas import BindingSchema, BoundCardSchema
-from service.api.lanes import Gateway
 from service.api.problems import unknown_merchant
 from service.api.request_schemas import CardConfirmationSchema, CardSchema
 from service.api.routes import Reply, Route
-from service.api.withholding import NoGateway
+from service.charging.lanes import Gateway
+from service.charging.withholding import NoGateway
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.settings import ApiScope, MerchantSettings
 

@@ -2,9 +2,9 @@
 
 from functools import singledispatch
 
-from service.api.lanes import GatewayUnusable, LaneFull
 from service.api.problems import Fault, Problem, invalid, invalid_message, unknown_merchant
-from service.api.withholding import NoGateway
+from service.charging.lanes import GatewayUnusable, LaneFull
+from service.charging.withholding import NoGateway
 from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
 from service.ledger.errors import ClaimUnstorable, LedgerUnavailable, UnknownMerchant
 

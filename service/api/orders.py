@@ -5,7 +5,6 @@ from typing import Any
 
 import structlog
 
-from service.api.announcing import AnnouncedOrder, Announcer, OrderDraft
 from service.api.answer_schemas import (
     AnnouncedOrdersSchema,
     HistorySchema,
@@ -17,6 +16,7 @@ from service.api.cursors import write_cursor
 from service.api.problems import Fault, Problem, invalid, invalid_message, unknown_order
 from service.api.request_schemas import MOST_ORDERS, AnnouncementsSchema, OrderFilterSchema, ResolutionSchema
 from service.api.routes import Reply, Route
+from service.charging.announcing import AnnouncedOrder, Announcer, OrderDraft
 from service.claims import OrderKey
 from service.gateway.errors import MessageInvalid
 from service.ledger.claim_rows import MOST_UNCOUNTED

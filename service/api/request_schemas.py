@@ -5,9 +5,9 @@ from typing import Any
 from marshmallow import Schema, fields, post_load, validate
 
 from service.api import fields as api
-from service.api.announcing import OrderDraft
 from service.api.cursors import read_cursor
-from service.api.withholding import Payer
+from service.charging.announcing import OrderDraft
+from service.charging.withholding import Payer
 from service.claims import OrderStatus
 from service.ledger.orders import OrderFilter
 

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import structlog
 
-from service.api.announcing import OrderDraft
 from service.api.answer_schemas import SentSchema
 from service.api.problems import Problem
 from service.api.request_schemas import WithholdSchema
 from service.api.routes import Reply, Route
-from service.api.withholding import Payer, Withholder
+from service.charging.announcing import OrderDraft
+from service.charging.withholding import Payer, Withholder
 from service.ledger.errors import AnnouncementDiffers
 from service.ledger.withholds import SpokenOfBefore
 from service.settings import ApiScope

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import click
 
-from service import bootstrap
+from service.bootstrap.charging import make_gateway_clients
 from service.cli.gateway_access import describe_unusable
 from service.cli.options import settings_of, settings_path_of
 
@@ -27,7 +27,7 @@ def check(context: click.Context) -> None:
     settings = settings_of(context)
     for warning in settings.warnings():
         click.echo(f"warning: {warning}", err=True)
-    if mistakes := describe_unusable(bootstrap.make_gateway_clients(settings)):
+    if mistakes := describe_unusable(make_gateway_clients(settings)):
         raise click.ClickException("\n".join(f"{settings_path_of(context)}: {mistake}" for mistake in mistakes))
     queue = "RabbitMQ" if settings.broker.urls else f"embedded queue in {settings.data_directory}"
     ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"

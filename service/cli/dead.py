@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import click
 
-from service import bootstrap
+from service.bootstrap.messaging import make_dead_letters
 from service.cli.options import settings_of
 from service.logs import configure_logs
 from service.masking import mask_personal
@@ -76,7 +76,7 @@ def drop(context: click.Context, ids: tuple[str, ...], everything: bool) -> None
 
 
 def _open(context: click.Context) -> DeadLetters:
-    return bootstrap.make_dead_letters(settings_of(context))
+    return make_dead_letters(settings_of(context))
 
 
 def _all(context: click.Context, limit: int) -> Sequence[DeadLetter]:

@@ -5,8 +5,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from service.api.announcing import OrderDraft
-from service.api.withholding import Payer, Withholder
+from service.charging.announcing import OrderDraft
+from service.charging.withholding import Payer, Withholder
 from service.cli.demo_stage import MERCHANT, PAY_TYPE
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.withholds import WithholdOutcome

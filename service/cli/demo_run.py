@@ -11,13 +11,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
-from service import bootstrap
+from service.bootstrap.charging import make_gateway_clients, make_withholder
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.claims import OrderKey, OrderStatus
 from service.cli.demo_downstream import Downstream
 from service.cli.demo_drive import SENDERS, Driver
 from service.cli.demo_evidence import Evidence, Falsehood, Said
 from service.cli.demo_report import DemoReport, measure
 from service.cli.demo_stage import ENDPOINT, MERCHANT, Stage
+from service.clock import now
 from service.gateway.errors import CallFailed
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.inquiries import InquiryState
@@ -71,8 +73,8 @@ class DemoRun:
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> int:
         """Of how many withholds the outcome was unknown."""
-        clients = bootstrap.make_gateway_clients(settings)
-        driver = Driver(withholder=bootstrap.make_withholder(settings, engine, clients.usable))
+        clients = make_gateway_clients(settings)
+        driver = Driver(withholder=make_withholder(settings, engine, clients.usable))
         try:
             outcomes = driver.send(order_nos, on_sent=lambda: progress.advance(task))
             return len(order_nos) - outcomes[WithholdOutcome.ACCEPTED]
@@ -86,8 +88,8 @@ class DemoRun:
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> None:
         """Return once nothing is under way from the sandbox to the shop, or the time is up."""
-        store = bootstrap.make_store(settings, engine)
-        outbox = Outbox(engine=engine, clock=bootstrap.now)
+        store = make_store(settings, engine)
+        outbox = Outbox(engine=engine, clock=now)
         deadline = time.monotonic() + _MOST_SECONDS
         with _queue(settings) as queue:
             while time.monotonic() < deadline:
@@ -112,7 +114,7 @@ class DemoRun:
         return len(set(order_nos) - final)
 
     def _gather(self, settings: Settings, engine: Engine, order_nos: Sequence[str]) -> Evidence:
-        store = bootstrap.make_store(settings, engine)
+        store = make_store(settings, engine)
         return Evidence(
             order_nos=order_nos,
             truths={
@@ -180,7 +182,7 @@ def _queue(settings: Settings) -> Iterator[EmbeddedQueue]:
 
 @contextmanager
 def _ledger(settings: Settings) -> Iterator[Engine]:
-    engine = bootstrap.make_ledger_engine(settings, pool_size=SENDERS)
+    engine = make_ledger_engine(settings, pool_size=SENDERS)
     try:
         yield engine
     finally:

@@ -7,11 +7,12 @@ import sys
 import click
 
 from consumers.trial import try_endpoint
-from service import bootstrap
+from service.bootstrap.consumers import make_sink
 from service.cli.endpoint_tables import print_endpoints_json, show_endpoints
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
 from service.cli.tables import time_text
+from service.clock import now
 from service.ledger.endpoint_states import read_endpoint_states
 from service.ledger.pauses import Pauses
 from service.logs import configure_logs
@@ -36,7 +37,7 @@ def list_(context: click.Context, as_json: bool) -> None:
     with open_ledger(settings) as engine:
         states = read_endpoint_states(engine, [endpoint.name for endpoint in settings.endpoints])
     show = print_endpoints_json if as_json else show_endpoints
-    show(settings.endpoints, states, now=bootstrap.now())
+    show(settings.endpoints, states, now=now())
 
 
 @endpoints.command()
@@ -49,9 +50,9 @@ def test(context: click.Context, name: str) -> None:
     paused, and uses neither the ledger nor a dispatcher.
     """
     settings = settings_of(context)
-    sink = bootstrap.make_sink(settings, _endpoint(settings, name))
+    sink = make_sink(settings, _endpoint(settings, name))
     try:
-        outcome = try_endpoint(sink, endpoint=name, clock=bootstrap.now)
+        outcome = try_endpoint(sink, endpoint=name, clock=now)
     finally:
         sink.close()
     said = f"{name}: {outcome.answer}, in {outcome.seconds:.3f} s ({outcome.event_id})"
@@ -77,7 +78,7 @@ def pause(context: click.Context, name: str, reason: str, by: str | None) -> Non
     _endpoint(settings, name)
     paused_by = (by or "").strip() or _whoever_runs_this()
     with open_ledger(settings) as engine:
-        pauses = Pauses(engine=engine, clock=bootstrap.now)
+        pauses = Pauses(engine=engine, clock=now)
         stands = pauses.pause(name, by=paused_by, reason=reason.strip())
     click.echo(f"{name} is paused since {time_text(stands.paused_at)} by {stands.paused_by}: {stands.reason}")
 
@@ -89,7 +90,7 @@ def resume(context: click.Context, name: str) -> None:
     """Send an endpoint its events again, those that have waited first. Harmless where it is not paused."""
     settings = settings_of(context)
     with open_ledger(settings) as engine:
-        ended = Pauses(engine=engine, clock=bootstrap.now).resume(name)
+        ended = Pauses(engine=engine, clock=now).resume(name)
         (state, *_) = read_endpoint_states(engine, [name])
     if ended is None:
         _endpoint(settings, name)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import click
 
-from service import bootstrap
-from service.api.announcing import OrderDraft
-from service.api.withholding import Payer
+from service.bootstrap.charging import make_gateway_client, make_withholder
+from service.charging.announcing import OrderDraft
+from service.charging.withholding import Payer
 from service.cli.gateway_probe import probe
 from service.cli.ledger_access import open_ledger
 from service.cli.merchants import Chosen, choose, merchant_option
@@ -125,7 +125,7 @@ def withhold(
         pay_type=_pay_type(chosen.merchant, pay_type),
     )
     with _client(chosen) as client, open_ledger(settings) as engine:
-        withholder = bootstrap.make_withholder(settings, engine, {chosen.merchant.slug: client})
+        withholder = make_withholder(settings, engine, {chosen.merchant.slug: client})
         try:
             payer = Payer(protocol_no=protocol_no, **person)
             sent = withholder.withhold(draft, payer, sent_by="command line").withhold
@@ -178,7 +178,7 @@ def _pay_type(merchant: MerchantSettings, named: str | None) -> str:
 @contextmanager
 def _client(chosen: Chosen) -> Iterator[GatewayClient]:
     try:
-        client = bootstrap.make_gateway_client(chosen.merchant, chosen.gateway)
+        client = make_gateway_client(chosen.merchant, chosen.gateway)
     except GatewayError as error:
         raise click.ClickException(f"merchants.{chosen.merchant.slug}.gateway: {error}") from error
     try:

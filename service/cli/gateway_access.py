@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 import click
 import structlog
 
-from service import bootstrap
+from service.bootstrap.charging import make_gateway_clients
 from service.gateway.clients import GatewayClients
 from service.settings import Settings
 
@@ -22,7 +22,7 @@ def make_gateways(settings: Settings, *, wanted: Collection[str]) -> GatewayClie
 
     Where that leaves none of the `wanted` merchants, it ends the command with a line for each.
     """
-    gateways = bootstrap.make_gateway_clients(settings)
+    gateways = make_gateway_clients(settings)
     if gateways.unusable and gateways.unusable.keys() >= set(wanted):
         raise click.ClickException("\n".join(describe_unusable(gateways)))
     for merchant, error in gateways.unusable.items():

@@ -9,9 +9,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from service import bootstrap
 from service.cli.merchants import Chosen, choose, merchant_option
 from service.cli.options import settings_of
+from service.clock import now
 from service.gateway.errors import CallFailed, GatewayError
 from service.gateway.probe import Probe, ProbeResult
 from service.gateway.probe_answers import AnswerGroup
@@ -60,7 +60,7 @@ def _run(chosen: Chosen, *, pause_seconds: float, most_requests: int) -> ProbeRe
         try:
             return Probe(
                 settings=chosen.gateway,
-                clock=bootstrap.now,
+                clock=now,
                 pause=lambda: time.sleep(pause_seconds),
                 on_request=lambda tries: progress.update(task, advance=1, tries=tries),
                 most_requests=most_requests,

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import click
 from sqlalchemy import Engine
 
-from service import bootstrap
+from service.bootstrap.ledger import make_ledger_engine
 from service.ledger.errors import LedgerError, SchemaOutdated, UnusableDatabaseUrl
 from service.ledger.schema import migrate
 from service.settings import Settings
@@ -18,7 +18,7 @@ def open_ledger(settings: Settings) -> Iterator[Engine]:
 
     A LedgerError in the `with` ends the command with a line that says what to do.
     """
-    engine = make_ledger_engine(settings)
+    engine = engine_of(settings)
     try:
         if not settings.database_url:
             migrate(engine)
@@ -31,9 +31,9 @@ def open_ledger(settings: Settings) -> Iterator[Engine]:
         engine.dispose()
 
 
-def make_ledger_engine(settings: Settings, *, pool_size: int = 2) -> Engine:
+def engine_of(settings: Settings, *, pool_size: int = 2) -> Engine:
     """The ledger's engine; a database URL that cannot be used ends the command with a line that says why."""
     try:
-        return bootstrap.make_ledger_engine(settings, pool_size=pool_size)
+        return make_ledger_engine(settings, pool_size=pool_size)
     except UnusableDatabaseUrl as error:
         raise click.ClickException(f"database_url: {error}") from error

@@ -10,11 +10,12 @@ from typing import Any
 import click
 from marshmallow import Schema, ValidationError
 
-from service import bootstrap
-from service.api.announcing import OrderDraft
 from service.api.answer_schemas import AnnouncedSchema, HistorySchema, InquirySchema, OrderListSchema, ResolvedSchema
 from service.api.cursors import read_cursor, write_cursor
 from service.api.request_schemas import MOST_LISTED, RESOLVABLE
+from service.bootstrap.charging import make_announcer
+from service.bootstrap.ledger import make_store
+from service.charging.announcing import OrderDraft
 from service.claims import OrderKey, OrderStatus
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
@@ -79,7 +80,7 @@ def announce(
         answer_due_at=answer_due_at,
     )
     with _open_store(context) as store:
-        announced = bootstrap.make_announcer(settings_of(context), store).announce(draft)
+        announced = make_announcer(settings_of(context), store).announce(draft)
     if as_json:
         _print_json(AnnouncedSchema(), announced)
     else:
@@ -205,7 +206,7 @@ def _open_store(context: click.Context) -> Iterator[LedgerStore]:
     settings = settings_of(context)
     with open_ledger(settings) as engine:
         try:
-            yield bootstrap.make_store(settings, engine)
+            yield make_store(settings, engine)
         except UnknownMerchant as error:
             raise click.ClickException(f"no merchant `{error}` is configured") from error
         except AnnouncementDiffers as error:

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 
 import click
 
-from service import bootstrap
+from service.bootstrap.ledger import make_store
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
+from service.clock import now
 from service.logs import configure_logs
 
 
@@ -28,8 +29,8 @@ def prune(context: click.Context, before: datetime) -> None:
     configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
     settings = settings_of(context)
     day = before.replace(tzinfo=UTC)
-    if day > bootstrap.now():
+    if day > now():
         raise click.UsageError("--before lies ahead: it would remove what is needed today")
     with open_ledger(settings) as engine:
-        pruned = bootstrap.make_store(settings, engine).prune(before=day)
+        pruned = make_store(settings, engine).prune(before=day)
     click.echo(f"pruned: {pruned}")

@@ -12,13 +12,25 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.signals import stop_on_signals
-from service import bootstrap
 from service.api.health import Drain
 from service.api.server import serve_api
+from service.bootstrap.api import make_api
+from service.bootstrap.consumers import (
+    dispatcher_pool_size,
+    inquirer_pool_size,
+    make_dispatcher,
+    make_dispatcher_watch,
+    make_inquirer,
+    make_inquirer_watch,
+    make_ledger_consumer,
+    make_ledger_watch,
+)
+from service.bootstrap.messaging import declare_topology, make_callback_publisher
 from service.cli.gateway_access import make_gateways
-from service.cli.ledger_access import make_ledger_engine
+from service.cli.ledger_access import engine_of
 from service.cli.options import settings_of, settings_path_of
 from service.cli.supervisor import Role, Supervisor
+from service.clock import now
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.schema import migrate, schema_is_current
 from service.logs import configure_logs
@@ -53,8 +65,8 @@ def receiver(context: click.Context) -> None:
     _declare_topology_once(settings)
     serve(
         merchants=settings.merchants,
-        make_publisher=lambda metrics: bootstrap.make_callback_publisher(settings, metrics),
-        clock=bootstrap.now,
+        make_publisher=lambda metrics: make_callback_publisher(settings, metrics),
+        clock=now,
         settings=settings.receiver,
     )
 
@@ -66,14 +78,14 @@ def ledger(context: click.Context) -> None:
     settings = _settings(context)
     registry = _expose_metrics("ledger", settings.ledger.metrics_bind)
     stop = _stop_event()
-    engine = make_ledger_engine(settings)
+    engine = engine_of(settings)
     try:
-        ready = _await_schema(settings, engine, stop) and _insist(lambda: bootstrap.declare_topology(settings), stop)
+        ready = _await_schema(settings, engine, stop) and _insist(lambda: declare_topology(settings), stop)
     except MessagingError as error:
         raise click.ClickException(str(error)) from error
     if ready:
-        with bootstrap.make_ledger_watch(settings, engine, registry).running():
-            bootstrap.make_ledger_consumer(settings, engine, registry).run(stop)
+        with make_ledger_watch(settings, engine, registry).running():
+            make_ledger_consumer(settings, engine, registry).run(stop)
 
 
 @run.command()
@@ -86,10 +98,10 @@ def inquirer(context: click.Context) -> None:
     gateways = make_gateways(
         settings, wanted=[slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     )
-    engine = make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
-    asking = bootstrap.make_inquirer(settings, engine, registry, gateways)
+    engine = engine_of(settings, pool_size=inquirer_pool_size(settings))
+    asking = make_inquirer(settings, engine, registry, gateways)
     if _await_schema(settings, engine, stop):
-        with bootstrap.make_inquirer_watch(settings, engine, registry).running():
+        with make_inquirer_watch(settings, engine, registry).running():
             asking.run(stop)
 
 
@@ -100,13 +112,13 @@ def dispatcher(context: click.Context) -> None:
     settings = _settings(context)
     registry = _expose_metrics("dispatcher", settings.dispatcher.metrics_bind)
     stop = _stop_event()
-    engine = make_ledger_engine(settings, pool_size=bootstrap.dispatcher_pool_size(settings))
+    engine = engine_of(settings, pool_size=dispatcher_pool_size(settings))
     if _await_schema(settings, engine, stop):
         if any(endpoint.kind == "amqp" for endpoint in settings.endpoints):
             # Once: a broker that is away must not keep webhooks waiting.
             _declare_topology_once(settings)
-        with bootstrap.make_dispatcher_watch(settings, engine, registry).running():
-            bootstrap.make_dispatcher(settings, engine, registry).run(stop)
+        with make_dispatcher_watch(settings, engine, registry).running():
+            make_dispatcher(settings, engine, registry).run(stop)
 
 
 @run.command()
@@ -119,7 +131,7 @@ def api(context: click.Context) -> None:
     # Here, for each of the workers would say the same.
     make_gateways(settings, wanted=settings.merchants).close()
     stop = _stop_event()
-    engine = make_ledger_engine(settings)
+    engine = engine_of(settings)
     if not _await_schema(settings, engine, stop):
         return
     # Before gunicorn forks: no connection may be shared between processes.
@@ -133,7 +145,7 @@ def run_all(context: click.Context) -> None:
     """Run every role on this machine as child processes, and start those again that die."""
     settings = _settings(context)
     stop = _stop_event()
-    engine = make_ledger_engine(settings)
+    engine = engine_of(settings)
     if not _insist(lambda: migrate(engine), stop):
         return
     engine.dispose()
@@ -147,7 +159,7 @@ def run_all(context: click.Context) -> None:
 
 def _make_api(settings: Settings, drain: Drain) -> Flask:
     # One more than threads: whether the ledger answers is asked beside them.
-    return bootstrap.make_api(settings, make_ledger_engine(settings, pool_size=settings.api.threads + 1), drain)
+    return make_api(settings, engine_of(settings, pool_size=settings.api.threads + 1), drain)
 
 
 def _settings(context: click.Context) -> Settings:
@@ -191,7 +203,7 @@ def _await_schema(settings: Settings, engine: Engine, stop: threading.Event) -> 
 def _declare_topology_once(settings: Settings) -> None:
     """For roles that go on without a broker; the ledger's role insists."""
     try:
-        bootstrap.declare_topology(settings, timeout_seconds=_TOPOLOGY_SECONDS)
+        declare_topology(settings, timeout_seconds=_TOPOLOGY_SECONDS)
     except MessagingError as error:
         log.warning("topology_undeclared", reason=str(error))
 

@@ -4,7 +4,7 @@ import time
 
 import click
 
-from service import bootstrap
+from service.bootstrap.messaging import make_spool
 from service.cli.options import settings_of
 from service.messaging.errors import MessagingError
 
@@ -31,7 +31,7 @@ def drain(context: click.Context, most_seconds: float, least_seconds: float) -> 
     good: where callers are sent elsewhere by then, an empty spool stays empty.
     """
     settings = settings_of(context)
-    queue = bootstrap.make_spool(settings)
+    queue = make_spool(settings)
     started = time.monotonic()
     try:
         while True:

@@ -2,7 +2,7 @@
 
 import click
 
-from service import bootstrap
+from service.bootstrap.messaging import declare_topology
 from service.cli.options import settings_of
 from service.messaging.errors import MessagingError
 
@@ -20,7 +20,7 @@ def declare(context: click.Context) -> None:
     if not settings.broker.urls:
         raise click.ClickException("no broker.urls (or AMQP_URL) are set: the embedded queue needs no topology")
     try:
-        bootstrap.declare_topology(settings)
+        declare_topology(settings)
     except MessagingError as error:
         raise click.ClickException(str(error)) from error
     click.echo("Declared.")

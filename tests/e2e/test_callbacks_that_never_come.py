@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import bootstrap
+from service.bootstrap.charging import make_gateway_client, make_tokens
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import SingleWithholdArgs
 from service.ledger.announcements import Announcement
@@ -77,7 +78,7 @@ def sandbox() -> Iterator[SandboxServer]:
 
 def withhold(settings: Settings, biz_order_no: str) -> SingleWithholdArgs:
     merchant = settings.merchants["acme"]
-    token = bootstrap.make_tokens(merchant).mint(biz_order_no)
+    token = make_tokens(merchant).mint(biz_order_no)
     return SingleWithholdArgs(
         biz_order_no=biz_order_no,
         amount="10.00",
@@ -120,11 +121,11 @@ def test_every_announced_order_reaches_its_true_status_by_inquiry_alone(
 
 def send_all(settings: Settings, names: list[str]) -> None:
     """Announce and send the orders; whose answer is lost is left to the inquirer."""
-    engine = bootstrap.make_ledger_engine(settings)
-    store = bootstrap.make_store(settings, engine)
+    engine = make_ledger_engine(settings)
+    store = make_store(settings, engine)
     merchant = settings.merchants["acme"]
     assert merchant.gateway is not None
-    client = bootstrap.make_gateway_client(merchant, merchant.gateway)
+    client = make_gateway_client(merchant, merchant.gateway)
     lost = 0
     eventually(lambda: schema_is_current(engine), within_seconds=30)
     for name in names:

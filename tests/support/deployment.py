@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service import bootstrap
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.ledger.announcements import Announcement
 from service.messaging.contract import Message
 from service.messaging.embedded import EmbeddedPublisher
@@ -167,8 +167,8 @@ class Deployment:
     def announce(self, announcements: Iterable[Announcement]) -> None:
         """Announce orders, as the API does for whoever is about to send them."""
         settings = load_settings(self.settings_file, self._environment)
-        engine = bootstrap.make_ledger_engine(settings)
-        store = bootstrap.make_store(settings, engine)
+        engine = make_ledger_engine(settings)
+        store = make_store(settings, engine)
         for announcement in announcements:
             store.announce(announcement)
         engine.dispose()

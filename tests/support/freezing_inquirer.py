@@ -13,7 +13,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from consumers.signals import stop_on_signals
-from service import bootstrap
+from service.bootstrap.charging import make_gateway_clients
+from service.bootstrap.consumers import inquirer_pool_size, make_inquirer
+from service.bootstrap.ledger import make_ledger_engine
 from service.ledger.agenda import Agenda, DueInquiry
 from service.settings_file import load_settings
 
@@ -24,9 +26,9 @@ def main(settings_file: str) -> None:
     stop = threading.Event()
     stop_on_signals(stop)
     _freeze_after_first_claim()
-    engine = bootstrap.make_ledger_engine(settings, pool_size=bootstrap.inquirer_pool_size(settings))
-    gateways = bootstrap.make_gateway_clients(settings)
-    bootstrap.make_inquirer(settings, engine, CollectorRegistry(), gateways).run(stop)
+    engine = make_ledger_engine(settings, pool_size=inquirer_pool_size(settings))
+    gateways = make_gateway_clients(settings)
+    make_inquirer(settings, engine, CollectorRegistry(), gateways).run(stop)
 
 
 def _freeze_after_first_claim() -> None:

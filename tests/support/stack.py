@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
 from consumers.ledger import LedgerConsumer
-from service import bootstrap
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.claims import Claim, ClaimSource
+from service.clock import now
 from service.events import EventType
 from service.ledger.engine import READS_ONLY
 from service.ledger.schema import migrate
@@ -40,7 +41,7 @@ class Stack:
     def __init__(self, *, settings: Settings, folder: Path) -> None:
         self.settings = settings
         self.folder = folder
-        self.engine = bootstrap.make_ledger_engine(settings)
+        self.engine = make_ledger_engine(settings)
         # Else SQLite takes the write lock to look, which it may not get for long while consumers write.
         self._looking = self.engine.execution_options(**{READS_ONLY: True})
         self._publisher = self._make_publisher()
@@ -66,7 +67,7 @@ class Stack:
         registry = CollectorRegistry()
         return LedgerConsumer(
             subscriber=self._make_subscriber(),
-            store=bootstrap.make_store(self.settings, self.engine),
+            store=make_store(self.settings, self.engine),
             settings=self.settings.ledger,
             metrics=LedgerMetrics(registry=registry),
             claim_metrics=ClaimMetrics(
@@ -75,7 +76,7 @@ class Stack:
                 source=ClaimSource.CALLBACK,
                 verdicts=list(Verdict),
             ),
-            clock=bootstrap.now,
+            clock=now,
         )
 
     def dead_letters(self) -> list[DeadLetter]:

@@ -9,8 +9,9 @@ import pytest
 from sqlalchemy import Engine
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from service import bootstrap
 from service.api.health import Drain
+from service.bootstrap.api import make_api
+from service.bootstrap.ledger import make_ledger_engine
 from service.ledger.schema import migrate
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
@@ -122,7 +123,7 @@ def settings(
 @pytest.fixture
 def engine(settings: Settings) -> Iterator[Engine]:
     """The ledger behind the API, with its schema."""
-    engine = bootstrap.make_ledger_engine(settings, pool_size=16)
+    engine = make_ledger_engine(settings, pool_size=16)
     migrate(engine)
     yield engine
     engine.dispose()
@@ -132,7 +133,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 def api_url(settings: Settings, engine: Engine) -> Iterator[str]:
     """Where the API listens."""
     server = make_server(
-        "127.0.0.1", 0, bootstrap.make_api(settings, engine, Drain()), threaded=True, request_handler=_QuietHandler
+        "127.0.0.1", 0, make_api(settings, engine, Drain()), threaded=True, request_handler=_QuietHandler
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import Connection, Engine
 
-from service import bootstrap
+from service.bootstrap.ledger import make_store
 from service.claims import OrderKey, OrderStatus, Trust
 from service.ledger.asked_questions import record_asked
 from service.ledger.inquiries import InquiryReason
@@ -37,7 +37,7 @@ def test_an_order_that_nobody_spoke_of_is_not_found(api: ApiCaller, below: str) 
 def test_the_history_shows_every_claim_with_its_source_trust_and_outcome(
     api: ApiCaller, settings: Settings, engine: Engine
 ) -> None:
-    store = bootstrap.make_store(settings, engine)
+    store = make_store(settings, engine)
     store.record([a_claim(trust=Trust.CHECKSUM), a_claim(OrderStatus.FAILED, trust=Trust.QUERIED, minute=1)])
     claims = api.get(order_path("acme", "DK1")).value["claims"]
     assert [(claim["source"], claim["trust"], claim["verdict"]) for claim in claims] == [
@@ -50,7 +50,7 @@ def test_what_the_channel_said_is_shown_without_personal_data(
     api: ApiCaller, settings: Settings, engine: Engine
 ) -> None:
     words = {"channel_response": "card 6222021234567890128", "unknown_fields": {"phone": "13812345678"}}
-    bootstrap.make_store(settings, engine).record([a_claim(trust=Trust.QUERIED, **words)])
+    make_store(settings, engine).record([a_claim(trust=Trust.QUERIED, **words)])
     (claim,) = api.get(order_path("acme", "DK1")).value["claims"]
     assert (claim["channel_response"], claim["unknown_fields"]) == ("card 6222****0128", {"phone": "138****5678"})
 
@@ -111,7 +111,7 @@ def test_the_history_shows_every_question_and_what_came_of_it(api: ApiCaller, od
 def test_a_flood_of_claims_about_one_order_hides_none_that_counted_and_is_counted_itself(
     api: ApiCaller, settings: Settings, engine: Engine
 ) -> None:
-    store = bootstrap.make_store(settings, engine)
+    store = make_store(settings, engine)
     store.record([a_claim(OrderStatus.PROCESSING, trust=Trust.QUERIED)])
     store.record([a_claim(trust=Trust.CHECKSUM, pay_order_no=f"FORGED{number}") for number in range(250)])
     store.record([a_claim(OrderStatus.FAILED, trust=Trust.QUERIED, minute=1)])

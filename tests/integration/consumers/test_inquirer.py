@@ -18,7 +18,7 @@ from consumers.gateway import Answer, NoAnswer
 from consumers.inquirer import AskedGateway as Asked
 from consumers.inquirer import Inquirer
 from consumers.queried_gateway import QueriedGateway
-from service import bootstrap
+from service.bootstrap.consumers import make_inquirer_watch
 from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
@@ -287,7 +287,7 @@ def test_how_many_orders_wait_for_a_person_is_shown_whoever_gave_them_up(
         connection.execute(update(inquiries).values(state="parked"))
     store.inquire(OrderKey("acme", "DK1"), InquiryReason.OPERATOR)
     settings = parse_settings(WATCHED, {}, name="test", folder=tmp_path)
-    with bootstrap.make_inquirer_watch(settings, engine, registry).running():
+    with make_inquirer_watch(settings, engine, registry).running():
         eventually(lambda: sample(registry, "parked") == 1.0 and (sample(registry, "oldest_due_seconds") or 0) > 0)
 
 

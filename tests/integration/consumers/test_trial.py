@@ -8,7 +8,8 @@ import pytest
 
 from consumers.sinks.sink import Sink
 from consumers.trial import TrialOutcome, try_endpoint
-from service import bootstrap
+from service.bootstrap.consumers import make_sink
+from service.clock import now
 from service.events import EventType
 from service.messaging.session import BrokerSession
 from service.messaging.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare
@@ -32,7 +33,7 @@ def try_webhook(tmp_path: Path) -> Callable[[str], TrialOutcome]:
         endpoint = EndpointSettings(
             name="shop", kind="webhook", url=url, secrets=[Secret(WEBHOOK_SECRET)], timeout_seconds=1
         )
-        return _try(bootstrap.make_sink(Settings(merchants={}, data_directory=tmp_path), endpoint))
+        return _try(make_sink(Settings(merchants={}, data_directory=tmp_path), endpoint))
 
     return go
 
@@ -41,14 +42,14 @@ def try_webhook(tmp_path: Path) -> Callable[[str], TrialOutcome]:
 def try_bus(amqp_url: str, tmp_path: Path) -> Callable[[], TrialOutcome]:
     def go() -> TrialOutcome:
         settings = Settings(merchants={}, data_directory=tmp_path, broker=BrokerSettings(urls=[Secret(amqp_url)]))
-        return _try(bootstrap.make_sink(settings, EndpointSettings(name="shop", kind="amqp")))
+        return _try(make_sink(settings, EndpointSettings(name="shop", kind="amqp")))
 
     return go
 
 
 def _try(sink: Sink) -> TrialOutcome:
     try:
-        return try_endpoint(sink, endpoint="shop", clock=bootstrap.now)
+        return try_endpoint(sink, endpoint="shop", clock=now)
     finally:
         sink.close()
 

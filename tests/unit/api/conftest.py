@@ -7,8 +7,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from service import bootstrap
 from service.api.health import Drain
+from service.bootstrap.api import make_api
+from service.bootstrap.ledger import make_ledger_engine
 from service.settings_file import parse_settings
 
 TOKEN = "a-token-of-the-shop-for-tests-only"
@@ -34,8 +35,8 @@ amount_unit = "yuan"
 def app(tmp_path: Path) -> Iterator[Flask]:
     """The application; its ledger was never made."""
     settings = parse_settings(_SETTINGS, {}, name="test", folder=tmp_path)
-    engine = bootstrap.make_ledger_engine(settings)
-    yield bootstrap.make_api(settings, engine, Drain())
+    engine = make_ledger_engine(settings)
+    yield make_api(settings, engine, Drain())
     engine.dispose()
 
 

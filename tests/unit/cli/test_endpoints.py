@@ -9,8 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from service import bootstrap
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
+from service.clock import now
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
 from service.settings_file import load_settings
@@ -54,16 +55,16 @@ def path(tmp_path: Path, shop: Downstream) -> Path:
 def engine(path: Path) -> Iterator[Engine]:
     """The ledger, with one event that waits for each endpoint."""
     settings = load_settings(path, {})
-    engine = bootstrap.make_ledger_engine(settings)
+    engine = make_ledger_engine(settings)
     migrate(engine)
-    bootstrap.make_store(settings, engine).record([a_claim()])
+    make_store(settings, engine).record([a_claim()])
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
 def outbox(engine: Engine) -> Outbox:
-    return Outbox(engine=engine, clock=bootstrap.now)
+    return Outbox(engine=engine, clock=now)
 
 
 def run(path: Path, *options: str) -> Result:

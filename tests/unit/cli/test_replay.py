@@ -7,8 +7,9 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from service import bootstrap
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
+from service.clock import now
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
 from service.settings import Settings
@@ -42,7 +43,7 @@ def settings(path: Path) -> Settings:
 
 @pytest.fixture
 def engine(settings: Settings) -> Iterator[Engine]:
-    engine = bootstrap.make_ledger_engine(settings)
+    engine = make_ledger_engine(settings)
     migrate(engine)
     yield engine
     engine.dispose()
@@ -51,8 +52,8 @@ def engine(settings: Settings) -> Iterator[Engine]:
 @pytest.fixture
 def outbox(settings: Settings, engine: Engine) -> Outbox:
     """Three orders paid: one event delivered, one parked, one not tried yet."""
-    store = bootstrap.make_store(settings, engine)
-    outbox = Outbox(engine=engine, clock=bootstrap.now)
+    store = make_store(settings, engine)
+    outbox = Outbox(engine=engine, clock=now)
     store.record([a_claim(order="DELIVERED")])
     outbox.settle_delivered(outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60))
     store.record([a_claim(order="PARKED")])

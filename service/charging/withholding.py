@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.api.announcing import AnnouncedOrder, Announcer, OrderDraft
-from service.api.lanes import Gateway
+from service.charging.announcing import AnnouncedOrder, Announcer, OrderDraft
+from service.charging.lanes import Gateway
 from service.claims import OrderKey
 from service.gateway.arguments import check_arguments
 from service.gateway.errors import CallFailed, OutcomeUnknown

@@ -1,0 +1,49 @@
+"""The role `api`."""
+
+from flask import Flask
+from sqlalchemy import Engine
+
+from service.api.app import create_api
+from service.api.callers import Callers
+from service.api.cards import Cards
+from service.api.gauges import Gauges
+from service.api.health import Drain, Health
+from service.api.orders import Orders
+from service.api.withholds import WithholdRoutes
+from service.bootstrap.charging import make_announcer, make_gateway_clients, make_withholder
+from service.bootstrap.ledger import make_store
+from service.charging.lanes import Gateway, Lane, UnusableGateway
+from service.ledger.reports import Reports
+from service.ledger.schema import make_schema_check
+from service.settings import Settings
+
+
+def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
+    """The role `api`: one worker's application, with a connection of `engine` for each of its threads and one more.
+
+    `drain` says when the worker is about to end.
+    """
+    store = make_store(settings, engine)
+    announcer = make_announcer(settings, store)
+    # A gateway that hangs gets half of the threads at most.
+    places = max(settings.api.threads // 2, 1)
+    clients = make_gateway_clients(settings)
+    gateways: dict[str, Gateway] = {
+        **{slug: Lane(gateway=client, places=places) for slug, client in clients.usable.items()},
+        **{slug: UnusableGateway(merchant=slug, reason=str(error)) for slug, error in clients.unusable.items()},
+    }
+    withholder = make_withholder(settings, engine, gateways)
+    return create_api(
+        routes=[
+            *Orders(store=store, announcer=announcer).routes(),
+            *WithholdRoutes(withholder=withholder).routes(),
+            *Cards(merchants=settings.merchants, gateways=gateways).routes(),
+        ],
+        callers=Callers(tokens=settings.api.tokens),
+        gauges=Gauges(
+            reports=Reports(engine=engine),
+            merchants={slug: merchant.least_telling_trust for slug, merchant in settings.merchants.items()},
+            gateways=clients,
+        ),
+        health=Health(drain=drain, schema_serves=make_schema_check(engine)),
+    )

@@ -1,0 +1,62 @@
+"""The ledger, with the rules of every merchant and endpoint."""
+
+from sqlalchemy import Engine
+
+from service.bootstrap.files import find_data_file
+from service.clock import now
+from service.ledger.agenda import Agenda
+from service.ledger.engine import make_engine
+from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
+from service.ledger.store import LedgerStore
+from service.settings import EndpointSettings, MerchantSettings, Settings
+
+
+def make_ledger_engine(settings: Settings, *, pool_size: int = 2) -> Engine:
+    """The ledger's database: `database_url`, or a SQLite file in the data directory."""
+    if settings.database_url:
+        return make_engine(settings.database_url.reveal(), pool_size=pool_size)
+    return make_engine(f"sqlite:///{find_data_file(settings, 'ledger.sqlite3')}", pool_size=pool_size)
+
+
+def make_store(settings: Settings, engine: Engine) -> LedgerStore:
+    """The ledger, with the rules of every merchant and endpoint."""
+    return LedgerStore(
+        engine=engine,
+        rules={slug: _merchant_rules(merchant) for slug, merchant in settings.merchants.items()},
+        endpoints=[_endpoint_rules(endpoint) for endpoint in settings.endpoints],
+        clock=now,
+    )
+
+
+def make_agenda(settings: Settings, engine: Engine) -> Agenda:
+    """What is to be asked of each merchant's gateway, and how often it may be."""
+    return Agenda(
+        engine=engine,
+        store=make_store(settings, engine),
+        rules={slug: _inquiry_rules(merchant) for slug, merchant in settings.merchants.items()},
+        clock=now,
+    )
+
+
+def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
+    return MerchantRules(
+        required_trust=merchant.required_trust,
+        can_ask=merchant.gateway is not None,
+        answer_due_seconds=merchant.answer_due_seconds,
+        inquiry_horizon_seconds=merchant.inquiry_horizon_seconds,
+    )
+
+
+def _inquiry_rules(merchant: MerchantSettings) -> InquiryRules:
+    return InquiryRules(
+        least_interval_seconds=merchant.least_inquiry_interval_seconds,
+        most_per_day=merchant.most_inquiries_per_day,
+        most_per_minute=merchant.most_inquiries_per_minute,
+        overdue_share=merchant.overdue_share,
+        first_repeat_seconds=merchant.first_inquiry_repeat_seconds,
+        most_repeat_seconds=merchant.most_inquiry_repeat_seconds,
+    )
+
+
+def _endpoint_rules(endpoint: EndpointSettings) -> EndpointRules:
+    return EndpointRules(name=endpoint.name, types=endpoint.types, merchants=endpoint.merchants)

@@ -1,0 +1,90 @@
+"""What carries callbacks and events: RabbitMQ, or the embedded queue where no broker is named."""
+
+from collections.abc import Sequence
+
+from service.bootstrap.files import find_data_file
+from service.messaging import topology
+from service.messaging.contract import DeadLetters, Publisher, Subscriber
+from service.messaging.dead_letters import RabbitDeadLetters
+from service.messaging.depths import EmbeddedDepths, RabbitDepths
+from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.publisher import RabbitPublisher
+from service.messaging.spool import SpoolingPublisher
+from service.messaging.subscriber import RabbitSubscriber
+from service.metrics.receiver import ReceiverMetrics
+from service.settings import Settings
+
+
+def make_callback_publisher(settings: Settings, metrics: ReceiverMetrics) -> Publisher:
+    """What the receiver publishes with: RabbitMQ, with the spool behind it where that is on, or the embedded queue."""
+    if not settings.broker.urls:
+        return EmbeddedPublisher(queue=_embedded_queue(settings))
+    publisher = make_rabbit_publisher(settings, "receiver")
+    if not settings.spool.enabled:
+        return publisher
+    spooling = SpoolingPublisher(
+        inner=publisher,
+        spool=make_spool(settings),
+        max_bytes=settings.spool.max_bytes,
+        on_depth=lambda depth: metrics.set_spool_depth(
+            messages=depth.messages, size_bytes=depth.bytes, oldest_at=depth.oldest_at
+        ),
+    )
+    spooling.start()  # what an earlier process left does not wait for the next callback
+    return spooling
+
+
+def make_spool(settings: Settings) -> EmbeddedQueue:
+    """Where the receivers of this machine keep callbacks while RabbitMQ is away."""
+    return EmbeddedQueue(path=find_data_file(settings, "spool.sqlite3"))
+
+
+def make_subscriber(settings: Settings) -> Subscriber:
+    """What the ledger's consumer receives from."""
+    if not settings.broker.urls:
+        return EmbeddedSubscriber(queue=_embedded_queue(settings))
+    return RabbitSubscriber(
+        urls=_urls(settings),
+        connection_name="ledger",
+        prefetch=settings.broker.prefetch,
+        dead_letter_publisher=make_rabbit_publisher(settings, "ledger-dead-letters"),
+    )
+
+
+def make_dead_letters(settings: Settings) -> DeadLetters:
+    """The messages that were put aside for a person."""
+    if not settings.broker.urls:
+        return EmbeddedDeadLetters(queue=_embedded_queue(settings))
+    return RabbitDeadLetters(urls=_urls(settings), publisher=make_rabbit_publisher(settings, "dead-letters-replay"))
+
+
+def declare_topology(settings: Settings, *, timeout_seconds: float = 10.0) -> None:
+    """Declare what lives on the broker; nothing to do for the embedded queue. Harmless to repeat.
+
+    Raises `BrokerUnavailable`, or `TopologyMismatch` where something of another shape has one of our names.
+    """
+    if settings.broker.urls:
+        topology.declare(_urls(settings), timeout_seconds=timeout_seconds)
+
+
+def make_depths(settings: Settings) -> RabbitDepths | EmbeddedDepths:
+    """What counts the messages that wait."""
+    if settings.broker.urls:
+        return RabbitDepths(urls=_urls(settings))
+    return EmbeddedDepths(queue=_embedded_queue(settings))
+
+
+def make_rabbit_publisher(settings: Settings, connection_name: str) -> RabbitPublisher:
+    """A publisher with a connection of its own, which the broker shows by `connection_name`."""
+    return RabbitPublisher(
+        urls=_urls(settings), connection_name=connection_name, max_in_flight=settings.broker.max_in_flight
+    )
+
+
+def _embedded_queue(settings: Settings) -> EmbeddedQueue:
+    return EmbeddedQueue(path=find_data_file(settings, "callbacks.sqlite3"))
+
+
+def _urls(settings: Settings) -> Sequence[str]:
+    return [url.reveal() for url in settings.broker.urls]
