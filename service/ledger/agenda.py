@@ -232,8 +232,8 @@ class Agenda:
     def _after_not_found(self, row: Row[Any], *, raised_meanwhile: bool) -> dict[str, Any]:
         """What becomes of an inquiry that nobody is owed, whose order the gateway does not know; never a person's work.
 
-        Else whoever invents order numbers, or knows some that the gateway has forgotten by now, could have them asked for
-        to the horizon, and people woken at the end.
+        Else whoever invents order numbers, or knows some that the gateway has forgotten by now, could have them asked
+        for to the horizon, and people woken at the end.
         """
         times = row.not_found + 1
         due_at = row.doubt_due_at
