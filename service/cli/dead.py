@@ -8,6 +8,7 @@ import click
 
 from service.bootstrap.messaging import make_dead_letters
 from service.cli.options import settings_of
+from service.cli.visible import make_visible
 from service.logs import configure_logs
 from service.masking import mask_personal
 from service.messaging.contract import DeadLetter, DeadLetters
@@ -32,7 +33,7 @@ def list_(context: click.Context, limit: int) -> None:
     """List them, oldest first: id, when, why."""
     letters = _all(context, limit)
     for letter in letters:
-        click.echo(f"{letter.id}  {letter.died_at:%Y-%m-%d %H:%M:%S%z}  {letter.reason}")
+        click.echo(f"{letter.id}  {letter.died_at:%Y-%m-%d %H:%M:%S%z}  {make_visible(letter.reason)}")
     click.echo(f"{len(letters)} dead letters" + (" or more" if len(letters) == limit else ""), err=True)
 
 
@@ -46,12 +47,18 @@ def show(context: click.Context, id_: str, unmasked: bool) -> None:
     if not found:
         raise click.ClickException(f"no dead letter has the id {id_}; `payment-callbacks dead list` shows them")
     letter = found[0]
-    body = letter.message.body.decode("utf-8", errors="replace")
-    click.echo(f"id:      {letter.id}\ndied at: {letter.died_at.isoformat()}\nreason:  {letter.reason}")
-    click.echo(f"type:    {letter.message.type}")
-    for name, value in letter.message.headers.items():
-        click.echo(f"header:  {name}: {value}")
-    click.echo(body if unmasked else mask_personal(body))
+    body = letter.message.body.decode("utf-8", errors="backslashreplace")
+    lines = [
+        f"id:      {letter.id}",
+        f"died at: {letter.died_at.isoformat()}",
+        f"reason:  {letter.reason}",
+        f"type:    {letter.message.type}",
+        *(f"header:  {name}: {value}" for name, value in letter.message.headers.items()),
+    ]
+    # Of what anyone may have sent: it must move no cursor.
+    for line in lines:
+        click.echo(make_visible(line))
+    click.echo(make_visible(body if unmasked else mask_personal(body), keep="\n\t"))
 
 
 @dead.command()

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
+from service.cli.visible import make_visible
 from service.ledger.reports import DayReport, Reports
 from service.logs import configure_logs
 
@@ -84,8 +85,7 @@ def _print_table(whole: _Report) -> None:
     for merchant in whole.merchants:
         for became, reasons in (("changed nothing", merchant.not_counted), ("were refused", merchant.refused)):
             for reason, callbacks in reasons.items():
-                words = "".join(character if character.isprintable() else "·" for character in reason)
-                console.print(Text(f"{merchant.merchant}: {callbacks} callbacks {became}: {words}"))
+                console.print(Text(f"{merchant.merchant}: {callbacks} callbacks {became}: {make_visible(reason)}"))
     if whole.for_nobody:
         console.print(Text(f"{whole.for_nobody} {_NOT_CONFIGURED}"))
     click.echo(NOTE, err=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from service.cli.visible import make_visible
 from service.logs import SENSITIVE_FIELDS
 from service.masking import mask_personal
 
@@ -23,8 +24,7 @@ class Shown:
 
     def text(self, canonical: str) -> str:
         """The text as it may be seen; white space at its ends and control characters are made visible."""
-        masked = canonical if self._unmasked else mask_personal(_SENSITIVE.sub(r'\1"…"', canonical))
-        return "".join(character if character.isprintable() else repr(character)[1:-1] for character in masked)
+        return make_visible(canonical if self._unmasked else mask_personal(_SENSITIVE.sub(r'\1"…"', canonical)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
