@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import structlog
 
@@ -12,6 +13,9 @@ from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import MessagingError
 from service.metrics.looks import LookMetrics
 
+#: A label, or several.
+Labels = TypeVar("Labels", str, tuple[str, str])
+
 _log = structlog.get_logger()
 
 #: Half of what Prometheus usually lets pass between two scrapes.
@@ -19,14 +23,14 @@ EVERY_SECONDS = 15.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Generic[Labels]):
     """One thing to measure."""
 
     name: str
     #: What is there now, by label. Raises LedgerUnavailable or MessagingError where it cannot be known.
-    measure: Callable[[], Mapping[str, float]]
+    measure: Callable[[], Mapping[Labels, float]]
     #: Takes the place of what was shown before; an empty mapping shows nothing.
-    show: Callable[[Mapping[str, float]], None]
+    show: Callable[[Mapping[Labels, float]], None]
 
 
 class Watch:
@@ -36,7 +40,9 @@ class Watch:
     tried again at the next round, whatever it failed of: a watch that ended at a bug would leave its last numbers up.
     """
 
-    def __init__(self, looks: Sequence[Look], *, metrics: LookMetrics, every_seconds: float = EVERY_SECONDS) -> None:
+    def __init__(
+        self, looks: Sequence[Look[Any]], *, metrics: LookMetrics, every_seconds: float = EVERY_SECONDS
+    ) -> None:
         self._looks = looks
         self._metrics = metrics
         self._every_seconds = every_seconds
@@ -59,7 +65,7 @@ class Watch:
             if over.wait(self._every_seconds):
                 return
 
-    def _take(self, look: Look) -> None:
+    def _take(self, look: Look[Any]) -> None:
         try:
             look.show(look.measure())
         except (LedgerUnavailable, MessagingError) as error:
@@ -69,6 +75,6 @@ class Watch:
             self._show_nothing(look)
             _log.error("look_fails", look=look.name, reason=describe_fault(error), frames=frames_of(error))
 
-    def _show_nothing(self, look: Look) -> None:
+    def _show_nothing(self, look: Look[Any]) -> None:
         look.show({})
         self._metrics.count_failure(look.name)

@@ -1,6 +1,7 @@
 """The long-running roles, and what each of them measures at intervals."""
 
 from collections.abc import Sequence
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry
@@ -122,7 +123,7 @@ def make_inquirer_watch(settings: Settings, engine: Engine, registry: CollectorR
     metrics, agenda = InquirerBacklogMetrics(registry=registry), make_agenda(settings, engine)
     # Also those whose gateway cannot be used: what is due to them waits all the same.
     asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
-    looks = [
+    looks: list[Look[Any]] = [
         Look(name="due-inquiries", measure=lambda: agenda.oldest_due_ages(asked), show=metrics.show_oldest_due),
         Look(name="parked-inquiries", measure=lambda: agenda.count_parked(asked), show=metrics.show_parked),
     ]
@@ -138,7 +139,7 @@ def _claim_metrics(settings: Settings, registry: CollectorRegistry, source: Clai
     return ClaimMetrics(registry=registry, merchants=settings.merchants, source=source, verdicts=list(Verdict))
 
 
-def _watch(looks: Sequence[Look], registry: CollectorRegistry) -> Watch:
+def _watch(looks: Sequence[Look[Any]], registry: CollectorRegistry) -> Watch:
     return Watch(looks, metrics=LookMetrics(registry=registry, looks=[look.name for look in looks]))
 
 

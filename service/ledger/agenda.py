@@ -27,7 +27,8 @@ from service.ledger.due_inquiries import (
     count_parked,
     lock_doubts,
     lock_owed,
-    oldest_due_age,
+    oldest_doubt_age,
+    oldest_owed_age,
     reopen_expired,
 )
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
@@ -118,13 +119,18 @@ class Agenda:
         """
         return write(self._engine, lambda connection: self._settle(connection, asked, reply, claim))
 
-    def oldest_due_ages(self, merchants: Collection[str]) -> Mapping[str, float]:
-        """How long each merchant's question that is due longest has waited, in seconds; 0 where none is due."""
+    def oldest_due_ages(self, merchants: Collection[str]) -> Mapping[tuple[str, str], float]:
+        """How long each merchant's question that is due longest has waited, in seconds; 0 where none is due.
+
+        By merchant and `owed` or `doubt`: questions that an order is owed, and those that anyone can have caused.
+        """
         now = self._clock()
         return read(
             self._engine,
             lambda connection: {
-                merchant: oldest_due_age(connection, merchant, now).total_seconds() for merchant in merchants
+                (merchant, kind): age(connection, merchant, now).total_seconds()
+                for merchant in merchants
+                for kind, age in (("owed", oldest_owed_age), ("doubt", oldest_doubt_age))
             },
         )
 

@@ -53,22 +53,32 @@ def lock_doubts(
     return _lock(connection, merchant, is_due, inquiries.c.doubt_due_at, limit)
 
 
-def oldest_due_age(connection: Connection, merchant: str, now: datetime) -> timedelta:
-    """How long the merchant's question that is due longest has waited; zero where none is due."""
-    is_open = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.OPEN.value)
+def oldest_owed_age(connection: Connection, merchant: str, now: datetime) -> timedelta:
+    """How long the order that is owed an answer longest has waited to be asked about; zero where none is due."""
+    return _age(connection.execute(select(func.min(inquiries.c.due_at)).where(_is_open(merchant))).scalar_one(), now)
+
+
+def oldest_doubt_age(connection: Connection, merchant: str, now: datetime) -> timedelta:
+    """How long the question that is due longest for anyone's reasons has waited; zero where none is due."""
     firsts = (
-        select(func.min(inquiries.c.due_at)).where(is_open),
-        select(func.min(inquiries.c.doubt_due_at)).where(is_open, _is_doubt(repeated=False)),
-        select(func.min(inquiries.c.doubt_due_at)).where(is_open, _is_doubt(repeated=True)),
+        select(func.min(inquiries.c.doubt_due_at)).where(_is_open(merchant), _is_doubt(repeated=repeated))
+        for repeated in (False, True)
     )
-    oldest = earliest(*(connection.execute(first).scalar_one() for first in firsts))
-    return timedelta() if oldest is None else max(timedelta(), now - oldest)
+    return _age(earliest(*(connection.execute(first).scalar_one() for first in firsts)), now)
 
 
 def count_parked(connection: Connection, merchant: str) -> int:
     """How many of the merchant's orders were asked about to their horizon in vain and wait for a person."""
     is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
     return connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
+
+
+def _age(since: datetime | None, now: datetime) -> timedelta:
+    return timedelta() if since is None else max(timedelta(), now - since)
+
+
+def _is_open(merchant: str) -> ColumnElement[bool]:
+    return (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.OPEN.value)
 
 
 def _is_doubt(*, repeated: bool) -> ColumnElement[bool]:

@@ -57,8 +57,9 @@ class InquirerBacklogMetrics:
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self._oldest_due = Gauge(
             "payment_callbacks_inquiries_oldest_due_seconds",
-            "How long the question that is due longest has waited; 0 where none is due. The same in every process.",
-            ["merchant"],
+            "How long the question that is due longest has waited, of those that an order is owed and of doubts, which"
+            " anyone can raise; 0 where none is due. The same in every process.",
+            ["merchant", "kind"],
             registry=registry,
         )
         self._parked = Gauge(
@@ -68,8 +69,8 @@ class InquirerBacklogMetrics:
             registry=registry,
         )
 
-    def show_oldest_due(self, seconds: Mapping[str, float]) -> None:
-        """The question due longest by merchant, in place of what was shown before; one not named is not known."""
+    def show_oldest_due(self, seconds: Mapping[tuple[str, str], float]) -> None:
+        """The question due longest by merchant and kind, in place of what was shown before."""
         show_instead(self._oldest_due, seconds)
 
     def show_parked(self, orders: Mapping[str, float]) -> None:

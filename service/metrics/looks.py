@@ -24,8 +24,8 @@ class LookMetrics:
         self._failed.labels(look).inc()
 
 
-def show_instead(gauge: Gauge, values: Mapping[str, float]) -> None:
-    """Show these values by the gauge's one label, in place of all that it showed before."""
+def show_instead(gauge: Gauge, values: Mapping[str, float] | Mapping[tuple[str, str], float]) -> None:
+    """Show these values by the gauge's label, or labels, in place of all that it showed before."""
     gauge.clear()
-    for label, value in values.items():
-        gauge.labels(label).set(value)
+    for labels, value in values.items():
+        gauge.labels(*((labels,) if isinstance(labels, str) else labels)).set(value)

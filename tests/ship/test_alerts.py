@@ -90,9 +90,19 @@ CASES = [
     ),
     Case(
         "PaymentCallbacksInquiriesLate",
-        {'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme"}': "0+60x1000"},
-        {'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme"}': "20x1000"},
-        {"merchant": "acme"},
+        {'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme", kind="owed"}': "0+60x1000"},
+        {
+            'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme", kind="owed"}': "20x1000",
+            # A flood of forgeries, which is asked about at half of the rate.
+            'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme", kind="doubt"}': "0+60x1000",
+        },
+        {"merchant": "acme", "kind": "owed"},
+    ),
+    Case(
+        "PaymentCallbacksInquiriesLate",
+        {'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme", kind="doubt"}': "0+300x1000"},
+        {'payment_callbacks_inquiries_oldest_due_seconds{merchant="acme", kind="doubt"}': "1200x1000"},
+        {"merchant": "acme", "kind": "doubt"},
     ),
     Case(
         "PaymentCallbacksGatewaySilent",

@@ -288,7 +288,9 @@ def test_how_many_orders_wait_for_a_person_is_shown_whoever_gave_them_up(
     store.inquire(OrderKey("acme", "DK1"), InquiryReason.OPERATOR)
     settings = parse_settings(WATCHED, {}, name="test", folder=tmp_path)
     with make_inquirer_watch(settings, engine, registry).running():
-        eventually(lambda: sample(registry, "parked") == 1.0 and (sample(registry, "oldest_due_seconds") or 0) > 0)
+        eventually(lambda: sample(registry, "parked") == 1.0)
+        eventually(lambda: (sample(registry, "oldest_due_seconds", kind="owed") or 0) > 0)
+    assert sample(registry, "oldest_due_seconds", kind="doubt") == 0.0
 
 
 WATCHED = """

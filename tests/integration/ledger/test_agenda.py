@@ -426,8 +426,13 @@ def test_overdue_orders_get_every_other_thread_where_threads_are_what_is_short(
 def test_the_backlog_tells_how_long_the_oldest_question_has_waited(
     store: LedgerStore, agenda: Agenda, clock: Clock
 ) -> None:
-    assert agenda.oldest_due_ages(["acme"]) == {"acme": 0.0}
+    assert agenda.oldest_due_ages(["acme"]) == {("acme", "owed"): 0.0, ("acme", "doubt"): 0.0}
     store.announce(ANNOUNCED)
-    assert agenda.oldest_due_ages(["acme"]) == {"acme": 0.0}
-    clock.forward(630)
-    assert agenda.oldest_due_ages(["acme"]) == {"acme": 30.0}
+    assert agenda.oldest_due_ages(["acme"]) == {("acme", "owed"): 0.0, ("acme", "doubt"): 0.0}
+    clock.forward(600)
+    store.record([a_claim(trust=Trust.CHECKSUM, order="F1", stated_at=clock())])
+    clock.forward(30)
+    assert agenda.oldest_due_ages(["acme"]) == {("acme", "owed"): 30.0, ("acme", "doubt"): 30.0}
+    for asked in claim_all(agenda):
+        agenda.settle(asked, NO_ANSWER)
+    assert agenda.oldest_due_ages(["acme"]) == {("acme", "owed"): 0.0, ("acme", "doubt"): 0.0}
