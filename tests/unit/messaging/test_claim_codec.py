@@ -31,8 +31,11 @@ _CLAIM = Claim(
 
 _texts = st.text(max_size=20)
 _filled_texts = st.text(min_size=1, max_size=20)
-# A local time that a clock skips is no moment.
-_moments = st.datetimes(timezones=st.timezones(), allow_imaginary=False)
+# With the offset of their zone then, not the zone: a local time that a clock shows twice equals nothing but itself, and
+# one that it skips is no moment.
+_moments = st.datetimes(timezones=st.timezones(), allow_imaginary=False).map(
+    lambda local: local.replace(tzinfo=timezone(local.utcoffset() or timedelta()))
+)
 _claims = st.builds(
     Claim,
     merchant=_filled_texts,
