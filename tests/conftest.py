@@ -5,11 +5,16 @@ from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.support.ports import find_free_port
 from tests.support.postgresql import Database, PostgreSQL
 from tests.support.processes import Processes
 from tests.support.rabbitmq import RabbitMQ
+
+# How long an example takes says who else is on the machine. On CI, hypothesis tries the same examples each time.
+settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 def pytest_sessionstart() -> None:

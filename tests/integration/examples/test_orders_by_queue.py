@@ -61,7 +61,7 @@ def bodies(story: Sequence[tuple[EventType, OrderStatus]], biz_order_no: str = "
     ]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(length=st.integers(1, len(STORY)), data=st.data())
 def test_the_book_says_what_the_last_settled_status_says_in_every_order_of_arrival(
     length: int, data: st.DataObject

@@ -23,7 +23,7 @@ any_claim = st.builds(
     pay_order_no=st.sampled_from(["P1", "P2", None]),
 )
 # One database for all examples; each takes order numbers of its own.
-modest = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+modest = settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 
 @st.composite

@@ -55,7 +55,7 @@ def test_other_days_and_merchants_are_counted_apart(
     assert Reports(engine=ledger_engine).refused_for_nobody(DAY) == 8
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(told=tellings, data=st.data())
 def test_told_twice_late_or_out_of_order_they_come_to_the_largest_of_each(
     store: LedgerStore,

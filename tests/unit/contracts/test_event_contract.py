@@ -105,7 +105,7 @@ def a_claim(**more: Any) -> Claim:
     return Claim(**{**facts, **more})
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(order_no=ORDER_NUMBERS, amount=AMOUNTS, claims=st.lists(CLAIMS, min_size=1, max_size=5))
 def test_every_event_that_claims_can_lead_to_is_as_the_contract_says(
     strict: Draft202012Validator, order_no: str, amount: tuple[str | None, str | None], claims: Sequence[Claim]

@@ -265,7 +265,7 @@ def agreeing_claims(draw: st.DrawFn) -> list[Claim]:
     return draw(st.lists(one, min_size=1, max_size=5))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(agreeing_claims(), st.sampled_from(TRUSTS))
 def test_claims_that_agree_reach_the_same_state_in_every_order_of_arrival(claims: list[Claim], required: Trust) -> None:
     ends = {told(*arrival, required=required)[0] for arrival in permutations(claims)}
@@ -273,7 +273,7 @@ def test_claims_that_agree_reach_the_same_state_in_every_order_of_arrival(claims
     assert not ends.pop().conflicted
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(any_claim, min_size=1, max_size=4), st.sampled_from(TRUSTS), st.data())
 def test_terminal_claims_of_equal_trust_reach_the_same_conflicted_flag(
     claims: list[Claim], trust: Trust, data: st.DataObject
@@ -285,7 +285,7 @@ def test_terminal_claims_of_equal_trust_reach_the_same_conflicted_flag(
     assert len({told(*arrival, required=trust)[0].conflicted for arrival in permutations(claims)}) == 1
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(any_claim, min_size=1, max_size=4), st.sampled_from(TRUSTS), st.sampled_from(TERMINAL))
 def test_any_claims_reach_the_same_state_once_a_later_question_is_answered(
     claims: list[Claim], required: Trust, truth: OrderStatus
@@ -295,7 +295,7 @@ def test_any_claims_reach_the_same_state_once_a_later_question_is_answered(
     assert ends == {(truth, Trust.QUERIED, False, "P1")}
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(any_claim, min_size=1, max_size=6), st.sampled_from(TRUSTS), st.data())
 def test_a_claim_told_again_makes_no_second_event(claims: list[Claim], required: Trust, data: st.DataObject) -> None:
     order, _ = told(*claims, required=required)
@@ -306,7 +306,7 @@ def test_a_claim_told_again_makes_no_second_event(claims: list[Claim], required:
     assert twice.after == once.after
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(any_claim, min_size=1, max_size=8), st.sampled_from(TRUSTS))
 def test_at_most_one_plain_terminal_event_ever_goes_out(claims: list[Claim], required: Trust) -> None:
     _, transitions = told(*claims, required=required)
@@ -314,7 +314,7 @@ def test_at_most_one_plain_terminal_event_ever_goes_out(claims: list[Claim], req
     assert len(plain) <= 1
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(any_claim, max_size=6), st.sampled_from(TRUSTS), any_claim)
 def test_whatever_changes_the_status_is_announced(claims: list[Claim], required: Trust, claim: Claim) -> None:
     before, _ = told(*claims, required=required)
