@@ -14,9 +14,11 @@ from service.ledger.errors import UnusableDatabaseUrl
 
 #: Execution option of a connection whose transaction only reads; SQLite then takes no write lock.
 READS_ONLY = "ledger_reads_only"
+#: Execution option of an engine on a SQLite file: the file at which its writers take their turns.
+TURNS = "ledger_turns"
 
 _POOL_TIMEOUT_SECONDS = 5
-# A longer wait would be a hang to whoever waits for us; who loses it tries again.
+# For what takes no turn: a command of another release, or of SQLite's own.
 _SQLITE_BUSY_SECONDS = 0.8
 # Where a connection keeps which file it has opened.
 _FILE = "ledger_file"
@@ -89,6 +91,7 @@ def _sqlite(url: URL, file: Path, settings: dict[str, Any]) -> Engine:
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", require_file)
     event.listen(engine, "begin", _begin)
+    engine.update_execution_options(**{TURNS: file.with_name(f"{file.name}.turns")})
     return engine
 
 

@@ -3,7 +3,8 @@
 import random
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -11,7 +12,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
 from service.backoff import exponential
-from service.ledger.engine import READS_ONLY
+from service.ledger.engine import READS_ONLY, TURNS
 from service.ledger.errors import (
     ClaimUnstorable,
     LedgerContended,
@@ -20,10 +21,13 @@ from service.ledger.errors import (
     SchemaOutdated,
     SequenceBehind,
 )
+from service.turns import TurnNotCome, take_turn
 
 Result = TypeVar("Result")
 
 _MOST_TRIES = 6
+# A longer wait for other writers would be a hang to whoever waits for us.
+_MOST_TURN_SECONDS = 5.0
 
 # PostgreSQL's: serialization_failure, deadlock_detected, lock_not_available.
 _CONTENDED = frozenset({"40001", "40P01", "55P03"})
@@ -91,10 +95,24 @@ def _of_sqlite(error: DBAPIError, cause: sqlite3.Error, reason: str) -> LedgerEr
 
 def _write_once(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     try:
-        with engine.begin() as connection:
+        with _turn(engine), engine.begin() as connection:
             return work(connection)
     except (DBAPIError, NoFreeConnection) as error:
         raise translated(error) from error
+
+
+@contextmanager
+def _turn(engine: Engine) -> Iterator[None]:
+    """SQLite has one writer at a time, and no fair way to choose it; PostgreSQL has no need of one."""
+    file = engine.get_execution_options().get(TURNS)
+    if file is None:
+        yield
+        return
+    try:
+        with take_turn(file, wait_seconds=_MOST_TURN_SECONDS):
+            yield
+    except (TurnNotCome, OSError) as error:
+        raise LedgerUnavailable(str(error)) from error
 
 
 def _pause_seconds(attempt: int) -> float:

@@ -19,7 +19,7 @@ from service.messaging.group_commit import GroupCommitWriter
 from service.messaging.leaseholder import Leaseholder
 
 _SCHEMA_VERSION = 1
-#: How long SQLite itself tries for the lock before the writer looks at who still waits.
+#: How long SQLite itself tries for the lock where someone has it who takes no turns.
 _BUSY_SECONDS = 0.5
 
 #: No lease is longer. One that seems to be was made before the clock was set back, and is over.
@@ -88,7 +88,9 @@ class EmbeddedQueue:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer = GroupCommitWriter(open_connection=lambda: _open(path), name=str(path))
+        self._writer = GroupCommitWriter(
+            open_connection=lambda: _open(path), turns=path.with_name(path.name + ".turns"), name=str(path)
+        )
         self._holder = Leaseholder(path.with_name(path.name + ".leases"))
         self._reading = threading.Lock()
         self._reader: FileConnection | None = None

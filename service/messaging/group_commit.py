@@ -5,15 +5,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Generic, TypeVar
 
 from service.messaging.errors import ConfirmTimeout, MessagingError, QueueFileFailed
 from service.messaging.file_connection import FileConnection
+from service.turns import TurnNotCome, take_turn
 
 #: Writes in one transaction at most, so that no transaction gets long.
 _LARGEST_GROUP = 500
 #: Between two tries for a locked file. SQLite waits by itself for most locks, but not for all.
 _PAUSE_SECONDS = 0.01
+#: How long a group waits for its turn before it is looked at who still waits for it.
+_MOST_TURN_SECONDS = 0.5
 
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PRIMARY_CODE = 0xFF
@@ -73,12 +77,14 @@ class _Write(Generic[Result]):
 class GroupCommitWriter:
     """One writing thread and connection for a process, started and opened on first use, hence after fork.
 
-    While another process holds the file's lock, the writes wait their turn, each within its own time limit. Any other
-    trouble with the file fails those that met it, and the next write opens the file anew.
+    While other processes write, the writes wait their turn, each within its own time limit. Any other trouble with the
+    file fails those that met it, and the next write opens the file anew.
     """
 
-    def __init__(self, *, open_connection: Callable[[], FileConnection], name: str) -> None:
+    def __init__(self, *, open_connection: Callable[[], FileConnection], turns: Path, name: str) -> None:
+        """`turns`: the file at which all who write to this one take their turns."""
         self._open_connection = open_connection
+        self._turns = turns
         self._name = name
         self._changed = threading.Condition()
         self._waiting: deque[_Write[object]] = deque()
@@ -128,9 +134,13 @@ class GroupCommitWriter:
             try:
                 if connection is None:
                     connection = self._open_connection()
-                unwanted = _commit(connection, group)
+                with take_turn(self._turns, wait_seconds=_MOST_TURN_SECONDS):
+                    unwanted = _commit(connection, group)
                 self._locked = False
                 self._put_back(unwanted)
+            except TurnNotCome:
+                self._locked = True
+                self._put_back(group)
             except (sqlite3.Error, OSError) as error:
                 if connection is not None:
                     connection.close()  # undoes the open transaction, whatever state that is in

@@ -3,17 +3,21 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from service.ledger.engine import make_engine
 from service.ledger.errors import LedgerUnavailable, SchemaOutdated
 from service.ledger.schema import migrate
 from service.ledger.transactions import read, write
+from service.turns import take_turn
 
 _COMMAND = """
 import sys
@@ -46,6 +50,36 @@ def say_in_another_process(file: Path, words: str) -> None:
 
 def said(engine: Engine) -> list[str]:
     return read(engine, lambda connection: list(connection.execute(text("SELECT words FROM said")).scalars()))
+
+
+def test_who_writes_all_the_time_keeps_nobody_out(engine: Engine) -> None:
+    over, written = threading.Event(), list[int]()
+
+    def write_slowly(connection: Connection) -> None:
+        connection.execute(text("INSERT INTO said VALUES ('much')"))
+        time.sleep(0.005)
+
+    def write_all_the_time() -> None:
+        while not over.is_set():
+            write(engine, write_slowly)
+            written.append(1)
+
+    with ThreadPoolExecutor(1) as greedy:
+        greedy.submit(write_all_the_time)
+        for _ in range(20):
+            write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('little')")))
+        over.set()
+    # SQLite's own lock would let hundreds pass for each of ours.
+    assert len(written) < 20 * 5
+
+
+def test_a_turn_that_a_frozen_process_keeps_is_given_up(engine: Engine, file: Path) -> None:
+    with (
+        take_turn(file.with_name("ledger.sqlite3.turns"), wait_seconds=10),
+        pytest.raises(LedgerUnavailable, match="others have written for"),
+    ):
+        write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('never')")))
+    assert said(engine) == []
 
 
 def test_a_command_that_ends_leaves_the_write_ahead_log_to_those_that_still_use_it(engine: Engine, file: Path) -> None:

@@ -230,7 +230,7 @@ def test_the_files_are_readable_by_their_owner_alone(open_queue: OpenQueue, path
         os.umask(old_mask)
 
     files = list(path.parent.iterdir())
-    assert len(files) == 3  # with SQLite's own log and index
+    assert len(files) == 4  # with SQLite's own log and index, and the turns
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 

@@ -33,7 +33,7 @@ def writer(path: Path) -> Iterator[GroupCommitWriter]:
         connection.remember_file(path)
         return connection
 
-    writer = GroupCommitWriter(open_connection=open_connection, name="words")
+    writer = GroupCommitWriter(open_connection=open_connection, turns=path.with_name("words.turns"), name="words")
     yield writer
     writer.close(timeout_seconds=30)
 
