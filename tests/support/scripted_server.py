@@ -107,7 +107,7 @@ class _Handler(BaseHTTPRequestHandler):
             path=self.path,
             headers={name.lower(): value for name, value in self.headers.items()},
             body=body,
-            connection=id(self),
+            connection=self.client_address[1],
         )
         script.requests.append(request)
         answer = script.behave(request)
