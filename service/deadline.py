@@ -2,7 +2,6 @@
 
 A read limit alone lets a server hold a connection for days, one byte at a time. urllib3's `Timeout(total=...)` is no
 remedy: it only makes the read limit smaller. Here every read of a response waits for what is left of the total.
-For every room that calls out: the gateway's client and the webhooks.
 """
 
 import functools
@@ -13,7 +12,6 @@ import time
 from typing import Any
 
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.response import HTTPResponse
 
 
@@ -49,34 +47,17 @@ class _DeadlineResponse(http.client.HTTPResponse):
         self.fp = io.BufferedReader(reader)
 
 
-def _response_class(seconds_left: float | None) -> Any:
-    if seconds_left is None:
-        raise ValueError("these connections take requests with a total time limit only")
-    return functools.partial(_DeadlineResponse, deadline=time.monotonic() + seconds_left)
+class DeadlineHTTPConnection(HTTPConnection):
+    """For a urllib3 pool, whose `timeout=Timeout(total=...)` then holds for the whole response."""
 
-
-# The pool sets `timeout` to what is left of the total right before it calls `getresponse`.
-
-
-class _DeadlineHTTPConnection(HTTPConnection):
     def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        self.response_class = _response_class(self.timeout)
+        """See urllib3's. The pool sets `timeout` to what is left of the total right before."""
+        if self.timeout is None:
+            raise ValueError("these connections take requests with a total time limit only")
+        deadline = time.monotonic() + self.timeout
+        self.response_class = functools.partial(_DeadlineResponse, deadline=deadline)  # type: ignore[assignment]
         return super().getresponse()
 
 
-class _DeadlineHTTPSConnection(HTTPSConnection):
-    def getresponse(self) -> HTTPResponse:  # type: ignore[override]
-        self.response_class = _response_class(self.timeout)
-        return super().getresponse()
-
-
-class DeadlineHTTPPool(HTTPConnectionPool):
-    """urllib3's pool; `timeout=Timeout(total=...)` holds for the whole response."""
-
-    ConnectionCls = _DeadlineHTTPConnection
-
-
-class DeadlineHTTPSPool(HTTPSConnectionPool):
+class DeadlineHTTPSConnection(DeadlineHTTPConnection, HTTPSConnection):
     """The same over TLS."""
-
-    ConnectionCls = _DeadlineHTTPSConnection

@@ -260,14 +260,3 @@ def test_a_trusted_server_is_told_over_tls(
     sink.send(make_event())
     assert len({request.connection for request in secure.requests}) == 1
     sink.close()
-
-
-def test_headers_that_drip_over_tls_are_cut_too(
-    secure: ScriptedServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    secure.behave = lambda _request: DRIP
-    sink = make_sink(secure.url)
-    with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
-        sink.send(make_event())
-    sink.close()
