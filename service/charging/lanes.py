@@ -5,8 +5,9 @@ from contextlib import contextmanager
 from threading import BoundedSemaphore
 from typing import Protocol
 
+from service.gateway.client import AcceptedOrder
 from service.gateway.errors import NotSent
-from service.gateway.messages import ConfirmTiedCardArgs, OrderStatement, PreTiedCardArgs, SingleWithholdArgs
+from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 
 
 class LaneFull(NotSent):
@@ -26,7 +27,7 @@ class Gateway(Protocol):
     def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:
         """Confirm a binding."""
 
-    def withhold(self, args: SingleWithholdArgs) -> OrderStatement:
+    def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
         """Charge a card."""
 
 
@@ -47,7 +48,7 @@ class Lane:
         with self._enter():
             return self._gateway.confirm_tied_card(args)
 
-    def withhold(self, args: SingleWithholdArgs) -> OrderStatement:
+    def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
         """Charge a card."""
         with self._enter():
             return self._gateway.withhold(args)
@@ -76,6 +77,6 @@ class UnusableGateway:
         """Raise GatewayUnusable."""
         raise GatewayUnusable(self._what)
 
-    def withhold(self, args: SingleWithholdArgs) -> OrderStatement:  # noqa: ARG002
+    def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:  # noqa: ARG002
         """Raise GatewayUnusable."""
         raise GatewayUnusable(self._what)

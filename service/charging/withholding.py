@@ -87,7 +87,7 @@ class Withholder:
                 self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
             return SentOrder(announced=announced, withhold=before.record)
         try:
-            gateway.withhold(args)
+            accepted = gateway.withhold(args)
         except OutcomeUnknown as error:
             self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
             self._settle(order, WithholdOutcome.UNKNOWN, payer, error)
@@ -95,7 +95,7 @@ class Withholder:
             self._settle(order, WithholdOutcome.NOT_DONE, payer, error)
             raise
         else:
-            self._withholds.settle(order, WithholdOutcome.ACCEPTED)
+            self._withholds.settle(order, WithholdOutcome.ACCEPTED, request_id=accepted.request_id)
         return SentOrder(announced=announced, withhold=self._settled(announced))
 
     def _write_args(self, draft: OrderDraft, payer: Payer, *, notify_url: str) -> SingleWithholdArgs:

@@ -61,6 +61,14 @@ class QueriedOrder:
     request_id: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedOrder:
+    """An order that the gateway has accepted, in its words. That it was paid, they do not say."""
+
+    order: OrderStatement
+    request_id: str
+
+
 class GatewayClient:
     """The gateway, in one merchant's name. Safe to share between threads; it keeps connections open between calls.
 
@@ -118,8 +126,8 @@ class GatewayClient:
                 raise Refused(_refusal(answer.message))
             return answer.protocol_no
 
-    def withhold(self, args: SingleWithholdArgs) -> OrderStatement:
-        """Charge a card. Returns the gateway's words on the order it *accepted*, which says nothing of it being paid.
+    def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
+        """Charge a card.
 
         Raises `OutcomeUnknown` for an answer about another order as well, and for status -1, with which gateways of
         this kind also answer for orders that they charge all the same.
@@ -131,7 +139,7 @@ class GatewayClient:
                 raise OutcomeUnknown(f"{_refusal(answer.message)}; it may charge all the same")
             if answer.order.biz_order_no != args.biz_order_no:
                 raise OutcomeUnknown("the gateway answered about another order")
-            return answer.order
+            return AcceptedOrder(order=answer.order, request_id=record.request_id)
 
     def query(self, biz_order_no: str, *, most_tries: int = len(_QUERY_PAUSES_SECONDS) + 1) -> QueriedOrder:
         """Ask for an order's status, up to three times within the time limit where no answer comes.

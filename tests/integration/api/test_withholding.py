@@ -38,6 +38,7 @@ def test_a_withhold_that_the_gateway_takes_is_accepted_and_not_paid(api: ApiCall
     answer = api.post("/v1/withholds", WITHHOLD)
     assert (answer.status, answer.value["outcome"], answer.value["order"]["status"]) == (202, "accepted", "initial")
     assert answer.value["withhold"]["sent_by"] == "API token shop"
+    assert answer.value["withhold"]["request_id"] == json.loads(gateway.requests[0].body)["requestId"]
 
 
 @pytest.mark.parametrize("told", [answering("-1", message="系统繁忙"), answering("1", order="DK2"), Answer(status=500)])

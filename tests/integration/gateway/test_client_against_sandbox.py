@@ -19,9 +19,10 @@ def truth_of(server):
 
 def test_an_accepted_withhold_returns_the_gateways_words(start_sandbox, make_client, args):
     server = start_sandbox()
-    statement = make_client(server.url).withhold(args("T1"))
-    assert (statement.biz_order_no, statement.pay_status) == ("T1", "pending")
-    assert statement.pay_order_no
+    accepted = make_client(server.url).withhold(args("T1"))
+    assert (accepted.order.biz_order_no, accepted.order.pay_status) == ("T1", "pending")
+    assert accepted.order.pay_order_no
+    assert len(accepted.request_id) == 32
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_an_accepted_withhold_returns_the_gateways_words(start_sandbox, make_cli
 )
 def test_client_and_gateway_understand_each_other_in_any_dialect(start_sandbox, make_client, args, dialect):
     server = start_sandbox(dialect=dialect)
-    assert make_client(server.url, dialect=dialect).withhold(args("T1")).biz_order_no == "T1"
+    assert make_client(server.url, dialect=dialect).withhold(args("T1")).order.biz_order_no == "T1"
 
 
 def test_amounts_in_fen_are_sent_as_they_are(start_sandbox, make_client, args):

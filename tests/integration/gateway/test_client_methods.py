@@ -43,8 +43,8 @@ def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(start_sandbox,
     (offered,) = urllib3.request("GET", f"{server.base_url}/admin/bindings").json()
     assert unique_code == offered["unique_code"]
     protocol_no = client.confirm_tied_card(confirmation(unique_code, offered["verification_code"]))
-    statement = client.withhold(args("T1", bank_card_number=None, protocol_no=protocol_no))
-    assert statement.biz_order_no == "T1"
+    accepted = client.withhold(args("T1", bank_card_number=None, protocol_no=protocol_no))
+    assert accepted.order.biz_order_no == "T1"
 
 
 def test_a_wrong_code_is_refused_with_the_gateways_words_masked(start_sandbox, make_client):
@@ -187,7 +187,9 @@ def test_one_client_serves_many_threads(start_sandbox, make_client, args):
     client = make_client(start_sandbox().url)
     accepted = []
     threads = [
-        threading.Thread(target=lambda number=number: accepted.append(client.withhold(args(f"T{number}")).biz_order_no))
+        threading.Thread(
+            target=lambda number=number: accepted.append(client.withhold(args(f"T{number}")).order.biz_order_no)
+        )
         for number in range(20)
     ]
     for thread in threads:
