@@ -77,7 +77,14 @@ def make_postgresql_engine(url: URL, *, application_name: str, **settings: Any) 
 
 
 def _connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> LimitedConnection:
-    return LimitedConnection.connect(*arguments, **keywords)
+    connection = LimitedConnection.connect(*arguments, **keywords)
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in ("UTF8", None):  # None: a pooler that does not say
+        # Names and banks' words could not be stored, and would be taken for poison.
+        advice = f"CREATE DATABASE {connection.info.dbname} ENCODING 'UTF8' TEMPLATE template0"
+        connection.close()
+        raise psycopg.OperationalError(f"the database has the encoding {encoding}, and has to have UTF8: {advice}")
+    return connection
 
 
 def _limit_ping(connection: LimitedConnection | None, _record: object) -> None:

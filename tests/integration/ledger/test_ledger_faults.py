@@ -42,6 +42,17 @@ def store_in_own(own_engine: Engine, store: LedgerStore) -> LedgerStore:
     return LedgerStore(engine=own_engine, rules=store._rules, endpoints=(), clock=store._clock)
 
 
+def test_a_database_that_cannot_hold_every_character_is_refused_with_the_command_that_makes_one_that_can(
+    postgresql: Database,
+) -> None:
+    with psycopg.connect(postgresql.url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE ascii_only ENCODING 'SQL_ASCII' TEMPLATE template0")
+    engine = make_engine(postgresql.url.rpartition("/")[0] + "/ascii_only")
+    with pytest.raises(LedgerUnavailable, match=r"SQL_ASCII.*CREATE DATABASE ascii_only ENCODING 'UTF8'"):
+        migrate(engine)
+    engine.dispose()
+
+
 @pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
 def test_a_database_that_was_away_is_used_again_once_it_is_back(
     own_postgresql: Database, store_in_own: LedgerStore
