@@ -13,7 +13,6 @@ from service.api.withholds import WithholdRoutes
 from service.bootstrap.charging import make_announcer, make_gateway_clients, make_withholder
 from service.bootstrap.ledger import make_store
 from service.charging.lanes import Gateway, Lane, UnusableGateway
-from service.ledger.reports import Reports
 from service.ledger.schema import make_schema_check
 from service.settings import Settings
 
@@ -40,10 +39,6 @@ def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
             *Cards(merchants=settings.merchants, gateways=gateways).routes(),
         ],
         callers=Callers(tokens=settings.api.tokens),
-        gauges=Gauges(
-            reports=Reports(engine=engine),
-            merchants={slug: merchant.least_telling_trust for slug, merchant in settings.merchants.items()},
-            gateways=clients,
-        ),
+        gauges=Gauges(gateways=clients),
         health=Health(drain=drain, schema_serves=make_schema_check(engine)),
     )

@@ -1,6 +1,6 @@
 """The long-running roles, and what each of them measures at intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -49,15 +49,28 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
 def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
     """What the role `ledger` measures at intervals; takes one connection of `engine`."""
     metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
-    looks = [
+    looks: list[Look[Any]] = [
         Look(name="queues", measure=make_depths(settings).count, show=metrics.show_queues),
         Look(
             name="conflicts",
             measure=lambda: reports.open_conflicts(settings.merchants),
             show=metrics.show_conflicts,
         ),
+        Look(
+            name="last-claims",
+            measure=lambda: _last_claim_times(settings.merchants, reports),
+            show=metrics.show_last_claims,
+        ),
     ]
     return _watch(looks, registry)
+
+
+def _last_claim_times(merchants: Mapping[str, MerchantSettings], reports: Reports) -> Mapping[tuple[str, str], float]:
+    # A gateway that was never heard of is one to be alerted of, not one without a sample.
+    times = {(slug, ClaimSource.CALLBACK.value): 0.0 for slug in merchants}
+    times |= {(slug, ClaimSource.QUERY.value): 0.0 for slug, merchant in merchants.items() if merchant.gateway}
+    heard = reports.last_claims({slug: merchant.least_telling_trust for slug, merchant in merchants.items()})
+    return times | {(slug, source.value): at.timestamp() for (slug, source), at in heard.items()}
 
 
 def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Dispatcher:

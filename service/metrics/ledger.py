@@ -45,7 +45,7 @@ class LedgerMetrics:
 
 
 class LedgerBacklogMetrics:
-    """What waits in the queues, and in the ledger for a person. Safe to use from many threads."""
+    """What waits in the queues, and in the ledger for a person, and who is heard of. Safe to use from many threads."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self._queue_messages = Gauge(
@@ -61,6 +61,13 @@ class LedgerBacklogMetrics:
             ["merchant"],
             registry=registry,
         )
+        self._last_claim = Gauge(
+            "payment_callbacks_last_claim_timestamp_seconds",
+            "When a merchant's gateway was last heard of, by an answer or a callback; 0 for never. Of callbacks, only "
+            "those by token count where a merchant has tokens. The same in every process.",
+            ["merchant", "source"],
+            registry=registry,
+        )
 
     def show_queues(self, messages: Mapping[str, float]) -> None:
         """How much lies in each queue, in place of what was shown before; a queue not named is not known."""
@@ -69,3 +76,9 @@ class LedgerBacklogMetrics:
     def show_conflicts(self, orders: Mapping[str, float]) -> None:
         """Open conflicts by merchant, in place of what was shown before; a merchant not named is not known."""
         show_instead(self._conflicts, orders)
+
+    def show_last_claims(self, times: Mapping[tuple[str, str], float]) -> None:
+        """When each gateway was last heard of, in seconds since 1970, by merchant and source, in place of what was
+        shown before; one not named is not known.
+        """
+        show_instead(self._last_claim, times)

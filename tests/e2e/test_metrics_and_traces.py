@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.samples import Sample
 
 from tests.support.asked_gateway import AskedGateway
 from tests.support.deployment import Deployment, Place
@@ -57,9 +59,16 @@ class Watched:
 
     def total(self, role: str, metric: str, **labels: str) -> float:
         """The sum of a role's series of one name that have these labels."""
+        return sum(sample.value for sample in self._samples(role, metric) if labels.items() <= sample.labels.items())
+
+    def values(self, role: str, metric: str, *labels: str) -> Mapping[tuple[str, ...], float]:
+        """The values of a role's series of one name, by these labels."""
+        samples = self._samples(role, metric)
+        return {tuple(sample.labels[label] for label in labels): sample.value for sample in samples}
+
+    def _samples(self, role: str, metric: str) -> Sequence[Sample]:
         families = text_string_to_metric_families(self.scrape(role))
-        samples = [sample for family in families for sample in family.samples if sample.name == metric]
-        return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
+        return [sample for family in families for sample in family.samples if sample.name == metric]
 
     def lines(self, role: str, event: str) -> list[dict[str, object]]:
         output = self.deployment.role(role).output.splitlines()
@@ -99,6 +108,17 @@ def test_every_metric_that_alerts_and_dashboard_name_is_exported(
     eventually(lambda: own_shop.about(order), within_seconds=30)
     wanted = _named("alerts.yaml") | _named("dashboard.json")
     eventually(lambda: wanted <= watched.exported(), within_seconds=30, why=lambda: wanted - watched.exported())
+
+
+def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(watched: Watched, order: str) -> None:
+    deployment = watched.deployment
+    assert deployment.sender.send(deployment.callback(order)).acknowledged
+    metric = "payment_callbacks_last_claim_timestamp_seconds"
+    eventually(lambda: watched.values("ledger", metric, "merchant", "source").get(("acme", "callback")), within_seconds=60)
+    last = watched.values("ledger", metric, "merchant", "source")
+    assert abs(time.time() - last.pop(("acme", "callback"))) < 60
+    never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
+    assert last == dict.fromkeys(never, 0.0)
 
 
 def test_one_trace_joins_the_callback_to_its_webhook(watched: Watched, own_shop: Downstream, order: str) -> None:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-import urllib3
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.api_caller import TOKEN, ApiCaller, order_path
 from tests.support.deployment import ROLES, Deployment, Place
@@ -141,23 +139,6 @@ def test_without_tokens_the_api_does_not_start_and_says_why(fresh_deployment: De
     refused = fresh_deployment.command("run", "api")
     assert refused.returncode == 1
     assert "set [[api.tokens]]" in refused.stderr
-
-
-def test_the_last_word_of_each_gateway_can_be_scraped(
-    fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
-) -> None:
-    assert fresh_deployment.sender.send(fresh_deployment.callback(order)).acknowledged
-    eventually(lambda: own_shop.about(order), within_seconds=30)
-    text = urllib3.request("GET", f"{api.url}/metrics").data.decode()
-    last = {
-        (sample.labels["merchant"], sample.labels["source"]): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.name == "payment_callbacks_last_claim_timestamp_seconds"
-    }
-    assert abs(datetime.now(UTC).timestamp() - last.pop(("acme", "callback"))) < 60
-    never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
-    assert last == dict.fromkeys(never, 0.0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

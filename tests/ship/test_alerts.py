@@ -18,8 +18,11 @@ PAGES = REPOSITORY / "docs" / "alerts.md"
 
 Series = dict[str, str]
 
-_ROLES = {f'payment_callbacks_build_info{{role="{role}"}}': "1x1000" for role in ("receiver", "ledger", "inquirer")}
-_ALL_ROLES: Series = {**_ROLES, 'payment_callbacks_build_info{role="dispatcher"}': "1x1000"}
+_ROLES = {
+    role: f'payment_callbacks_build_info{{role="{role}"}}'
+    for role in ("receiver", "ledger", "inquirer", "dispatcher", "api")
+}
+_ALL_ROLES: Series = dict.fromkeys(_ROLES.values(), "1x1000")
 
 
 class Case(NamedTuple):
@@ -54,7 +57,10 @@ def _buckets(name: str, *, under: str, over: str, **labels: str) -> Series:
 
 
 CASES = [
-    Case("PaymentCallbacksRoleAbsent", _ROLES, _ALL_ROLES, {"role": "dispatcher"}),
+    *(
+        Case("PaymentCallbacksRoleAbsent", {**_ALL_ROLES, series: "_x1000"}, _ALL_ROLES, {"role": role})
+        for role, series in _ROLES.items()
+    ),
     Case(
         "PaymentCallbacksUnconfirmed",
         {_received("unconfirmed", reason="BrokerUnavailable"): "0+1x1000"},

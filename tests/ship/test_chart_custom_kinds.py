@@ -131,7 +131,7 @@ def test_nobody_is_told_that_a_role_is_absent_that_was_never_deployed() -> None:
 
     assert roles_missed("minimal") == {"receiver", "ledger"}
     assert roles_missed("external-secrets") == {"receiver", "ledger", "dispatcher"}
-    assert roles_missed("everything") == {"receiver", "ledger", "inquirer", "dispatcher"}
+    assert roles_missed("everything") == {"receiver", "ledger", "inquirer", "dispatcher", "api"}
 
 
 def test_the_dashboard_is_the_file_to_the_letter(tmp_path: Path) -> None:

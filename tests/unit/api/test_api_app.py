@@ -41,6 +41,10 @@ def test_the_document_is_of_openapi_3_1_and_wants_a_token(openapi: OpenApi) -> N
     assert openapi.document["security"] == [{"token": []}]
 
 
+def test_its_metrics_need_no_database(stranger: FlaskClient) -> None:
+    assert 'payment_callbacks_build_info{role="api"' in stranger.get("/metrics").text
+
+
 @pytest.mark.parametrize(
     ("path", "name"), [("/asyncapi.json", "asyncapi.json"), ("/schemas/payment-event.json", "payment-event.json")]
 )
