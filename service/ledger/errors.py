@@ -22,6 +22,10 @@ class SchemaOutdated(LedgerUnavailable):
     """The database lacks a table or column of this release. Run `payment-callbacks migrate`."""
 
 
+class SchemaNewer(LedgerUnavailable):
+    """A later release has migrated the database, and no release migrates back. Run that one, or restore a backup."""
+
+
 class SequenceBehind(LedgerUnavailable):
     """A number that the database gave a new row is taken: a restore or a failover left its sequence behind its table.
 

@@ -1,6 +1,6 @@
 """Migrations make the very tables that the code uses, once, however many processes begin with them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,7 +9,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, Inspector, inspect, text
 
 from service.ledger.engine import make_engine
-from service.ledger.errors import SchemaOutdated
+from service.ledger.errors import SchemaNewer, SchemaOutdated
 from service.ledger.outbox import Outbox
 from service.ledger.schema import make_schema_check, migrate, schema_is_current
 from service.ledger.store import LedgerStore
@@ -60,6 +60,17 @@ def test_a_schema_serves_that_is_this_release_s_or_a_later_one_s(empty_engine: E
         with empty_engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
         assert serves() is expected
+
+
+@pytest.mark.parametrize("attempt", [migrate, schema_is_current])
+def test_an_older_release_is_told_that_there_is_no_way_back(
+    empty_engine: Engine, attempt: Callable[[Engine], object]
+) -> None:
+    migrate(empty_engine)
+    with empty_engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999_of_a_later_release'"))
+    with pytest.raises(SchemaNewer, match=r"later release .* 9999_of_a_later_release.*restore a backup"):
+        attempt(empty_engine)
 
 
 def test_migrating_twice_is_harmless(ledger_engine: Engine) -> None:
