@@ -24,6 +24,11 @@ def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
     """
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise SettingsError(
+            f"{path}: cannot be read: there is no such file; name another by --config or PAYMENT_CALLBACKS_CONFIG, or"
+            " begin with `payment-callbacks config example`"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     return parse_settings(text, environment, name=str(path), folder=path.parent)

@@ -30,7 +30,7 @@ from_option = click.option(
 
 def collect(file: Path | None, *, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
     """The fields by name. Those in `optional` come from the file alone. Errors quote no values."""
-    allowed = [*needed, *optional]
+    allowed = list(dict.fromkeys([*needed, *optional]))
     found = {} if file is None else _read(file, allowed)
     for name in needed:
         if name not in found:

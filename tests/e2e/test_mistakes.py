@@ -60,7 +60,8 @@ def test_every_mistake_in_the_settings_is_named_with_its_file_its_key_and_what_w
 def test_settings_that_are_not_there_or_not_toml_are_said_to_be_so(run: Run, tmp_path: Path) -> None:
     absent = run("--config", str(tmp_path / "absent.toml"), "config", "check")
     assert absent.returncode == 1
-    assert "absent.toml: cannot be read" in absent.stderr
+    assert "absent.toml: cannot be read: there is no such file" in absent.stderr
+    assert "config example" in absent.stderr
     broken = run("config", "check", settings="[merchants")
     assert broken.returncode == 1
     assert "pc.toml: not TOML" in broken.stderr

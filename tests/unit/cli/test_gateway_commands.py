@@ -102,6 +102,11 @@ def test_a_file_that_cannot_be_used_is_told_without_quoting_it(run, text, told):
     assert_tells_no_value(done.output)
 
 
+def test_what_a_file_may_hold_is_named_once_each(run):
+    done = run("withhold", "--order", "T1", "--amount", "1.00", "--from", "-", stdin='{"x": "1"}')
+    assert done.output.count("bank_card_number") == 1
+
+
 def test_numbers_that_cannot_be_right_are_not_sent(run):
     done = run("bind", "--from", "-", stdin=json.dumps({**PERSON, "mobile": "1380013800"}))
     assert done.exit_code == 1
