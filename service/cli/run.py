@@ -76,7 +76,6 @@ def receiver(context: click.Context) -> None:
 def ledger(context: click.Context) -> None:
     """Apply queued callbacks to the ledger."""
     settings = _settings(context)
-    registry = _expose_metrics("ledger", settings.ledger.metrics_bind)
     stop = _stop_event()
     engine = engine_of(settings)
     try:
@@ -84,6 +83,8 @@ def ledger(context: click.Context) -> None:
     except MessagingError as error:
         raise click.ClickException(str(error)) from error
     if ready:
+        registry = CollectorRegistry()
+        _expose_metrics(registry, "ledger", settings.ledger.metrics_bind)
         with make_ledger_watch(settings, engine, registry).running():
             make_ledger_consumer(settings, engine, registry).run(stop)
 
@@ -93,14 +94,15 @@ def ledger(context: click.Context) -> None:
 def inquirer(context: click.Context) -> None:
     """Ask the gateways about orders that are unconfirmed, overdue or in doubt."""
     settings = _settings(context)
-    registry = _expose_metrics("inquirer", settings.inquirer.metrics_bind)
     stop = _stop_event()
     gateways = make_gateways(
         settings, wanted=[slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     )
     engine = engine_of(settings, pool_size=inquirer_pool_size(settings))
-    asking = make_inquirer(settings, engine, registry, gateways)
     if _await_schema(settings, engine, stop):
+        registry = CollectorRegistry()
+        asking = make_inquirer(settings, engine, registry, gateways)
+        _expose_metrics(registry, "inquirer", settings.inquirer.metrics_bind)
         with make_inquirer_watch(settings, engine, registry).running():
             asking.run(stop)
 
@@ -110,13 +112,14 @@ def inquirer(context: click.Context) -> None:
 def dispatcher(context: click.Context) -> None:
     """Tell downstream what has changed."""
     settings = _settings(context)
-    registry = _expose_metrics("dispatcher", settings.dispatcher.metrics_bind)
     stop = _stop_event()
     engine = engine_of(settings, pool_size=dispatcher_pool_size(settings))
     if _await_schema(settings, engine, stop):
         if any(endpoint.kind == "amqp" for endpoint in settings.endpoints):
             # Once: a broker that is away must not keep webhooks waiting.
             _declare_topology_once(settings)
+        registry = CollectorRegistry()
+        _expose_metrics(registry, "dispatcher", settings.dispatcher.metrics_bind)
         with make_dispatcher_watch(settings, engine, registry).running():
             make_dispatcher(settings, engine, registry).run(stop)
 
@@ -169,16 +172,18 @@ def _settings(context: click.Context) -> Settings:
     return settings
 
 
-def _expose_metrics(role: str, bind: str) -> CollectorRegistry:
-    """What the role's metrics are made in, served at `bind` from now on where there is one."""
-    registry = CollectorRegistry()
+def _expose_metrics(registry: CollectorRegistry, role: str, bind: str) -> None:
+    """Serve the role's metrics at `bind`, where there is one.
+
+    Once its work can begin, and not before: by this port alone a rollout tells a new process from one that still waits,
+    and the alert for an absent role knows that nobody does its work.
+    """
     name_role(registry, role)
     if bind:
         try:
             expose(registry, bind=bind)
         except OSError as error:
             raise click.ClickException(f"{role}.metrics_bind {bind}: {error}") from error
-    return registry
 
 
 def _stop_event() -> threading.Event:

@@ -17,6 +17,7 @@ from tests.support.asked_gateway import AskedGateway
 from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.gateway_sender import Callback
+from tests.support.http import answers
 from tests.support.ports import find_free_port
 from tests.support.waiting import eventually
 
@@ -61,7 +62,7 @@ class Watched:
         """The sum of a role's series of one name that have these labels."""
         return sum(sample.value for sample in self._samples(role, metric) if labels.items() <= sample.labels.items())
 
-    def values(self, role: str, metric: str, *labels: str) -> Mapping[tuple[str, ...], float]:
+    def values(self, role: str, metric: str, *labels: str) -> dict[tuple[str, ...], float]:
         """The values of a role's series of one name, by these labels."""
         samples = self._samples(role, metric)
         return {tuple(sample.labels[label] for label in labels): sample.value for sample in samples}
@@ -113,12 +114,30 @@ def test_every_metric_that_alerts_and_dashboard_name_is_exported(
 def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(watched: Watched, order: str) -> None:
     deployment = watched.deployment
     assert deployment.sender.send(deployment.callback(order)).acknowledged
-    metric = "payment_callbacks_last_claim_timestamp_seconds"
-    eventually(lambda: watched.values("ledger", metric, "merchant", "source").get(("acme", "callback")), within_seconds=60)
-    last = watched.values("ledger", metric, "merchant", "source")
+
+    def last_claims() -> dict[tuple[str, ...], float]:
+        return watched.values("ledger", "payment_callbacks_last_claim_timestamp_seconds", "merchant", "source")
+
+    eventually(lambda: last_claims().get(("acme", "callback")), within_seconds=60)
+    last = last_claims()
     assert abs(time.time() - last.pop(("acme", "callback"))) < 60
     never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
     assert last == dict.fromkeys(never, 0.0)
+
+
+def test_a_consumer_has_metrics_once_the_schema_is_there_so_that_who_waits_for_it_replaces_nobody(
+    servers: Place, own_shop: Downstream, tmp_path: Path
+) -> None:
+    with Deployment(folder=tmp_path, place=servers, downstreams={"shop": own_shop}) as deployment:
+        watched = Watched(deployment)
+        consumers = ("ledger", "inquirer", "dispatcher")
+        urls = {role: f"http://127.0.0.1:{watched.ports[role]}/metrics" for role in consumers}
+        for role, url in urls.items():
+            eventually(lambda role=role: watched.lines(role, "start_awaits"), within_seconds=60)
+            assert not answers(url)
+        deployment.prepare()
+        for url in urls.values():
+            eventually(lambda url=url: answers(url), within_seconds=30)
 
 
 def test_one_trace_joins_the_callback_to_its_webhook(watched: Watched, own_shop: Downstream, order: str) -> None:

@@ -75,10 +75,11 @@ def patience_seconds(probe: Manifest) -> int:
     return patience
 
 
-def test_consumers_have_no_probe_and_are_not_available_before_they_have_lived_a_while() -> None:
+def test_consumers_are_ready_once_their_metrics_are_there_and_are_never_restarted_from_outside() -> None:
     for role in CONSUMERS:
         manifest = deployments("everything")[role]
-        assert not {"livenessProbe", "readinessProbe", "startupProbe"} & set(container(manifest))
+        assert container(manifest)["readinessProbe"]["httpGet"] == {"path": "/metrics", "port": "metrics"}
+        assert not {"livenessProbe", "startupProbe"} & set(container(manifest))
         assert manifest["spec"]["minReadySeconds"] >= 10
 
 

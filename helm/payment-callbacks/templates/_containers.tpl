@@ -66,14 +66,19 @@ lifecycle:
 {{- end -}}
 
 {{/*
-Consumers serve nothing but their metrics, from a thread that knows nothing of the others. So nobody is sent to them, and no
-probe from outside tells one that is stuck from one that waits for its database; to restart the latter helps nobody. They have
-no probe: they end by themselves where they cannot go on, a wrong setting keeps them from being available (minReadySeconds),
-and work that is not done shows in the age of queue, outbox and inquiries, which is what the alerts watch.
+Consumers serve nothing but their metrics, and these only once the schema, and for the ledger the broker, are there for them. That
+makes a pod ready: until then a rollout keeps the old ones, however long a migration takes. Alive is not asked. From outside one that is
+stuck looks like one that waits for its database, and to restart the latter helps nobody. They end by themselves where they cannot
+go on, and work that is not done shows in the age of queue, outbox and inquiries, which is what the alerts watch.
 */}}
 {{- define "payment-callbacks.container.consumer" -}}
 ports:
   - { name: metrics, containerPort: 9090 }
+readinessProbe:
+  httpGet: { path: /metrics, port: metrics }
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 3
 {{- end -}}
 
 {{- define "payment-callbacks.container.ledger" -}}
