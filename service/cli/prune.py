@@ -1,7 +1,7 @@
 """`payment-callbacks prune`: forget what gateways and channels said, once it is old enough."""
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import click
 
@@ -15,12 +15,16 @@ from service.logs import configure_logs
 @click.command()
 @click.option(
     "--before",
-    required=True,
     type=click.DateTime(formats=["%Y-%m-%d"]),
     help="A day, in UTC: what was recorded before it is pruned.",
 )
+@click.option(
+    "--keep-days",
+    type=click.IntRange(min=1),
+    help="In place of --before, for a schedule: what was recorded so many days ago, or longer, is pruned.",
+)
 @click.pass_context
-def prune(context: click.Context, before: datetime) -> None:
+def prune(context: click.Context, before: datetime | None, keep_days: int | None) -> None:
     """Remove the payloads of old claims: the channel's words and fields that nobody named, for they hold personal data.
 
     Orders, claims and events stay: without them a replayed old callback would pay again. Harmless to repeat, to stop
@@ -28,9 +32,18 @@ def prune(context: click.Context, before: datetime) -> None:
     """
     configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
     settings = settings_of(context)
-    day = before.replace(tzinfo=UTC)
-    if day > now():
-        raise click.UsageError("--before lies ahead: it would remove what is needed today")
+    until = _until(before, keep_days)
     with open_ledger(settings) as engine:
-        pruned = make_store(settings, engine).prune(before=day)
+        pruned = make_store(settings, engine).prune(before=until)
     click.echo(f"pruned: {pruned}")
+
+
+def _until(before: datetime | None, keep_days: int | None) -> datetime:
+    if before and keep_days is None:
+        day = before.replace(tzinfo=UTC)
+        if day > now():
+            raise click.UsageError("--before lies ahead: it would remove what is needed today")
+        return day
+    if keep_days and before is None:
+        return now() - timedelta(days=keep_days)
+    raise click.UsageError("say --before or --keep-days")

@@ -104,8 +104,10 @@ def test_the_days_report_counts_what_came_in_and_says_what_it_cannot_know(
 def test_pruning_empties_old_payloads_only(fresh_deployment: Deployment) -> None:
     today = datetime.now(UTC)
     assert run(fresh_deployment, "prune", "--before", f"{today:%Y-%m-%d}") == "pruned: 0\n"
-    refused = fresh_deployment.command("prune", "--before", f"{today + timedelta(days=2):%Y-%m-%d}")
-    assert refused.returncode == 2
+    assert run(fresh_deployment, "prune", "--keep-days", "1") == "pruned: 0\n"
+    ahead = f"{today + timedelta(days=2):%Y-%m-%d}"
+    for wrong in ([], ["--before", ahead], ["--keep-days", "0"], ["--keep-days", "1", "--before", "2026-01-01"]):
+        assert fresh_deployment.command("prune", *wrong).returncode == 2
 
 
 def test_personal_data_is_neither_logged_nor_kept_in_any_file(
