@@ -209,6 +209,11 @@ def test_an_operators_command_runs_beside_the_ledger(installed: Installed, comma
     installed.shell(f"kubectl -n payments exec deploy/payment-callbacks-ledger -- payment-callbacks {command}")
 
 
+def test_a_gateway_is_asked_by_hand_beside_the_inquirer(installed: Installed) -> None:
+    exec_in_inquirer = "kubectl -n payments exec deploy/payment-callbacks-inquirer -- payment-callbacks"
+    assert "success" in installed.shell(f"{exec_in_inquirer} gateway query --merchant asked BY-HAND-1")
+
+
 def test_every_panel_of_the_dashboard_shows_something(installed: Installed) -> None:
     """Read by a Prometheus that scrapes the pods as the PodMonitor has it."""
     targets = [f"{installed.release.addresses[role]}:9090" for role in installed.release.roles if role != "api"]

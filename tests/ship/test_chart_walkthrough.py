@@ -59,7 +59,8 @@ def test_the_values_are_taken_and_need_the_secrets_that_were_made_and_no_others(
 
 def test_every_object_that_a_command_names_is_there(file: Path) -> None:
     manifests = render(file, overrides={"settings": {"spool": {"enabled": "receiver-2" in PAGE}}})
-    manifests += render(file, overrides=VALUES[1])
+    gateway = {"url": "https://gateway.example.com/", "ua": "ACME", "aes_key": {"secret": "a", "key": "b"}}
+    manifests += render(file, overrides={**VALUES[1], "settings": {"merchants": {"acme": {"gateway": gateway}}}})
     names = {
         manifest["metadata"]["name"].replace("pc-payment-callbacks", "payment-callbacks") for manifest in manifests
     }

@@ -13,6 +13,8 @@ metadata:
     {{- end }}
   annotations:
     kubectl.kubernetes.io/default-container: {{ .role }}
+    # Nothing in it outlives its process; without this, the autoscaler of nodes would not empty one that runs this pod.
+    cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: tmp
     checksum/settings: {{ include "payment-callbacks.settings.toml" (dict "root" $root "document" $document) | sha256sum }}
     {{- with merge dict $own.podAnnotations $pods.podAnnotations }}
     {{- toYaml . | nindent 4 }}
@@ -95,6 +97,8 @@ securityContext:
 {{- define "payment-callbacks.container" -}}
 image: {{ include "payment-callbacks.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+# Why one ended is among what `kubectl describe pod` tells.
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true
