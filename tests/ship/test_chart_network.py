@@ -49,6 +49,10 @@ def test_each_role_reaches_what_it_needs_and_no_more() -> None:
     }
 
 
+def test_pruning_reaches_the_database_alone() -> None:
+    assert ports_out(policy("everything", "prune")) == DATABASE | {4318}  # extraEgress
+
+
 def test_the_dispatcher_reaches_the_broker_where_an_endpoint_is_on_it() -> None:
     assert ports_out(policy("external-secrets", "dispatcher")) == BROKER | DATABASE
     assert ports_out(policy("everything", "dispatcher")) == BROKER | DATABASE | {443, 4318}
@@ -65,7 +69,8 @@ def test_only_who_serves_something_lets_anybody_in() -> None:
     assert ports_in(policy("everything", "api")) == {"api"}
     for role in ("ledger", "inquirer", "dispatcher"):
         assert ports_in(policy("everything", role)) == {"metrics"}
-    assert ports_in(policy("everything", "migrate")) == ports_in(policy("everything", "test")) == set()
+    for once in ("migrate", "prune", "test"):
+        assert ports_in(policy("everything", once)) == set()
 
 
 def test_the_public_reaches_the_receiver_by_its_own_port_and_never_its_metrics() -> None:

@@ -201,6 +201,7 @@ def test_an_order_of_a_merchant_with_a_gateway_is_asked_for(installed: Installed
         "dead list",
         "orders list",
         "prune --before 2026-01-01",
+        "prune --keep-days 180",
         "topology declare",
         "config check",
     ],

@@ -166,6 +166,35 @@ def test_the_migration_is_no_hook_and_has_a_name_of_its_own_in_every_revision() 
     assert other["metadata"]["name"] != job["metadata"]["name"]
 
 
+def test_a_rollout_has_not_failed_before_the_migration_that_it_waits_for() -> None:
+    manifests = render("everything")
+    deadline_seconds = find(manifests, "Job")["spec"]["activeDeadlineSeconds"]
+    for role, manifest in deployments("everything").items():
+        if role != "receiver":
+            assert manifest["spec"]["progressDeadlineSeconds"] > deadline_seconds
+
+
+def test_a_migration_that_failed_leaves_its_log() -> None:
+    spec = find(render("minimal"), "Job")["spec"]["template"]["spec"]
+    assert spec["restartPolicy"] == "Never"
+
+
+def test_payloads_are_pruned_every_night_where_that_is_wanted() -> None:
+    assert find_all(render("minimal"), "CronJob") == []
+    spec = find(render("everything"), "CronJob")["spec"]
+    (only,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    assert only["args"] == ["prune", "--keep-days", "90"]
+    assert spec["schedule"] == "17 3 * * *"
+
+
+def test_no_empty_folder_of_a_pod_keeps_its_node_from_going() -> None:
+    for manifest in deployments("everything").values():
+        template = manifest["spec"]["template"]
+        own = {volume["name"] for volume in template["spec"]["volumes"] if volume["name"] == "tmp"}
+        annotations = template["metadata"]["annotations"]
+        assert {annotations["cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes"]} == own
+
+
 def test_a_roles_own_values_come_on_top_of_those_of_all_pods() -> None:
     found = deployments("everything")
     assert {variable["name"] for variable in container(found["receiver"])["env"]} >= {"TZ", "PYTHONFAULTHANDLER"}

@@ -70,6 +70,8 @@ def pod_specs(manifests: Iterable[Manifest]) -> dict[str, Manifest]:
             specs[name] = manifest["spec"]
         elif manifest["kind"] in ("Deployment", "StatefulSet", "Job"):
             specs[name] = manifest["spec"]["template"]["spec"]
+        elif manifest["kind"] == "CronJob":
+            specs[name] = manifest["spec"]["jobTemplate"]["spec"]["template"]["spec"]
     return specs
 
 

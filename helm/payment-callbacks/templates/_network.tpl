@@ -11,6 +11,7 @@ database webhooks
 database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- end -}}
 {{- define "payment-callbacks.reaches.migrate" -}}database{{- end -}}
+{{- define "payment-callbacks.reaches.prune" -}}database{{- end -}}
 {{- define "payment-callbacks.reaches.test" -}}release{{- end -}}
 
 {{/* Where to, and on which ports: (dict "to" peers "ports" numbers). No peers: anywhere. No ports: no rule. */}}
