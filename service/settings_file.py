@@ -87,7 +87,7 @@ def _lines(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[str]:
             yield f"{'.'.join(where) or 'settings'}: {message}"
         return
     for key, below in messages.items():
-        in_dict = isinstance(field, fields.Dict) and key == "value"
+        in_dict = isinstance(field, fields.Dict) and key in ("key", "value")
         place = where if key == "_schema" or in_dict else (*where, str(key))
         known = _children(field)
         if below == ["Unknown field."] and known is not None:

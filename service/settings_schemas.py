@@ -215,7 +215,7 @@ def _check_webhook_secret(secret: str) -> None:
 
 class _ReceiverSchema(_Section):
     value = ReceiverSettings
-    bind = fields.String()
+    bind = fields.String(validate=_HOST_AND_PORT)
     public_url = fields.String(validate=validate.Regexp(r"https?://[^/?#]+\Z", error="must be http(s)://host[:port]"))
     workers = fields.Integer(validate=_AT_LEAST_ONE)
     threads = fields.Integer(validate=_AT_LEAST_ONE)
@@ -291,7 +291,7 @@ class _ApiTokenSchema(_Section):
 
 class _ApiSchema(_Section):
     value = ApiSettings
-    bind = fields.String()
+    bind = fields.String(validate=_HOST_AND_PORT)
     tokens = fields.List(fields.Nested(_ApiTokenSchema), validate=validate.Length(min=1))
     workers = fields.Integer(validate=_AT_LEAST_ONE)
     threads = fields.Integer(validate=_AT_LEAST_ONE)
@@ -354,7 +354,8 @@ class SettingsSchema(Schema):
         for endpoint in data.get("endpoints", []):
             if endpoint.timeout_seconds * 2 > lease:
                 raise ValidationError(
-                    f"must be at least twice the timeout_seconds of every endpoint (`{endpoint.name}`)", "dispatcher"
+                    {"lease_seconds": [f"must be at least twice every endpoint's timeout_seconds (`{endpoint.name}`)"]},
+                    "dispatcher",
                 )
 
     @validates_schema
@@ -364,7 +365,8 @@ class SettingsSchema(Schema):
             gateway = merchant.get("gateway")
             if gateway is not None and gateway.timeout_seconds * 2 > lease:
                 raise ValidationError(
-                    f"must be at least twice the gateway.timeout_seconds of every merchant (`{slug}`)", "inquirer"
+                    {"lease_seconds": [f"must be at least twice every merchant's gateway.timeout_seconds (`{slug}`)"]},
+                    "inquirer",
                 )
 
     @validates_schema

@@ -74,11 +74,13 @@ def replay(context: click.Context, ids: tuple[str, ...], everything: bool) -> No
 @dead.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help=f"All of them; of more than {_MOST}, the oldest {_MOST}.")
-@click.confirmation_option(prompt="Delete these messages for good?")
+@click.option("--yes", is_flag=True, help="Do not ask first.")
 @click.pass_context
-def drop(context: click.Context, ids: tuple[str, ...], everything: bool) -> None:
+def drop(context: click.Context, ids: tuple[str, ...], everything: bool, yes: bool) -> None:
     """Delete them for good."""
     letters, chosen = _open(context), _chosen(context, ids, everything)
+    if not yes:
+        click.confirm(f"Delete {len(chosen)} messages for good?", abort=True)
     _report("dropped", _attempt(lambda: letters.drop(chosen)), len(chosen))
 
 

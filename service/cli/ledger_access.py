@@ -7,7 +7,7 @@ import click
 from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_ledger_engine
-from service.ledger.errors import LedgerError, SchemaOutdated, UnusableDatabaseUrl
+from service.ledger.errors import LedgerError, LedgerUnavailable, SchemaOutdated, UnusableDatabaseUrl
 from service.ledger.schema import migrate
 from service.settings import Settings
 
@@ -25,6 +25,8 @@ def open_ledger(settings: Settings) -> Iterator[Engine]:
         yield engine
     except SchemaOutdated as error:
         raise click.ClickException(f"run `payment-callbacks migrate` first: {error}") from error
+    except LedgerUnavailable as error:
+        raise click.ClickException(f"the database cannot be used: {error}") from error
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
     finally:

@@ -47,7 +47,7 @@ def sandbox(settings_path: Path | None, bind: str | None) -> None:
         server = SandboxServer(settings=settings, clock=lambda: datetime.now(UTC))
     except (SandboxSettingsError, GatewayError) as error:
         raise click.ClickException(str(error)) from error
-    except (OSError, ValueError) as error:
+    except (OSError, OverflowError, ValueError) as error:
         raise click.ClickException(f"cannot listen on {bind or settings.bind}: {error}") from error
     with server:
         click.echo(f"The sandbox gateway is at {server.url}; accounts: {_accounts(settings)}\n\n{help_text()}")

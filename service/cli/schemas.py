@@ -18,11 +18,14 @@ def schemas(folder: Path) -> None:
 
     For generating code and for checking messages in tests, without a running service; `run api` serves the same.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     documents = {
         ASYNCAPI: describe_channels(exchange=STATUS_EXCHANGE, alternate_exchange=UNROUTED_STATUS),
         PAYMENT_EVENT: describe_event(),
     }
-    for name, document in documents.items():
-        (folder / name).write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
-        click.echo(folder / name)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, document in documents.items():
+            (folder / name).write_text(json.dumps(document, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
+            click.echo(folder / name)
+    except OSError as error:
+        raise click.ClickException(f"{folder}: cannot be written: {error}") from error

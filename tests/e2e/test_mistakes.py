@@ -84,8 +84,9 @@ def test_a_url_that_can_never_work_ends_every_command_and_keeps_its_password(
     assert "geheim" not in done.stdout + done.stderr
 
 
-def test_a_database_that_is_away_is_what_migrate_says(run: Run) -> None:
-    done = run("migrate", DATABASE_URL=f"postgresql://u:geheim@{_NOBODY}/d")
+@pytest.mark.parametrize("command", [("migrate",), ("orders", "list")])
+def test_a_database_that_is_away_is_what_its_commands_say(run: Run, command: tuple[str, ...]) -> None:
+    done = run(*command, DATABASE_URL=f"postgresql://u:geheim@{_NOBODY}/d")
     assert done.returncode == 1
     assert "the database cannot be used" in done.stderr
     assert "geheim" not in done.stderr
@@ -115,6 +116,14 @@ def test_a_broker_that_is_away_is_what_its_commands_say(run: Run, command: tuple
     assert done.returncode == 1
     assert _NOBODY in done.stderr
     assert "geheim" not in done.stderr
+
+
+def test_a_folder_that_cannot_be_written_is_what_schemas_says(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = run("schemas", str(tmp_path / "file" / "folder"))
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_a_port_that_is_taken_is_what_the_receiver_says(run: Run) -> None:

@@ -53,3 +53,13 @@ def test_what_a_stranger_sent_moves_no_cursor_and_is_shown_masked(settings: Path
 def test_personal_data_is_shown_on_demand(settings: Path) -> None:
     (line,) = dead(settings, "list").splitlines()
     assert "6222021234561234" in dead(settings, "show", line.split()[0], "--unmasked")
+
+
+def test_nobody_is_asked_whether_to_drop_before_it_is_said_what(settings: Path) -> None:
+    invoked = CliRunner().invoke(main, ["--config", str(settings), "dead", "drop"])
+    assert invoked.exit_code == 2
+    assert "name ids, or say --all" in invoked.output
+    refused = CliRunner().invoke(main, ["--config", str(settings), "dead", "drop", "--all"], input="n\n")
+    assert "Delete 1 messages for good?" in refused.output
+    assert len(dead(settings, "list").splitlines()) == 1
+    assert dead(settings, "drop", "--all", "--yes") == "dropped: 1\n"
