@@ -1,12 +1,15 @@
-"""Signals: how a consumer's process is asked to end."""
+"""Signals: how a process is asked to end."""
 
 import queue
 import signal
+import sys
 import threading
 
 import structlog
 
 _log = structlog.get_logger()
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def stop_on_signals(stop: threading.Event) -> None:
@@ -23,5 +26,15 @@ def stop_on_signals(stop: threading.Event) -> None:
         stop.set()
 
     threading.Thread(target=wait_for_signal, name="signals", daemon=True).start()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _ENDING:
         signal.signal(number, lambda number, _frame: received.put(number))
+
+
+def end_on_signals() -> None:
+    """From now on SIGTERM and SIGINT end the process at once (SystemExit, 0). Call it in the main thread.
+
+    For a server's master until gunicorn has handlers of its own: nothing is in hand yet, and what only puts a signal
+    down would be replaced without anybody having looked. A container's first process does not even end by default.
+    """
+    for number in _ENDING:
+        signal.signal(number, lambda _number, _frame: sys.exit(0))

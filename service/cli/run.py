@@ -11,7 +11,7 @@ from flask import Flask
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from consumers.signals import stop_on_signals
+from consumers.signals import end_on_signals, stop_on_signals
 from service.api.health import Drain
 from service.api.server import serve_api
 from service.bootstrap.api import make_api
@@ -59,6 +59,7 @@ def run() -> None:
 @click.pass_context
 def receiver(context: click.Context) -> None:
     """Take callbacks in: the endpoint behind notify_url, under gunicorn."""
+    end_on_signals()
     # Without warnings: it may well be given no gateway's key, since the public reaches it; the ledger says them all.
     settings = settings_of(context)
     # Receiving waits for no broker: the gateway gets a definite answer.
@@ -133,10 +134,9 @@ def api(context: click.Context) -> None:
         raise click.ClickException("nobody may call the API: set [[api.tokens]], each with a name and a token")
     # Here, for each of the workers would say the same.
     make_gateways(settings, wanted=settings.merchants).close()
-    stop = _stop_event()
+    end_on_signals()
     engine = engine_of(settings)
-    if not _await_schema(settings, engine, stop):
-        return
+    _await_schema(settings, engine, threading.Event())
     # Before gunicorn forks: no connection may be shared between processes.
     engine.dispose()
     serve_api(make_app=lambda drain: _make_api(settings, drain), settings=settings.api)

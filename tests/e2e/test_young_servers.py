@@ -1,4 +1,4 @@
-"""SIGTERM that finds workers just forked: what a rollback in the middle of a release does."""
+"""SIGTERM that finds a server at its start: what a rollback in the middle of a release does."""
 
 import sys
 from collections.abc import Callable
@@ -20,6 +20,35 @@ os.register_at_fork(after_in_child=linger)
 from service.cli.main import main
 main(arguments)
 """
+# The command line with a master that takes a while until it has gunicorn's handlers.
+_SLOW_MASTER = """
+import pathlib, sys, time
+from gunicorn.app.base import BaseApplication
+from service.cli.main import main
+_, begun, *arguments = sys.argv
+serve = BaseApplication.run
+def linger(server):
+    pathlib.Path(begun).touch()
+    time.sleep(2)
+    serve(server)
+BaseApplication.run = linger
+main(arguments)
+"""
+
+
+@pytest.mark.parametrize("role", ["receiver", "api"])
+def test_a_master_that_does_not_serve_yet_ends_at_sigterm(
+    deploy: Callable[..., Deployment], processes: Processes, tmp_path: Path, role: str
+) -> None:
+    deployment = deploy(Place())
+    deployment.give_api()
+    begun = tmp_path / "begun"
+    settings = str(deployment.settings_file)
+    process = processes.start_command(
+        sys.executable, "-c", _SLOW_MASTER, str(begun), "--config", settings, "run", role, name=role
+    )
+    process.wait_until(begun.exists)
+    assert process.terminate(within_seconds=10) == 0, process.describe()
 
 
 @pytest.mark.parametrize("role", ["receiver", "api"])
