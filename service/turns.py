@@ -6,17 +6,14 @@ seconds. Here who waits looks every millisecond, and the next one is chosen whil
 therefore cannot be next as well. For every room that writes to such a file: the embedded queue and the embedded ledger.
 """
 
-import fcntl
 import os
-import struct
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: struct flock: type, whence, start, length, process id.
-_FLOCK = "hhqqi"
+from service.byte_locks import lock_byte, unlock_byte
+
 # Two bytes of the file: to be the next one, and to have the turn.
 _NEXT, _TURN = 0, 1
 _LOOK_SECONDS = 0.001
@@ -31,33 +28,18 @@ def take_turn(file: Path, *, wait_seconds: float) -> Iterator[None]:
     """Let one of all threads and processes of this machine at a time do what the `with` holds, each in its turn.
 
     `file` is made where it is missing, and stays; whoever dies leaves its turn to others. Raises TurnNotCome, and
-    OSError where `file` cannot be used. Where the system has no such locks (`F_OFD_SETLK`, Linux), nobody waits.
+    OSError where `file` cannot be used. Where the system has no `byte_locks`, nobody waits.
     """
     # An open file of one's own is what the lock belongs to, so threads take turns, too; closing it lets go.
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         deadline = time.monotonic() + wait_seconds
         for place in (_NEXT, _TURN):
-            while not _lock(descriptor, place):
+            while lock_byte(descriptor, place) is False:
                 if time.monotonic() >= deadline:
                     raise TurnNotCome(f"{file}: others have written for {wait_seconds} s")
                 time.sleep(_LOOK_SECONDS)
-        _unlock(descriptor, _NEXT)
+        unlock_byte(descriptor, _NEXT)
         yield
     finally:
         os.close(descriptor)
-
-
-def _lock(descriptor: int, place: int) -> bool:
-    if sys.platform != "linux":
-        return True
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, place, 1, 0))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _unlock(descriptor: int, place: int) -> None:
-    if sys.platform == "linux":
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_UNLCK, os.SEEK_SET, place, 1, 0))

@@ -1,17 +1,13 @@
 """Who took a lease, and whether that one still lives: what the processes of one machine can know of each other."""
 
-import fcntl
 import os
 import secrets
-import struct
-import sys
 import threading
 from pathlib import Path
 
+from service.byte_locks import is_byte_free, lock_byte
 from service.messaging.errors import QueueFileFailed
 
-#: struct flock: type, whence, start, length, process id.
-_FLOCK = "hhqqi"
 #: Offsets to choose from: no two holders ever choose the same.
 _OFFSETS = 2**62
 
@@ -25,7 +21,7 @@ class Leaseholder:
     neither process ids, with their namespaces, nor clocks have a say. A file that was deleted and made anew says
     nothing of the holders of the old one.
 
-    Where the system has no such locks (`F_OFD_SETLK`, Linux), nobody is ever known to be gone: leases run out.
+    Where the system has no such locks, nobody is ever known to be gone: leases run out.
     """
 
     def __init__(self, lock_file: Path) -> None:
@@ -51,7 +47,7 @@ class Leaseholder:
             descriptor = self._open()
             if holder == self._name or inode != str(self._inode) or not offset.isdecimal():
                 return False
-            return _is_free(descriptor, int(offset))
+            return is_byte_free(descriptor, int(offset))
 
     def close(self) -> None:
         """Leave what is still leased in this name to others. Safe to call twice."""
@@ -71,26 +67,6 @@ class Leaseholder:
             except OSError as error:
                 raise QueueFileFailed(f"{self._lock_file}: {error}") from error
             offset = secrets.randbelow(_OFFSETS)
-            self._inode = os.fstat(self._descriptor).st_ino if _lock(self._descriptor, offset) else -1
+            self._inode = os.fstat(self._descriptor).st_ino if lock_byte(self._descriptor, offset) else -1
             self._name = f"{self._inode}-{offset}"
         return self._descriptor
-
-
-def _lock(descriptor: int, offset: int) -> bool:
-    """Lock the byte for as long as the file is open; False where the system cannot."""
-    if sys.platform != "linux":
-        return False
-    try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0))
-    except OSError:
-        return False
-    return True
-
-
-def _is_free(descriptor: int, offset: int) -> bool:
-    """Whether no other open file has locked the byte."""
-    if sys.platform != "linux":
-        return False
-    asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
-    kind, *_ = struct.unpack(_FLOCK, fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, asked))
-    return bool(kind == fcntl.F_UNLCK)

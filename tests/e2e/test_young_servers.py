@@ -37,31 +37,17 @@ main(arguments)
 
 
 @pytest.mark.parametrize("role", ["receiver", "api"])
-def test_a_master_that_does_not_serve_yet_ends_at_sigterm(
-    deploy: Callable[..., Deployment], processes: Processes, tmp_path: Path, role: str
+@pytest.mark.parametrize("slow", [_SLOW_MASTER, _SLOW_FORKS], ids=["the master", "the workers"])
+def test_a_server_that_does_not_serve_yet_ends_at_sigterm(
+    deploy: Callable[..., Deployment], processes: Processes, tmp_path: Path, role: str, slow: str
 ) -> None:
     deployment = deploy(Place())
     deployment.give_api()
     begun = tmp_path / "begun"
     settings = str(deployment.settings_file)
     process = processes.start_command(
-        sys.executable, "-c", _SLOW_MASTER, str(begun), "--config", settings, "run", role, name=role
+        sys.executable, "-c", slow, str(begun), "--config", settings, "run", role, name=role
     )
     process.wait_until(begun.exists)
-    assert process.terminate(within_seconds=10) == 0, process.describe()
-
-
-@pytest.mark.parametrize("role", ["receiver", "api"])
-def test_a_worker_that_has_just_been_forked_ends_at_sigterm(
-    deploy: Callable[..., Deployment], processes: Processes, tmp_path: Path, role: str
-) -> None:
-    deployment = deploy(Place())
-    deployment.give_api()
-    forked = tmp_path / "forked"
-    settings = str(deployment.settings_file)
-    process = processes.start_command(
-        sys.executable, "-c", _SLOW_FORKS, str(forked), "--config", settings, "run", role, name=role
-    )
-    process.wait_until(forked.exists)
     # Half of the receiver's and the API's drain_seconds: with a worker that did not hear, it takes the whole of them.
     assert process.terminate(within_seconds=10) == 0, process.describe()
