@@ -12,3 +12,21 @@ class ApiWorker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no type hin
         """SIGTERM: finish what is in hand and end."""
         self.app.drain.begin()
         super().handle_exit(sig, frame)
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Start or stop accepting; at shutdown for good, and what waits in the backlog is taken before."""
+        ending = not enabled and not self.alive
+        if ending:
+            for listener in self.sockets:
+                self._take_backlog(listener)
+        super().set_accept_enabled(enabled)
+        if ending:
+            # At once, so that nobody connects to a backlog from which no one takes any more.
+            for listener in self.sockets:
+                listener.close()
+
+    def _take_backlog(self, listener: object) -> None:
+        taken = -1
+        while taken != self.nr_conns < self.worker_connections:
+            taken = self.nr_conns
+            self.accept(listener)

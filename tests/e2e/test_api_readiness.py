@@ -2,6 +2,7 @@
 
 import http.client
 import signal
+import socket
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
@@ -63,3 +64,30 @@ def test_at_sigterm_it_says_that_it_is_draining_to_whoever_is_still_connected(
     assert eventually(lambda: next(iter({ask()} - {(200, b"ready")}), None)) == (503, b"draining")
     connection.close()
     assert fresh_deployment.role("api").wait() == 0
+
+
+def test_at_sigterm_it_refuses_new_connections_at_once_and_keeps_those_that_it_has(
+    fresh_deployment: Deployment,
+) -> None:
+    url = start_api(fresh_deployment)
+    api = fresh_deployment.role("api")
+    api.wait_until(lambda: status_of(url, "/readyz") == 200)
+    address = (urlsplit(url).hostname, urlsplit(url).port)
+
+    def is_refused() -> bool:
+        try:
+            socket.create_connection(address, timeout=10).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with socket.create_connection(address, timeout=10) as client:
+        client.sendall(b"GET /healthz HTTP/1.1\r\n")
+        # It is read from by then, since whoever came later has an answer.
+        assert status_of(url, "/healthz") == 200
+        api.signal(signal.SIGTERM)
+        eventually(is_refused)
+        assert api.running
+        client.sendall(b"Host: api\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.1 200 OK")
+    assert api.wait() == 0
