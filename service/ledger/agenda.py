@@ -57,6 +57,8 @@ class DueInquiry:
     #: What comes next if the answer settles nothing.
     due_at: datetime | None
     doubt_due_at: datetime | None
+    #: When to give up.
+    horizon_at: datetime
     #: How many reasons had been raised when it was claimed.
     raised: int
     #: Whoever claims the inquiry next has a higher one.
@@ -200,6 +202,7 @@ class Agenda:
             attempt=next_.attempts + next_.doubt_attempts,
             due_at=next_.due_at,
             doubt_due_at=next_.doubt_due_at,
+            horizon_at=row.horizon_at,
             raised=row.raised,
             fence=row.fence + 1,
             traceparent=last_traceparent(connection, OrderKey(row.merchant, row.biz_order_no)),
@@ -262,15 +265,17 @@ def _after(
     """What becomes of an inquiry whose question was settled, while the lease is held."""
     if order is not None and _nothing_left(order) and not raised_by_answer and not raised_meanwhile:
         return {"state": InquiryState.ANSWERED.value}
-    due_at, doubt_due_at = row.due_at, row.doubt_due_at
+    due_at, doubt_due_at, horizon_at = row.due_at, row.doubt_due_at, row.horizon_at
     if raised_by_answer and not raised_meanwhile:
-        # An answer that leaves the matter open is no reason to ask sooner than was planned for that.
-        due_at = row.due_at if asked.due_at is None else asked.due_at
+        # An answer that leaves the matter open is no reason to ask sooner than was planned for that, and none to ask
+        # for longer: each would put off the end, and a gateway that says the same for ever would be asked for ever.
+        if asked.due_at is not None:
+            due_at, horizon_at = asked.due_at, asked.horizon_at
         doubt_due_at = asked.doubt_due_at
     next_due = earliest(due_at, doubt_due_at)
-    is_over = next_due is None or next_due > row.horizon_at
+    is_over = next_due is None or next_due > horizon_at
     state = InquiryState.PARKED if is_over else InquiryState.OPEN
-    return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at}
+    return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at, "horizon_at": horizon_at}
 
 
 def _only_strangers_ask(connection: Connection, row: Row[Any]) -> bool:

@@ -68,7 +68,7 @@ def record_announcement(
     )
     orders.save(connection, [announced])
     if merchant.can_ask and not announced.state.status.terminal:
-        overdue = question(announced.key, InquiryReason.OVERDUE, due, merchant)
+        overdue = question(announced.key, InquiryReason.OVERDUE, due, merchant, now=now)
         open_inquiries(connection, [overdue], now=now)
     return announced
 

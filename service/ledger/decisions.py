@@ -119,7 +119,7 @@ class Decisions:
         if not merchant.can_ask:
             return
         asked = self.questions.get(order)
-        fresh = question(order, reason, due, merchant, anyones=anyones)
+        fresh = question(order, reason, due, merchant, now=self.now, anyones=anyones)
         self.questions[order] = fresh if asked is None else asked.merged(fresh)
 
 
@@ -143,10 +143,17 @@ def decide_batch(
 
 
 def question(
-    order: OrderKey, reason: InquiryReason, due: datetime, merchant: MerchantRules, *, anyones: bool = False
+    order: OrderKey,
+    reason: InquiryReason,
+    due: datetime,
+    merchant: MerchantRules,
+    *,
+    now: datetime,
+    anyones: bool = False,
 ) -> Question:
     """A question about `order`, with the merchant's horizon; `anyones` where nobody knows who caused it."""
-    return Question.about(order, reason, due, horizon_seconds=merchant.inquiry_horizon_seconds, anyones=anyones)
+    horizon_seconds = merchant.inquiry_horizon_seconds
+    return Question.about(order, reason, due, now=now, horizon_seconds=horizon_seconds, anyones=anyones)
 
 
 def _after(before: OrderRecord, claim: Claim, transition: Transition) -> OrderRecord:

@@ -66,9 +66,16 @@ class Question:
 
     @classmethod
     def about(
-        cls, order: OrderKey, reason: InquiryReason, due: datetime, *, horizon_seconds: float, anyones: bool = False
+        cls,
+        order: OrderKey,
+        reason: InquiryReason,
+        due: datetime,
+        *,
+        now: datetime,
+        horizon_seconds: float,
+        anyones: bool = False,
     ) -> "Question":
-        """A question for one reason, its horizon counted from when it is due.
+        """A question for one reason, its horizon counted from when it is due, or from `now` where it has long been.
 
         `anyones`: the reason is a claim of which nothing proves who made it.
         """
@@ -77,7 +84,7 @@ class Question:
             reasons=reason,
             due_at=None if anyones else due,
             doubt_due_at=due if anyones else None,
-            horizon_at=due + timedelta(seconds=horizon_seconds),
+            horizon_at=max(due, now) + timedelta(seconds=horizon_seconds),
         )
 
     def merged(self, other: "Question") -> "Question":

@@ -92,7 +92,7 @@ class LedgerStore:
         if not merchant.can_ask:
             return False
         now = self._clock()
-        asked = question(order, reason, now, merchant)
+        asked = question(order, reason, now, merchant, now=now)
         write(self._engine, lambda connection: open_inquiries(connection, [asked], now=now))
         return True
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Protocol
 
@@ -342,6 +343,51 @@ def test_a_conflict_that_the_answer_leaves_open_is_asked_about_with_growing_paus
         pauses.append((inquiry_of(store).due_at - clock()).total_seconds())
         clock.forward(pauses[-1])
     assert pauses == [20, 40, 80, 160]
+
+
+@pytest.mark.parametrize(
+    ("heard", "answered"),
+    [
+        ([OrderStatus.PROCESSING], {"status": None, "quarantine": "unknown pay_status"}),
+        ([OrderStatus.SUCCEEDED, OrderStatus.FAILED], {"status": OrderStatus.PROCESSING}),
+    ],
+    ids=["unreadable", "no end of a dispute"],
+)
+def test_a_gateway_whose_answers_leave_a_matter_open_is_not_asked_beyond_the_horizon(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock, heard: list[OrderStatus], answered: dict[str, Any]
+) -> None:
+    store = make_store()
+    agenda = make_agenda(store)
+    store.record([a_claim(status) for status in heard])
+    clock.forward(600)
+    horizon_at = inquiry_of(store).horizon_at
+    state = agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, **answered)).state
+    while state is InquiryState.OPEN:
+        assert inquiry_of(store).horizon_at == horizon_at
+        clock.forward((inquiry_of(store).due_at - clock()).total_seconds())
+        state = agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock, **answered)).state
+    assert state is InquiryState.PARKED
+
+
+def test_an_order_that_ought_to_have_ended_long_ago_is_asked_for_to_a_horizon_all_the_same(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    store.announce(replace(ANNOUNCED, answer_due_at=NOON - timedelta(days=2)))
+    assert agenda.settle(claim_one(agenda), NO_ANSWER).state is InquiryState.OPEN
+    assert inquiry_of(store).horizon_at == NOON + timedelta(days=1)
+
+
+def test_a_parked_order_that_moves_after_all_is_asked_for_to_a_horizon_again(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    store = make_store()
+    agenda = make_agenda(store)
+    store.announce(ANNOUNCED)
+    clock.forward(600 + 86_400)
+    assert agenda.settle(claim_one(agenda), NOT_FOUND).state is InquiryState.PARKED
+    clock.forward(86_400)
+    store.record([a_claim(OrderStatus.PROCESSING, stated_at=clock())])
+    assert agenda.settle(claim_one(agenda), NO_ANSWER).state is InquiryState.OPEN
 
 
 def test_what_an_operator_has_decided_is_not_asked_about_for_ever(
