@@ -14,12 +14,6 @@ from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.states import OrderState, Transition, Verdict, decide
 from service.masking import mask_personal
 
-_REASONS = {
-    Verdict.UNTRUSTED: InquiryReason.UNCONFIRMED,
-    Verdict.QUARANTINED: InquiryReason.UNREADABLE,
-    Verdict.CONFLICT: InquiryReason.CONFLICT,
-}
-
 
 @dataclass(slots=True, kw_only=True)
 class Decisions:
@@ -53,9 +47,7 @@ class Decisions:
         if entry.counted and order is not None:
             self._follow(order, claim, transition, merchant)
         if transition.ask:
-            disputed = transition.after.conflicted
-            reason = InquiryReason.CONFLICT if disputed else InquiryReason.DOUBTED
-            reason = _REASONS.get(transition.verdict, reason)
+            reason = _reason_to_ask(claim, transition)
             self._ask(claim.order, reason, self.now, merchant, anyones=claim.trust is Trust.CHECKSUM)
 
     def take_repeated(self, entry: Entry) -> None:
@@ -154,6 +146,14 @@ def question(
     """A question about `order`, with the merchant's horizon; `anyones` where nobody knows who caused it."""
     horizon_seconds = merchant.inquiry_horizon_seconds
     return Question.about(order, reason, due, now=now, horizon_seconds=horizon_seconds, anyones=anyones)
+
+
+def _reason_to_ask(claim: Claim, transition: Transition) -> InquiryReason:
+    if claim.quarantine is not None:
+        return InquiryReason.UNREADABLE
+    if transition.verdict is Verdict.UNTRUSTED:
+        return InquiryReason.UNCONFIRMED
+    return InquiryReason.CONFLICT if transition.after.conflicted else InquiryReason.DOUBTED
 
 
 def _after(before: OrderRecord, claim: Claim, transition: Transition) -> OrderRecord:

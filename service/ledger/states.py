@@ -39,7 +39,7 @@ class Verdict(StrEnum):
     CONFLICT = "conflict"
     #: Below the trust that the merchant requires: recorded, and nothing changes.
     UNTRUSTED = "untrusted"
-    #: Unknown status, order type or pay type: recorded, and a person has to look.
+    #: Trusted, and its status, order type or pay type is unknown: recorded, and a person has to look.
     QUARANTINED = "quarantined"
 
     @property
@@ -83,7 +83,9 @@ def decide(order: OrderState, claim: Claim, *, required: Trust) -> Transition:
     answered. Deciding the same claim again changes nothing further.
     """
     if claim.quarantine is not None or claim.status is None:
-        return Transition(verdict=Verdict.QUARANTINED, after=order, ask=not order.status.terminal)
+        # Only what is believed is a person's work: anyone can make up words that nobody knows.
+        verdict = Verdict.UNTRUSTED if claim.trust < required else Verdict.QUARANTINED
+        return Transition(verdict=verdict, after=order, ask=not order.status.terminal)
     if claim.trust < required:
         return Transition(verdict=Verdict.UNTRUSTED, after=order, ask=_would_be_news(order, claim, claim.status))
     if order.trust is None:

@@ -36,6 +36,12 @@ def test_an_unconfirmed_claim_is_asked_about_at_once(store: LedgerStore) -> None
     assert (inquiry.reasons, inquiry.due_at) == (InquiryReason.UNCONFIRMED, NOON)
 
 
+def test_a_claim_that_nobody_can_read_is_asked_about_at_once_whoever_made_it(store: LedgerStore) -> None:
+    store.record([a_claim(None, Trust.CHECKSUM, quarantine="unknown pay_status")])
+    inquiry = inquiry_of(store)
+    assert (inquiry.reasons, inquiry.due_at) == (InquiryReason.UNREADABLE, NOON)
+
+
 def test_several_reasons_make_one_question_due_at_the_earliest(store: LedgerStore, count: Count) -> None:
     store.record([a_claim(OrderStatus.PROCESSING)])
     store.record([a_claim(trust=Trust.CHECKSUM)])

@@ -112,6 +112,13 @@ def test_an_unreadable_claim_is_quarantined_and_asked_about() -> None:
     assert transition.ask
 
 
+def test_an_unreadable_claim_that_anyone_can_have_made_is_asked_about_and_no_persons_work() -> None:
+    forged = a_claim(None, Trust.CHECKSUM, quarantine="unknown pay_status")
+    transition = decide(OrderState(), forged, required=Trust.QUERIED)
+    assert transition.verdict is Verdict.UNTRUSTED
+    assert transition.ask
+
+
 def test_two_ends_of_equal_trust_conflict_and_neither_is_announced_over_the_other() -> None:
     order, transitions = told(a_claim(OrderStatus.SUCCEEDED), a_claim(OrderStatus.FAILED, minute=1))
     assert (order.status, order.conflicted) == (OrderStatus.SUCCEEDED, True)
