@@ -279,14 +279,15 @@ def _after(
 
 
 def _only_strangers_ask(connection: Connection, row: Row[Any]) -> bool:
-    """Whether the order is owed nothing: it is settled, or neither announced nor named by anyone who is believed.
+    """Whether the order is owed nothing: no answer could change it, or it is neither announced nor named by anyone who
+    is believed.
 
     Who changes that while we look waits for our lock, and then finds the inquiry as we leave it.
     """
     if row.due_at is not None:
         return False
     order = orders.load(connection, OrderKey(row.merchant, row.biz_order_no))
-    return order is None or order.settled
+    return order is None or _nothing_left(order)
 
 
 def _nothing_left(order: OrderRecord) -> bool:

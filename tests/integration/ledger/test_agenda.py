@@ -250,6 +250,23 @@ def test_forgeries_leave_an_overdue_order_its_share_of_the_daily_most(
     assert 3 <= owed <= 5
 
 
+def test_forgeries_told_again_leave_an_order_the_share_of_the_daily_most_that_is_not_theirs(
+    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+) -> None:
+    store = make_store(required=Trust.CHECKSUM)
+    agenda = make_agenda(store, most_per_day=10)
+    forged = a_claim(trust=Trust.CHECKSUM)
+    store.record([forged, a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
+    asked = []
+    for _ in range(100):
+        clock.forward(60)
+        store.record([forged])
+        for inquiry in claim_all(agenda):
+            asked.append(inquiry.owed)
+            agenda.settle(inquiry, ANSWERED, claim=an_answer(clock, OrderStatus.FAILED))
+    assert asked == [False] * 5
+
+
 def test_forgeries_do_not_slow_down_how_an_overdue_order_is_asked_for(
     store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
 ) -> None:

@@ -208,6 +208,18 @@ def test_strangers_wake_nobody_by_an_order_that_was_paid_long_ago_and_that_the_g
     assert (order.state.status, order.settled) == (OrderStatus.SUCCEEDED, True)
 
 
+def test_strangers_wake_nobody_by_a_dispute_that_only_a_person_can_settle(
+    store: LedgerStore, agenda: Agenda, clock: Any
+) -> None:
+    store.record([a_claim(trust=Trust.OPERATOR), a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
+    a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
+    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) == 4
+    assert agenda.count_parked(["acme"]) == {"acme": 0}
+    order = store.load_order(KEY)
+    assert order is not None
+    assert order.state.conflicted
+
+
 @pytest.mark.parametrize(
     "truths",
     [
