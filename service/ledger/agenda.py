@@ -249,7 +249,8 @@ class Agenda:
         if not raised_meanwhile:
             pause = pace.pause_after_not_found(times, rules=self._rules[row.merchant], chance=self._chance())
             due_at = max(due_at, self._clock() + pause)
-        is_over = due_at > row.horizon_at or (times >= pace.MOST_NOT_FOUND and not raised_meanwhile)
+        # What was said while we asked is asked about once more, whatever the time.
+        is_over = not raised_meanwhile and (due_at > row.horizon_at or times >= pace.MOST_NOT_FOUND)
         state = InquiryState.NOT_FOUND if is_over else InquiryState.OPEN
         return {"state": state.value, "doubt_due_at": due_at, "not_found": times}
 

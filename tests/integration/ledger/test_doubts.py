@@ -178,6 +178,18 @@ def test_a_claim_that_comes_while_the_gateway_is_asked_outlives_its_not_found(
     assert ask(agenda, NOT_FOUND) is InquiryState.NOT_FOUND
 
 
+def test_a_claim_that_comes_while_the_gateway_is_asked_for_the_last_time_before_the_horizon_is_asked_about(
+    store: LedgerStore, agenda: Agenda, clock: Any
+) -> None:
+    a_strangers_word(store, "DK1")
+    clock.forward(86_399)
+    (last,) = claim(agenda)
+    a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
+    assert agenda.settle(last, NOT_FOUND).state is InquiryState.OPEN
+    clock.forward(10)
+    assert ask(agenda, NOT_FOUND) is InquiryState.NOT_FOUND
+
+
 @pytest.mark.parametrize(
     "speak",
     [
