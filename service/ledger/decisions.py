@@ -73,11 +73,13 @@ class Decisions:
             self.orders[after.key] = replace(after, updated_at=self.now)
             self.changed.add(after.key)
         moved = before.state.trust is None or before.state.status is not after.state.status
-        if after.settled and (moved or before.state.conflicted):
+        # The status may stay, and yet a dispute that only a person could settle was asked about no more.
+        ends_dispute = before.state.conflicted and not after.state.conflicted
+        if after.settled and (moved or ends_dispute):
             # An answer that only says what was known closes nothing here: a doubt may have come after it was asked for.
             self.answered.add(after.key)
             self.questions.pop(after.key, None)
-        elif moved and not after.state.status.terminal:
+        elif (moved or ends_dispute) and not after.state.status.terminal:
             due = after.answer_due_at or self.now + timedelta(seconds=merchant.answer_due_seconds)
             self._ask(after.key, InquiryReason.OVERDUE, due, merchant)
 

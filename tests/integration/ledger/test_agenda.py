@@ -420,6 +420,18 @@ def test_what_an_operator_has_decided_is_not_asked_about_for_ever(
     assert inquiry_of(store).state is InquiryState.ANSWERED
 
 
+def test_an_order_that_a_person_gives_back_to_the_gateway_is_asked_for_again(
+    store: LedgerStore, agenda: Agenda, clock: Clock
+) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING, Trust.OPERATOR)])
+    clock.forward(600)
+    other = an_answer(clock, OrderStatus.PROCESSING, pay_order_no="P2")
+    assert agenda.settle(claim_one(agenda), ANSWERED, claim=other).state is InquiryState.ANSWERED
+    store.record([a_claim(OrderStatus.PROCESSING, Trust.OPERATOR, pay_order_no="P2", minute=11)])
+    clock.forward(600)
+    assert claim_one(agenda).reasons is InquiryReason.OVERDUE
+
+
 def test_a_crash_while_settling_loses_neither_the_answer_nor_the_inquiry(
     store: LedgerStore, agenda: Agenda, clock: Clock, ledger_engine: Engine
 ) -> None:
