@@ -22,6 +22,8 @@ DOCUMENTED_FIELDS = frozenset(
     {"biz_order_no", "pay_order_no", "order_type", "pay_type", "pay_status", "pay_time", "channel_response"}
 )
 _FIELDS_THAT_MAY_BE_EMPTY = DOCUMENTED_FIELDS - {"biz_order_no", "pay_order_no", "pay_status"}
+# Ends the name of a text in which fields of a form were null.
+_WITH_NULLS = "+nulls"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +137,15 @@ def _with_unsaid_nulls(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, b
     unsaid = {name: None for name in _FIELDS_THAT_MAY_BE_EMPTY if values.get(name, "null") == "null"}
     if unsaid:
         for name, canonical in rewritings({**values, **unsaid}):
-            yield f"{name}+nulls", canonical
+            yield f"{name}{_WITH_NULLS}", canonical
+
+
+def signed_fields(body: CallbackBody, name: str) -> dict[str, JsonValue]:
+    """The fields that were sent, as the text of that name has them: a form's `null` may be the word or none at all."""
+    fields = {field: value for field, value in body.values.items() if field != SIGN_FIELD}
+    if name.endswith(_WITH_NULLS):
+        fields.update((field, None) for field in _FIELDS_THAT_MAY_BE_EMPTY if fields.get(field) == "null")
+    return fields
 
 
 def find_dialect(name: str) -> JsonDialect:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import md5
 
 from service.gateway.bodies import BodyKind, CallbackBody, read_body
-from service.gateway.canonical import SIGN_FIELD, JsonDialect, canonical_texts
+from service.gateway.canonical import SIGN_FIELD, JsonDialect, canonical_texts, signed_fields
 from service.gateway.errors import CallbackRefused, Refusal, RequestRefused, SignMismatch, TriedDialect
 from service.gateway.tokens import JsonValue
 
@@ -45,7 +45,7 @@ def verify_callback(body: bytes, content_type: str | None) -> VerifiedCallback:
     for dialect, canonical in canonical_texts(read):
         sign = md5(canonical).hexdigest()
         if hmac.compare_digest(sign, claimed):
-            fields = {name: value for name, value in read.values.items() if name != SIGN_FIELD}
+            fields = signed_fields(read, dialect)
             return VerifiedCallback(fields=fields, sign=claimed, dialect=dialect, kind=read.kind)
         tried.append(TriedDialect(dialect, canonical, sign))
     raise SignMismatch(claimed=claimed, tried=tuple(tried))

@@ -10,7 +10,7 @@ from service.gateway.bodies import BodyKind
 from service.gateway.canonical import DIALECTS, find_dialect
 from service.gateway.errors import CallbackRefused, DialectInvalid, Refusal, RequestRefused, SignMismatch
 from service.gateway.signature import sign_callback, sign_request, verify_callback, verify_request
-from service.gateway.tokens import NumberToken
+from service.gateway.tokens import NumberToken, read_object
 
 FIELDS = {
     "biz_order_no": "DK/1",
@@ -79,6 +79,16 @@ def test_a_form_that_leaves_out_what_was_signed_as_null_is_verified_and_says_not
     verified = verify_callback(f"biz_order_no=1&pay_order_no=2&pay_status=fail&pay_type=b&sign={sign}".encode(), None)
     assert verified.dialect == "php+nulls"
     assert verified.fields == {"biz_order_no": "1", "pay_order_no": "2", "pay_status": "fail", "pay_type": "b"}
+
+
+@pytest.mark.parametrize(("signed", "said"), [("null", None), ('"null"', "null")])
+def test_a_forms_null_is_what_was_signed_the_word_or_none_at_all(signed, said):
+    text = f'{{"biz_order_no":"1","order_type":"w","pay_order_no":"2","pay_status":"fail","pay_time":{signed},'
+    text += f'"pay_type":{signed},"channel_response":"x"}}'
+    sign = sign_callback(read_object(text).values, find_dialect("php"))
+    form = "biz_order_no=1&order_type=w&pay_order_no=2&pay_status=fail&pay_time=null&pay_type=null&channel_response=x"
+    fields = verify_callback(f"{form}&sign={sign}".encode(), None).fields
+    assert (fields["pay_type"], fields["pay_time"]) == (said, said)
 
 
 def test_json_says_null_itself_so_a_missing_field_is_not_taken_for_one():
