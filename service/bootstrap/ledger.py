@@ -34,7 +34,6 @@ def make_agenda(settings: Settings, engine: Engine) -> Agenda:
         engine=engine,
         store=make_store(settings, engine),
         rules={slug: _inquiry_rules(merchant) for slug, merchant in settings.merchants.items()},
-        clock=now,
     )
 
 

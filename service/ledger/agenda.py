@@ -22,6 +22,7 @@ from service.claims import Claim, OrderKey, Trust
 from service.ledger import orders, pace
 from service.ledger.asked_questions import QuestionOutcome, Reply, record_asked, record_reply
 from service.ledger.claim_rows import last_traceparent
+from service.ledger.clock import shared_time
 from service.ledger.due_inquiries import (
     anything_due,
     count_parked,
@@ -90,10 +91,13 @@ class Agenda:
         engine: Engine,
         store: LedgerStore,
         rules: Mapping[str, InquiryRules],
-        clock: Callable[[], datetime],
+        clock: Callable[[Connection], datetime] = shared_time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`rules` of every merchant whose gateway can be asked; `chance` spreads load, from 0 to below 1."""
+        """`rules` of every merchant whose gateway can be asked; `chance` spreads load, from 0 to below 1.
+
+        `clock` has to tell all processes the same time.
+        """
         self._engine = engine
         self._store = store
         self._rules = rules
@@ -108,7 +112,7 @@ class Agenda:
         rules = self._rules[merchant]
         lease = timedelta(seconds=lease_seconds)
         # Looking takes no lock; most looks find nothing.
-        if not read(self._engine, lambda connection: anything_due(connection, merchant, self._clock())):
+        if not read(self._engine, lambda connection: anything_due(connection, merchant, self._clock(connection))):
             return []
         return write(self._engine, lambda connection: self._claim(connection, merchant, rules, limit, lease))
 
@@ -126,15 +130,16 @@ class Agenda:
 
         By merchant and `owed` or `doubt`: questions that an order is owed, and those that anyone can have caused.
         """
-        now = self._clock()
-        return read(
-            self._engine,
-            lambda connection: {
+
+        def measure(connection: Connection) -> Mapping[tuple[str, str], float]:
+            now = self._clock(connection)
+            return {
                 (merchant, kind): age(connection, merchant, now).total_seconds()
                 for merchant in merchants
                 for kind, age in (("owed", oldest_owed_age), ("doubt", oldest_doubt_age))
-            },
-        )
+            }
+
+        return read(self._engine, measure)
 
     def count_parked(self, merchants: Collection[str]) -> Mapping[str, int]:
         """How many orders of each merchant were asked about to their horizon in vain and wait for a person."""
@@ -147,7 +152,7 @@ class Agenda:
     ) -> Sequence[DueInquiry]:
         # Whoever holds the rate's row is alone in claiming for this merchant, and may have waited for it.
         rate = lock_rate(connection, merchant)
-        now = self._clock()
+        now = self._clock(connection)
         reopen_expired(connection, merchant, now)
         room = min(limit, rate.free(rules, now))
         owed = lock_owed(connection, merchant, now, limit=room)
@@ -230,7 +235,7 @@ class Agenda:
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
             values = _after(asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile)
             if reply.outcome is QuestionOutcome.NOT_FOUND and _only_strangers_ask(connection, row):
-                values = self._after_not_found(row, raised_meanwhile=raised_meanwhile)
+                values = self._after_not_found(connection, row, raised_meanwhile=raised_meanwhile)
         elif _closed_by_answer(asked, row, claim) and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
         else:
@@ -238,7 +243,7 @@ class Agenda:
         _save(connection, asked.order, {**values, "lease_until": None})
         return Settlement(state=InquiryState(values["state"]), verdict=verdict)
 
-    def _after_not_found(self, row: Row[Any], *, raised_meanwhile: bool) -> dict[str, Any]:
+    def _after_not_found(self, connection: Connection, row: Row[Any], *, raised_meanwhile: bool) -> dict[str, Any]:
         """What becomes of an inquiry that nobody is owed, whose order the gateway does not know; never a person's work.
 
         Else whoever invents order numbers, or knows some that the gateway has forgotten by now, could have them asked
@@ -248,7 +253,7 @@ class Agenda:
         due_at = row.doubt_due_at
         if not raised_meanwhile:
             pause = pace.pause_after_not_found(times, rules=self._rules[row.merchant], chance=self._chance())
-            due_at = max(due_at, self._clock() + pause)
+            due_at = max(due_at, self._clock(connection) + pause)
         # What was said while we asked is asked about once more, whatever the time.
         is_over = not raised_meanwhile and (due_at > row.horizon_at or times >= pace.MOST_NOT_FOUND)
         state = InquiryState.NOT_FOUND if is_over else InquiryState.OPEN

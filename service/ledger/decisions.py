@@ -60,9 +60,7 @@ class Decisions:
         if merchant is None or order is None or not entry.counted or order.state.conflicted:
             return
         if decide(order.state, claim, required=merchant.required_trust).ask:
-            self._ask(
-                claim.order, InquiryReason.DOUBTED, self.now, merchant, anyones=claim.trust is Trust.CHECKSUM
-            )
+            self._ask(claim.order, InquiryReason.DOUBTED, self.now, merchant, anyones=claim.trust is Trust.CHECKSUM)
 
     def _follow(self, before: OrderRecord, claim: Claim, transition: Transition, merchant: MerchantRules) -> None:
         after = _after(before, claim, transition)

@@ -16,7 +16,7 @@ from service.ledger.tables import inquiry_rates
 
 # Enough for whoever looks once in a while.
 _BURST = timedelta(seconds=1)
-# By how much clocks may differ. Were more believed, one machine's wrong date would silence all others until that date.
+# More, and the clock was wrong. Were it believed, a date that is right again would silence all until the wrong one.
 _MOST_AHEAD = timedelta(minutes=1)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 

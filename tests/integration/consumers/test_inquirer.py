@@ -88,7 +88,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
     ) -> Inquirer:
         rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**PACE, **pace}))  # type: ignore[arg-type]
         return Inquirer(
-            agenda=agenda or Agenda(engine=engine, store=store, rules=rules, clock=now),
+            agenda=agenda or Agenda(engine=engine, store=store, rules=rules),
             gateways=gateways,
             settings=InquirerSettings(poll_seconds=0.02, lease_seconds=5.0),
             metrics=InquirerMetrics(registry=registry),
@@ -326,7 +326,7 @@ def test_an_asker_that_breaks_is_started_again(
     monkeypatch.setattr(inquirer, "_RESTART_SECONDS", 0.01)
     announce(store, 1)
     rules = {"acme": InquiryRules(**PACE)}  # type: ignore[arg-type]
-    agenda = BreakingAgenda(engine=engine, store=store, rules=rules, clock=now)
+    agenda = BreakingAgenda(engine=engine, store=store, rules=rules)
     with (
         AskedGateway(lambda _order: "success") as gateway,
         running(make_inquirer({"acme": reached(gateway.url)}, agenda=agenda)),

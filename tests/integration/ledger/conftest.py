@@ -108,7 +108,13 @@ def make_agenda(ledger_engine: Engine, clock: Clock) -> MakeAgenda:
             "most_repeat_seconds": 3600,
         }
         rules = InquiryRules(**{**values, **limits})
-        return Agenda(engine=ledger_engine, store=store, rules={"acme": rules}, clock=clock, chance=lambda: 0.0)
+        return Agenda(
+            engine=ledger_engine,
+            store=store,
+            rules={"acme": rules},
+            clock=lambda _: clock(),
+            chance=lambda: 0.0,
+        )
 
     return make
 
