@@ -45,7 +45,7 @@ class InquiryState(StrEnum):
     ASKING = "asking"
     #: Nothing is left to ask, until a new reason opens it again.
     ANSWERED = "answered"
-    #: Asked to its horizon in vain; only a new reason opens it again.
+    #: Asked to its horizon in vain; only a new reason opens it again, and one that anyone can give for one question.
     PARKED = "parked"
     #: The gateway has no such order (any more), and only strangers want to know; only a new reason opens it again.
     NOT_FOUND = "not-found"
@@ -132,8 +132,10 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
     is_asking = old.state == InquiryState.ASKING.value
     is_open = (old.state == InquiryState.OPEN.value) | is_asking
     doubt_floor = case((old.doubt_not_before > old.not_before, old.doubt_not_before), else_=old.not_before)
-    # Nobody's forgeries put off the end, and none of them bring it nearer than the order's own.
-    keeps_horizon = is_open & ((new.due_at.is_(None)) | (old.horizon_at > new.horizon_at))
+    is_parked = old.state == InquiryState.PARKED.value
+    # Nobody's forgeries put off the end, and none of them bring it nearer than the order's own. What is parked they
+    # have asked about once more, and it waits for a person again: else they would take it out of sight for days.
+    keeps_horizon = (is_open | is_parked) & new.due_at.is_(None) | is_open & (old.horizon_at > new.horizon_at)
     statement = insert.on_conflict_do_update(
         index_elements=[old.merchant, old.biz_order_no],
         set_={

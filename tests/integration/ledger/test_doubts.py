@@ -250,6 +250,30 @@ def test_an_order_that_is_owed_an_answer_is_not_given_up_when_it_is_not_found(
     assert inquiry_of(store).state is InquiryState.PARKED
 
 
+@pytest.mark.parametrize("reply", [NOT_FOUND, NO_ANSWER])
+def test_strangers_take_no_parked_order_out_of_a_persons_sight(
+    store: LedgerStore, agenda: Agenda, clock: Any, reply: Reply
+) -> None:
+    store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
+    clock.forward(600)
+    ask_while_open(store, agenda, clock, reply)
+    clock.forward(86_400)
+    a_strangers_word(store, "DK1")
+    assert ask(agenda, reply) is InquiryState.PARKED
+    assert agenda.count_parked(["acme"]) == {"acme": 1}
+
+
+def test_what_a_stranger_says_of_a_parked_order_is_asked_about(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+    store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
+    clock.forward(600)
+    ask_while_open(store, agenda, clock, NOT_FOUND)
+    a_strangers_word(store, "DK1")
+    clock.forward(600)
+    (asked,) = claim(agenda)
+    answer = a_claim(trust=Trust.QUERIED, stated_at=clock())
+    assert agenda.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED
+
+
 def test_the_truth_that_is_heard_after_all_counts(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
     a_strangers_word(store, "DK1")
     ask(agenda, NOT_FOUND)
