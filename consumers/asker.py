@@ -121,7 +121,7 @@ class Asker:
             outcome, request_id, detail, claim = QuestionOutcome.NO_ANSWER, error.request_id, str(error), None
         else:
             outcome = QuestionOutcome.NOT_FOUND if answer.claim is None else QuestionOutcome.ANSWERED
-            request_id, detail = answer.request_id, ""
+            request_id, detail = answer.request_id, answer.detail
             claim = None if answer.claim is None else replace(answer.claim, traceparent=inquiry.traceparent)
         seconds = self._monotonic() - began
         return _Heard(reply=Reply(outcome=outcome, request_id=request_id, seconds=seconds, detail=detail), claim=claim)

@@ -13,6 +13,8 @@ class Answer:
     #: What it says of the order, stated when it was asked; None where it knows of no such order.
     claim: Claim | None
     request_id: str
+    #: Why it knows of none, for people; quotes no personal data.
+    detail: str = ""
 
 
 class NoAnswer(Exception):

@@ -27,7 +27,7 @@ class QueriedGateway:
         except CallFailed as error:
             raise NoAnswer(str(error), request_id=error.request_id) from error
         if queried.answer.order is None:
-            return Answer(claim=None, request_id=queried.request_id)
+            return Answer(claim=None, request_id=queried.request_id, detail=queried.answer.message)
         claim = claim_from_query(
             queried.answer,
             biz_order_no=biz_order_no,

@@ -27,6 +27,7 @@ from service.gateway.messages import (
     SingleOrderQueryArgs,
     SingleWithholdArgs,
 )
+from service.gateway.order_numbers import is_other_spelling
 from service.gateway.request_dialect import RequestDialect
 from service.gateway.schemas import (
     CONFIRM_TIED_CARD_ANSWER,
@@ -146,8 +147,9 @@ class GatewayClient:
 
         `most_tries` of 1 is for who counts questions: each try is one to the gateway.
 
-        Raises any kind of `CallFailed` where there is no answer: also for one about another order, and for status -1
-        unless its message is one of the merchant's `not_found_messages`.
+        An answer about an order of another spelling says that there is none of this one. Raises any kind of
+        `CallFailed` where there is no answer: also for one about another order, and for status -1 unless its message is
+        one of the merchant's `not_found_messages`.
         """
         fields = _write(SINGLE_ORDER_QUERY_ARGS, SingleOrderQueryArgs(biz_order_no=biz_order_no))
         deadline = time.monotonic() + self._timeout_seconds
@@ -169,14 +171,19 @@ class GatewayClient:
         with CallRecord(RequestMethod.SINGLE_ORDER_QUERY, biz_order_no) as record:
             answer = self._ask(record, fields, ORDER_ANSWER, deadline=deadline)
             if answer.succeeded and answer.order is not None:
-                if answer.order.biz_order_no != biz_order_no:
+                if answer.order.biz_order_no == biz_order_no:
+                    return QueriedOrder(answer=answer, asked_at=asked_at, request_id=record.request_id)
+                # Else one known order would make any number of unknown ones that can be asked for without end.
+                if not is_other_spelling(answer.order.biz_order_no, biz_order_no):
                     raise OutcomeUnknown("the gateway answered about another order")
+                message = "the gateway has it in another spelling only"
             elif answer.message in self._not_found_messages:
-                record.outcome = "not-found"
-                answer = OrderAnswer(succeeded=False, message=answer.message)
+                message = answer.message
             else:
                 raise OutcomeUnknown(f"{_refusal(answer.message)}, which is none of the merchant's not_found_messages")
-            return QueriedOrder(answer=answer, asked_at=asked_at, request_id=record.request_id)
+            record.outcome = "not-found"
+            unknown = OrderAnswer(succeeded=False, message=message)
+            return QueriedOrder(answer=unknown, asked_at=asked_at, request_id=record.request_id)
 
     def _check(self, message: MessageFormat[Args], args: Args) -> Mapping[str, JsonValue]:
         fields = _write(message, args)

@@ -121,6 +121,14 @@ def test_what_is_no_answer_to_a_query_is_asked_three_times_and_then_told(make_cl
     assert {envelope["method"] for envelope in envelopes} == {"single-order-query"}
 
 
+@pytest.mark.parametrize("asked", ["dk1", "DK1 ", "ＤＫ1", "ĎK1"])
+def test_an_answer_about_another_spelling_says_that_there_is_no_such_order(make_client, asked):
+    with CallbackListener(lambda _: (200, about("DK1"))) as listener:
+        queried = make_client(listener.url).query(asked)
+    assert (queried.answer.succeeded, queried.answer.order) == (False, None)
+    assert queried.answer.message == "the gateway has it in another spelling only"
+
+
 def test_who_counts_questions_asks_once(make_client):
     with CallbackListener(lambda _: (500, "")) as listener:
         with pytest.raises(OutcomeUnknown):
