@@ -14,14 +14,15 @@
   proxy silence a system that waits for money. That is an operator's to do, who can take the endpoint out.
 """
 
+import math
 import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 
@@ -60,22 +61,25 @@ class Courier:
         settings: DispatcherSettings,
         metrics: DispatcherMetrics,
         clock: Callable[[], datetime],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`clock` tells how late an event is; what is waited for goes by `monotonic`."""
         self._outbox = outbox
         self._sink = sink
         self._endpoint = endpoint
         self._settings = settings
         self._metrics = metrics
         self._clock = clock
+        self._monotonic = monotonic
         # Where all of a window take their whole time limit, the lease of the last one must still hold.
         rounds = int(settings.lease_seconds / endpoint.timeout_seconds) - 1
         self._window = endpoint.concurrency * max(1, min(rounds, _MOST_ROUNDS_AHEAD))
         self._log = _log.bind(endpoint=endpoint.name)
-        # Claimed, and not begun.
-        self._ahead: deque[DueDelivery] = deque()
+        # Claimed, and not begun; each with the time at which its lease surely holds no more.
+        self._ahead: deque[tuple[DueDelivery, float]] = deque()
         self._under_way: dict[Future[None], DueDelivery] = {}
-        self._paused_until: datetime | None = None
-        self._looked_at = time.monotonic()
+        self._paused_until = -math.inf
+        self._looked_at = self._monotonic()
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set; then let what is being sent end, within its time limit, and settle it.
@@ -102,28 +106,33 @@ class Courier:
 
     def _heed_operators(self, patience: Patience) -> None:
         """Give back what was claimed before the endpoint was paused. That no more is claimed is the outbox's doing."""
-        if not self._ahead or time.monotonic() - self._looked_at < _LOOK_SECONDS:
+        if not self._ahead or self._monotonic() - self._looked_at < _LOOK_SECONDS:
             return
         if patience.insist(lambda: self._outbox.is_paused(self._endpoint.name)):
             self._log.info("endpoint_paused", given_back=len(self._ahead))
             self._give_back(patience)
-        self._looked_at = time.monotonic()
+        self._looked_at = self._monotonic()
 
     def _claim(self, patience: Patience) -> None:
         """Fill the window once half of it is free. The next look is due when one is done, or after `poll_seconds`."""
         free = self._window - len(self._ahead) - len(self._under_way)
         if free < max(1, self._window // 2) or self._paused:
             return
-        self._ahead += patience.insist(
-            lambda: self._outbox.claim_due(
-                endpoint=self._endpoint.name, limit=free, lease_seconds=self._settings.lease_seconds
-            )
+        lease_ends, claimed = patience.insist(lambda: self._lease(limit=free))
+        self._ahead += [(delivery, lease_ends) for delivery in claimed]
+
+    def _lease(self, *, limit: int) -> tuple[float, Sequence[DueDelivery]]:
+        """What is due, and until when it is ours by our own clock: no later than by the database's."""
+        lease_seconds = self._settings.lease_seconds
+        lease_ends = self._monotonic() + lease_seconds
+        return lease_ends, self._outbox.claim_due(
+            endpoint=self._endpoint.name, limit=limit, lease_seconds=lease_seconds
         )
 
     def _begin(self, senders: ThreadPoolExecutor) -> None:
         while self._ahead and len(self._under_way) < self._endpoint.concurrency:
-            delivery = self._ahead.popleft()
-            if delivery.leased_until <= self._clock():
+            delivery, lease_ends = self._ahead.popleft()
+            if lease_ends <= self._monotonic():
                 # The database was away for long, or this process was frozen: by now another may have sent it, and what
                 # comes after it.
                 self._tell_lost(delivery)
@@ -139,12 +148,12 @@ class Courier:
 
     def _give_back(self, patience: Patience) -> None:
         if self._ahead:
-            patience.insist(lambda: self._outbox.release(self._ahead))
+            patience.insist(lambda: self._outbox.release([delivery for delivery, _ in self._ahead]))
             self._ahead.clear()
 
     @property
     def _paused(self) -> bool:
-        return self._paused_until is not None and self._clock() < self._paused_until
+        return self._monotonic() < self._paused_until
 
     def _wait(self, stop: threading.Event) -> Collection[Future[None]]:
         if not self._under_way:
@@ -181,8 +190,7 @@ class Courier:
                 self._count("parked")
                 self._log.error("event_parked", **_told(delivery), attempt=delivery.attempt, reason=reason)
                 return
-            at = self._clock() + timedelta(seconds=wait_seconds)
-            patience.insist(lambda: self._outbox.retry_at(delivery, at, error=reason))
+            patience.insist(lambda: self._outbox.retry_in(delivery, wait_seconds, error=reason))
             self._count("failed")
             self._log.warning(
                 "delivery_failed",
@@ -232,8 +240,7 @@ class Courier:
         return backoff
 
     def _pause(self, seconds: float) -> None:
-        until = self._clock() + timedelta(seconds=seconds)
-        self._paused_until = until if self._paused_until is None else max(until, self._paused_until)
+        self._paused_until = max(self._paused_until, self._monotonic() + seconds)
 
 
 def _outgoing(delivery: DueDelivery) -> OutgoingEvent:

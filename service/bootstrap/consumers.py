@@ -76,7 +76,7 @@ def _last_claim_times(merchants: Mapping[str, MerchantSettings], reports: Report
 def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Dispatcher:
     """The role `dispatcher`."""
     return Dispatcher(
-        outbox=Outbox(engine=engine, clock=now),
+        outbox=Outbox(engine=engine),
         sinks={endpoint.name: make_sink(settings, endpoint) for endpoint in settings.endpoints},
         endpoints=settings.endpoints,
         settings=settings.dispatcher,
@@ -95,7 +95,7 @@ def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
 
 def make_dispatcher_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
     """What the role `dispatcher` measures at intervals; takes one connection of `engine`."""
-    metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine, clock=now)
+    metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine)
     pauses = Pauses(engine=engine, clock=now)
     names = [endpoint.name for endpoint in settings.endpoints]
     looks = [

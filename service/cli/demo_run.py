@@ -19,7 +19,6 @@ from service.cli.demo_drive import SENDERS, Driver
 from service.cli.demo_evidence import Evidence, Falsehood, Said
 from service.cli.demo_report import DemoReport, measure
 from service.cli.demo_stage import ENDPOINT, MERCHANT, Stage
-from service.clock import now
 from service.gateway.errors import CallFailed
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.inquiries import InquiryState
@@ -89,7 +88,7 @@ class DemoRun:
     ) -> None:
         """Return once nothing is under way from the sandbox to the shop, or the time is up."""
         store = make_store(settings, engine)
-        outbox = Outbox(engine=engine, clock=now)
+        outbox = Outbox(engine=engine)
         deadline = time.monotonic() + _MOST_SECONDS
         with _queue(settings) as queue:
             while time.monotonic() < deadline:

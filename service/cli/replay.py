@@ -6,7 +6,6 @@ import click
 
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
-from service.clock import now
 from service.ledger.outbox import Outbox
 from service.logs import configure_logs
 
@@ -30,7 +29,7 @@ def replay(context: click.Context, event_ids: tuple[str, ...], endpoint: str, pa
     if parked == bool(event_ids):
         raise click.UsageError("name event ids, or say --parked")
     with open_ledger(settings) as engine:
-        outbox = Outbox(engine=engine, clock=now)
+        outbox = Outbox(engine=engine)
         found = outbox.replay_parked(endpoint=endpoint) if parked else outbox.replay(event_ids, endpoint=endpoint)
     click.echo(f"due again: {found}")
     if found < len(set(event_ids)):

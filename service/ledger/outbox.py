@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, s
 
 from service.claims import OrderKey, OrderStatus
 from service.events import EventType
+from service.ledger.clock import shared_time
 from service.ledger.delivery_keys import KEY, NAMED, DeliveryKey, named
 from service.ledger.errors import LeaseLost
 from service.ledger.followers import free_followers, postpone_followers, take_followers_along
@@ -71,8 +72,6 @@ class DueDelivery:
     created_at: datetime
     #: When the claim behind it was stated, aware; None for events that an earlier release made.
     observed_at: datetime | None
-    #: Until when nobody else gets it, aware.
-    leased_until: datetime
     #: Whoever claims the delivery next has a higher one.
     fence: int
 
@@ -93,7 +92,8 @@ class Outbox:
     Every method raises LedgerUnavailable while the database cannot be used; calling again is safe.
     """
 
-    def __init__(self, *, engine: Engine, clock: Callable[[], datetime]) -> None:
+    def __init__(self, *, engine: Engine, clock: Callable[[Connection], datetime] = shared_time) -> None:
+        """`clock` has to tell all processes the same time."""
         self._engine = engine
         self._clock = clock
 
@@ -103,32 +103,39 @@ class Outbox:
         Of one order only the lowest open sequence, so that its events arrive in order; parked ones let later ones pass.
         Until settled or `lease_seconds` have passed, nobody else gets them. None while the endpoint is paused.
         """
-        now = self._clock()
-        until = now + timedelta(seconds=lease_seconds)
-        return write(self._engine, lambda connection: _claim(connection, endpoint, limit, now, until))
+        lease = timedelta(seconds=lease_seconds)
+        return write(
+            self._engine, lambda connection: _claim(connection, endpoint, limit, self._clock(connection), lease)
+        )
 
     def settle_delivered(self, sent: Sequence[DueDelivery]) -> Sequence[DueDelivery]:
         """Mark deliveries as done, in one transaction; the answer holds those whose lease was lost meanwhile.
 
         A lost one has been or will be sent again by another; downstream tells by the event's id.
         """
-        values = {"state": "delivered", "settled_at": self._clock(), "last_error": ""}
-        return write(self._engine, lambda connection: _finish(connection, sent, values))
+        return write(self._engine, lambda connection: self._finish(connection, sent, state="delivered"))
 
-    def retry_at(self, delivery: DueDelivery, at: datetime, *, error: str) -> None:
-        """Give a delivery back, to be tried again at `at`. Raises LeaseLost."""
-        self._settle_one(delivery, lambda connection: _retry(connection, delivery, at, error))
+    def retry_in(self, delivery: DueDelivery, wait_seconds: float, *, error: str) -> None:
+        """Give a delivery back, to be tried again after `wait_seconds`. Raises LeaseLost."""
+        wait = timedelta(seconds=wait_seconds)
+        self._settle_one(
+            delivery, lambda connection: _retry(connection, delivery, self._clock(connection) + wait, error)
+        )
 
     def park(self, delivery: DueDelivery, *, error: str) -> None:
         """Give a delivery up until a person replays it; later ones of its order pass. Raises LeaseLost."""
-        values = {"state": "parked", "settled_at": self._clock(), "last_error": _kept(error)}
-        self._settle_one(delivery, lambda connection: _finish(connection, [delivery], values))
+        self._settle_one(
+            delivery, lambda connection: self._finish(connection, [delivery], state="parked", error=_kept(error))
+        )
 
     def release(self, unsent: Sequence[DueDelivery]) -> None:
         """Give back deliveries that were not tried after all: due at once, and no try is counted."""
         # Should the commit not be confirmed, and this be called again, no second try is taken off.
-        values = {"due_at": self._clock(), "attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
-        write(self._engine, lambda connection: _settle(connection, unsent, values))
+        values = {"attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
+        write(
+            self._engine,
+            lambda connection: _settle(connection, unsent, {**values, "due_at": self._clock(connection)}),
+        )
 
     def is_paused(self, endpoint: str) -> bool:
         """Whether an operator has paused the endpoint. What was claimed before stays its claimer's until given back."""
@@ -149,8 +156,12 @@ class Outbox:
         query = select(func.min(deliveries.c.created_at)).where(deliveries.c.state == "open")
         if endpoint is not None:
             query = query.where(deliveries.c.endpoint == endpoint)
-        oldest = read(self._engine, lambda connection: connection.execute(query).scalar_one())
-        return None if oldest is None else self._clock() - oldest
+
+        def measure(connection: Connection) -> timedelta | None:
+            oldest = connection.execute(query).scalar_one()
+            return None if oldest is None else self._clock(connection) - oldest
+
+        return read(self._engine, measure)
 
     def oldest_open_ages(self, endpoints: Collection[str]) -> Mapping[str, float]:
         """The same for each of `endpoints`, in seconds; 0 where nothing waits."""
@@ -170,38 +181,34 @@ class Outbox:
             raise LeaseLost(f"{delivery.event_id} to {delivery.endpoint}")
 
     def _reopen(self, chosen: Any) -> int:
-        statement = (
-            update(deliveries)
-            .where(chosen)
-            .values(
-                state="open",
-                due_at=self._clock(),
-                attempts=0,
-                fence=deliveries.c.fence + 1,
-                settled_at=None,
-            )
-            .returning(deliveries.c.sequence)
+        anew = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settled_at": None}
+        statement = update(deliveries).where(chosen).values(anew).returning(deliveries.c.sequence)
+        return write(
+            self._engine,
+            lambda connection: len(connection.execute(statement.values(due_at=self._clock(connection))).all()),
         )
-        return len(write(self._engine, lambda connection: connection.execute(statement).all()))
+
+    def _finish(
+        self, connection: Connection, settled: Sequence[DueDelivery], *, state: str, error: str = ""
+    ) -> Sequence[DueDelivery]:
+        """Deliveries that are over; the answer holds those whose lease was lost."""
+        values = {"state": state, "settled_at": self._clock(connection), "last_error": error}
+        lost = _settle(connection, settled, values)
+        over = {delivery.key for delivery in settled} - {delivery.key for delivery in lost}
+        free_followers(connection, over)
+        return lost
 
 
-def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, until: datetime) -> Sequence[DueDelivery]:
+def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, lease: timedelta) -> Sequence[DueDelivery]:
+    until = now + lease
     rows = connection.execute(_FIND_DUE, {"of_endpoint": endpoint, "now": now, "most": limit}).all()
-    due = [_due(row, until) for row in rows]
+    due = [_due(row) for row in rows]
     if due:
         connection.execute(_LEASE, {**named([delivery.key for delivery in due]), "until": until})
     # No further than the search above has gone.
     searched_until = rows[-1].due_at if len(rows) == limit else now
     postpone_followers(connection, endpoint, due_before=searched_until, waits_beyond=until)
     return due
-
-
-def _finish(connection: Connection, settled: Sequence[DueDelivery], values: Mapping[str, Any]) -> Sequence[DueDelivery]:
-    """Deliveries that are over; the answer holds those whose lease was lost."""
-    lost = _settle(connection, settled, values)
-    over = {delivery.key for delivery in settled} - {delivery.key for delivery in lost}
-    free_followers(connection, over)
-    return lost
 
 
 def _retry(connection: Connection, delivery: DueDelivery, at: datetime, error: str) -> Sequence[DueDelivery]:
@@ -225,7 +232,7 @@ def _settle(connection: Connection, settled: Sequence[DueDelivery], values: Mapp
     return [delivery for delivery in settled if delivery.key not in done]
 
 
-def _due(row: Row[Any], leased_until: datetime) -> DueDelivery:
+def _due(row: Row[Any]) -> DueDelivery:
     return DueDelivery(
         endpoint=row.endpoint,
         event_id=row.id,
@@ -240,7 +247,6 @@ def _due(row: Row[Any], leased_until: datetime) -> DueDelivery:
         attempt=row.attempts + 1,
         created_at=row.created_at,
         observed_at=row.observed_at,
-        leased_until=leased_until,
         fence=row.fence + 1,
     )
 

@@ -91,7 +91,7 @@ def make_dispatcher(stack: Stack, endpoint: EndpointSettings) -> Dispatcher:
     """One endpoint's."""
     engine = make_engine(stack.settings.database_url.reveal() if stack.settings.database_url else "")
     return Dispatcher(
-        outbox=Outbox(engine=engine, clock=_now),
+        outbox=Outbox(engine=engine),
         sinks={endpoint.name: WebhookSink(endpoint=endpoint, clock=_now)},
         endpoints=[endpoint],
         settings=DispatcherSettings(),

@@ -90,7 +90,7 @@ def store(engine: Engine, make_store: MakeStore) -> LedgerStore:
 
 @pytest.fixture
 def outbox(engine: Engine, clock: Clock) -> Outbox:
-    return Outbox(engine=engine, clock=clock)
+    return Outbox(engine=engine, clock=lambda _: clock())
 
 
 @pytest.fixture(params=["rabbitmq-postgresql", "embedded"])

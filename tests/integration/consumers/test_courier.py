@@ -79,6 +79,7 @@ def make_courier(outbox: Outbox, clock: Clock, registry: CollectorRegistry) -> M
             settings=DispatcherSettings(poll_seconds=0.01, lease_seconds=60),
             metrics=DispatcherMetrics(registry=registry, endpoints=["shop"]),
             clock=clock,
+            monotonic=lambda: clock().timestamp(),
         )
 
     return make
@@ -317,6 +318,7 @@ def test_an_operator_s_pause_ends_what_is_under_way_gives_back_what_was_claimed_
     with running(make_courier(sink, concurrency=1)):
         eventually(lambda: all_deliveries() == [("open", 1)] * 4)  # one under way, three ahead
         pauses.pause("shop", by="Li Lei", reason="moving")
+        clock.forward(1)  # once a second it looks
         eventually(lambda: all_deliveries() == [("open", 0)] * 3 + [("open", 1)])
         may_end.set()
         eventually(lambda: all_deliveries() == [("delivered", 1)] + [("open", 0)] * 3)
@@ -345,7 +347,7 @@ def test_a_delivered_event_is_settled_once_the_database_is_back_and_not_sent_twi
     store: LedgerStore, make_courier: MakeCourier, engine: Any, clock: Clock
 ) -> None:
     store.record([a_claim()])
-    outbox = UnreliableOutbox(failures=1, engine=engine, clock=clock)
+    outbox = UnreliableOutbox(failures=1, engine=engine, clock=lambda _: clock())
     sink = ScriptedSink()
     with running(make_courier(sink, outbox=outbox)):
         eventually(lambda: states(store) == ["delivered"])
@@ -356,7 +358,7 @@ def test_a_stop_while_the_database_is_away_leaves_at_once(
     store: LedgerStore, make_courier: MakeCourier, engine: Any, clock: Clock
 ) -> None:
     store.record([a_claim()])
-    outbox = UnreliableOutbox(failures=1_000_000, engine=engine, clock=clock)
+    outbox = UnreliableOutbox(failures=1_000_000, engine=engine, clock=lambda _: clock())
     with running(make_courier(ScriptedSink(), outbox=outbox)):
         eventually(lambda: outbox.failures < 1_000_000)
     assert states(store) == ["open"]

@@ -65,7 +65,7 @@ def make_dispatcher(
     engine: Engine, *endpoints: EndpointSettings, outbox: Outbox | None = None, **sinks: Sink
 ) -> Dispatcher:
     return Dispatcher(
-        outbox=outbox or Outbox(engine=engine, clock=now),
+        outbox=outbox or Outbox(engine=engine),
         sinks={endpoint.name: WebhookSink(endpoint=endpoint, clock=now) for endpoint in endpoints} | sinks,
         endpoints=[*endpoints, *(EndpointSettings(name=name, kind="amqp") for name in sinks)],
         settings=DispatcherSettings(poll_seconds=0.02, lease_seconds=30),
@@ -241,7 +241,7 @@ def test_a_courier_that_breaks_is_started_again(
 ) -> None:
     monkeypatch.setattr(dispatcher, "_RESTART_SECONDS", 0.01)
     record_both_statuses(make_store(engine, "shop"), range(1))
-    outbox = BreakingOutbox(engine=engine, clock=now)
+    outbox = BreakingOutbox(engine=engine)
     with ScriptedServer() as shop, running(make_dispatcher(engine, webhook("shop", shop.url), outbox=outbox)):
         eventually(lambda: states(engine, "shop") == {"delivered"})
     assert outbox.broken

@@ -122,7 +122,7 @@ def make_agenda(ledger_engine: Engine, clock: Clock) -> MakeAgenda:
 @pytest.fixture
 def outbox(ledger_engine: Engine, clock: Clock) -> Outbox:
     """The outbox of the same database."""
-    return Outbox(engine=ledger_engine, clock=clock)
+    return Outbox(engine=ledger_engine, clock=lambda _: clock())
 
 
 @pytest.fixture

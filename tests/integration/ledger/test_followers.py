@@ -52,7 +52,7 @@ def fail(outbox: Outbox, clock: Clock, *, orders: int = 1) -> datetime:
     found = due(outbox, limit=orders)
     assert len(found) == orders
     for delivery in found:
-        outbox.retry_at(delivery, again_at, error="503")
+        outbox.retry_in(delivery, RETRY_SECONDS, error="503")
     return again_at
 
 
@@ -135,7 +135,7 @@ def test_a_replay_takes_nobodys_lease_and_is_not_put_off(store: LedgerStore, out
     (second,) = due(outbox)
     outbox.replay(["acme/DK1/1"], endpoint="books")
     # The second fails meanwhile: it may put off what comes behind it, and not the first.
-    outbox.retry_at(second, clock.now + timedelta(seconds=RETRY_SECONDS), error="503")
+    outbox.retry_in(second, RETRY_SECONDS, error="503")
     (first,) = due(outbox)
     outbox.settle_delivered([first])
     assert due(outbox) == []
@@ -170,7 +170,8 @@ def test_what_is_put_off_while_the_first_is_being_settled_is_due_all_the_same(
 ) -> None:
     clock.forward(RETRY_SECONDS)
     (first,) = due(outbox)
-    beyond = first.leased_until - timedelta(seconds=1)
+    assert first.sequence == 1
+    beyond = clock.now + timedelta(seconds=LEASE_SECONDS - 1)
     with ThreadPoolExecutor(1) as thread:
         with ledger_engine.begin() as claiming:
             postpone_followers(claiming, "books", due_before=clock.now, waits_beyond=beyond)
@@ -208,7 +209,8 @@ def insist(action: Callable[[], Answer]) -> Answer:
 def test_events_made_sent_retried_and_parked_all_at_once_arrive_in_order_and_none_is_left(
     ledger_engine: Engine, store: LedgerStore
 ) -> None:
-    outbox = Outbox(engine=ledger_engine, clock=FastClock())
+    clock = FastClock()
+    outbox = Outbox(engine=ledger_engine, clock=lambda _: clock())
     names = [f"DK{number}" for number in range(40)]
     steps = [
         a_claim(OrderStatus.PROCESSING),
@@ -240,8 +242,8 @@ def test_events_made_sent_retried_and_parked_all_at_once_arrive_in_order_and_non
     def choose(delivery: DueDelivery, chance: random.Random) -> Callable[[], object]:
         fate = chance.random()
         if fate < 0.3:
-            at = outbox._clock() + timedelta(seconds=chance.uniform(0, 90))
-            return lambda: outbox.retry_at(delivery, at, error="503")
+            wait_seconds = chance.uniform(0, 90)
+            return lambda: outbox.retry_in(delivery, wait_seconds, error="503")
         if fate < 0.35:
             return lambda: outbox.park(delivery, error="given up")
         if fate < 0.45:

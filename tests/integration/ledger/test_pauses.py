@@ -102,7 +102,7 @@ def test_an_endpoint_s_state_tells_what_waits_what_it_took_last_and_what_went_wr
     (before,) = read_endpoint_states(ledger_engine, ["books"])
     assert before.last_error == "the endpoint answered 400"
     store.record([a_claim(order="WAITS")])
-    outbox.retry_at(claim(outbox)[0], clock.now, error="the endpoint answered 503")
+    outbox.retry_in(claim(outbox)[0], 0, error="the endpoint answered 503")
     pause = pauses.pause("books", by="Li Lei", reason="moving")
 
     (state,) = read_endpoint_states(ledger_engine, ["books"])

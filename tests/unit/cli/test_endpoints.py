@@ -11,7 +11,6 @@ from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
-from service.clock import now
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
 from service.settings_file import load_settings
@@ -64,7 +63,7 @@ def engine(path: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def outbox(engine: Engine) -> Outbox:
-    return Outbox(engine=engine, clock=now)
+    return Outbox(engine=engine)
 
 
 def run(path: Path, *options: str) -> Result:

@@ -9,7 +9,6 @@ from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
-from service.clock import now
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
 from service.settings import Settings
@@ -53,7 +52,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
 def outbox(settings: Settings, engine: Engine) -> Outbox:
     """Three orders paid: one event delivered, one parked, one not tried yet."""
     store = make_store(settings, engine)
-    outbox = Outbox(engine=engine, clock=now)
+    outbox = Outbox(engine=engine)
     store.record([a_claim(order="DELIVERED")])
     outbox.settle_delivered(outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60))
     store.record([a_claim(order="PARKED")])
