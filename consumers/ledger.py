@@ -3,13 +3,14 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 
 import structlog
 
 from consumers.runner import Runner
 from service.claims import Claim
+from service.ledger.errors import UnknownMerchant
 from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.messaging.claim_codec import decode_claim
@@ -35,14 +36,18 @@ class LedgerConsumer:
         *,
         subscriber: Subscriber,
         store: LedgerStore,
+        merchants: Collection[str],
         settings: LedgerSettings,
         metrics: LedgerMetrics,
         claim_metrics: ClaimMetrics,
         clock: Callable[[], datetime],
     ) -> None:
+        """`merchants`: the configured slugs; claims of others are put aside until they are configured here, too."""
         self._runner = Runner(
             subscriber=subscriber,
-            handler=_Recorder(store=store, metrics=metrics, claim_metrics=claim_metrics, clock=clock),
+            handler=_Recorder(
+                store=store, merchants=merchants, metrics=metrics, claim_metrics=claim_metrics, clock=clock
+            ),
             batch_size=settings.batch_size,
             first_retry_seconds=settings.first_retry_seconds,
             most_retry_seconds=settings.most_retry_seconds,
@@ -60,17 +65,25 @@ class _Recorder:
         self,
         *,
         store: LedgerStore,
+        merchants: Collection[str],
         metrics: LedgerMetrics,
         claim_metrics: ClaimMetrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._merchants = merchants
         self._metrics = metrics
         self._claim_metrics = claim_metrics
         self._clock = clock
 
     def decode(self, message: Message) -> _Item:
-        return decode_refusals(message) if message.type == REFUSALS_V1 else decode_claim(message)
+        if message.type == REFUSALS_V1:
+            return decode_refusals(message)
+        claim = decode_claim(message)
+        if claim.merchant not in self._merchants:
+            # The receiver knew the merchant and acknowledged, so the gateway will not say it again.
+            raise UnknownMerchant(f"{claim.merchant} is not in the ledger's settings; add it, and replay")
+        return claim
 
     def apply(self, items: Sequence[_Item]) -> None:
         if counts := [count for item in items if not isinstance(item, Claim) for count in item]:

@@ -10,7 +10,7 @@ message that could not be applied.
   is asked for. SIGTERM while holding gives everything back and leaves at once.
 - *Poison is what fails alone.* A failed batch is run again by halves, so that one bad message among a hundred costs
   about fourteen small transactions, until each bad one stands alone in its transaction. One that is refused there
-  (`UndecodableMessage`, `ClaimUnstorable`) goes to the dead letters with its reason.
+  (`UndecodableMessage`, `ClaimUnstorable`, `UnknownMerchant`) goes to the dead letters with its reason.
 - *A bug needs a witness.* Any other exception may be the message's fault or ours, and a broken handler would bury the
   whole queue. So such a message is a suspect: it is held and tried again with what comes next, and is buried only in a
   round in which another message was applied, which proves that the handler works. Until then each round logs an error;
@@ -28,7 +28,7 @@ import structlog
 
 from consumers.faults import describe_fault, frames_of
 from consumers.patience import Patience, Stopping
-from service.ledger.errors import ClaimUnstorable
+from service.ledger.errors import ClaimUnstorable, UnknownMerchant
 from service.messaging.contract import Delivery, Message, Subscriber
 from service.messaging.errors import UndecodableMessage
 from service.traceparent import TRACEPARENT, trace_id_of
@@ -45,7 +45,7 @@ class Handler(Protocol[Item]):
     """What one consumer does with messages."""
 
     def decode(self, message: Message) -> Item:
-        """What the message carries. Raises `UndecodableMessage`. Pure: it may be called again."""
+        """What the message carries. Raises `UndecodableMessage`, `UnknownMerchant`. Pure: it may be called again."""
 
     def apply(self, items: Sequence[Item]) -> None:
         """All of it in one transaction, committed on return. Applying the same again must be harmless.
@@ -65,7 +65,7 @@ class _Failure:
     @property
     def refused(self) -> bool:
         """Whether the error itself says that the message is to blame."""
-        return isinstance(self.error, UndecodableMessage | ClaimUnstorable)
+        return isinstance(self.error, UndecodableMessage | ClaimUnstorable | UnknownMerchant)
 
 
 class Runner(Generic[Item]):

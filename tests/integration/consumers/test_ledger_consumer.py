@@ -5,6 +5,7 @@ from datetime import UTC, date
 
 from structlog.testing import capture_logs
 
+from service.bootstrap.messaging import make_dead_letters
 from service.claims import Claim, OrderStatus
 from service.ledger.reports import Reports
 from service.messaging.claim_codec import encode_claim
@@ -74,6 +75,24 @@ def test_poison_among_healthy_messages_is_put_aside_with_its_reason_and_costs_no
     }
     assert_each_order_succeeded_once(stack, orders)
     assert stack.count_queued() == 0
+
+
+def test_what_came_for_a_merchant_that_only_the_receiver_knew_is_applied_once_the_ledger_knows_it_too(
+    stack: Stack,
+) -> None:
+    claim = a_claim(merchant="newcomer", order="DK0")
+    stack.publish([claim, *both_statuses(range(1, 6))])
+    with running(stack.make_consumer()):
+        eventually(lambda: stack.dead_letters() and all_recorded(stack, range(1, 6)), within_seconds=30)
+    (letter,) = stack.dead_letters()
+    assert letter.reason == "UnknownMerchant: newcomer is not in the ledger's settings; add it, and replay"
+
+    acme = stack.settings.merchants["acme"]
+    stack.settings = replace(stack.settings, merchants={"acme": acme, "newcomer": replace(acme, slug="newcomer")})
+    assert make_dead_letters(stack.settings).replay([letter.id]) == 1
+    with running(stack.make_consumer()):
+        eventually(lambda: "DK0" in stack.events_per_order(), within_seconds=30)
+    assert stack.dead_letters() == []
 
 
 def test_counts_of_refusals_come_in_among_claims_and_one_that_cannot_be_read_costs_no_other(stack: Stack) -> None:
