@@ -22,8 +22,9 @@ from consumers.faults import describe_fault, frames_of
 from consumers.gateway import Gateway, NoAnswer
 from consumers.patience import Patience, Stopping
 from service.claims import Claim
-from service.ledger.agenda import Agenda, DueInquiry, Settlement
+from service.ledger.agenda import Agenda, Settlement
 from service.ledger.asked_questions import QuestionOutcome, Reply
+from service.ledger.due_inquiries import DueInquiry
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
 from service.metrics.claims import ClaimMetrics

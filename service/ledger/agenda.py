@@ -18,12 +18,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
-from service.claims import Claim, OrderKey, Trust
-from service.ledger import orders, pace
+from service.claims import Claim, OrderKey
+from service.ledger import pace
+from service.ledger.aftermath import after_not_found, after_question, closed_by_answer, only_strangers_ask
 from service.ledger.asked_questions import QuestionOutcome, Reply, record_asked, record_reply
 from service.ledger.claim_rows import last_traceparent
 from service.ledger.clock import shared_time
 from service.ledger.due_inquiries import (
+    DueInquiry,
     anything_due,
     count_parked,
     lock_doubts,
@@ -32,8 +34,7 @@ from service.ledger.due_inquiries import (
     oldest_owed_age,
     reopen_expired,
 )
-from service.ledger.inquiries import InquiryReason, InquiryState, earliest
-from service.ledger.orders import OrderRecord
+from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.pace import OrderPace
 from service.ledger.rates import lock_rate, save_rate
 from service.ledger.rules import InquiryRules
@@ -43,29 +44,6 @@ from service.ledger.tables import inquiries
 from service.ledger.transactions import read, write
 
 _PACE = tuple(field.name for field in fields(OrderPace))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueInquiry:
-    """An inquiry leased to us, its question counted: to be asked once, and settled."""
-
-    order: OrderKey
-    reasons: InquiryReason
-    #: Whether the order is owed an answer; else only anyone's reasons ask.
-    owed: bool
-    #: 1, 2, 3 ... since it was opened; a question that a crash cut short counts.
-    attempt: int
-    #: What comes next if the answer settles nothing.
-    due_at: datetime | None
-    doubt_due_at: datetime | None
-    #: When to give up.
-    horizon_at: datetime
-    #: How many reasons had been raised when it was claimed.
-    raised: int
-    #: Whoever claims the inquiry next has a higher one.
-    fence: int
-    #: That of the last claim about the order, to which the answer's log lines and event belong; None without one.
-    traceparent: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,72 +211,21 @@ class Agenda:
         row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one()
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
-            values = _after(asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile)
-            if reply.outcome is QuestionOutcome.NOT_FOUND and _only_strangers_ask(connection, row):
-                values = self._after_not_found(connection, row, raised_meanwhile=raised_meanwhile)
-        elif _closed_by_answer(asked, row, claim) and raised_meanwhile:
+            if reply.outcome is QuestionOutcome.NOT_FOUND and only_strangers_ask(connection, row):
+                rules = self._rules[row.merchant]
+                pause = pace.pause_after_not_found(row.not_found + 1, rules=rules, chance=self._chance())
+                not_before = self._clock(connection) + pause
+                values = after_not_found(row, not_before=not_before, raised_meanwhile=raised_meanwhile)
+            else:
+                values = after_question(
+                    asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile
+                )
+        elif closed_by_answer(asked, row, claim) and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
         else:
             return Settlement(state=InquiryState(row.state), verdict=verdict)
         _save(connection, asked.order, {**values, "lease_until": None})
         return Settlement(state=InquiryState(values["state"]), verdict=verdict)
-
-    def _after_not_found(self, connection: Connection, row: Row[Any], *, raised_meanwhile: bool) -> dict[str, Any]:
-        """What becomes of an inquiry that nobody is owed, whose order the gateway does not know; never a person's work.
-
-        Else whoever invents order numbers, or knows some that the gateway has forgotten by now, could have them asked
-        for to the horizon, and people woken at the end.
-        """
-        times = row.not_found + 1
-        due_at = row.doubt_due_at
-        if not raised_meanwhile:
-            pause = pace.pause_after_not_found(times, rules=self._rules[row.merchant], chance=self._chance())
-            due_at = max(due_at, self._clock(connection) + pause)
-        # What was said while we asked is asked about once more, whatever the time.
-        is_over = not raised_meanwhile and (due_at > row.horizon_at or times >= pace.MOST_NOT_FOUND)
-        state = InquiryState.NOT_FOUND if is_over else InquiryState.OPEN
-        return {"state": state.value, "doubt_due_at": due_at, "not_found": times}
-
-
-def _closed_by_answer(asked: DueInquiry, row: Row[Any], claim: Claim | None) -> bool:
-    """Whether recording the answer has closed the inquiry."""
-    return claim is not None and row.state == InquiryState.ANSWERED.value and row.fence == asked.fence + 1
-
-
-def _after(
-    asked: DueInquiry, row: Row[Any], order: OrderRecord | None, *, raised_by_answer: bool, raised_meanwhile: bool
-) -> dict[str, Any]:
-    """What becomes of an inquiry whose question was settled, while the lease is held."""
-    if order is not None and _nothing_left(order) and not raised_by_answer and not raised_meanwhile:
-        return {"state": InquiryState.ANSWERED.value}
-    due_at, doubt_due_at, horizon_at = row.due_at, row.doubt_due_at, row.horizon_at
-    if raised_by_answer and not raised_meanwhile:
-        # An answer that leaves the matter open is no reason to ask sooner than was planned for that, and none to ask
-        # for longer: each would put off the end, and a gateway that says the same for ever would be asked for ever.
-        if asked.due_at is not None:
-            due_at, horizon_at = asked.due_at, asked.horizon_at
-        doubt_due_at = asked.doubt_due_at
-    next_due = earliest(due_at, doubt_due_at)
-    is_over = next_due is None or next_due > horizon_at
-    state = InquiryState.PARKED if is_over else InquiryState.OPEN
-    return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at, "horizon_at": horizon_at}
-
-
-def _only_strangers_ask(connection: Connection, row: Row[Any]) -> bool:
-    """Whether the order is owed nothing: no answer could change it, or it is neither announced nor named by anyone who
-    is believed.
-
-    Who changes that while we look waits for our lock, and then finds the inquiry as we leave it.
-    """
-    if row.due_at is not None:
-        return False
-    order = orders.load(connection, OrderKey(row.merchant, row.biz_order_no))
-    return order is None or _nothing_left(order)
-
-
-def _nothing_left(order: OrderRecord) -> bool:
-    """Whether no further question could change the order: what a person has decided, only a person can decide again."""
-    return order.settled or (order.state.conflicted and order.state.trust is Trust.OPERATOR)
 
 
 def _save(connection: Connection, order: OrderKey, values: Mapping[str, Any]) -> None:

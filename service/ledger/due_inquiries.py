@@ -1,13 +1,38 @@
 """Due inquiries: what is owed an answer, and what is a doubt. A look reads one index, however many are open."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, update
 
-from service.ledger.inquiries import InquiryState, earliest
+from service.claims import OrderKey
+from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.tables import inquiries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueInquiry:
+    """An inquiry leased to us, its question counted: to be asked once, and settled."""
+
+    order: OrderKey
+    reasons: InquiryReason
+    #: Whether the order is owed an answer; else only anyone's reasons ask.
+    owed: bool
+    #: 1, 2, 3 ... since it was opened; a question that a crash cut short counts.
+    attempt: int
+    #: What comes next if the answer settles nothing.
+    due_at: datetime | None
+    doubt_due_at: datetime | None
+    #: When to give up.
+    horizon_at: datetime
+    #: How many reasons had been raised when it was claimed.
+    raised: int
+    #: Whoever claims the inquiry next has a higher one.
+    fence: int
+    #: That of the last claim about the order, to which the answer's log lines and event belong; None without one.
+    traceparent: str | None
 
 
 def anything_due(connection: Connection, merchant: str, now: datetime) -> bool:

@@ -16,7 +16,8 @@ from consumers.signals import stop_on_signals
 from service.bootstrap.charging import make_gateway_clients
 from service.bootstrap.consumers import inquirer_pool_size, make_inquirer
 from service.bootstrap.ledger import make_ledger_engine
-from service.ledger.agenda import Agenda, DueInquiry
+from service.ledger.agenda import Agenda
+from service.ledger.due_inquiries import DueInquiry
 from service.settings_file import load_settings
 
 

@@ -11,9 +11,10 @@ from sqlalchemy import Engine, event
 
 from service.claims import Claim, OrderKey, OrderStatus, Trust
 from service.events import EventType
-from service.ledger.agenda import Agenda, DueInquiry
+from service.ledger.agenda import Agenda
 from service.ledger.announcements import Announcement
 from service.ledger.asked_questions import QuestionOutcome, Reply
+from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
 from service.ledger.rules import EndpointRules
 from service.ledger.store import LedgerStore

@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from service.claims import Claim, OrderKey, OrderStatus, Trust
-from service.ledger.agenda import Agenda, DueInquiry
+from service.ledger.agenda import Agenda
 from service.ledger.announcements import Announcement
 from service.ledger.asked_questions import QuestionOutcome, Reply
+from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
