@@ -3,7 +3,7 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 import structlog
@@ -36,18 +36,14 @@ class LedgerConsumer:
         *,
         subscriber: Subscriber,
         store: LedgerStore,
-        merchants: Collection[str],
         settings: LedgerSettings,
         metrics: LedgerMetrics,
         claim_metrics: ClaimMetrics,
         clock: Callable[[], datetime],
     ) -> None:
-        """`merchants`: the configured slugs; claims of others are put aside until they are configured here, too."""
         self._runner = Runner(
             subscriber=subscriber,
-            handler=_Recorder(
-                store=store, merchants=merchants, metrics=metrics, claim_metrics=claim_metrics, clock=clock
-            ),
+            handler=_Recorder(store=store, metrics=metrics, claim_metrics=claim_metrics, clock=clock),
             batch_size=settings.batch_size,
             first_retry_seconds=settings.first_retry_seconds,
             most_retry_seconds=settings.most_retry_seconds,
@@ -65,13 +61,11 @@ class _Recorder:
         self,
         *,
         store: LedgerStore,
-        merchants: Collection[str],
         metrics: LedgerMetrics,
         claim_metrics: ClaimMetrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
-        self._merchants = merchants
         self._metrics = metrics
         self._claim_metrics = claim_metrics
         self._clock = clock
@@ -80,7 +74,7 @@ class _Recorder:
         if message.type == REFUSALS_V1:
             return decode_refusals(message)
         claim = decode_claim(message)
-        if claim.merchant not in self._merchants:
+        if not self._store.is_configured(claim.merchant):
             # The receiver knew the merchant and acknowledged, so the gateway will not say it again.
             raise UnknownMerchant(f"{claim.merchant} is not in the ledger's settings; add it, and replay")
         return claim

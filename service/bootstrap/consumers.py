@@ -39,7 +39,6 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
     return LedgerConsumer(
         subscriber=make_subscriber(settings),
         store=make_store(settings, engine),
-        merchants=settings.merchants,
         settings=settings.ledger,
         metrics=LedgerMetrics(registry=registry),
         claim_metrics=_claim_metrics(settings, registry, ClaimSource.CALLBACK),

@@ -109,6 +109,10 @@ class LedgerStore:
         [verdict] = self.record([claim_from_resolution(resolution, stated_at=self._clock())])
         return verdict
 
+    def is_configured(self, merchant: str) -> bool:
+        """Whether it has rules for a merchant of this name."""
+        return merchant in self._rules
+
     def load_order(self, key: OrderKey) -> OrderRecord | None:
         """What is believed of the order; None where it was neither announced nor spoken of with enough trust."""
         return read(self._engine, lambda connection: orders.load(connection, key))

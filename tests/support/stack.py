@@ -68,7 +68,6 @@ class Stack:
         return LedgerConsumer(
             subscriber=self._make_subscriber(),
             store=make_store(self.settings, self.engine),
-            merchants=self.settings.merchants,
             settings=self.settings.ledger,
             metrics=LedgerMetrics(registry=registry),
             claim_metrics=ClaimMetrics(
