@@ -16,7 +16,6 @@ from service.claims import OrderStatus, Trust
 from service.event_schemas import write_event
 from service.events import EventType, PaymentEvent
 from service.settings import EndpointSettings, Secret
-from tests.support.certificates import make_certificate
 from tests.support.ports import find_free_port
 from tests.support.scripted_server import Answer, ScriptedServer
 
@@ -230,17 +229,6 @@ def test_an_answer_that_is_no_http_is_a_failure(sink: WebhookSink, server: Scrip
     server.behave = lambda _request: Answer(status=12345)
     with pytest.raises(DeliveryFailed, match="ProtocolError"):
         sink.send(make_event())
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[ScriptedServer]:
-    with ScriptedServer(certificate=certificate) as made:
-        yield made
 
 
 def test_a_certificate_that_nobody_vouches_for_is_refused(secure: ScriptedServer) -> None:

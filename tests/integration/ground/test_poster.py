@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.poster import Answer, Poster, Unanswered
-from tests.support.certificates import make_certificate
 from tests.support.scripted_server import Answer as Scripted
 from tests.support.scripted_server import ScriptedServer
 
@@ -48,17 +47,6 @@ def make_post() -> Iterator[Callable[..., Post]]:
 @pytest.fixture
 def post(make_post: Callable[..., Post], server: ScriptedServer) -> Post:
     return make_post(server.url + "?tenant=1")
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
-
-
-@pytest.fixture
-def secure(certificate: Path) -> Iterator[ScriptedServer]:
-    with ScriptedServer(certificate=certificate) as made:
-        yield made
 
 
 def connections_of(server: ScriptedServer) -> int:

@@ -9,7 +9,6 @@ from service.messaging import topology
 from service.messaging.errors import BrokerUnavailable
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.subscriber import RabbitSubscriber
-from tests.support.certificates import make_certificate
 from tests.support.messages import make_message
 from tests.support.ports import find_free_port
 from tests.support.rabbitmq import RabbitMQ
@@ -24,11 +23,6 @@ ssl_options.certfile = {certificate}
 ssl_options.keyfile = {certificate}
 ssl_options.verify = verify_none
 """
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @pytest.fixture(scope="module")
