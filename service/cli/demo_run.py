@@ -28,7 +28,7 @@ from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome
 from service.messaging.embedded_queue import EmbeddedQueue
-from service.sandbox.tally import Reply
+from service.sandbox.counters import CallbackReply
 from service.settings import Settings
 from service.settings_file import load_settings
 
@@ -131,7 +131,7 @@ class DemoRun:
             Falsehood(
                 biz_order_no=told["biz_order_no"],
                 said=Said.by_gateway(told["pay_status"], told["pay_order_no"]),
-                refused=told["reply"] == Reply.REFUSED,
+                refused=told["reply"] == CallbackReply.REFUSED,
             )
             for told in self._ask_sandbox(page)
         ]

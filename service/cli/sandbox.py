@@ -11,7 +11,7 @@ import click
 from consumers.signals import stop_on_signals
 from service.gateway.errors import GatewayError
 from service.logs import configure_logs
-from service.sandbox.help_page import help_text
+from service.sandbox.admin import help_text
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings
 from service.sandbox.settings_file import SandboxSettingsError, load_sandbox_settings

@@ -6,9 +6,29 @@ from typing import Any
 from flask import Blueprint, Response, jsonify, request
 
 from service.sandbox.gateway import SandboxGateway
-from service.sandbox.help_page import help_text
 from service.sandbox.orders import SandboxOrder
-from service.sandbox.script import Rule, UnknownWord
+from service.sandbox.script import VOCABULARY, Rule, UnknownWord
+
+_HEAD = """\
+payment-callbacks sandbox: a direct-debit gateway to test against. Nothing here moves money, all state is in memory.
+
+POST /gateway         the gateway's one URL; methods: pre-tied-card, confirm-tied-card, single-withhold,
+                      single-order-query
+GET  /admin/report    counts: callbacks sent, acknowledged, refused, repeated, dropped, forged
+GET  /admin/orders    every order with its true status
+GET  /admin/bindings  the verification codes that were "sent to the card holder"
+GET  /admin/forgeries what forgers have claimed
+GET  /admin/lies      which of the gateway's own callbacks said the opposite of what a query answers
+GET  /admin/rules     rules in force; POST {"pattern": "T-*", "words": ["fail", "lost"]} puts one before the others
+
+What happens to an order is said in words. The first of these that says something decides:
+  1. a rule whose pattern (* and ?) matches the order number
+  2. words in the order number: T-0001-fail-slow
+  3. the last two digits of the amount: 12.51, or 1251 in fen
+  4. the shares in the sandbox's settings, drawn from its seed
+
+word      amount  the order
+"""
 
 
 def make_admin(sandbox: SandboxGateway) -> Blueprint:
@@ -21,7 +41,7 @@ def make_admin(sandbox: SandboxGateway) -> Blueprint:
 
     @pages.get("/admin/report")
     def show_report() -> Response:
-        return jsonify({**sandbox.tally.counts(), **_progress(sandbox)})
+        return jsonify({**sandbox.counters.counts(), **_progress(sandbox)})
 
     @pages.get("/admin/orders")
     def list_orders() -> Response:
@@ -29,11 +49,11 @@ def make_admin(sandbox: SandboxGateway) -> Blueprint:
 
     @pages.get("/admin/forgeries")
     def list_forgeries() -> Response:
-        return jsonify([asdict(forgery) for forgery in sandbox.tally.forgeries()])
+        return jsonify([asdict(forgery) for forgery in sandbox.counters.forgeries()])
 
     @pages.get("/admin/lies")
     def list_lies() -> Response:
-        return jsonify([asdict(lie) for lie in sandbox.tally.lies()])
+        return jsonify([asdict(lie) for lie in sandbox.counters.lies()])
 
     @pages.get("/admin/bindings")
     def list_bindings() -> Response:
@@ -95,3 +115,9 @@ def _truth(sandbox: SandboxGateway, order: SandboxOrder) -> dict[str, Any]:
         "has_notify_url": bool(order.notify_url),
         "script": asdict(order.script),
     }
+
+
+def help_text() -> str:
+    """The help page, plain text."""
+    rows = [f"{word.text:<9} …{word.amount_ending:<6} {word.meaning}" for word in VOCABULARY]
+    return _HEAD + "\n".join(rows) + "\n"

@@ -6,22 +6,22 @@ from datetime import datetime
 
 from service.gateway.messages import RequestMethod
 from service.sandbox.bindings import Bindings
-from service.sandbox.courier import Courier
-from service.sandbox.letter import Penman
+from service.sandbox.callback_plan import plan_callbacks
+from service.sandbox.callback_renderer import CallbackRenderer
+from service.sandbox.callback_sender import CallbackSender
+from service.sandbox.counters import Counters
 from service.sandbox.methods import Answer, Methods
 from service.sandbox.orders import OrderBook, SandboxOrder
-from service.sandbox.plan import plan_callbacks
 from service.sandbox.requests import RequestOpener, RequestRejected
 from service.sandbox.script import CallbackMode, Rule, Script, write_script
 from service.sandbox.settings import SandboxSettings
-from service.sandbox.tally import Tally
 
 
 class SandboxGateway:
     """One gateway with its orders. Safe to use from many threads; `start` begins to call back, `close` ends it."""
 
     def __init__(self, *, settings: SandboxSettings, clock: Callable[[], datetime]) -> None:
-        self.tally = Tally()
+        self.counters = Counters()
         self.book = OrderBook(timing=settings.timing, max_orders=settings.max_entries)
         self.bindings = Bindings(verification_code=settings.verification_code, max_bindings=settings.max_entries)
         #: Set by `close`: a stalled answer waits for it no longer.
@@ -32,7 +32,9 @@ class SandboxGateway:
         self._clock = clock
         self._rules: tuple[Rule, ...] = ()
         self._opener = RequestOpener(settings.accounts)
-        self._courier = Courier(settings=settings, penman=Penman(settings.callback), book=self.book, tally=self.tally)
+        self._sender = CallbackSender(
+            settings=settings, renderer=CallbackRenderer(settings.callback), book=self.book, counters=self.counters
+        )
         self._methods = Methods(
             book=self.book,
             bindings=self.bindings,
@@ -43,12 +45,12 @@ class SandboxGateway:
 
     def start(self) -> None:
         """Begin to call back."""
-        self._courier.start()
+        self._sender.start()
 
     def close(self) -> None:
         """Stop calling back, and let go of stalled callers. Safe to call twice."""
         self.closed.set()
-        self._courier.close()
+        self._sender.close()
 
     def now(self) -> datetime:
         """The sandbox's time, aware."""
@@ -62,7 +64,7 @@ class SandboxGateway:
             return Answer.failure(str(error))
         answer = self._methods.call(request, now=self.now())
         if request.method is RequestMethod.SINGLE_WITHHOLD:
-            self.tally.record_withhold(answer.mode)
+            self.counters.record_withhold(answer.mode)
         return answer
 
     def rules(self) -> tuple[Rule, ...]:
@@ -75,12 +77,12 @@ class SandboxGateway:
 
     def outstanding(self) -> int:
         """How many callbacks are still to be sent."""
-        return self._courier.outstanding()
+        return self._sender.outstanding()
 
     def _write_script(self, biz_order_no: str, amount: str) -> Script:
         return write_script(biz_order_no, amount, rules=self._rules, settings=self._settings)
 
     def _call_back(self, order: SandboxOrder) -> None:
         if order.notify_url and order.script.callbacks is CallbackMode.SILENT:
-            self.tally.record_dropped()
-        self._courier.schedule(plan_callbacks(order, odds=self._settings.misbehaviour, seed=self._settings.seed))
+            self.counters.record_dropped()
+        self._sender.schedule(plan_callbacks(order, odds=self._settings.misbehaviour, seed=self._settings.seed))

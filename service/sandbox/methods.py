@@ -26,11 +26,10 @@ from service.gateway.schemas import (
 )
 from service.gateway.tokens import JsonValue
 from service.sandbox.bindings import BindingRefused, Bindings
-from service.sandbox.letter import pay_time
+from service.sandbox.callback_renderer import pay_time
 from service.sandbox.orders import BookFull, OrderBook, OrderTaken, SandboxOrder
-from service.sandbox.pay_status import PayStatus
 from service.sandbox.requests import OpenedRequest, RequestRejected
-from service.sandbox.script import AnswerMode, Script
+from service.sandbox.script import AnswerMode, PayStatus, Script
 from service.sandbox.settings import Account
 
 _OK = "成功"

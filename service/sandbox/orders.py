@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 
-from service.sandbox.pay_status import PayStatus
-from service.sandbox.script import Pace, Script
+from service.sandbox.script import Pace, PayStatus, Script
 from service.sandbox.settings import Timing
 
 _FAILURE = "余额不足"

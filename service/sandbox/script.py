@@ -12,8 +12,27 @@ from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
-from service.sandbox.pay_status import PayStatus
 from service.sandbox.settings import SandboxSettings
+
+
+class PayStatus(StrEnum):
+    """`pay_status` as the gateway's document has it (3. 单笔代扣接口, 3. 单笔代扣结果查询接口, 5. 异步回调)."""
+
+    INITIAL = "initial"
+    PENDING = "pending"
+    #: In a query's answer only.
+    WAIT_PAY = "wait_pay"
+    SUCCESS = "success"
+    FAIL = "fail"
+
+    @property
+    def opposite(self) -> "PayStatus":
+        """The terminal status that a liar would claim instead."""
+        return PayStatus.FAIL if self is PayStatus.SUCCESS else PayStatus.SUCCESS
+
+    def outside_queries(self, *, strict: bool) -> "PayStatus":
+        """The same for a withhold's answer or a callback: where `strict`, `pending` in the place of `wait_pay`."""
+        return PayStatus.PENDING if strict and self is PayStatus.WAIT_PAY else self
 
 
 class AnswerMode(StrEnum):

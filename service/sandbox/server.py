@@ -1,5 +1,6 @@
-"""The sandbox as a server of its own: werkzeug's threaded one, which is enough for a gateway to test against."""
+"""The sandbox over HTTP: the gateway's one URL and the admin pages, served by werkzeug's threaded server."""
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -7,11 +8,15 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self
 
+from flask import Flask, Response, jsonify, request
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from service.sandbox.app import create_sandbox
+from service.sandbox.admin import make_admin
 from service.sandbox.gateway import SandboxGateway
+from service.sandbox.script import AnswerMode
 from service.sandbox.settings import SandboxSettings
+
+_MAX_BODY_BYTES = 64 * 1024
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -35,7 +40,7 @@ class SandboxServer:
             self._server = make_server(
                 host,
                 int(port),
-                create_sandbox(self.sandbox),
+                _create_app(self.sandbox),
                 threaded=True,
                 request_handler=_QuietHandler,
                 fd=listening.fileno(),
@@ -77,3 +82,31 @@ class SandboxServer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _create_app(sandbox: SandboxGateway) -> Flask:
+    app = Flask(__name__)
+    app.config["MAX_CONTENT_LENGTH"] = _MAX_BODY_BYTES
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    app.register_blueprint(make_admin(sandbox))
+
+    @app.post("/gateway")
+    def answer_request() -> Response | tuple[Response, int]:
+        answer = sandbox.answer(request.get_data())
+        match answer.mode:
+            case AnswerMode.LOST:
+                _hang_up()
+            case AnswerMode.STALLED:
+                sandbox.closed.wait(sandbox.stall_seconds)
+            case AnswerMode.BROKEN:
+                return Response("Internal Server Error", content_type="text/plain"), 500
+        return jsonify(answer.fields)
+
+    return app
+
+
+def _hang_up() -> None:
+    """Close the caller's connection, so that no answer can reach it."""
+    connection: socket.socket = request.environ["werkzeug.socket"]
+    with contextlib.suppress(OSError):  # the caller was faster
+        connection.shutdown(socket.SHUT_RDWR)

@@ -1,7 +1,15 @@
 import pytest
 
-from service.sandbox.pay_status import PayStatus
-from service.sandbox.script import VOCABULARY, AnswerMode, CallbackMode, Pace, Rule, UnknownWord, write_script
+from service.sandbox.script import (
+    VOCABULARY,
+    AnswerMode,
+    CallbackMode,
+    Pace,
+    PayStatus,
+    Rule,
+    UnknownWord,
+    write_script,
+)
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings
 from service.settings import Secret
 

@@ -5,13 +5,13 @@ from collections import Counter, deque
 from dataclasses import dataclass
 from enum import StrEnum
 
-from service.sandbox.plan import PlannedCallback, Sender
+from service.sandbox.callback_plan import PlannedCallback, Sender
 
 #: Of forgeries, and of lies: so many are kept for a test to compare with; older ones are only counted.
 _KEPT_FALSEHOODS = 100_000
 
 
-class Reply(StrEnum):
+class CallbackReply(StrEnum):
     """How a callback was answered."""
 
     ACKNOWLEDGED = "acknowledged"
@@ -29,10 +29,10 @@ class Falsehood:
     pay_status: str
     pay_order_no: str
     address: str
-    reply: Reply
+    reply: CallbackReply
 
 
-class Tally:
+class Counters:
     """Counts. Safe to use from many threads."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Tally:
         self._lies: deque[Falsehood] = deque(maxlen=_KEPT_FALSEHOODS)
         self._lock = threading.Lock()
 
-    def record_reply(self, callback: PlannedCallback, reply: Reply, *, duplicate: bool) -> None:
+    def record_reply(self, callback: PlannedCallback, reply: CallbackReply, *, duplicate: bool) -> None:
         """Count one callback sent; `duplicate` when it had been acknowledged before."""
         with self._lock:
             if callback.sender is Sender.FORGER:
@@ -88,7 +88,7 @@ class Tally:
             self._counts[name] += 1
 
 
-def _falsehood(callback: PlannedCallback, reply: Reply) -> Falsehood:
+def _falsehood(callback: PlannedCallback, reply: CallbackReply) -> Falsehood:
     return Falsehood(
         biz_order_no=callback.order.biz_order_no,
         pay_status=callback.pay_status,

@@ -10,9 +10,9 @@ from service.gateway.json_writers import find_writer
 from service.gateway.key_orders import KeyOrder
 from service.gateway.signature import sign_callback
 from service.gateway.tokens import JsonValue
+from service.sandbox.callback_plan import Address, PlannedCallback
 from service.sandbox.orders import SandboxOrder
-from service.sandbox.pay_status import PayStatus
-from service.sandbox.plan import Address, PlannedCallback
+from service.sandbox.script import PayStatus
 from service.sandbox.settings import CallbackStyle
 
 #: Of every time the gateway writes; its document names none.
@@ -22,7 +22,7 @@ _ORDER_TYPE = "single_withhold"
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class RenderedCallback:
     """One HTTP POST."""
 
     url: str
@@ -30,8 +30,8 @@ class Letter:
     body: bytes
 
 
-class Penman:
-    """Writes callbacks in one style. Raises DialectInvalid, at once, where the style names an unknown dialect."""
+class CallbackRenderer:
+    """Renders callbacks in one style. Raises DialectInvalid, at once, where the style names an unknown dialect."""
 
     def __init__(self, style: CallbackStyle) -> None:
         self._style = style
@@ -39,15 +39,15 @@ class Penman:
         writer = find_writer(style.sent_as) if style.sent_as else self._signed_as.writer
         self._sent_as = JsonDialect(writer=writer, key_order=KeyOrder.AS_SENT)
 
-    def write(self, callback: PlannedCallback, *, stranger: SandboxOrder | None) -> Letter:
-        """The callback, signed. `stranger` is the order whose address a forger borrows; without one he makes one up."""
+    def render(self, callback: PlannedCallback, *, other_order: SandboxOrder | None) -> RenderedCallback:
+        """The callback, signed. A forger borrows the address of `other_order`; without one, the forger makes one up."""
         fields = callback_fields(callback)
         sign = sign_callback(fields, self._signed_as)
         fields["sign"] = sign.upper() if self._style.upper_case_sign else sign
-        url = address_of(callback, stranger)
+        url = address_of(callback, other_order)
         if self._style.form:
-            return Letter(url, "application/x-www-form-urlencoded", urlencode(fields).encode())
-        return Letter(url, "application/json;charset=UTF-8", self._sent_as.write(fields))
+            return RenderedCallback(url, "application/x-www-form-urlencoded", urlencode(fields).encode())
+        return RenderedCallback(url, "application/json;charset=UTF-8", self._sent_as.write(fields))
 
 
 def callback_fields(callback: PlannedCallback) -> dict[str, JsonValue]:
@@ -71,7 +71,7 @@ def pay_time(status: PayStatus, settles_at: datetime | None) -> str:
     return f"{settles_at.astimezone(GATEWAY_TIME_ZONE):%Y-%m-%d %H:%M:%S}"
 
 
-def address_of(callback: PlannedCallback, stranger: SandboxOrder | None) -> str:
+def address_of(callback: PlannedCallback, other_order: SandboxOrder | None) -> str:
     """Where the callback goes. The token is taken to be the last segment of the notify_url's path."""
     own = callback.order.notify_url
     match callback.address:
@@ -79,8 +79,8 @@ def address_of(callback: PlannedCallback, stranger: SandboxOrder | None) -> str:
             return own
         case Address.WITHOUT_TOKEN:
             return _with_last_segment(own, None)
-        case Address.OTHER_TOKEN if stranger is not None:
-            return stranger.notify_url
+        case Address.OTHER_TOKEN if other_order is not None:
+            return other_order.notify_url
         case Address.WRONG_TOKEN | Address.OTHER_TOKEN:
             token = urlsplit(own).path.rpartition("/")[2]
             return _with_last_segment(own, _spoiled(token))

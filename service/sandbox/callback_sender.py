@@ -10,15 +10,15 @@ from itertools import count
 
 import urllib3
 
-from service.sandbox.letter import Penman
+from service.sandbox.callback_plan import Address, PlannedCallback, Sender
+from service.sandbox.callback_renderer import CallbackRenderer
+from service.sandbox.counters import CallbackReply, Counters
 from service.sandbox.orders import OrderBook, SandboxOrder
-from service.sandbox.plan import Address, PlannedCallback, Sender
 from service.sandbox.settings import SandboxSettings
-from service.sandbox.tally import Reply, Tally
 
 
 @dataclass(order=True, slots=True)
-class _Parcel:
+class _ScheduledCallback:
     """One callback on its way; sorts by when it is due."""
 
     due: float
@@ -28,15 +28,17 @@ class _Parcel:
     acknowledged: bool = field(compare=False, default=False)
 
 
-class Courier:
+class CallbackSender:
     """A few threads that take due callbacks from one heap. Its threads start with `start`."""
 
-    def __init__(self, *, settings: SandboxSettings, penman: Penman, book: OrderBook, tally: Tally) -> None:
+    def __init__(
+        self, *, settings: SandboxSettings, renderer: CallbackRenderer, book: OrderBook, counters: Counters
+    ) -> None:
         self._settings = settings
-        self._penman = penman
+        self._renderer = renderer
         self._book = book
-        self._tally = tally
-        self._heap: list[_Parcel] = []
+        self._counters = counters
+        self._heap: list[_ScheduledCallback] = []
         self._numbers = count()
         self._under_way = 0
         self._closed = False
@@ -60,7 +62,9 @@ class Courier:
         now = time.monotonic()
         with self._wake:
             for callback in callbacks:
-                heapq.heappush(self._heap, _Parcel(now + callback.delay_seconds, next(self._numbers), callback))
+                heapq.heappush(
+                    self._heap, _ScheduledCallback(now + callback.delay_seconds, next(self._numbers), callback)
+                )
             self._wake.notify_all()
 
     def outstanding(self) -> int:
@@ -78,12 +82,12 @@ class Courier:
         self._http.clear()
 
     def _work(self) -> None:
-        while (parcel := self._take()) is not None:
-            reply = self._send(parcel.callback)
-            self._tally.record_reply(parcel.callback, reply, duplicate=parcel.acknowledged)
-            self._put_back(self._next(parcel, reply))
+        while (scheduled := self._take()) is not None:
+            reply = self._send(scheduled.callback)
+            self._counters.record_reply(scheduled.callback, reply, duplicate=scheduled.acknowledged)
+            self._put_back(self._next(scheduled, reply))
 
-    def _take(self) -> _Parcel | None:
+    def _take(self) -> _ScheduledCallback | None:
         with self._wake:
             while not self._closed:
                 wait_seconds = self._heap[0].due - time.monotonic() if self._heap else None
@@ -93,51 +97,57 @@ class Courier:
                 self._wake.wait(wait_seconds)
             return None
 
-    def _put_back(self, parcel: _Parcel | None) -> None:
+    def _put_back(self, scheduled: _ScheduledCallback | None) -> None:
         # In one step, so that `outstanding` never looks as if all were done.
         with self._wake:
             self._under_way -= 1
-            if parcel is not None:
-                heapq.heappush(self._heap, parcel)
+            if scheduled is not None:
+                heapq.heappush(self._heap, scheduled)
                 self._wake.notify()
 
-    def _next(self, parcel: _Parcel, reply: Reply) -> _Parcel | None:
-        callback = parcel.callback
+    def _next(self, scheduled: _ScheduledCallback, reply: CallbackReply) -> _ScheduledCallback | None:
+        callback = scheduled.callback
         if callback.sender is Sender.FORGER:
             return None
-        if reply is Reply.ACKNOWLEDGED or parcel.acknowledged:
+        if reply is CallbackReply.ACKNOWLEDGED or scheduled.acknowledged:
             if callback.repeats == 0:
                 return None
             again = replace(callback, repeats=callback.repeats - 1)
             soon = random.Random(f"{self._settings.seed}/{callback.order.biz_order_no}/{callback.repeats}")  # noqa: S311
-            return self._parcel(soon.uniform(0.0, 0.5), again, acknowledged=True)
+            return self._schedule_in(soon.uniform(0.0, 0.5), again, acknowledged=True)
         waits = self._settings.timing.repeat_after_seconds
-        if parcel.failures >= len(waits):
-            self._tally.record_given_up()
+        if scheduled.failures >= len(waits):
+            self._counters.record_given_up()
             return None
-        return self._parcel(waits[parcel.failures], callback, failures=parcel.failures + 1)
+        return self._schedule_in(waits[scheduled.failures], callback, failures=scheduled.failures + 1)
 
-    def _parcel(
+    def _schedule_in(
         self, wait_seconds: float, callback: PlannedCallback, *, failures: int = 0, acknowledged: bool = False
-    ) -> _Parcel:
-        return _Parcel(time.monotonic() + wait_seconds, next(self._numbers), callback, failures, acknowledged)
+    ) -> _ScheduledCallback:
+        return _ScheduledCallback(
+            time.monotonic() + wait_seconds, next(self._numbers), callback, failures, acknowledged
+        )
 
-    def _send(self, callback: PlannedCallback) -> Reply:
-        letter = self._penman.write(callback, stranger=self._stranger(callback))
+    def _send(self, callback: PlannedCallback) -> CallbackReply:
+        rendered = self._renderer.render(callback, other_order=self._other_order(callback))
         try:
             response = self._http.request(
                 "POST",
-                letter.url,
-                body=letter.body,
-                headers={"Content-Type": letter.content_type, "User-Agent": "payment-callbacks-sandbox"},
+                rendered.url,
+                body=rendered.body,
+                headers={"Content-Type": rendered.content_type, "User-Agent": "payment-callbacks-sandbox"},
                 redirect=False,
             )
         except urllib3.exceptions.HTTPError:
-            return Reply.UNANSWERED
+            return CallbackReply.UNANSWERED
         expected = self._settings.acknowledgement.body.encode()
-        return Reply.ACKNOWLEDGED if response.status == 200 and response.data.strip() == expected else Reply.REFUSED
+        return (
+            CallbackReply.ACKNOWLEDGED
+            if response.status == 200 and response.data.strip() == expected
+            else CallbackReply.REFUSED
+        )
 
-    def _stranger(self, callback: PlannedCallback) -> SandboxOrder | None:
+    def _other_order(self, callback: PlannedCallback) -> SandboxOrder | None:
         if callback.address is not Address.OTHER_TOKEN:
             return None
         return self._book.neighbour(callback.order)

@@ -8,11 +8,10 @@ import pytest
 from service.gateway.canonical import DIALECTS
 from service.gateway.errors import SignMismatch
 from service.gateway.signature import verify_callback
-from service.sandbox.letter import Penman
+from service.sandbox.callback_plan import Address, PlannedCallback, Sender
+from service.sandbox.callback_renderer import CallbackRenderer
 from service.sandbox.orders import SandboxOrder
-from service.sandbox.pay_status import PayStatus
-from service.sandbox.plan import Address, PlannedCallback, Sender
-from service.sandbox.script import Script
+from service.sandbox.script import PayStatus, Script
 from service.sandbox.settings import CallbackStyle
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -38,8 +37,8 @@ CALLBACK = PlannedCallback(
 
 
 def verified(style):
-    letter = Penman(style).write(CALLBACK, stranger=None)
-    return verify_callback(letter.body, letter.content_type)
+    rendered = CallbackRenderer(style).render(CALLBACK, other_order=None)
+    return verify_callback(rendered.body, rendered.content_type)
 
 
 @pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
@@ -58,12 +57,12 @@ def test_a_callback_whose_body_another_writer_wrote_is_verified(sent_as):
 
 
 def test_one_changed_word_is_refused():
-    letter = Penman(CallbackStyle()).write(CALLBACK, stranger=None)
+    rendered = CallbackRenderer(CallbackStyle()).render(CALLBACK, other_order=None)
     with pytest.raises(SignMismatch):
-        verify_callback(letter.body.replace(b'"fail"', b'"success"'), letter.content_type)
+        verify_callback(rendered.body.replace(b'"fail"', b'"success"'), rendered.content_type)
 
 
 def test_the_sign_does_not_depend_on_where_it_is_sent():
     elsewhere = replace(CALLBACK, address=Address.WITHOUT_TOKEN)
-    penman = Penman(CallbackStyle())
-    assert penman.write(CALLBACK, stranger=None).body == penman.write(elsewhere, stranger=None).body
+    renderer = CallbackRenderer(CallbackStyle())
+    assert renderer.render(CALLBACK, other_order=None).body == renderer.render(elsewhere, other_order=None).body

@@ -4,11 +4,10 @@ import pytest
 
 from service.gateway.capability import CapabilityKey, CapabilityTokens
 from service.gateway.errors import CallbackRefused, DialectInvalid
-from service.sandbox.letter import Penman, address_of, pay_time
+from service.sandbox.callback_plan import FORGED_PREFIX, Address, PlannedCallback, Sender, plan_callbacks
+from service.sandbox.callback_renderer import CallbackRenderer, address_of, pay_time
 from service.sandbox.orders import SandboxOrder
-from service.sandbox.pay_status import PayStatus
-from service.sandbox.plan import FORGED_PREFIX, Address, PlannedCallback, Sender, plan_callbacks
-from service.sandbox.script import CallbackMode, Script
+from service.sandbox.script import CallbackMode, PayStatus, Script
 from service.sandbox.settings import CallbackStyle, Misbehaviour
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -92,7 +91,7 @@ def test_the_same_seed_plans_the_same():
     assert plan(order(), **odds) == plan(order(), **odds)
 
 
-def forged_address(address, stranger=None):
+def forged_address(address, other_order=None):
     callback = PlannedCallback(
         order=order(),
         sender=Sender.FORGER,
@@ -101,7 +100,7 @@ def forged_address(address, stranger=None):
         pay_order_no="X",
         delay_seconds=0.0,
     )
-    return address_of(callback, stranger)
+    return address_of(callback, other_order)
 
 
 def test_an_address_without_its_token_ends_at_the_merchant():
@@ -116,8 +115,8 @@ def test_a_made_up_token_is_well_formed_and_refused(address):
 
 
 def test_another_orders_token_is_that_orders_own():
-    stranger = order("T2")
-    assert forged_address(Address.OTHER_TOKEN, stranger) == stranger.notify_url
+    other_order = order("T2")
+    assert forged_address(Address.OTHER_TOKEN, other_order) == other_order.notify_url
 
 
 def test_the_time_of_payment_is_written_as_in_shanghai_and_only_on_success():
@@ -127,4 +126,4 @@ def test_the_time_of_payment_is_written_as_in_shanghai_and_only_on_success():
 
 def test_a_style_that_nobody_knows_is_refused_at_once():
     with pytest.raises(DialectInvalid):
-        Penman(CallbackStyle(signed_as="cobol"))
+        CallbackRenderer(CallbackStyle(signed_as="cobol"))

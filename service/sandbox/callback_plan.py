@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from service.sandbox.orders import SandboxOrder
-from service.sandbox.pay_status import PayStatus
-from service.sandbox.script import CallbackMode
+from service.sandbox.script import CallbackMode, PayStatus
 from service.sandbox.settings import Misbehaviour
 
 #: A forger's payment number starts so, and no true one does.
