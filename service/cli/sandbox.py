@@ -50,7 +50,8 @@ def sandbox(settings_path: Path | None, bind: str | None) -> None:
     except (OSError, OverflowError, ValueError) as error:
         raise click.ClickException(f"cannot listen on {bind or settings.bind}: {error}") from error
     with server:
-        click.echo(f"The sandbox gateway is at {server.url}; accounts: {_accounts(settings)}\n\n{help_text()}")
+        click.echo(f"The sandbox gateway is at {server.url}; accounts: {_accounts(settings)}\n")
+        click.echo(help_text(settings.strictness))
         stop.wait()
 
 

@@ -1,10 +1,12 @@
 """What a tester looks at and turns: counts, orders, bindings, rules, and the sandbox's own help page."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, request
 
+from service.sandbox.document_rules import MEANINGS, DocumentRule
 from service.sandbox.gateway import SandboxGateway
 from service.sandbox.orders import SandboxOrder
 from service.sandbox.script import VOCABULARY, Rule, UnknownWord
@@ -19,6 +21,7 @@ GET  /admin/orders    every order with its true status
 GET  /admin/bindings  the verification codes that were "sent to the card holder"
 GET  /admin/forgeries what forgers have claimed
 GET  /admin/lies      which of the gateway's own callbacks said the opposite of what a query answers
+GET  /admin/breaches  where callers' requests broke the gateway's document, and how to mend them
 GET  /admin/rules     rules in force; POST {"pattern": "T-*", "words": ["fail", "lost"]} puts one before the others
 
 What happens to an order is said in words. The first of these that says something decides:
@@ -29,6 +32,13 @@ What happens to an order is said in words. The first of these that says somethin
 
 word      amount  the order
 """
+_RULES_HEAD = """
+
+Rules of the gateway's document. A request that breaks one is answered -1, and `message` says in words which it is. One
+that is off under [strictness] in the settings is not enforced, and its breaches are listed all the same. A failure has
+an empty `response`, in each of the shapes that gateways send in turn (empty_responses).
+
+"""
 
 
 def make_admin(sandbox: SandboxGateway) -> Blueprint:
@@ -37,11 +47,11 @@ def make_admin(sandbox: SandboxGateway) -> Blueprint:
 
     @pages.get("/")
     def show_help() -> Response:
-        return Response(help_text(), content_type="text/plain; charset=utf-8")
+        return Response(help_text(sandbox.strictness), content_type="text/plain; charset=utf-8")
 
     @pages.get("/admin/report")
     def show_report() -> Response:
-        return jsonify({**sandbox.counters.counts(), **_progress(sandbox)})
+        return jsonify({**sandbox.counters.counts(), **sandbox.breach_log.counts(), **_progress(sandbox)})
 
     @pages.get("/admin/orders")
     def list_orders() -> Response:
@@ -64,6 +74,10 @@ def make_admin(sandbox: SandboxGateway) -> Blueprint:
                 for binding in sandbox.bindings.offered()
             ]
         )
+
+    @pages.get("/admin/breaches")
+    def list_breaches() -> Response:
+        return jsonify([asdict(breach) for breach in sandbox.breach_log.breaches()])
 
     @pages.get("/admin/rules")
     def list_rules() -> Response:
@@ -117,7 +131,8 @@ def _truth(sandbox: SandboxGateway, order: SandboxOrder) -> dict[str, Any]:
     }
 
 
-def help_text() -> str:
-    """The help page, plain text."""
-    rows = [f"{word.text:<9} …{word.amount_ending:<6} {word.meaning}" for word in VOCABULARY]
-    return _HEAD + "\n".join(rows) + "\n"
+def help_text(strictness: Collection[DocumentRule]) -> str:
+    """The help page of a sandbox that enforces these rules, plain text."""
+    words = [f"{word.text:<9} …{word.amount_ending:<6} {word.meaning}" for word in VOCABULARY]
+    rules = [f"{rule:<19} {'on ' if rule in strictness else 'off'} {MEANINGS[rule]}" for rule in DocumentRule]
+    return _HEAD + "\n".join(words) + _RULES_HEAD + "\n".join(rules) + "\n"

@@ -51,32 +51,39 @@ class PlannedCallback:
     repeats: int = 0
 
 
-def plan_callbacks(order: SandboxOrder, *, odds: Misbehaviour, seed: int) -> list[PlannedCallback]:
-    """Everything that will be sent about `order`; the same arguments give the same plan."""
+def plan_callbacks(
+    order: SandboxOrder, *, odds: Misbehaviour, seed: int, strict_wait_pay: bool
+) -> list[PlannedCallback]:
+    """Everything that will be sent about `order`; the same arguments give the same plan.
+
+    `strict_wait_pay` keeps to the document, which has no `wait_pay` in a callback: it says `pending` instead.
+    """
     if not order.notify_url:
         return []
     draw = random.Random(f"plan/{seed}/{order.biz_order_no}")  # noqa: S311 - a seeded draw, not a secret
-    planned = [] if order.script.callbacks is CallbackMode.SILENT else _genuine(order, odds, draw)
+    waiting = order.script.waiting.outside_queries(strict=strict_wait_pay)
+    planned = [] if order.script.callbacks is CallbackMode.SILENT else _genuine(order, waiting, odds, draw)
     if draw.random() < odds.forge_share:
         planned += [_forgery(order, draw) for _ in range(odds.forgeries_per_order)]
     return planned
 
 
-def _genuine(order: SandboxOrder, odds: Misbehaviour, draw: random.Random) -> list[PlannedCallback]:
+def _genuine(order: SandboxOrder, waiting: PayStatus, odds: Misbehaviour, draw: random.Random) -> list[PlannedCallback]:
+    """What the gateway itself sends: `waiting`, until the order is terminal, and its terminal status."""
     settle_seconds = _settle_seconds(order)
-    pending_delay = _held_back(0.0, odds, draw)
+    waiting_delay = _held_back(0.0, odds, draw)
     reordered = draw.random() < odds.reorder_share
     callbacks = []
     if settle_seconds is not None:
         terminal_delay = _held_back(settle_seconds, odds, draw)
         if reordered:
-            pending_delay = max(pending_delay, terminal_delay + draw.uniform(0.05, 0.5))
+            waiting_delay = max(waiting_delay, terminal_delay + draw.uniform(0.05, 0.5))
         lying = order.script.callbacks is CallbackMode.LYING
         status = order.script.ending.opposite if lying else order.script.ending
         sender = Sender.LIAR if lying else Sender.GATEWAY
         callbacks.append(_to_own(order, sender, status, terminal_delay, _repeats(odds, draw)))
     if settle_seconds != 0.0:
-        callbacks.append(_to_own(order, Sender.GATEWAY, PayStatus.PENDING, pending_delay, _repeats(odds, draw)))
+        callbacks.append(_to_own(order, Sender.GATEWAY, waiting, waiting_delay, _repeats(odds, draw)))
     return sorted(callbacks, key=lambda callback: callback.delay_seconds)
 
 

@@ -1,20 +1,43 @@
-"""Opens a request: envelope, account, sign, args (document: 公共请求参数, 加密流程描述)."""
+"""Reads requests and holds them to the document: HTTP, envelope, account, sign and args."""
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from service.gateway.cipher import ArgsCipher
-from service.gateway.errors import CallbackRefused, CipherError, MessageInvalid, RequestRefused
-from service.gateway.messages import RequestMethod
+from service.gateway.errors import CallbackRefused, CipherError, RequestRefused
+from service.gateway.messages import AmountUnit, RequestMethod
 from service.gateway.request_dialect import RequestDialect, SignCase
-from service.gateway.schemas import REQUEST_ENVELOPE
 from service.gateway.signature import verify_request
 from service.gateway.tokens import JsonValue, read_object
-from service.sandbox.settings import Account
+from service.sandbox.breach_log import BreachLog
+from service.sandbox.document_rules import (
+    CALLS,
+    ENCRYPTION,
+    ENVELOPE,
+    Breach,
+    check_args,
+    check_envelope,
+    check_http,
+    repeated_request_id,
+    text_of,
+)
+from service.sandbox.settings import Account, SandboxSettings
 
 
 class RequestRejected(Exception):
     """A request cannot be served; the message is the gateway's answer to the caller, in the gateway's language."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpRequest:
+    """What came in over HTTP."""
+
+    method: str
+    #: The header; "" where there was none.
+    content_type: str
+    #: Raw.
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,47 +46,111 @@ class OpenedRequest:
 
     account: Account
     method: RequestMethod
+    #: Decrypted.
     args: Mapping[str, JsonValue]
 
+    def text(self, name: str, member: str | None = None) -> str:
+        """An argument as text, or a `member` of one that is an array; "" where it is absent."""
+        return text_of(self.args, name, member)
 
-class RequestOpener:
-    """Knows the accounts, with a cipher for each. Raises KeyUnusable and DialectInvalid at once."""
 
-    def __init__(self, accounts: Sequence[Account]) -> None:
-        self._accounts = {account.ua: account for account in accounts}
-        self._dialects = {account.ua: RequestDialect.from_settings(account.dialect) for account in accounts}
+class RequestReader:
+    """Knows the accounts, with a cipher for each, and the requestIds used. Safe to use from many threads."""
+
+    def __init__(self, *, settings: SandboxSettings, breach_log: BreachLog) -> None:
+        """Raises KeyUnusable and DialectInvalid."""
+        self._accounts = {account.ua: account for account in settings.accounts}
+        self._dialects = {account.ua: RequestDialect.from_settings(account.dialect) for account in settings.accounts}
         self._ciphers = {
             account.ua: ArgsCipher(key=account.aes_key.reveal(), dialect=self._dialects[account.ua])
-            for account in accounts
+            for account in settings.accounts
         }
+        self._strictness = settings.strictness
+        self._breach_log = breach_log
+        self._max_request_ids = settings.max_entries
+        #: Pairs of ua and requestId, oldest first.
+        self._request_ids: dict[tuple[str, str], None] = {}
+        self._lock = threading.Lock()
 
-    def open(self, body: bytes) -> OpenedRequest:
-        """The request in a raw HTTP body. Raises RequestRejected: the sign is checked before anything is decrypted."""
-        try:
-            envelope = REQUEST_ENVELOPE.read(read_object(body.decode("utf-8")).values)
-        except UnicodeDecodeError as error:
-            raise RequestRejected("请求参数错误: not UTF-8") from error
-        except CallbackRefused as error:
-            raise RequestRejected(f"请求参数错误: {error.detail}") from error
-        except MessageInvalid as error:
-            raise RequestRejected(f"请求参数错误: {error}") from error
-        account = self._accounts.get(envelope.ua)
+    def read(self, request: HttpRequest) -> OpenedRequest:
+        """The request, where it keeps the rules enforced. Raises RequestRejected."""
+        envelope = self._read_envelope(request)
+        account = self._accounts.get(text_of(envelope, "ua"))
         if account is None:
-            raise RequestRejected("ua不存在")
+            raise self._rejected("ua不存在", ENVELOPE, "ua: no account's", envelope)
+        method = RequestMethod(text_of(envelope, "method"))
+        args = self._open_args(account, envelope)
+        breaches = check_args(
+            method,
+            args,
+            amount_unit=AmountUnit(account.amount_unit),
+            key_sorting=self._dialects[account.ua].key_sorting,
+        )
+        self._enforce([*self._check_request_id(envelope), *breaches], envelope)
+        return OpenedRequest(account=account, method=method, args=args)
+
+    def _read_envelope(self, request: HttpRequest) -> Mapping[str, JsonValue]:
+        breaches = list(check_http(request.method, request.content_type))
+        envelope: Mapping[str, JsonValue] = {}
+        unreadable = ""
+        try:
+            envelope = read_object(request.body.decode("utf-8")).values
+        except UnicodeDecodeError:
+            unreadable = "the body is not UTF-8"
+        except CallbackRefused as error:
+            unreadable = error.detail
+        if unreadable:
+            breaches.append(Breach(None, CALLS, "请求体须为UTF-8编码的json对象", unreadable))
+        else:
+            breaches += check_envelope(envelope)
+        self._enforce(breaches, envelope)
+        return envelope
+
+    def _open_args(self, account: Account, envelope: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
+        """The decrypted args; the sign is checked first."""
         dialect = self._dialects[account.ua]
+        sealed = text_of(envelope, "args")
         try:
             verify_request(
-                claimed=envelope.sign,
-                ua=envelope.ua,
+                claimed=text_of(envelope, "sign"),
+                ua=account.ua,
                 key=account.aes_key.reveal(),
-                method=envelope.method,
-                args=envelope.args,
+                method=text_of(envelope, "method"),
+                args=sealed,
                 separator=dialect.sign_separator,
                 upper_case=dialect.sign_case is SignCase.UPPER,
             )
-            args = self._ciphers[account.ua].open(envelope.args)
+            return self._ciphers[account.ua].open(sealed)
         except RequestRefused as error:
-            raise RequestRejected("签名错误") from error
+            found = "sign: not the md5 of ua, key, method and args (the ciphertext as sent), joined"
+            raise self._rejected("签名错误", ENCRYPTION, found, envelope) from error
         except CipherError as error:
-            raise RequestRejected(f"args解密失败: {error}") from error
-        return OpenedRequest(account=account, method=RequestMethod(envelope.method), args=args)
+            raise self._rejected(
+                "args解密失败, 须为json对象AES加密后的密文", ENCRYPTION, str(error), envelope
+            ) from error
+
+    def _check_request_id(self, envelope: Mapping[str, JsonValue]) -> Iterable[Breach]:
+        used = text_of(envelope, "ua"), text_of(envelope, "requestId")
+        with self._lock:
+            repeated = used in self._request_ids
+            self._request_ids[used] = None
+            if len(self._request_ids) > self._max_request_ids:
+                del self._request_ids[next(iter(self._request_ids))]
+        # Where none is required, none is no repetition.
+        return [repeated_request_id()] if repeated and used[1] else []
+
+    def _enforce(self, breaches: Iterable[Breach], envelope: Mapping[str, JsonValue]) -> None:
+        """Record what is wrong with a request. Raises RequestRejected unless the settings let all of it pass."""
+        fatal = []
+        for breach in breaches:
+            refused = breach.rule is None or breach.rule in self._strictness
+            self._breach_log.record(breach, envelope, refused=refused)
+            if refused:
+                fatal.append(breach)
+        if fatal:
+            sentences = [f"{breach.chinese}({breach.section})" for breach in fatal]
+            raise RequestRejected(f"请求参数错误: {'; '.join(sentences)}")
+
+    def _rejected(self, message: str, section: str, found: str, envelope: Mapping[str, JsonValue]) -> RequestRejected:
+        self._breach_log.record(Breach(None, section, message, found), envelope, refused=True)
+        return RequestRejected(message)

@@ -106,7 +106,7 @@ VOCABULARY = (
     Word("slow", "52", "stays pending for slow_settle_seconds", (("pace", Pace.SLOW),)),
     Word("stuck", "53", "never reaches a terminal status", (("pace", Pace.STUCK),)),
     Word("instant", "54", "is terminal in the withhold's own answer", (("pace", Pace.INSTANT),)),
-    Word("initial", "55", "is `initial` until it is terminal", (("waiting", PayStatus.INITIAL),)),
+    Word("initial", "55", "is `initial`, in callbacks too, until it is terminal", (("waiting", PayStatus.INITIAL),)),
     Word("waitpay", "56", "is `wait_pay` in queries until it is terminal", (("waiting", PayStatus.WAIT_PAY),)),
     Word("refuse", "61", "answered -1, no order is made", (("answer", AnswerMode.REFUSED),)),
     Word("deny", "62", "answered -1, and charged all the same", (("answer", AnswerMode.DENIED),)),

@@ -13,6 +13,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from service.sandbox.admin import make_admin
 from service.sandbox.gateway import SandboxGateway
+from service.sandbox.requests import HttpRequest
 from service.sandbox.script import AnswerMode
 from service.sandbox.settings import SandboxSettings
 
@@ -90,9 +91,14 @@ def _create_app(sandbox: SandboxGateway) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.register_blueprint(make_admin(sandbox))
 
-    @app.post("/gateway")
+    # Other methods than POST are answered too: with words.
+    @app.route("/gateway", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     def answer_request() -> Response | tuple[Response, int]:
-        answer = sandbox.answer(request.get_data())
+        answer = sandbox.answer(
+            HttpRequest(
+                method=request.method, content_type=request.headers.get("Content-Type", ""), body=request.get_data()
+            )
+        )
         match answer.mode:
             case AnswerMode.LOST:
                 _hang_up()

@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 
+from service.sandbox.document_rules import STRICT, DocumentRule
 from service.settings import Acknowledgement, Secret
 
 
@@ -59,7 +61,7 @@ class Misbehaviour:
     #: Of callbacks: held back for up to `most_delay_seconds`.
     delay_share: float = 0.0
     most_delay_seconds: float = 2.0
-    #: Of orders: the `pending` callback is sent after the terminal one.
+    #: Of orders: the `pending` or `initial` callback is sent after the terminal one.
     reorder_share: float = 0.0
     #: Of orders: no callback is ever sent.
     drop_share: float = 0.0
@@ -72,6 +74,16 @@ class Misbehaviour:
     lose_answer_share: float = 0.0
 
 
+class EmptyResponse(StrEnum):
+    """What stands for `response` in an answer that has none: the document says that it is optional, and no more."""
+
+    NULL = "null"
+    LIST = "[]"
+    OBJECT = "{}"
+    STRING = '""'
+    ABSENT = "absent"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSettings:
     """Everything the sandbox is told."""
@@ -81,17 +93,21 @@ class SandboxSettings:
     callback: CallbackStyle = CallbackStyle()
     timing: Timing = Timing()
     misbehaviour: Misbehaviour = Misbehaviour()
+    #: The rules of the document that are enforced.
+    strictness: frozenset[DocumentRule] = STRICT
+    #: The empty responses of failures, used in turn.
+    empty_responses: Sequence[EmptyResponse] = tuple(EmptyResponse)
     #: Of orders that no rule scripts: these fail.
     fail_share: float = 0.0
     #: What the receiver has to answer before a callback is not repeated.
     acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
     #: The code "sent to the card holder"; "" draws one per binding, to be read at /admin/bindings.
     verification_code: str = "123456"
-    #: The message of a query for an order that is not there.
+    #: The message of a query for an order that is not there; cut to 250 characters unless `strictness` lets it pass.
     not_found_message: str = "订单不存在"
     #: The same seed and order numbers misbehave in the same way.
     seed: int = 1
-    #: Orders, and as many bindings, kept in memory; further ones are answered with -1.
+    #: Orders, and as many bindings, kept in memory; further ones are answered with -1. Of requestIds, the last so many.
     max_entries: int = 100_000
     #: Callbacks under way at once.
     senders: int = 8

@@ -6,12 +6,17 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from service.sandbox.settings import Account, CallbackStyle, Misbehaviour, SandboxSettings, Timing
+from service.sandbox.document_rules import STRICT, DocumentRule
+from service.sandbox.settings import Account, CallbackStyle, EmptyResponse, Misbehaviour, SandboxSettings, Timing
 from service.settings import Acknowledgement, Secret
 
 _SHARE = validate.Range(min=0, max=1)
 _NOT_NEGATIVE = validate.Range(min=0)
 _POSITIVE = validate.Range(min=0, min_inclusive=False)
+
+
+def _boolean() -> fields.Boolean:
+    return fields.Boolean(truthy={True}, falsy={False})
 
 
 class SandboxSettingsError(Exception):
@@ -59,8 +64,8 @@ class _CallbackStyleSchema(_Section):
     value = CallbackStyle
     signed_as = fields.String()
     sent_as = fields.String()
-    form = fields.Boolean(truthy={True}, falsy={False})
-    upper_case_sign = fields.Boolean(truthy={True}, falsy={False})
+    form = _boolean()
+    upper_case_sign = _boolean()
 
 
 class _TimingSchema(_Section):
@@ -86,6 +91,14 @@ class _MisbehaviourSchema(_Section):
     lose_answer_share = fields.Float(validate=_SHARE)
 
 
+class _StrictnessSchema(Schema.from_dict({rule.value: _boolean() for rule in DocumentRule})):  # type: ignore[misc]
+    """A switch per rule; what it does not name is as strict as by default."""
+
+    @post_load
+    def _make(self, data: dict[str, bool], **_: Any) -> frozenset[DocumentRule]:
+        return frozenset(rule for rule in DocumentRule if data.get(rule, rule in STRICT))
+
+
 class _AcknowledgementSchema(_Section):
     value = Acknowledgement
     body = fields.String()
@@ -98,6 +111,8 @@ class _SandboxSchema(_Section):
     callback = fields.Nested(_CallbackStyleSchema)
     timing = fields.Nested(_TimingSchema)
     misbehaviour = fields.Nested(_MisbehaviourSchema)
+    strictness = fields.Nested(_StrictnessSchema)
+    empty_responses = fields.List(fields.Enum(EmptyResponse, by_value=True), validate=validate.Length(min=1))
     fail_share = fields.Float(validate=_SHARE)
     acknowledgement = fields.Nested(_AcknowledgementSchema)
     verification_code = fields.String()

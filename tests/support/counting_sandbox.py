@@ -10,7 +10,8 @@ from typing import Self
 from service.gateway.cipher import ArgsCipher
 from service.gateway.request_dialect import RequestDialect
 from service.gateway.tokens import read_object
-from service.sandbox.methods import Answer
+from service.sandbox.gateway import Answer
+from service.sandbox.requests import HttpRequest
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings, Timing
 from service.settings import Secret
@@ -76,10 +77,10 @@ class CountingSandbox:
         """Each order's true payment number."""
         return {order.biz_order_no: order.pay_order_no for order in self.sandbox.book.all()}
 
-    def _count_and_answer(self, body: bytes) -> Answer:
-        envelope = read_object(body.decode()).values
+    def _count_and_answer(self, request: HttpRequest) -> Answer:
+        envelope = read_object(request.body.decode()).values
         if envelope["method"] == "single-order-query":
             order = str(self._cipher.open(str(envelope["args"]))["biz_order_no"])
             with self._lock:
                 self._asked[order] += 1
-        return self._answer(body)
+        return self._answer(request)

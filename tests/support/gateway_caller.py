@@ -54,7 +54,8 @@ class GatewayCaller:
     def post(self, envelope: Mapping[str, Any] | bytes) -> urllib3.BaseHTTPResponse:
         """Send anything at all."""
         body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
-        return urllib3.request("POST", self._url, body=body, retries=False, timeout=5.0)
+        headers = {"Content-Type": "application/json;charset=UTF-8"}
+        return urllib3.request("POST", self._url, body=body, headers=headers, retries=False, timeout=5.0)
 
     def call(self, method: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """The decoded answer."""

@@ -30,7 +30,7 @@ def order(biz_order_no="T1", *, settles_after=0.5, notify=True, **script):
 
 
 def plan(of, **odds):
-    return plan_callbacks(of, odds=Misbehaviour(**odds), seed=1)
+    return plan_callbacks(of, odds=Misbehaviour(**odds), seed=1, strict_wait_pay=True)
 
 
 def said(callbacks):
