@@ -79,7 +79,7 @@ class BreachLog:
             return list(self._breaches)
 
     def counts(self) -> dict[str, int]:
-        """How many requests' breaches led to a refusal, and how many were let pass."""
+        """How many breaches there were, by whether their requests were refused for them."""
         with self._lock:
             return dict(self._counts)
 

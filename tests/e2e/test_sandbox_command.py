@@ -16,6 +16,20 @@ def test_the_sandbox_runs_without_any_settings(processes, free_port):
     assert sandbox.terminate() == 0
 
 
+def test_the_log_says_what_broke_the_document(processes, free_port):
+    sandbox = processes.start("sandbox", "--bind", f"127.0.0.1:{free_port}")
+    sandbox.wait_until(lambda: "The sandbox gateway is at" in sandbox.output)
+    unsorted = GatewayCaller(
+        url=f"http://127.0.0.1:{free_port}/gateway",
+        ua="SANDBOX",
+        key="sandbox-aes-key0",
+        dialect={"key_sorting": "none"},
+    )
+    assert "升序" in unsorted.withhold("T1", pay_type="sandbox_001")["message"]
+    sandbox.wait_until(lambda: "the keys are not sorted in ascending order" in sandbox.output)
+    assert sandbox.terminate() == 0
+
+
 def test_an_address_that_is_taken_is_named(processes):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"

@@ -37,6 +37,7 @@ def test_an_accepted_withhold_returns_the_gateways_words(start_sandbox, make_cli
 def test_client_and_gateway_understand_each_other_in_any_dialect(start_sandbox, make_client, args, dialect):
     server = start_sandbox(dialect=dialect)
     assert make_client(server.url, dialect=dialect).withhold(args("T1")).order.biz_order_no == "T1"
+    assert server.sandbox.breach_log.breaches() == []
 
 
 def test_amounts_in_fen_are_sent_as_they_are(start_sandbox, make_client, args):

@@ -45,6 +45,8 @@ def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(start_sandbox,
     protocol_no = client.confirm_tied_card(confirmation(unique_code, offered["verification_code"]))
     accepted = client.withhold(args("T1", bank_card_number=None, protocol_no=protocol_no))
     assert accepted.order.biz_order_no == "T1"
+    assert client.query("T1").answer.succeeded
+    assert server.sandbox.breach_log.breaches() == []
 
 
 def test_a_wrong_code_is_refused_with_the_gateways_words_masked(start_sandbox, make_client):

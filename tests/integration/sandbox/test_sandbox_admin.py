@@ -1,6 +1,9 @@
 import json
+import re
 
 import urllib3
+
+from service.sandbox.document_rules import STRICT, DocumentRule
 
 
 def post_rule(server, rule):
@@ -11,6 +14,13 @@ def test_the_help_page_explains_every_word(start_sandbox):
     text = urllib3.request("GET", start_sandbox().base_url).data.decode()
     assert "deny" in text
     assert "charged all the same" in text
+
+
+def test_the_help_page_says_which_rules_of_the_document_are_enforced(start_sandbox):
+    server = start_sandbox(strictness=STRICT - {DocumentRule.SORTED_ARGS})
+    text = urllib3.request("GET", server.base_url).data.decode()
+    assert re.search(r"^sorted_args +off ", text, re.MULTILINE)
+    assert all(re.search(rf"^{rule} +on ", text, re.MULTILINE) for rule in STRICT - {DocumentRule.SORTED_ARGS})
 
 
 def test_a_rule_comes_before_the_orders_own_words(start_sandbox, call):

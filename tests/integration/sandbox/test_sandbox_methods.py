@@ -111,14 +111,21 @@ def test_a_required_argument_that_is_missing_is_named(caller, missing):
     assert missing in answer["message"]
 
 
-def test_neither_card_nor_protocol_is_refused(caller):
-    assert caller.withhold("T1", bank_card_number=None)["status"] == "-1"
+@pytest.mark.parametrize("biz_data", [[], {}, {"protocol_no": ""}], ids=str)
+def test_an_empty_biz_data_is_charged_also_without_a_card(caller, biz_data):
+    assert caller.withhold("T1", bank_card_number=None, biz_data=biz_data)["status"] == "1"
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/", "http://[bad/notify", "http:///notify", "/notify"])
 def test_an_address_that_is_none_is_refused(caller, url):
     assert caller.withhold("T1", notify_url=url)["status"] == "-1"
     assert caller.query("T1")["message"] == "订单不存在"
+
+
+def test_an_empty_notify_url_is_none(start_sandbox, call):
+    server = start_sandbox()
+    assert call(server).withhold("T1-stuck", notify_url="")["status"] == "1"
+    assert server.sandbox.outstanding() == 0
 
 
 def test_a_pay_type_of_nobody_is_refused(caller):

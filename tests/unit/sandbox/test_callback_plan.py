@@ -29,8 +29,8 @@ def order(biz_order_no="T1", *, settles_after=0.5, notify=True, **script):
     )
 
 
-def plan(of, **odds):
-    return plan_callbacks(of, odds=Misbehaviour(**odds), seed=1, strict_wait_pay=True)
+def plan(of, *, strict_wait_pay=True, **odds):
+    return plan_callbacks(of, odds=Misbehaviour(**odds), seed=1, strict_wait_pay=strict_wait_pay)
 
 
 def said(callbacks):
@@ -47,6 +47,19 @@ def test_an_order_that_is_terminal_at_once_has_one_callback():
 
 def test_an_order_that_never_ends_is_called_back_pending_only():
     assert said(plan(order(settles_after=None))) == [(Sender.GATEWAY, PayStatus.PENDING)]
+
+
+def test_an_initial_order_is_called_back_as_initial():
+    assert said(plan(order(waiting=PayStatus.INITIAL))) == [
+        (Sender.GATEWAY, PayStatus.INITIAL),
+        (Sender.GATEWAY, PayStatus.SUCCESS),
+    ]
+
+
+@pytest.mark.parametrize(("strict", "status"), [(True, PayStatus.PENDING), (False, PayStatus.WAIT_PAY)])
+def test_a_callback_says_wait_pay_only_where_the_document_is_not_kept(strict, status):
+    waiting = order(settles_after=None, waiting=PayStatus.WAIT_PAY)
+    assert said(plan(waiting, strict_wait_pay=strict)) == [(Sender.GATEWAY, status)]
 
 
 def test_no_terminal_callback_comes_before_the_order_is_terminal():

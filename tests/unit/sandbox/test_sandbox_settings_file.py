@@ -3,8 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.script import VOCABULARY
-from service.sandbox.settings import Account, CallbackStyle, Misbehaviour, SandboxSettings, Timing
+from service.sandbox.settings import Account, CallbackStyle, EmptyResponse, Misbehaviour, SandboxSettings, Timing
 from service.sandbox.settings_file import SandboxSettingsError, load_sandbox_settings
 
 ACCOUNT = """
@@ -32,7 +33,9 @@ DOCUMENT = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text(encodin
 
 def test_the_documents_example_gives_every_setting(tmp_path):
     example = DOCUMENT.partition("```toml\n")[2].partition("```")[0]
-    assert load(tmp_path, example).misbehaviour.forge_share == 0.5
+    settings = load(tmp_path, example)
+    assert settings.misbehaviour.forge_share == 0.5
+    assert (settings.strictness, settings.empty_responses) == (STRICT, list(EmptyResponse))
     for value in (Account, CallbackStyle, Misbehaviour, SandboxSettings, Timing):
         assert [field.name for field in fields(value) if field.name not in example] == []
 
@@ -42,6 +45,23 @@ def test_the_document_explains_every_word():
         assert f"| `{word.text}` | {word.amount_ending} |" in DOCUMENT
 
 
+def test_the_document_explains_every_rule_and_its_example_switches_each():
+    for rule in DocumentRule:
+        assert f"| `{rule}` |" in DOCUMENT
+        assert f"\n{rule} = {str(rule in STRICT).lower()}\n" in DOCUMENT
+
+
+@pytest.mark.parametrize("rule", DocumentRule)
+def test_each_rule_can_be_switched_alone(tmp_path, rule):
+    switched = load(tmp_path, f"{ACCOUNT}\n[strictness]\n{rule} = {str(rule not in STRICT).lower()}\n").strictness
+    assert switched ^ STRICT == {rule}
+
+
+def test_the_empty_responses_can_be_chosen(tmp_path):
+    settings = load(tmp_path, f'empty_responses = ["[]", "absent"]\n{ACCOUNT}')
+    assert settings.empty_responses == [EmptyResponse.LIST, EmptyResponse.ABSENT]
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
@@ -49,6 +69,10 @@ def test_the_document_explains_every_word():
         (ACCOUNT + "surprise = 1", "surprise"),
         ("fail_share = 1.5\n" + ACCOUNT, "fail_share"),
         ("bind = 'here'\n" + ACCOUNT, "bind"),
+        ("empty_responses = []\n" + ACCOUNT, "empty_responses"),
+        ("empty_responses = ['nothing']\n" + ACCOUNT, "empty_responses.*absent"),
+        (ACCOUNT + "[strictness]\nsorted = true", "sorted"),
+        (ACCOUNT + "[strictness]\nsorted_args = 'no'", "sorted_args"),
         ("= 1", "not TOML"),
     ],
 )
