@@ -91,14 +91,6 @@ class _MisbehaviourSchema(_Section):
     lose_answer_share = fields.Float(validate=_SHARE)
 
 
-class _StrictnessSchema(Schema.from_dict({rule.value: _boolean() for rule in DocumentRule})):  # type: ignore[misc]
-    """A switch per rule; what it does not name is as strict as by default."""
-
-    @post_load
-    def _make(self, data: dict[str, bool], **_: Any) -> frozenset[DocumentRule]:
-        return frozenset(rule for rule in DocumentRule if data.get(rule, rule in STRICT))
-
-
 class _AcknowledgementSchema(_Section):
     value = Acknowledgement
     body = fields.String()
@@ -111,7 +103,7 @@ class _SandboxSchema(_Section):
     callback = fields.Nested(_CallbackStyleSchema)
     timing = fields.Nested(_TimingSchema)
     misbehaviour = fields.Nested(_MisbehaviourSchema)
-    strictness = fields.Nested(_StrictnessSchema)
+    strictness = fields.Dict(keys=fields.Enum(DocumentRule, by_value=True), values=_boolean(), load_default=dict)
     empty_responses = fields.List(fields.Enum(EmptyResponse, by_value=True), validate=validate.Length(min=1))
     fail_share = fields.Float(validate=_SHARE)
     acknowledgement = fields.Nested(_AcknowledgementSchema)
@@ -120,3 +112,10 @@ class _SandboxSchema(_Section):
     seed = fields.Integer()
     max_entries = fields.Integer(validate=validate.Range(min=1, max=1_000_000))
     senders = fields.Integer(validate=validate.Range(min=1, max=256))
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> SandboxSettings:
+        switches = data.pop("strictness")
+        return SandboxSettings(
+            **data, strictness=frozenset(rule for rule in DocumentRule if switches.get(rule, rule in STRICT))
+        )
