@@ -31,6 +31,3 @@ class Gateway(Protocol):
 
     def ask(self, biz_order_no: str) -> Answer:
         """Ask about an order exactly once, within the gateway's time limit. Raises NoAnswer."""
-
-    def close(self) -> None:
-        """Let go of connections. Safe to call twice."""

@@ -42,8 +42,7 @@ class Inquirer:
         metrics: InquirerMetrics,
         claim_metrics: ClaimMetrics,
     ) -> None:
-        """`gateways` by merchant; they are closed at the end of `run`."""
-        self._gateways = gateways
+        """`gateways` by merchant."""
         self._askers = {
             merchant: Asker(
                 merchant=merchant,
@@ -59,13 +58,9 @@ class Inquirer:
 
     def run(self, stop: threading.Event) -> None:
         """Ask until `stop` is set and what is being asked has ended, within the gateways' time limits."""
-        try:
-            if self._askers:
-                members = {merchant: asker.run for merchant, asker in self._askers.items()}
-                Crew(members, restart_seconds=_RESTART_SECONDS).run(stop)
-            else:
-                _log.warning("no_gateways")
-                stop.wait()
-        finally:
-            for asked in self._gateways.values():
-                asked.gateway.close()
+        if self._askers:
+            members = {merchant: asker.run for merchant, asker in self._askers.items()}
+            Crew(members, restart_seconds=_RESTART_SECONDS).run(stop)
+        else:
+            _log.warning("no_gateways")
+            stop.wait()

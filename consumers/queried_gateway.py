@@ -38,7 +38,3 @@ class QueriedGateway:
             traceparent=None,
         )
         return Answer(claim=claim, request_id=queried.request_id)
-
-    def close(self) -> None:
-        """Let go of connections. Safe to call twice."""
-        self._client.close()

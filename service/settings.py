@@ -48,6 +48,16 @@ class TokenKey:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """An HTTP proxy that is spoken to without TLS."""
+
+    host: str
+    port: int
+    #: `user:password`, as its Basic authentication wants them; None where it asks for none.
+    credentials: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     """How to reach the gateway in a merchant's name."""
 
@@ -62,6 +72,8 @@ class GatewaySettings:
     timeout_seconds: float = 15.0
     #: Certificates in PEM that alone are trusted to vouch for the gateway; "": the system's.
     ca_certificates: str = ""
+    #: None: the gateway is reached directly, whatever the environment says.
+    proxy: Proxy | None = None
     #: Without TLS nothing vouches for answers. Loopback addresses need no permission.
     allow_plain_http: bool = False
 

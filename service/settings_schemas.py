@@ -6,7 +6,7 @@ import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
@@ -25,6 +25,7 @@ from service.settings import (
     InquirerSettings,
     LedgerSettings,
     MerchantSettings,
+    Proxy,
     ReceiverSettings,
     Secret,
     Settings,
@@ -76,6 +77,28 @@ class _UrlField(_SecretField):
         return secret
 
 
+class _ProxyField(_SecretField):
+    """A proxy's URL, which may hold a password, so its errors quote none of it."""
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        text = super()._deserialize(*args, **kwargs).reveal()
+        try:
+            url = urlsplit(text)
+            # Reading the port checks it.
+            usable = url.hostname and url.port != 0 and url.scheme == "http" and url.netloc.count("@") < 2
+        except ValueError:
+            usable = False
+        if not usable or url.path.strip("/") or url.query or url.fragment or not _URL_CHARACTERS.fullmatch(text):
+            raise ValidationError(
+                "must look like http://user:password@proxy.example.com:3128; percent-encode what is neither letter nor"
+                " digit in user and password"
+            )
+        credentials = None
+        if url.username is not None:
+            credentials = Secret(f"{unquote(url.username)}:{unquote(url.password or '')}")
+        return Proxy(host=url.hostname or "", port=url.port or 80, credentials=credentials)
+
+
 class _Section(Schema):
     """A table of the file; what it does not name keeps the dataclass's default."""
 
@@ -112,6 +135,7 @@ class _GatewaySchema(_Section):
     not_found_messages = fields.List(fields.String())
     timeout_seconds = fields.Float(validate=_POSITIVE)
     ca_certificates = fields.String()
+    proxy = _ProxyField()
     allow_plain_http = fields.Boolean(truthy={True}, falsy={False})
 
 

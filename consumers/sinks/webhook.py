@@ -1,13 +1,14 @@
 """Events as signed HTTP webhooks, after the Standard Webhooks convention (https://www.standardwebhooks.com)."""
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from importlib.metadata import version
 from urllib.parse import urlsplit
 
 from standardwebhooks import Webhook
+from urllib3 import Retry
+from urllib3.exceptions import InvalidHeader
 
-from consumers.sinks.retry_after import parse_retry_after
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from service.events import CONTENT_TYPE
 from service.poster import Answer, Poster, Unanswered
@@ -35,7 +36,7 @@ class WebhookSink:
         self._timeout_seconds = endpoint.timeout_seconds
         url = urlsplit(endpoint.url)
         self._poster = Poster(url, connections=endpoint.concurrency, most_bytes=_MOST_RESPONSE_BYTES)
-        self._user_agent = f"payment-callbacks/{version('payment-callbacks')}"
+        self._retry_after = Retry(retry_after_max=math.ceil(endpoint.most_retry_seconds))
 
     def send(self, event: OutgoingEvent) -> str:
         """Post the event; see `Sink.send`. Any 2xx is success, whatever the body says."""
@@ -59,7 +60,6 @@ class WebhookSink:
         return {
             **trace,
             "content-type": CONTENT_TYPE,
-            "user-agent": self._user_agent,
             "webhook-id": event.id,
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signatures),
@@ -73,5 +73,14 @@ class WebhookSink:
             raise EndpointGone("the endpoint answered 410 Gone")
         if 300 <= status < 400:
             raise DeliveryFailed(f"the endpoint answered {status}: redirects are not followed, change its url")
-        retry_after = parse_retry_after(answer.headers.get("retry-after"), now=self._clock())
-        raise DeliveryFailed(f"the endpoint answered {status}", retry_after_seconds=retry_after)
+        retry_after_seconds = self._read_retry_after(answer.headers.get("retry-after"))
+        raise DeliveryFailed(f"the endpoint answered {status}", retry_after_seconds=retry_after_seconds)
+
+    def _read_retry_after(self, value: str | None) -> float | None:
+        """Seconds from now, `most_retry_seconds` at most (RFC 9110, section 10.2.3); None where it cannot be read."""
+        if value is None:
+            return None
+        try:
+            return self._retry_after.parse_retry_after(value)
+        except (InvalidHeader, ValueError, OverflowError):  # the last two: numbers beyond every calendar
+            return None

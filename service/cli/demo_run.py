@@ -72,16 +72,13 @@ class DemoRun:
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> int:
         """Of how many withholds the outcome was unknown."""
-        clients = make_gateway_clients(settings)
-        driver = Driver(withholder=make_withholder(settings, engine, clients.usable))
+        driver = Driver(withholder=make_withholder(settings, engine, make_gateway_clients(settings).usable))
         try:
             outcomes = driver.send(order_nos, on_sent=lambda: progress.advance(task))
             return len(order_nos) - outcomes[WithholdOutcome.ACCEPTED]
         except (CallFailed, LedgerUnavailable) as error:
             self._stage.check()
             raise click.ClickException(f"the withholds cannot be sent: {error}") from error
-        finally:
-            clients.close()
 
     def _watch(
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID

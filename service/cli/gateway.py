@@ -187,8 +187,6 @@ def _client(chosen: Chosen) -> Iterator[GatewayClient]:
         raise _Unknown(str(error)) from error
     except (CallFailed, MessageInvalid) as error:
         raise click.ClickException(f"surely not done: {error}") from error
-    finally:
-        client.close()
 
 
 def _show(**fields: str) -> None:

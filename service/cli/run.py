@@ -133,7 +133,7 @@ def api(context: click.Context) -> None:
     if not settings.api.tokens:
         raise click.ClickException("nobody may call the API: set [[api.tokens]], each with a name and a token")
     # Here, for each of the workers would say the same.
-    make_gateways(settings, wanted=settings.merchants).close()
+    make_gateways(settings, wanted=settings.merchants)
     end_on_signals()
     engine = engine_of(settings)
     _await_schema(settings, engine, threading.Event())

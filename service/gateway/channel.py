@@ -1,6 +1,7 @@
 """One POST to the gateway and its raw answer. TLS is all that vouches for either: answers are not even signed."""
 
 import ipaddress
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from service.poster import Poster, Unanswered
 from service.settings import GatewaySettings
 
 _MAX_ANSWER_BYTES = 64 * 1024
-_MAX_CONNECTIONS = 16
+_URL_CHARACTERS = re.compile(r"[!-~]+")
 _HEADERS = {"Content-Type": "application/json;charset=UTF-8", "Accept": "application/json"}
 
 
@@ -44,18 +45,23 @@ class RawAnswer:
 
 
 class Channel:
-    """Connections to one gateway's URL, kept open between calls. Safe to share between threads.
+    """Posts to one gateway's URL, each over a connection of its own. Safe to share between threads.
 
-    Certificates are verified, against `ca_certificates` alone where they are set; redirects are not followed.
+    An answer that belongs to another call could bind one person's card to another person. Certificates are verified,
+    against `ca_certificates` alone where they are set; redirects are not followed, and of proxies only `proxy` counts.
     """
 
     def __init__(self, *, settings: GatewaySettings) -> None:
         """Connects to nothing yet. Raises `UrlUnusable`, `PlainHttpRefused` and `CertificatesUnusable`."""
         url = _split(settings.url)
-        if not settings.allow_plain_http and not _keeps_secrets(url.scheme, url.hostname):
-            raise PlainHttpRefused("the gateway's url has to start with https://; plain http is for loopback only")
+        if not settings.allow_plain_http:
+            if not _keeps_secrets(url.scheme, url.hostname):
+                raise PlainHttpRefused("the gateway's url has to start with https://; plain http is for loopback only")
+            if url.scheme == "http" and settings.proxy is not None:
+                raise PlainHttpRefused("the gateway's url has to start with https://: a proxy can read plain http")
+        _check_usable(settings.url, url)
         trust = _trust(settings.ca_certificates) if url.scheme == "https" else None
-        self._poster = Poster(url, connections=_MAX_CONNECTIONS, most_bytes=_MAX_ANSWER_BYTES, trust=trust)
+        self._poster = Poster(url, connections=0, most_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
 
     def post(self, content: bytes, *, timeout_seconds: float) -> RawAnswer:
         """Send one JSON document once; the whole exchange takes `timeout_seconds` at most.
@@ -66,15 +72,11 @@ class Channel:
             answer = self._poster.post(content, headers=_HEADERS, timeout_seconds=timeout_seconds)
         except Unanswered as error:
             if error.begun:
-                raise OutcomeUnknown(f"no answer came, or too slowly ({error.kind})") from error
-            raise NotSent(f"the gateway cannot be reached ({error.kind})") from error
+                raise OutcomeUnknown(f"no answer came, or too slowly: {error}") from error
+            raise NotSent(f"the gateway cannot be reached: {error}") from error
         if answer.content is None:
             raise OutcomeUnknown(answer.fault)
         return RawAnswer(status=answer.status, content=answer.content)
-
-    def close(self) -> None:
-        """Let go of idle connections. Safe to call twice."""
-        self._poster.close()
 
 
 def _split(text: str) -> SplitResult:
@@ -84,6 +86,14 @@ def _split(text: str) -> SplitResult:
     except ValueError as error:
         raise UrlUnusable(f"the gateway's url cannot be read: {error}") from error
     return url
+
+
+def _check_usable(text: str, url: SplitResult) -> None:
+    if url.scheme not in ("http", "https") or not url.hostname or not _URL_CHARACTERS.fullmatch(text):
+        raise UrlUnusable(
+            "the gateway's url has to start with https:// and a host, in ASCII without blanks; percent-encode its path,"
+            " and write a host in other letters as xn--..."
+        )
 
 
 def _trust(ca_certificates: str) -> ssl.SSLContext:

@@ -71,7 +71,7 @@ class AcceptedOrder:
 
 
 class GatewayClient:
-    """The gateway, in one merchant's name. Safe to share between threads; it keeps connections open between calls.
+    """The gateway, in one merchant's name. Safe to share between threads. Each call has a connection of its own.
 
     Every method raises `ArgumentsInvalid` before anything is sent, `NotSent` where nothing can have been done, and
     `OutcomeUnknown` for a broken connection, no answer in time, any HTTP status but 200, and an answer that cannot be
@@ -161,10 +161,6 @@ class GatewayClient:
                     raise
             time.sleep(pause_seconds)
         return self._query_once(biz_order_no, fields, deadline)
-
-    def close(self) -> None:
-        """Let go of idle connections. Safe to call twice."""
-        self._channel.close()
 
     def _query_once(self, biz_order_no: str, fields: Mapping[str, JsonValue], deadline: float) -> QueriedOrder:
         asked_at = self._clock()

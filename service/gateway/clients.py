@@ -17,11 +17,6 @@ class GatewayClients:
     usable: Mapping[str, GatewayClient]
     unusable: Mapping[str, GatewayError]
 
-    def close(self) -> None:
-        """Let go of connections. Safe to call twice."""
-        for client in self.usable.values():
-            client.close()
-
 
 def make_client(
     merchant: MerchantSettings, gateway: GatewaySettings, *, clock: Callable[[], datetime]

@@ -78,8 +78,6 @@ class Probe:
             dialect = self._find_dialect()
         except _Stopped as reason:
             stopped = str(reason)
-        finally:
-            self._channel.close()
         if len(self._counts) == 1:
             self._meanings = dict.fromkeys(self._counts, Meaning.SAME_FOR_ALL)
         not_found = next((kind for kind, what in self._meanings.items() if what is Meaning.NO_SUCH_ORDER), None)

@@ -111,7 +111,8 @@ class _Handler(BaseHTTPRequestHandler):
         )
         script.requests.append(request)
         answer = script.behave(request)
-        headers = {"content-length": str(len(answer.body)), **answer.headers}
+        length = {} if "transfer-encoding" in answer.headers else {"content-length": str(len(answer.body))}
+        headers = {**length, **answer.headers}
         lines = [f"HTTP/1.1 {answer.status} As told", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         self._write("\r\n".join(lines).encode() + answer.body, answer.pause_seconds)
 

@@ -62,7 +62,7 @@ database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- define "payment-callbacks.gatewayPorts" -}}
 {{- $urls := list -}}
 {{- range .Values.settings.merchants -}}
-{{- with .gateway }}{{ $urls = append $urls .url }}{{ end -}}
+{{- with .gateway }}{{ $urls = append $urls (kindIs "string" .proxy | ternary .proxy .url) }}{{ end -}}
 {{- end -}}
 {{- include "payment-callbacks.portsOf" $urls -}}
 {{- end -}}

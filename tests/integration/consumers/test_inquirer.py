@@ -243,9 +243,6 @@ class BuggyGateway:
             raise ZeroDivisionError
         return Answer(claim=a_claim(trust=Trust.QUERIED, order=biz_order_no, stated_at=now()), request_id="r")
 
-    def close(self) -> None:
-        """Nothing to let go of."""
-
 
 def test_a_bug_with_one_order_keeps_no_other_from_its_answer(
     store: LedgerStore, make_inquirer: Callable[..., Inquirer]
@@ -263,9 +260,6 @@ class SilentGateway:
 
     def ask(self, biz_order_no: str) -> Answer:
         raise NoAnswer("silence", request_id="r7")
-
-    def close(self) -> None:
-        """Nothing to let go of."""
 
 
 def test_what_is_asked_and_given_up_is_counted(

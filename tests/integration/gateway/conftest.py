@@ -38,19 +38,15 @@ def start_sandbox() -> Iterator[Callable[..., SandboxServer]]:
 
 
 @pytest.fixture
-def make_client() -> Iterator[Callable[..., GatewayClient]]:
-    with ExitStack() as stack:
+def make_client() -> Callable[..., GatewayClient]:
+    def make(url: str, **changes: Any) -> GatewayClient:
+        unit = changes.pop("amount_unit", AmountUnit.YUAN)
+        settings = GatewaySettings(**{"url": url, "ua": "ACME", "aes_key": Secret(KEY), **changes})
+        return GatewayClient(
+            settings=settings, amount_unit=unit, pay_types={"baofoo_001"}, clock=lambda: datetime.now(UTC)
+        )
 
-        def make(url: str, **changes: Any) -> GatewayClient:
-            unit = changes.pop("amount_unit", AmountUnit.YUAN)
-            settings = GatewaySettings(**{"url": url, "ua": "ACME", "aes_key": Secret(KEY), **changes})
-            client = GatewayClient(
-                settings=settings, amount_unit=unit, pay_types={"baofoo_001"}, clock=lambda: datetime.now(UTC)
-            )
-            stack.callback(client.close)
-            return client
-
-        yield make
+    return make
 
 
 @pytest.fixture

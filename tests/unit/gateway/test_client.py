@@ -43,11 +43,11 @@ def test_a_url_that_cannot_be_read_is_refused(url):
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:8090/gateway", "http://localhost/", "http://[::1]:80/"])
 def test_plain_http_to_this_machine_is_allowed(url):
-    make(url).close()
+    make(url)
 
 
 def test_plain_http_is_allowed_where_it_was_asked_for():
-    make("http://gateway.example.com/", allow_plain_http=True).close()
+    make("http://gateway.example.com/", allow_plain_http=True)
 
 
 def test_a_key_that_is_none_is_refused_before_anything_is_sent():
