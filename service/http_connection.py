@@ -111,11 +111,11 @@ class Response(HTTPResponse):
                 raise ProtocolSwitched
             if status >= 200:
                 return version, status, reason
-            while self._reader.line_bytes <= most_line_bytes:
-                if self._reader.readline(_MOST_INTERIM_BYTES) in (b"\r\n", b"\n", b""):
-                    break
-            else:
-                break
+            ended = False
+            while not ended:
+                ended = self._reader.readline(_MOST_INTERIM_BYTES) in (b"\r\n", b"\n", b"")
+                if self._reader.line_bytes > most_line_bytes:
+                    raise TooManyInterimAnswers
         raise TooManyInterimAnswers
 
 

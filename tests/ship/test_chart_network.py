@@ -64,6 +64,20 @@ def test_the_api_reaches_gateways_only_where_there_are_some() -> None:
     assert ports_out(policy("several-merchants", "api", **tokens)) == DATABASE | {443, 8443}
 
 
+def test_a_gateway_behind_a_proxy_is_reached_by_the_proxys_port() -> None:
+    gateway = {
+        "url": "https://gateway.example.com/",
+        "ua": "ACME",
+        "aes_key": {"env": "KEY"},
+        "proxy": "http://proxy.example.com:3128",
+    }
+    acme = {"pay_types": ["1"], "amount_unit": "yuan", "gateway": gateway}
+    spec = policy("minimal", "inquirer", settings={"merchants": {"acme": acme}})
+    assert ports_out(spec) == DATABASE | {3128}
+    gateway["proxy"] = {"env": "GATEWAY_PROXY"}  # what it says is a secret
+    assert ports_out(policy("minimal", "inquirer", settings={"merchants": {"acme": acme}})) == DATABASE | {443}
+
+
 def test_only_who_serves_something_lets_anybody_in() -> None:
     assert ports_in(policy("everything", "receiver")) == {"http", "metrics"}
     assert ports_in(policy("everything", "api")) == {"api"}

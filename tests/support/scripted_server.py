@@ -31,6 +31,14 @@ class Answer:
     body: bytes = b""
     #: Seconds between two bytes, of the header lines and the body alike.
     pause_seconds: float = 0.0
+    #: Raw bytes that go out first, and the seconds by which they are ahead of the rest.
+    before: bytes = b""
+    ahead_seconds: float = 0.0
+    #: Raw bytes that go out last: together with the rest, or by themselves once `after_when` is set.
+    after: bytes = b""
+    after_when: threading.Event | None = None
+    #: Close the connection at the end, without having said so.
+    hang_up: bool = False
 
 
 #: Told each request; it may wait before it answers.
@@ -44,6 +52,10 @@ class ScriptedServer:
         """With a `certificate` (PEM, its key in the same file) it speaks TLS."""
         self.behave = behave
         self.requests: list[Request] = []
+        #: How many were answered, with all that goes out last.
+        self.answered = 0
+        #: How many connections it has closed.
+        self.hung_up = 0
         #: Set at the end, for behaviours that hang.
         self.closing = threading.Event()
         self._scheme = "http"
@@ -88,6 +100,10 @@ class _Server(ThreadingHTTPServer):
         self.script = script
         super().__init__(("127.0.0.1", 0), _Handler)
 
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.script.hung_up += 1
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A client that hung up is no error here."""
 
@@ -113,8 +129,18 @@ class _Handler(BaseHTTPRequestHandler):
         answer = script.behave(request)
         length = {} if "transfer-encoding" in answer.headers else {"content-length": str(len(answer.body))}
         headers = {**length, **answer.headers}
+        if answer.ahead_seconds:
+            self.wfile.write(answer.before)
+            script.closing.wait(answer.ahead_seconds)
         lines = [f"HTTP/1.1 {answer.status} As told", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
-        self._write("\r\n".join(lines).encode() + answer.body, answer.pause_seconds)
+        first = b"" if answer.ahead_seconds else answer.before
+        last = b"" if answer.after_when else answer.after
+        self._write(first + "\r\n".join(lines).encode() + answer.body + last, answer.pause_seconds)
+        if answer.after_when:
+            answer.after_when.wait()
+            self.wfile.write(answer.after)
+        script.answered += 1
+        self.close_connection |= answer.hang_up
 
     def _write(self, data: bytes, pause_seconds: float) -> None:
         if not pause_seconds:

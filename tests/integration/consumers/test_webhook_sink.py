@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,6 +17,7 @@ from service.claims import OrderStatus, Trust
 from service.event_schemas import write_event
 from service.events import EventType, PaymentEvent
 from service.settings import EndpointSettings, Secret
+from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
 from tests.support.ports import find_free_port
 from tests.support.scripted_server import Answer, ScriptedServer
 
@@ -65,13 +67,20 @@ def secrets() -> list[str]:
     return [make_secret(), make_secret()]
 
 
-def make_sink(url: str, *secrets: str, timeout_seconds: float = TIMEOUT_SECONDS, lag: float = 0.0) -> WebhookSink:
+def make_sink(
+    url: str,
+    *secrets: str,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+    lag: float = 0.0,
+    most_retry_seconds: float = 3600.0,
+) -> WebhookSink:
     endpoint = EndpointSettings(
         name="shop",
         kind="webhook",
         url=url,
         secrets=[Secret(secret) for secret in secrets or [make_secret()]],
         timeout_seconds=timeout_seconds,
+        most_retry_seconds=most_retry_seconds,
     )
     return WebhookSink(endpoint=endpoint, clock=lambda: datetime.now(UTC) - timedelta(seconds=lag))
 
@@ -163,6 +172,121 @@ def test_retry_after_is_handed_on(sink: WebhookSink, server: ScriptedServer, sta
     with pytest.raises(DeliveryFailed) as failure:
         sink.send(make_event())
     assert failure.value.retry_after_seconds == 17
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (" 0 ", 0),
+        ("7200", 7200),
+        ("7201", 7200),
+        ("9" * 400, 7200),
+        ("Sun, 01 Mar 2020 11:00:00 GMT", 0),
+        ("Sun, 99 Mar 2020 11:00:00 GMT", 0),
+        ("Sat, 01 Mar 9998 11:00:00 GMT", 7200),
+    ],
+)
+def test_retry_after_is_granted_up_to_the_most_pause(server: ScriptedServer, value: str, seconds: float) -> None:
+    assert retry_after(server, value) == seconds
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Shanghai", "America/Los_Angeles"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%a, %d %b %Y %H:%M:%S GMT",
+        "%a, %d %b %Y %H:%M:%S +0000",
+        "%A, %d-%b-%y %H:%M:%S GMT",
+        "%c",
+        "%a %b %d %H:%M:%S %Y",
+    ],
+)
+def test_a_date_says_the_same_wherever_we_are(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, zone: str, form: str
+) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    asked = retry_after(server, (datetime.now(UTC) + timedelta(seconds=1800)).strftime(form))
+    monkeypatch.undo()
+    time.tzset()
+    assert asked is not None
+    assert 1000 < asked <= 1800
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "soon",
+        "1.5",
+        "-5",
+        "Sun, 01 Foo 2026 12:00:00 GMT",
+        f"Sun, 01 Mar {10**20} 12:00:00 GMT",
+        "Sun, 01 Mar 99999 12:00:00 GMT",
+        "9" * 5000,
+        "17, 18",
+        "nan",
+        "inf",
+        "0x10",
+    ],
+)
+def test_a_retry_after_that_cannot_be_read_counts_as_absent(server: ScriptedServer, value: str) -> None:
+    assert retry_after(server, value) is None
+
+
+def retry_after(server: ScriptedServer, value: str) -> float | None:
+    server.behave = lambda _request: Answer(status=503, headers={"retry-after": value})
+    sink = make_sink(server.url, timeout_seconds=5, most_retry_seconds=7200)
+    with pytest.raises(DeliveryFailed) as failure:
+        sink.send(make_event())
+    sink.close()
+    return failure.value.retry_after_seconds
+
+
+STATUSES = {"first": 500, "second": 200, "third": 429, "fourth": 204}
+
+
+@pytest.mark.parametrize("interim", EVERY_INTERIM, ids=str)
+def test_each_event_gets_the_status_that_was_sent_for_it(server: ScriptedServer, interim: Interim) -> None:
+    server.behave = lambda request: Answer(
+        status=STATUSES[json.loads(request.body)["subject"]],
+        before=interim.content,
+        ahead_seconds=interim.ahead_seconds,
+    )
+    sink = make_sink(server.url, timeout_seconds=5)
+    outcomes = [outcome_of(sink, order) for order in STATUSES]
+    sink.close()
+    assert outcomes == ["the endpoint answered 500", None, "the endpoint answered 429", None]
+    assert len({request.connection for request in server.requests}) == 1
+
+
+@pytest.mark.parametrize("status", [102, 103])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_event_of_which_only_interim_answers_came_is_not_delivered(
+    sink: WebhookSink, server: ScriptedServer, status: int, count: int
+) -> None:
+    server.behave = lambda _request: Answer(before=Interim(status, count).content, ahead_seconds=NEVER_SECONDS)
+    assert outcome_of(sink, "first") == "no answer: ReadTimeoutError (TimeoutError)"
+    server.behave = lambda _request: Answer(status=500)
+    assert outcome_of(sink, "second") == "the endpoint answered 500"
+
+
+def outcome_of(sink: WebhookSink, order: str) -> str | None:
+    """Why it was not delivered; None where it was."""
+    try:
+        sink.send(make_event(order))
+    except DeliveryFailed as failure:
+        return str(failure)
+    return None
+
+
+def test_variables_that_name_a_proxy_are_ignored(
+    sink: WebhookSink, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{find_free_port()}")
+    sink.send(make_event())
+    assert len(server.requests) == 1
 
 
 def test_410_says_that_the_endpoint_is_gone(sink: WebhookSink, server: ScriptedServer) -> None:

@@ -32,3 +32,50 @@ def test_certificates_to_trust_are_read_from_a_file_beside_the_settings(tmp_path
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     gateway = parse('ca_certificates = { file = "ca.pem" }', tmp_path).merchants["acme"].gateway
     assert gateway.ca_certificates == "-----BEGIN CERTIFICATE-----"
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port", "credentials"),
+    [
+        ("http://proxy.example.com:3128", "proxy.example.com", 3128, None),
+        ("http://proxy.example.com/", "proxy.example.com", 80, None),
+        ("http://[::1]:3128", "::1", 3128, None),
+        ("http://acme:pass@10.0.0.1:3128", "10.0.0.1", 3128, "acme:pass"),
+        ("http://acme@proxy:3128", "proxy", 3128, "acme:"),
+        ("http://ac%6De:p%40ss%2F%3A%25@proxy:3128", "proxy", 3128, "acme:p@ss/:%"),
+    ],
+)
+def test_a_proxy_is_read_from_its_url(tmp_path, text, host, port, credentials):
+    proxy = parse(f'proxy = "{text}"', tmp_path).merchants["acme"].gateway.proxy
+    assert (proxy.host, proxy.port) == (host, port)
+    assert (proxy.credentials and proxy.credentials.reveal()) == credentials
+    assert not credentials or credentials not in repr(proxy)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "proxy.example.com:3128",
+        "https://acme:hidden-word@proxy:3128",
+        "socks5://acme:hidden-word@proxy:1080",
+        "http://acme:hidden-word@:3128",
+        "http://acme:hidden-word@proxy:0",
+        "http://acme:hidden-word@proxy:99999",
+        "http://acme:hidden-word@proxy:port",
+        "http://acme:hidden@word@proxy:3128",
+        "http://acme:hidden/word@proxy:3128",
+        "http://acme:hidden#word@proxy:3128",
+        "http://acme:hidden?word@proxy:3128",
+        "http://acme:80/hidden-word@proxy:3128",
+        "http://acme:hidden[word@proxy:3128",
+        "http://acme:hidden word@proxy:3128",
+        "http://acme:hidden-wörd@proxy:3128",
+        "http://acme:hidden-word@proxy:3128/path",
+    ],
+)
+def test_what_is_no_proxy_is_refused_without_a_word_of_its_password(tmp_path, text):
+    with pytest.raises(SettingsError, match="percent-encode") as refused:
+        parse(f'proxy = "{text}"', tmp_path)
+    assert "merchants.acme.gateway.proxy" in str(refused.value)
+    assert "hidden" not in str(refused.value)
+    assert "word" not in str(refused.value).replace("password", "")

@@ -1,0 +1,154 @@
+"""Gateways, and proxies in front of them, that send interim answers: each call gets the answer that was sent for it."""
+
+import json
+import threading
+from datetime import UTC, datetime
+
+import pytest
+
+from service.gateway.cipher import ArgsCipher
+from service.gateway.errors import CipherError, OutcomeUnknown
+from service.gateway.messages import PreTiedCardArgs
+from service.gateway.probe import Probe
+from service.gateway.probe_answers import Meaning
+from service.gateway.request_dialect import RequestDialect
+from service.gateway.signature import sign_request
+from service.settings import GatewaySettings, Secret
+from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
+from tests.support.scripted_server import Answer, ScriptedServer
+
+KEY = "0123456789abcdef"
+CIPHER = ArgsCipher(key=KEY, dialect=RequestDialect())
+STATUSES = {"T1": "success", "T2": "fail", "T3": "pending"}
+
+every_interim = pytest.mark.parametrize("interim", EVERY_INTERIM, ids=str)
+
+
+@pytest.fixture
+def gateway():
+    with ScriptedServer() as made:
+        yield made
+
+
+def card_of(mobile):
+    return PreTiedCardArgs(
+        name="张三",
+        id_card_number="11010519491231002X",
+        mobile=mobile,
+        bank_card_number="6222021234567890128",
+        pay_type="baofoo_001",
+    )
+
+
+def after(interim):
+    """Answers each question and each binding for the very one that was asked, after the interim answers."""
+
+    def answer(request):
+        args = CIPHER.open(json.loads(request.body)["args"])
+        if order := args.get("biz_order_no"):
+            response = {"biz_order_no": order, "pay_order_no": f"P-{order}", "pay_status": STATUSES[order]}
+        else:
+            response = {"unique_code": f"code of {args['mobile']}"}
+        body = json.dumps({"status": 1, "message": "", "response": response}).encode()
+        return Answer(body=body, before=interim.content, ahead_seconds=interim.ahead_seconds)
+
+    return answer
+
+
+def connections_of(server):
+    return len({request.connection for request in server.requests})
+
+
+@every_interim
+def test_each_query_gets_the_status_that_was_sent_for_its_order(make_client, gateway, interim):
+    gateway.behave = after(interim)
+    client = make_client(gateway.url)
+    assert {order: client.query(order, most_tries=1).answer.order.pay_status for order in STATUSES} == STATUSES
+    assert connections_of(gateway) == len(STATUSES)
+
+
+@every_interim
+def test_each_person_gets_the_code_that_was_sent_for_their_card(make_client, gateway, interim):
+    gateway.behave = after(interim)
+    client = make_client(gateway.url)
+    mobiles = [f"1380013800{number}" for number in range(4)]
+    codes = {}
+    threads = [
+        threading.Thread(target=lambda mobile=mobile: codes.update({mobile: client.pre_tie_card(card_of(mobile))}))
+        for mobile in mobiles
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert codes == {mobile: f"code of {mobile}" for mobile in mobiles}
+    assert {request.headers["connection"] for request in gateway.requests} == {"close"}
+    assert connections_of(gateway) == len(mobiles)
+
+
+@pytest.mark.parametrize("status", [102, 103])
+@pytest.mark.parametrize("count", [1, 3])
+def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(make_client, gateway, status, count):
+    gateway.behave = after(Interim(status, count, NEVER_SECONDS))
+    client = make_client(gateway.url, timeout_seconds=0.5)
+    with pytest.raises(OutcomeUnknown):
+        client.pre_tie_card(card_of("13800138000"))
+    with pytest.raises(OutcomeUnknown):
+        client.query("T1", most_tries=1)
+    gateway.behave = after(Interim(status, count))
+    assert client.query("T2", most_tries=1).answer.order.pay_status == "fail"
+    assert client.pre_tie_card(card_of("13800138001")) == "code of 13800138001"
+
+
+@pytest.mark.parametrize("before", [Interim(103, 17).content, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
+def test_too_many_interim_answers_and_another_protocol_leave_the_outcome_unknown(make_client, gateway, before):
+    gateway.behave = lambda _: Answer(before=before)
+    with pytest.raises(OutcomeUnknown):
+        make_client(gateway.url).query("T1", most_tries=1)
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+def test_what_comes_behind_an_answer_is_nobodys(make_client, gateway, secure, certificate, over_tls):
+    told = secure if over_tls else gateway
+    others = b'{"status":1,"message":"","response":{"unique_code":"another\'s"}}'
+    unasked = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(others), others)
+
+    def answer(request):
+        return Answer(body=after(Interim(103))(request).body, after=unasked)
+
+    told.behave = answer
+    client = make_client(told.url, ca_certificates=certificate.read_text() if over_tls else "")
+    for mobile in ("13800138000", "13800138001"):
+        assert client.pre_tie_card(card_of(mobile)) == f"code of {mobile}"
+
+
+@pytest.mark.parametrize("interim", [Interim(102), Interim(103, 3), Interim(103, 1, 0.05)], ids=str)
+def test_a_probe_learns_what_the_final_answers_say(gateway, interim):
+    def answer(request):
+        envelope = json.loads(request.body)
+        right = sign_request(ua="ACME", key=KEY, method=envelope["method"], args=envelope["args"], separator="|")
+        message = "订单不存在" if envelope["sign"] == right else "签名错误"
+        if message == "订单不存在":
+            message = _complaint(envelope["args"]) or message
+        body = json.dumps({"status": -1, "message": message, "response": []}).encode()
+        return Answer(body=body, before=interim.content, ahead_seconds=interim.ahead_seconds)
+
+    gateway.behave = answer
+    result = Probe(
+        settings=GatewaySettings(url=gateway.url, ua="ACME", aes_key=Secret(KEY)),
+        clock=lambda: datetime.now(UTC),
+        pause=lambda: None,
+        on_request=lambda _: None,
+        most_requests=400,
+    ).run()
+    assert (result.dialect.sign_separator, result.not_found.message) == ("|", "订单不存在")
+    assert {group.kind.http_status for group in result.groups} == {200}
+    assert {group.kind.message: group.meaning for group in result.groups}["签名错误"] is Meaning.SIGN_REFUSED
+    assert connections_of(gateway) == len(gateway.requests)
+
+
+def _complaint(args):
+    try:
+        return "" if "biz_order_no" in CIPHER.open(args) else "缺少订单号"
+    except CipherError:
+        return "解密失败"

@@ -1,0 +1,138 @@
+"""A gateway that is reached through a proxy, by tunnel or by forwarding; and what the environment has to say of it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.gateway.errors import NotSent, OutcomeUnknown, PlainHttpRefused
+from service.settings import Proxy, Secret
+from tests.support.http_proxy import HttpProxy
+from tests.support.interim_answers import Interim
+from tests.support.scripted_server import Answer, ScriptedServer
+
+FOUND = json.dumps(
+    {"status": 1, "message": "", "response": {"biz_order_no": "T1", "pay_order_no": "P1", "pay_status": "success"}}
+).encode()
+USER, PASSWORD = "acme", "p@ss:wörd/%"
+
+
+@pytest.fixture
+def proxy() -> Iterator[HttpProxy]:
+    with HttpProxy(user=USER, password=PASSWORD) as made:
+        yield made
+
+
+@pytest.fixture
+def gateway(secure: ScriptedServer) -> ScriptedServer:
+    secure.behave = lambda _: Answer(body=FOUND)
+    return secure
+
+
+def through(proxy, credentials=f"{USER}:{PASSWORD}"):
+    return Proxy(host="127.0.0.1", port=proxy.port, credentials=Secret(credentials) if credentials else None)
+
+
+@pytest.fixture
+def ask(make_client, gateway: ScriptedServer, certificate: Path):
+    def ask_through(proxy, **changes):
+        client = make_client(gateway.url, ca_certificates=certificate.read_text(), proxy=proxy, **changes)
+        return client.query("T1", most_tries=1).answer.order.pay_status
+
+    return ask_through
+
+
+def test_a_gateway_on_https_is_reached_through_a_tunnel_of_its_own(ask, proxy, gateway):
+    assert [ask(through(proxy)), ask(through(proxy))] == ["success", "success"]
+    authority = gateway.url.removeprefix("https://").removesuffix("/events")
+    assert proxy.asked == [f"CONNECT {authority} HTTP/1.1"] * 2
+    assert [request.path for request in gateway.requests] == ["/events"] * 2
+    assert all("proxy-authorization" not in request.headers for request in gateway.requests)
+
+
+def test_a_gateway_on_plain_http_has_its_requests_forwarded(make_client, proxy):
+    with ScriptedServer(lambda _: Answer(body=FOUND)) as gateway:
+        client = make_client(gateway.url, proxy=through(proxy), allow_plain_http=True)
+        assert client.query("T1").answer.order.pay_status == "success"
+        assert proxy.asked == [f"POST {gateway.url} HTTP/1.1"]
+        assert "http://" + gateway.requests[0].headers["host"] + "/events" == gateway.url
+
+
+def test_plain_http_is_for_loopback_only_where_no_proxy_can_read_it(make_client, proxy):
+    with pytest.raises(PlainHttpRefused, match="proxy"):
+        make_client("http://127.0.0.1:8090/", proxy=through(proxy))
+
+
+@pytest.mark.parametrize("credentials", ["", "acme:wrong"])
+def test_a_proxy_that_refuses_has_let_nothing_out(ask, proxy, gateway, credentials):
+    with pytest.raises(NotSent, match=r"ProxyError \(HTTP 407\)") as refused:
+        ask(through(proxy, credentials))
+    assert "wrong" not in str(refused.value)
+    assert gateway.requests == []
+
+
+def test_a_proxy_that_cannot_reach_the_gateway_has_let_nothing_out(ask, proxy, gateway):
+    proxy.status = 503
+    with pytest.raises(NotSent, match=r"ProxyError \(HTTP 503\)"):
+        ask(through(proxy))
+    assert gateway.requests == []
+
+
+def test_a_proxy_that_is_away_has_let_nothing_out(ask, free_port):
+    with pytest.raises(NotSent, match=r"ProxyError \(ConnectionRefusedError\)"):
+        ask(Proxy(host="127.0.0.1", port=free_port))
+
+
+def test_a_proxy_that_does_not_answer_is_left_at_the_time_limit(ask, proxy):
+    proxy.silent = True
+    with pytest.raises(NotSent, match=r"ProxyError \(TimeoutError\)"):
+        ask(through(proxy), timeout_seconds=0.5)
+
+
+def test_interim_answers_of_a_proxy_are_passed_over(ask, proxy):
+    proxy.before = Interim(103, 3).content
+    assert ask(through(proxy)) == "success"
+
+
+@pytest.mark.parametrize("status", [201, 299])
+def test_any_2xx_of_a_proxy_makes_the_tunnel(ask, proxy, status):
+    proxy.status = status
+    assert ask(through(proxy)) == "success"
+
+
+@pytest.mark.parametrize("count", [17, 40])
+def test_a_proxy_that_sends_interim_answers_without_end_has_let_nothing_out(ask, proxy, gateway, count):
+    proxy.before = Interim(102, count).content
+    with pytest.raises(NotSent, match="ProxyError"):
+        ask(through(proxy))
+    assert gateway.requests == []
+
+
+def test_what_a_proxy_sends_behind_its_answer_is_no_answer_of_the_gateway(ask, proxy, gateway):
+    proxy.after = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with pytest.raises(NotSent, match="ProxyError"):
+        ask(through(proxy))
+    assert gateway.requests == []
+
+
+def test_a_gateway_behind_a_proxy_needs_its_certificate_all_the_same(make_client, proxy, gateway):
+    with pytest.raises(NotSent, match="SSLError"):
+        make_client(gateway.url, proxy=through(proxy)).query("T1", most_tries=1)
+    assert gateway.requests == []
+
+
+def test_a_gateway_that_does_not_answer_behind_a_proxy_leaves_the_outcome_unknown(ask, proxy, gateway):
+    gateway.behave = gateway.hang
+    with pytest.raises(OutcomeUnknown):
+        ask(through(proxy), timeout_seconds=0.5)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_variables_of_the_environment_change_nothing(ask, proxy, monkeypatch, free_port, named):
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port}")
+        monkeypatch.setenv(variable.lower(), f"http://127.0.0.1:{free_port}")
+    monkeypatch.setenv("NO_PROXY", "*")
+    assert ask(through(proxy) if named else None) == "success"
+    assert len(proxy.asked) == named
