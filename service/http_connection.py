@@ -2,6 +2,9 @@
 
 A read limit alone lets a server hold a connection for days, one byte at a time. Here each step waits for what is left
 until its deadline, which is a time of `time.monotonic()`.
+
+urllib3's connections and pool do neither: they take any interim answer but 100 for the final one, and forget what they
+have received beyond an answer's end, so that the connection looks unused.
 """
 
 import io

@@ -64,6 +64,12 @@ class LedgerView:
         query = select(func.count()).select_from(deliveries).where(deliveries.c.state == state)
         return int(self._all(query)[0][0])
 
+    def delivered_orders(self, endpoint: str) -> set[str]:
+        """The orders of which an event counts as delivered to an endpoint."""
+        columns = deliveries.c
+        query = select(columns.biz_order_no).where(columns.endpoint == endpoint, columns.state == "delivered")
+        return {row[0] for row in self._all(query)}
+
     def count_under_way(self, endpoint: str) -> int:
         """How many open deliveries to an endpoint are leased, or wait for their next try."""
         query = select(func.count()).select_from(deliveries)
