@@ -9,7 +9,7 @@ from gunicorn.app.base import BaseApplication
 
 from service.api.health import Drain
 from service.api.worker import ApiWorker
-from service.serving import QuietLogger, common_settings, keep_signals_over_forks
+from service.serving.gunicorn_settings import QuietLogger, common_settings, keep_signals_over_forks
 from service.settings import ApiSettings
 
 
@@ -23,7 +23,7 @@ def serve_api(*, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> N
 
 
 class _ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
-    """gunicorn's view of the API. Its own threaded worker nearly does: whoever may call it is one of us."""
+    """gunicorn's view of the API."""
 
     def __init__(self, *, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:
         #: What the worker tells of its end.

@@ -1,10 +1,13 @@
 """What carries callbacks and events: RabbitMQ, or the embedded queue where no broker is named."""
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from service.bootstrap.files import find_data_file
 from service.messaging import topology
-from service.messaging.contract import DeadLetters, Publisher, Subscriber
+from service.messaging.blocking_publisher import BlockingPublisher
+from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
 from service.messaging.dead_letters import RabbitDeadLetters
 from service.messaging.depths import EmbeddedDepths, RabbitDepths
 from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
@@ -16,23 +19,29 @@ from service.metrics.receiver import ReceiverMetrics
 from service.settings import Settings
 
 
-def make_callback_publisher(settings: Settings, metrics: ReceiverMetrics) -> Publisher:
-    """What the receiver publishes with: RabbitMQ, with the spool behind it where that is on, or the embedded queue."""
+def make_callback_publisher(
+    settings: Settings, metrics: ReceiverMetrics, loop: asyncio.AbstractEventLoop
+) -> AsyncPublisher:
+    """What a receiver's worker publishes with on its loop.
+
+    That is RabbitMQ, with the spool behind it where that is on, or the embedded queue.
+    """
     if not settings.broker.urls:
-        return EmbeddedPublisher(queue=_embedded_queue(settings))
-    publisher = make_rabbit_publisher(settings, "receiver")
+        return EmbeddedPublisher(queue=_embedded_queue(settings), loop=loop)
+    publisher = _rabbit_publisher(settings, "receiver", loop)
+    publisher.start()
     if not settings.spool.enabled:
         return publisher
-    spooling = SpoolingPublisher(
+    return SpoolingPublisher(
+        loop=loop,
         inner=publisher,
+        forward_to=make_rabbit_publisher(settings, "spool"),
         spool=make_spool(settings),
         max_bytes=settings.spool.max_bytes,
         on_depth=lambda depth: metrics.set_spool_depth(
             messages=depth.messages, size_bytes=depth.bytes, oldest_at=depth.oldest_at
         ),
     )
-    spooling.start()  # what an earlier process left does not wait for the next callback
-    return spooling
 
 
 def make_spool(settings: Settings) -> EmbeddedQueue:
@@ -75,10 +84,14 @@ def make_depths(settings: Settings) -> RabbitDepths | EmbeddedDepths:
     return EmbeddedDepths(queue=_embedded_queue(settings))
 
 
-def make_rabbit_publisher(settings: Settings, connection_name: str) -> RabbitPublisher:
-    """A publisher with a connection of its own, which the broker shows by `connection_name`."""
+def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingPublisher:
+    """A publisher for callers that wait, with a connection of its own, which the broker shows by `connection_name`."""
+    return BlockingPublisher(partial(_rabbit_publisher, settings, connection_name), name=connection_name)
+
+
+def _rabbit_publisher(settings: Settings, connection_name: str, loop: asyncio.AbstractEventLoop) -> RabbitPublisher:
     return RabbitPublisher(
-        urls=_urls(settings), connection_name=connection_name, max_in_flight=settings.broker.max_in_flight
+        loop=loop, urls=_urls(settings), connection_name=connection_name, max_in_flight=settings.broker.max_in_flight
     )
 
 

@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import click
 import structlog
@@ -66,7 +67,7 @@ def receiver(context: click.Context) -> None:
     _declare_topology_once(settings)
     serve(
         merchants=settings.merchants,
-        make_publisher=lambda metrics: make_callback_publisher(settings, metrics),
+        make_publisher=partial(make_callback_publisher, settings),
         clock=now,
         settings=settings.receiver,
     )

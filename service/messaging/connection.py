@@ -1,12 +1,14 @@
-"""One connection to RabbitMQ, kept up for ever by a thread of its own."""
+"""One connection to RabbitMQ on an asyncio loop, kept up for ever."""
 
+import asyncio
+import concurrent.futures
 import random
 import threading
 import time
 from collections.abc import Callable, Sequence
 
 import structlog
-from pika.adapters.select_connection import IOLoop, SelectConnection
+from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.connection import Connection, URLParameters
 from pika.exceptions import AMQPConnectionError, ChannelClosedByClient
@@ -25,9 +27,9 @@ _log = structlog.get_logger(__name__)
 class BrokerConnection:
     """Connects to one of several brokers, opens a channel, and does so again whenever that is lost, with jitter.
 
-    `on_open` gets each new channel, on the connection's own thread; from then on the channel may be used on that thread
-    alone (`call_soon` gets you there). `on_down` is told why, on the same thread, each time a connection is lost and
-    each time that no host could be reached. An exception in any callback costs the connection, never the thread.
+    Everything happens on the loop that `start` names, and every other method but `call_soon` is called on its thread.
+    `on_open` gets each new channel. `on_down` is told why, each time a connection is lost and each time that no host
+    could be reached. An exception in any callback costs the connection, never the loop.
     """
 
     def __init__(
@@ -44,41 +46,51 @@ class BrokerConnection:
         self._on_open = on_open
         self._on_down = on_down
         self._starting = threading.Lock()
-        self._closing = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._loop: IOLoop | None = None
-        self._connection: SelectConnection | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: concurrent.futures.Future[None] | None = None
+        self._closing = asyncio.Event()
+        self._connection: AsyncioConnection | None = None
+        self._gone: asyncio.Future[None] | None = None
         self._opened = False
         self._reason: str | None = None
 
-    def start(self) -> None:
-        """Start the thread, unless it runs already. Not before a fork: threads do not survive one."""
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to connect on `loop`, unless it has begun already. From any thread; not before a fork."""
         with self._starting:
-            if self._thread is None and not self._closing.is_set():
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+            if self._ended is None:
+                self._loop = loop
+                self._ended = asyncio.run_coroutine_threadsafe(self._run(), loop)
+
+    async def close(self) -> None:
+        """Close the connection, in good order where the broker answers within a second. Safe to call twice."""
+        self._closing.set()
+        self._close()
+        if self._loop is not None and self._ended is not None:
+            self._loop.call_later(_CLOSE_SECONDS, self._cut_off)
+            await asyncio.wait([asyncio.wrap_future(self._ended)])
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run `callback` on the connection's thread; from any thread. Dropped while there is no connection."""
-        loop = self._loop
-        if loop is not None:
-            loop.add_callback_threadsafe(callback)
-
-    def close(self, *, timeout_seconds: float) -> None:
-        """Close the connection after what `call_soon` was given before, and end the thread. Safe to call twice."""
-        with self._starting:
-            self._closing.set()
-        self.call_soon(self._close)
-        if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(timeout_seconds)
+        """Run `callback` on the loop; from any thread. Dropped where there is no connection by then."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._call, callback)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Run `callback` in `seconds`, unless the present connection is gone by then. Only on its thread."""
+        """Run `callback` in `seconds`, unless the present connection is gone by then."""
+        connection = self._connection
         if self._loop is not None:
-            self._loop.call_later(seconds, callback)
+            self._loop.call_later(seconds, lambda: self._call(callback) if connection is self._connection else None)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        if self._connection is None:
+            return
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - a callback's mistake costs the connection
+            _log.exception("broker_callback_failed", connection=self._name)
+            self.drop(f"internal error: {error!r}")
 
     def renew(self, channel: Channel) -> None:
-        """Close `channel`, which gives back what it holds, and open another. Only on the connection's thread.
+        """Close `channel`, which gives back what it holds, and open another.
 
         Where the broker does not close it within a second, the whole connection is given up.
         """
@@ -89,32 +101,38 @@ class BrokerConnection:
             )
 
     def drop(self, reason: str) -> None:
-        """Give the present connection up for a new one. Only on the connection's thread.
+        """Give the present connection up for a new one.
 
         It is closed in good order where the broker answers within a second, and cut off where not.
         """
         self._reason = self._reason or reason
         self._close()
-        if self._loop is not None:
-            self._loop.call_later(_CLOSE_SECONDS, self._cut_off)
+        self.call_later(_CLOSE_SECONDS, self._cut_off)
 
-    def _run(self) -> None:
+    async def _run(self) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while not self._closing.is_set():
             began = time.monotonic()
-            self._hold_one_connection()
+            await self._hold_one_connection()
             if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
             # Full jitter: the clients of a broker that comes back do not all come back at the same moment.
-            self._closing.wait(random.uniform(0, pause_seconds))  # noqa: S311
+            await self._pause(random.uniform(0, pause_seconds))  # noqa: S311
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
-    def _hold_one_connection(self) -> None:
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    async def _hold_one_connection(self) -> None:
         """Connect to one of the hosts, in random order; return once that is gone, or none could be reached."""
         for host in random.sample(self._parameters, k=len(self._parameters)):
             self._opened = False
             self._reason = None
-            self._use(host)
+            await self._use(host)
             if self._opened or self._closing.is_set():
                 break
         reason = self._reason or "closed"
@@ -124,23 +142,22 @@ class BrokerConnection:
             _log.warning("broker_lost", connection=self._name, reason=reason)
         self._on_down(reason)
 
-    def _use(self, host: URLParameters) -> None:
-        loop = self._loop = IOLoop()
+    async def _use(self, host: URLParameters) -> None:
+        if self._closing.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        self._gone = loop.create_future()
+        self._connection = AsyncioConnection(
+            host,
+            on_open_callback=self._on_connection_open,
+            on_open_error_callback=self._on_connection_gone,
+            on_close_callback=self._on_connection_gone,
+            custom_ioloop=loop,
+        )
         try:
-            if not self._closing.is_set():
-                self._connection = SelectConnection(
-                    host,
-                    on_open_callback=self._on_connection_open,
-                    on_open_error_callback=self._on_connection_gone,
-                    on_close_callback=self._on_connection_gone,
-                    custom_ioloop=loop,
-                )
-                loop.start()
-        except Exception as error:  # noqa: BLE001 - this is the supervision: a callback's mistake costs one connection
-            _log.exception("broker_callback_failed", connection=self._name)
-            self._reason = f"internal error: {error!r}"
+            await self._gone
         finally:
-            self._dispose(loop)
+            self._connection = None
 
     def _on_connection_open(self, connection: Connection) -> None:
         if self._closing.is_set():
@@ -163,8 +180,8 @@ class BrokerConnection:
 
     def _on_connection_gone(self, _connection: Connection, reason: BaseException) -> None:
         self._reason = self._reason or str(reason) or repr(reason)
-        if self._loop is not None:
-            self._loop.stop()
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
 
     def _close(self) -> None:
         # One that is still opening ends by its own time limit: pika fails over a close in the middle of the handshake.
@@ -173,16 +190,5 @@ class BrokerConnection:
 
     def _cut_off(self) -> None:
         # pika has no public way to end a connection whose close the broker does not answer.
-        if self._connection is not None and not self._connection.is_closed:
+        if self._connection is not None and self._connection.is_closing:
             self._connection._terminate_stream(AMQPConnectionError("the broker did not answer a close"))
-
-    def _dispose(self, loop: IOLoop) -> None:
-        """Let go of the socket that an exception has left open."""
-        if self._connection is not None and not self._connection.is_closed:
-            self._loop = loop
-            self._close()
-            loop.call_later(_CLOSE_SECONDS, self._cut_off)
-            loop.call_later(2 * _CLOSE_SECONDS, loop.stop)
-            loop.start()
-        self._connection = self._loop = None
-        loop.close()

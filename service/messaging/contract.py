@@ -1,9 +1,11 @@
 """What a queue does for the rest of the house, whichever queue it is (RabbitMQ, or the embedded one)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
+
+from service.messaging.errors import NotConfirmed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,8 +36,26 @@ class Delivery:
     handle: object
 
 
+#: What became of one publish: None once the message is safely queued, else why that is not known.
+OnSettled = Callable[[NotConfirmed | None], None]
+
+
+class AsyncPublisher(Protocol):
+    """Puts messages into a queue without waiting. It lives on one asyncio loop and is called on its thread alone."""
+
+    def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
+        """Begin to publish; `on_settled` is called on the loop, once, by `deadline` (`time.monotonic`) at the latest.
+
+        It may be called before `submit` returns. After a `ConfirmTimeout` the message may or may not be queued.
+        `on_settled` must not raise.
+        """
+
+    async def close(self, *, timeout_seconds: float) -> None:
+        """Refuse new messages, wait for what is pending, then let go of connections and threads. Safe to call twice."""
+
+
 class Publisher(Protocol):
-    """Puts messages into a queue. Safe to call from many threads at once; made after fork."""
+    """Puts messages into a queue and waits. Safe to call from many threads at once; made after fork."""
 
     def publish(self, message: Message, *, timeout_seconds: float) -> None:
         """Return once the message is safely queued (confirmed by the broker, or fsynced).

@@ -1,12 +1,14 @@
 """The embedded queue as publisher, subscriber and dead letters: what RabbitMQ does, on one machine without it."""
 
+import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
 
-from service.messaging.contract import DeadLetter, Delivery, Message
+from service.messaging.contract import DeadLetter, Delivery, Message, OnSettled
 from service.messaging.embedded_queue import EmbeddedQueue, Leased
-from service.messaging.errors import ConfirmTimeout, NotConfirmed
+from service.messaging.errors import ConfirmTimeout, MessagingError, NotConfirmed, QueueFileFailed
+from service.messaging.event_loop import CallQueue
 
 #: How soon a message that another process queued is noticed. Each look is one indexed read.
 _POLL_SECONDS = 0.025
@@ -15,18 +17,51 @@ _WRITE_SECONDS = 5.0
 
 
 class EmbeddedPublisher:
-    """Puts messages into the file; see `Publisher`. It is one queue: exchange and routing key only travel along."""
+    """Puts messages into the file; see `AsyncPublisher`. It is one queue: exchange and routing key only travel along.
 
-    def __init__(self, *, queue: EmbeddedQueue) -> None:
+    The queue's own thread writes and fsyncs; the loop hears of a whole group at once.
+    """
+
+    def __init__(self, *, queue: EmbeddedQueue, loop: asyncio.AbstractEventLoop, max_bytes: int | None = None) -> None:
+        """`max_bytes` bounds what the file holds; beyond it, publishing fails with `SpoolFull`."""
         self._queue = queue
+        self._loop = loop
+        self._max_bytes = max_bytes
+        self._calls = CallQueue(loop)
+        self._pending = 0
 
-    def publish(self, message: Message, *, timeout_seconds: float) -> None:
-        """Return once the message is fsynced."""
-        self._queue.put(message, timeout_seconds=timeout_seconds)
+    def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
+        """Publish; see `AsyncPublisher.submit`. Once it is fsynced it is settled with None."""
+        timer: asyncio.TimerHandle | None = None
 
-    def close(self, *, timeout_seconds: float) -> None:
-        """Close the queue's file."""
-        self._queue.close(timeout_seconds=timeout_seconds)
+        def settle(error: MessagingError | None) -> None:
+            if timer is not None:
+                timer.cancel()
+            self._pending -= 1
+            on_settled(error if error is None or isinstance(error, NotConfirmed) else NotConfirmed(str(error)))
+
+        try:
+            give_up = self._queue.submit(
+                message, on_done=lambda error: self._calls.call(lambda: settle(error)), max_bytes=self._max_bytes
+            )
+        except QueueFileFailed as error:
+            on_settled(error)
+            return
+
+        def time_out() -> None:
+            timeout = give_up()
+            if timeout is not None:
+                settle(timeout)
+
+        self._pending += 1
+        timer = self._loop.call_at(deadline, time_out)
+
+    async def close(self, *, timeout_seconds: float) -> None:
+        """Write what is pending, then close the queue's file."""
+        deadline = time.monotonic() + timeout_seconds
+        while self._pending and time.monotonic() < deadline:
+            await asyncio.sleep(_POLL_SECONDS)
+        await asyncio.to_thread(self._queue.close, timeout_seconds=max(deadline - time.monotonic(), 0.1))
 
 
 class EmbeddedSubscriber:

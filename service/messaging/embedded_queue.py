@@ -6,14 +6,14 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from service.messaging.contract import DeadLetter, Message
-from service.messaging.errors import QueueFileFailed, SpoolFull
+from service.messaging.errors import ConfirmTimeout, MessagingError, QueueFileFailed, SpoolFull
 from service.messaging.file_connection import FileConnection
 from service.messaging.group_commit import GroupCommitWriter
 from service.messaging.leaseholder import Leaseholder
@@ -97,6 +97,15 @@ class EmbeddedQueue:
 
     def put(self, message: Message, *, timeout_seconds: float, max_bytes: int | None = None) -> None:
         """Append a message. Raises `SpoolFull` where the queue would then hold more than `max_bytes`."""
+        self._writer.write(self._insertion(message, max_bytes), timeout_seconds=timeout_seconds)
+
+    def submit(
+        self, message: Message, *, on_done: Callable[[MessagingError | None], None], max_bytes: int | None = None
+    ) -> Callable[[], ConfirmTimeout | None]:
+        """Begin to append a message, without waiting; see `GroupCommitWriter.submit`. Raises `QueueFileFailed`."""
+        return self._writer.submit(self._insertion(message, max_bytes), on_done=on_done)
+
+    def _insertion(self, message: Message, max_bytes: int | None) -> Callable[[sqlite3.Connection], None]:
         envelope = _to_envelope(message)
         size = len(message.body) + len(envelope) + _ROW_BYTES
 
@@ -110,7 +119,7 @@ class EmbeddedQueue:
                 (message.message_id, envelope, message.body, size, time.time()),
             )
 
-        self._writer.write(insert, timeout_seconds=timeout_seconds)
+        return insert
 
     def has_ready(self) -> bool:
         """Whether a message waits that nobody has leased. A cheap read, good for polling."""

@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from service.messaging.errors import ConfirmTimeout, MessagingError, QueueFileFailed
 from service.messaging.file_connection import FileConnection
@@ -26,52 +26,61 @@ Result = TypeVar("Result")
 
 
 class _Write(Generic[Result]):
-    """One write that a thread waits for, or has given up."""
+    """One write that somebody waits for, or has given up."""
 
     def __init__(
-        self, work: Callable[[sqlite3.Connection], Result], undo: Callable[[sqlite3.Connection, Result], object] | None
+        self,
+        work: Callable[[sqlite3.Connection], Result],
+        *,
+        undo: Callable[[sqlite3.Connection, Result], object] | None = None,
+        on_done: Callable[[], None] = lambda: None,
     ) -> None:
         self._work = work
         self._undo = undo
-        self._done = threading.Event()
-        # Whether it is abandoned or committed is decided once: the thread that waits and the one that writes agree.
+        self._on_done = on_done
+        # Whether it is abandoned or committed is decided once: who waits and the thread that writes agree.
         self._deciding = threading.Lock()
+        self._done = False
         self._result: list[Result] = []
-        self._error: MessagingError | None = None
+        self.error: MessagingError | None = None
         self.abandoned = False
 
-    def wait(self, timeout_seconds: float) -> bool:
-        """Whether it was settled in time; if not, it is abandoned."""
-        if not self._done.wait(timeout_seconds):
-            with self._deciding:
-                self.abandoned = not self._done.is_set()
-        return not self.abandoned
+    def abandon(self) -> bool:
+        """Wait for it no longer; says whether that was before it was done."""
+        with self._deciding:
+            self.abandoned = not self._done
+        return self.abandoned
 
     def result(self) -> Result:
-        if self._error is not None:
-            raise self._error
+        if self.error is not None:
+            raise self.error
         return self._result[0]
 
     def run(self, connection: sqlite3.Connection) -> None:
         """Do the work inside of the open transaction. It may refuse (a `MessagingError`) before it writes."""
-        self._error = None
+        self.error = None
         try:
             self._result = [self._work(connection)]
         except MessagingError as error:
-            self._error = error
+            self.error = error
 
     def fail(self, error: MessagingError) -> None:
-        self._error = error
-        self._done.set()
+        self.error = error
+        self._settle()
 
     def commit(self) -> "_Write[object] | None":
-        """Tell the thread that waits; the answer is what has to be written because none does."""
-        with self._deciding:
-            self._done.set()
+        """Tell who waits; the answer is what has to be written because nobody does."""
+        self._settle()
         undo, result = self._undo, self._result
-        if not self.abandoned or self._error is not None or undo is None:
+        if not self.abandoned or self.error is not None or undo is None:
             return None
-        return _Write(lambda connection: undo(connection, result[0]), None)
+        return _Write(lambda connection: undo(connection, result[0]))
+
+    def _settle(self) -> None:
+        with self._deciding:
+            self._done = True
+        if not self.abandoned:
+            self._on_done()
 
 
 class GroupCommitWriter:
@@ -106,19 +115,38 @@ class GroupCommitWriter:
         all the same where it was in a transaction by then; `undo` gets the result of such a late write, in the
         transaction that comes next.
         """
-        write = _Write(work, undo)
+        done = threading.Event()
+        write = _Write(work, undo=undo, on_done=done.set)
+        self._add(write)
+        if not done.wait(timeout_seconds) and write.abandon():
+            raise self._timeout()
+        return write.result()
+
+    def submit(
+        self, work: Callable[[sqlite3.Connection], object], *, on_done: Callable[[MessagingError | None], None]
+    ) -> Callable[[], ConfirmTimeout | None]:
+        """Begin to run `work` in a transaction; `on_done` is called on the writing thread once that is on disk.
+
+        It gets None, or why it failed. The answer gives the write up, from any thread: what it returns then says why,
+        and `on_done` is not called; it returns None where it was done already. Raises `QueueFileFailed`.
+        """
+        write: _Write[object] = _Write(work, on_done=lambda: on_done(write.error))
+        self._add(write)
+        return lambda: self._timeout() if write.abandon() else None
+
+    def _add(self, write: _Write[Any]) -> None:
         with self._changed:
             if self._closed:
                 raise QueueFileFailed(f"{self._name} is closed")
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._run, name=f"write {self._name}", daemon=True)
                 self._thread.start()
-            self._waiting.append(write)  # type: ignore[arg-type]  # a deque of writes of every result
+            self._waiting.append(write)
             self._changed.notify()
-        if not write.wait(timeout_seconds):
-            why = "another process holds its lock" if self._locked else "the disk is slow"
-            raise ConfirmTimeout(f"{self._name} was not written within {timeout_seconds} s: {why}")
-        return write.result()
+
+    def _timeout(self) -> ConfirmTimeout:
+        why = "another process holds its lock" if self._locked else "the disk is slow"
+        return ConfirmTimeout(f"{self._name} was not written within the time limit: {why}")
 
     def close(self, *, timeout_seconds: float) -> None:
         """Finish the waiting writes, then close the file. Safe to call twice."""

@@ -1,18 +1,19 @@
-"""Confirmed publishing to RabbitMQ: one connection per process, shared by all of its threads."""
+"""Confirmed publishing to RabbitMQ, on an asyncio loop."""
 
-import threading
+import asyncio
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pika
+import structlog
 from pika.channel import Channel
 from pika.exceptions import AMQPError
 from pika.spec import Basic
 
 from service.messaging.connection import BrokerConnection
-from service.messaging.contract import Message
+from service.messaging.contract import Message, OnSettled
 from service.messaging.envelope import to_properties
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed, Rejected, Unroutable
 
@@ -23,135 +24,140 @@ _PROBE_SECONDS = 1.0
 #: queues); a new one does not. Where a queue is just full, connecting anew now and then does no harm.
 _SILENT_SECONDS = 8.0
 
+_log = structlog.get_logger(__name__)
+
 
 class _Pending:
-    """One publish that a thread waits for."""
+    """One publish that is not settled yet."""
 
-    __slots__ = ("abandoned", "error", "message", "properties", "returned", "settled")
+    __slots__ = ("message", "on_settled", "properties", "returned", "settled", "timer")
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, on_settled: OnSettled) -> None:
         self.message = message
         self.properties = to_properties(message)
-        self.settled = threading.Event()
-        self.error: NotConfirmed | None = None
+        self.on_settled = on_settled
         self.returned: str | None = None
-        self.abandoned = False
-
-    def settle(self, error: NotConfirmed | None) -> None:
-        if not self.settled.is_set():
-            self.error = error
-            self.settled.set()
+        self.settled = False
+        self.timer: asyncio.TimerHandle | None = None
 
 
 class RabbitPublisher:
-    """Publishes mandatory, persistent messages and waits for the broker's confirm, over one asynchronous connection.
+    """Publishes mandatory, persistent messages over one connection; see `AsyncPublisher`.
 
-    The connection is made by a thread of its own on first use, hence after fork. At most `max_in_flight` publishes wait
-    at once; one more is refused. Where the broker is away or blocks publishers (a memory or disk alarm), or where a
-    confirm has timed out and none has come since, publishing fails at once, so that no request waits for nothing.
-    Only before the very first connection attempt has ended does it wait for that, within its own time limit.
-    A connection on which no confirm comes any more, although messages are sent, is given up for a new one.
+    It connects on the first `submit` or `start`. At most `max_in_flight` publishes are pending; one more is refused.
+    Where the broker is away or blocks publishers (a memory or disk alarm), or where a confirm has timed out and none
+    has come since, publishing fails at once, so that no request waits for nothing. Only before the very first
+    connection attempt has ended does a publish wait for that, until its own deadline. A connection on which no confirm
+    comes any more, although messages are sent, is given up for a new one.
     """
 
-    def __init__(self, *, urls: Sequence[str], connection_name: str, max_in_flight: int = 1000) -> None:
+    def __init__(
+        self,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        urls: Sequence[str],
+        connection_name: str,
+        max_in_flight: int = 1000,
+    ) -> None:
+        self._loop = loop
         self._connection = BrokerConnection(
             urls=urls, connection_name=connection_name, on_open=self._on_open, on_down=self._on_down
         )
         self._max_in_flight = max_in_flight
-        # Guards everything down to the next comment.
-        self._lock = threading.Lock()
-        self._idle = threading.Condition(self._lock)
-        self._waiting = 0
-        self._outgoing: deque[_Pending] = deque()
-        self._drain_scheduled = False
-        self._ready = False
+        self._pending = 0
+        self._idle = asyncio.Event()
+        # Those that wait for the first connection.
+        self._unsent: deque[_Pending] = deque()
         self._closed = False
         self._down: str | None = None
         self._blocked: str | None = None
         self._probe_at: float | None = None
         # When the first of all publishes since the last confirm was not confirmed in time, or refused.
         self._silent_since: float | None = None
-        # Touched on the connection's thread alone.
+        # The channel, once it confirms; its delivery tags begin at 1.
         self._channel: Channel | None = None
         self._unconfirmed: dict[int, _Pending] = {}
         self._next_tag = 1
 
-    def publish(self, message: Message, *, timeout_seconds: float) -> None:
-        """Return once the broker has confirmed the message; see `Publisher.publish`.
+    def start(self) -> None:
+        """Connect now, and not only when something is published."""
+        self._connection.start(self._loop)
 
-        Raises `BrokerUnavailable` (not sent), `Unroutable`, `Rejected`, `ConfirmTimeout`, or a plain `NotConfirmed`
-        where the connection was lost in between.
+    def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
+        """Publish; see `AsyncPublisher.submit`.
+
+        It is settled with `BrokerUnavailable` (not sent), `Unroutable`, `Rejected`, `ConfirmTimeout`, or a plain
+        `NotConfirmed` where the connection was lost in between.
         """
-        pending = _Pending(message)
-        self._connection.start()
-        schedule = self._enqueue(pending)
-        try:
-            if schedule:
-                self._connection.call_soon(self._drain)
-            if not pending.settled.wait(timeout_seconds):
-                self._give_up(pending, timeout_seconds)
-        finally:
-            with self._lock:
-                self._waiting -= 1
-                if not self._waiting:
-                    self._idle.notify_all()
-        if pending.error is not None:
-            raise pending.error
+        refusal = self._refusal()
+        if refusal is not None:
+            on_settled(BrokerUnavailable(refusal))
+            return
+        self.start()
+        pending = _Pending(message, on_settled)
+        pending.timer = self._loop.call_at(deadline, self._give_up, pending)
+        self._pending += 1
+        if self._channel is None:
+            self._unsent.append(pending)
+        else:
+            self._send(pending)
 
-    def close(self, *, timeout_seconds: float) -> None:
+    async def close(self, *, timeout_seconds: float) -> None:
         """Refuse new messages, wait for the confirms of those in flight, then close the connection."""
-        deadline = time.monotonic() + timeout_seconds
-        with self._lock:
-            self._closed = True
-            self._idle.wait_for(lambda: not self._waiting, timeout_seconds)
-        self._connection.close(timeout_seconds=max(deadline - time.monotonic(), 0.1))
+        self._closed = True
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                while self._pending:
+                    self._idle.clear()
+                    await self._idle.wait()
+        except TimeoutError:
+            pass
+        await self._connection.close()
 
-    def _enqueue(self, pending: _Pending) -> bool:
-        """Put it in line; says whether the caller has to schedule a drain."""
-        with self._lock:
-            self._refuse_where_hopeless()
-            self._waiting += 1
-            self._outgoing.append(pending)
-            schedule = self._ready and not self._drain_scheduled
-            self._drain_scheduled = self._drain_scheduled or schedule
-            return schedule
-
-    def _refuse_where_hopeless(self) -> None:
+    def _refusal(self) -> str | None:
+        """Why a publish is hopeless now; None where it is not."""
         if self._closed:
-            raise BrokerUnavailable("the publisher is closed")
+            return "the publisher is closed"
         if self._down is not None:
-            raise BrokerUnavailable(f"no connection to the broker: {self._down}")
+            return f"no connection to the broker: {self._down}"
         if self._blocked is not None:
-            raise BrokerUnavailable(f"the broker blocks publishers: {self._blocked}")
-        if self._waiting >= self._max_in_flight:
-            raise BrokerUnavailable(f"{self._waiting} messages wait for their confirms already")
+            return f"the broker blocks publishers: {self._blocked}"
+        if self._pending >= self._max_in_flight:
+            return f"{self._pending} messages wait for their confirms already"
         if self._probe_at is not None:
             if time.monotonic() < self._probe_at:
-                raise BrokerUnavailable("the broker has not confirmed anything since a confirm timed out")
+                return "the broker has not confirmed anything since a confirm timed out"
             self._probe_at = time.monotonic() + _PROBE_SECONDS
+        return None
 
-    def _give_up(self, pending: _Pending, timeout_seconds: float) -> None:
-        with self._lock:
-            if pending.settled.is_set():
-                return
-            pending.abandoned = True
-            if not self._ready:
-                raise BrokerUnavailable(f"no connection to the broker within {timeout_seconds} s")
-            self._probe_at = time.monotonic() + _PROBE_SECONDS
-            if self._silent_too_long():
-                self._connection.call_soon(self._drop_silent)
-        raise ConfirmTimeout(f"no confirm within {timeout_seconds} s; the message may or may not be queued")
+    def _settle(self, pending: _Pending, error: NotConfirmed | None) -> None:
+        if pending.settled:
+            return
+        pending.settled = True
+        if pending.timer is not None:
+            pending.timer.cancel()
+        self._pending -= 1
+        if not self._pending:
+            self._idle.set()
+        pending.on_settled(error)
+
+    def _give_up(self, pending: _Pending) -> None:
+        if self._channel is None:
+            self._settle(pending, BrokerUnavailable("no connection to the broker within the time limit"))
+            return
+        self._probe_at = time.monotonic() + _PROBE_SECONDS
+        if self._silent_too_long():
+            self._drop_silent()
+        self._settle(pending, ConfirmTimeout("no confirm within the time limit; the message may or may not be queued"))
 
     def _silent_too_long(self) -> bool:
-        """One more publish was not confirmed; says, once, whether none has been for too long. Call it with the lock."""
+        """One more publish was not confirmed; says, once, whether none has been for too long."""
         now = time.monotonic()
         self._silent_since = self._silent_since or now
         too_long = now - self._silent_since >= _SILENT_SECONDS
         if too_long:
             self._silent_since = None
         return too_long
-
-    # On the connection's thread from here on.
 
     def _drop_silent(self) -> None:
         self._connection.drop(f"no confirm in {_SILENT_SECONDS} s")
@@ -163,52 +169,46 @@ class RabbitPublisher:
         channel.confirm_delivery(self._on_confirm, callback=lambda _frame: self._on_ready(channel))
 
     def _on_ready(self, channel: Channel) -> None:
+        self._forget_channel("the channel was renewed")
         self._channel = channel
         self._next_tag = 1
-        with self._lock:
-            self._ready = True
-            self._down = self._blocked = self._probe_at = self._silent_since = None
-        self._drain()
+        self._down = self._blocked = self._probe_at = self._silent_since = None
+        unsent, self._unsent = self._unsent, deque()
+        for pending in unsent:
+            if not pending.settled:
+                self._send(pending)
 
     def _on_down(self, reason: str) -> None:
-        self._channel = None
-        with self._lock:
-            self._ready = self._drain_scheduled = False
-            self._down = reason
-        self._fail_pending(reason)
+        self._down = reason
+        self._forget_channel(reason)
+        self._fail_unsent(reason)
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        with self._lock:
-            self._blocked = frame.method.reason or "no reason given"
-        self._fail_pending(f"the broker blocks publishers: {self._blocked}")
+        self._blocked = reason = frame.method.reason or "no reason given"
+        self._fail_unsent(f"the broker blocks publishers: {reason}")
+        self._fail_unconfirmed(f"the broker blocks publishers: {reason}")
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
-        with self._lock:
-            self._blocked = self._probe_at = self._silent_since = None
+        self._blocked = self._probe_at = self._silent_since = None
 
-    def _fail_pending(self, reason: str) -> None:
-        with self._lock:
-            unsent, self._outgoing = self._outgoing, deque()
-        sent = list(self._unconfirmed.values())
-        if self._channel is None:
-            self._unconfirmed.clear()
+    def _forget_channel(self, reason: str) -> None:
+        """What the channel has not confirmed, nobody will: delivery tags are the channel's own."""
+        self._channel = None
+        self._fail_unconfirmed(reason)
+        self._unconfirmed.clear()
+
+    def _fail_unsent(self, reason: str) -> None:
+        unsent, self._unsent = self._unsent, deque()
         for pending in unsent:
-            pending.settle(BrokerUnavailable(f"not sent: {reason}"))
-        for pending in sent:
-            pending.settle(NotConfirmed(f"sent, but no confirm will be waited for: {reason}"))
+            self._settle(pending, BrokerUnavailable(f"not sent: {reason}"))
 
-    def _drain(self) -> None:
-        with self._lock:
-            self._drain_scheduled = False
-            count = len(self._outgoing)
-        for _ in range(count):
-            pending = self._outgoing.popleft()
-            if not pending.abandoned:
-                self._send(pending)
+    def _fail_unconfirmed(self, reason: str) -> None:
+        for pending in list(self._unconfirmed.values()):
+            self._settle(pending, NotConfirmed(f"sent, but no confirm will be waited for: {reason}"))
 
     def _send(self, pending: _Pending) -> None:
         if self._channel is None or not self._channel.is_open:
-            pending.settle(BrokerUnavailable("not sent: the channel is closing"))
+            self._settle(pending, BrokerUnavailable("not sent: the channel is closing"))
             return
         message = pending.message
         try:
@@ -216,7 +216,7 @@ class RabbitPublisher:
                 message.exchange, message.routing_key, message.body, pending.properties, mandatory=True
             )
         except (AMQPError, ValueError) as error:  # before a byte was sent: too long a name, a lone surrogate
-            pending.settle(Rejected(f"the message cannot be written as AMQP: {error!r}"))
+            self._settle(pending, Rejected(f"the message cannot be written as AMQP: {error!r}"))
             return
         self._unconfirmed[self._next_tag] = pending
         self._next_tag += 1
@@ -233,17 +233,15 @@ class RabbitPublisher:
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
         if isinstance(method, Basic.Nack):
+            refused = Rejected("the broker refused the message: its queue is full, or a node is in trouble")
             for pending in self._take(method.delivery_tag, multiple=method.multiple):
-                pending.settle(Rejected("the broker refused the message: its queue is full, or a node is in trouble"))
-            with self._lock:
-                silent_too_long = self._silent_too_long()
-            if silent_too_long:
+                self._settle(pending, refused)
+            if self._silent_too_long():
                 self._drop_silent()
             return
-        with self._lock:
-            self._probe_at = self._silent_since = None
+        self._probe_at = self._silent_since = None
         for pending in self._take(method.delivery_tag, multiple=method.multiple):
-            pending.settle(None if pending.returned is None else _unroutable(pending))
+            self._settle(pending, None if pending.returned is None else _unroutable(pending))
 
     def _take(self, delivery_tag: int, *, multiple: bool) -> Iterable[_Pending]:
         if not multiple:

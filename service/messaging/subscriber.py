@@ -14,6 +14,7 @@ from service.messaging.connection import BrokerConnection
 from service.messaging.contract import Delivery, Publisher
 from service.messaging.dead_letters import as_dead_letter
 from service.messaging.envelope import from_delivery
+from service.messaging.event_loop import LoopThread
 from service.messaging.topology import LEDGER_QUEUE
 
 _CLOSE_SECONDS = 2.0
@@ -53,6 +54,7 @@ class RabbitSubscriber:
         dead_letter_publisher: Publisher,
         longest_silence_seconds: float = _LONGEST_SILENCE_SECONDS,
     ) -> None:
+        self._thread = LoopThread(connection_name)
         self._connection = BrokerConnection(
             urls=urls, connection_name=connection_name, on_open=self._on_open, on_down=self._on_down
         )
@@ -73,8 +75,10 @@ class RabbitSubscriber:
 
     def receive(self, *, max_messages: int, wait_seconds: float) -> Sequence[Delivery]:
         """Up to `max_messages`; connects on first use."""
-        self._connection.start()
         with self._arrived:
+            if self._closed:
+                return ()
+            self._connection.start(self._thread.start())
             self._receiving = True
             if not self._consuming:
                 self._connection.call_soon(self._consume)  # of no effect while there is no channel: see _on_open
@@ -108,7 +112,7 @@ class RabbitSubscriber:
         with self._arrived:
             self._closed = True
             self._arrived.notify_all()
-        self._connection.close(timeout_seconds=_CLOSE_SECONDS)
+        self._thread.close(self._connection.close(), timeout_seconds=_CLOSE_SECONDS)
 
     def _settle(self, deliveries: Sequence[Delivery], answer: "_Answer") -> None:
         handles = [delivery.handle for delivery in deliveries]

@@ -1,10 +1,31 @@
 """What the receiver says to whoever calls it: as little as possible."""
 
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any
+
 from flask import Response
+
+from service.serving.wsgi import PendingAnswer, make_answer
 
 #: The one body of every failure, whatever its reason.
 FAILURE_BODY = "fail"
 _PLAIN = "text/plain"
+
+#: The queue did not confirm the callback.
+UNCONFIRMED = make_answer(HTTPStatus.SERVICE_UNAVAILABLE, FAILURE_BODY.encode(), content_type=_PLAIN)
+
+
+class PendingResponse(Response):
+    """A response that its server writes later: when `pending` is settled."""
+
+    def __init__(self, pending: PendingAnswer) -> None:
+        super().__init__()
+        self._pending = pending
+
+    def __call__(self, _environ: object, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Start nothing yet: the status is not known."""
+        return self._pending.begin(start_response)
 
 
 def failure(status: int) -> Response:

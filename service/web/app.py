@@ -1,8 +1,10 @@
 """The Flask application of the receiver."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -10,8 +12,9 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from service.messaging.contract import Publisher
+from service.messaging.contract import AsyncPublisher
 from service.metrics.receiver import ReceiverMetrics
+from service.serving.wsgi import Answer, make_answer
 from service.settings import MerchantSettings, ReceiverSettings
 from service.web.answers import failure
 from service.web.callbacks import CallbackEndpoint
@@ -29,7 +32,7 @@ _log = structlog.get_logger(__name__)
 def create_app(
     *,
     merchants: Mapping[str, MerchantSettings],
-    make_publisher: Callable[[], Publisher],
+    make_publisher: Callable[[asyncio.AbstractEventLoop], AsyncPublisher],
     metrics: ReceiverMetrics,
     clock: Callable[[], datetime],
     settings: ReceiverSettings,
@@ -37,9 +40,9 @@ def create_app(
 ) -> Flask:
     """The receiver's WSGI application, for one worker process.
 
-    `make_publisher` is called once, when the publisher in `extensions["publisher"]` is opened or, failing that, first
-    used. Whoever starts the process starts `extensions["refusals"]`; whoever ends it closes that, then the publisher.
-    `clock` says the present time, aware.
+    `make_publisher` is called once, with the loop on which `extensions["publisher"]` is opened or, failing that, with
+    one of its own when it is first used. Whoever starts the process runs `extensions["refusals"]`; whoever ends it
+    closes that, then the publisher. `clock` says the present time, aware.
     """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
@@ -55,6 +58,7 @@ def create_app(
     app.extensions.update(publisher=publisher, refusals=refusals)
     endpoint = CallbackEndpoint(
         entrances=Entrances(merchants=merchants),
+        acknowledgements={slug: _acknowledgement(merchant) for slug, merchant in merchants.items()},
         publisher=publisher,
         metrics=metrics,
         refusals=refusals,
@@ -68,6 +72,11 @@ def create_app(
     if settings.trusted_proxy_hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_hops, x_proto=0)  # type: ignore[method-assign]
     return app
+
+
+def _acknowledgement(merchant: MerchantSettings) -> Answer:
+    answer = merchant.acknowledgement
+    return make_answer(HTTPStatus.OK, answer.body.encode(), content_type=answer.content_type)
 
 
 def _answer_http_error(error: HTTPException) -> Response:

@@ -1,12 +1,14 @@
 """The endpoint behind notify_url: one callback in, one message queued and confirmed, one acknowledgement out."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import structlog
-from flask import Blueprint, Response, g, request
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.claims import Claim
@@ -14,24 +16,30 @@ from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
 from service.messaging.claim_codec import encode_claim
-from service.messaging.contract import Publisher
-from service.messaging.errors import ConfirmTimeout, NotConfirmed
+from service.messaging.errors import ConfirmTimeout
 from service.metrics.merchants import UNKNOWN_MERCHANT
 from service.metrics.receiver import ReceiverMetrics
+from service.serving.wsgi import ARRIVED_AT, Answer, PendingAnswer
 from service.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
-from service.web.answers import failure
+from service.web.answers import UNCONFIRMED, PendingResponse, failure
 from service.web.dialect_watch import DialectWatch
 from service.web.entrances import Entrance, Entrances, UnknownMerchant
+from service.web.process_publisher import ProcessPublisher
 from service.web.refusal_tally import RefusalTally
-
-#: Where a server puts the time (`time.monotonic`) at which the whole request had arrived: it may have waited since.
-ARRIVED_AT = "payment_callbacks.arrived_at"
 
 _REFUSED = 400
 _TOO_LARGE = 413
-_UNCONFIRMED = 503
 
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Published:
+    """A callback that is on its way into the queue, and what its answer is told of it."""
+
+    claim: Claim
+    client: str | None
+    started: float
 
 
 class CallbackEndpoint:
@@ -41,14 +49,19 @@ class CallbackEndpoint:
         self,
         *,
         entrances: Entrances,
-        publisher: Publisher,
+        acknowledgements: Mapping[str, Answer],
+        publisher: ProcessPublisher,
         metrics: ReceiverMetrics,
         refusals: RefusalTally,
         clock: Callable[[], datetime],
         confirm_timeout_seconds: float,
     ) -> None:
-        """`clock` says the present time, aware. The confirm's time limit begins when the whole request has arrived."""
+        """`acknowledgements` by merchant. `clock` says the present time, aware.
+
+        The confirm's time limit begins when the whole request has arrived.
+        """
         self._entrances = entrances
+        self._acknowledgements = acknowledgements
         self._publisher = publisher
         self._metrics = metrics
         self._refusals = refusals
@@ -59,8 +72,6 @@ class CallbackEndpoint:
     def blueprint(self) -> Blueprint:
         """The routes of this endpoint."""
         routes = Blueprint("callbacks", __name__)
-        routes.before_request(_begin_trace)
-        routes.teardown_request(_end_trace)
         routes.add_url_rule("/notify/<merchant>", "common", self.answer, methods=["POST"])
         routes.add_url_rule("/notify/<merchant>/<token>", "minted", self.answer, methods=["POST"])
         return routes
@@ -71,26 +82,20 @@ class CallbackEndpoint:
         Every refusal looks the same, so that an answer tells nobody which merchants exist or which check failed.
         """
         deadline = request.environ.get(ARRIVED_AT, time.monotonic()) + self._confirm_timeout_seconds
-        with self._metrics.in_flight.track_inprogress():
-            try:
-                entrance = self._entrances.find(merchant, token)
-            except UnknownMerchant as refusal:
-                return self._refuse(None, refusal.reason, refusal.detail)
-            except CallbackRefused as refusal:
-                return self._refuse(merchant, refusal.reason, refusal.detail)
-            try:
-                claim = self._read_claim(entrance)
-            except RequestEntityTooLarge:
-                return self._refuse(merchant, "too-large", "the body is longer than any callback", status=_TOO_LARGE)
-            except CallbackRefused as refusal:
-                return self._refuse(merchant, refusal.reason, refusal.detail)
-            try:
-                self._publish(claim, deadline)
-            except NotConfirmed as error:
-                return self._admit_failure(claim, error)
-            return self._acknowledge(entrance, claim)
+        traceparent = parse_traceparent(request.headers.get(TRACEPARENT)) or new_traceparent()
+        try:
+            entrance = self._entrances.find(merchant, token)
+            claim = self._read_claim(entrance, traceparent)
+        except UnknownMerchant as refusal:
+            return self._refuse(None, refusal.reason, refusal.detail, traceparent)
+        except CallbackRefused as refusal:
+            return self._refuse(merchant, refusal.reason, refusal.detail, traceparent)
+        except RequestEntityTooLarge:
+            detail = "the body is longer than any callback"
+            return self._refuse(merchant, "too-large", detail, traceparent, status=_TOO_LARGE)
+        return self._publish(claim, deadline)
 
-    def _read_claim(self, entrance: Entrance) -> Claim:
+    def _read_claim(self, entrance: Entrance, traceparent: str) -> Claim:
         merchant = entrance.merchant
         received_at = self._clock()
         verified = verify_callback(request.get_data(cache=False), request.content_type)
@@ -102,7 +107,7 @@ class CallbackEndpoint:
             time_zone=ZoneInfo(merchant.time_zone),  # from its cache
             trust=entrance.trust,
             received_at=received_at,
-            traceparent=g.traceparent,
+            traceparent=traceparent,
         )
         if entrance.biz_order_no not in (None, claim.biz_order_no):
             raise CallbackRefused(
@@ -110,38 +115,42 @@ class CallbackEndpoint:
             )
         return claim
 
-    def _publish(self, claim: Claim, deadline: float) -> None:
-        message = encode_claim(claim)
-        started = time.monotonic()
-        if started >= deadline:
-            raise ConfirmTimeout("all threads were waiting for confirms; its turn came too late")
+    def _publish(self, claim: Claim, deadline: float) -> Response:
+        """Hand the callback to the queue. What becomes of it is known, logged and counted when it is settled."""
+        published = _Published(claim, request.remote_addr, started=time.monotonic())
+        self._metrics.in_flight.inc()
+        pending = PendingAnswer(partial(self._conclude, published), failure=UNCONFIRMED, deadline=deadline)
+        if published.started >= deadline:
+            pending.settle(ConfirmTimeout("its turn came after its time was up"))
+        else:
+            self._submit(claim, deadline, pending)
+        return PendingResponse(pending)
+
+    def _submit(self, claim: Claim, deadline: float, pending: PendingAnswer) -> None:
         try:
-            self._publisher.publish(message, timeout_seconds=deadline - started)
-        finally:
-            self._metrics.confirm_seconds.observe(time.monotonic() - started)
+            self._publisher.submit(encode_claim(claim), deadline=deadline, on_settled=pending.settle)
+        except Exception:
+            self._metrics.in_flight.dec()  # the application answers for its own mistakes
+            raise
 
-    def _acknowledge(self, entrance: Entrance, claim: Claim) -> Response:
-        self._metrics.count_callback(claim.merchant, outcome="acknowledged", trust=claim.trust)
-        _log.info(
-            "callback_acknowledged",
-            merchant=claim.merchant,
-            biz_order_no=claim.biz_order_no,
-            status=claim.status,
-            trust=claim.trust.word,
-            quarantine=claim.quarantine,
-            client=request.remote_addr,
-        )
-        acknowledgement = entrance.merchant.acknowledgement
-        return Response(acknowledgement.body, content_type=acknowledgement.content_type)
-
-    def _refuse(self, merchant: str | None, reason: str, detail: str, *, status: int = _REFUSED) -> Response:
-        named = UNKNOWN_MERCHANT if merchant is None else merchant
-        self._metrics.count_callback(named, outcome="refused", reason=reason)
-        self._refusals.count(merchant, reason)
-        _log.warning("callback_refused", merchant=named, reason=reason, detail=detail, client=request.remote_addr)
-        return failure(status)
-
-    def _admit_failure(self, claim: Claim, error: NotConfirmed) -> Response:
+    def _conclude(self, published: _Published, error: Exception | None) -> Answer:
+        """What the gateway is told once the callback is queued, or is known not to be; called once."""
+        claim = published.claim
+        self._metrics.in_flight.dec()
+        self._metrics.confirm_seconds.observe(time.monotonic() - published.started)
+        if error is None:
+            self._metrics.count_callback(claim.merchant, outcome="acknowledged", trust=claim.trust)
+            _log.info(
+                "callback_acknowledged",
+                merchant=claim.merchant,
+                biz_order_no=claim.biz_order_no,
+                status=claim.status,
+                trust=claim.trust.word,
+                quarantine=claim.quarantine,
+                client=published.client,
+                trace_id=trace_id_of(claim.traceparent),
+            )
+            return self._acknowledgements[claim.merchant]
         reason = type(error).__name__
         self._metrics.count_callback(claim.merchant, outcome="unconfirmed", reason=reason, trust=claim.trust)
         _log.error(
@@ -150,17 +159,23 @@ class CallbackEndpoint:
             biz_order_no=claim.biz_order_no,
             reason=reason,
             detail=str(error),
-            client=request.remote_addr,
+            client=published.client,
+            trace_id=trace_id_of(claim.traceparent),
         )
-        return failure(_UNCONFIRMED)
+        return UNCONFIRMED
 
-
-def _begin_trace() -> None:
-    """Give the callback its trace, and every line that this thread logs until its answer the trace's id."""
-    g.traceparent = parse_traceparent(request.headers.get(TRACEPARENT)) or new_traceparent()
-    structlog.contextvars.bind_contextvars(trace_id=trace_id_of(g.traceparent))
-
-
-def _end_trace(_error: BaseException | None) -> None:
-    # The thread's next callback is another's.
-    structlog.contextvars.unbind_contextvars("trace_id")
+    def _refuse(
+        self, merchant: str | None, reason: str, detail: str, traceparent: str, *, status: int = _REFUSED
+    ) -> Response:
+        named = UNKNOWN_MERCHANT if merchant is None else merchant
+        self._metrics.count_callback(named, outcome="refused", reason=reason)
+        self._refusals.count(merchant, reason)
+        _log.warning(
+            "callback_refused",
+            merchant=named,
+            reason=reason,
+            detail=detail,
+            client=request.remote_addr,
+            trace_id=trace_id_of(traceparent),
+        )
+        return failure(status)

@@ -1,42 +1,50 @@
 """The publisher of a worker process: made after fork, and once."""
 
+import asyncio
 from collections.abc import Callable
 from threading import Lock
 
-from service.messaging.contract import Message, Publisher
+from service.messaging.blocking_publisher import BlockingPublisher
+from service.messaging.contract import AsyncPublisher, Message, OnSettled
 from service.messaging.errors import BrokerUnavailable
 
 
 class ProcessPublisher:
-    """A `Publisher` that makes the real one when it is opened or first used. Safe to use from many threads."""
+    """Publishes on the worker's own loop where that is opened, else on a loop and thread made with the first message.
 
-    def __init__(self, make: Callable[[], Publisher]) -> None:
+    Under another server than ours it is safe to use from many threads.
+    """
+
+    def __init__(self, make: Callable[[asyncio.AbstractEventLoop], AsyncPublisher]) -> None:
         self._make = make
-        self._lock = Lock()
-        self._made: Publisher | None = None
+        self._opening = Lock()
+        self._publisher: AsyncPublisher | BlockingPublisher | None = None
         self._closed = False
 
-    def open(self) -> None:
-        """Make the real one now: what an earlier process left in its spool need not wait for a callback."""
-        self._make_once()
+    def open(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Publish on this loop, and be called on its thread alone."""
+        self._publisher = self._make(loop)
 
-    def publish(self, message: Message, *, timeout_seconds: float) -> None:
-        """Return once the message is safely queued; see `Publisher.publish`."""
+    def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
+        """Begin to publish; see `AsyncPublisher.submit`."""
         # Read without the lock: it is set once, and every callback comes through here.
-        publisher = self._made or self._make_once()
-        publisher.publish(message, timeout_seconds=timeout_seconds)
+        publisher = self._publisher or self._open_thread()
+        if publisher is None:
+            on_settled(BrokerUnavailable("the receiver is shutting down"))
+            return
+        publisher.submit(message, deadline=deadline, on_settled=on_settled)
 
-    def close(self, *, timeout_seconds: float) -> None:
-        """Close the real one if there is one; none is made afterwards."""
-        with self._lock:
+    async def close(self, *, timeout_seconds: float) -> None:
+        """Wait for what is in flight, then let go. Safe to call twice."""
+        with self._opening:
             self._closed = True
-            if self._made is not None:
-                self._made.close(timeout_seconds=timeout_seconds)
+        if isinstance(self._publisher, BlockingPublisher):
+            self._publisher.close(timeout_seconds=timeout_seconds)
+        elif self._publisher is not None:
+            await self._publisher.close(timeout_seconds=timeout_seconds)
 
-    def _make_once(self) -> Publisher:
-        with self._lock:
-            if self._closed:
-                raise BrokerUnavailable("the receiver is shutting down")
-            if self._made is None:
-                self._made = self._make()
-            return self._made
+    def _open_thread(self) -> AsyncPublisher | BlockingPublisher | None:
+        with self._opening:
+            if self._publisher is None and not self._closed:
+                self._publisher = BlockingPublisher(self._make, name="publisher")
+            return self._publisher

@@ -1,10 +1,12 @@
 """The receiver under gunicorn, in this process: a master that forks workers."""
 
+import asyncio
 import math
 import os
 import resource
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,10 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry
 
-from service.messaging.contract import Publisher
+from service.messaging.contract import AsyncPublisher
 from service.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
 from service.metrics.receiver import ReceiverMetrics
-from service.serving import QuietLogger, common_settings, keep_signals_over_forks
+from service.serving.gunicorn_settings import QuietLogger, common_settings, keep_signals_over_forks
 from service.settings import MerchantSettings, ReceiverSettings
 from service.web.app import create_app
 from service.web.health import Health
@@ -27,19 +29,19 @@ _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private folders are made in it
 _MAX_CONNECTIONS = 512
 # Files of a worker that are no clients: queue, broker, counters, log.
 _OTHER_FILES = 64
-_CLOSE_SECONDS = 2.0
 
 
 def serve(
     *,
     merchants: Mapping[str, MerchantSettings],
-    make_publisher: Callable[[ReceiverMetrics], Publisher],
+    make_publisher: Callable[[ReceiverMetrics, asyncio.AbstractEventLoop], AsyncPublisher],
     clock: Callable[[], datetime],
     settings: ReceiverSettings,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then end the process (SystemExit, 0 where all went well).
 
-    `make_publisher` is called once in every worker, after fork, with the metrics that a spool reports its depth to.
+    `make_publisher` is called once in every worker, after fork, with the metrics that a spool reports its depth to and
+    the loop that it publishes on.
     """
     ReceiverServer(merchants=merchants, make_publisher=make_publisher, clock=clock, settings=settings).run()
 
@@ -51,7 +53,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         self,
         *,
         merchants: Mapping[str, MerchantSettings],
-        make_publisher: Callable[[ReceiverMetrics], Publisher],
+        make_publisher: Callable[[ReceiverMetrics, asyncio.AbstractEventLoop], AsyncPublisher],
         clock: Callable[[], datetime],
         settings: ReceiverSettings,
     ) -> None:
@@ -74,16 +76,13 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         own: dict[str, Any] = {
             "bind": settings.bind,
             "workers": settings.workers,
-            "threads": settings.threads,
             "worker_class": "service.web.worker.ReceiverWorker",
             "worker_connections": _connections_within(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             "graceful_timeout": max(math.ceil(settings.drain_seconds), 1),
             "logger_class": QuietLogger,
             "proc_name": "payment-callbacks-receiver",
             "when_ready": self._on_ready,
-            "post_worker_init": self._on_worker_started,
             "child_exit": self._on_child_exit,
-            "worker_exit": self._on_worker_exit,
         }
         for name, value in {**common_settings(), **own}.items():
             self.cfg.set(name, value)
@@ -103,7 +102,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         """The application of one worker, made in it."""
         return create_app(
             merchants=self._merchants,
-            make_publisher=lambda: self._make_publisher(self.metrics),
+            make_publisher=partial(self._make_publisher, self.metrics),
             metrics=self.metrics,
             clock=self._clock,
             settings=self.settings,
@@ -114,17 +113,8 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         if self.settings.metrics_bind:
             expose_shared(self._metrics_directory.path, bind=self.settings.metrics_bind)
 
-    def _on_worker_started(self, _worker: Any) -> None:
-        self.callable.extensions["publisher"].open()
-        self.callable.extensions["refusals"].start()
-
     def _on_child_exit(self, _arbiter: Any, worker: Any) -> None:
         forget_process(worker.pid, self._metrics_directory.path)
-
-    def _on_worker_exit(self, _arbiter: Any, worker: Any) -> None:
-        if worker.pid == os.getpid() and self.callable is not None:
-            self.callable.extensions["refusals"].close()
-            self.callable.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
 
 
 def _connections_within(open_files: int) -> int:

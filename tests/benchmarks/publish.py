@@ -18,8 +18,7 @@ from service.messaging import topology
 from service.messaging.contract import Message
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.envelope import to_properties
-from service.messaging.publisher import RabbitPublisher
-from tests.support.messages import make_message
+from tests.support.messages import make_message, rabbit_publisher
 from tests.support.rabbitmq import RabbitMQ
 
 _THREADS = (1, 8, 32)
@@ -35,7 +34,7 @@ def main() -> None:
     with RabbitMQ() as broker, tempfile.TemporaryDirectory() as folder:
         url = broker.create_virtual_host()
         topology.declare([url], timeout_seconds=15)
-        publisher = RabbitPublisher(urls=[url], connection_name="benchmark")
+        publisher = rabbit_publisher(url, connection_name="benchmark")
         queue = EmbeddedQueue(Path(folder) / "queue.sqlite")
         blocking = _BlockingPublisher(url)
         contestants: dict[str, Publish] = {

@@ -14,13 +14,13 @@ from service.claims import OrderStatus, Trust
 from service.event_schemas import write_event, write_test
 from service.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
 from service.messaging.contract import Message
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.session import BrokerSession
 from service.messaging.topology import STATUS_EXCHANGE, declare
 from tests.support.consumer_examples import QueueExample, WebhookExample
 from tests.support.contracts import event_validator, shipped_asyncapi
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
+from tests.support.messages import rabbit_publisher
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
@@ -198,7 +198,7 @@ def webhook_example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhoo
 
 
 def _publish(url: str, *bodies: bytes) -> None:
-    publisher = RabbitPublisher(urls=[url], connection_name="test")
+    publisher = rabbit_publisher(url, connection_name="test")
     try:
         for body in bodies:
             message = Message(

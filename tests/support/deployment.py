@@ -13,10 +13,9 @@ from typing import Self
 
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.ledger.announcements import Announcement
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
-from service.messaging.embedded import EmbeddedPublisher
 from service.messaging.embedded_queue import EmbeddedQueue
-from service.messaging.publisher import RabbitPublisher
 from service.settings import ApiScope
 from service.settings_file import load_settings
 from tests.support.api_caller import TOKEN
@@ -24,6 +23,7 @@ from tests.support.downstream import WEBHOOK_SECRET, Downstream
 from tests.support.gateway_sender import Callback, GatewaySender, mint_token
 from tests.support.http import answers
 from tests.support.ledger_view import LedgerView
+from tests.support.messages import embedded_publisher, rabbit_publisher
 from tests.support.ports import find_free_port
 from tests.support.processes import Process, Processes
 
@@ -247,10 +247,10 @@ class Deployment:
 
     def publish(self, message: Message) -> None:
         """Put any message at all into the queue, past the receiver."""
-        publisher: RabbitPublisher | EmbeddedPublisher = (
-            RabbitPublisher(urls=[self.place.amqp_url], connection_name="test")
+        publisher: BlockingPublisher = (
+            rabbit_publisher(self.place.amqp_url, connection_name="test")
             if self.place.amqp_url
-            else EmbeddedPublisher(queue=EmbeddedQueue(path=self._queue_file))
+            else embedded_publisher(EmbeddedQueue(path=self._queue_file))
         )
         try:
             publisher.publish(message, timeout_seconds=10)

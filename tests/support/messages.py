@@ -1,9 +1,15 @@
 """Messages for tests of queues."""
 
+from functools import partial
+
 import pika
 
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message, Publisher
+from service.messaging.embedded import EmbeddedPublisher
+from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import NotConfirmed
+from service.messaging.publisher import RabbitPublisher
 from service.messaging.session import BrokerSession
 from service.messaging.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
 from tests.support.waiting import eventually
@@ -19,6 +25,17 @@ def make_message(message_id: str, *, routing_key: str = "acme", exchange: str = 
         type="test.v1",
         headers={"traceparent": "00-1-2-01"},
     )
+
+
+def rabbit_publisher(*urls: str, connection_name: str = "test", max_in_flight: int = 1000) -> BlockingPublisher:
+    """A publisher to RabbitMQ that waits."""
+    make = partial(RabbitPublisher, urls=urls, connection_name=connection_name, max_in_flight=max_in_flight)
+    return BlockingPublisher(lambda loop: make(loop=loop), name=connection_name)
+
+
+def embedded_publisher(queue: EmbeddedQueue) -> BlockingPublisher:
+    """A publisher to the embedded queue that waits."""
+    return BlockingPublisher(lambda loop: EmbeddedPublisher(queue=queue, loop=loop), name="test")
 
 
 def publish_until_confirmed(publisher: Publisher, message: Message, *, within_seconds: float = 30) -> None:

@@ -1,13 +1,14 @@
 """A receiver as a process, on the embedded queue or on RabbitMQ: `python -m tests.support.receiver`."""
 
 import argparse
+import asyncio
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
 from service.claims import Trust
 from service.logs import configure_logs
-from service.messaging.contract import Publisher
+from service.messaging.contract import AsyncPublisher
 from service.messaging.embedded import EmbeddedPublisher
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
@@ -56,17 +57,18 @@ def main() -> None:
     parser.add_argument("--queue-file", type=Path)
     parser.add_argument("--amqp-url", action="append", default=[])
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--hops", type=int, default=0)
     parser.add_argument("--metrics-bind", default="")
     parser.add_argument("--request-timeout-seconds", type=float, default=5.0)
     parser.add_argument("--worker-class", help="another of gunicorn's workers, to compare with")
     options = parser.parse_args()
 
-    def make_publisher(_metrics: ReceiverMetrics) -> Publisher:
+    def make_publisher(_metrics: ReceiverMetrics, loop: asyncio.AbstractEventLoop) -> AsyncPublisher:
         if options.amqp_url:
-            return RabbitPublisher(urls=options.amqp_url, connection_name="receiver")
-        return EmbeddedPublisher(queue=EmbeddedQueue(options.queue_file))
+            publisher = RabbitPublisher(loop=loop, urls=options.amqp_url, connection_name="receiver")
+            publisher.start()
+            return publisher
+        return EmbeddedPublisher(queue=EmbeddedQueue(options.queue_file), loop=loop)
 
     configure_logs(stream=sys.stdout, human=False)
     server = _server_with(options.worker_class)
@@ -77,7 +79,6 @@ def main() -> None:
         settings=ReceiverSettings(
             bind=options.bind,
             workers=options.workers,
-            threads=options.threads,
             trusted_proxy_hops=options.hops,
             metrics_bind=options.metrics_bind,
             request_timeout_seconds=options.request_timeout_seconds,

@@ -22,14 +22,13 @@ from service.ledger.tables import claims, events
 from service.messaging.claim_codec import encode_claim
 from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
 from service.messaging.dead_letters import RabbitDeadLetters
-from service.messaging.embedded import EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded import EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.subscriber import RabbitSubscriber
 from service.metrics.claims import ClaimMetrics
 from service.metrics.ledger import LedgerMetrics
 from service.settings import Settings
-from tests.support.messages import count_messages
+from tests.support.messages import count_messages, embedded_publisher, rabbit_publisher
 
 _PUBLISHERS_AT_ONCE = 16
 _CONFIRM_SECONDS = 10
@@ -127,8 +126,8 @@ class Stack:
 
     def _make_publisher(self) -> Publisher:
         if self._urls:
-            return RabbitPublisher(urls=self._urls, connection_name="test-publisher")
-        return EmbeddedPublisher(queue=self._make_queue())
+            return rabbit_publisher(*self._urls)
+        return embedded_publisher(self._make_queue())
 
     def _make_subscriber(self) -> Subscriber:
         if self._urls:

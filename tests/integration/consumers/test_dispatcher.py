@@ -27,11 +27,11 @@ from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from service.messaging import topology
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.session import BrokerSession
 from service.metrics.dispatcher import DispatcherMetrics
 from service.settings import DispatcherSettings, EndpointSettings, Secret
 from tests.support.claims import a_claim
+from tests.support.messages import rabbit_publisher
 from tests.support.ports import find_free_port
 from tests.support.postgresql import Database
 from tests.support.processes import Processes
@@ -209,7 +209,7 @@ def test_rabbitmq_hands_events_to_those_who_bound_a_queue_and_keeps_the_others(
         session.declare_queue("books", arguments={})
         session.bind_queue("books", exchange=topology.STATUS_EXCHANGE, routing_key="acme.*.succeeded")
     record_both_statuses(make_store(engine, "broker"), range(5))
-    publisher = RabbitPublisher(urls=[amqp_url], connection_name="test")
+    publisher = rabbit_publisher(amqp_url, connection_name="test")
     with running(make_dispatcher(engine, broker=AmqpSink(publisher=publisher, timeout_seconds=5))):
         eventually(lambda: states(engine, "broker") == {"delivered"}, within_seconds=30)
     with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=15) as session:

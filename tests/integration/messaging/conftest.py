@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from service.messaging import topology
-from service.messaging.publisher import RabbitPublisher
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.subscriber import RabbitSubscriber
+from tests.support.messages import rabbit_publisher
 
-Connect = Callable[..., RabbitPublisher]
+Connect = Callable[..., BlockingPublisher]
 Subscribe = Callable[..., RabbitSubscriber]
 
 
@@ -22,10 +23,10 @@ def declared_url(amqp_url: str) -> str:
 @pytest.fixture
 def connect() -> Iterator[Connect]:
     """Makes publishers; all are closed after the test."""
-    made: list[RabbitPublisher] = []
+    made: list[BlockingPublisher] = []
 
-    def make(*urls: str, max_in_flight: int = 1000) -> RabbitPublisher:
-        made.append(RabbitPublisher(urls=urls, connection_name="test-publisher", max_in_flight=max_in_flight))
+    def make(*urls: str, max_in_flight: int = 1000) -> BlockingPublisher:
+        made.append(rabbit_publisher(*urls, connection_name="test-publisher", max_in_flight=max_in_flight))
         return made[-1]
 
     yield make

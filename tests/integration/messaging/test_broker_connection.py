@@ -5,6 +5,7 @@ import pytest
 from pika.channel import Channel
 
 from service.messaging.connection import BrokerConnection
+from service.messaging.event_loop import LoopThread
 from tests.support.waiting import eventually
 
 
@@ -29,19 +30,24 @@ def watcher() -> _Watcher:
 
 
 @pytest.fixture
-def hold(watcher: _Watcher) -> Iterator[Callable[[str], BrokerConnection]]:
+def thread() -> LoopThread:
+    return LoopThread("test-connection")
+
+
+@pytest.fixture
+def hold(watcher: _Watcher, thread: LoopThread) -> Iterator[Callable[[str], BrokerConnection]]:
     made: list[BrokerConnection] = []
 
     def make(url: str) -> BrokerConnection:
         made.append(
             BrokerConnection(urls=[url], connection_name="test", on_open=watcher.on_open, on_down=watcher.downs.append)
         )
-        made[-1].start()
+        made[-1].start(thread.start())
         return made[-1]
 
     yield make
     for connection in made:
-        connection.close(timeout_seconds=5)
+        thread.close(connection.close(), timeout_seconds=5)
 
 
 Hold = Callable[[str], BrokerConnection]
@@ -71,21 +77,23 @@ def test_a_failure_while_opening_is_tried_again(hold: Hold, watcher: _Watcher, a
     assert len(watcher.downs) == 1
 
 
-def test_closing_ends_the_thread(hold: Hold, watcher: _Watcher, amqp_url: str) -> None:
+def test_closing_ends_the_thread(hold: Hold, thread: LoopThread, watcher: _Watcher, amqp_url: str) -> None:
     connection = hold(amqp_url)
     eventually(lambda: watcher.opened)
 
-    connection.close(timeout_seconds=5)
-    connection.close(timeout_seconds=5)
+    thread.close(connection.close(), timeout_seconds=5)
+    thread.close(connection.close(), timeout_seconds=5)
 
-    assert "test" not in {thread.name for thread in threading.enumerate()}
+    assert "test-connection" not in {thread.name for thread in threading.enumerate()}
     connection.call_soon(lambda: None)
 
 
-def test_closing_is_prompt_while_no_broker_can_be_reached(hold: Hold, watcher: _Watcher, free_port: int) -> None:
+def test_closing_is_prompt_while_no_broker_can_be_reached(
+    hold: Hold, thread: LoopThread, watcher: _Watcher, free_port: int
+) -> None:
     connection = hold(f"amqp://127.0.0.1:{free_port}/")
     eventually(lambda: watcher.downs)
 
-    connection.close(timeout_seconds=5)
+    thread.close(connection.close(), timeout_seconds=5)
 
-    assert "test" not in {thread.name for thread in threading.enumerate()}
+    assert "test-connection" not in {thread.name for thread in threading.enumerate()}

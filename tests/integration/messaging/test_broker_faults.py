@@ -9,14 +9,14 @@ from contextlib import contextmanager
 import pytest
 
 from service.messaging import topology
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.subscriber import RabbitSubscriber
 from tests.support.messages import count_messages, make_message, publish_until_confirmed
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
-Connect = Callable[..., RabbitPublisher]
+Connect = Callable[..., BlockingPublisher]
 Subscribe = Callable[..., RabbitSubscriber]
 
 
@@ -141,7 +141,7 @@ def test_after_one_confirm_has_timed_out_others_fail_at_once_until_one_comes(
 def test_a_connection_that_brings_no_confirm_any_more_is_given_up_for_one_to_another_broker(
     connect: Connect, broker: RabbitMQ, url: str, declared_url: str
 ) -> None:
-    def connected_to_the_first() -> RabbitPublisher | None:
+    def connected_to_the_first() -> BlockingPublisher | None:
         before = count_messages(url)
         publisher = connect(url, declared_url)
         publisher.publish(make_message("one"), timeout_seconds=5)
@@ -168,7 +168,7 @@ def test_a_connection_that_is_given_up_again_and_again_leaves_no_file_open(
     assert len(os.listdir("/proc/self/fd")) <= open_files
 
 
-def _reason_for_no_publish(publisher: RabbitPublisher) -> str:
+def _reason_for_no_publish(publisher: BlockingPublisher) -> str:
     try:
         publisher.publish(make_message("lost"), timeout_seconds=1)
     except NotConfirmed as error:

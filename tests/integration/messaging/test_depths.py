@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.dead_letters import as_dead_letter
 from service.messaging.depths import EmbeddedDepths, RabbitDepths
-from service.messaging.embedded import EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded import EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import BrokerUnavailable, QueueFileFailed, TopologyMissing
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.subscriber import RabbitSubscriber
 from service.messaging.topology import STATUS_EXCHANGE
-from tests.support.messages import make_message
+from tests.support.messages import embedded_publisher, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
-Connect = Callable[..., RabbitPublisher]
+Connect = Callable[..., BlockingPublisher]
 Subscribe = Callable[..., RabbitSubscriber]
 
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -70,7 +70,7 @@ def test_a_broker_that_hangs_is_an_error_within_the_time_limit(own_rabbitmq: Rab
 
 def test_the_embedded_queue_tells_of_its_messages_and_of_its_dead_letters(tmp_path: Path) -> None:
     queue = EmbeddedQueue(path=tmp_path / "queue.sqlite3")
-    publisher, subscriber = EmbeddedPublisher(queue=queue), EmbeddedSubscriber(queue=queue)
+    publisher, subscriber = embedded_publisher(queue), EmbeddedSubscriber(queue=queue)
     for number in range(3):
         publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
     depths = EmbeddedDepths(queue=queue)

@@ -3,15 +3,15 @@ from datetime import UTC, datetime
 
 import pytest
 
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
 from service.messaging.dead_letters import FIRST_SEEN_HEADER, RabbitDeadLetters, as_dead_letter
 from service.messaging.errors import BrokerUnavailable
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.topology import DEAD_LETTERS
 from tests.support.messages import count_messages, make_message
 from tests.support.waiting import eventually
 
-Connect = Callable[..., RabbitPublisher]
+Connect = Callable[..., BlockingPublisher]
 
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def five(connect: Connect, declared_url: str) -> str:
     return declared_url
 
 
-def _dead_letters(url: str, publisher: RabbitPublisher) -> RabbitDeadLetters:
+def _dead_letters(url: str, publisher: BlockingPublisher) -> RabbitDeadLetters:
     return RabbitDeadLetters(urls=[url], publisher=publisher)
 
 

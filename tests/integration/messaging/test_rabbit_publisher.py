@@ -4,19 +4,19 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from service.messaging import topology
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, NotConfirmed, Rejected, Unroutable
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.session import BrokerSession
 from tests.support.messages import count_messages, make_message, publish_until_confirmed
 
 
-def test_a_publish_that_returned_is_in_the_queue(connect: Callable[..., RabbitPublisher], declared_url: str) -> None:
+def test_a_publish_that_returned_is_in_the_queue(connect: Callable[..., BlockingPublisher], declared_url: str) -> None:
     connect(declared_url).publish(make_message("one"), timeout_seconds=5)
 
     assert count_messages(declared_url) == 1
 
 
-def test_many_threads_share_one_connection(connect: Callable[..., RabbitPublisher], declared_url: str) -> None:
+def test_many_threads_share_one_connection(connect: Callable[..., BlockingPublisher], declared_url: str) -> None:
     publisher = connect(declared_url)
 
     with ThreadPoolExecutor(32) as threads:
@@ -26,7 +26,7 @@ def test_many_threads_share_one_connection(connect: Callable[..., RabbitPublishe
 
 
 def test_a_message_that_no_queue_is_bound_for_is_unroutable(
-    connect: Callable[..., RabbitPublisher], declared_url: str
+    connect: Callable[..., BlockingPublisher], declared_url: str
 ) -> None:
     with BrokerSession(urls=[declared_url], connection_name="test", timeout_seconds=10) as session:
         session.declare_exchange("lonely", type="topic", arguments={})
@@ -36,7 +36,7 @@ def test_a_message_that_no_queue_is_bound_for_is_unroutable(
 
 
 def test_an_unroutable_message_harms_no_other_in_flight(
-    connect: Callable[..., RabbitPublisher], declared_url: str
+    connect: Callable[..., BlockingPublisher], declared_url: str
 ) -> None:
     with BrokerSession(urls=[declared_url], connection_name="test", timeout_seconds=10) as session:
         session.declare_exchange("lonely", type="topic", arguments={})
@@ -57,7 +57,7 @@ def test_an_unroutable_message_harms_no_other_in_flight(
 
 
 def test_a_missing_exchange_fails_the_publish_and_the_next_one_works(
-    connect: Callable[..., RabbitPublisher], declared_url: str
+    connect: Callable[..., BlockingPublisher], declared_url: str
 ) -> None:
     publisher = connect(declared_url)
     with pytest.raises(NotConfirmed, match="no exchange 'missing'"):
@@ -68,7 +68,7 @@ def test_a_missing_exchange_fails_the_publish_and_the_next_one_works(
     assert count_messages(declared_url) == 1
 
 
-def test_a_full_queue_rejects(connect: Callable[..., RabbitPublisher], declared_url: str) -> None:
+def test_a_full_queue_rejects(connect: Callable[..., BlockingPublisher], declared_url: str) -> None:
     with BrokerSession(urls=[declared_url], connection_name="test", timeout_seconds=10) as session:
         session.declare_queue(
             "small", arguments={"x-queue-type": "quorum", "x-overflow": "reject-publish", "x-max-length": 1}
@@ -86,14 +86,14 @@ def test_a_full_queue_rejects(connect: Callable[..., RabbitPublisher], declared_
 
 
 def test_more_than_the_bound_in_flight_is_refused_at_once(
-    connect: Callable[..., RabbitPublisher], declared_url: str
+    connect: Callable[..., BlockingPublisher], declared_url: str
 ) -> None:
     with pytest.raises(BrokerUnavailable, match="wait for their confirms"):
         connect(declared_url, max_in_flight=0).publish(make_message("one"), timeout_seconds=5)
 
 
 def test_a_name_that_amqp_cannot_carry_is_refused_and_the_connection_lives(
-    connect: Callable[..., RabbitPublisher], declared_url: str
+    connect: Callable[..., BlockingPublisher], declared_url: str
 ) -> None:
     publisher = connect(declared_url)
 
@@ -103,14 +103,14 @@ def test_a_name_that_amqp_cannot_carry_is_refused_and_the_connection_lives(
 
 
 def test_a_first_host_that_is_dead_is_passed_over(
-    connect: Callable[..., RabbitPublisher], declared_url: str, free_port: int
+    connect: Callable[..., BlockingPublisher], declared_url: str, free_port: int
 ) -> None:
     for _ in range(4):  # the hosts are tried in random order
         connect(f"amqp://127.0.0.1:{free_port}/", declared_url).publish(make_message("one"), timeout_seconds=5)
 
 
 def test_a_broker_that_is_away_from_the_start_is_said_at_once(
-    connect: Callable[..., RabbitPublisher], free_port: int
+    connect: Callable[..., BlockingPublisher], free_port: int
 ) -> None:
     publisher = connect(f"amqp://127.0.0.1:{free_port}/")
 
@@ -118,7 +118,7 @@ def test_a_broker_that_is_away_from_the_start_is_said_at_once(
         publisher.publish(make_message("one"), timeout_seconds=5)
 
 
-def test_a_closed_publisher_refuses(connect: Callable[..., RabbitPublisher], declared_url: str) -> None:
+def test_a_closed_publisher_refuses(connect: Callable[..., BlockingPublisher], declared_url: str) -> None:
     publisher = connect(declared_url)
     publisher.publish(make_message("one"), timeout_seconds=5)
     publisher.close(timeout_seconds=3)
@@ -128,7 +128,7 @@ def test_a_closed_publisher_refuses(connect: Callable[..., RabbitPublisher], dec
         publisher.publish(make_message("two"), timeout_seconds=5)
 
 
-def test_closing_waits_for_what_is_in_flight(connect: Callable[..., RabbitPublisher], declared_url: str) -> None:
+def test_closing_waits_for_what_is_in_flight(connect: Callable[..., BlockingPublisher], declared_url: str) -> None:
     publisher = connect(declared_url)
     publisher.publish(make_message("first"), timeout_seconds=5)
     confirmed: list[int] = []

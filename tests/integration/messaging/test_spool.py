@@ -1,5 +1,6 @@
 """The spool, through an outage of a real broker."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -8,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from service.messaging import topology
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.embedded_queue import Depth, EmbeddedQueue
 from service.messaging.errors import SpoolFull
 from service.messaging.publisher import RabbitPublisher
 from service.messaging.spool import SpoolingPublisher
-from tests.support.messages import count_messages, make_message
+from tests.support.messages import count_messages, make_message, rabbit_publisher
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
-Spool = Callable[..., SpoolingPublisher]
+Spool = Callable[..., BlockingPublisher]
 
 
 @pytest.fixture
@@ -35,19 +37,23 @@ def nowhere(free_port: int) -> str:
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
     """Makes spooling publishers on one file, as several processes would have; all are closed after the test."""
-    made: list[SpoolingPublisher] = []
+    made: list[BlockingPublisher] = []
 
     def make(
         url: str, *, max_bytes: int = 1_000_000, on_depth: Callable[[Depth], None] = lambda _depth: None
-    ) -> SpoolingPublisher:
-        publisher = SpoolingPublisher(
-            inner=RabbitPublisher(urls=[url], connection_name="test-spool"),
-            spool=EmbeddedQueue(tmp_path / "spool.sqlite"),
-            max_bytes=max_bytes,
-            on_depth=on_depth,
-        )
-        made.append(publisher)
-        return publisher
+    ) -> BlockingPublisher:
+        def make_on(loop: asyncio.AbstractEventLoop) -> SpoolingPublisher:
+            return SpoolingPublisher(
+                loop=loop,
+                inner=RabbitPublisher(loop=loop, urls=[url], connection_name="test-spool"),
+                forward_to=rabbit_publisher(url, connection_name="test-forward"),
+                spool=EmbeddedQueue(tmp_path / "spool.sqlite"),
+                max_bytes=max_bytes,
+                on_depth=on_depth,
+            )
+
+        made.append(BlockingPublisher(make_on, name="test-spool"))
+        return made[-1]
 
     yield make
     for publisher in made:
@@ -71,9 +77,9 @@ def test_another_process_forwards_what_one_left_behind(spool: Spool, nowhere: st
     first.publish(make_message("one"), timeout_seconds=2)
     first.close(timeout_seconds=5)
 
-    spool(declared_url).start()
+    spool(declared_url).publish(make_message("two"), timeout_seconds=5)
 
-    eventually(lambda: count_messages(declared_url) == 1, within_seconds=20)
+    eventually(lambda: count_messages(declared_url) == 2, within_seconds=20)
 
 
 def test_one_of_several_publishers_on_a_file_forwards_each_message_once(
@@ -85,11 +91,11 @@ def test_one_of_several_publishers_on_a_file_forwards_each_message_once(
     first.close(timeout_seconds=5)
     depths: list[Depth] = []
 
-    for _ in range(3):
-        spool(declared_url, on_depth=depths.append).start()
+    for number in range(3):
+        spool(declared_url, on_depth=depths.append).publish(make_message(f"n{number}"), timeout_seconds=5)
 
     eventually(lambda: depths and depths[-1].messages == 0, within_seconds=20)
-    assert count_messages(declared_url) == 200
+    assert count_messages(declared_url) == 203
 
 
 def test_a_full_spool_is_a_clear_failure(spool: Spool, nowhere: str) -> None:

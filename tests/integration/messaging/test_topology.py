@@ -3,8 +3,8 @@ from collections.abc import Callable
 import pytest
 
 from service.messaging import topology
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, TopologyMismatch
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.session import BrokerSession
 from tests.support.messages import count_messages, make_message
 from tests.support.rabbitmq import RabbitMQ
@@ -38,7 +38,7 @@ def test_a_frozen_broker_is_given_up_at_the_deadline(own_rabbitmq: RabbitMQ) -> 
 
 
 def test_an_event_that_nobody_has_bound_is_confirmed_and_kept(
-    connect: Callable[..., RabbitPublisher], declared_url: str
+    connect: Callable[..., BlockingPublisher], declared_url: str
 ) -> None:
     event = make_message("event", exchange=topology.STATUS_EXCHANGE, routing_key="acme.withhold.succeeded")
 

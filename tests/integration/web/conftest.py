@@ -13,10 +13,10 @@ from service.messaging.claim_codec import decode_claim
 from service.messaging.contract import Message, Subscriber
 from service.messaging.embedded import EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
-from service.messaging.publisher import RabbitPublisher
 from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals
 from service.messaging.subscriber import RabbitSubscriber
 from tests.support.callbacks import SentCallback
+from tests.support.messages import rabbit_publisher
 from tests.support.ports import find_free_port
 from tests.support.processes import Process, Processes
 
@@ -107,7 +107,7 @@ def start_receiver(processes: Processes, tmp_path: Path) -> StartReceiver:
 
         def subscribe() -> Subscriber:
             if amqp_url is not None:
-                never_used = RabbitPublisher(urls=[amqp_url], connection_name="test")
+                never_used = rabbit_publisher(amqp_url, connection_name="test")
                 return RabbitSubscriber(
                     urls=[amqp_url], connection_name="test", prefetch=200, dead_letter_publisher=never_used
                 )

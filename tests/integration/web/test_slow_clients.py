@@ -123,8 +123,8 @@ def test_an_idle_kept_connection_is_ended(receiver):
     connection.close()
 
 
-def test_a_client_that_reads_no_answers_occupies_no_thread_for_long(start_receiver):
-    receiver = start_receiver("--workers", "1", "--threads", "1")
+def test_a_client_that_reads_no_answers_keeps_no_one_from_being_answered(start_receiver):
+    receiver = start_receiver("--workers", "1")
     sent = callback("order-1")
     request = f"POST {sent.path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(sent.body)}\r\n\r\n".encode() + sent.body
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=1) as client:

@@ -7,9 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import main
-from service.messaging.embedded import EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded import EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
-from tests.support.messages import make_message
+from tests.support.messages import embedded_publisher, make_message
 
 SETTINGS = """\
 [merchants.acme]
@@ -27,7 +27,7 @@ def settings(tmp_path: Path) -> Path:
     queue = EmbeddedQueue(path=tmp_path / "data" / "callbacks.sqlite3")
     body = b'{"name": "\x1b[2J",\n "card": "6222021234561234"}' + b"\xff"
     message = replace(make_message("m1"), body=body, headers={"x-why": "\x1b]0;owned\x07"})
-    EmbeddedPublisher(queue=queue).publish(message, timeout_seconds=5)
+    embedded_publisher(queue).publish(message, timeout_seconds=5)
     subscriber = EmbeddedSubscriber(queue=queue)
     (delivery,) = subscriber.receive(max_messages=1, wait_seconds=5)
     subscriber.dead_letter(delivery, reason="MessageUndecodable: \x1b[31mred")

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import ConfirmTimeout, NotConfirmed, QueueFileFailed, SpoolFull
-from tests.support.messages import make_message
+from tests.support.messages import embedded_publisher, make_message
 from tests.support.waiting import eventually
 
 OpenQueue = Callable[[], EmbeddedQueue]
@@ -25,12 +25,11 @@ _WRITER = """
 import sys
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
-from service.messaging.embedded import EmbeddedPublisher
 from service.messaging.embedded_queue import EmbeddedQueue
-from tests.support.messages import make_message
+from tests.support.messages import embedded_publisher, make_message
 
 path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-publisher = EmbeddedPublisher(queue=EmbeddedQueue(path))
+publisher = embedded_publisher(EmbeddedQueue(path))
 
 def publish(number):
     publisher.publish(make_message(f"{name}-{number}"), timeout_seconds=20)
@@ -53,7 +52,7 @@ def _start_writer(path: Path, name: str, *, count: int) -> subprocess.Popen[str]
 
 
 def _publish(queue: EmbeddedQueue, *ids: str) -> None:
-    publisher = EmbeddedPublisher(queue=queue)
+    publisher = embedded_publisher(queue)
     for message_id in ids:
         publisher.publish(make_message(message_id), timeout_seconds=5)
 
@@ -182,7 +181,7 @@ def test_dead_letters_are_listed_replayed_and_dropped(open_queue: OpenQueue) -> 
 
 
 def test_threads_publish_together(open_queue: OpenQueue) -> None:
-    publisher = EmbeddedPublisher(queue=open_queue())
+    publisher = embedded_publisher(open_queue())
 
     with ThreadPoolExecutor(16) as threads:
         list(threads.map(lambda n: publisher.publish(make_message(f"m{n}"), timeout_seconds=10), range(500)))

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from service.messaging.contract import Delivery
-from service.messaging.embedded import EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.embedded import EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import ConfirmTimeout
-from tests.support.messages import make_message
+from tests.support.messages import embedded_publisher, make_message
 from tests.support.waiting import eventually
 
 OpenQueue = Callable[[], EmbeddedQueue]
@@ -54,7 +54,7 @@ def start_consumer(path: Path) -> Iterator[StartConsumer]:
 
 
 def _publish(queue: EmbeddedQueue, *ids: str) -> None:
-    publisher = EmbeddedPublisher(queue=queue)
+    publisher = embedded_publisher(queue)
     for message_id in ids:
         publisher.publish(make_message(message_id), timeout_seconds=10)
 

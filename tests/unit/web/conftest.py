@@ -1,3 +1,5 @@
+import asyncio
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -8,7 +10,7 @@ from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
-from service.messaging.contract import Message
+from service.messaging.contract import Message, OnSettled
 from service.messaging.errors import NotConfirmed
 from service.messaging.refusal_codec import decode_refusals
 from service.metrics.receiver import ReceiverMetrics
@@ -27,17 +29,20 @@ class RecordingPublisher:
 
     messages: list[Message] = field(default_factory=list)
     timeouts: list[float] = field(default_factory=list)
-    failure: Exception | None = None
+    failure: NotConfirmed | None = None
+    mistake: Exception | None = None
     made: int = 0
     closed: bool = False
 
-    def publish(self, message: Message, *, timeout_seconds: float) -> None:
-        self.timeouts.append(timeout_seconds)
-        if self.failure is not None:
-            raise self.failure
-        self.messages.append(message)
+    def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
+        if self.mistake is not None:
+            raise self.mistake
+        self.timeouts.append(deadline - time.monotonic())
+        if self.failure is None:
+            self.messages.append(message)
+        on_settled(self.failure)
 
-    def close(self, *, timeout_seconds: float) -> None:
+    async def close(self, *, timeout_seconds: float) -> None:
         self.closed = True
 
 
@@ -59,7 +64,7 @@ class Receiver:
 
     def tally(self) -> dict[tuple[str, str], int]:
         """The refusals that the ledger is told of, by merchant and reason."""
-        self.refusals.tell()
+        asyncio.run(self.refusals.close())
         return {
             (count.merchant, count.reason): count.callbacks for count in decode_refusals(self.publisher.messages[-1])
         }
@@ -79,7 +84,7 @@ def make_receiver() -> Iterator[MakeReceiver]:
         def make(**settings: object) -> Receiver:
             publisher, registry, health = RecordingPublisher(), CollectorRegistry(), Health()
 
-            def make_publisher() -> RecordingPublisher:
+            def make_publisher(_loop: asyncio.AbstractEventLoop) -> RecordingPublisher:
                 publisher.made += 1
                 return publisher
 

@@ -1,3 +1,5 @@
+import asyncio
+import contextlib
 import time
 
 import pytest
@@ -5,7 +7,7 @@ import pytest
 from service.claims import Trust
 from service.messaging.claim_codec import decode_claim
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout
-from service.web.callbacks import ARRIVED_AT
+from service.serving.wsgi import ARRIVED_AT
 from tests.support.callbacks import callback, minted_path, signed_body
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
@@ -167,15 +169,23 @@ def test_other_addresses_are_not_found_and_not_redirected(receiver, path):
     assert (answer.status_code, answer.text) == (404, "fail")
 
 
-def test_a_surprise_is_a_plain_failure_and_its_traceback_stays_in_the_log(receiver):
-    receiver.publisher.failure = RuntimeError("secret internals")
+@pytest.fixture
+def loop():
+    with contextlib.closing(asyncio.new_event_loop()) as opened:
+        yield opened
+
+
+def test_a_surprise_is_a_plain_failure_and_its_traceback_stays_in_the_log(receiver, loop):
+    receiver.client.application.extensions["publisher"].open(loop)
+    receiver.publisher.mistake = RuntimeError("secret internals")
     sent = callback("order-1")
     answer = post(receiver, sent.path, sent.body)
     assert (answer.status_code, answer.text) == (500, "fail")
-    assert receiver.log("request_failed")["exc_info"] is receiver.publisher.failure
+    assert receiver.log("request_failed")["exc_info"] is receiver.publisher.mistake
     assert receiver.metric(
         "payment_callbacks_received_total", merchant="by-capability", outcome="failed", reason="RuntimeError"
     )
+    assert receiver.metric("payment_callbacks_in_flight") == 0
 
 
 def test_the_traceparent_travels_with_the_claim(receiver):
@@ -243,7 +253,7 @@ def test_the_publisher_is_made_once_and_not_before_it_is_needed(receiver):
 
 
 def test_a_closed_receiver_takes_nothing_more(receiver):
-    receiver.client.application.extensions["publisher"].close(timeout_seconds=1)
+    asyncio.run(receiver.client.application.extensions["publisher"].close(timeout_seconds=1))
     sent = callback("order-1")
     assert post(receiver, sent.path, sent.body).status_code == 503
     assert receiver.publisher.made == 0

@@ -1,6 +1,5 @@
+import asyncio
 import threading
-
-import pytest
 
 from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable
@@ -12,16 +11,26 @@ MESSAGE = Message(exchange="x", routing_key="m", body=b"", message_id="1", type=
 class Counting:
     def __init__(self):
         self.made = self.published = self.closed = 0
+        self.threads = set()
 
-    def __call__(self):
+    def __call__(self, _loop):
         self.made += 1
         return self
 
-    def publish(self, message, *, timeout_seconds):
+    def submit(self, message, *, deadline, on_settled):
+        self.threads.add(threading.get_ident())
         self.published += 1
+        on_settled(None)
 
-    def close(self, *, timeout_seconds):
+    async def close(self, *, timeout_seconds):
         self.closed += 1
+
+
+def publish(publisher):
+    settled, outcomes = threading.Event(), []
+    publisher.submit(MESSAGE, deadline=1.0, on_settled=lambda error: (outcomes.append(error), settled.set()))
+    assert settled.wait(10)
+    return outcomes[0]
 
 
 def test_many_threads_make_one_publisher():
@@ -29,29 +38,38 @@ def test_many_threads_make_one_publisher():
     publisher = ProcessPublisher(inner)
     start = threading.Barrier(8)
 
-    def publish():
+    def publish_at_once():
         start.wait()
-        publisher.publish(MESSAGE, timeout_seconds=1)
+        publish(publisher)
 
-    threads = [threading.Thread(target=publish) for _ in range(8)]
+    threads = [threading.Thread(target=publish_at_once) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (inner.made, inner.published) == (1, 8)
+    asyncio.run(publisher.close(timeout_seconds=1))
+    assert (inner.made, inner.published, inner.closed) == (1, 8, 1)
+    assert len(inner.threads) == 1
 
 
-def test_opening_makes_it_before_the_first_message():
+def test_on_an_opened_loop_the_caller_itself_publishes():
     inner = Counting()
-    ProcessPublisher(inner).open()
-    assert inner.made == 1
+    publisher = ProcessPublisher(inner)
+
+    async def live():
+        publisher.open(asyncio.get_running_loop())
+        assert publish(publisher) is None
+        await publisher.close(timeout_seconds=1)
+
+    asyncio.run(live())
+    assert inner.threads == {threading.get_ident()}
+    assert (inner.made, inner.closed) == (1, 1)
 
 
 def test_closing_without_a_message_makes_none():
     inner = Counting()
     publisher = ProcessPublisher(inner)
-    publisher.close(timeout_seconds=1)
-    publisher.close(timeout_seconds=1)
+    for _ in range(2):
+        asyncio.run(publisher.close(timeout_seconds=1))
     assert (inner.made, inner.closed) == (0, 0)
-    with pytest.raises(BrokerUnavailable):
-        publisher.publish(MESSAGE, timeout_seconds=1)
+    assert isinstance(publish(publisher), BrokerUnavailable)

@@ -1,3 +1,4 @@
+import asyncio
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -7,7 +8,6 @@ from service.messaging.contract import Message
 from service.messaging.errors import NotConfirmed
 from service.messaging.refusal_codec import decode_refusals
 from service.web.refusal_tally import RefusalTally
-from tests.support.waiting import eventually
 
 
 class Queue:
@@ -17,13 +17,12 @@ class Queue:
         self.messages: list[Message] = []
         self.away = False
 
-    def publish(self, message, *, timeout_seconds):
+    def submit(self, message, *, deadline, on_settled):
         if self.away:
-            raise NotConfirmed("the broker is away")
-        self.messages.append(message)
-
-    def close(self, *, timeout_seconds):
-        pass
+            on_settled(NotConfirmed("the broker is away"))
+        else:
+            self.messages.append(message)
+            on_settled(None)
 
     def told(self):
         """The counts of each message, by merchant, day and reason."""
@@ -131,10 +130,16 @@ def test_days_that_are_told_and_over_are_forgotten_and_others_are_not(tally, que
 
 def test_it_tells_by_itself_and_closing_tells_the_rest(queue, clock):
     tally = RefusalTally(publisher=queue, time_zones={}, clock=clock, every_seconds=0.05)
-    tally.start()
-    tally.count("acme", "not-json")
-    eventually(lambda: queue.messages)
-    tally.close()
-    tally.count("acme", "not-json")
-    tally.close()
+
+    async def live():
+        running = asyncio.create_task(tally.run())
+        tally.count("acme", "not-json")
+        async with asyncio.timeout(10):
+            while not queue.messages:
+                await asyncio.sleep(0)
+        running.cancel()
+        tally.count("acme", "not-json")
+        await tally.close()
+
+    asyncio.run(live())
     assert queue.told()[-1] == {("acme", FIRST, "not-json"): 2}

@@ -3,7 +3,7 @@
 import time
 from itertools import takewhile
 
-from service.web.connection import Connection
+from service.serving.connection import Connection
 
 
 class WaitingConnections:
@@ -12,6 +12,9 @@ class WaitingConnections:
     def __init__(self, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
         self._connections: dict[Connection, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._connections)
 
     def add(self, connection: Connection) -> None:
         """Give it its whole time, from now on; one that waits already starts again."""

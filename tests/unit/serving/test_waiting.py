@@ -2,14 +2,12 @@ import socket
 
 import pytest
 
-from service.web.connection import Connection
-from service.web.framing import RequestFraming
-from service.web.waiting import WaitingConnections
+from service.serving.connection import Connection
+from service.serving.waiting import WaitingConnections
 
 
 def connection() -> Connection:
-    framing = RequestFraming(max_head_bytes=1, max_body_bytes=1)
-    return Connection(sock=socket.socket(), client=("192.0.2.1", 1), server=("192.0.2.2", 2), framing=framing)
+    return Connection(sock=socket.socket(), client=("192.0.2.1", 1), framing=None, loop=None, owner=None)
 
 
 @pytest.fixture
@@ -17,7 +15,7 @@ def three():
     connections = [connection() for _ in range(3)]
     yield connections
     for each in connections:
-        each.sock.close()
+        each._sock.close()
 
 
 def test_nobody_is_due_before_the_time_is_up(three):

@@ -1,8 +1,10 @@
 import pytest
+from gunicorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.web.framing import RequestFraming, RequestTooLarge
+from service.serving.framing import RequestFraming, RequestRefused
+from service.serving.gunicorn_settings import common_settings
 
 FIXED = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
 BARE = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -11,23 +13,28 @@ CHUNKED = (
     b"3\r\nabc\r\nA;name=value\r\n0123456789\r\n0\r\n\r\n"
 )
 WITH_TRAILERS = CHUNKED[:-2] + b"X-Sum: 1\r\n\r\n"
-WHOLE = [FIXED, BARE, CHUNKED, WITH_TRAILERS]
+WHOLE = {FIXED: b"hello", BARE: b"", CHUNKED: b"abc0123456789", WITH_TRAILERS: b"abc0123456789"}
+CFG = Config()
+for name, value in common_settings().items():
+    CFG.set(name, value)
 
 
-def framing():
-    return RequestFraming(max_head_bytes=1024, max_body_bytes=2048)
+def framing(max_body_bytes=2048):
+    return RequestFraming(cfg=CFG, client=("192.0.2.1", 1), max_head_bytes=1024, max_body_bytes=max_body_bytes)
+
+
+def take(arriving):
+    return arriving.take_request(now=1.0)
 
 
 def take_all(arriving):
     taken = []
-    while (request := arriving.take_request()) is not None:
+    while (request := take(arriving)) is not None:
         taken.append(request)
-        if request.broken:
-            break
     return taken
 
 
-@given(st.lists(st.sampled_from(WHOLE), min_size=1, max_size=5), st.data())
+@given(st.lists(st.sampled_from(list(WHOLE)), min_size=1, max_size=5), st.data())
 def test_requests_are_cut_apart_however_their_bytes_come_in(requests, data):
     stream = b"".join(requests)
     arriving, taken = framing(), []
@@ -36,19 +43,25 @@ def test_requests_are_cut_apart_however_their_bytes_come_in(requests, data):
         arriving.feed(stream[:size])
         stream = stream[size:]
         taken += take_all(arriving)
-    assert [request.data for request in taken] == requests
-    assert not any(request.broken for request in taken)
-    assert arriving.empty
+    assert [request.body for request in taken] == [WHOLE[request] for request in requests]
+    assert [request.head.path for request in taken] == [request.split()[1].decode() for request in requests]
+    assert not arriving.buffered_bytes
 
 
-@pytest.mark.parametrize("request_bytes", WHOLE)
+@pytest.mark.parametrize("request_bytes", list(WHOLE))
 def test_no_request_is_whole_before_its_last_byte(request_bytes):
     arriving = framing()
     for number in range(len(request_bytes) - 1):
         arriving.feed(request_bytes[number : number + 1])
-        assert arriving.take_request() is None
+        assert take(arriving) is None
     arriving.feed(request_bytes[-1:])
-    assert arriving.take_request().data == request_bytes
+    assert take(arriving).body == WHOLE[request_bytes]
+
+
+def refused_status(arriving):
+    with pytest.raises(RequestRefused) as refused:
+        take(arriving)
+    return refused.value.status
 
 
 @pytest.mark.parametrize(
@@ -65,17 +78,36 @@ def test_no_request_is_whole_before_its_last_byte(request_bytes):
         b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
     ],
 )
-def test_doubtful_framing_ends_the_connection(headers):
+@pytest.mark.parametrize("in_one_piece", [True, False])
+def test_doubtful_framing_is_refused(headers, in_one_piece):
     arriving = framing()
-    arriving.feed(b"POST /a HTTP/1.1\r\n" + headers + b"\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n")
-    assert arriving.take_request().broken
+    head = b"POST /a HTTP/1.1\r\n" + headers + b"\r\n\r\n"
+    arriving.feed(head + b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n" if in_one_piece else head)
+    assert refused_status(arriving) == 400
 
 
-@pytest.mark.parametrize("chunk", [b"x\r\n", b"-1\r\n", b"\r\n", b"5 5\r\n", b"1" * 1100, b"0\r\n" + b"x" * 5000])
-def test_broken_chunks_end_the_connection(chunk):
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        b"x\r\n",
+        b"-1\r\n",
+        b"\r\n",
+        b"5 5\r\n",
+        b"5 \r\nhello\r\n",
+        b"1" * 1100,
+        b"5\r\nhelloX\r\n",
+        b"1;=\r\nx\r\n",
+        b"1;a\rb\r\nx\r\n",
+        b"0\r\n" + b"x" * 5000,
+        b"0\r\nX: 1\nY: 2\r\n\r\n",
+        b"0\r\nContent-Length: 5\r\n\r\n",
+        b"0\r\nno colon\r\n\r\n",
+    ],
+)
+def test_broken_chunks_are_refused(chunk):
     arriving = framing()
     arriving.feed(CHUNKED[: CHUNKED.index(b"\r\n\r\n") + 4] + chunk)
-    assert arriving.take_request().broken
+    assert refused_status(arriving) == 400
 
 
 @pytest.mark.parametrize(
@@ -92,23 +124,21 @@ def test_a_request_is_bounded_in_its_head_and_its_body_and_on_the_wire(data, sta
     arriving = framing()
     arriving.feed(data)
     if status is None:
-        assert arriving.take_request() is None
+        assert take(arriving) is None
         return
-    with pytest.raises(RequestTooLarge) as refused:
-        arriving.take_request()
-    assert refused.value.status == status
+    assert refused_status(arriving) == status
 
 
 def test_a_body_of_exactly_the_bound_is_taken():
     arriving = framing()
     arriving.feed(b"POST / HTTP/1.1\r\nContent-Length: 2048\r\n\r\n" + b"x" * 2048)
-    assert arriving.take_request() is not None
+    assert take(arriving) is not None
 
 
 def test_a_client_that_waits_for_100_continue_is_noticed_once():
     arriving = framing()
     arriving.feed(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
-    assert arriving.take_request() is None
+    assert take(arriving) is None
     assert arriving.take_continue()
     assert not arriving.take_continue()
 
@@ -118,7 +148,20 @@ def test_any_bytes_are_framed_or_waited_for_or_refused(data):
     arriving = framing()
     arriving.feed(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
     try:
-        request = arriving.take_request()
-    except RequestTooLarge:
+        request = take(arriving)
+    except RequestRefused:
         return
-    assert request is None or request.data
+    assert request is None or len(request.body) <= 200
+
+
+def test_a_body_in_more_chunks_than_any_client_sends_is_refused_before_it_is_read():
+    arriving = framing(max_body_bytes=64 * 1024)
+    arriving.feed(CHUNKED[: CHUNKED.index(b"\r\n\r\n") + 4])
+
+    def drip():
+        for _ in range(45_000):
+            arriving.feed(b"1\r\na\r\n")
+            take(arriving)
+
+    with pytest.raises(RequestRefused, match="413 too many chunks"):
+        drip()

@@ -1,0 +1,81 @@
+"""Publishing for callers that wait, through a publisher on a loop and thread of its own."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable
+
+import structlog
+
+from service.messaging.contract import AsyncPublisher, Message, OnSettled
+from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
+from service.messaging.event_loop import CallQueue, LoopThread
+
+_log = structlog.get_logger(__name__)
+
+#: How much later than its loop a caller gives up: only where that loop is stuck.
+_GRACE_SECONDS = 0.1
+
+
+class BlockingPublisher:
+    """A `Publisher` over an `AsyncPublisher`. Its loop and thread begin with the first message, hence after fork."""
+
+    def __init__(self, make: Callable[[asyncio.AbstractEventLoop], AsyncPublisher], *, name: str) -> None:
+        """`make` is called once, on the loop that the publisher is for. `name`: the thread's."""
+        self._make = make
+        self._thread = LoopThread(name)
+        self._opening = threading.Lock()
+        self._closed = False
+        self._calls: CallQueue | None = None
+        # Touched on the loop alone.
+        self._made: AsyncPublisher | None = None
+
+    def publish(self, message: Message, *, timeout_seconds: float) -> None:
+        """Return once the message is safely queued; see `Publisher.publish`."""
+        settled = threading.Event()
+        outcome: list[NotConfirmed | None] = []
+
+        def settle(error: NotConfirmed | None) -> None:
+            outcome.append(error)
+            settled.set()
+
+        self.submit(message, deadline=time.monotonic() + timeout_seconds, on_settled=settle)
+        if not settled.wait(timeout_seconds + _GRACE_SECONDS):
+            raise ConfirmTimeout(f"no confirm within {timeout_seconds} s; the message may or may not be queued")
+        if outcome[0] is not None:
+            raise outcome[0]
+
+    def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
+        """Begin to publish, from any thread; `on_settled` is called on the publisher's own. See `AsyncPublisher`."""
+        calls = self._open()
+        if calls is None:
+            on_settled(BrokerUnavailable("the publisher is closed"))
+        else:
+            calls.call(lambda: self._submit(message, deadline, on_settled))
+
+    def close(self, *, timeout_seconds: float) -> None:
+        """Refuse new messages, wait for what is in flight, then end the thread. Safe to call twice."""
+        with self._opening:
+            self._closed = True
+        self._thread.close(self._close(timeout_seconds), timeout_seconds=timeout_seconds + _GRACE_SECONDS)
+
+    def _open(self) -> CallQueue | None:
+        with self._opening:
+            if self._closed:
+                return None
+            if self._calls is None:
+                self._calls = CallQueue(self._thread.start())
+            return self._calls
+
+    def _submit(self, message: Message, deadline: float, on_settled: OnSettled) -> None:
+        try:
+            if self._made is None:
+                self._made = self._make(asyncio.get_running_loop())
+            self._made.submit(message, deadline=deadline, on_settled=on_settled)
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+            _log.exception("publish_failed")
+            on_settled(NotConfirmed(f"internal error: {error!r}"))
+
+    async def _close(self, timeout_seconds: float) -> None:
+        if self._made is not None:
+            await self._made.close(timeout_seconds=timeout_seconds)

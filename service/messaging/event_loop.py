@@ -1,0 +1,75 @@
+"""Between threads and an asyncio loop: a loop on a thread of its own, and calls that share one wake-up."""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+
+class CallQueue:
+    """Runs calls from other threads on a loop, in order. Those made while it is being woken need no wake-up more."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[Callable[[], None]] = deque()
+        self._scheduling = threading.Lock()
+        self._scheduled = False
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the loop, soon. From any thread. Raises RuntimeError where the loop is closed."""
+        self._calls.append(callback)
+        with self._scheduling:
+            schedule, self._scheduled = not self._scheduled, True
+        if schedule:
+            self._loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        with self._scheduling:
+            self._scheduled = False
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
+
+
+class LoopThread:
+    """Runs a loop on a daemon thread from `start` to `close`. Safe to use from many threads; started after fork."""
+
+    def __init__(self, name: str) -> None:
+        """`name`: the thread's."""
+        self._name = name
+        self._changing = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> asyncio.AbstractEventLoop:
+        """The loop; it runs from the first call on."""
+        with self._changing:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                self._thread = threading.Thread(target=self._run, args=[self._loop], name=self._name, daemon=True)
+                self._thread.start()
+            return self._loop
+
+    def close(self, last: Coroutine[object, object, None], *, timeout_seconds: float) -> None:
+        """Run `last` on the loop, then end the thread: within `timeout_seconds`. Safe to call twice."""
+        with self._changing:
+            loop, self._loop = self._loop, None
+            thread = self._thread
+        if loop is None or thread is None or thread is threading.current_thread():
+            last.close()
+            return
+        asyncio.run_coroutine_threadsafe(_until(last, timeout_seconds), loop).add_done_callback(
+            lambda _done: loop.call_soon_threadsafe(loop.stop)
+        )
+        thread.join(timeout_seconds)
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+
+async def _until(last: Coroutine[object, object, None], timeout_seconds: float) -> None:
+    async with asyncio.timeout(timeout_seconds):
+        await last

@@ -1,0 +1,202 @@
+"""One client's HTTP/1.1 requests, cut out of the bytes that it sends (RFC 9112, sections 6 and 7.1).
+
+gunicorn's parser reads and judges each head, and says how the body is framed. The body is cut out here: whole, decoded,
+and at a cost that is proportional to its bytes, however they arrive.
+"""
+
+import re
+from dataclasses import dataclass
+
+from gunicorn.config import Config
+from gunicorn.http.body import CHUNK_EXT_RE, ChunkedReader, LengthReader
+from gunicorn.http.errors import NoMoreData, ParseException
+from gunicorn.http.message import Request
+from gunicorn.http.unreader import IterUnreader
+
+_HEAD_END = b"\r\n\r\n"
+# RFC 9112, section 7.1: BWS stands before an extension, and nowhere else.
+_CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*(;[^\r\n]*))?")
+_MAX_CHUNK_LINE_BYTES = 1024
+#: Chunks of one request, so that nobody sends 64 KiB byte by byte at a hundred times the cost.
+_MAX_CHUNKS = 1024
+_MAX_TRAILER_BYTES = 4096
+
+_MALFORMED = 400
+_BODY_TOO_LARGE = 413
+_HEAD_TOO_LARGE = 431
+
+
+class RequestRefused(Exception):
+    """A request that is too large, or no good HTTP. Nothing further on its connection can be read."""
+
+    def __init__(self, status: int, kind: str) -> None:
+        """`status`: what HTTP answers. `kind` names the error and quotes nothing of the request."""
+        super().__init__(f"{status} {kind}")
+        self.status = status
+        self.kind = kind
+
+    @property
+    def reason(self) -> str:
+        """A constant word for logs and metrics."""
+        return "malformed" if self.status == _MALFORMED else "too-large"
+
+
+@dataclass(slots=True, kw_only=True)
+class HttpRequest:
+    """A request that has arrived whole."""
+
+    #: As gunicorn has parsed it.
+    head: Request
+    #: Decoded where it came in chunks.
+    body: bytes
+    #: When its last byte was read (`time.monotonic`).
+    arrived_at: float
+
+
+class RequestFraming:
+    """Cuts what one client sends into whole requests. Every byte is looked at once, however slowly they drip in."""
+
+    def __init__(self, *, cfg: Config, client: tuple[str, int], max_head_bytes: int, max_body_bytes: int) -> None:
+        """Bodies are bounded by what they hold; a chunked one may take up four times that on the wire."""
+        self._cfg = cfg
+        self._client = client
+        self._max_head_bytes = max_head_bytes
+        self._max_body_bytes = max_body_bytes
+        self._buffer = bytearray()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._searched = 0
+        self._head: Request | None = None
+        #: Where the body begins, and how long it is where it is not chunked.
+        self._body_at = 0
+        self._length: int | None = None
+        self._chunks: list[bytes] = []
+        self._chunked_bytes = 0
+        self._wants_continue = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much has arrived of requests that were not taken yet."""
+        return len(self._buffer)
+
+    def feed(self, data: bytes) -> None:
+        """Add what has arrived."""
+        self._buffer += data
+
+    def take_request(self, now: float) -> HttpRequest | None:
+        """The first whole request, taken out; None while it is incomplete. Raises `RequestRefused`."""
+        if self._head is None and not self._read_head():
+            return None
+        if self._length is None:
+            end = self._walk_chunks()
+            if end is None:
+                return None
+            body = b"".join(self._chunks)
+        else:
+            end = self._body_at + self._length
+            if len(self._buffer) < end:
+                return None
+            body = bytes(self._buffer[self._body_at : end])
+        request = HttpRequest(head=self._head, body=body, arrived_at=now)
+        del self._buffer[:end]
+        self._begin()
+        return request
+
+    def take_continue(self) -> bool:
+        """Whether the client waits for a `100 Continue` before it sends the body; true at most once per request."""
+        wanted, self._wants_continue = self._wants_continue, False
+        return wanted
+
+    def _read_head(self) -> bool:
+        end = self._buffer.find(_HEAD_END, self._searched)
+        if (end if end >= 0 else len(self._buffer)) > self._max_head_bytes:
+            raise RequestRefused(_HEAD_TOO_LARGE, "head too large")
+        if end < 0:
+            self._searched = max(len(self._buffer) - len(_HEAD_END) + 1, 0)
+            return False
+        self._body_at = end + len(_HEAD_END)
+        self._head = head = self._parse_head(bytes(self._buffer[: self._body_at]))
+        # An application is told of the expectation by nobody: it is met here, before the body has arrived.
+        self._wants_continue, head._expected_100_continue = head._expected_100_continue, False
+        self._read_framing(head)
+        return True
+
+    def _parse_head(self, data: bytes) -> Request:
+        try:
+            return Request(self._cfg, IterUnreader([data]), self._client)
+        except (ParseException, NoMoreData) as error:
+            raise RequestRefused(_MALFORMED, type(error).__name__) from error
+
+    def _read_framing(self, head: Request) -> None:
+        reader = head.body.reader
+        if isinstance(reader, LengthReader):
+            self._length = reader.length
+            if reader.length > self._max_body_bytes:
+                raise RequestRefused(_BODY_TOO_LARGE, "body too large")
+        elif not isinstance(reader, ChunkedReader) or not _is_chunked_alone(head):
+            # gunicorn takes compressed chunks, and leaves their decoding to the application.
+            raise RequestRefused(_MALFORMED, "UnsupportedTransferCoding")
+
+    def _walk_chunks(self) -> int | None:
+        """Take the chunks that have arrived whole; the answer is the request's end, None while it is not there yet."""
+        buffer = self._buffer
+        if len(buffer) > self._max_head_bytes + 4 * self._max_body_bytes:
+            raise RequestRefused(_BODY_TOO_LARGE, "chunks too large")
+        while True:
+            line_end = buffer.find(b"\r\n", self._body_at, self._body_at + _MAX_CHUNK_LINE_BYTES)
+            if line_end < 0:
+                if len(buffer) - self._body_at >= _MAX_CHUNK_LINE_BYTES:
+                    raise RequestRefused(_MALFORMED, "InvalidChunkSize")
+                return None
+            size = _read_chunk_size(bytes(buffer[self._body_at : line_end]))
+            if size == 0:
+                return self._find_end_of_trailers(line_end)
+            if self._chunked_bytes + size > self._max_body_bytes:
+                raise RequestRefused(_BODY_TOO_LARGE, "body too large")
+            if len(self._chunks) >= _MAX_CHUNKS:
+                raise RequestRefused(_BODY_TOO_LARGE, "too many chunks")
+            begin, end = line_end + 2, line_end + 2 + size
+            if len(buffer) < end + 2:
+                return None
+            if buffer[end : end + 2] != b"\r\n":
+                raise RequestRefused(_MALFORMED, "ChunkMissingTerminator")
+            self._chunks.append(bytes(buffer[begin:end]))
+            self._chunked_bytes += size
+            self._body_at = end + 2
+
+    def _find_end_of_trailers(self, size_line_end: int) -> int | None:
+        # An empty trailer section makes the size line's own end the first half of the blank line.
+        end = self._buffer.find(_HEAD_END, size_line_end)
+        if (end if end >= 0 else len(self._buffer)) - size_line_end > _MAX_TRAILER_BYTES:
+            raise RequestRefused(_MALFORMED, "LimitRequestHeaders")
+        if end < 0:
+            return None
+        trailers = bytes(self._buffer[size_line_end + 2 : end])
+        if trailers:
+            self._judge_trailers(trailers)
+        return end + len(_HEAD_END)
+
+    def _judge_trailers(self, trailers: bytes) -> None:
+        """Refuse what gunicorn refuses; nobody uses the others."""
+        assert self._head is not None  # noqa: S101 - the trailers come after the head
+        if trailers.count(b"\n") != trailers.count(b"\r\n"):
+            raise RequestRefused(_MALFORMED, "InvalidHeader")
+        try:
+            self._head.parse_headers(trailers, from_trailer=True)
+        except ParseException as error:
+            raise RequestRefused(_MALFORMED, type(error).__name__) from error
+
+
+def _is_chunked_alone(head: Request) -> bool:
+    codings = [value for name, value in head.headers if name == "TRANSFER-ENCODING"]
+    return len(codings) == 1 and codings[0].lower() == "chunked"
+
+
+def _read_chunk_size(line: bytes) -> int:
+    found = _CHUNK_SIZE.fullmatch(line)
+    if found is None:
+        raise RequestRefused(_MALFORMED, "InvalidChunkSize")
+    if found[2] is not None and not CHUNK_EXT_RE.fullmatch(found[2]):
+        raise RequestRefused(_MALFORMED, "InvalidChunkExtension")
+    return int(found[1], 16)
