@@ -158,7 +158,6 @@ class ReceiverSettings:
     #: What the gateway reaches it by, without a path; notify_urls start with it.
     public_url: str = "http://127.0.0.1:8080"
     workers: int = 2
-    threads: int = 8
     #: How many proxies in front of it append to X-Forwarded-For; 0 believes no header.
     trusted_proxy_hops: int = 0
     #: The longest wait for the broker's confirm; the answer follows within half a second.

@@ -242,7 +242,6 @@ class _ReceiverSchema(_Section):
     bind = fields.String(validate=_HOST_AND_PORT)
     public_url = fields.String(validate=validate.Regexp(r"https?://[^/?#]+\Z", error="must be http(s)://host[:port]"))
     workers = fields.Integer(validate=_AT_LEAST_ONE)
-    threads = fields.Integer(validate=_AT_LEAST_ONE)
     trusted_proxy_hops = fields.Integer(validate=validate.Range(min=0, max=8))
     confirm_timeout_seconds = fields.Float(validate=validate.Range(min=0.1, max=2.0))
     request_timeout_seconds = fields.Float(validate=validate.Range(min=0.5, max=60))

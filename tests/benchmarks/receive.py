@@ -47,7 +47,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=5)
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--threads", type=int, default=8)
     parser.add_argument("--workers", nargs="+", default=[_OWN_WORKER, "gthread", "gevent"])
     parser.add_argument("--queues", nargs="+", default=["rabbitmq", "embedded"])
     options = parser.parse_args()
@@ -59,7 +58,7 @@ def main() -> None:
                 for round_number in range(options.rounds):
                     for worker in options.workers:
                         log = Path(folder) / f"{queue}-{worker}-{round_number}.log"
-                        result = _measure(worker, [*arguments, "--threads", str(options.threads)], log, script, options)
+                        result = _measure(worker, arguments, log, script, options)
                         results[worker].append(result)
                         print(f"{queue:9} {worker:9} {result}", flush=True)
             for worker, measured in results.items():

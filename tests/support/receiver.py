@@ -47,6 +47,7 @@ def _server_with(worker_class: str | None) -> type[ReceiverServer]:
         def load_config(self) -> None:
             super().load_config()
             self.cfg.set("worker_class", worker_class)
+            self.cfg.set("threads", 8)
 
     return ReceiverServer if worker_class is None else OtherServer
 

@@ -95,7 +95,7 @@ def test_conflicts_go_only_to_endpoints_that_name_them() -> None:
     [
         (MERCHANT + "amount_unt = 'fen'", "merchants.acme.amount_unt: unknown key; did you mean `amount_unit`?"),
         (MERCHANT + "[reciever]", "reciever: unknown key; did you mean `receiver`?"),
-        (MERCHANT + "[receiver]\nthread = 3", "receiver.thread: unknown key; did you mean `threads`?"),
+        (MERCHANT + "[api]\nthread = 3", "api.thread: unknown key; did you mean `threads`?"),
         (MERCHANT + GATEWAY + "uaa = 'x'", "merchants.acme.gateway.uaa: unknown key; did you mean `ua`?"),
         (MERCHANT + "[[endpoints]]\nnme = 'x'", "endpoints.0.nme: unknown key; did you mean `name`?"),
         (MERCHANT + "token_keys = [{kod = 'k'}]", "merchants.acme.token_keys.0.kod: unknown key; did you mean `kid`?"),
