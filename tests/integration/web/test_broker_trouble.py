@@ -1,5 +1,7 @@
 """What callers see while RabbitMQ is in trouble: a failure in time, and a receiver that stays ready."""
 
+import socket
+import struct
 from concurrent.futures import ThreadPoolExecutor
 
 from tests.support.callbacks import callback
@@ -9,7 +11,7 @@ _LONGEST_ANSWER_SECONDS = 2.5
 
 
 def post_many(receiver, prefix, count=24):
-    """At once, more than there are threads: the last ones have to wait for their turn."""
+    """At once."""
     with ThreadPoolExecutor(count) as clients:
         return list(clients.map(lambda number: receiver.post(callback(f"{prefix}-{number}")), range(count)))
 
@@ -65,3 +67,23 @@ def test_a_broker_with_an_alarm_means_503_in_time(start_receiver, own_rabbitmq):
     finally:
         own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
     assert_taken_again(receiver)
+
+
+def test_a_client_that_goes_while_its_callback_is_unconfirmed_is_told_of_once_as_a_failure(
+    start_receiver, own_rabbitmq
+):
+    receiver = start_receiver("--workers", "1", amqp_url=own_rabbitmq.create_virtual_host())
+    assert receiver.post(callback("before")).status == 200
+    sent = callback("left")
+    head = f"POST {sent.path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(sent.body)}\r\n\r\n".encode()
+    own_rabbitmq.freeze()
+    try:
+        with socket.create_connection(("127.0.0.1", receiver.port), timeout=5) as client:
+            client.sendall(head + sent.body)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            assert receiver.is_ready()  # so that the loop has had its turn before the connection is reset
+        eventually(lambda: '"AnswerAbandoned"' in receiver.process.output)
+    finally:
+        own_rabbitmq.thaw()
+    assert_taken_again(receiver)
+    assert receiver.process.output.count('"biz_order_no": "left"') == 1

@@ -3,6 +3,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -262,3 +263,43 @@ def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(receiver, proc
     assert second.wait(within_seconds=20) == 1
     assert "already in use" in second.output
     assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{second.pid}-*"))
+
+
+def test_under_another_worker_of_gunicorn_a_callback_is_acknowledged_once_it_is_queued(start_receiver, amqp_url):
+    receiver = start_receiver("--worker-class", "gthread", amqp_url=amqp_url)
+    orders = [f"order-{number}" for number in range(100)]
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda order: receiver.post(callback(order)), orders))
+    assert {(answer.status, answer.body) for answer in answers} == {(200, b"success by-capability")}
+    assert sorted(receiver.queued_orders(len(orders))) == sorted(orders)
+
+
+def test_a_client_that_sends_no_more_after_its_request_gets_its_answer(receiver_on_either):
+    with connected(receiver_on_either) as client:
+        client.sendall(raw_post(callback("order-1")))
+        client.shutdown(socket.SHUT_WR)
+        assert read_all(client).startswith(b"HTTP/1.1 200")
+
+
+def test_clients_that_reset_their_connections_harm_nobody(receiver_on_either):
+    for number in range(50):
+        with connected(receiver_on_either) as client:
+            client.sendall(raw_post(callback(f"order-{number}")))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    assert receiver_on_either.post(callback("another")).status == 200
+    assert "Traceback" not in receiver_on_either.process.output
+
+
+@pytest.mark.parametrize("in_one_piece", [True, False])
+def test_compressed_chunks_are_refused_however_they_arrive(receiver, in_one_piece):
+    head = raw_post(callback("order-1"), "Transfer-Encoding: gzip, chunked", length=False).partition(b"\r\n\r\n")[0]
+    with connected(receiver) as client:
+        client.sendall(head + b"\r\n\r\n" + (b"0\r\n\r\n" if in_one_piece else b""))
+        assert read_all(client).startswith(b"HTTP/1.1 400")
+
+
+def test_a_body_in_one_byte_chunks_is_refused(receiver):
+    head = raw_post(callback("order-1"), "Transfer-Encoding: chunked", length=False).partition(b"\r\n\r\n")[0]
+    with connected(receiver) as client:
+        client.sendall(head + b"\r\n\r\n" + b"1\r\na\r\n" * 45_000)
+        assert client.recv(65536).startswith(b"HTTP/1.1 413")
