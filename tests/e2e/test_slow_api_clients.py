@@ -2,7 +2,6 @@
 
 import re
 import socket
-from collections.abc import Iterator
 from contextlib import ExitStack
 from urllib.parse import urlsplit
 
@@ -13,11 +12,11 @@ from tests.support.deployment import Deployment
 
 
 @pytest.fixture
-def api_url(fresh_deployment: Deployment) -> Iterator[str]:
+def api_url(fresh_deployment: Deployment) -> str:
     url = fresh_deployment.give_api(workers=1)
     fresh_deployment.start("api")
     fresh_deployment.role("api").wait_until(lambda: _status(url, "/healthz") == 200)
-    yield url
+    return url
 
 
 def _status(url: str, path: str) -> int:
