@@ -171,6 +171,16 @@ class ReceiverSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DatabaseSettings:
+    """How PostgreSQL is reached, beyond `database_url`."""
+
+    #: Whether `database_url` names a pooler that gives out sessions for one transaction at a time.
+    pooled: bool = False
+    #: What migrations connect to instead: PostgreSQL itself, past the pooler. None: `database_url`.
+    migrate_url: Secret | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSettings:
     """RabbitMQ; without a URL, the embedded queue stands in for it."""
 
@@ -271,8 +281,9 @@ class Settings:
     endpoints: Sequence[EndpointSettings] = ()
     #: Where the embedded queue, the embedded ledger and the spool keep their files. A local disk.
     data_directory: Path = Path("data")
-    #: SQLAlchemy URL; None: SQLite in the data directory.
+    #: PostgreSQL's URL as libpq reads it, or sqlite:///...; None: SQLite in the data directory.
     database_url: Secret | None = None
+    database: DatabaseSettings = DatabaseSettings()
     receiver: ReceiverSettings = ReceiverSettings()
     broker: BrokerSettings = BrokerSettings()
     spool: SpoolSettings = SpoolSettings()

@@ -2,7 +2,7 @@
 
 import difflib
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,16 @@ class SettingsError(Exception):
     """The settings cannot be used. Each line names a key, what is wrong with it and what is allowed."""
 
 
-def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
+#: Finds what cannot be used in settings that hold to their schema: the place of each mistake, and what is wrong there.
+FindMistakes = Callable[[Settings], Iterable[tuple[str, str]]]
+
+
+def load_settings(
+    path: Path, environment: Mapping[str, str], *, find_mistakes: FindMistakes = lambda _: ()
+) -> Settings:
     """The settings in the TOML file at `path`; relative paths in it start at its folder.
 
-    Raises SettingsError with a line per mistake.
+    Raises SettingsError with a line per mistake, those of `find_mistakes` among them.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -31,60 +37,97 @@ def load_settings(path: Path, environment: Mapping[str, str]) -> Settings:
         ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
-    return parse_settings(text, environment, name=str(path), folder=path.parent)
+    return parse_settings(text, environment, name=str(path), folder=path.parent, find_mistakes=find_mistakes)
 
 
-def parse_settings(text: str, environment: Mapping[str, str], *, name: str, folder: Path) -> Settings:
+def parse_settings(
+    text: str,
+    environment: Mapping[str, str],
+    *,
+    name: str,
+    folder: Path,
+    find_mistakes: FindMistakes = lambda _: (),
+) -> Settings:
     """The settings in TOML `text`, called `name` in errors; relative paths in it start at `folder`."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{name}: not TOML: {error}") from error
-    if urls := environment.get("AMQP_URL"):
-        document.setdefault("broker", {})["urls"] = urls.split(",")
-    if url := environment.get("DATABASE_URL"):
-        document["database_url"] = url
-    mistakes: list[str] = []
-    document = _resolve(document, environment, folder, (), mistakes)
+    reader = _Reader(environment=environment, folder=folder)
+    document = reader.resolve(reader.with_urls(document))
     document.setdefault("data_directory", "data")
     schema = SettingsSchema()
+    found: Iterable[tuple[str, str]]
     try:
         settings: Settings = schema.load(document)
+        found = find_mistakes(settings)
     except ValidationError as error:
-        # Of a secret that is not there the schema can only say that it is empty.
-        said = {_place(line) for line in mistakes}
-        mistakes += [line for line in _lines(error.messages, schema, ()) if _place(line) not in said]
-        raise SettingsError("\n".join(f"{name}: {line}" for line in mistakes)) from error
-    if mistakes:
-        raise SettingsError("\n".join(f"{name}: {line}" for line in mistakes))
+        found = _found(error.messages, schema, ())
+    # Of a secret that is not there the schema can only say that it is empty.
+    others = [(place, f"{message}{reader.origin(place)}") for place, message in found if place not in reader.mistakes]
+    if mistakes := [*reader.mistakes.items(), *others]:
+        raise SettingsError("\n".join(f"{name}: {place}: {message}" for place, message in mistakes))
     return replace(settings, data_directory=folder / settings.data_directory)
 
 
-def _resolve(value: Any, environment: Mapping[str, str], folder: Path, where: tuple[str, ...], bad: list[str]) -> Any:
-    """Puts the secret in the place of every `{ env = "NAME" }` and `{ file = "..." }`."""
-    if isinstance(value, list):
-        return [_resolve(item, environment, folder, (*where, str(i)), bad) for i, item in enumerate(value)]
-    if not isinstance(value, dict):
-        return value
-    if set(value) == {"env"}:
-        variable = str(value["env"])
-        if not environment.get(variable):
-            bad.append(f"{'.'.join(where)}: the environment variable {variable} is not set")
-        return environment.get(variable, "")
-    if set(value) == {"file"}:
-        try:
-            return (folder / str(value["file"])).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            bad.append(f"{'.'.join(where)}: the secret's file cannot be read: {error}")
+class _Reader:
+    """Puts the secret in the place of every `{ env = "NAME" }` and `{ file = "..." }`, and knows whence it came."""
+
+    def __init__(self, *, environment: Mapping[str, str], folder: Path) -> None:
+        self._environment = environment
+        self._folder = folder
+        self._origins: dict[str, str] = {}
+        #: What could not be had, by place.
+        self.mistakes: dict[str, str] = {}
+
+    def origin(self, place: str) -> str:
+        """Where the value at `place` was given, for the end of a message; "" where the settings' file says it."""
+        origin = self._origins.get(place)
+        return f" (given by {origin})" if origin else ""
+
+    def with_urls(self, document: dict[str, Any]) -> dict[str, Any]:
+        """The document with the URLs that the environment names in place of its own."""
+        if urls := self._environment.get("AMQP_URL"):
+            broker = document.setdefault("broker", {})
+            if isinstance(broker, dict):
+                broker["urls"] = [url.strip() for url in urls.split(",")]
+            for number in range(urls.count(",") + 1):
+                self._origins[f"broker.urls.{number}"] = "the environment variable AMQP_URL"
+        if url := self._environment.get("DATABASE_URL"):
+            document["database_url"] = url
+            self._origins["database_url"] = "the environment variable DATABASE_URL"
+        return document
+
+    def resolve(self, value: Any, where: tuple[str, ...] = ()) -> Any:
+        """The value, and all below it, with its secrets."""
+        if isinstance(value, list):
+            return [self.resolve(item, (*where, str(number))) for number, item in enumerate(value)]
+        if not isinstance(value, dict):
+            return value
+        place = ".".join(where)
+        if set(value) == {"env"}:
+            variable = str(value["env"])
+            self._origins[place] = f"the environment variable {variable}"
+            if not self._environment.get(variable):
+                self.mistakes[place] = f"the environment variable {variable} is not set"
+            return self._environment.get(variable, "").rstrip("\r\n")
+        if set(value) == {"file"}:
+            self._origins[place] = f"the file {value['file']}"
+            try:
+                return (self._folder / str(value["file"])).read_text(encoding="utf-8-sig").rstrip("\r\n")
+            except OSError as error:
+                self.mistakes[place] = f"the secret's file cannot be read: {error}"
+            except UnicodeDecodeError:  # which quotes what it cannot read
+                self.mistakes[place] = f"the secret's file cannot be read: {value['file']} is not UTF-8"
             return ""
-    return {key: _resolve(item, environment, folder, (*where, key), bad) for key, item in value.items()}
+        return {key: self.resolve(item, (*where, key)) for key, item in value.items()}
 
 
-def _lines(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[str]:
-    """Marshmallow's tree of messages as lines, each with its key and, for an unknown one, the nearest known."""
+def _found(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Marshmallow's tree of messages, each with its place; that of an unknown key with the nearest known one."""
     if not isinstance(messages, dict):
         for message in messages if isinstance(messages, list) else [messages]:
-            yield f"{'.'.join(where) or 'settings'}: {message}"
+            yield ".".join(where) or "settings", str(message)
         return
     for key, below in messages.items():
         in_dict = isinstance(field, fields.Dict) and key in ("key", "value")
@@ -93,13 +136,9 @@ def _lines(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[str]:
         if below == ["Unknown field."] and known is not None:
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
-            yield f"{'.'.join(place)}: unknown key; {hint}"
+            yield ".".join(place), f"unknown key; {hint}"
         else:
-            yield from _lines(below, _child(field, str(key)), place)
-
-
-def _place(line: str) -> str:
-    return line.partition(": ")[0]
+            yield from _found(below, _child(field, str(key)), place)
 
 
 def _schema_of(field: Any) -> Any:

@@ -2,14 +2,13 @@
 
 import base64
 import binascii
-import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates, validates_schema
 
 from service.claims import Trust
 from service.events import EventType
@@ -19,6 +18,7 @@ from service.settings import (
     ApiSettings,
     ApiToken,
     BrokerSettings,
+    DatabaseSettings,
     DispatcherSettings,
     EndpointSettings,
     GatewaySettings,
@@ -32,6 +32,7 @@ from service.settings import (
     SpoolSettings,
     TokenKey,
 )
+from service.url_syntax import PERCENT_ENCODE, UrlMalformed, check_credentials_url, split_http_url
 
 _TRUSTS = {"checksum": Trust.CHECKSUM, "capability": Trust.CAPABILITY, "query": Trust.QUERIED}
 _SLUG = validate.Regexp(
@@ -40,7 +41,6 @@ _SLUG = validate.Regexp(
 _KID = validate.Regexp(r"[A-Za-z0-9_-]{1,16}\Z", error="must be 1 to 16 of A-Z, a-z, 0-9, _ and -")
 _POSITIVE = validate.Range(min=0, min_inclusive=False)
 _AT_LEAST_ONE = validate.Range(min=1)
-_URL_CHARACTERS = re.compile(r"[!-~]+")
 _HOST_AND_PORT = validate.Regexp(r"(\[[^\]]+\]|[^:\[\]]+):\d{1,5}\Z", error="must be host:port")
 # A withhold is announced before the gateway is called, and its outcome recorded after.
 _AROUND_A_CALL_SECONDS = 5.0
@@ -49,50 +49,59 @@ _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no se
 
 class _SecretField(fields.String):
     def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
-        value = super()._deserialize(*args, **kwargs)
+        # Files and variables that were made with an editor or with echo end in the end of a line.
+        value = super()._deserialize(*args, **kwargs).rstrip("\r\n")
         if not value:
             raise ValidationError("must not be empty")
+        self._check(value)
         return Secret(value)
+
+    def _check(self, value: str) -> None:
+        if not value.isprintable() or value != value.strip():
+            raise ValidationError(
+                "must hold no control character, such as the end of a line or a tab, and no space at its ends"
+            )
 
 
 class _UrlField(_SecretField):
-    """A URL with a password in it, so its errors quote none of it."""
+    """A URL with a password in it, so its errors quote none of it. Who uses it judges the rest."""
 
     def __init__(self, *, schemes: Collection[str], example: str, **options: Any) -> None:
         super().__init__(**options)
         self._schemes = schemes
         self._example = example
 
-    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
-        secret: Secret = super()._deserialize(*args, **kwargs)
-        scheme, separator, rest = secret.reveal().partition("://")
+    def _check(self, value: str) -> None:
+        scheme, _, rest = value.partition("://")
+        if not rest or scheme.partition("+")[0] not in self._schemes:
+            raise ValidationError(f"must look like {self._example}; {PERCENT_ENCODE}")
+        if scheme == "sqlite":  # it names a file
+            return super()._check(value)
         try:
-            # Reading the port checks it. A socket's or a file's URL has no host.
-            url = urlsplit(f"//{rest}")
-            usable = separator and (url.port or url.hostname or url.path.strip("/"))
-        except ValueError:
-            usable = False
-        if not usable or scheme.partition("+")[0] not in self._schemes:
-            raise ValidationError(f"must look like {self._example}")
-        return secret
+            check_credentials_url(value)
+        except UrlMalformed as error:
+            raise ValidationError(str(error)) from error
 
 
 class _ProxyField(_SecretField):
     """A proxy's URL, which may hold a password, so its errors quote none of it."""
 
-    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
-        text = super()._deserialize(*args, **kwargs).reveal()
+    def _check(self, value: str) -> None:
         try:
-            url = urlsplit(text)
+            check_credentials_url(value)
+            url = urlsplit(value)
             # Reading the port checks it.
-            usable = url.hostname and url.port != 0 and url.scheme == "http" and url.netloc.count("@") < 2
+            usable = url.hostname and url.port != 0 and url.scheme == "http" and value.isascii()
         except ValueError:
             usable = False
-        if not usable or url.path.strip("/") or url.query or url.fragment or not _URL_CHARACTERS.fullmatch(text):
+        if not usable or url.path.strip("/") or url.query:
             raise ValidationError(
                 "must look like http://user:password@proxy.example.com:3128; percent-encode what is neither letter nor"
                 " digit in user and password"
             )
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        url = urlsplit(super()._deserialize(*args, **kwargs).reveal())
         credentials = None
         if url.username is not None:
             credentials = Secret(f"{unquote(url.username)}:{unquote(url.password or '')}")
@@ -212,16 +221,9 @@ class _EndpointSchema(_Section):
 
 def _check_webhook_url(text: str) -> None:
     try:
-        url = urlsplit(text)
-        # Reading the port checks it. What is in front of an @ would be left out of every request.
-        usable = url.scheme in ("http", "https") and url.hostname and url.port != 0 and "@" not in url.netloc
-    except ValueError:
-        usable = False
-    if not usable or not _URL_CHARACTERS.fullmatch(text):
-        raise ValidationError(
-            "a webhook needs an http:// or https:// URL, with a host, in ASCII, without blanks, user and password",
-            "url",
-        )
+        split_http_url(text)
+    except UrlMalformed as error:
+        raise ValidationError(f"a webhook {error}", "url") from error
 
 
 def _check_webhook_secret(secret: str) -> None:
@@ -240,13 +242,28 @@ def _check_webhook_secret(secret: str) -> None:
 class _ReceiverSchema(_Section):
     value = ReceiverSettings
     bind = fields.String(validate=_HOST_AND_PORT)
-    public_url = fields.String(validate=validate.Regexp(r"https?://[^/?#]+\Z", error="must be http(s)://host[:port]"))
+    public_url = fields.String()
     workers = fields.Integer(validate=_AT_LEAST_ONE)
     trusted_proxy_hops = fields.Integer(validate=validate.Range(min=0, max=8))
     confirm_timeout_seconds = fields.Float(validate=validate.Range(min=0.1, max=2.0))
     request_timeout_seconds = fields.Float(validate=validate.Range(min=0.5, max=60))
     drain_seconds = fields.Float(validate=_POSITIVE)
     metrics_bind = fields.String(validate=_HOST_AND_PORT)
+
+    @validates("public_url")
+    def _origin(self, text: str, **_: Any) -> None:
+        try:
+            url = split_http_url(text)
+        except UrlMalformed as error:
+            raise ValidationError(f"must be http(s)://host[:port]; it {error}") from error
+        if f"{url.scheme}://{url.netloc}" != text:
+            raise ValidationError("must be http(s)://host[:port], without a path")
+
+
+class _DatabaseSchema(_Section):
+    value = DatabaseSettings
+    pooled = fields.Boolean(truthy={True}, falsy={False})
+    migrate_url = _UrlField(schemes=("postgresql", "postgres"), example="postgresql://user:password@host/name")
 
 
 class _BrokerSchema(_Section):
@@ -345,6 +362,7 @@ class SettingsSchema(Schema):
     database_url = _UrlField(
         schemes=("postgresql", "postgres", "sqlite"), example="postgresql://user:password@host/name"
     )
+    database = fields.Nested(_DatabaseSchema)
     receiver = fields.Nested(_ReceiverSchema)
     broker = fields.Nested(_BrokerSchema)
     spool = fields.Nested(_SpoolSchema)
@@ -352,6 +370,11 @@ class SettingsSchema(Schema):
     dispatcher = fields.Nested(_DispatcherSchema)
     inquirer = fields.Nested(_InquirerSchema)
     api = fields.Nested(_ApiSchema)
+
+    @validates_schema
+    def _pooler_needs_a_database(self, data: dict[str, Any], **_: Any) -> None:
+        if "database" in data and "database_url" not in data:
+            raise ValidationError("has no effect without database_url, which names PostgreSQL", "database")
 
     @validates_schema
     def _distinct_endpoints(self, data: dict[str, Any], **_: Any) -> None:

@@ -6,6 +6,7 @@ import click
 
 from service.bootstrap.charging import make_gateway_clients
 from service.cli.gateway_access import describe_unusable
+from service.cli.ledger_access import engine_of
 from service.cli.options import settings_of, settings_path_of
 
 
@@ -29,6 +30,8 @@ def check(context: click.Context) -> None:
         click.echo(f"warning: {warning}", err=True)
     if mistakes := describe_unusable(make_gateway_clients(settings)):
         raise click.ClickException("\n".join(f"{settings_path_of(context)}: {mistake}" for mistake in mistakes))
+    if settings.database_url:
+        engine_of(settings)  # says where PostgreSQL's driver is missing
     queue = "RabbitMQ" if settings.broker.urls else f"embedded queue in {settings.data_directory}"
     ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"
     click.echo(f"{settings_path_of(context)}: good. Queue: {queue}. Ledger: {ledger}.")

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import click
 from sqlalchemy import Engine
 
-from service.bootstrap.ledger import make_ledger_engine
+from service.bootstrap.ledger import make_ledger_engine, make_migration_engine
 from service.ledger.errors import LedgerError, LedgerUnavailable, SchemaOutdated, UnusableDatabaseUrl
 from service.ledger.schema import migrate
 from service.settings import Settings
@@ -34,8 +34,16 @@ def open_ledger(settings: Settings) -> Iterator[Engine]:
 
 
 def engine_of(settings: Settings, *, pool_size: int = 2) -> Engine:
-    """The ledger's engine; a database URL that cannot be used ends the command with a line that says why."""
+    """The ledger's engine; a database that cannot be used here ends the command with a line that says why."""
     try:
         return make_ledger_engine(settings, pool_size=pool_size)
+    except UnusableDatabaseUrl as error:
+        raise click.ClickException(f"database_url: {error}") from error
+
+
+def migration_engine_of(settings: Settings) -> Engine:
+    """The engine that migrates; otherwise as `engine_of`."""
+    try:
+        return make_migration_engine(settings)
     except UnusableDatabaseUrl as error:
         raise click.ClickException(f"database_url: {error}") from error

@@ -2,7 +2,7 @@
 
 import click
 
-from service.cli.ledger_access import engine_of
+from service.cli.ledger_access import migration_engine_of
 from service.cli.options import settings_of
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.schema import migrate as migrate_engine
@@ -12,7 +12,7 @@ from service.ledger.schema import migrate as migrate_engine
 @click.pass_context
 def migrate(context: click.Context) -> None:
     """Bring the ledger's database to this release's schema. Harmless to repeat, also by several at once."""
-    engine = engine_of(settings_of(context))
+    engine = migration_engine_of(settings_of(context))
     try:
         migrate_engine(engine)
     except LedgerUnavailable as error:

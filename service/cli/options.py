@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from service.bootstrap.urls import find_unusable_urls
 from service.settings import Settings
 from service.settings_file import SettingsError, load_settings
 
@@ -12,7 +13,7 @@ from service.settings_file import SettingsError, load_settings
 def settings_of(context: click.Context) -> Settings:
     """The settings that `--config` names. Wrong ones end the command with a line per mistake."""
     try:
-        return load_settings(settings_path_of(context), os.environ)
+        return load_settings(settings_path_of(context), os.environ, find_mistakes=find_unusable_urls)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
 

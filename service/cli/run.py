@@ -28,7 +28,7 @@ from service.bootstrap.consumers import (
 )
 from service.bootstrap.messaging import declare_topology, make_callback_publisher
 from service.cli.gateway_access import make_gateways
-from service.cli.ledger_access import engine_of
+from service.cli.ledger_access import engine_of, migration_engine_of
 from service.cli.options import settings_of, settings_path_of
 from service.cli.supervisor import Role, Supervisor
 from service.clock import now
@@ -149,7 +149,7 @@ def run_all(context: click.Context) -> None:
     """Run every role on this machine as child processes, and start those again that die."""
     settings = _settings(context)
     stop = _stop_event()
-    engine = engine_of(settings)
+    engine = migration_engine_of(settings)
     if not _insist(lambda: migrate(engine), stop):
         return
     engine.dispose()

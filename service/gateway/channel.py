@@ -1,7 +1,6 @@
 """One POST to the gateway and its raw answer. TLS is all that vouches for either: answers are not even signed."""
 
 import ipaddress
-import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,9 +17,9 @@ from service.gateway.errors import (
 from service.gateway.tokens import JsonValue, read_object
 from service.poster import Poster, Unanswered
 from service.settings import GatewaySettings
+from service.url_syntax import UrlMalformed, split_http_url
 
 _MAX_ANSWER_BYTES = 64 * 1024
-_URL_CHARACTERS = re.compile(r"[!-~]+")
 _HEADERS = {"Content-Type": "application/json;charset=UTF-8", "Accept": "application/json"}
 
 
@@ -53,13 +52,15 @@ class Channel:
 
     def __init__(self, *, settings: GatewaySettings) -> None:
         """Connects to nothing yet. Raises `UrlUnusable`, `PlainHttpRefused` and `CertificatesUnusable`."""
-        url = _split(settings.url)
-        if not settings.allow_plain_http:
-            if not _keeps_secrets(url.scheme, url.hostname):
-                raise PlainHttpRefused("the gateway's url has to start with https://; plain http is for loopback only")
-            if url.scheme == "http" and settings.proxy is not None:
-                raise PlainHttpRefused("the gateway's url has to start with https://: a proxy can read plain http")
-        _check_usable(settings.url, url)
+        try:
+            url = urlsplit(settings.url)
+            if not settings.allow_plain_http:
+                _require_tls(url, through_proxy=settings.proxy is not None)
+            url = split_http_url(settings.url)
+        except UrlMalformed as error:
+            raise UrlUnusable(f"the gateway {error}") from error
+        except ValueError:  # which quotes the URL
+            raise UrlUnusable("the gateway's url cannot be read") from None
         trust = _trust(settings.ca_certificates) if url.scheme == "https" else None
         self._poster = Poster(url, connections=0, most_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
 
@@ -79,21 +80,11 @@ class Channel:
         return RawAnswer(status=answer.status, content=answer.content)
 
 
-def _split(text: str) -> SplitResult:
-    try:
-        url = urlsplit(text)
-        url.port  # noqa: B018 - reading it checks it
-    except ValueError as error:
-        raise UrlUnusable(f"the gateway's url cannot be read: {error}") from error
-    return url
-
-
-def _check_usable(text: str, url: SplitResult) -> None:
-    if url.scheme not in ("http", "https") or not url.hostname or not _URL_CHARACTERS.fullmatch(text):
-        raise UrlUnusable(
-            "the gateway's url has to start with https:// and a host, in ASCII without blanks; percent-encode its path,"
-            " and write a host in other letters as xn--..."
-        )
+def _require_tls(url: SplitResult, *, through_proxy: bool) -> None:
+    if not _keeps_secrets(url.scheme, url.hostname):
+        raise PlainHttpRefused("the gateway's url has to start with https://; plain http is for loopback only")
+    if url.scheme == "http" and through_proxy:
+        raise PlainHttpRefused("the gateway's url has to start with https://: a proxy can read plain http")
 
 
 def _trust(ca_certificates: str) -> ssl.SSLContext:

@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from service.ledger.errors import UnusableDatabaseUrl
+from service.ledger.errors import DriverMissing, UnusableDatabaseUrl
 
 #: Execution option of a connection whose transaction only reads; SQLite then takes no write lock.
 READS_ONLY = "ledger_reads_only"
 #: Execution option of an engine on a SQLite file: the file at which its writers take their turns.
 TURNS = "ledger_turns"
 
+_POSTGRESQL_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 _POOL_TIMEOUT_SECONDS = 5
 # For what takes no turn: a command of another release, or of SQLite's own.
 _SQLITE_BUSY_SECONDS = 0.8
@@ -24,16 +25,15 @@ _SQLITE_BUSY_SECONDS = 0.8
 _FILE = "ledger_file"
 
 
-def make_engine(url: str, *, pool_size: int = 2, application_name: str = "payment-callbacks") -> Engine:
+def make_engine(
+    url: str, *, pool_size: int = 2, pooled: bool = False, application_name: str = "payment-callbacks"
+) -> Engine:
     """An engine for `url` (`postgresql://...` or `sqlite:///...`), without connecting.
 
-    Make it after forking. `pool_size` is the most connections it opens. The SQLite file is made with mode 0600 when
-    it is first used, and must lie on a local disk; its folder must exist. Raises UnusableDatabaseUrl.
+    Make it after forking. `pool_size` is the most connections it opens. `pooled` says that a pooler gives PostgreSQL's
+    sessions out for one transaction at a time. The SQLite file is made with mode 0600 when it is first used, and must
+    lie on a local disk; its folder must exist. Raises UnusableDatabaseUrl.
     """
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise UnusableDatabaseUrl("not a database URL; it should look like postgresql://...") from error
     settings = {
         "pool_size": pool_size,
         "max_overflow": 0,
@@ -41,26 +41,36 @@ def make_engine(url: str, *, pool_size: int = 2, application_name: str = "paymen
         # They would show people's data in the message of every exception.
         "hide_parameters": True,
     }
-    match parsed.get_backend_name():
-        case "postgresql" | "postgres":
-            return _postgresql(parsed, settings, application_name)
-        case "sqlite" if parsed.database and parsed.database != ":memory:":
-            return _sqlite(parsed, Path(parsed.database), settings)
-        case _:
-            raise UnusableDatabaseUrl("the database URL must begin with postgresql:// or name a sqlite:/// file")
+    scheme = url.partition("://")[0]
+    if scheme in _POSTGRESQL_SCHEMES:
+        libpq_url = f"postgresql://{url.partition('://')[2]}"
+        return _postgresql(libpq_url, pooled=pooled, application_name=application_name, **settings)
+    if scheme.partition("+")[0] in _POSTGRESQL_SCHEMES:
+        raise UnusableDatabaseUrl("it names another driver than the one that there is: let it begin with postgresql://")
+    if pooled:
+        raise UnusableDatabaseUrl("only PostgreSQL has poolers: take database.pooled out")
+    return _sqlite(url, settings)
 
 
-def _postgresql(url: URL, settings: dict[str, Any], application_name: str) -> Engine:
+def _postgresql(url: str, **arguments: Any) -> Engine:
     try:
         from service.ledger.postgresql import make_postgresql_engine
-    except ModuleNotFoundError as error:
-        raise UnusableDatabaseUrl(
+    except ImportError as error:
+        raise DriverMissing(
             "PostgreSQL's driver is not installed: pip install --require-hashes -r requirements/postgresql.txt"
         ) from error
-    return make_postgresql_engine(url, application_name=application_name, **settings)
+    return make_postgresql_engine(url, **arguments)
 
 
-def _sqlite(url: URL, file: Path, settings: dict[str, Any]) -> Engine:
+def _sqlite(text: str, settings: dict[str, Any]) -> Engine:
+    try:
+        url = make_url(text)
+    except (ArgumentError, ValueError):
+        # Without its cause, which quotes the URL.
+        raise UnusableDatabaseUrl("not a database URL; it should look like postgresql://...") from None
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:" or url.host:
+        raise UnusableDatabaseUrl("the database URL must begin with postgresql:// or name a sqlite:/// file")
+    file = Path(url.database)
     # isolation_level None: the driver begins nothing of its own, _begin does.
     arguments = {"timeout": _SQLITE_BUSY_SECONDS, "isolation_level": None}
     engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args=arguments, **settings)

@@ -26,6 +26,14 @@ class SchemaNewer(LedgerUnavailable):
     """A later release has migrated the database, and no release migrates back. Run that one, or restore a backup."""
 
 
+class SchemaForeign(LedgerUnavailable):
+    """Tables of the ledger's names are there, which no migration of this release made. Use another schema."""
+
+
+class SchemaMissing(LedgerUnavailable):
+    """PostgreSQL's search_path names no schema that exists. Create it, or correct the database URL."""
+
+
 class SequenceBehind(LedgerUnavailable):
     """A number that the database gave a new row is taken: a restore or a failover left its sequence behind its table.
 
@@ -38,7 +46,11 @@ class ClaimUnstorable(LedgerError):
 
 
 class UnusableDatabaseUrl(LedgerError):
-    """The database URL names neither PostgreSQL nor a SQLite file, or PostgreSQL's driver is missing."""
+    """The database URL cannot be used. The message says why, and quotes no secret of it."""
+
+
+class DriverMissing(UnusableDatabaseUrl):
+    """The database URL names PostgreSQL, and its driver is not installed here."""
 
 
 class UnknownMerchant(LedgerError):

@@ -5,42 +5,26 @@ its kernel goes on acknowledging what we send, so that neither keepalives nor `t
 that needs the driver, which the embedded default lacks.
 """
 
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self, TypeVar
 
 import psycopg
+from psycopg import sql
 from psycopg.abc import PQGen
 from psycopg.errors import _WaitTimeout
+from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL
 
 from service.ledger.limits import MARGIN_SECONDS, STATEMENT_SECONDS
+from service.ledger.postgresql_url import read_postgresql_url
 
 Answer = TypeVar("Answer")
 
-_CONNECT_SECONDS = 5
 # Before a connection that rested is used again. Nothing is lost by giving it up: nothing was sent on it yet.
 _PING_SECONDS = 5.0
 # How soon a signal is seen, as psycopg has it.
 _INTERVAL_SECONDS = 0.1
-
-# A host that vanished without a word is noticed within about 10 s, whether we wait for its answer or for its ack.
-_CONNECTION = {
-    "connect_timeout": _CONNECT_SECONDS,
-    "keepalives": 1,
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 2,
-    "tcp_user_timeout": 10_000,
-    "options": " ".join(
-        [
-            f"-c statement_timeout={STATEMENT_SECONDS}s",
-            "-c lock_timeout=3s",
-            # A frozen process must not keep others from its orders.
-            "-c idle_in_transaction_session_timeout=15s",
-            "-c timezone=UTC",
-        ]
-    ),
-}
 
 
 class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
@@ -51,6 +35,8 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     #: None is no limit.
     limit_seconds: float | None = STATEMENT_SECONDS + MARGIN_SECONDS
+    #: What a TransactionStartCursor sends with the first statement of each transaction.
+    transaction_start: sql.Composed | None = None
 
     def wait(self, gen: PQGen[Answer], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> Answer:
         """Send and receive what `gen` says; all that is asked passes here. Raises psycopg.OperationalError."""
@@ -62,21 +48,64 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
             raise psycopg.OperationalError(f"no answer within {limit:g} s") from None
 
 
-def make_postgresql_engine(url: URL, *, application_name: str, **settings: Any) -> Engine:
-    """An engine of such connections, `settings` as for SQLAlchemy's `create_engine`."""
-    engine = create_engine(
-        url.set(drivername="postgresql+psycopg"),
-        connect_args={**_CONNECTION, "application_name": application_name},
-        pool_pre_ping=True,
-        **settings,
-    )
-    event.listen(engine, "do_connect", _connect)
+class TransactionStartCursor(psycopg.Cursor[tuple[Any, ...]]):
+    """A cursor whose connection's `transaction_start` goes first in each transaction, in one pipeline with a statement.
+
+    Behind a pooler, the next transaction may have another session: what is set for the session would be another's.
+    """
+
+    def execute(self, *arguments: Any, **keywords: Any) -> Self:
+        """As psycopg's."""
+        with self._started_transaction():
+            return super().execute(*arguments, **keywords)
+
+    def executemany(self, *arguments: Any, **keywords: Any) -> None:
+        """As psycopg's."""
+        with self._started_transaction():
+            super().executemany(*arguments, **keywords)
+
+    @contextmanager
+    def _started_transaction(self) -> Iterator[None]:
+        connection: Any = self.connection
+        if connection.autocommit or connection.info.transaction_status is not TransactionStatus.IDLE:
+            yield
+            return
+        with connection.pipeline():
+            psycopg.Cursor(connection).execute(connection.transaction_start)
+            yield
+
+
+def make_postgresql_engine(url: str, *, pooled: bool, application_name: str, **settings: Any) -> Engine:
+    """An engine of such connections, `settings` as for SQLAlchemy's `create_engine`.
+
+    Where they are `pooled` by transaction, nothing is kept in a session. Raises UnusableDatabaseUrl.
+    """
+    access = read_postgresql_url(url, pooled=pooled, application_name=application_name)
+    arguments: dict[str, Any] = dict(access.parameters)
+    if pooled:
+        # A prepared statement belongs to a session.
+        arguments |= {"prepare_threshold": None, "cursor_factory": TransactionStartCursor}
+    engine = create_engine("postgresql+psycopg://", connect_args=arguments, pool_pre_ping=True, **settings)
+    start = _set_local(access.transaction_settings) if pooled else None
+
+    def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> LimitedConnection:
+        connection = _connect(arguments, keywords)
+        connection.transaction_start = start
+        return connection
+
+    event.listen(engine, "do_connect", connect)
     event.listen(engine, "checkin", _limit_ping)
     event.listen(engine, "checkout", _limit_statements)
     return engine
 
 
-def _connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> LimitedConnection:
+def _set_local(settings: Mapping[str, str]) -> sql.Composed:
+    """`SET LOCAL` of them all as one statement, which a pipeline needs."""
+    calls = [sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items()]
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))
+
+
+def _connect(arguments: Any, keywords: Any) -> LimitedConnection:
     connection = LimitedConnection.connect(*arguments, **keywords)
     encoding = connection.info.parameter_status("server_encoding")
     if encoding not in ("UTF8", None):  # None: a pooler that does not say

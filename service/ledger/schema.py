@@ -7,13 +7,17 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, inspect, text
 
-from service.ledger.errors import SchemaNewer
+from service.ledger.errors import SchemaForeign, SchemaMissing, SchemaNewer
 from service.ledger.limits import allow_longer
+from service.ledger.tables import metadata
 from service.ledger.transactions import read, write
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+#: Alembic's own name for it, alembic_version, may be another application's in the same schema.
+VERSION_TABLE = "payment_callbacks_version"
+
 # Any number that nobody else in the same database uses for pg_advisory_lock: the letters "payc".
 _ADVISORY_LOCK = 0x70617963
 
@@ -21,14 +25,15 @@ _ADVISORY_LOCK = 0x70617963
 def migrate(engine: Engine) -> None:
     """Bring the database to this release's schema, in one transaction; does nothing where it is there already.
 
-    Any number of processes may call it at once: one migrates, the others wait for it. Raises LedgerUnavailable, and
-    SchemaNewer, one of its kind, where a later release has been there.
+    Any number of processes may call it at once: one migrates, the others wait for it. Raises LedgerUnavailable, and of
+    its kind SchemaNewer where a later release has been there, SchemaForeign where somebody else's tables have the names
+    of ours, and SchemaMissing where there is no schema to make ours in.
     """
     write(engine, _upgrade)
 
 
 def schema_is_current(engine: Engine) -> bool:
-    """Whether the database has this very release's schema. Raises LedgerUnavailable, and SchemaNewer as `migrate`."""
+    """Whether the database has this very release's schema. Raises the errors of `migrate`."""
     found = read(engine, _versions)
     _refuse_newer(found)
     return found == _wanted()
@@ -66,7 +71,25 @@ def _refuse_newer(found: set[str]) -> None:
 
 
 def _versions(connection: Connection) -> set[str]:
-    return set(MigrationContext.configure(connection).get_current_heads())
+    found = set(MigrationContext.configure(connection, opts=_version_options(connection)).get_current_heads())
+    if not found:
+        _refuse_foreign(connection)
+    return found
+
+
+def _version_options(connection: Connection) -> dict[str, str | None]:
+    # The schema that tables are made in: another one of the search_path may hold another ledger.
+    return {"version_table": VERSION_TABLE, "version_table_schema": connection.dialect.default_schema_name}
+
+
+def _refuse_foreign(connection: Connection) -> None:
+    schema = connection.dialect.default_schema_name
+    if taken := set(inspect(connection).get_table_names(schema=schema)) & set(metadata.tables):
+        raise SchemaForeign(
+            f"there are tables called {', '.join(sorted(taken))}, and no {VERSION_TABLE}: they are another"
+            " application's, or those of a payment-callbacks before its release. Give the ledger an empty database"
+            " or a schema of its own: CREATE SCHEMA payments, and ?options=-csearch_path%3Dpayments in the URL"
+        )
 
 
 def _upgrade(connection: Connection) -> None:
@@ -76,9 +99,12 @@ def _upgrade(connection: Connection) -> None:
         for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
             connection.execute(text(f"SET LOCAL {limit} = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
+        if connection.scalar(text("SELECT current_schema()")) is None:
+            raise SchemaMissing("the search_path names no schema that exists: create it (CREATE SCHEMA) first")
     _refuse_newer(_versions(connection))
     config = _config()
     config.attributes["connection"] = connection
+    config.attributes["version_options"] = _version_options(connection)
     command.upgrade(config, "head")
 
 

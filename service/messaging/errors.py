@@ -5,6 +5,10 @@ class MessagingError(Exception):
     """The root of this room's errors."""
 
 
+class UnusableBrokerUrl(MessagingError):
+    """A broker's URL cannot be used. The message says why, and quotes none of it."""
+
+
 class NotConfirmed(MessagingError):
     """No confirm came for a message: whether the queue has it is unknown, so it must not be acknowledged."""
 

@@ -4,5 +4,6 @@ from alembic import context
 
 from service.ledger.tables import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+attributes = context.config.attributes
+context.configure(connection=attributes["connection"], target_metadata=metadata, **attributes["version_options"])
 context.run_migrations()

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, Inspector, inspect, text
 from service.ledger.engine import make_engine
 from service.ledger.errors import SchemaNewer, SchemaOutdated
 from service.ledger.outbox import Outbox
-from service.ledger.schema import make_schema_check, migrate, schema_is_current
+from service.ledger.schema import VERSION_TABLE, make_schema_check, migrate, schema_is_current
 from service.ledger.store import LedgerStore
 from service.ledger.tables import metadata
 from tests.support.claims import a_claim
@@ -35,7 +35,7 @@ def indexes(inspector: Inspector) -> set[tuple[str, str, tuple[str | None, ...],
 
 def test_migrations_make_the_tables_of_the_code(ledger_engine: Engine) -> None:
     with ledger_engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "version_table": VERSION_TABLE})
         assert compare_metadata(context, metadata) == []
         declared = {
             (table.name, str(index.name), tuple(column.name for column in index.columns), bool(index.unique))
@@ -58,7 +58,7 @@ def test_a_schema_serves_that_is_this_release_s_or_a_later_one_s(empty_engine: E
     assert serves()
     for version, expected in (("9999_of_a_later_release", True), ("0001", False)):
         with empty_engine.begin() as connection:
-            connection.execute(text("UPDATE alembic_version SET version_num = :version"), {"version": version})
+            connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = :version"), {"version": version})
         assert serves() is expected
 
 
@@ -68,7 +68,7 @@ def test_an_older_release_is_told_that_there_is_no_way_back(
 ) -> None:
     migrate(empty_engine)
     with empty_engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999_of_a_later_release'"))
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999_of_a_later_release'"))
     with pytest.raises(SchemaNewer, match=r"later release .* 9999_of_a_later_release.*restore a backup"):
         attempt(empty_engine)
 

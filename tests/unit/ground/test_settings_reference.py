@@ -16,6 +16,7 @@ _ROW = re.compile(r"\| `(\w+)` \| (?:`(.*?)`)? ?\|")
 
 _SECTIONS: dict[str, tuple[tuple[str, ...], type]] = {
     "Top level": ((), settings.Settings),
+    "`[database]`": (("database",), settings.DatabaseSettings),
     "`[receiver]`": (("receiver",), settings.ReceiverSettings),
     "`[broker]`": (("broker",), settings.BrokerSettings),
     "`[spool]`": (("spool",), settings.SpoolSettings),
