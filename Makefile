@@ -189,6 +189,7 @@ servers:
 	@missing=; \
 	[ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || missing+=' rabbitmq-server'; \
 	compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=' postgresql'; \
+	[ -x /usr/sbin/pgbouncer ] || missing+=' pgbouncer'; \
 	command -v php >/dev/null || missing+=' php-cli'; \
 	command -v node >/dev/null || missing+=' nodejs'; \
 	for program in $(PROGRAMS); do command -v $${program%:*} >/dev/null || missing+=" $${program#*:}"; done; \

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.pgbouncer import PgBouncer
 from tests.support.ports import find_free_port
 from tests.support.postgresql import Database, PostgreSQL
 from tests.support.processes import Processes
@@ -34,7 +35,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for value in _distinct(getattr(item, "funcargs", {}).values()):
-            if isinstance(value, Processes | RabbitMQ | PostgreSQL):
+            if isinstance(value, Processes | RabbitMQ | PostgreSQL | PgBouncer):
                 report.sections.append((f"Output of {type(value).__name__}", value.describe()))
     return report
 
@@ -91,6 +92,13 @@ def postgresql_cluster() -> Iterator[PostgreSQL]:
 def postgresql(postgresql_cluster: PostgreSQL) -> Database:
     """A new, empty database in the shared cluster."""
     return Database(url=postgresql_cluster.create_database(), cluster=postgresql_cluster)
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgresql_cluster: PostgreSQL) -> Iterator[PgBouncer]:
+    """The pooler in front of the cluster that all tests share; leave it running."""
+    with PgBouncer(server_port=postgresql_cluster.port) as pooler:
+        yield pooler
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,8 @@
 """PostgreSQL, with a time limit of our own on all that it is asked.
 
 `statement_timeout` is the server's to keep. One that is frozen (its disk hangs, its machine is paused) keeps none, and
-its kernel goes on acknowledging what we send, so that neither keepalives nor `tcp_user_timeout` notice. The only module
-that needs the driver, which the embedded default lacks.
+its kernel goes on acknowledging what we send, so that neither keepalives nor `tcp_user_timeout` notice. This module and
+`postgresql_url` alone need the driver, which the embedded default lacks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -47,6 +47,30 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
             self.close()
             raise psycopg.OperationalError(f"no answer within {limit:g} s") from None
 
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Pipeline]:
+        """Send what is asked within it together, without waiting for each answer."""
+        with self.lock:
+            self._check_connection_ok()
+            self._pipeline = self._pipeline or _Pipeline(self)
+        with super().pipeline() as pipeline:
+            yield pipeline
+
+
+class _Pipeline(psycopg.Pipeline):
+    """A pipeline that ends with Sync.
+
+    psycopg's ends with a Flush after it. That counts as a message from us, with which PostgreSQL (15.18 at least) ends
+    its watch over an idle transaction, until the next statement. Sync sends all answers by itself.
+    """
+
+    def _exit_gen(self) -> PQGen[None]:
+        try:
+            self._enqueue_sync()
+            yield from self._communicate_gen()
+        finally:
+            yield from self._fetch_gen(flush=False)
+
 
 class TransactionStartCursor(psycopg.Cursor[tuple[Any, ...]]):
     """A cursor whose connection's `transaction_start` goes first in each transaction, in one pipeline with a statement.
@@ -85,7 +109,7 @@ def make_postgresql_engine(url: str, *, pooled: bool, application_name: str, **s
     if pooled:
         # A prepared statement belongs to a session.
         arguments |= {"prepare_threshold": None, "cursor_factory": TransactionStartCursor}
-    engine = create_engine("postgresql+psycopg://", connect_args=arguments, pool_pre_ping=True, **settings)
+    engine = create_engine(access.display_url, connect_args=arguments, pool_pre_ping=True, **settings)
     start = _set_local(access.transaction_settings) if pooled else None
 
     def connect(_dialect: object, _record: object, arguments: Any, keywords: Any) -> LimitedConnection:
@@ -106,7 +130,12 @@ def _set_local(settings: Mapping[str, str]) -> sql.Composed:
 
 
 def _connect(arguments: Any, keywords: Any) -> LimitedConnection:
-    connection = LimitedConnection.connect(*arguments, **keywords)
+    try:
+        connection = LimitedConnection.connect(*arguments, **keywords)
+    except psycopg.OperationalError as error:
+        if "unsupported startup parameter: options" in str(error):
+            raise psycopg.OperationalError("a pooler is in front of it: set database.pooled = true") from error
+        raise
     encoding = connection.info.parameter_status("server_encoding")
     if encoding not in ("UTF8", None):  # None: a pooler that does not say
         # Names and banks' words could not be stored, and would be taken for poison.

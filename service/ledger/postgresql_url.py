@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, PGconn
+from sqlalchemy.engine import URL
 
 from service.ledger.errors import UnusableDatabaseUrl
 from service.ledger.limits import STATEMENT_SECONDS
@@ -45,6 +46,19 @@ class PostgreSQLAccess:
     parameters: Mapping[str, str]
     #: The server's settings, by name, for one transaction at a time; none where the connection has them.
     transaction_settings: Mapping[str, str]
+
+    @property
+    def display_url(self) -> URL:
+        """For SQLAlchemy to show. It has a part for one host alone, and `parameters` are what connects."""
+        port = self.parameters.get("port", "")
+        return URL.create(
+            "postgresql+psycopg",
+            username=self.parameters.get("user"),
+            password=self.parameters.get("password"),
+            host=self.parameters.get("host"),
+            port=int(port) if port.isdigit() else None,
+            database=self.parameters.get("dbname"),
+        )
 
 
 def read_postgresql_url(url: str, *, pooled: bool, application_name: str) -> PostgreSQLAccess:

@@ -83,8 +83,13 @@ def _version_options(connection: Connection) -> dict[str, str | None]:
 
 
 def _refuse_foreign(connection: Connection) -> None:
-    schema = connection.dialect.default_schema_name
-    if taken := set(inspect(connection).get_table_names(schema=schema)) & set(metadata.tables):
+    schema, inspector = connection.dialect.default_schema_name, inspect(connection)
+    if inspector.has_table(VERSION_TABLE) and not inspector.has_table(VERSION_TABLE, schema=schema):
+        raise SchemaForeign(
+            f"there is a ledger in another schema of the search_path than {schema}, which is the first: let it name the"
+            " ledger's alone"
+        )
+    if taken := set(inspector.get_table_names(schema=schema)) & set(metadata.tables):
         raise SchemaForeign(
             f"there are tables called {', '.join(sorted(taken))}, and no {VERSION_TABLE}: they are another"
             " application's, or those of a payment-callbacks before its release. Give the ledger an empty database"

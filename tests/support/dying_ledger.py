@@ -1,4 +1,4 @@
-"""A ledger that is killed in the middle of a transaction: `python -m tests.support.dying_ledger URL STATEMENT`.
+"""A ledger that is killed within a transaction: `python -m tests.support.dying_ledger URL STATEMENT [pooled]`.
 
 Records one pending callback, and sends itself SIGKILL just after the first statement that begins with STATEMENT.
 """
@@ -19,9 +19,9 @@ from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 
 
-def main(url: str, beginning: str) -> None:
+def main(url: str, beginning: str, pooled: str = "") -> None:
     """Record, and die."""
-    engine = make_engine(url)
+    engine = make_engine(url, pooled=bool(pooled))
 
     def die(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith(beginning):

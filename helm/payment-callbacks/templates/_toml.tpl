@@ -31,9 +31,9 @@ which a pod finds it. JSON's strings are TOML's, and JSON's escapes are among TO
 
 {{/* A whole file: scalars first, then a table per section, per merchant and per endpoint. */}}
 {{- define "payment-callbacks.toml" -}}
-{{- $scalars := omit . "merchants" "endpoints" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
+{{- $scalars := omit . "merchants" "endpoints" "database" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
 {{- include "payment-callbacks.toml.table" $scalars | trim }}
-{{- range $section := list "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
+{{- range $section := list "database" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
 {{- with get $ $section }}
 
 [{{ $section }}]

@@ -39,17 +39,23 @@ class Clock:
 
 @pytest.fixture(params=["postgresql", "sqlite"])
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, PostgreSQL and SQLite in turn."""
+    """An empty database, PostgreSQL and SQLite in turn; "pooled" for who wants PostgreSQL behind a pooler as well."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'ledger.db'}"
     url: str = request.getfixturevalue("postgresql").url
-    return url
+    return request.getfixturevalue("pgbouncer").url_of(url) if request.param == "pooled" else url
 
 
 @pytest.fixture
-def ledger_engine(ledger_url: str) -> Iterator[Engine]:
+def pooled(request: pytest.FixtureRequest, ledger_url: str) -> bool:
+    """Whether `ledger_url` goes through a pooler."""
+    return bool(request.node.callspec.params["ledger_url"] == "pooled")
+
+
+@pytest.fixture
+def ledger_engine(ledger_url: str, pooled: bool) -> Iterator[Engine]:
     """A migrated ledger with a connection for each thread of a test."""
-    engine = make_engine(ledger_url, pool_size=_THREADS)
+    engine = make_engine(ledger_url, pool_size=_THREADS, pooled=pooled)
     migrate(engine)
     yield engine
     engine.dispose()

@@ -20,6 +20,8 @@ from service.ledger.rules import EndpointRules
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
 
+on_every_database = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
+
 KEY = OrderKey("acme", "DK1")
 ANNOUNCED = Announcement(merchant="acme", biz_order_no="DK1")
 NO_ANSWER = Reply(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
@@ -70,6 +72,7 @@ def inquiry_of(store: LedgerStore) -> InquiryRecord:
     return inquiry
 
 
+@on_every_database
 def test_an_inquiry_is_claimed_once(store: LedgerStore, agenda: Agenda) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     assert claim_one(agenda).order == KEY
@@ -84,6 +87,7 @@ def test_what_is_not_due_is_not_asked(store: LedgerStore, agenda: Agenda, clock:
     assert claim_one(agenda).reasons is InquiryReason.OVERDUE
 
 
+@on_every_database
 def test_when_the_lease_has_run_out_it_is_asked_again_and_counted_again(
     store: LedgerStore, agenda: Agenda, clock: Clock
 ) -> None:
@@ -308,6 +312,7 @@ def test_an_answer_counts_also_where_its_lease_was_lost(store: LedgerStore, agen
     assert order.state.status is OrderStatus.SUCCEEDED
 
 
+@on_every_database
 def test_a_lost_lease_reschedules_nothing(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     slow = claim_one(agenda)
@@ -453,6 +458,7 @@ def test_a_crash_while_settling_loses_neither_the_answer_nor_the_inquiry(
     assert claim_one(agenda).order == KEY
 
 
+@on_every_database
 def test_several_processes_share_the_rate(store: LedgerStore, make_agenda: MakeAgenda, clock: Clock) -> None:
     for number in range(200):
         store.inquire(OrderKey("acme", f"DK{number}"), InquiryReason.OPERATOR)

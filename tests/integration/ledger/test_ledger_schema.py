@@ -9,17 +9,19 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, Inspector, inspect, text
 
 from service.ledger.engine import make_engine
-from service.ledger.errors import SchemaNewer, SchemaOutdated
+from service.ledger.errors import SchemaForeign, SchemaMissing, SchemaNewer, SchemaOutdated
 from service.ledger.outbox import Outbox
 from service.ledger.schema import VERSION_TABLE, make_schema_check, migrate, schema_is_current
 from service.ledger.store import LedgerStore
 from service.ledger.tables import metadata
 from tests.support.claims import a_claim
+from tests.support.pgbouncer import PgBouncer
+from tests.support.postgresql import Database
 
 
 @pytest.fixture
-def empty_engine(ledger_url: str) -> Iterator[Engine]:
-    engine = make_engine(ledger_url, pool_size=8)
+def empty_engine(ledger_url: str, pooled: bool) -> Iterator[Engine]:
+    engine = make_engine(ledger_url, pool_size=8, pooled=pooled)
     yield engine
     engine.dispose()
 
@@ -71,6 +73,78 @@ def test_an_older_release_is_told_that_there_is_no_way_back(
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999_of_a_later_release'"))
     with pytest.raises(SchemaNewer, match=r"later release .* 9999_of_a_later_release.*restore a backup"):
         attempt(empty_engine)
+
+
+@pytest.fixture
+def postgresql_engine(postgresql: Database) -> Iterator[Engine]:
+    engine = make_engine(postgresql.url)
+    yield engine
+    engine.dispose()
+
+
+def run(engine: Engine, *statements: str) -> None:
+    with engine.begin() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+
+
+@pytest.mark.parametrize("version", ["0001", "9999_of_theirs"])
+def test_another_applications_alembic_version_is_left_alone(empty_engine: Engine, version: str) -> None:
+    theirs = [
+        "CREATE TABLE alembic_version (version_num varchar(32))",
+        f"INSERT INTO alembic_version VALUES ('{version}')",
+    ]
+    run(empty_engine, *theirs)
+    assert not schema_is_current(empty_engine)
+    migrate(empty_engine)
+    assert schema_is_current(empty_engine)
+    with empty_engine.connect() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [version]
+
+
+@pytest.mark.parametrize("attempt", [migrate, schema_is_current])
+@pytest.mark.parametrize("others", [[], ["CREATE TABLE alembic_version (version_num varchar(32))"]])
+def test_tables_with_the_names_of_ours_that_no_migration_of_ours_made_are_an_error_that_says_what_to_do(
+    empty_engine: Engine, attempt: Callable[[Engine], object], others: list[str]
+) -> None:
+    run(empty_engine, "CREATE TABLE orders (id integer)", *others)
+    with pytest.raises(SchemaForeign, match=r"called orders, and no payment_callbacks_version.*an empty database"):
+        attempt(empty_engine)
+
+
+@pytest.mark.parametrize("option", ["-csearch_path%3Dpayments", "-c%20search_path%3Dpayments,public"])
+@pytest.mark.parametrize("through", ["directly", "pooled"])
+def test_the_ledger_lives_in_the_schema_that_the_url_names(
+    postgresql: Database, pgbouncer: PgBouncer, postgresql_engine: Engine, option: str, through: str
+) -> None:
+    run(postgresql_engine, "CREATE SCHEMA payments", "CREATE TABLE public.events (theirs integer)")
+    url = pgbouncer.url_of(postgresql.url) if through == "pooled" else postgresql.url
+    engine = make_engine(f"{url}?options={option}", pooled=through == "pooled")
+    migrate(engine)
+    assert schema_is_current(engine)
+    assert make_schema_check(engine)()
+    assert set(inspect(postgresql_engine).get_table_names(schema="payments")) == {*metadata.tables, VERSION_TABLE}
+    assert inspect(postgresql_engine).get_table_names(schema="public") == ["events"]
+    engine.dispose()
+
+
+def test_a_search_path_that_names_no_schema_is_an_error_that_says_to_make_one(postgresql: Database) -> None:
+    engine = make_engine(f"{postgresql.url}?options=-csearch_path%3Dpayments")
+    assert not schema_is_current(engine)
+    with pytest.raises(SchemaMissing, match="CREATE SCHEMA"):
+        migrate(engine)
+    engine.dispose()
+
+
+def test_a_ledger_in_a_later_schema_of_the_search_path_is_not_taken_for_this_one(
+    postgresql: Database, postgresql_engine: Engine
+) -> None:
+    migrate(postgresql_engine)
+    run(postgresql_engine, "CREATE SCHEMA payments")
+    engine = make_engine(f"{postgresql.url}?options=-csearch_path%3Dpayments,public")
+    with pytest.raises(SchemaForeign, match="a ledger in another schema of the search_path than payments"):
+        migrate(engine)
+    engine.dispose()
 
 
 def test_migrating_twice_is_harmless(ledger_engine: Engine) -> None:

@@ -16,6 +16,8 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from tests.support.claims import a_claim
 
+pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
+
 Count = Callable[..., int]
 MakeStore = Callable[..., LedgerStore]
 

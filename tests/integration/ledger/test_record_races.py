@@ -18,6 +18,8 @@ from service.ledger.tables import claims, deliveries, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
 from tests.support.waiting import eventually
 
+on_every_database = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
+
 KEY = OrderKey("acme", "DK1")
 Count = Callable[[Table], int]
 
@@ -40,6 +42,7 @@ def record_at_once(store: LedgerStore, batches: Sequence[Sequence[Claim]]) -> li
         return [verdict for verdicts in answers for verdict in verdicts]
 
 
+@on_every_database
 def test_a_thousand_identical_callbacks_at_once_give_one_claim_and_one_event(store: LedgerStore, count: Count) -> None:
     batches = [[a_claim(minute=n / 60)] for n in range(200)]
     batches += [[a_claim(minute=n / 60)] * 8 for n in range(100)]
@@ -102,6 +105,7 @@ def test_batches_take_their_locks_in_one_order_and_never_deadlock(
     assert sorted(of_one.count(Verdict.DUPLICATE) for of_one in verdicts) == [0, 30]
 
 
+@on_every_database
 def test_sequences_have_no_gaps_however_many_ledgers_write_at_once(store: LedgerStore) -> None:
     told = [a_claim(OrderStatus.PROCESSING), a_claim(), a_claim(OrderStatus.FAILED, minute=1)]
     corrections = [
@@ -115,11 +119,12 @@ def test_sequences_have_no_gaps_however_many_ledgers_write_at_once(store: Ledger
     assert history.order.sequence >= 2
 
 
+@on_every_database
 @pytest.mark.parametrize("statement", ["INSERT INTO claims", "INSERT INTO events", "INSERT INTO inquiries"])
 def test_a_ledger_killed_inside_its_transaction_leaves_nothing_half(
-    ledger_url: str, ledger_engine: Engine, store: LedgerStore, count: Count, statement: str
+    ledger_url: str, pooled: bool, ledger_engine: Engine, store: LedgerStore, count: Count, statement: str
 ) -> None:
-    command = [sys.executable, "-m", "tests.support.dying_ledger", ledger_url, statement]
+    command = [sys.executable, "-m", "tests.support.dying_ledger", ledger_url, statement, "pooled" if pooled else ""]
     died = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert died.returncode == -9, died.stderr
     assert [count(table) for table in (claims, orders, events, deliveries, inquiries)] == [0] * 5

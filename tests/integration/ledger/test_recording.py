@@ -15,6 +15,8 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, orders
 from tests.support.claims import NOON, a_claim
 
+pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
+
 KEY = OrderKey("acme", "DK1")
 Count = Callable[[Table], int]
 MakeStore = Callable[..., LedgerStore]

@@ -128,6 +128,17 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest_known_one(text: str, 
         ),
         (MERCHANT + "[inquirer]\nmetrics_bind = '9100'", "inquirer.metrics_bind: must be host:port"),
         (MERCHANT + "[receiver]\nbind = '8080'", "receiver.bind: must be host:port"),
+        (MERCHANT + "[receiver]\npublic_url = 'https://pay.example.com/'", "receiver.public_url: must be http(s)://"),
+        (
+            MERCHANT + "[receiver]\npublic_url = 'https://u:p@pay.example.com'",
+            "receiver.public_url: must be http(s)://",
+        ),
+        (
+            MERCHANT + "[receiver]\npublic_url = 'https://pay.example.com:99999'",
+            "receiver.public_url: must be http(s)://",
+        ),
+        (MERCHANT + "[receiver]\npublic_url = 'https://pay example.com'", "receiver.public_url: must be http(s)://"),
+        (MERCHANT + "[database]\npooled = true", "database: has no effect without database_url"),
         (MERCHANT + "[api]\nbind = '8081'", "api.bind: must be host:port"),
         (MERCHANT + "[spool]\nenabled = 'yes'", "spool.enabled: Not a valid boolean."),
         (MERCHANT + "[receiver]\nconfirm_timeout_seconds = 60", "receiver.confirm_timeout_seconds"),
@@ -147,6 +158,9 @@ def test_a_wrong_value_is_an_error_that_says_where_and_what_is_allowed(text: str
         "https://user:hidden@shop/",
         "https://shop/a b",
         "https://shop/é",
+        "https://shop/%zz",
+        "https://shop/#part",
+        "https://a..shop/",
     ],
 )
 def test_a_webhook_url_that_no_request_can_be_sent_to_is_an_error_that_does_not_quote_it(url: str) -> None:
@@ -170,6 +184,41 @@ def test_a_secret_comes_from_the_environment() -> None:
 
 def test_a_secret_comes_from_a_file_beside_the_settings(tmp_path: Path) -> None:
     (tmp_path / "aes").write_text("fedcba9876543210\n")
+    text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', '{ file = "aes" }')
+    gateway = parse(text, folder=tmp_path).merchants["acme"].gateway
+    assert gateway is not None
+    assert gateway.aes_key.reveal() == "fedcba9876543210"
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
+def test_the_end_of_a_line_is_no_part_of_a_secret_wherever_that_comes_from(tmp_path: Path, end: str) -> None:
+    (tmp_path / "aes").write_bytes(f"fedcba9876543210{end}".encode())
+    inline = '"fedcba9876543210' + end.replace("\r", "\\r").replace("\n", "\\n") + '"'
+    for given in ('{ file = "aes" }', '{ env = "AES" }', inline):
+        text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', given)
+        gateway = parse(text, {"AES": f"fedcba9876543210{end}"}, folder=tmp_path).merchants["acme"].gateway
+        assert gateway is not None
+        assert gateway.aes_key.reveal() == "fedcba9876543210"
+
+
+@pytest.mark.parametrize(
+    "key", ["fedcba98\n76543210", "fedcba98\t76543210", "fedcba98\x0076543210", " fedcba9876543210", "\udcff"]
+)
+def test_a_secret_with_a_control_character_is_an_error_that_says_where_it_was_given(tmp_path: Path, key: str) -> None:
+    (tmp_path / "aes").write_bytes(key.encode(errors="surrogateescape"))
+    for given, origin in (('{ env = "AES" }', "the environment variable AES"), ('{ file = "aes" }', "the file aes")):
+        text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', given)
+        with pytest.raises(SettingsError) as caught:
+            parse(text, {"AES": key}, folder=tmp_path)
+        (line,) = str(caught.value).splitlines()
+        assert line.startswith("pc.toml: merchants.acme.gateway.aes_key: ")
+        assert "must hold no control character" in line or "is not UTF-8" in line
+        assert origin in line or "aes is not UTF-8" in line
+        assert "fedc" not in line
+
+
+def test_the_byte_order_mark_of_a_secrets_file_is_no_part_of_it(tmp_path: Path) -> None:
+    (tmp_path / "aes").write_text("fedcba9876543210", encoding="utf-8-sig")
     text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', '{ file = "aes" }')
     gateway = parse(text, folder=tmp_path).merchants["acme"].gateway
     assert gateway is not None
