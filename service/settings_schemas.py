@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import re
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,10 @@ _SLUG = validate.Regexp(
 _KID = validate.Regexp(r"[A-Za-z0-9_-]{1,16}\Z", error="must be 1 to 16 of A-Z, a-z, 0-9, _ and -")
 _POSITIVE = validate.Range(min=0, min_inclusive=False)
 _AT_LEAST_ONE = validate.Range(min=1)
-_HOST_AND_PORT = validate.Regexp(r"(\[[^\]]+\]|[^:\[\]]+):\d{1,5}\Z", error="must be host:port")
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})"
+_HOST_AND_PORT = validate.Regexp(
+    rf"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+):{_PORT}\Z", re.ASCII, error="must be host:port, the port up to 65535"
+)
 # A withhold is announced before the gateway is called, and its outcome recorded after.
 _AROUND_A_CALL_SECONDS = 5.0
 _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret

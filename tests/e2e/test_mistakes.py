@@ -84,6 +84,39 @@ def test_a_url_that_can_never_work_ends_every_command_and_keeps_its_password(
     assert "geheim" not in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("variable", "url", "place"),
+    [
+        ("DATABASE_URL", "postgresql://u:geh@eim@127.0.0.1/d", "database_url"),
+        ("AMQP_URL", "amqp://u:geheim@127.0.0.1/v?geheim=1", "broker.urls.0"),
+    ],
+)
+def test_every_command_says_the_same_of_a_url_that_its_library_cannot_read(
+    run: Run, variable: str, url: str, place: str
+) -> None:
+    commands = [("config", "check"), ("run", "receiver"), ("run", "all")]
+    all_done = [run(*command, **{variable: url}) for command in commands]
+    said = {done.stderr for done in all_done}
+    assert len(said) == 1, said
+    (line,) = said.pop().splitlines()
+    assert f"pc.toml: {place}: " in line
+    assert "percent-encode" in line
+    assert f"the environment variable {variable}" in line
+    for done in all_done:
+        assert done.returncode == 1
+        assert "eim" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("password", ["p^|{}", "geheim\n"])
+@pytest.mark.parametrize("command", [("config", "check"), ("migrate",), ("topology", "declare")])
+def test_a_good_password_is_shown_by_no_command(run: Run, command: tuple[str, ...], password: str) -> None:
+    settings = _GOOD + f'[broker]\nurls = ["amqp://u:{password.strip()}@{_NOBODY}/v"]\n'
+    url = f"postgresql://u:{password.strip()}@{_NOBODY}/d" + ("\n" if password.endswith("\n") else "")
+    done = run(*command, settings=settings, DATABASE_URL=url)
+    assert done.returncode == (0 if command == ("config", "check") else 1), done.stderr
+    assert password.strip() not in done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("command", [("migrate",), ("orders", "list")])
 def test_a_database_that_is_away_is_what_its_commands_say(run: Run, command: tuple[str, ...]) -> None:
     done = run(*command, DATABASE_URL=f"postgresql://u:geheim@{_NOBODY}/d")

@@ -75,6 +75,11 @@ amount_unit = "yuan"
 token_keys = [{{ kid = "k1", key = "{keys[ask]}" }}]
 gateway = {{ url = "http://127.0.0.1:9/", ua = "ASK", aes_key = "0123456789abcdef", timeout_seconds = 2.0 }}
 """
+_POOLER = """
+[database]
+pooled = true
+migrate_url = { env = "MIGRATE_URL" }
+"""
 _WEBHOOK = """
 [[endpoints]]
 name = "{name}"
@@ -103,6 +108,8 @@ class Place:
 
     amqp_url: str = ""
     database_url: str = ""
+    #: The way to the same database through a pooler, which the roles then take.
+    pooler_url: str = ""
 
 
 class Deployment:
@@ -128,10 +135,16 @@ class Deployment:
         self._queue_file = folder / "data" / "callbacks.sqlite3"
         self._environment = {
             name: value
-            for name, value in {"AMQP_URL": place.amqp_url, "DATABASE_URL": place.database_url}.items()
+            for name, value in {
+                "AMQP_URL": place.amqp_url,
+                "DATABASE_URL": place.pooler_url or place.database_url,
+                "MIGRATE_URL": place.database_url if place.pooler_url else "",
+            }.items()
             if value
         }
         text = _SETTINGS.format(port=self._port, spool=json.dumps(spool), keys=_TOKEN_KEYS) + more_settings
+        if place.pooler_url:
+            text += _POOLER
         for name, downstream in downstreams.items():
             text += _WEBHOOK.format(name=name, url=downstream.url, secret=WEBHOOK_SECRET)
         self.settings_file.write_text(text + (_BUS if place.amqp_url else ""))

@@ -218,6 +218,14 @@ def test_a_parameter_that_clashes_with_one_of_ours_is_an_error_that_names_both(
     assert ours in str(caught.value)
 
 
+def test_what_the_environment_says_in_the_place_of_the_urls_options_clashes_like_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=0")
+    with pytest.raises(UnusableDatabaseUrl, match="statement_timeout=0 clashes with statement_timeout=10s"):
+        make_engine("postgresql://u:p@h/d")
+
+
 def test_a_broker_parameter_that_clashes_with_one_of_ours_is_an_error_that_names_both() -> None:
     with pytest.raises(UnusableBrokerUrl, match="heartbeat=30 clashes with heartbeat=10"):
         connection_parameters(["amqp://u:geheim@h/v?heartbeat=30"], connection_name="test")
