@@ -6,7 +6,7 @@ class MessagingError(Exception):
 
 
 class UnusableBrokerUrl(MessagingError):
-    """A broker's URL cannot be used. The message says why, and quotes none of it."""
+    """A broker's URL cannot be used. The message says why, and quotes no secret of it."""
 
 
 class NotConfirmed(MessagingError):

@@ -35,7 +35,7 @@ def connection_parameters(urls: Sequence[str], *, connection_name: str) -> list[
     """One set of parameters per broker URL (`amqp://` or `amqps://`), in the order given.
 
     `connection_name` is what operators see in `rabbitmqctl list_connections`. Raises ValueError where there is no URL,
-    and UnusableBrokerUrl, which quotes none of it, for one that pika would not read as it was meant.
+    and UnusableBrokerUrl, which quotes no secret of it, for one that pika would not read as it was meant.
     """
     if not urls:
         raise ValueError("no broker URL: give at least one amqp:// or amqps:// URL")

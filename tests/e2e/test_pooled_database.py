@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from service.ledger.announcements import Announcement
@@ -20,6 +21,8 @@ from tests.support.waiting import eventually
 
 # Two of each that share work, so that leases and claims meet in the sessions that the pooler gives out.
 ROLES = ("ledger", "ledger-2", "dispatcher", "dispatcher-2", "inquirer", "inquirer-2", "api")
+# A schema of the ledger's own, in a database that others use as well.
+IN_SCHEMA = "options=-csearch_path%3Dpayments"
 ASKED = [f"asked-{number}" for number in range(20)]
 
 SETTINGS = f"""
@@ -50,7 +53,13 @@ def deployment(
     pgbouncer: PgBouncer,
     gateway: AskedGateway,
 ) -> Iterator[Deployment]:
-    place = Place(amqp_url=amqp_url, database_url=postgresql.url, pooler_url=pgbouncer.url_of(postgresql.url))
+    with psycopg.connect(pgbouncer.url_of(postgresql.url)) as connection:
+        connection.execute("CREATE SCHEMA payments")
+    place = Place(
+        amqp_url=amqp_url,
+        database_url=f"{postgresql.url}?{IN_SCHEMA}",
+        pooler_url=f"{pgbouncer.url_of(postgresql.url)}?{IN_SCHEMA}",
+    )
     settings = SETTINGS.format(gateway_url=gateway.url)
     with Deployment(folder=tmp_path, place=place, downstreams={"shop": own_shop}, more_settings=settings) as deployment:
         deployment.prepare()

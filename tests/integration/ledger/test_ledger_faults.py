@@ -5,6 +5,7 @@ import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -50,6 +51,14 @@ def test_a_database_that_cannot_hold_every_character_is_refused_with_the_command
     engine = make_engine(postgresql.url.rpartition("/")[0] + "/ascii_only")
     with pytest.raises(LedgerUnavailable, match=r"SQL_ASCII.*CREATE DATABASE ascii_only ENCODING 'UTF8'"):
         migrate(engine)
+    engine.dispose()
+
+
+def test_of_several_hosts_the_one_that_answers_is_used(postgresql: Database, free_port: int) -> None:
+    url = urlsplit(postgresql.url)
+    engine = make_engine(f"postgresql://{url.username}@127.0.0.1:{free_port},{url.hostname}:{url.port}{url.path}")
+    migrate(engine)
+    assert schema_is_current(engine)
     engine.dispose()
 
 
