@@ -19,7 +19,7 @@ from service.gateway.request_dialect import RequestDialect
 from service.masking import mask_personal
 
 #: What a probe learns, in the order in which it is learned.
-_LEARNED = ("sign_separator", "sign_case", "key_form", "mode", "padding", "encoding")
+_LEARNED = ("sign_separator", "sign_case", "key", "mode", "iv", "padding", "encoding")
 
 
 @click.command()
@@ -31,7 +31,7 @@ _LEARNED = ("sign_separator", "sign_case", "key_form", "mode", "padding", "encod
     type=click.FloatRange(min=0),
     help="Between two requests: gateways lock out who asks too fast.",
 )
-@click.option("--most-requests", default=400, show_default=True, type=click.IntRange(2, 2000))
+@click.option("--most-requests", default=400, show_default=True, type=click.IntRange(2, 5000))
 @click.pass_context
 def probe(context: click.Context, merchant: str | None, pause_seconds: float, most_requests: int) -> None:
     """Learn how a gateway wants requests signed and encrypted, and print the settings to pin.
@@ -106,7 +106,9 @@ def _settings(chosen: Chosen, result: ProbeResult) -> str:
     dialect: RequestDialect | None = result.dialect
     # json and key_sorting stay at their defaults: a question has one key, so that it cannot tell.
     lines = [f"[{where}]", *_not_found(result), "", f"[{where}.dialect]"]
-    lines += [f"{name} = {_quoted(getattr(dialect, name))}" for name in _LEARNED]
+    lines += [f"{name} = {_quoted(value)}" for name in _LEARNED if (value := getattr(dialect, name)) or name != "iv"]
+    if result.stopped:
+        lines += [f"# padding and encoding are likely and not certain: {result.stopped}"]
     return "\n".join(lines)
 
 

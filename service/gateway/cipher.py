@@ -1,15 +1,11 @@
 """AES for a request's args, in every way that gateways of this kind are known to do it.
 
-The document says "sorted by key, turned into JSON, AES-encrypted" and leaves mode, key form, padding and encoding open;
+The document says "sorted by key, turned into JSON, AES-encrypted" and leaves mode, key, iv, padding and encoding open;
 `RequestDialect` names those choices, and its defaults are what most such gateways do. AES-ECB with md5 keys is theirs,
 not ours: TLS is what protects the args.
 """
 
-import base64
-import binascii
-import re
-from collections.abc import Callable, Mapping
-from hashlib import md5, sha256
+from collections.abc import Mapping
 
 from Crypto.Cipher import AES
 from Crypto.Cipher._mode_cbc import CbcMode
@@ -17,24 +13,31 @@ from Crypto.Cipher._mode_ecb import EcbMode
 from Crypto.Random import get_random_bytes
 
 from service.gateway.canonical import JsonDialect
+from service.gateway.derivations import AES_KEY, KEY, SENT, ZEROS, Derivation, parse_iv, parse_key
+from service.gateway.encodings import parse_encoding
 from service.gateway.errors import CallbackRefused, CipherError, KeyUnusable
 from service.gateway.json_writers import find_writer
 from service.gateway.key_orders import KeyOrder
-from service.gateway.request_dialect import Encoding, KeyForm, KeySorting, Mode, Padding, RequestDialect
+from service.gateway.request_dialect import KeySorting, Padding, RequestDialect
 from service.gateway.tokens import JsonValue, read_object
 
 _BLOCK = AES.block_size
 _KEY_LENGTHS = (16, 24, 32)
-_BASE64 = re.compile(r"[A-Za-z0-9+/]*={0,2}")
-_BASE64_URL = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 
 
 class ArgsCipher:
     """Encrypts and decrypts args with one merchant's key in one dialect. Safe to share between threads."""
 
     def __init__(self, *, key: str, dialect: RequestDialect) -> None:
-        """`key` is the key as the gateway handed it out. Raises `KeyUnusable` where no AES key comes of it."""
-        self._key = _derive_key(key, dialect.key_form)
+        """`key` is the key as the gateway handed it out. Raises `KeyUnusable` where no AES key or no iv comes of it."""
+        # surrogateescape: what os.environ makes of bytes that are not UTF-8 turns back into those bytes.
+        given = key.encode("utf-8", "surrogateescape")
+        self._key = _derive_key(given, dialect.key)
+        iv = parse_iv(dialect.iv) if dialect.iv else None
+        self._sends_iv = iv is not None and iv.source == SENT
+        #: None where there is none, or where each text has its own.
+        self._iv = None if iv is None or self._sends_iv else _derive_iv(given, self._key, iv)
+        self._encoding = parse_encoding(dialect.encoding)
         self._dialect = dialect
         self._json = JsonDialect(
             writer=find_writer(dialect.json),
@@ -61,58 +64,49 @@ class ArgsCipher:
             raise CipherError(f"the decrypted args are no usable JSON object ({error.detail})") from None
 
     def encrypt(self, plaintext: bytes, *, iv: bytes | None = None) -> str:
-        """Pad, encrypt and encode. `iv` (16 bytes) takes the place of the random one where the mode sends it along."""
+        """Pad, encrypt and encode. `iv` (16 bytes) takes the place of the random one where one is sent along."""
         sent_iv = b""
-        if self._dialect.mode is Mode.CBC_IV_SENT:
+        if self._sends_iv:
             sent_iv = get_random_bytes(_BLOCK) if iv is None else iv
         ciphertext = self._aes(sent_iv).encrypt(_pad(plaintext, self._dialect.padding))
-        return _ENCODERS[self._dialect.encoding](sent_iv + ciphertext)
+        return self._encoding.encode(sent_iv + ciphertext)
 
     def decrypt(self, text: str) -> bytes:
         """The plaintext bytes. Raises `CipherError`, which says at which step it failed."""
-        ciphertext = _decode(text, self._dialect.encoding)
+        ciphertext = self._encoding.decode(text)
         sent_iv = b""
-        if self._dialect.mode is Mode.CBC_IV_SENT:
+        if self._sends_iv:
             sent_iv, ciphertext = ciphertext[:_BLOCK], ciphertext[_BLOCK:]
         if not ciphertext or len(ciphertext) % _BLOCK:
             raise CipherError(f"the ciphertext has {len(ciphertext)} bytes, not a multiple of {_BLOCK}")
         return _unpad(self._aes(sent_iv).decrypt(ciphertext), self._dialect.padding)
 
     def _aes(self, sent_iv: bytes) -> CbcMode | EcbMode:
-        match self._dialect.mode:
-            case Mode.ECB:
-                return AES.new(self._key, AES.MODE_ECB)
-            case Mode.CBC_IV_KEY:
-                return AES.new(self._key, AES.MODE_CBC, iv=self._key[:_BLOCK])
-            case Mode.CBC_IV_ZERO:
-                return AES.new(self._key, AES.MODE_CBC, iv=bytes(_BLOCK))
-            case Mode.CBC_IV_SENT:
-                return AES.new(self._key, AES.MODE_CBC, iv=sent_iv)
+        iv = self._iv or sent_iv
+        return AES.new(self._key, AES.MODE_CBC, iv=iv) if iv else AES.new(self._key, AES.MODE_ECB)
 
 
-def _derive_key(key: str, form: KeyForm) -> bytes:
-    # surrogateescape: what os.environ makes of bytes that are not UTF-8 turns back into those bytes.
-    given = key.encode("utf-8", "surrogateescape")
+def _derive_key(given: bytes, line: str) -> bytes:
     try:
-        derived = _DERIVATIONS[form](given)
-    except ValueError:
-        raise KeyUnusable(f"key_form = '{form}', but the key is not written in {form}") from None
-    if len(derived) not in _KEY_LENGTHS:
+        key = parse_key(line).derive({AES_KEY: given})
+    except KeyUnusable as error:
+        raise KeyUnusable(f"key = {line!r}: {error}") from None
+    if len(key) not in _KEY_LENGTHS:
         raise KeyUnusable(
-            f"key_form = '{form}' makes {len(derived)} bytes of a key of {len(given)}; AES takes 16, 24 or 32"
+            f"key = {line!r} makes {len(key)} bytes of an aes_key of {len(given)}; AES takes 16, 24 or 32"
         )
-    return derived
+    return key
 
 
-_DERIVATIONS: dict[KeyForm, Callable[[bytes], bytes]] = {
-    KeyForm.RAW: bytes,
-    KeyForm.HEX: binascii.unhexlify,
-    KeyForm.BASE64: lambda key: base64.b64decode(key, validate=True),
-    KeyForm.MD5_HEX: lambda key: md5(key).hexdigest().encode(),
-    KeyForm.MD5_RAW: lambda key: md5(key).digest(),
-    KeyForm.SHA256: lambda key: sha256(key).digest(),
-    KeyForm.FIRST_16: lambda key: key[:16],
-}
+def _derive_iv(given: bytes, key: bytes, derivation: Derivation) -> bytes:
+    # It may hold the iv itself, so the errors do not quote it.
+    try:
+        iv = derivation.derive({AES_KEY: given, KEY: key, ZEROS: bytes(_BLOCK)})
+    except KeyUnusable as error:
+        raise KeyUnusable(f"iv: {error}") from None
+    if len(iv) != _BLOCK:
+        raise KeyUnusable(f"iv: it makes {len(iv)} bytes; an iv has {_BLOCK}, so add e.g. `first {_BLOCK}`")
+    return iv
 
 
 def _pad(plaintext: bytes, padding: Padding) -> bytes:
@@ -129,29 +123,3 @@ def _unpad(padded: bytes, padding: Padding) -> bytes:
     if not 1 <= length <= _BLOCK or padded[-length:] != bytes([length]) * length:
         raise CipherError("the padding is not PKCS7: another key, mode or padding was used")
     return padded[:-length]
-
-
-_ENCODERS: dict[Encoding, Callable[[bytes], str]] = {
-    Encoding.BASE64: lambda data: base64.b64encode(data).decode(),
-    Encoding.BASE64_URL: lambda data: base64.urlsafe_b64encode(data).decode(),
-    Encoding.BASE64_URL_UNPADDED: lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
-    Encoding.HEX: bytes.hex,
-    Encoding.HEX_UPPER: lambda data: data.hex().upper(),
-}
-
-
-def _decode(text: str, encoding: Encoding) -> bytes:
-    # Either case of hex and either padding of base64 are taken: they say the same.
-    try:
-        if encoding in (Encoding.HEX, Encoding.HEX_UPPER):
-            return binascii.unhexlify(text)
-        pattern = _BASE64 if encoding is Encoding.BASE64 else _BASE64_URL
-        if not pattern.fullmatch(text):
-            raise CipherError(f"args are not written in {encoding}")
-        unpadded = text.rstrip("=")
-        return base64.urlsafe_b64decode(unpadded.translate(_TO_URL_SAFE) + "=" * (-len(unpadded) % 4))
-    except ValueError:
-        raise CipherError(f"args are not written in {encoding}") from None
-
-
-_TO_URL_SAFE = str.maketrans("+/", "-_")

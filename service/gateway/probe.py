@@ -13,20 +13,25 @@ from datetime import datetime
 
 from service.gateway.channel import Channel
 from service.gateway.cipher import ArgsCipher
+from service.gateway.derivations import SENT
+from service.gateway.encodings import BASE64
 from service.gateway.envelopes import new_request_id, sign_args, write_envelope
 from service.gateway.messages import RequestMethod
 from service.gateway.probe_answers import AnswerGroup, AnswerKind, Meaning, classify
-from service.gateway.probe_guesses import guess_ciphers, guess_signs
-from service.gateway.request_dialect import Encoding, RequestDialect
+from service.gateway.probe_guesses import BASE64_KIN, guess_ciphers, guess_signs, guess_writings
+from service.gateway.request_dialect import RequestDialect
 from service.settings import GatewaySettings, Secret
 
 _MOST_EXAMPLES = 3
-# The args then end 12 bytes before their fourth block does: every padding shows (13, 10 and 9 would be white space to
-# a JSON reader), and every encoding (in base64 they end with a `=`).
-_ORDER_NO_BYTES = 14
 _ORDER_NO_FIELD = "biz_order_no"
 # Of the same length, so that nothing but what is written can make a difference.
 _OTHER_FIELD = "probe_number"
+_LEAST_CHARACTERS = len('{"biz_order_no":"PROBE"}')
+_BLOCK = 16
+# Of 10 bytes of PKCS7, each a line feed: white space after the JSON to whoever expects zero bytes.
+_NEUTRAL_PADDING = 10
+# No white space to a JSON reader, as 13, 10 and 9 are.
+_TELLING_PADDING = 12
 # Wrong guesses may be answered by chance in several ways, so a difference has to show more than once.
 _CONFIRMATIONS = 2
 
@@ -35,7 +40,7 @@ _CONFIRMATIONS = 2
 class ProbeResult:
     """What was learned."""
 
-    #: None where no guess was understood.
+    #: None where no guess was understood. Its padding and encoding are the likeliest ones where it was `stopped`.
     dialect: RequestDialect | None
     #: What the gateway says of an order that it does not have; None where no guess was understood.
     not_found: AnswerKind | None
@@ -57,11 +62,12 @@ class Probe:
         on_request: Callable[[str], None],
         most_requests: int,
     ) -> None:
-        """The settings' own dialect is not looked at. `pause` is called between two requests.
+        """`pause` is called between two requests. `on_request` is told of each what it tries, before it is sent.
 
-        `on_request` is told of each request what it tries, before it is sent.
+        Of the settings' own dialect only key and iv are looked at: they are tried first. Raises `DialectInvalid`.
         """
         self._settings = settings
+        self._hints = RequestDialect.from_settings(settings.dialect)
         self._channel = Channel(settings=settings)
         self._clock = clock
         self._pause = pause
@@ -70,26 +76,29 @@ class Probe:
         self._counts: Counter[AnswerKind] = Counter()
         self._examples: dict[AnswerKind, list[str]] = defaultdict(list)
         self._meanings: dict[AnswerKind, Meaning] = {}
+        self._dialect: RequestDialect | None = None
 
     def run(self) -> ProbeResult:
         """Learn what can be learned; once. Raises a `CallFailed` where the gateway does not answer at all."""
-        dialect, stopped = None, ""
+        stopped = ""
         try:
-            dialect = self._find_dialect()
+            self._find_dialect()
         except _Stopped as reason:
             stopped = str(reason)
         if len(self._counts) == 1:
             self._meanings = dict.fromkeys(self._counts, Meaning.SAME_FOR_ALL)
         not_found = next((kind for kind, what in self._meanings.items() if what is Meaning.NO_SUCH_ORDER), None)
-        return ProbeResult(dialect=dialect, not_found=not_found, groups=self._groups(), stopped=stopped)
+        return ProbeResult(dialect=self._dialect, not_found=not_found, groups=self._groups(), stopped=stopped)
 
-    def _find_dialect(self) -> RequestDialect | None:
+    def _find_dialect(self) -> None:
         signed = self._find_sign(RequestDialect(), args=_noise())
         if signed is None:
             # Perhaps it decrypts before it checks the sign: then the args are found first, and the sign after them.
             readable = self._find_other_than_noise()
             signed = self._find_sign(readable) if readable else None
-        return self._find_cipher(signed) if signed else None
+        self._dialect = self._find_cipher(signed) if signed else None
+        if self._dialect:
+            self._dialect = self._find_writing(self._dialect)
 
     def _find_sign(self, base: RequestDialect, *, args: str = "") -> RequestDialect | None:
         refused = self._ask_with_wrong_sign(base, args)
@@ -108,8 +117,8 @@ class Probe:
 
     def _find_other_than_noise(self) -> RequestDialect | None:
         unread = self._ask(RequestDialect(), "random bytes as args", args=_noise())
-        for guess in guess_ciphers(RequestDialect(), self._settings.aes_key):
-            if self._ask(guess, _describe(guess)) != unread:
+        for guess in self._guess_ciphers(RequestDialect()):
+            if all(self._ask(guess, _describe(guess)) != unread for _ in range(_CONFIRMATIONS)):
                 self._meanings[unread] = Meaning.NOT_READ
                 return guess
         return None
@@ -117,7 +126,7 @@ class Probe:
     def _find_cipher(self, base: RequestDialect) -> RequestDialect | None:
         unread = {self._ask(base, "random bytes as args", args=_noise())}
         found = None
-        for guess in guess_ciphers(base, self._settings.aes_key):
+        for guess in self._guess_ciphers(base):
             kind = self._ask(guess, _describe(guess))
             if kind in unread:
                 continue
@@ -130,6 +139,17 @@ class Probe:
         for kind in unread:
             self._meanings.setdefault(kind, Meaning.NOT_READ)
         return found
+
+    def _find_writing(self, understood: RequestDialect) -> RequestDialect:
+        """The same with its true padding and encoding: what was understood before could be read with any of them."""
+        for guess in guess_writings(understood):
+            kind = self._ask(guess, _describe(guess), telling=True)
+            if self._meanings.get(kind) is Meaning.NO_SUCH_ORDER:
+                return guess
+        return understood
+
+    def _guess_ciphers(self, base: RequestDialect) -> Sequence[RequestDialect]:
+        return guess_ciphers(base, self._settings.aes_key, hints=self._hints)
 
     def _answers_without_order_no(self, guess: RequestDialect, kind: AnswerKind) -> set[AnswerKind]:
         """One other answer than `kind` where the two come in turn every time; else `kind` among what came instead."""
@@ -144,7 +164,14 @@ class Probe:
         return others
 
     def _ask(
-        self, dialect: RequestDialect, label: str, *, field: str = _ORDER_NO_FIELD, args: str = "", sign: str = ""
+        self,
+        dialect: RequestDialect,
+        label: str,
+        *,
+        field: str = _ORDER_NO_FIELD,
+        telling: bool = False,
+        args: str = "",
+        sign: str = "",
     ) -> AnswerKind:
         if self._counts.total() == self._most_requests:
             raise _Stopped(f"{self._most_requests} requests were made, and no more are allowed")
@@ -152,7 +179,7 @@ class Probe:
             self._pause()
         self._on_request(label)
         method, ua, aes_key = RequestMethod.SINGLE_ORDER_QUERY, self._settings.ua, self._settings.aes_key
-        order_no, sealed = _seal_new_order_no(field, aes_key=aes_key, dialect=dialect) if not args else ("", args)
+        order_no, sealed = ("", args) if args else _seal_new_order_no(field, aes_key, dialect, telling=telling)
         request_id = new_request_id()
         body = write_envelope(
             method,
@@ -187,14 +214,41 @@ class _Stopped(Exception):
     """It cannot go on; the message says why."""
 
 
-def _seal_new_order_no(field: str, *, aes_key: Secret, dialect: RequestDialect) -> tuple[str, str]:
+def _seal_new_order_no(field: str, aes_key: Secret, dialect: RequestDialect, *, telling: bool) -> tuple[str, str]:
+    """A number that no order has, and args with it under `field`.
+
+    What is `telling` is read with its own padding and its own base64 only. Else either padding can read it, and in
+    base64, where that is possible, every base64. Whether it is does not depend on `field`.
+    """
     cipher = ArgsCipher(key=aes_key.reveal(), dialect=dialect)
+    sent_iv = dialect.iv == SENT
+    characters = _order_no_characters(sent_iv=sent_iv, telling=telling)
+    in_one_alphabet = telling or dialect.encoding != BASE64 or not (sent_iv or _begins_alike_in_any_base64(cipher))
     while True:
-        order_no = f"PROBE{secrets.token_hex(_ORDER_NO_BYTES)}"
+        order_no = f"PROBE{secrets.token_hex(characters // 2)}"
         args = cipher.seal({field: order_no})
-        # Without either character, a gateway that reads URL-safe base64 could read it too.
-        if dialect.encoding is not Encoding.BASE64 or "+" in args or "/" in args:
+        if dialect.encoding not in BASE64_KIN or in_one_alphabet is _needs_one_alphabet(args):
             return order_no, args
+
+
+def _begins_alike_in_any_base64(cipher: ArgsCipher) -> bool:
+    # But for a sent iv the first block, 21 characters, is the same in every question about a field.
+    return not any(_needs_one_alphabet(cipher.seal({field: ""})[:21]) for field in (_ORDER_NO_FIELD, _OTHER_FIELD))
+
+
+def _needs_one_alphabet(args: str) -> bool:
+    return any(character in args for character in "+/-_")
+
+
+def _order_no_characters(*, sent_iv: bool, telling: bool) -> int:
+    """How many characters after PROBE make the padding that is wanted, and the `=` that base64 ends with or has not."""
+    padding = _TELLING_PADDING if telling else _NEUTRAL_PADDING
+    sealed = 3 * _BLOCK
+    while True:
+        written = sealed - padding - _BLOCK * sent_iv
+        if written > _LEAST_CHARACTERS + 12 and (sealed % 3 != 0) is telling:
+            return written - _LEAST_CHARACTERS
+        sealed += _BLOCK
 
 
 def _noise() -> str:
@@ -202,4 +256,5 @@ def _noise() -> str:
 
 
 def _describe(guess: RequestDialect) -> str:
-    return f"{guess.key_form}, {guess.mode}, {guess.padding}, {guess.encoding}"
+    iv = f" with iv = {guess.iv}" if guess.iv else ""
+    return f"key = {guess.key}, {guess.mode}{iv}, {guess.padding}, {guess.encoding}"

@@ -1,10 +1,12 @@
 """What the document leaves open about requests, as one value per merchant."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Self
 
+from service.gateway.derivations import AES_KEY, parse_iv, parse_key
+from service.gateway.encodings import BASE64, parse_encoding
 from service.gateway.errors import DialectInvalid
 from service.gateway.json_writers import find_writer
 
@@ -18,30 +20,10 @@ class KeySorting(StrEnum):
 
 
 class Mode(StrEnum):
-    """AES mode, and where CBC takes its iv from."""
+    """AES mode. CBC needs an iv."""
 
     ECB = "ecb"
-    #: iv = the first 16 bytes of the AES key.
-    CBC_IV_KEY = "cbc-iv-key"
-    #: iv = 16 zero bytes.
-    CBC_IV_ZERO = "cbc-iv-zero"
-    #: A random iv, sent before the ciphertext and encoded together with it.
-    CBC_IV_SENT = "cbc-iv-sent"
-
-
-class KeyForm(StrEnum):
-    """How the AES key is made of the key that was handed out. Its length chooses AES-128, 192 or 256."""
-
-    RAW = "raw"
-    HEX = "hex"
-    BASE64 = "base64"
-    #: The 32 hex digits of its md5, as characters: AES-256.
-    MD5_HEX = "md5-hex"
-    #: The 16 bytes of its md5: AES-128.
-    MD5_RAW = "md5-raw"
-    SHA256 = "sha256"
-    #: Its first 16 characters, whatever follows: PHP's AES-128 with a key of 32.
-    FIRST_16 = "first-16"
+    CBC = "cbc"
 
 
 class Padding(StrEnum):
@@ -50,16 +32,6 @@ class Padding(StrEnum):
     PKCS7 = "pkcs7"
     #: With zero bytes; none where the text ends with its block.
     ZERO = "zero"
-
-
-class Encoding(StrEnum):
-    """How the ciphertext is written."""
-
-    BASE64 = "base64"
-    BASE64_URL = "base64url"
-    BASE64_URL_UNPADDED = "base64url-unpadded"
-    HEX = "hex"
-    HEX_UPPER = "hex-upper"
 
 
 class SignCase(StrEnum):
@@ -77,15 +49,29 @@ class RequestDialect:
     json: str = "php"
     key_sorting: KeySorting = KeySorting.TOP_LEVEL
     mode: Mode = Mode.ECB
-    key_form: KeyForm = KeyForm.RAW
+    #: How the AES key is made of the one that was handed out, see `derivations.py`. Its length (16, 24 or 32 bytes)
+    #: chooses AES-128, 192 or 256.
+    key: str = AES_KEY
+    #: How CBC's iv is made; "" where there is none.
+    iv: str = field(default="", repr=False)
     padding: Padding = Padding.PKCS7
-    encoding: Encoding = Encoding.BASE64
+    #: How the ciphertext is written, see `encodings.py`.
+    encoding: str = BASE64
     #: What stands between ua, key, method and args before they are hashed.
     sign_separator: str = ""
     sign_case: SignCase = SignCase.LOWER
 
     def __post_init__(self) -> None:
+        """Raises `DialectInvalid` for what is not known, and for an iv without CBC or CBC without one."""
         find_writer(self.json)
+        parse_key(self.key)
+        parse_encoding(self.encoding)
+        if self.iv:
+            parse_iv(self.iv)
+        if self.iv and self.mode is Mode.ECB:
+            raise DialectInvalid("iv: mode = 'ecb' has none; leave it out, or set mode = 'cbc'")
+        if not self.iv and self.mode is Mode.CBC:
+            raise DialectInvalid("iv: missing; mode = 'cbc' needs one, most often iv = 'key | first 16'")
 
     @classmethod
     def from_settings(cls, table: Mapping[str, str]) -> Self:
@@ -93,7 +79,7 @@ class RequestDialect:
 
         Raises `DialectInvalid` for a name or a value that is not known; it lists those that are.
         """
-        known = [field.name for field in fields(cls)]
+        known = [known_field.name for known_field in fields(cls)]
         given: dict[str, Any] = {}
         for name, value in table.items():
             if name not in known:
@@ -108,8 +94,6 @@ class RequestDialect:
 _CHOICES: dict[str, type[StrEnum]] = {
     "key_sorting": KeySorting,
     "mode": Mode,
-    "key_form": KeyForm,
     "padding": Padding,
-    "encoding": Encoding,
     "sign_case": SignCase,
 }

@@ -14,13 +14,30 @@ PERSON = {"name": "欧阳/娜娜", "id_card_number": "11010519491231002X", "mobi
 CARD = {"bank_card_number": "6222021234567890128"}
 
 DEFAULT = ({}, {})
-CBC_HEX = ({"JUDGE_MODE": "cbc-iv-key", "JUDGE_ENCODING": "hex"}, {"mode": "cbc-iv-key", "encoding": "hex"})
+CBC_HEX = (
+    {"JUDGE_MODE": "cbc", "JUDGE_ENCODING": "hex"},
+    {"mode": "cbc", "iv": "key | first 16", "encoding": "hex"},
+)
 MD5_SEPARATOR = (
     {"JUDGE_KEY_FORM": "md5-hex", "JUDGE_SEPARATOR": "|"},
-    {"key_form": "md5-hex", "sign_separator": "|"},
+    {"key": "aes_key | md5 | hex", "sign_separator": "|"},
+)
+FILLED_TWICE = (
+    {"JUDGE_BITS": "256", "JUDGE_MODE": "cbc", "JUDGE_IV": "1234567890123456", "JUDGE_ENCODING": "base64-twice"},
+    {"key": "aes_key | fill 32", "mode": "cbc", "iv": "'1234567890123456'", "encoding": "base64 | base64"},
+)
+MD5_PART_REVERSED = (
+    {"JUDGE_KEY_FORM": "md5-16-upper", "JUDGE_MODE": "cbc", "JUDGE_IV": "reversed"},
+    {
+        "key": "aes_key | md5 | hex | upper | skip 8 | first 16",
+        "mode": "cbc",
+        "iv": "aes_key | reverse | first 16",
+    },
 )
 DIALECTS = pytest.mark.parametrize(
-    ("told", "dialect"), [DEFAULT, CBC_HEX, MD5_SEPARATOR], ids=["default", "cbc-hex", "md5-separator"]
+    ("told", "dialect"),
+    [DEFAULT, CBC_HEX, MD5_SEPARATOR, FILLED_TWICE, MD5_PART_REVERSED],
+    ids=["default", "cbc-hex", "md5-separator", "filled-twice", "md5-part-reversed"],
 )
 
 
@@ -86,8 +103,8 @@ def _value(output, name):
 
 @pytest.mark.parametrize(
     ("told", "dialect", "callback"),
-    [(*DEFAULT, "json"), (*CBC_HEX, "form"), (*MD5_SEPARATOR, "json")],
-    ids=["default-json", "cbc-hex-form", "md5-separator-json"],
+    [(*DEFAULT, "json"), (*CBC_HEX, "form"), (*MD5_SEPARATOR, "json"), (*FILLED_TWICE, "json")],
+    ids=["default-json", "cbc-hex-form", "md5-separator-json", "filled-twice-json"],
 )
 def test_a_card_is_bound_charged_called_back_and_asked_about(
     judge, judged, written, own_shop, order, told, dialect, callback
@@ -122,14 +139,14 @@ def test_a_card_is_bound_charged_called_back_and_asked_about(
 def test_a_probe_learns_the_dialect_by_questions_alone_and_prints_settings_that_work(judge, judged, told, dialect):
     php = judge(told)
     deployment = judged(php)
-    printed = _run(deployment, "probe", "--pause-seconds", "0")
+    printed = _run(deployment, "probe", "--pause-seconds", "0", "--most-requests", "1000")
     learned = tomllib.loads(printed[printed.index("[merchants.php.gateway]") :])["merchants"]["php"]["gateway"]
     assert learned["not_found_messages"] == ["订单不存在"]
     assert learned["dialect"] == {
         "sign_separator": "",
         "sign_case": "lower",
-        "key_form": "raw",
         "mode": "ecb",
+        "key": "aes_key",
         "padding": "pkcs7",
         "encoding": "base64",
         **dialect,

@@ -43,4 +43,4 @@ def test_settings_that_cannot_be_used_are_named(processes, tmp_path):
     settings.write_text('[[accounts]]\nua = "A"\naes_key = "short"\npay_types = ["x"]\n')
     sandbox = processes.start("sandbox", "--settings", str(settings))
     assert sandbox.wait() == 1
-    assert "key_form" in sandbox.output
+    assert "key = 'aes_key' makes 5 bytes" in sandbox.output

@@ -95,7 +95,7 @@ def test_config_check_names_it_as_a_mistake(site: Site) -> None:
     checked = site.deployment.command("config", "check")
     assert checked.returncode == 1
     assert re.search(
-        r"payment-callbacks\.toml: merchants\.wrong\.gateway: key_form = 'raw' makes 10 bytes", checked.stderr
+        r"payment-callbacks\.toml: merchants\.wrong\.gateway: key = 'aes_key' makes 10 bytes", checked.stderr
     )
     assert "merchants.right" not in checked.stderr
     site.rewrite(WRONG_KEY, AES_KEY)
@@ -132,7 +132,7 @@ def test_the_api_serves_everybody_else_and_says_why_it_cannot_send_for_it(site: 
     refused = api.post("/v1/cards", {"merchant": "wrong", **CARD})
     assert (refused.status, refused.value["outcome"]) == (503, "not-done")
     assert refused.value["type"].endswith(":gateway-unusable")
-    assert "merchants.wrong.gateway: key_form" in refused.value["detail"]
+    assert "merchants.wrong.gateway: key =" in refused.value["detail"]
     api.close()
 
 
@@ -144,4 +144,4 @@ def test_where_no_merchant_is_left_the_role_does_not_start_and_names_each(site: 
     refused = site.deployment.command("run", role)
     assert refused.returncode == 1
     for slug in ("right", "wrong"):
-        assert f"merchants.{slug}.gateway: key_form = 'raw'" in refused.stderr
+        assert f"merchants.{slug}.gateway: key = 'aes_key'" in refused.stderr

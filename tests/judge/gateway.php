@@ -3,8 +3,9 @@
 //
 // Run it with PHP's built-in server: `PHP_CLI_SERVER_WORKERS=4 php -S 127.0.0.1:8091 gateway.php`. What it is told, by
 // environment: JUDGE_STATE (a file of its own), JUDGE_UA, JUDGE_KEY, JUDGE_PAY_TYPE, and the dialect: JUDGE_KEY_FORM
-// (raw, md5-hex), JUDGE_MODE (ecb, cbc-iv-key), JUDGE_ENCODING (base64, hex), JUDGE_SEPARATOR, JUDGE_CALLBACK (json,
-// form). POST / is the gateway. POST /settle makes an order terminal and calls back, as the test says.
+// (raw, md5-hex, md5-16-upper), JUDGE_BITS (of the cipher; the key's without), JUDGE_MODE (ecb, cbc), JUDGE_IV (key,
+// reversed, or a text), JUDGE_ENCODING (base64, base64-twice, hex), JUDGE_SEPARATOR, JUDGE_CALLBACK (json, form).
+// POST / is the gateway. POST /settle makes an order terminal and calls back, as the test says.
 
 declare(strict_types=1);
 date_default_timezone_set('Asia/Shanghai');
@@ -36,11 +37,23 @@ function with_state(callable $change): mixed
 
 function decrypt(string $args): string
 {
-    $key = setting('KEY_FORM', 'raw') === 'md5-hex' ? md5(setting('KEY')) : setting('KEY');
-    $mode = setting('MODE', 'ecb') === 'ecb' ? 'ecb' : 'cbc';
-    $bytes = setting('ENCODING', 'base64') === 'hex' ? @hex2bin($args) : base64_decode($args, true);
-    $iv = $mode === 'ecb' ? '' : substr($key, 0, 16);
-    $name = sprintf('aes-%d-%s', strlen($key) * 8, $mode);
+    $key = match (setting('KEY_FORM', 'raw')) {
+        'raw' => setting('KEY'),
+        'md5-hex' => md5(setting('KEY')),
+        'md5-16-upper' => strtoupper(substr(md5(setting('KEY')), 8, 16)),
+    };
+    $mode = setting('MODE', 'ecb');
+    $bytes = match (setting('ENCODING', 'base64')) {
+        'base64' => base64_decode($args, true),
+        'base64-twice' => base64_decode((string) base64_decode($args, true), true),
+        'hex' => @hex2bin($args),
+    };
+    $iv = $mode === 'ecb' ? '' : match (setting('IV', 'key')) {
+        'key' => substr($key, 0, 16),
+        'reversed' => substr(strrev(setting('KEY')), 0, 16),
+        default => setting('IV'),
+    };
+    $name = sprintf('aes-%d-%s', (int) setting('BITS') ?: strlen($key) * 8, $mode);
     $text = $bytes === false ? false : openssl_decrypt($bytes, $name, $key, OPENSSL_RAW_DATA, $iv);
     return $text === false ? throw new Refused('参数解密失败') : $text;
 }

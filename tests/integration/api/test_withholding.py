@@ -127,7 +127,7 @@ def test_a_merchant_whose_gateway_settings_cannot_be_used_sends_nothing_until_th
     ):
         answer = api.post(path, {**body, "merchant": "wrong"})
         assert (answer.status, answer.value["outcome"]) == (503, "not-done")
-        assert "merchants.wrong.gateway: key_form = 'raw'" in answer.value["detail"]
+        assert "merchants.wrong.gateway: key = 'aes_key'" in answer.value["detail"]
     assert api.get(order_path("wrong", "DK1")).value["withhold"]["outcome"] == "not-done"
     assert gateway.requests == []
 

@@ -21,10 +21,12 @@ KEY = "0123456789abcdef"
 def start_sandbox() -> Iterator[Callable[..., SandboxServer]]:
     with ExitStack() as stack:
 
-        def start(*, dialect: dict[str, str] | None = None, amount_unit: str = "yuan") -> SandboxServer:
+        def start(
+            *, dialect: dict[str, str] | None = None, amount_unit: str = "yuan", aes_key: str = KEY
+        ) -> SandboxServer:
             account = Account(
                 ua="ACME",
-                aes_key=Secret(KEY),
+                aes_key=Secret(aes_key),
                 pay_types=frozenset({"baofoo_001"}),
                 dialect=dialect or {},
                 amount_unit=amount_unit,

@@ -28,9 +28,16 @@ def test_an_accepted_withhold_returns_the_gateways_words(start_sandbox, make_cli
 @pytest.mark.parametrize(
     "dialect",
     [
-        {"json": "unicode", "mode": "cbc-iv-sent", "encoding": "hex"},
-        {"json": "python", "mode": "cbc-iv-key", "key_form": "md5-hex", "sign_case": "upper"},
-        {"json": "gson", "key_form": "sha256", "padding": "zero", "encoding": "base64url", "sign_separator": "|"},
+        {"json": "unicode", "mode": "cbc", "iv": "sent", "encoding": "hex"},
+        {
+            "json": "python",
+            "key": "aes_key | md5 | hex | upper",
+            "mode": "cbc",
+            "iv": "key | first 16",
+            "encoding": "base64 | base64",
+            "sign_case": "upper",
+        },
+        {"json": "gson", "key": "aes_key | sha256", "padding": "zero", "encoding": "base64url", "sign_separator": "|"},
     ],
     ids=str,
 )

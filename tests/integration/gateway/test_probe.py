@@ -16,21 +16,23 @@ from service.settings import GatewaySettings, Secret
 from tests.support.callback_listener import CallbackListener
 
 KEY = "0123456789abcdef"
+SHORT_KEY_19 = "no key of a cipher."
 DEFAULT = {
     "sign_separator": "",
     "sign_case": "lower",
-    "key_form": "raw",
     "mode": "ecb",
+    "key": "aes_key",
+    "iv": "",
     "padding": "pkcs7",
     "encoding": "base64",
 }
 
 
-def probe(url, *, most_requests=400, key=KEY):
+def probe(url, *, most_requests=400, key=KEY, dialect=None):
     pauses = itertools.count()
     tried = []
     result = Probe(
-        settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key)),
+        settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key), dialect=dialect or {}),
         clock=lambda: datetime.now(UTC),
         pause=lambda: next(pauses),
         on_request=tried.append,
@@ -54,12 +56,26 @@ def meanings(result):
     [
         {},
         {"sign_separator": "&", "sign_case": "upper"},
-        {"mode": "cbc-iv-key"},
-        {"mode": "cbc-iv-zero", "encoding": "hex"},
-        {"mode": "cbc-iv-sent", "encoding": "base64url"},
-        {"key_form": "sha256", "encoding": "base64url-unpadded", "sign_separator": "-"},
-        {"key_form": "md5-raw", "padding": "zero"},
-        {"key_form": "md5-hex", "mode": "cbc-iv-sent", "sign_separator": "|", "sign_case": "upper"},
+        {"mode": "cbc", "iv": "key | first 16"},
+        {"mode": "cbc", "iv": "zeros", "encoding": "hex"},
+        {"mode": "cbc", "iv": "sent", "encoding": "base64url"},
+        {"mode": "cbc", "iv": "sent", "padding": "zero"},
+        {"key": "aes_key | sha256", "encoding": "base64url-unpadded", "sign_separator": "-"},
+        {"key": "aes_key | md5", "padding": "zero"},
+        {"key": "aes_key | md5 | hex", "mode": "cbc", "iv": "sent", "sign_separator": "|", "sign_case": "upper"},
+        {"key": "aes_key | sha1prng 16"},
+        {"key": "aes_key | sha1prng 16", "encoding": "base64 | base64"},
+        {"key": "aes_key | sha1prng 24"},
+        {"key": "aes_key | fill 32", "padding": "zero", "encoding": "hex"},
+        {"key": "aes_key | md5 | hex | upper"},
+        {"key": "aes_key | md5 | hex | upper | skip 8 | first 16", "encoding": "base64url"},
+        {"key": "aes_key | sha256 | hex | upper | last 16"},
+        {"encoding": "base64 | base64"},
+        {"mode": "cbc", "iv": "'1234567890123456'", "encoding": "base64 | base64"},
+        {"mode": "cbc", "iv": "aes_key | md5"},
+        {"mode": "cbc", "iv": "aes_key | reverse | first 16"},
+        {"key": "aes_key | md5 | hex", "mode": "cbc", "iv": "key | reverse | first 16"},
+        {"key": "aes_key | sha256", "mode": "cbc", "iv": "aes_key | md5", "encoding": "hex"},
     ],
     ids=str,
 )
@@ -70,6 +86,37 @@ def test_any_dialect_is_learned(start_sandbox, dialect):
     assert learned(result) == {**DEFAULT, **dialect, **likelier}
     assert result.not_found.message == "订单不存在"
     assert meanings(result)["签名错误"] is Meaning.SIGN_REFUSED
+
+
+def test_an_unlikely_dialect_is_learned_by_who_may_ask_often(start_sandbox):
+    dialect = {"key": "aes_key | sha1prng 24", "mode": "cbc", "iv": "aes_key | last 16", "encoding": "base64 | base64"}
+    result = probe(start_sandbox(dialect=dialect, aes_key=SHORT_KEY_19).url, most_requests=5000, key=SHORT_KEY_19)
+    assert learned(result) == {**DEFAULT, **dialect}
+
+
+def test_a_short_key_filled_with_zero_bytes_is_learned(start_sandbox):
+    dialect = {"key": "aes_key | fill 16", "mode": "cbc", "iv": "key | first 16"}
+    result = probe(start_sandbox(dialect=dialect, aes_key="a short key").url, key="a short key")
+    assert learned(result) == {**DEFAULT, **dialect}
+
+
+def test_an_iv_that_the_gateways_people_gave_is_tried_where_the_settings_have_it(start_sandbox):
+    given = {"mode": "cbc", "iv": "'handed out by us'"}
+    server = start_sandbox(dialect={**given, "key": "aes_key | md5", "encoding": "hex"})
+    assert probe(server.url, most_requests=100).dialect is None
+    assert learned(probe(server.url, most_requests=100, dialect=given)) == {
+        **DEFAULT,
+        **given,
+        "key": "aes_key | md5",
+        "encoding": "hex",
+    }
+
+
+def test_a_probe_that_is_stopped_over_the_last_questions_has_learned_what_it_knows(start_sandbox):
+    server = start_sandbox(dialect={"padding": "zero", "encoding": "hex"})
+    whole = sum(group.requests for group in probe(server.url).groups)
+    result = probe(server.url, most_requests=whole - 1)
+    assert (result.dialect.encoding, result.stopped != "") == ("hex", True)
 
 
 class _Gateway:
@@ -117,10 +164,10 @@ class _Gateway:
 
 
 def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too():
-    gateway = _Gateway(dialect={"mode": "cbc-iv-key", "sign_separator": "|"}, decrypts_first=True)
+    gateway = _Gateway(dialect={"mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}, decrypts_first=True)
     with CallbackListener(gateway) as listener:
         result = probe(listener.url)
-    assert learned(result) == {**DEFAULT, "mode": "cbc-iv-key", "sign_separator": "|"}
+    assert learned(result) == {**DEFAULT, "mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}
     assert gateway.methods == {"single-order-query"}
 
 
@@ -138,7 +185,7 @@ def test_what_varies_in_messages_does_not_part_the_groups():
 def test_a_gateway_that_says_one_thing_only_teaches_nothing():
     with CallbackListener(lambda _: (200, '{"status":-1,"message":"IP不在白名单","response":[]}')) as listener:
         result = probe(listener.url)
-    assert (result.dialect, result.stopped) == (None, "")
+    assert result.dialect is None
     assert meanings(result) == {"IP不在白名单": Meaning.SAME_FOR_ALL}
 
 
@@ -164,7 +211,7 @@ def test_another_key_is_not_taken_for_a_dialect():
 
 
 def test_no_more_is_asked_than_is_allowed():
-    with CallbackListener(_Gateway(dialect={"key_form": "sha256"})) as listener:
+    with CallbackListener(_Gateway(dialect={"key": "aes_key | sha256"})) as listener:
         result = probe(listener.url, most_requests=7)
         assert len(listener.heard) == 7
     assert result.dialect is None

@@ -145,7 +145,7 @@ def test_a_pay_type_is_asked_for_where_there_are_several(run):
 def test_a_key_that_cannot_be_used_is_told_and_not_shown(run):
     done = run("query", "T1", settings=merchant("acme", key="a short key"))
     assert done.exit_code == 1
-    assert "merchants.acme.gateway: key_form = 'raw'" in done.output
+    assert "merchants.acme.gateway: key = 'aes_key'" in done.output
     assert "a short key" not in done.output
 
 

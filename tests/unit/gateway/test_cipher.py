@@ -6,23 +6,27 @@ from hypothesis import strategies as st
 
 from service.gateway.cipher import ArgsCipher
 from service.gateway.errors import CipherError, DialectInvalid, KeyUnusable
-from service.gateway.request_dialect import Encoding, KeyForm, KeySorting, Mode, Padding, RequestDialect, SignCase
+from service.gateway.request_dialect import KeySorting, Mode, Padding, RequestDialect, SignCase
 
 KEYS = {
-    KeyForm.RAW: "1234567890abcdef",
-    KeyForm.HEX: "00112233445566778899AABBccddeeff",
-    KeyForm.BASE64: "KpdRbDVLaISM29j1SiJqClWyHtE44getbFy7nACqWuo=",
-    KeyForm.MD5_HEX: "any key",
-    KeyForm.MD5_RAW: "any key",
-    KeyForm.SHA256: "any key",
-    KeyForm.FIRST_16: "c53c0a357ac74e6e95004acde339db5e",
+    "aes_key": "1234567890abcdef",
+    "aes_key | from hex": "00112233445566778899AABBccddeeff",
+    "aes_key | from base64": "KpdRbDVLaISM29j1SiJqClWyHtE44getbFy7nACqWuo=",
+    "aes_key | md5 | hex": "any key",
+    "aes_key | md5": "any key",
+    "aes_key | sha256": "any key",
+    "aes_key | first 16": "c53c0a357ac74e6e95004acde339db5e",
+    "aes_key | sha1prng 24": "any key",
+    "aes_key | fill 32": "any key",
 }
+IVS = ["", "key | first 16", "zeros", "sent", "aes_key | md5", "'1234567890123456'"]
+ENCODINGS = ["base64", "base64url", "base64url-unpadded", "hex", "hex-upper", "base64 | base64", "hex | base64url"]
 CIPHERS = [
     ArgsCipher(
-        key=KEYS[key_form],
-        dialect=RequestDialect(mode=mode, key_form=key_form, padding=padding, encoding=encoding),
+        key=KEYS[key],
+        dialect=RequestDialect(key=key, mode=Mode.CBC if iv else Mode.ECB, iv=iv, padding=padding, encoding=encoding),
     )
-    for mode, key_form, padding, encoding in product(Mode, KeyForm, Padding, Encoding)
+    for iv, key, padding, encoding in product(IVS, KEYS, Padding, ENCODINGS)
 ]
 SECRET = "my-secret-key-99"
 
@@ -48,14 +52,14 @@ def test_whatever_is_sealed_is_opened_in_every_dialect(cipher, args):
 
 @given(text=st.text(max_size=80) | st.text(alphabet="abcdefABCDEF0189+/-_=", max_size=80))
 def test_no_ciphertext_raises_anything_but_a_cipher_error(text):
-    for encoding in Encoding:
+    for encoding in ENCODINGS:
         cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(encoding=encoding))
         with pytest.raises(CipherError):
             cipher.open(text)
 
 
 def test_each_sent_iv_is_another():
-    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(mode=Mode.CBC_IV_SENT))
+    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(mode=Mode.CBC, iv="sent"))
 
     assert cipher.encrypt(b"x") != cipher.encrypt(b"x")
 
@@ -75,13 +79,13 @@ def test_the_keys_are_sorted_as_the_dialect_says(sorting, written):
 
 
 def test_zero_padding_adds_nothing_to_a_full_block():
-    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(padding=Padding.ZERO, encoding=Encoding.HEX))
+    cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(padding=Padding.ZERO, encoding="hex"))
 
     assert len(cipher.encrypt(b"x" * 16)) == 32
 
 
 def test_hex_is_read_in_either_case_and_base64_with_or_without_padding():
-    hexadecimal = ArgsCipher(key=SECRET, dialect=RequestDialect(encoding=Encoding.HEX))
+    hexadecimal = ArgsCipher(key=SECRET, dialect=RequestDialect(encoding="hex"))
     base64 = ArgsCipher(key=SECRET, dialect=RequestDialect())
 
     assert hexadecimal.decrypt(hexadecimal.encrypt(b"x").upper()) == b"x"
@@ -89,24 +93,44 @@ def test_hex_is_read_in_either_case_and_base64_with_or_without_padding():
 
 
 @pytest.mark.parametrize(
-    ("key", "key_form", "message"),
+    ("key", "line", "message"),
     [
-        (SECRET[:10], KeyForm.RAW, r"key_form = 'raw' makes 10 bytes of a key of 10; AES takes 16, 24 or 32"),
-        (SECRET, KeyForm.HEX, r"key_form = 'hex', but the key is not written in hex"),
-        (SECRET, KeyForm.BASE64, r"key_form = 'base64', but the key is not written in base64"),
-        (SECRET[:10], KeyForm.FIRST_16, r"makes 10 bytes of a key of 10"),
+        (SECRET[:10], "aes_key", r"key = 'aes_key' makes 10 bytes of an aes_key of 10; AES takes 16, 24 or 32"),
+        (SECRET, "aes_key | from hex", r"key = 'aes_key \| from hex': 'from hex' cannot read what is before it"),
+        (SECRET[:9], "aes_key | from base64", r"'from base64' cannot read what is before it"),
+        (SECRET[:10], "aes_key | first 16", r"makes 10 bytes of an aes_key of 10"),
     ],
 )
-def test_a_key_that_does_not_fit_is_refused_without_being_shown(key, key_form, message):
+def test_a_key_that_does_not_fit_is_refused_without_being_shown(key, line, message):
     with pytest.raises(KeyUnusable, match=message) as refused:
-        ArgsCipher(key=key, dialect=RequestDialect(key_form=key_form))
+        ArgsCipher(key=key, dialect=RequestDialect(key=line))
 
     assert key not in str(refused.value)
     assert refused.value.__cause__ is None
 
 
-def test_the_key_is_in_no_repr():
-    assert SECRET not in repr(ArgsCipher(key=SECRET, dialect=RequestDialect()))
+@pytest.mark.parametrize(
+    ("iv", "message"),
+    [
+        ("aes_key | md5 | hex", "iv: it makes 32 bytes; an iv has 16, so add e.g. `first 16`"),
+        (f"'{SECRET}!'", "iv: it makes 17 bytes"),
+        (f"'{SECRET}' | from hex", "iv: 'from hex' cannot read what is before it"),
+    ],
+)
+def test_an_iv_that_does_not_fit_is_refused_without_being_shown(iv, message):
+    with pytest.raises(KeyUnusable, match=message) as refused:
+        ArgsCipher(key=SECRET, dialect=RequestDialect(mode=Mode.CBC, iv=iv))
+
+    assert SECRET not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+def test_neither_the_key_nor_a_given_iv_is_in_a_repr():
+    dialect = RequestDialect(mode=Mode.CBC, iv="'iv-of-16-letters'")
+    cipher = ArgsCipher(key=SECRET, dialect=dialect)
+
+    assert SECRET not in repr(cipher)
+    assert "letters" not in repr(cipher) + repr(dialect)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +159,9 @@ def test_an_error_about_the_plaintext_does_not_show_it(plaintext):
 
 
 def test_a_dialect_is_read_from_settings():
-    dialect = RequestDialect.from_settings({"mode": "cbc-iv-zero", "json": "go", "sign_case": "upper"})
+    dialect = RequestDialect.from_settings({"mode": "cbc", "iv": "zeros", "json": "go", "sign_case": "upper"})
 
-    assert dialect == RequestDialect(mode=Mode.CBC_IV_ZERO, json="go", sign_case=SignCase.UPPER)
+    assert dialect == RequestDialect(mode=Mode.CBC, iv="zeros", json="go", sign_case=SignCase.UPPER)
     assert RequestDialect.from_settings({}) == RequestDialect()
 
 
@@ -145,7 +169,9 @@ def test_a_dialect_is_read_from_settings():
     ("table", "message"),
     [
         ({"modus": "ecb"}, "'modus' is no setting of a request dialect; allowed are json, key_sorting, mode,"),
-        ({"mode": "cfb"}, "mode = 'cfb' is not known; allowed are ecb, cbc-iv-key, cbc-iv-zero, cbc-iv-sent"),
+        ({"mode": "cfb"}, "mode = 'cfb' is not known; allowed are ecb, cbc"),
+        ({"mode": "cbc"}, "iv: missing; mode = 'cbc' needs one, most often iv = 'key | first 16'"),
+        ({"iv": "zeros"}, "iv: mode = 'ecb' has none; leave it out, or set mode = 'cbc'"),
         ({"json": "perl"}, "json = 'perl' is no JSON writer; allowed are php,"),
     ],
 )
