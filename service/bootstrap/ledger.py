@@ -1,5 +1,7 @@
 """The ledger, with the rules of every merchant and endpoint."""
 
+from zoneinfo import ZoneInfo
+
 from sqlalchemy import Engine
 
 from service.bootstrap.files import find_data_file
@@ -50,6 +52,7 @@ def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
         can_ask=merchant.gateway is not None,
         answer_due_seconds=merchant.answer_due_seconds,
         inquiry_horizon_seconds=merchant.inquiry_horizon_seconds,
+        time_zone=ZoneInfo(merchant.time_zone),
     )
 
 

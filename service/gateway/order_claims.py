@@ -4,17 +4,16 @@ The document has the spellings; what it leaves open (time format, unknown words)
 payment: only a callback whose order cannot be told is refused, and what cannot be understood waits for a person.
 """
 
-import json
-import re
 from collections.abc import Collection
-from datetime import UTC, datetime, tzinfo
-from hashlib import sha256
+from datetime import datetime, tzinfo
 
 import structlog
 
 from service.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.gateway.digests import digest_statement
 from service.gateway.errors import CallbackRefused, MessageInvalid, Problem, Refusal
 from service.gateway.messages import OrderAnswer, OrderStatement
+from service.gateway.pay_times import read_pay_time
 from service.gateway.schemas import CALLBACK
 from service.gateway.signature import VerifiedCallback
 
@@ -31,13 +30,6 @@ STATUSES = {
 #: The gateway's `order_type`s (document: 5). Answers to queries have none.
 ORDER_TYPES = frozenset({"single_withhold"})
 
-_DATE_AND_TIME = re.compile(
-    r"([0-9]{4})([-/])([0-9]{1,2})\2([0-9]{1,2})[ T]([0-9]{1,2}):([0-9]{2}):([0-9]{2})"
-    r"|([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})"
-)
-_UNIX_SECONDS = re.compile(r"[0-9]{10}")
-#: A year outside of these is a wrong clock or another format, not a time of payment.
-_YEARS = range(2000, 2100)
 _LONGEST_QUOTE = 40
 
 
@@ -134,7 +126,7 @@ def _make_claim(
         paid_at=paid_at,
         channel_response=statement.channel_response,
         stated_at=stated_at,
-        digest=digest_statement(statement, status=status, paid_at=paid_at),
+        digest=digest_statement(statement, status=status, time_zone=time_zone),
         quarantine=_find_quarantine(statement, status, pay_types),
         unknown_fields=statement.unknown_fields,
         traceparent=traceparent,
@@ -154,50 +146,3 @@ def _find_quarantine(statement: OrderStatement, status: OrderStatus | None, pay_
 
 def _quote(text: str) -> str:
     return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")
-
-
-def read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:
-    """A gateway's time, aware, or None where it is none that we know.
-
-    Taken are `YYYY-mm-dd HH:MM:SS`, the same with slashes or a T, `YYYYmmddHHMMSS`, all in `time_zone`, and unix
-    seconds.
-    """
-    time = (
-        datetime.fromtimestamp(int(text), tz=time_zone)
-        if _UNIX_SECONDS.fullmatch(text)
-        else _read_date(text, time_zone)
-    )
-    return time if time is not None and time.year in _YEARS else None
-
-
-def _read_date(text: str, time_zone: tzinfo) -> datetime | None:
-    match = _DATE_AND_TIME.fullmatch(text)
-    if match is None:
-        return None
-    year, month, day, hour, minute, second = (
-        int(digits) for digits in match.group(*((1, 3, 4, 5, 6, 7) if match.group(1) else (8, 9, 10, 11, 12, 13)))
-    )
-    try:
-        return datetime(year, month, day, hour, minute, second, tzinfo=time_zone)
-    except ValueError:
-        return None
-
-
-def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, paid_at: datetime | None) -> str:
-    """sha256, lower-case hex, of what a statement says; equal for statements that say the same.
-
-    Hashed is the UTF-8 of one compact JSON list: `["v1", status, pay_order_no, order_type, pay_type, paid_at,
-    channel_response]`. The status is ours (an unknown one is the gateway's word after "unknown:"), paid_at is in UTC as
-    `YYYY-mm-ddTHH:MM:SSZ`, and "" stands for what is absent. It is stored as a unique key: a release that changes it
-    takes every repeated callback for a new claim.
-    """
-    fields = [
-        "v1",
-        f"unknown:{statement.pay_status}" if status is None else status.value,
-        statement.pay_order_no,
-        statement.order_type,
-        statement.pay_type,
-        "" if paid_at is None else f"{paid_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-        statement.channel_response,
-    ]
-    return sha256(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()

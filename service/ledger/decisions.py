@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, tzinfo
 
 from service.claims import Claim, OrderKey, Trust
 from service.events import EventType, PaymentEvent
@@ -66,7 +66,7 @@ class Decisions:
         after = _after(before, claim, transition)
         if transition.event is not None:
             after = replace(after, sequence=before.sequence + 1)
-            self._announce(before, after, claim, transition.event)
+            self._announce(before, after, claim, transition.event, merchant)
         if after != before:
             self.orders[after.key] = replace(after, updated_at=self.now)
             self.changed.add(after.key)
@@ -81,7 +81,9 @@ class Decisions:
             due = after.answer_due_at or self.now + timedelta(seconds=merchant.answer_due_seconds)
             self._ask(after.key, InquiryReason.OVERDUE, due, merchant)
 
-    def _announce(self, before: OrderRecord, after: OrderRecord, claim: Claim, type_: EventType) -> None:
+    def _announce(
+        self, before: OrderRecord, after: OrderRecord, claim: Claim, type_: EventType, merchant: MerchantRules
+    ) -> None:
         event = PaymentEvent(
             type=type_,
             merchant=after.merchant,
@@ -92,7 +94,7 @@ class Decisions:
             pay_order_no=after.state.pay_order_no,
             order_type=after.order_type,
             pay_type=after.pay_type,
-            paid_at=after.paid_at,
+            paid_at=None if after.paid_at is None else _in_zone(after.paid_at, merchant.time_zone),
             amount=after.amount,
             amount_unit=after.amount_unit,
             channel_response=mask_personal(claim.channel_response),
@@ -148,6 +150,14 @@ def question(
     """A question about `order`, with the merchant's horizon; `anyones` where nobody knows who caused it."""
     horizon_seconds = merchant.inquiry_horizon_seconds
     return Question.about(order, reason, due, now=now, horizon_seconds=horizon_seconds, anyones=anyones)
+
+
+def _in_zone(time: datetime, zone: tzinfo) -> datetime:
+    try:
+        return time.astimezone(zone)
+    except OverflowError:
+        # A person's word of the first or the last day of the calendar, which this zone has not.
+        return time
 
 
 def _reason_to_ask(claim: Claim, transition: Transition) -> InquiryReason:

@@ -1,6 +1,7 @@
 """Rules: what the ledger must know of merchants and endpoints, handed in from the settings."""
 
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 
 from service.claims import Claim, Trust
 from service.events import EventType, PaymentEvent
@@ -18,6 +19,8 @@ class MerchantRules:
     answer_due_seconds: float
     #: How long an order is asked for before its inquiry is parked.
     inquiry_horizon_seconds: float
+    #: What its events write `paid_at` in, whatever zone a claim or the database has it in.
+    time_zone: tzinfo = UTC
 
     def counts(self, claim: Claim) -> bool:
         """Whether the claim can be read and is trusted enough to change its order."""

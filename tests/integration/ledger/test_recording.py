@@ -1,13 +1,20 @@
 """What recording claims leaves in the database, one rule of the ledger at a time."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Table
 
 from service.claims import OrderKey, OrderStatus, Trust
 from service.events import EventType
+from service.gateway.bodies import BodyKind
+from service.gateway.order_claims import claim_from_callback
+from service.gateway.signature import VerifiedCallback
+from service.gateway.tokens import JsonValue
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.rules import EndpointRules
 from service.ledger.states import Verdict
@@ -18,6 +25,17 @@ from tests.support.claims import NOON, a_claim
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
 
 KEY = OrderKey("acme", "DK1")
+OLD_SUCCESS: Mapping[str, JsonValue] = {
+    "biz_order_no": "DK1",
+    "pay_order_no": "P1",
+    "order_type": "single_withhold",
+    "pay_type": "baofoo_001",
+    "pay_status": "success",
+    "pay_time": "2019-07-01T12:00:05.123+08:00",
+    "channel_response": "",
+}
+#: Of this success, by the release before.
+OLD_DIGEST = "2719f18901cd46a4eba3f9a6ff3074dca77e1048a6dd0d7c80529ae26d39f106"
 Count = Callable[[Table], int]
 MakeStore = Callable[..., LedgerStore]
 
@@ -51,6 +69,33 @@ def test_the_same_callback_again_is_a_duplicate_without_a_row(store: LedgerStore
     store.record([a_claim()])
     assert store.record([a_claim(minute=3)]) == [Verdict.DUPLICATE]
     assert count(claims) == 1
+
+
+def test_an_old_success_repeated_after_a_correction_changes_nothing_though_its_time_is_read_now(
+    store: LedgerStore, count: Count
+) -> None:
+    repeated = claim_from_callback(
+        VerifiedCallback(fields=OLD_SUCCESS, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON),
+        merchant="acme",
+        pay_types={"baofoo_001"},
+        time_zone=ZoneInfo("Asia/Shanghai"),
+        trust=Trust.CAPABILITY,
+        received_at=NOON + timedelta(minutes=9),
+        traceparent=None,
+    )
+    assert repeated.paid_at is not None
+    # As the release before recorded it: it could not read such a time.
+    recorded = replace(repeated, digest=OLD_DIGEST, paid_at=None, stated_at=NOON)
+    store.record([recorded, a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
+    told = event_types(store)
+    assert told == [EventType.SUCCEEDED, EventType.CORRECTED]
+
+    assert store.record([repeated]) == [Verdict.DUPLICATE]
+
+    assert event_types(store) == told
+    order = store.load_order(KEY)
+    assert order is not None
+    assert (order.state.status, order.state.conflicted, count(claims)) == (OrderStatus.FAILED, False, 2)
 
 
 def test_the_same_callback_twice_in_one_batch_is_one_row(store: LedgerStore, count: Count) -> None:

@@ -3,7 +3,8 @@
 import copy
 import json
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -24,7 +25,11 @@ from tests.support.contracts import event_validator, shipped_event_schema
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 RULES = MerchantRules(
-    required_trust=Trust.CHECKSUM, can_ask=True, answer_due_seconds=600.0, inquiry_horizon_seconds=86_400.0
+    required_trust=Trust.CHECKSUM,
+    can_ask=True,
+    answer_due_seconds=600.0,
+    inquiry_horizon_seconds=86_400.0,
+    time_zone=ZoneInfo("Asia/Shanghai"),
 )
 EVERYTHING = EndpointRules(name="all", types=frozenset(EventType))
 
@@ -54,7 +59,12 @@ CLAIMS = st.builds(
 AMOUNTS = st.sampled_from([(None, None), ("100.00", "yuan"), ("0.1", "yuan"), ("10000", "fen")])
 
 
-def events_of(order_no: str, amount: tuple[str | None, str | None], claims: Sequence[Claim]) -> list[PaymentEvent]:
+def events_of(
+    order_no: str,
+    amount: tuple[str | None, str | None],
+    claims: Sequence[Claim],
+    rules: MerchantRules = RULES,
+) -> list[PaymentEvent]:
     """What the ledger tells downstream after these claims about one announced order."""
     order = OrderRecord(
         merchant="acme",
@@ -69,7 +79,7 @@ def events_of(order_no: str, amount: tuple[str | None, str | None], claims: Sequ
         for position, claim in enumerate(claims)
     ]
     decisions = decide_batch(
-        entries, orders={order.key: order}, merchants={"acme": RULES}, endpoints=[EVERYTHING], now=NOON
+        entries, orders={order.key: order}, merchants={"acme": rules}, endpoints=[EVERYTHING], now=NOON
     )
     return [notice.event for notice in decisions.notices]
 
@@ -103,6 +113,24 @@ def a_claim(**more: Any) -> Claim:
         "digest": "0" * 64,
     }
     return Claim(**{**facts, **more})
+
+
+@pytest.mark.parametrize("zone", [UTC, ZoneInfo("America/New_York"), ZoneInfo("Asia/Tokyo")], ids=str)
+def test_a_time_of_payment_goes_out_in_the_merchants_zone_whatever_zone_it_came_in(zone: tzinfo) -> None:
+    [made] = events_of(
+        "DK/1",
+        (None, None),
+        [a_claim(paid_at=NOON.astimezone(zone))],
+    )
+    assert json.loads(write_event(made))["data"]["paid_at"] == "2026-01-05T20:00:00+08:00"
+
+
+@pytest.mark.parametrize("end", [datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)])
+@pytest.mark.parametrize("zone", ["Asia/Shanghai", "America/New_York"])
+def test_a_time_at_the_end_of_the_calendar_costs_no_event(end: datetime, zone: str) -> None:
+    rules = replace(RULES, time_zone=ZoneInfo(zone))
+    [made] = events_of("DK/1", (None, None), [a_claim(paid_at=end)], rules)
+    assert json.loads(write_event(made))["data"]["paid_at"]
 
 
 @settings(max_examples=100)

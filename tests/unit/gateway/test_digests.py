@@ -1,0 +1,61 @@
+"""Digests are stored, so what the release before hashed is hashed to the same bytes for ever."""
+
+from datetime import timedelta, timezone
+
+import pytest
+
+from service.gateway.digests import digest_statement
+from service.gateway.messages import OrderStatement
+from service.gateway.order_claims import STATUSES
+
+SHANGHAI = timezone(timedelta(hours=8))
+SAID = {
+    "biz_order_no": "DK1",
+    "pay_order_no": "P1",
+    "order_type": "single_withhold",
+    "pay_type": "baofoo_001",
+    "pay_status": "success",
+    "pay_time": "2019-07-01 12:00:05",
+}
+READ = "2b3bd29bc38674e4a191e926e80fdcd3e746ab995dc7e3e50767f4186ab0a139"
+WITHOUT_A_TIME = "2719f18901cd46a4eba3f9a6ff3074dca77e1048a6dd0d7c80529ae26d39f106"
+#: By the code of that release: hashed with their time where it could read it, else as if there were none.
+TIMES = [
+    ("2019-07-01 12:00:05", READ),
+    ("2019-07-01T12:00:05", READ),
+    ("20190701120005", READ),
+    ("1561953605", READ),
+    ("2019/7/1 9:00:05", "c92b8001b93dd15ec8ba2a3ee4d2b99fcaafe555a2584ba829af9da6c958c7b7"),
+    ("", WITHOUT_A_TIME),
+    ("2019-07-01 12:00:05.123", WITHOUT_A_TIME),
+    ("2019-07-01T04:00:05Z", WITHOUT_A_TIME),
+    ("2019-07-01T12:00:05+08:00", WITHOUT_A_TIME),
+    ("2019-7-1 9:5:5", WITHOUT_A_TIME),
+    ("1561953605123", WITHOUT_A_TIME),
+    ("9999999999", WITHOUT_A_TIME),
+]
+STATUS_DIGESTS = [
+    ("fail", "95b077faa89f78209e0278c29b8f710e0a05955ebc8180f1e3f676ebe0a710b8"),
+    ("pending", "496b232c8484883390df45b7b0b87650e1ea989d3d37b6d11b53c3fec791ba1f"),
+    ("wait_pay", "496b232c8484883390df45b7b0b87650e1ea989d3d37b6d11b53c3fec791ba1f"),
+    ("refunded", "d5df3889dda0954bafd1dd1656f5c226b3979194e0007d6839cd125d950076f5"),
+]
+
+
+def digest(**said):
+    statement = OrderStatement(**{**SAID, **said})
+    return digest_statement(statement, status=STATUSES.get(statement.pay_status), time_zone=SHANGHAI)
+
+
+@pytest.mark.parametrize(("pay_time", "expected"), TIMES)
+def test_a_time_is_hashed_as_the_first_release_read_it(pay_time, expected):
+    assert digest(pay_time=pay_time) == expected
+
+
+@pytest.mark.parametrize(("pay_status", "expected"), STATUS_DIGESTS)
+def test_a_time_counts_of_successes_only(pay_status, expected):
+    assert digest(pay_status=pay_status) == digest(pay_status=pay_status, pay_time="") == expected
+
+
+def test_what_was_left_out_and_what_is_unknown_do_not_count():
+    assert digest(missing_fields=("pay_type",), unknown_fields={"shop": "7"}) == READ
