@@ -1,6 +1,6 @@
 """Claims: what somebody says an order's status is, and how far that somebody is to be believed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import IntEnum, StrEnum
@@ -87,6 +87,8 @@ class Claim:
     quarantine: str | None = None
     #: Fields that the document does not name, as sent (strings as strings, other values as JSON text).
     unknown_fields: Mapping[str, str] = field(default_factory=dict)
+    #: Fields that the document requires and the gateway left out, by the document's names.
+    missing_fields: Sequence[str] = ()
     #: W3C traceparent of the request that brought it; None where there was none.
     traceparent: str | None = None
     #: Operator's claims: who said so, and why. "" otherwise.

@@ -113,6 +113,11 @@ class ClaimSchema(Schema):
     paid_at = api.time("When the money moved, by its word.", required=True, allow_none=True)
     channel_response = api.MaskedText(required=True)
     unknown_fields = fields.Dict(keys=fields.String(), values=api.MaskedText(), required=True)
+    missing_fields = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "What the gateway's document requires and was left out; believed all the same."},
+    )
     stated_at = api.time("When it was received, asked for or said.", required=True)
     recorded_at = api.time("When it was recorded.", required=True)
     quarantine = api.MaskedText(

@@ -13,6 +13,7 @@ from service.cli.merchants import Chosen, choose, merchant_option
 from service.cli.options import settings_of
 from service.clock import now
 from service.gateway.errors import CallFailed, GatewayError
+from service.gateway.messages import FAILED, SUCCEEDED
 from service.gateway.probe import Probe, ProbeResult
 from service.gateway.probe_answers import AnswerGroup
 from service.gateway.request_dialect import RequestDialect
@@ -114,8 +115,13 @@ def _settings(chosen: Chosen, result: ProbeResult) -> str:
 
 def _not_found(result: ProbeResult) -> list[str]:
     kind = result.not_found
-    if kind is None or kind.status == "1":
+    if kind is None or kind.status == SUCCEEDED:
         return ["# It answers status 1 for an order that it does not have: there is no message to tell it by."]
+    if kind.status != FAILED:
+        return [
+            f"# It answers status {_quoted(kind.status)} for an order that it does not have. The document knows 1 and",
+            "# -1 only, so such an answer is an unknown outcome: ask its people.",
+        ]
     if "…" in kind.message or not kind.message:
         return ["# Its message for an order that it does not have is never the same, so none can be pinned."]
     return [f"not_found_messages = [{_quoted(kind.message)}]"]

@@ -75,6 +75,8 @@ def _claims(records: Iterable[ClaimRecord]) -> Table:
     table = make_table("Claims", "stated", "source", "trust", "status", "outcome", "pay_order_no", "says")
     for claim in records:
         words = [claim.quarantine or "", claim.channel_response]
+        if claim.missing_fields:
+            words += [f"without {', '.join(claim.missing_fields)}"]
         if claim.stated_by:
             words += [f"{claim.stated_by}: {claim.reason}"]
         add_row(

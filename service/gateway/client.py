@@ -18,8 +18,10 @@ from service.gateway.errors import (
     Refused,
 )
 from service.gateway.messages import (
+    FAILED,
     AmountUnit,
     ConfirmTiedCardArgs,
+    GatewayAnswer,
     OrderAnswer,
     OrderStatement,
     PreTiedCardArgs,
@@ -49,6 +51,7 @@ Sent = TypeVar("Sent")
 
 # Before the second and the third try. Asking twice is harmless, and a broken connection is usually whole the next time.
 _QUERY_PAUSES_SECONDS = (0.2, 0.5)
+_LONGEST_STATUS = 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,38 +109,38 @@ class GatewayClient:
     def pre_tie_card(self, args: PreTiedCardArgs) -> str:
         """Ask for a card to be bound: its owner is sent a code. Returns the binding's `unique_code`.
 
-        Raises `Refused` for status -1.
+        Raises `Refused` for status -1, and `OutcomeUnknown` for one that is neither 1 nor -1.
         """
         fields = self._check(PRE_TIED_CARD_ARGS, args)
         with CallRecord(RequestMethod.PRE_TIED_CARD) as record:
             answer = self._ask(record, fields, PRE_TIED_CARD_ANSWER)
-            if not answer.succeeded or answer.unique_code is None:
-                raise Refused(_refusal(answer.message))
-            return answer.unique_code
+            if answer.succeeded and answer.unique_code is not None:
+                return answer.unique_code
+            raise _refusal(answer)
 
     def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:
         """Confirm a binding with the code that the card's owner was sent. Returns the `protocol_no` to charge it by.
 
-        Raises `Refused` for status -1.
+        Raises `Refused` for status -1, and `OutcomeUnknown` for one that is neither 1 nor -1.
         """
         fields = self._check(CONFIRM_TIED_CARD_ARGS, args)
         with CallRecord(RequestMethod.CONFIRM_TIED_CARD) as record:
             answer = self._ask(record, fields, CONFIRM_TIED_CARD_ANSWER)
-            if not answer.succeeded or answer.protocol_no is None:
-                raise Refused(_refusal(answer.message))
-            return answer.protocol_no
+            if answer.succeeded and answer.protocol_no is not None:
+                return answer.protocol_no
+            raise _refusal(answer)
 
     def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
         """Charge a card.
 
-        Raises `OutcomeUnknown` for an answer about another order as well, and for status -1, with which gateways of
-        this kind also answer for orders that they charge all the same.
+        Raises `OutcomeUnknown` for an answer about another order as well, and for any status but 1: with -1, too,
+        gateways of this kind answer for orders that they charge all the same.
         """
         fields = self._check(self._withhold_args, args)
         with CallRecord(RequestMethod.SINGLE_WITHHOLD, args.biz_order_no) as record:
             answer = self._ask(record, fields, ORDER_ANSWER)
             if not answer.succeeded or answer.order is None:
-                raise OutcomeUnknown(f"{_refusal(answer.message)}; it may charge all the same")
+                raise OutcomeUnknown(f"{_said(answer)}; it may charge all the same")
             if answer.order.biz_order_no != args.biz_order_no:
                 raise OutcomeUnknown("the gateway answered about another order")
             return AcceptedOrder(order=answer.order, request_id=record.request_id)
@@ -148,8 +151,8 @@ class GatewayClient:
         `most_tries` of 1 is for who counts questions: each try is one to the gateway.
 
         An answer about an order of another spelling says that there is none of this one. Raises any kind of
-        `CallFailed` where there is no answer: also for one about another order, and for status -1 unless its message is
-        one of the merchant's `not_found_messages`.
+        `CallFailed` where there is no answer: also for one about another order, and for any status but 1, unless it is
+        -1 with one of the merchant's `not_found_messages`.
         """
         fields = _write(SINGLE_ORDER_QUERY_ARGS, SingleOrderQueryArgs(biz_order_no=biz_order_no))
         deadline = time.monotonic() + self._timeout_seconds
@@ -173,12 +176,14 @@ class GatewayClient:
                 if not is_other_spelling(answer.order.biz_order_no, biz_order_no):
                     raise OutcomeUnknown("the gateway answered about another order")
                 message = "the gateway has it in another spelling only"
-            elif answer.message in self._not_found_messages:
+            elif answer.failed and answer.message in self._not_found_messages:
                 message = answer.message
+            elif answer.failed:
+                raise OutcomeUnknown(f"{_said(answer)}, which is none of the merchant's not_found_messages")
             else:
-                raise OutcomeUnknown(f"{_refusal(answer.message)}, which is none of the merchant's not_found_messages")
+                raise OutcomeUnknown(_said(answer))
             record.outcome = "not-found"
-            unknown = OrderAnswer(succeeded=False, message=message)
+            unknown = OrderAnswer(status=FAILED, message=message)
             return QueriedOrder(answer=unknown, asked_at=asked_at, request_id=record.request_id)
 
     def _check(self, message: MessageFormat[Args], args: Args) -> Mapping[str, JsonValue]:
@@ -213,5 +218,12 @@ def _write(message: MessageFormat[Sent], sent: Sent) -> Mapping[str, JsonValue]:
         raise ArgumentsInvalid(error) from error
 
 
-def _refusal(message: str) -> str:
-    return f"the gateway answered status -1 ({mask_personal(message)})"
+def _refusal(answer: GatewayAnswer) -> CallFailed:
+    return Refused(_said(answer)) if answer.failed else OutcomeUnknown(_said(answer))
+
+
+def _said(answer: GatewayAnswer) -> str:
+    status = (
+        FAILED if answer.failed else f"{mask_personal(answer.status)[:_LONGEST_STATUS]!r}, which is neither 1 nor -1"
+    )
+    return f"the gateway answered status {status} ({mask_personal(answer.message)})"

@@ -85,12 +85,13 @@ class LenientText(fields.Field[str]):
     A value longer than expected is kept and warned of. What no database or encoding can hold becomes U+FFFD.
     """
 
-    def __init__(self, *, expected_characters: int, required: bool = False) -> None:
+    def __init__(self, *, expected_characters: int, required: bool = False, needed: str = "a string") -> None:
+        """`needed` says in words what a required one is."""
         super().__init__(
             required=required,
             allow_none=True,
             load_default=missing if required else "",
-            error_messages={"required": "missing; needed is a string"},
+            error_messages={"required": f"missing; needed is {needed}"},
         )
         self._expected_characters = expected_characters
 
@@ -109,28 +110,11 @@ class LenientText(fields.Field[str]):
         return text
 
 
-class Success(fields.Field[bool]):
-    """`status`: 1 or "1" means success, anything else does not."""
-
-    def __init__(self, *, attribute: str) -> None:
-        super().__init__(
-            required=True,
-            allow_none=True,
-            attribute=attribute,
-            error_messages={"required": "missing; needed is 1 (success) or -1 (failure)"},
-        )
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> bool:
-        return value in ("1", NumberToken("1")) or (type(value) is int and value == 1)
-
-    def _serialize(self, value: bool | None, attr: str | None, obj: Any, **kwargs: Any) -> str:
-        return "1" if value else "-1"
-
-
 class WrappedText(fields.Field[str | None]):
     """One string that the document puts into an object of its own, e.g. `biz_data.protocol_no`.
 
-    Anything but an object that holds it is None; None is sent as `[]`, as PHP sends an array without entries.
+    The object may be the one item of a list. Anything else is None; None is sent as `[]`, as PHP sends an array without
+    entries.
     """
 
     def __init__(self, inner: str, *, data_key: str, required: bool) -> None:
@@ -144,7 +128,8 @@ class WrappedText(fields.Field[str | None]):
         self._inner = inner
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str | None:
-        return (to_text(value.get(self._inner)) or None) if isinstance(value, dict) else None
+        found = unwrapped(value)
+        return (to_text(found.get(self._inner)) or None) if isinstance(found, dict) else None
 
     def _serialize(self, value: str | None, attr: str | None, obj: Any, **kwargs: Any) -> dict[str, str] | list[str]:
         return [] if value is None else {self._inner: value}
@@ -161,6 +146,11 @@ class StrictWrappedText(WrappedText):
             found = "empty" if inner == "" else _kind(inner)
             raise ValidationError({self._inner: [f"{found}; allowed is a string that is not empty"]})
         return inner
+
+
+def unwrapped(value: Any) -> Any:
+    """The one item of a list of one, else the value: the document calls some objects an array, and some send one."""
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def to_text(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Every message of the gateway's document as a value. Personal data stays out of every repr."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -100,41 +100,59 @@ class OrderStatement:
     pay_status: str
     pay_time: str = ""
     channel_response: str = field(default="", repr=False)
+    #: What the document requires and was left out, by the document's names. What is there and empty is not.
+    missing_fields: Sequence[str] = ()
     #: What the document does not name: strings as strings, other values as JSON text.
     unknown_fields: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
+#: What an answer's `status` is where the gateway did, or accepted, what it was asked for.
+SUCCEEDED = "1"
+#: What it is where it did not. Any other status has no meaning in the document.
+FAILED = "-1"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PreTiedCardAnswer:
+class GatewayAnswer:
+    """What every answer has."""
+
+    #: As answered: `SUCCEEDED`, `FAILED`, or what the document does not know.
+    status: str
+    message: str = ""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether `status` was 1."""
+        return self.status == SUCCEEDED
+
+    @property
+    def failed(self) -> bool:
+        """Whether `status` was -1."""
+        return self.status == FAILED
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreTiedCardAnswer(GatewayAnswer):
     """The answer to `PreTiedCardArgs`."""
 
-    #: Whether `status` was 1.
-    succeeded: bool
-    message: str = ""
     #: Always there where it succeeded.
     unique_code: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ConfirmTiedCardAnswer:
+class ConfirmTiedCardAnswer(GatewayAnswer):
     """The answer to `ConfirmTiedCardArgs`."""
 
-    #: Whether `status` was 1.
-    succeeded: bool
-    message: str = ""
     #: Always there where it succeeded.
     protocol_no: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderAnswer:
+class OrderAnswer(GatewayAnswer):
     """The answer to `SingleWithholdArgs` or `SingleOrderQueryArgs`.
 
     A withhold that did not succeed may have moved money all the same, and one that did is accepted, not paid.
     """
 
-    #: Whether `status` was 1.
-    succeeded: bool
-    message: str = ""
     #: What it says of the order; None where it says nothing. Always there where it succeeded.
     order: OrderStatement | None = None

@@ -129,6 +129,7 @@ def _make_claim(
         digest=digest_statement(statement, status=status, time_zone=time_zone),
         quarantine=_find_quarantine(statement, status, pay_types),
         unknown_fields=statement.unknown_fields,
+        missing_fields=statement.missing_fields,
         traceparent=traceparent,
     )
 

@@ -4,7 +4,7 @@ What we send is checked strictly, field by field as the document has it; what th
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
 from marshmallow import (
@@ -26,11 +26,13 @@ from service.gateway.message_fields import (
     OrderNumber,
     StrictText,
     StrictWrappedText,
-    Success,
     WrappedText,
     to_text,
+    unwrapped,
 )
 from service.gateway.messages import (
+    FAILED,
+    SUCCEEDED,
     AmountUnit,
     ConfirmTiedCardAnswer,
     ConfirmTiedCardArgs,
@@ -175,6 +177,8 @@ class OrderStatementSchema(_MessageSchema):
     """The `response` of a withhold's or a query's answer. Fields that the document does not name are kept."""
 
     message_type = OrderStatement
+    #: What the document requires and is believed without: its absence is recorded.
+    expected: ClassVar[Sequence[str]] = ()
     biz_order_no = OrderNumber()
     pay_order_no = LenientText(expected_characters=128)
     order_type = LenientText(expected_characters=64)
@@ -188,11 +192,12 @@ class OrderStatementSchema(_MessageSchema):
 
         unknown = INCLUDE
 
-    @post_load
-    def _make_message(self, data: dict[str, Any], **_kwargs: Any) -> OrderStatement:
+    @post_load(pass_original=True)
+    def _make_message(self, data: dict[str, Any], original: Mapping[str, JsonValue], **_kwargs: Any) -> OrderStatement:
         known = {name: value for name, value in data.items() if name in self.fields}
         unknown = {to_text(name): to_text(value) for name, value in data.items() if name not in self.fields}
-        return OrderStatement(**known, unknown_fields=unknown)
+        missing = tuple(name for name in self.expected if name not in original)
+        return OrderStatement(**known, unknown_fields=unknown, missing_fields=missing)
 
     @post_dump(pass_original=True)
     def _add_unknown_fields(self, data: dict[str, Any], original: OrderStatement, **_kwargs: Any) -> dict[str, Any]:
@@ -205,11 +210,12 @@ class OrderStatementSchema(_MessageSchema):
 class CallbackSchema(OrderStatementSchema):
     """5. 异步回调, without its sign. Named in it must be the order, the gateway's number for it, and the status."""
 
+    expected = ("order_type", "pay_type", "pay_time", "channel_response")
     pay_order_no = LenientText(expected_characters=128, required=True)
 
 
 class _AnswerSchema(_MessageSchema):
-    status = Success(attribute="succeeded")
+    status = LenientText(expected_characters=66, required=True, needed=f"{SUCCEEDED} (success) or {FAILED} (failure)")
     message = LenientText(expected_characters=250)
 
 
@@ -236,7 +242,7 @@ class ConfirmTiedCardAnswerSchema(_AnswerSchema):
 
 
 def _need_on_success(data: Mapping[str, Any], name: str) -> None:
-    if data["succeeded"] and data.get(name) is None:
+    if data["status"] == SUCCEEDED and data.get(name) is None:
         raise ValidationError({"response": {name: ["missing; needed where status is 1"]}})
 
 
@@ -249,13 +255,13 @@ class OrderAnswerSchema(_AnswerSchema):
     @pre_load
     def _see_empty_responses(self, data: Mapping[str, Any], **_kwargs: Any) -> dict[str, Any]:
         # null, [], {}, "" and absent are all empty, and a failure may say anything there that is no order.
-        response = data.get("response")
+        response = unwrapped(data.get("response"))
         names_an_order = isinstance(response, dict) and response.get("biz_order_no") not in (None, "")
         return {**data, "response": response if names_an_order else None}
 
     @validates_schema
     def _success_has_an_order(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        if data["succeeded"] and data["order"] is None:
+        if data["status"] == SUCCEEDED and data["order"] is None:
             raise ValidationError({"response": ["empty; needed is an order where status is 1"]})
 
     @post_dump

@@ -50,6 +50,8 @@ class ClaimRecord:
     #: Unmasked; "" once pruned.
     channel_response: str
     unknown_fields: Mapping[str, str]
+    #: What the document requires and was left out.
+    missing_fields: Sequence[str]
     stated_at: datetime
     recorded_at: datetime
     quarantine: str | None
@@ -152,6 +154,7 @@ def _to_row(entry: Entry, verdict: Verdict, now: datetime) -> dict[str, Any]:
         "channel_response": claim.channel_response,
         # ASCII: no character in it that a database could refuse.
         "unknown_fields": json.dumps(dict(claim.unknown_fields), ensure_ascii=True),
+        "missing_fields": " ".join(claim.missing_fields),
         "pruned": False,
         "stated_at": claim.stated_at,
         "recorded_at": now,
@@ -174,6 +177,7 @@ def _from_row(row: Row[Any]) -> ClaimRecord:
         paid_at=row.paid_at,
         channel_response=row.channel_response,
         unknown_fields=json.loads(row.unknown_fields),
+        missing_fields=tuple(row.missing_fields.split()),
         stated_at=row.stated_at,
         recorded_at=row.recorded_at,
         quarantine=row.quarantine,

@@ -36,6 +36,7 @@ def storable(claim: Claim) -> Claim:
         order_type=escaped(claim.order_type),
         pay_type=escaped(claim.pay_type),
         channel_response=escaped(claim.channel_response),
+        missing_fields=tuple(map(escaped, claim.missing_fields)),
         quarantine=None if claim.quarantine is None else escaped(claim.quarantine),
         traceparent=None if claim.traceparent is None else escaped(claim.traceparent),
         stated_by=escaped(claim.stated_by),

@@ -92,6 +92,8 @@ claims = Table(
     Column("channel_response", Text, nullable=False),
     # A JSON object.
     Column("unknown_fields", Text, nullable=False),
+    # Names of fields that the document requires and that were left out, with blanks between them.
+    Column("missing_fields", Text, nullable=False, server_default=""),
     # Whether channel_response and unknown_fields were removed for their age.
     Column("pruned", Boolean, nullable=False),
     Column("stated_at", UtcDateTime, nullable=False),

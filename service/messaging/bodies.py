@@ -64,6 +64,13 @@ class BodyFields:
             raise _wrong(name, "an object of strings", value)
         return value
 
+    def names(self, name: str) -> Sequence[str]:
+        """An array of strings that are not empty; empty where the field is missing."""
+        value = self._values.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) and item for item in value):
+            raise _wrong(name, "an array of strings that are not empty", value)
+        return tuple(value)
+
     def each(self, name: str) -> Sequence["BodyFields"]:
         """An array of objects."""
         value = self._value(name)

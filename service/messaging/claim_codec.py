@@ -19,7 +19,7 @@ CLAIM_V1 = "payment-callbacks.claim.v1"
 
 def encode_claim(claim: Claim) -> Message:
     """The message that carries one claim, with a new random message id."""
-    body = {
+    body: dict[str, object] = {
         "merchant": claim.merchant,
         "biz_order_no": claim.biz_order_no,
         "trust": claim.trust.word,
@@ -37,6 +37,8 @@ def encode_claim(claim: Claim) -> Message:
         "stated_by": claim.stated_by,
         "reason": claim.reason,
     }
+    if claim.missing_fields:
+        body["missing_fields"] = list(claim.missing_fields)
     return Message(
         exchange=CALLBACKS_EXCHANGE,
         routing_key=claim.merchant,
@@ -71,6 +73,8 @@ def decode_claim(message: Message) -> Claim:
         digest=fields.filled_text("digest"),
         quarantine=fields.optional_text("quarantine"),
         unknown_fields=fields.texts("unknown_fields"),
+        # Not in messages of older releases, nor where nothing is missing.
+        missing_fields=fields.names("missing_fields"),
         traceparent=message.headers.get(TRACEPARENT),
         stated_by=fields.text("stated_by"),
         reason=fields.text("reason"),

@@ -123,6 +123,32 @@ def test_what_is_no_answer_to_a_query_is_asked_three_times_and_then_told(make_cl
     assert {envelope["method"] for envelope in envelopes} == {"single-order-query"}
 
 
+@pytest.mark.parametrize(
+    ("status", "told"), [(0, "'0'"), ("OK", "'OK'"), (2, "'2'"), (None, "''"), (True, "'true'"), (1.0, "'1.0'")]
+)
+def test_a_status_that_the_document_does_not_know_is_told_and_leaves_the_outcome_unknown(
+    make_client, args, status, told
+):
+    with CallbackListener(lambda _: (200, answer(status, NOT_FOUND))) as listener:
+        client = make_client(listener.url, not_found_messages=[NOT_FOUND])
+        for call in (
+            lambda: client.pre_tie_card(card()),
+            lambda: client.confirm_tied_card(confirmation("U1", "123456")),
+            lambda: client.withhold(args("T1")),
+            lambda: client.query("T1", most_tries=1),
+        ):
+            with pytest.raises(OutcomeUnknown, match=f"status {told}, which is neither 1 nor -1"):
+                call()
+
+
+def test_an_order_in_a_list_of_one_is_the_answer(make_client, args):
+    listed = json.dumps({"status": 1, "response": [json.loads(about("T1"))["response"]]})
+    with CallbackListener(lambda _: (200, listed)) as listener:
+        client = make_client(listener.url)
+        assert client.query("T1").answer.order.pay_status == "success"
+        assert client.withhold(args("T1")).order.pay_order_no == "P1"
+
+
 @pytest.mark.parametrize("asked", ["dk1", "DK1 ", "ＤＫ1", "ĎK1"])
 def test_an_answer_about_another_spelling_says_that_there_is_no_such_order(make_client, asked):
     with CallbackListener(lambda _: (200, about("DK1"))) as listener:

@@ -35,6 +35,16 @@ def test_none_that_counted_is_left_out_and_no_answer_and_no_persons_word_either(
     assert history.claims_left_out == 5
 
 
+def test_what_a_callback_lacked_stays_with_its_claim(store: LedgerStore) -> None:
+    lacking = a_claim(missing_fields=("pay_time", "channel_response"))
+    store.record([lacking, a_claim(OrderStatus.PROCESSING)])
+    recorded = {claim.status: claim.missing_fields for claim in store.order_history(KEY).claims}
+    assert recorded == {
+        OrderStatus.SUCCEEDED: ("pay_time", "channel_response"),
+        OrderStatus.PROCESSING: (),
+    }
+
+
 def test_nothing_is_left_out_where_nobody_floods(store: LedgerStore) -> None:
     flood(store, 3)
     history = store.order_history(KEY)

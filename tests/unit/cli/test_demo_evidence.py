@@ -52,6 +52,7 @@ def claim(
         paid_at=None,
         channel_response="",
         unknown_fields={},
+        missing_fields=(),
         stated_at=NOW,
         recorded_at=NOW,
         quarantine=None,

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from service.gateway.errors import MessageInvalid
@@ -66,13 +68,13 @@ EVERY_MESSAGE = [
         ),
     ),
     (SINGLE_ORDER_QUERY_ARGS, SingleOrderQueryArgs(biz_order_no="单 1")),
-    (PRE_TIED_CARD_ANSWER, PreTiedCardAnswer(succeeded=True, message="ok", unique_code="u")),
-    (PRE_TIED_CARD_ANSWER, PreTiedCardAnswer(succeeded=False, message="no")),
-    (CONFIRM_TIED_CARD_ANSWER, ConfirmTiedCardAnswer(succeeded=True, protocol_no="p")),
-    (CONFIRM_TIED_CARD_ANSWER, ConfirmTiedCardAnswer(succeeded=False, message="no")),
-    (ORDER_ANSWER, OrderAnswer(succeeded=True, order=STATEMENT)),
-    (ORDER_ANSWER, OrderAnswer(succeeded=False, message="no such order")),
-    (CALLBACK, STATEMENT),
+    (PRE_TIED_CARD_ANSWER, PreTiedCardAnswer(status="1", message="ok", unique_code="u")),
+    (PRE_TIED_CARD_ANSWER, PreTiedCardAnswer(status="-1", message="no")),
+    (CONFIRM_TIED_CARD_ANSWER, ConfirmTiedCardAnswer(status="1", protocol_no="p")),
+    (CONFIRM_TIED_CARD_ANSWER, ConfirmTiedCardAnswer(status="-1", message="no")),
+    (ORDER_ANSWER, OrderAnswer(status="1", order=STATEMENT)),
+    (ORDER_ANSWER, OrderAnswer(status="-1", message="no such order")),
+    (CALLBACK, replace(STATEMENT, order_type="single_withhold")),
 ]
 
 
@@ -241,6 +243,34 @@ def test_any_other_status_is_not(status):
     assert not PRE_TIED_CARD_ANSWER.read({"status": status, "message": "no"}).succeeded
 
 
+@pytest.mark.parametrize(
+    ("status", "told"),
+    [("-1", "-1"), (NumberToken("-1"), "-1"), (-1, "-1"), ("0", "0"), (True, "true"), (None, ""), ("ok", "ok")],
+)
+def test_a_status_is_kept_as_answered_and_only_minus_1_is_a_failure(status, told):
+    read = ORDER_ANSWER.read({"status": status})
+
+    assert (read.status, read.failed) == (told, told == "-1")
+
+
+ORDER = {"biz_order_no": "DK1", "pay_order_no": "P1", "pay_status": "success"}
+
+
+def test_a_response_may_be_a_list_with_the_one_object():
+    assert ORDER_ANSWER.read({"status": "1", "response": [ORDER]}) == ORDER_ANSWER.read(
+        {"status": "1", "response": ORDER}
+    )
+    assert PRE_TIED_CARD_ANSWER.read({"status": 1, "response": [{"unique_code": "u"}]}).unique_code == "u"
+    assert CONFIRM_TIED_CARD_ANSWER.read({"status": 1, "response": [{"protocol_no": "p"}]}).protocol_no == "p"
+
+
+@pytest.mark.parametrize("response", [[ORDER, ORDER], [[ORDER]], [None], ["x"], [{}]])
+def test_any_other_list_is_no_order(response):
+    assert ORDER_ANSWER.read({"status": "-1", "response": response}).order is None
+    with pytest.raises(MessageInvalid):
+        ORDER_ANSWER.read({"status": "1", "response": response})
+
+
 def test_an_answer_without_a_status_is_invalid():
     assert _problems(ORDER_ANSWER, {"message": "hm"}) == {"status": "missing; needed is 1 (success) or -1 (failure)"}
 
@@ -252,8 +282,8 @@ EMPTY_RESPONSES = [{"response": empty} for empty in (None, [], {}, "")] + [{}]
 def test_a_failure_may_leave_its_response_empty_in_any_way(rest):
     answer = {"status": "-1", "message": "no", **rest}
 
-    assert ORDER_ANSWER.read(answer) == OrderAnswer(succeeded=False, message="no")
-    assert CONFIRM_TIED_CARD_ANSWER.read(answer) == ConfirmTiedCardAnswer(succeeded=False, message="no")
+    assert ORDER_ANSWER.read(answer) == OrderAnswer(status="-1", message="no")
+    assert CONFIRM_TIED_CARD_ANSWER.read(answer) == ConfirmTiedCardAnswer(status="-1", message="no")
 
 
 @pytest.mark.parametrize("rest", EMPTY_RESPONSES)

@@ -52,6 +52,7 @@ _claims = st.builds(
     digest=_filled_texts,
     quarantine=st.none() | _texts,
     unknown_fields=st.dictionaries(_texts, _texts, max_size=3),
+    missing_fields=st.lists(_filled_texts, max_size=3).map(tuple),
     traceparent=st.none() | _filled_texts,
     stated_by=_texts,
     reason=_texts,
@@ -82,6 +83,13 @@ def test_two_messages_of_one_claim_have_ids_of_their_own() -> None:
 
 def test_a_field_of_a_later_release_is_passed_over() -> None:
     assert decode_claim(_altered(of_tomorrow={"a": 1})) == _CLAIM
+
+
+def test_fields_that_nothing_misses_leave_the_message_as_older_releases_made_it() -> None:
+    assert "missing_fields" not in json.loads(encode_claim(_CLAIM).body)
+    assert json.loads(encode_claim(replace(_CLAIM, missing_fields=("pay_time",))).body)["missing_fields"] == [
+        "pay_time"
+    ]
 
 
 def test_another_version_is_named() -> None:
@@ -121,6 +129,9 @@ def test_a_missing_field_is_named(field: str) -> None:
         ("unknown_fields", {"a": 1}),
         ("unknown_fields", []),
         ("digest", ""),
+        ("missing_fields", "pay_time"),
+        ("missing_fields", [1]),
+        ("missing_fields", None),
     ],
 )
 def test_a_field_of_the_wrong_kind_is_named_without_its_value(field: str, value: object) -> None:
