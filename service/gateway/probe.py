@@ -91,16 +91,14 @@ class Probe:
         return ProbeResult(dialect=self._dialect, not_found=not_found, groups=self._groups(), stopped=stopped)
 
     def _find_dialect(self) -> None:
-        signed = self._find_sign(RequestDialect(), args=_noise())
-        if signed is None:
-            # Perhaps it decrypts before it checks the sign: then the args are found first, and the sign after them.
-            readable = self._find_other_than_noise()
-            signed = self._find_sign(readable) if readable else None
+        # Perhaps it decrypts before it checks the sign: then the args are found first, and the sign after them.
+        signed = self._find_sign(RequestDialect(), _noise()) or self._find_sign_of_readable_args()
         self._dialect = self._find_cipher(signed) if signed else None
         if self._dialect:
             self._dialect = self._find_writing(self._dialect)
 
-    def _find_sign(self, base: RequestDialect, *, args: str = "") -> RequestDialect | None:
+    def _find_sign(self, base: RequestDialect, args: str) -> RequestDialect | None:
+        """`base` with the right sign. All questions have the same args, so that nothing else can make a difference."""
         refused = self._ask_with_wrong_sign(base, args)
         for guess in guess_signs(base):
             label = f"sign_separator = {guess.sign_separator!r}, sign_case = {guess.sign_case}"
@@ -115,18 +113,25 @@ class Probe:
     def _ask_with_wrong_sign(self, base: RequestDialect, args: str) -> AnswerKind:
         return self._ask(base, "a sign that is surely wrong", args=args, sign=secrets.token_hex(16))
 
-    def _find_other_than_noise(self) -> RequestDialect | None:
-        unread = self._ask(RequestDialect(), "random bytes as args", args=_noise())
+    def _find_sign_of_readable_args(self) -> RequestDialect | None:
+        unread = {self._ask(RequestDialect(), "random bytes as args", args=_noise())}
         for guess in self._guess_ciphers(RequestDialect()):
-            if all(self._ask(guess, _describe(guess)) != unread for _ in range(_CONFIRMATIONS)):
-                self._meanings[unread] = Meaning.NOT_READ
-                return guess
+            _, args = _seal_new_order_no(_ORDER_NO_FIELD, self._settings.aes_key, guess, telling=False)
+            kind = self._ask(guess, _describe(guess), args=args)
+            if kind in unread:
+                continue
+            if signed := self._find_sign(guess, args):
+                self._meanings |= dict.fromkeys(unread, Meaning.NOT_READ)
+                return signed
+            # Only another way of not being read, e.g. for want of a right padding.
+            unread.add(kind)
         return None
 
     def _find_cipher(self, base: RequestDialect) -> RequestDialect | None:
         unread = {self._ask(base, "random bytes as args", args=_noise())}
         found = None
-        for guess in self._guess_ciphers(base):
+        # The base first: where the sign was found by args that could be read, it is what they were written in.
+        for guess in sorted(self._guess_ciphers(base), key=lambda guess: guess != base):
             kind = self._ask(guess, _describe(guess))
             if kind in unread:
                 continue

@@ -122,11 +122,12 @@ def test_a_probe_that_is_stopped_over_the_last_questions_has_learned_what_it_kno
 class _Gateway:
     """A gateway as careless as a test wants it to be."""
 
-    def __init__(self, *, dialect=None, decrypts_first=False, one_word_for_bad_requests=False):
+    def __init__(self, *, dialect=None, decrypts_first=False, one_word_for_bad_requests=False, says_why=False):
         self._dialect = RequestDialect.from_settings(dialect or {})
         self._cipher = ArgsCipher(key=KEY, dialect=self._dialect)
         self._decrypts_first = decrypts_first
         self._one_word = one_word_for_bad_requests
+        self._says_why = says_why
         self.methods = set()
 
     def __call__(self, heard):
@@ -155,16 +156,18 @@ class _Gateway:
     def _check_args(self, envelope):
         try:
             self._cipher.open(envelope["args"])
-        except CipherError:
-            return "解密失败"
+        except CipherError as error:
+            return str(error) if self._says_why else "解密失败"
         return None
 
     def _failure(self, message):
         return json.dumps({"status": -1, "message": message, "response": []})
 
 
-def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too():
-    gateway = _Gateway(dialect={"mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}, decrypts_first=True)
+@pytest.mark.parametrize("says_why", [False, True])
+def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too(says_why):
+    dialect = {"mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}
+    gateway = _Gateway(dialect=dialect, decrypts_first=True, says_why=says_why)
     with CallbackListener(gateway) as listener:
         result = probe(listener.url)
     assert learned(result) == {**DEFAULT, "mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}
