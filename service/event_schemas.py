@@ -81,7 +81,9 @@ class PaymentDataSchema(Schema):
             "examples": [2],
         },
     )
-    paid_at = _Time("When the money moved, as far as the gateway said so; RFC 3339 with its zone.", allow_none=True)
+    paid_at = _Time(
+        "When the money moved, as far as the gateway said so; RFC 3339, in the merchant's time zone.", allow_none=True
+    )
     amount = _text(
         "The announced amount, exact, in `amount_unit`; never a JSON number; null where it was never announced.",
         example="100.00",

@@ -1,9 +1,15 @@
 """What `orders show` prints."""
 
+from dataclasses import replace
+
 import pytest
 
+from service.claims import ClaimSource, OrderStatus, Trust
 from service.cli.order_tables import show_history
+from service.ledger.claim_rows import ClaimRecord
 from service.ledger.histories import OrderHistory
+from service.ledger.states import Verdict
+from tests.support.claims import NOON
 
 
 def a_history(*, claims_left_out: int) -> OrderHistory:
@@ -13,6 +19,29 @@ def a_history(*, claims_left_out: int) -> OrderHistory:
 def test_claims_that_are_left_out_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     show_history(a_history(claims_left_out=1234))
     assert "1234 older claims that never counted are left out." in capsys.readouterr().out
+
+
+def test_what_a_callback_lacked_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    claim = ClaimRecord(
+        verdict=Verdict.APPLIED,
+        trust=Trust.CAPABILITY,
+        source=ClaimSource.CALLBACK,
+        status=OrderStatus.SUCCEEDED,
+        pay_order_no="P1",
+        order_type="",
+        pay_type="",
+        paid_at=None,
+        channel_response="",
+        unknown_fields={},
+        missing_fields=("order_type", "pay_time"),
+        stated_at=NOON,
+        recorded_at=NOON,
+        quarantine=None,
+        stated_by="",
+        reason="",
+    )
+    show_history(replace(a_history(claims_left_out=0), claims=[claim]))
+    assert "without order_type, pay_time" in " ".join(capsys.readouterr().out.split())
 
 
 def test_nothing_is_said_of_claims_where_none_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 from marshmallow import Schema, fields
 
 from service import settings
+from service.gateway.request_dialect import RequestDialect
 from service.settings_schemas import SettingsSchema
 
 _REFERENCE = Path(__file__).parents[3] / "docs" / "settings.md"
@@ -30,6 +31,10 @@ _SECTIONS: dict[str, tuple[tuple[str, ...], type]] = {
 }
 
 
+#: Names of its own, and no schema: the gateway's protocol checks it.
+_DIALECT = "`[merchants.<slug>.gateway.dialect]`"
+
+
 def _documented() -> dict[str, dict[str, str]]:
     """The rows' defaults by key, by the heading of their section."""
     sections = _REFERENCE.read_text(encoding="utf-8").split("\n## ")[1:]
@@ -46,7 +51,7 @@ def _schema(path: tuple[str, ...]) -> Schema:
 
 
 def test_every_section_is_there_and_no_other() -> None:
-    assert set(_documented()) == set(_SECTIONS)
+    assert set(_documented()) == {*_SECTIONS, _DIALECT}
 
 
 @pytest.mark.parametrize("heading", _SECTIONS)
@@ -58,9 +63,14 @@ def test_every_key_is_named_in_its_section(heading: str) -> None:
     assert set(_documented()[heading]) == known
 
 
-@pytest.mark.parametrize("heading", _SECTIONS)
-def test_every_default_is_the_true_one(heading: str) -> None:
-    _, value = _SECTIONS[heading]
+def test_every_key_of_a_dialect_is_named() -> None:
+    assert set(_documented()[_DIALECT]) == {field.name for field in dataclasses.fields(RequestDialect)}
+
+
+@pytest.mark.parametrize(
+    ("heading", "value"), [*((heading, value) for heading, (_, value) in _SECTIONS.items()), (_DIALECT, RequestDialect)]
+)
+def test_every_default_is_the_true_one(heading: str, value: type[Any]) -> None:
     said = _documented()[heading]
     for field in dataclasses.fields(value):
         match field.default:
