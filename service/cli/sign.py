@@ -12,7 +12,7 @@ from service.cli.sign_texts import Difference, Shown, first_difference
 from service.gateway.errors import CallbackRefused
 from service.gateway.explain import Candidate, Mismatch, explain
 from service.gateway.explain_traits import Trait
-from service.gateway.explain_words import describe_dialect
+from service.gateway.explain_words import describe_dialect, describe_kind
 from service.gateway.signature import VerifiedCallback
 
 #: Where the output is no terminal; wide enough for two texts side by side.
@@ -27,20 +27,21 @@ def sign() -> None:
 
 @sign.command(name="explain")
 @click.argument("body", metavar="[FILE]", type=click.File("rb"), default="-")
+@click.option("--content-type", metavar="HEADER", help="The request's Content-Type; needed for multipart at most.")
 @click.option("--unmasked", is_flag=True, help="Show personal data in the texts as it is.")
 @click.option("--full", is_flag=True, help="Show every text that was hashed from beginning to end.")
-def explain_command(body: BinaryIO, unmasked: bool, full: bool) -> None:
+def explain_command(body: BinaryIO, content_type: str | None, unmasked: bool, full: bool) -> None:
     """Say which way of writing JSON a captured callback was signed in, or why none of the known ones fits.
 
-    FILE (or standard input) holds the callback's body, byte for byte as it came in: JSON or a form. It is checked by
-    the receiver's own code. Ends with 1 where the receiver would refuse it. Numbers that may be personal are masked;
-    names in free text cannot be found and are not.
+    FILE (or standard input) holds the callback's body, byte for byte as it came in: JSON or a form, or one in the
+    other. It is checked by the receiver's own code. Ends with 1 where the receiver would refuse it. Numbers that may be
+    personal are masked; names in free text cannot be found and are not.
     """
     console = _console()
     try:
-        outcome = explain(body.read())
+        outcome = explain(body.read(), content_type)
     except CallbackRefused as error:
-        raise click.ClickException(f"refused before any sign was compared ({error.reason}): {error.detail}") from error
+        raise click.ClickException(f"refused ({error.reason}): {error.detail}") from error
     if isinstance(outcome, VerifiedCallback):
         _tell_match(console, outcome)
         return
@@ -55,7 +56,8 @@ def _console() -> Console:
 
 def _tell_match(console: Console, verified: VerifiedCallback) -> None:
     console.print(
-        f"The sign fits. The body is {verified.kind.value} with {len(verified.fields)} fields besides the sign."
+        f"The sign fits. The body is {describe_kind(verified.kind)}, "
+        f"with {len(verified.fields)} fields besides the sign."
     )
     console.print(f"Dialect {verified.dialect}: {describe_dialect(verified.dialect)}.")
     console.print("That it fits says nothing of who sent it: the sign has no secret.")
@@ -66,7 +68,8 @@ def _tell_mismatch(console: Console, mismatch: Mismatch, shown: Shown, *, full: 
     # Names are the sender's, too, and must move no cursor.
     names = ", ".join(shown.text(name) for name in mismatch.fields)
     console.print(
-        f"The sign does not fit. The body is {mismatch.kind.value}; the sign that came with it is {mismatch.claimed}.\n"
+        f"The sign does not fit. The body is {describe_kind(mismatch.kind)}; "
+        f"the sign that came with it is {mismatch.claimed}.\n"
         f"Tried were {tried} ways of writing its {len(mismatch.fields)} fields ({names}), "
         f"which make {len(mismatch.candidates)} different texts.\n"
     )

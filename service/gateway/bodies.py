@@ -1,82 +1,233 @@
-"""A callback's body, read as what it is: JSON or a form."""
+"""A callback's body, read in every way in which gateways are known to wrap one.
+
+The readings are a fixed list, and each takes the whole body: no field is read in another way than the next, and nothing
+is unwrapped twice. Which of them was meant, the sign decides (`signature.py`).
+"""
 
 import codecs
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import parse_qsl
+from functools import partial
 
 from service.gateway.errors import CallbackRefused, Refusal
-from service.gateway.tokens import MAX_VALUES, JsonValue, RawObject, read_object
+from service.gateway.multipart import find_boundary, read_multipart
+from service.gateway.percent import decode_percent
+from service.gateway.tokens import MAX_VALUES, JsonValue, RawObject, find_object_end, read_object, read_value
 
 
 class BodyKind(StrEnum):
-    """How a callback was encoded."""
+    """How a callback was encoded, in the order in which the readings are tried."""
 
     JSON = "json"
+    #: application/x-www-form-urlencoded, in which a `+` is a blank.
     FORM = "form"
+    #: The same by a sender that left `+` as it was.
+    FORM_WITH_PLUS = "form-with-plus"
+    #: multipart/form-data, fields only.
+    MULTIPART = "multipart"
+    #: The only key or the only value of a form is the JSON.
+    JSON_IN_FORM = "json-in-form"
+    #: A JSON string that holds the JSON.
+    JSON_IN_JSON = "json-in-json"
+    #: A JSON list that holds the one object.
+    JSON_LIST = "json-list"
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackBody:
-    """What a body holds."""
+    """What a body holds in one reading."""
 
+    kind: BodyKind
     values: Mapping[str, JsonValue]
-    #: The tokens as sent; None for a form, which has none.
+    #: The tokens as sent; None for fields of a form, which has none.
     raw: RawObject | None
 
-    @property
-    def kind(self) -> BodyKind:
-        """How it was encoded."""
-        return BodyKind.FORM if self.raw is None else BodyKind.JSON
+
+@dataclass(slots=True)
+class Readings:
+    """Every reading of a body that makes sense of it, and why others make none."""
+
+    bodies: list[CallbackBody]
+    #: By the reading that gave it.
+    refusals: list[tuple[BodyKind, CallbackRefused]]
+    #: The reading that the body looks made for: what is wrong with it tells most.
+    likeliest: BodyKind
 
 
-def read_body(body: bytes, content_type: str | None) -> CallbackBody:
-    """Read raw body bytes as a JSON object or a form.
+#: How compressed data begins, with its name.
+_COMPRESSED = {
+    b"\x1f\x8b": "gzip",
+    b"\x78\x01": "zlib (deflate)",
+    b"\x78\x9c": "zlib (deflate)",
+    b"\x78\xda": "zlib (deflate)",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+# What has to be a form, too, and is more than one.
+_WRAPPED_FORMS = (BodyKind.MULTIPART, BodyKind.JSON_IN_FORM)
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{")
+_SPACE = " \t\r\n"
+_JSON_BEGINS = re.compile(r"\s*(?:\{|%7B)", re.IGNORECASE)
 
-    The body itself decides: gateways send JSON under form headers and the other way round. The header is asked only
-    about a body that looks like neither, so as to say what is wrong with it. Raises `CallbackRefused`.
+
+def read_body(body: bytes, content_type: str | None) -> Readings:
+    """Read raw body bytes in every way that fits them.
+
+    The body itself decides: gateways send JSON under form headers and the other way round. Of the header, only the
+    boundary of multipart/form-data is needed. Raises `CallbackRefused` for what is no text or resembles no callback.
     """
-    text = _decode(body.removeprefix(codecs.BOM_UTF8), "the body").strip(" \t\r\n")
-    looks_like_form = "=" in text and text[0] not in '{["'
-    if looks_like_form or (text[:1] != "{" and _says_form(content_type)):
-        return CallbackBody(_read_form(text), None)
-    raw = read_object(text)
-    return CallbackBody(raw.values, raw)
+    text = _decode(body).strip(_SPACE)
+    bodies: list[CallbackBody] = []
+    refusals: list[tuple[BodyKind, CallbackRefused]] = []
+    likeliest = None
+    for kind, read in _attempts(text, content_type):
+        if likeliest is None or (kind in _WRAPPED_FORMS and likeliest is BodyKind.FORM):
+            likeliest = kind
+        try:
+            bodies.append(read())
+        except CallbackRefused as refusal:
+            refusals.append((kind, refusal))
+    if likeliest is None:
+        raise CallbackRefused(Refusal.NOT_AN_OBJECT, f"the body is neither a JSON object nor a form: {_describe(text)}")
+    return Readings(bodies, refusals, likeliest)
+
+
+def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, Callable[[], CallbackBody]]]:
+    # A form's names never begin like JSON, since whatever encodes a form escapes these characters. So a body that
+    # is a JSON object without a "=", as nearly all are, has no other reading, and is none of the others' cost.
+    match text[:1]:
+        case "{":
+            yield BodyKind.JSON, partial(_from_json, BodyKind.JSON, text)
+        case '"':
+            yield BodyKind.JSON_IN_JSON, partial(_from_json_string, text)
+        case "[":
+            yield BodyKind.JSON_LIST, partial(_from_json_list, text)
+        case _ if "=" in text or _says_form(content_type):
+            yield BodyKind.FORM, partial(_from_form, BodyKind.FORM, text)
+            if "+" in text:
+                yield BodyKind.FORM_WITH_PLUS, partial(_from_form, BodyKind.FORM_WITH_PLUS, text)
+    if content_type is not None and (boundary := find_boundary(content_type)):
+        yield BodyKind.MULTIPART, partial(_from_multipart, text, boundary)
+    if "=" in text or text[:1] == "%":
+        for json_text in dict.fromkeys(_json_in_form(text)):
+            yield BodyKind.JSON_IN_FORM, partial(_from_json, BodyKind.JSON_IN_FORM, json_text)
+
+
+def _decode(body: bytes) -> str:
+    if body.startswith(tuple(_COMPRESSED)):
+        name = next(name for beginning, name in _COMPRESSED.items() if body.startswith(beginning))
+        raise CallbackRefused(
+            Refusal.COMPRESSED, f"the body is compressed with {name}; the gateway has to be told to send it as it is"
+        )
+    if body.startswith(_UTF16):
+        raise CallbackRefused(Refusal.BAD_UTF8, "the body is UTF-16; the gateway has to be told to send UTF-8")
+    try:
+        return body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise _not_utf8("the body", error) from error
+
+
+def _not_utf8(what: str, error: UnicodeDecodeError) -> CallbackRefused:
+    try:
+        error.object.decode("gb18030")
+    except UnicodeDecodeError:
+        mend = "the gateway has to be told to send UTF-8"
+    else:
+        mend = "it can be read as GBK: the gateway has to be told to send UTF-8"
+    return CallbackRefused(Refusal.BAD_UTF8, f"{what} is not UTF-8 ({error.reason} at byte {error.start}); {mend}")
 
 
 def _says_form(content_type: str | None) -> bool:
     return content_type is not None and "form" in content_type.partition(";")[0].lower()
 
 
-def _decode(body: bytes, what: str) -> str:
-    try:
-        return body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(what, error) from error
+def _describe(text: str) -> str:
+    if not text:
+        return "it is empty"
+    if text.startswith("<"):
+        return "it looks like XML or HTML"
+    return f"it begins with neither '{{' nor a field's name and '=', and has {len(text)} characters"
 
 
-def _not_utf8(what: str, error: UnicodeDecodeError) -> CallbackRefused:
-    return CallbackRefused(
-        Refusal.BAD_UTF8,
-        f"{what} is not UTF-8 ({error.reason} at byte {error.start}); "
-        "a gateway that writes GBK has to be told to send UTF-8",
-    )
+def _from_json(kind: BodyKind, text: str) -> CallbackBody:
+    raw = read_object(text)
+    return CallbackBody(kind, raw.values, raw)
 
 
-def _read_form(text: str) -> dict[str, JsonValue]:
+def _from_json_string(text: str) -> CallbackBody:
+    inner = read_value(text)
+    if not isinstance(inner, str):
+        raise CallbackRefused(Refusal.NOT_AN_OBJECT, "the body is no JSON object")
+    if any("\ud800" <= character <= "\udfff" for character in inner):
+        raise CallbackRefused(Refusal.BAD_UTF8, "the JSON in the body's string holds half of a character")
+    return _from_json(BodyKind.JSON_IN_JSON, _refuse_second_wrapping(inner))
+
+
+def _from_json_list(text: str) -> CallbackBody:
+    items = read_value(text)
+    if not isinstance(items, list) or len(items) != 1:
+        raise CallbackRefused(
+            Refusal.NOT_AN_OBJECT, "the body is a list; taken is a list with exactly one object in it"
+        )
+    return _from_json(BodyKind.JSON_LIST, _refuse_second_wrapping(text[1:-1]))
+
+
+def _refuse_second_wrapping(text: str) -> str:
+    inner = text.strip(_SPACE)
+    if inner[:1] in ('"', "["):
+        raise CallbackRefused(
+            Refusal.WRAPPED_TWICE,
+            "the JSON object is in a string or a list that is in another one; taken is one of them",
+        )
+    return inner
+
+
+def _from_multipart(text: str, boundary: str) -> CallbackBody:
+    return CallbackBody(BodyKind.MULTIPART, read_multipart(text, boundary), None)
+
+
+def _from_form(kind: BodyKind, text: str) -> CallbackBody:
     if text.count("&") >= MAX_VALUES:
         raise CallbackRefused(Refusal.TOO_MANY_VALUES, f"the form holds more than {MAX_VALUES} fields")
-    try:
-        pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict")
-    except UnicodeDecodeError as error:
-        raise _not_utf8("a percent-encoded value of the form", error) from error
-    except ValueError:
-        # Without its cause, which quotes the field that cannot be read.
-        raise CallbackRefused(
-            Refusal.NOT_A_FORM, "the body is neither a JSON object nor a form: a field without '='"
-        ) from None
-    values: dict[str, JsonValue] = dict(pairs)
-    if len(values) != len(pairs):
-        raise CallbackRefused(Refusal.DUPLICATE_KEY, "a form field is there twice: which one was signed is unknown")
-    return values
+    blank = "+" if kind is BodyKind.FORM_WITH_PLUS else " "
+    values: dict[str, JsonValue] = {}
+    for pair in text.replace("+", blank).split("&") if text else ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise CallbackRefused(
+                Refusal.NOT_A_FORM, "the body is neither a JSON object nor a form: a field without '='"
+            )
+        try:
+            name, value = decode_percent(name), decode_percent(value)
+        except UnicodeDecodeError as error:
+            raise _not_utf8("a percent-encoded value of the form", error) from error
+        if name in values:
+            raise CallbackRefused(Refusal.DUPLICATE_KEY, "a form field is there twice: which one was signed is unknown")
+        values[name] = value
+    return CallbackBody(kind, values, None)
+
+
+def _json_in_form(text: str) -> Iterator[str]:
+    """What may be JSON of a form's only key and of its only value, percent-decoded and, where it is not encoded, as is.
+
+    A sender that does not encode the braces has encoded nothing, so `&`, `=`, `+` and `%` stand for themselves there.
+    """
+    if text.startswith("{"):
+        end = find_object_end(text)
+        key, value = (text[:end], text[end + 1 :]) if text[end : end + 1] == "=" else ("", text.partition("=")[2])
+    else:
+        key, _, value = text.partition("=")
+    for part in (key, value):
+        if not _JSON_BEGINS.match(part):
+            continue
+        if part.lstrip(_SPACE).startswith("{"):
+            yield part
+        if "&" not in text:
+            for plus in (" ", "+"):
+                try:
+                    yield decode_percent(part.replace("+", plus))
+                except UnicodeDecodeError:
+                    # The reading as a form says so.
+                    continue

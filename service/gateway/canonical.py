@@ -5,15 +5,19 @@ the body's own tokens are spliced, which is right whenever the body was written 
 known language's way of writing the same fields.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
+from typing import NamedTuple
 
 from service.gateway import json_writers as writers
 from service.gateway.bodies import CallbackBody
+from service.gateway.budget import Budget
 from service.gateway.errors import DialectInvalid
-from service.gateway.json_writers import JsonWriter
+from service.gateway.json_writers import JsonWriter, most_bytes
 from service.gateway.key_orders import KeyOrder
-from service.gateway.tokens import JsonValue, RawMember, RawObject
+from service.gateway.tokens import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject
 
 #: The field that a sign does not cover: itself.
 SIGN_FIELD = "sign"
@@ -21,9 +25,21 @@ SIGN_FIELD = "sign"
 DOCUMENTED_FIELDS = frozenset(
     {"biz_order_no", "pay_order_no", "order_type", "pay_type", "pay_status", "pay_time", "channel_response"}
 )
-_FIELDS_THAT_MAY_BE_EMPTY = DOCUMENTED_FIELDS - {"biz_order_no", "pay_order_no", "pay_status"}
-# Ends the name of a text in which fields of a form were null.
-_WITH_NULLS = "+nulls"
+_FIELDS_THAT_MAY_BE_EMPTY = sorted(DOCUMENTED_FIELDS - {"biz_order_no", "pay_order_no", "pay_status"})
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
+_KEY_ORDERS = tuple(KeyOrder)
+# As JSON spells them, and as Python's urlencode does.
+_BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
+
+
+class CanonicalText(NamedTuple):
+    """One text that a sign may have been made over."""
+
+    #: What it is called in logs and metrics: `spliced...`, or a dialect's name.
+    dialect: str
+    text: bytes
+    #: Every field but the sign, as this text has them: a form's `1` may be a number, and its `null` none at all.
+    fields: Mapping[str, JsonValue]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,41 +85,57 @@ def encode_canonical(text: str) -> bytes:
     return text.encode("utf-8", "backslashreplace")
 
 
-def splices(raw: RawObject) -> Iterator[tuple[str, bytes]]:
+def canonical_texts(body: CallbackBody, budget: Budget) -> Iterator[CanonicalText]:
+    """Everything that the sign may have been made over, likeliest first, while `budget` lasts."""
+    fields = dict(body.values)
+    fields.pop(SIGN_FIELD, None)
+    return _form_texts(fields, budget) if body.raw is None else _json_texts(body.raw, fields, budget)
+
+
+def _json_texts(raw: RawObject, fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[CanonicalText]:
+    spliced = _splices(raw)
+    while budget.pay_text(raw.size_bytes) and (named := next(spliced, None)):
+        yield CanonicalText(*named, fields)
+    for dialect, text in rewritings(fields, budget):
+        yield CanonicalText(dialect, text, fields)
+
+
+def _splices(raw: RawObject) -> Iterator[tuple[str, bytes]]:
     """Name and text of each way to sort the tokens as they were sent, likeliest first, `sign` left out."""
-    members = {member.name: member for member in raw.members if member.name != SIGN_FIELD}
-    for order in _distinct_orders(list(members)):
-        ordered = [members[name] for name in order]
-        as_sent = _join_as_sent(raw, ordered)
-        yield "spliced", as_sent.encode()
-        yield "spliced+newline", f"{as_sent}\n".encode()
-        compact = f"{{{','.join([f'{member.key_token}:{member.value_token}' for member in ordered])}}}"
-        if compact != as_sent:
-            yield "spliced-compact", compact.encode()
-            yield "spliced-compact+newline", f"{compact}\n".encode()
-
-
-def _join_as_sent(raw: RawObject, members: Sequence[RawMember]) -> str:
-    written = [f"{member.key_token}{member.colon}{member.value_token}" for member in members]
-    return f"{raw.opening}{raw.comma.join(written)}{raw.closing}"
+    as_sent = dict(zip(raw.values, (member for member, _ in raw.pieces), strict=True))
+    as_sent.pop(SIGN_FIELD, None)
+    compact = None
+    for order in _distinct_orders(list(as_sent)):
+        spliced = f"{raw.opening}{raw.comma.join([as_sent[name] for name in order])}{raw.closing}"
+        yield "spliced", spliced.encode()
+        yield "spliced+newline", f"{spliced}\n".encode()
+        compact = compact or {
+            name: f"{member.key_token}:{member.value_token}"
+            for name, member in zip(raw.values, raw.members, strict=True)
+        }
+        spliced_compact = f"{{{','.join([compact[name] for name in order])}}}"
+        if spliced_compact != spliced:
+            yield "spliced-compact", spliced_compact.encode()
+            yield "spliced-compact+newline", f"{spliced_compact}\n".encode()
 
 
 def _distinct_orders(names: list[str]) -> Iterator[list[str]]:
     seen: list[list[str]] = []
-    for key_order in KeyOrder:
+    for key_order in _KEY_ORDERS:
         order = key_order.sort(names)
         if order not in seen:
             seen.append(order)
             yield order
 
 
-def rewritings(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, bytes]]:
-    """Name and text of the fields in each known dialect, `sign` left out."""
-    fields = {name: value for name, value in values.items() if name != SIGN_FIELD}
+def rewritings(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[tuple[str, bytes]]:
+    """Name and text of the fields (`sign` left out) in each known dialect. What several write alike is written once."""
     nested = any(isinstance(value, list | dict) for value in fields.values())
     all_nulls_documented = not any(_has_strange_null(name, value) for name, value in fields.items())
-    orders = {key_order: key_order.sort(fields) for key_order in KeyOrder}
+    orders: dict[KeyOrder, list[str]] = {}
+    most = most_bytes(dict(fields))
     written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
+    texts: dict[tuple[int, tuple[str, ...], str, str], bytes] = {}
     for dialect in DIALECTS:
         if dialect.writer.drops_nulls and not all_nulls_documented:
             # Its sign would cover neither the name of such a field nor that it is there at all.
@@ -112,8 +144,19 @@ def rewritings(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, bytes]]:
         nested_order = dialect.nested_order if nested else KeyOrder.AS_SENT
         key = (dialect.writer.name, nested_order)
         if key not in written:
-            written[key] = dialect.writer.write_members(fields, nested_order)
-        yield dialect.name, dialect.arrange(written[key], orders[dialect.key_order])
+            if not budget.pay_writing(most):
+                return
+            members = dialect.writer.write_members(fields, nested_order)
+            written[key] = next((same for same in written.values() if same == members), members)
+        if dialect.key_order not in orders:
+            orders[dialect.key_order] = dialect.key_order.sort(fields)
+        order = orders[dialect.key_order]
+        way = (id(written[key]), tuple(order), dialect.writer.item_separator, dialect.ending)
+        if way not in texts:
+            if not budget.pay_text(most):
+                return
+            texts[way] = dialect.arrange(written[key], order)
+        yield dialect.name, texts[way]
 
 
 def _has_strange_null(name: str, value: JsonValue) -> bool:
@@ -123,29 +166,40 @@ def _has_strange_null(name: str, value: JsonValue) -> bool:
     return any(_has_strange_null("", item) for item in nested)
 
 
-def canonical_texts(body: CallbackBody) -> Iterator[tuple[str, bytes]]:
-    """Name and text of everything that the sign may have been made over, likeliest first."""
-    if body.raw is not None:
-        yield from splices(body.raw)
-    yield from rewritings(body.values)
-    if body.raw is None:
-        yield from _with_unsaid_nulls(body.values)
+def _form_texts(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[CanonicalText]:
+    for dialect, text in rewritings(fields, budget):
+        yield CanonicalText(dialect, text, fields)
+    variants = list(_retyped(fields))
+    # All of them in one dialect, then in the next: the likely dialects come first whatever the types were.
+    for texts in zip_longest(*(rewritings(signed, budget) for _, signed, _ in variants)):
+        for (suffix, _, told), named in zip(variants, texts, strict=True):
+            if named is not None:
+                yield CanonicalText(f"{named[0]}{suffix}", named[1], told)
 
 
-def _with_unsaid_nulls(values: Mapping[str, JsonValue]) -> Iterator[tuple[str, bytes]]:
-    """The same for a form whose null fields were signed: http_build_query leaves them out, Node writes `null`."""
-    unsaid = {name: None for name in _FIELDS_THAT_MAY_BE_EMPTY if values.get(name, "null") == "null"}
-    if unsaid:
-        for name, canonical in rewritings({**values, **unsaid}):
-            yield f"{name}{_WITH_NULLS}", canonical
+def _retyped(fields: Mapping[str, JsonValue]) -> Iterator[tuple[str, dict[str, JsonValue], dict[str, JsonValue]]]:
+    """What of a form may have been signed with other types than text: a name's ending, the fields signed, those sent.
+
+    A null is said by no form: http_build_query leaves the field out, Node writes `null`. What looks like a number or a
+    boolean is either text everywhere or nowhere: which field was of which type is not guessed one by one.
+    """
+    typed = {name: _as_it_looks(value) for name, value in fields.items()}
+    nulls = [name for name in _FIELDS_THAT_MAY_BE_EMPTY if fields.get(name, "null") == "null"]
+    none_sent = dict.fromkeys((name for name in nulls if name in fields), None)
+    if nulls:
+        yield "+nulls", {**fields, **dict.fromkeys(nulls)}, {**fields, **none_sent}
+    if typed != fields:
+        yield "+numbers", typed, typed
+        if nulls:
+            yield "+numbers+nulls", {**typed, **dict.fromkeys(nulls)}, {**typed, **none_sent}
 
 
-def signed_fields(body: CallbackBody, name: str) -> dict[str, JsonValue]:
-    """The fields that were sent, as the text of that name has them: a form's `null` may be the word or none at all."""
-    fields = {field: value for field, value in body.values.items() if field != SIGN_FIELD}
-    if name.endswith(_WITH_NULLS):
-        fields.update((field, None) for field in _FIELDS_THAT_MAY_BE_EMPTY if fields.get(field) == "null")
-    return fields
+def _as_it_looks(value: JsonValue) -> JsonValue:
+    if not isinstance(value, str):
+        return value
+    if len(value) <= MAX_NUMBER_CHARACTERS and _NUMBER.fullmatch(value):
+        return NumberToken(value)
+    return _BOOLEANS.get(value, value)
 
 
 def find_dialect(name: str) -> JsonDialect:
@@ -166,6 +220,9 @@ _JAVA_WRITERS = (
     writers.GSON_NULLS,
     writers.GSON_NO_HTML,
     writers.GSON_NO_HTML_NULLS,
+    writers.ORG_JSON,
+    writers.ORG_JSON_NULLS,
+    writers.JSON_SIMPLE,
 )
 _PYTHON_WRITERS = (
     writers.PYTHON,

@@ -15,6 +15,7 @@ _DATE_AND_TIME = re.compile(
 )
 _UNIX_SECONDS = re.compile(r"[0-9]{10}")
 _YEARS = range(2000, 2100)
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, time_zone: tzinfo) -> str:
@@ -36,7 +37,7 @@ def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, t
         "" if paid_at is None else f"{paid_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         statement.channel_response,
     ]
-    return sha256(json.dumps(fields, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()
+    return sha256(_JSON.encode(fields).encode()).hexdigest()
 
 
 def _read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:

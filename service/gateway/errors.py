@@ -11,10 +11,14 @@ class GatewayError(Exception):
 class Refusal(StrEnum):
     """Why a callback was refused: constant words for logs and metrics, never shown to the caller."""
 
+    COMPRESSED = "compressed"
     BAD_UTF8 = "bad-utf8"
     NOT_JSON = "not-json"
     NOT_AN_OBJECT = "not-an-object"
     NOT_A_FORM = "not-a-form"
+    NOT_MULTIPART = "not-multipart"
+    FILE_IN_FORM = "file-in-form"
+    WRAPPED_TWICE = "wrapped-twice"
     DUPLICATE_KEY = "duplicate-key"
     NAN = "nan"
     HUGE_NUMBER = "huge-number"
@@ -24,6 +28,7 @@ class Refusal(StrEnum):
     MALFORMED_SIGN = "malformed-sign"
     DEGENERATE_SIGN = "degenerate-sign"
     SIGN_MISMATCH = "sign-mismatch"
+    AMBIGUOUS = "ambiguous"
     MISSING_FIELD = "missing-field"
     INVALID_FIELD = "invalid-field"
     MISSING_TOKEN = "missing-token"  # noqa: S105 - a word for a metric, not a secret
@@ -50,6 +55,8 @@ class CallbackRefused(GatewayError):
 class TriedDialect:
     """One way in which a callback's fields may have been written before they were hashed."""
 
+    #: How the body was read, see `bodies.py`.
+    kind: str
     #: Name of the dialect, see `canonical.py`.
     dialect: str
     #: The text that is hashed. Holds gateway data: for an operator's eyes, not for logs.
@@ -61,13 +68,16 @@ class TriedDialect:
 class SignMismatch(CallbackRefused):
     """No known dialect gives the sign that came with the callback. `payment-callbacks sign explain` shows why."""
 
-    def __init__(self, *, claimed: str, tried: tuple[TriedDialect, ...]) -> None:
+    def __init__(self, *, kind: str, claimed: str, tried: tuple[TriedDialect, ...], stopped_early: bool) -> None:
+        limit = "; more are not tried on a body of its size" if stopped_early else ""
         super().__init__(
             Refusal.SIGN_MISMATCH,
-            f"none of {len(tried)} ways of writing the fields gives the sign that was sent; "
+            f"none of {len(tried)} ways of writing the fields gives the sign that was sent{limit}; "
             "keep the raw body and run `payment-callbacks sign explain` on it",
         )
-        #: The sign that came with the callback, lower-case hex.
+        #: The reading that the body looks made for, of those that find a sign in it.
+        self.kind = kind
+        #: The sign that this reading finds, lower-case hex.
         self.claimed = claimed
         #: Everything it was compared with, in the order in which it was tried.
         self.tried = tried

@@ -4,7 +4,8 @@ Each writer is described by how it departs from Python's own C encoder, which do
 obvious, the runtime that was measured is named.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from json.encoder import encode_basestring, encode_basestring_ascii
 
@@ -14,6 +15,12 @@ from service.gateway.tokens import JsonValue, NumberToken
 
 # An escaped backslash. Texts are cut at it before escapes are looked for: the "u0008" after it is none.
 _BACKSLASH = "\\\\"
+# Runs of what every writer writes as it is.
+_PLAIN = re.compile(r"[ !#-%(-.0-;?-\[\]-~]++")
+# `\\uxxxx`, for one unit of UTF-16.
+_LONGEST_ESCAPE = 6
+# Quotes or brackets, and a comma or colon with a blank.
+_PUNCTUATION = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,8 @@ class JsonWriter:
     escapes: tuple[tuple[str, str], ...] = ()
     #: What Python escapes and this writer spells otherwise: the character, Python's escape, the writer's spelling.
     respells: tuple[tuple[str, str, str], ...] = ()
+    #: Runs of characters beyond ASCII that this writer escapes, where it is not `ascii_only`.
+    escaped_runs: re.Pattern[str] | None = None
     #: Whether the hex digits of `\\uxxxx` are upper case.
     upper_hex: bool = False
     item_separator: str = ","
@@ -68,6 +77,8 @@ class JsonWriter:
         quoted = encode_basestring_ascii(text) if self.ascii_only else encode_basestring(text)
         for character, escape in self.escapes:
             quoted = quoted.replace(character, escape)
+        if self.escaped_runs is not None:
+            quoted = self.escaped_runs.sub(_escape_run, quoted)
         for character, escape, spelling in self.respells:
             if character in text:
                 quoted = _BACKSLASH.join([part.replace(escape, spelling) for part in quoted.split(_BACKSLASH)])
@@ -76,9 +87,43 @@ class JsonWriter:
         return quoted
 
 
+def _escape_run(run: re.Match[str]) -> str:
+    return encode_basestring_ascii(run[0])[1:-1]
+
+
 def _raise_hex(part: str) -> str:
     before, *escapes = part.split("\\u")
     return "\\u".join([before, *(escape[:4].upper() + escape[4:] for escape in escapes)])
+
+
+def most_bytes(value: JsonValue) -> int:
+    """How many bytes of UTF-8 the value takes at most, whoever writes it."""
+    texts = list(_texts(value))
+    everything = "".join(texts)
+    plain = len(everything) - len(_PLAIN.sub("", everything))
+    units = len(everything.encode("utf-16-le", "surrogatepass")) // 2
+    return plain + _LONGEST_ESCAPE * (units - plain) + _PUNCTUATION * len(texts)
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts(item)
+        case list():
+            for item in value:
+                yield from _texts(item)
+            yield ""
+        case NumberToken():
+            yield value.text
+        case _:
+            yield "false"
+    # For the brackets of what is empty.
+    if not value:
+        yield ""
 
 
 def find_writer(name: str) -> JsonWriter:
@@ -116,6 +161,15 @@ GSON = JsonWriter(
 GSON_NULLS = replace(GSON, name="gson-nulls", drops_nulls=False)
 GSON_NO_HTML = JsonWriter(name="gson-no-html", escapes=_LINE_ENDS, drops_nulls=True)
 GSON_NO_HTML_NULLS = replace(GSON_NO_HTML, name="gson-no-html-nulls", drops_nulls=False)
+#: org.json's JSONObject, made of a map (which leaves nulls out) and with JSONObject.NULL.
+ORG_JSON = JsonWriter(
+    name="org-json", escapes=(("</", "<\\/"),), escaped_runs=re.compile("[\x80-\x9f\u2000-\u20ff]++"), drops_nulls=True
+)
+ORG_JSON_NULLS = replace(ORG_JSON, name="org-json-nulls", drops_nulls=False)
+#: json-simple's JSONObject.
+JSON_SIMPLE = JsonWriter(
+    name="json-simple", escapes=_SLASH, escaped_runs=re.compile("[\x7f-\x9f\u2000-\u20ff]++"), upper_hex=True
+)
 #: Go's json.Marshal, and an Encoder with SetEscapeHTML(false); before Go 1.22 neither has `\\b` and `\\f`.
 GO = JsonWriter(name="go", escapes=_HTML + _LINE_ENDS, respells=_LONG_CONTROLS)
 GO_NO_ESCAPE = JsonWriter(name="go-no-escape", escapes=_LINE_ENDS, respells=_LONG_CONTROLS)
@@ -129,7 +183,7 @@ _WRITERS_BY_NAME = {
     writer.name: writer
     for writer in (
         PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNICODE_SLASHES, UNICODE, UNICODE_NO_NULLS, JACKSON, JACKSON_ASCII, GSON,
-        GSON_NULLS, GSON_NO_HTML, GSON_NO_HTML_NULLS, GO, GO_NO_ESCAPE, PYTHON, PYTHON_UNICODE, PYTHON_COMPACT,
-        PYTHON_COMPACT_UNICODE,
+        GSON_NULLS, GSON_NO_HTML, GSON_NO_HTML_NULLS, ORG_JSON, ORG_JSON_NULLS, JSON_SIMPLE, GO, GO_NO_ESCAPE, PYTHON,
+        PYTHON_UNICODE, PYTHON_COMPACT, PYTHON_COMPACT_UNICODE,
     )
 }  # fmt: skip

@@ -98,8 +98,10 @@ class LenientText(fields.Field[str]):
     def deserialize(
         self, value: Any, attr: str | None = None, data: Mapping[str, Any] | None = None, **kwargs: Any
     ) -> Any:
-        """As every field's, but null goes the way of any other value instead of past it."""
-        return super().deserialize("" if value is None else value, attr, data, **kwargs)
+        """As every field's, but null goes the way of any other value instead of past it; there are no validators."""
+        if value is missing:
+            return super().deserialize(value, attr, data, **kwargs)
+        return self._deserialize(value, attr, data, **kwargs)
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         text = to_text(value)
@@ -155,10 +157,10 @@ def unwrapped(value: Any) -> Any:
 
 def to_text(value: Any) -> str:
     """A JSON value as text that can be stored and written anywhere."""
-    if value is None or value in ([], {}):
-        return ""
     if isinstance(value, str):
         text = value
+    elif value is None or value in ([], {}):
+        return ""
     elif type(value) is int:
         text = str(value)
     else:

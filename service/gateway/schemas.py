@@ -194,10 +194,10 @@ class OrderStatementSchema(_MessageSchema):
 
     @post_load(pass_original=True)
     def _make_message(self, data: dict[str, Any], original: Mapping[str, JsonValue], **_kwargs: Any) -> OrderStatement:
-        known = {name: value for name, value in data.items() if name in self.fields}
-        unknown = {to_text(name): to_text(value) for name, value in data.items() if name not in self.fields}
+        strange = [name for name in data if name not in self.fields]
+        unknown = {to_text(name): to_text(data.pop(name)) for name in strange}
         missing = tuple(name for name in self.expected if name not in original)
-        return OrderStatement(**known, unknown_fields=unknown, missing_fields=missing)
+        return OrderStatement(**data, unknown_fields=unknown, missing_fields=missing)
 
     @post_dump(pass_original=True)
     def _add_unknown_fields(self, data: dict[str, Any], original: OrderStatement, **_kwargs: Any) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5
 
-from service.gateway.bodies import BodyKind, CallbackBody, read_body
-from service.gateway.canonical import SIGN_FIELD, JsonDialect, canonical_texts, signed_fields
+from service.gateway.bodies import BodyKind, CallbackBody, Readings, read_body
+from service.gateway.budget import Budget
+from service.gateway.canonical import SIGN_FIELD, JsonDialect, canonical_texts
 from service.gateway.errors import CallbackRefused, Refusal, RequestRefused, SignMismatch, TriedDialect
 from service.gateway.tokens import JsonValue
 
@@ -36,19 +37,67 @@ class VerifiedCallback:
 def verify_callback(body: bytes, content_type: str | None) -> VerifiedCallback:
     """Check the sign of a callback: raw body bytes, and the request's Content-Type header if it had one.
 
-    Raises `CallbackRefused` for a body that cannot be read safely, and `SignMismatch`, one of its kind, where no known
-    dialect gives the sign.
+    The sign decides which reading of the body was meant; where it fits several, all must give the same fields. What a
+    body may cost is bounded by counting, see `budget.py`. Raises `CallbackRefused` for a body that cannot be read
+    safely or in one way only, and `SignMismatch`, one of its kind, where no known dialect gives the sign.
     """
-    read = read_body(body, content_type)
-    claimed = _claimed_sign(read)
-    tried = []
-    for dialect, canonical in canonical_texts(read):
-        sign = md5(canonical).hexdigest()
+    readings = read_body(body, content_type)
+    return verify_readings(readings, size_bytes=len(body))
+
+
+def verify_readings(readings: Readings, *, size_bytes: int) -> VerifiedCallback:
+    """Check the sign of a body of so many bytes in each of its readings. Their order changes nothing of the fields."""
+    claims: list[tuple[CallbackBody, str]] = []
+    refusals = list(readings.refusals)
+    for read in readings.bodies:
+        try:
+            claims.append((read, _claimed_sign(read)))
+        except CallbackRefused as refusal:
+            refusals.append((read.kind, refusal))
+    if not claims:
+        raise _most_telling(refusals, readings.likeliest)
+    fitting: dict[str, VerifiedCallback] = {}
+    tried: list[TriedDialect] = []
+    stopped_early = False
+    for read, claimed in claims:
+        # The sign that fits one reading fits no other that gives other fields: their texts differ, and would have to
+        # collide in md5. So only readings that find different signs in the body can differ.
+        if claimed not in fitting:
+            budget = Budget.of_body(size_bytes, readings=len(claims))
+            verified = _find_fit(read, claimed, budget, tried)
+            if verified is not None:
+                fitting[claimed] = verified
+            stopped_early = stopped_early or budget.exceeded
+    if not fitting:
+        read, claimed = next((claim for claim in claims if claim[0].kind is readings.likeliest), claims[0])
+        raise SignMismatch(kind=read.kind, claimed=claimed, tried=tuple(tried), stopped_early=stopped_early)
+    first, *others = fitting.values()
+    for other in others:
+        if other.fields != first.fields:
+            raise CallbackRefused(
+                Refusal.AMBIGUOUS, f"read as {first.kind} and as {other.kind}, the body is two callbacks that differ"
+            )
+    return first
+
+
+def _find_fit(read: CallbackBody, claimed: str, budget: Budget, tried: list[TriedDialect]) -> VerifiedCallback | None:
+    signs: dict[bytes, str] = {}
+    for dialect, text, fields in canonical_texts(read, budget):
+        if text not in signs:
+            signs[text] = md5(text).hexdigest()
+        sign = signs[text]
         if hmac.compare_digest(sign, claimed):
-            fields = signed_fields(read, dialect)
             return VerifiedCallback(fields=fields, sign=claimed, dialect=dialect, kind=read.kind)
-        tried.append(TriedDialect(dialect, canonical, sign))
-    raise SignMismatch(claimed=claimed, tried=tuple(tried))
+        tried.append(TriedDialect(read.kind, dialect, text, sign))
+    return None
+
+
+def _most_telling(refusals: list[tuple[BodyKind, CallbackRefused]], likeliest: BodyKind) -> CallbackRefused:
+    """Why there is no sign to check: by a reading that found one, or else by the one that the body looks made for."""
+    for kind, refusal in refusals:
+        if refusal.reason in (Refusal.MALFORMED_SIGN, Refusal.DEGENERATE_SIGN) or kind is likeliest:
+            return refusal
+    return refusals[0][1]
 
 
 def _claimed_sign(body: CallbackBody) -> str:

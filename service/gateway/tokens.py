@@ -7,10 +7,10 @@ what it means. The scanning itself is the standard library's C scanner.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from json import JSONDecodeError, JSONDecoder
-from typing import NoReturn, TypeAlias
+from typing import NamedTuple, NoReturn, TypeAlias, cast
 
 from service.gateway.errors import CallbackRefused, Refusal
 
@@ -32,12 +32,9 @@ class NumberToken:
 JsonValue: TypeAlias = "str | NumberToken | bool | list[JsonValue] | dict[str, JsonValue] | None"
 
 
-@dataclass(frozen=True, slots=True)
-class RawMember:
+class RawMember(NamedTuple):
     """One member of the top-level object, byte for byte as sent."""
 
-    #: The key, decoded.
-    name: str
     #: The key with its quotes and escapes.
     key_token: str
     #: The colon, with the white space around it.
@@ -45,21 +42,44 @@ class RawMember:
     value_token: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawObject:
-    """A top-level object: its decoded values, its raw members in the order sent, and the white space between them."""
+    """A top-level object: its decoded values, and its raw members in the same order."""
 
     values: Mapping[str, JsonValue]
-    members: tuple[RawMember, ...]
+    #: Each member with what follows it: a comma with the white space around it or, at last, the closing brace with the
+    #: white space before it.
+    pieces: Sequence[tuple[str, str]]
     #: The opening brace with the white space after it.
     opening: str
-    #: The first comma with the white space around it; "," where there is none.
-    comma: str
-    #: The closing brace with the white space before it.
-    closing: str
+    #: Of the whole text, in UTF-8.
+    size_bytes: int
+
+    @property
+    def members(self) -> list[RawMember]:
+        """The members, each cut into its tokens."""
+        cut = (_KEY_AND_COLON.match(member) for member, _ in self.pieces)
+        return [RawMember(key[1], key[2], key.string[key.end() :]) for key in cut if key]
+
+    @property
+    def comma(self) -> str:
+        """The first comma with the white space around it; "," where there is none."""
+        return self.pieces[0][1] if len(self.pieces) > 1 else ","
+
+    @property
+    def closing(self) -> str:
+        """The closing brace with the white space before it."""
+        return self.pieces[-1][1] if self.pieces else "}"
 
 
-_SPACE = re.compile(r"[ \t\n\r]*+")
+# What follows is matched against texts that are known to be JSON; it cuts and checks nothing.
+_SPACE = r"[ \t\n\r]*+"
+_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_OPENING = re.compile(rf"{_SPACE}(\{{{_SPACE})")
+_SEPARATOR = rf"({_SPACE}(?:,{_SPACE}|\}}))"
+_FLAT_MEMBER = re.compile(rf"""({_STRING}{_SPACE}:{_SPACE}(?:{_STRING}|[^"\s,\[{{\]}}]++)){_SEPARATOR}""")
+_KEY_AND_COLON = re.compile(rf"({_STRING})({_SPACE}:{_SPACE})")
+_AFTER_VALUE = re.compile(_SEPARATOR)
 # The closing quote is optional so that an unterminated string is scanned once and not again from every quote in it.
 _STRUCTURE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
@@ -70,62 +90,41 @@ def read_object(text: str) -> RawObject:
     Raises `CallbackRefused`, with the place in characters from 0, for anything else and for whatever two readers could
     understand differently. Takes time in proportion to the length of `text`, whatever it holds.
     """
+    opening = _OPENING.match(text)
+    if opening is None:
+        raise CallbackRefused(Refusal.NOT_AN_OBJECT, "the body is no JSON object: it does not begin with '{'")
+    values = cast("dict[str, JsonValue]", read_value(text))
+    # With one bracket, the object's own, no value is nested.
+    flat = text.count("[") + text.count("{") == 1
+    pieces = _FLAT_MEMBER.findall(text, opening.end()) if flat else list(_cut_nested(text, opening.end()))
+    return RawObject(values, pieces, opening[1], len(text.encode("utf-8", "surrogatepass")))
+
+
+def _cut_nested(text: str, start: int) -> Iterator[tuple[str, str]]:
+    while key := _KEY_AND_COLON.match(text, start):
+        _, end = _DECODER.raw_decode(text, key.end())
+        separator = cast("re.Match[str]", _AFTER_VALUE.match(text, end))
+        yield text[start:end], separator[1]
+        start = separator.end()
+
+
+def read_value(text: str) -> JsonValue:
+    """The one JSON value that is the whole of `text`; raises `CallbackRefused` as `read_object` does."""
     _check_bounds(text)
-    values: dict[str, JsonValue] = {}
-    members: list[RawMember] = []
-    comma = ","
-    start = _skip_space(text, 0)
-    if text[start : start + 1] != "{":
-        raise CallbackRefused(Refusal.NOT_AN_OBJECT, f"the body is no JSON object: no '{{' at character {start}")
-    place = _skip_space(text, start + 1)
-    opening = text[start:place]
-    before_close = place
-    while text[place : place + 1] != "}" or members:
-        member, value, place = _read_member(text, place)
-        if member.name in values:
-            raise _duplicate(place)
-        values[member.name] = value
-        members.append(member)
-        before_close = place
-        place = _skip_space(text, place)
-        if text[place : place + 1] == "}":
-            break
-        if text[place : place + 1] != ",":
-            raise CallbackRefused(Refusal.NOT_JSON, f"expected ',' or '}}' at character {place}")
-        place = _skip_space(text, place + 1)
-        if len(members) == 1:
-            comma = text[before_close:place]
-    end = _skip_space(text, place + 1)
-    if end != len(text):
-        raise CallbackRefused(Refusal.NOT_JSON, f"something follows the object at character {end}")
-    return RawObject(values, tuple(members), opening, comma, text[before_close : place + 1])
-
-
-def _read_member(text: str, start: int) -> tuple[RawMember, JsonValue, int]:
-    name, key_end = _scan(text, start)
-    if not isinstance(name, str):
-        raise CallbackRefused(Refusal.NOT_JSON, f"expected a key in double quotes at character {start}")
-    colon = _skip_space(text, key_end)
-    if text[colon : colon + 1] != ":":
-        raise CallbackRefused(Refusal.NOT_JSON, f"expected ':' at character {colon}")
-    value_start = _skip_space(text, colon + 1)
-    value, end = _scan(text, value_start)
-    member = RawMember(name, text[start:key_end], text[key_end:value_start], text[value_start:end])
-    return member, value, end
-
-
-def _scan(text: str, start: int) -> tuple[JsonValue, int]:
     try:
-        value: JsonValue
-        value, end = _DECODER.raw_decode(text, start)
+        return cast("JsonValue", _DECODER.decode(text))
     except JSONDecodeError as error:
         raise CallbackRefused(Refusal.NOT_JSON, f"{error.msg} at character {error.pos}") from error
-    return value, end
 
 
-def _skip_space(text: str, start: int) -> int:
-    match = _SPACE.match(text, start)
-    return match.end() if match else start
+def find_object_end(text: str) -> int:
+    """Where the JSON object ends that `text` begins with; 0 where it begins with none."""
+    try:
+        _check_bounds(text)
+        value, end = _DECODER.raw_decode(text)
+    except (JSONDecodeError, CallbackRefused):
+        return 0
+    return end if isinstance(value, dict) else 0
 
 
 def _check_bounds(text: str) -> None:
@@ -154,13 +153,10 @@ def _structure(text: str) -> Iterator[str]:
 def _read_pairs(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     values = dict(pairs)
     if len(values) != len(pairs):
-        raise _duplicate(None)
+        raise CallbackRefused(
+            Refusal.DUPLICATE_KEY, "a key is there twice in one object: which one was signed is unknown"
+        )
     return values
-
-
-def _duplicate(place: int | None) -> CallbackRefused:
-    where = "in a nested object" if place is None else f"in the member that ends at character {place}"
-    return CallbackRefused(Refusal.DUPLICATE_KEY, f"a key is there twice, {where}: which one was signed is unknown")
 
 
 def _read_integer(text: str) -> NumberToken:

@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.bodies import read_body
+from service.gateway.bodies import BodyKind, read_body
+from service.gateway.budget import Budget
 from service.gateway.canonical import DIALECTS, canonical_texts
 from service.gateway.errors import CallbackRefused, SignMismatch
 from service.gateway.explain import Mismatch, explain
 from service.gateway.explain_traits import find_traits
-from service.gateway.explain_words import describe_dialect
+from service.gateway.explain_words import describe_dialect, describe_kind
 from service.gateway.signature import VerifiedCallback, verify_callback
 from tests.support.vectors import load_vectors
 
@@ -67,9 +68,15 @@ def test_real_callbacks_are_explained_as_the_receiver_judges_them():
 
 
 def test_every_way_that_is_tried_has_plain_words():
-    spliced = {name for name, _ in canonical_texts(read_body(body(FIELDS), None))}
-    for name in {dialect.name for dialect in DIALECTS} | spliced:
+    names = {dialect.name for dialect in DIALECTS}
+    for wire in (body(FIELDS), b"a=1&sign=2"):
+        (read,) = read_body(wire, None).bodies
+        names |= {text.dialect for text in canonical_texts(read, Budget.of_body(len(wire), readings=1))}
+    assert {"spliced", "php+numbers", "php+nulls"} <= names
+    for name in names:
         assert describe_dialect(name)
+    for kind in BodyKind:
+        assert describe_kind(kind)
 
 
 def test_a_body_that_no_dialect_fits_is_told_with_every_text_that_was_tried():
