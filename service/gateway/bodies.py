@@ -52,8 +52,6 @@ class Readings:
     bodies: list[CallbackBody]
     #: By the reading that gave it.
     refusals: list[tuple[BodyKind, CallbackRefused]]
-    #: The reading that the body looks made for: what is wrong with it tells most.
-    likeliest: BodyKind
 
 
 #: How compressed data begins, with its name.
@@ -65,8 +63,6 @@ _COMPRESSED = {
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
 }
-# What has to be a form, too, and is more than one.
-_WRAPPED_FORMS = (BodyKind.MULTIPART, BodyKind.JSON_IN_FORM)
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{")
 _SPACE = " \t\r\n"
 _JSON_BEGINS = re.compile(r"\s*(?:\{|%7B)", re.IGNORECASE)
@@ -79,19 +75,15 @@ def read_body(body: bytes, content_type: str | None) -> Readings:
     boundary of multipart/form-data is needed. Raises `CallbackRefused` for what is no text or resembles no callback.
     """
     text = _decode(body).strip(_SPACE)
-    bodies: list[CallbackBody] = []
-    refusals: list[tuple[BodyKind, CallbackRefused]] = []
-    likeliest = None
+    readings = Readings([], [])
     for kind, read in _attempts(text, content_type):
-        if likeliest is None or (kind in _WRAPPED_FORMS and likeliest is BodyKind.FORM):
-            likeliest = kind
         try:
-            bodies.append(read())
+            readings.bodies.append(read())
         except CallbackRefused as refusal:
-            refusals.append((kind, refusal))
-    if likeliest is None:
+            readings.refusals.append((kind, refusal))
+    if not readings.bodies and not readings.refusals:
         raise CallbackRefused(Refusal.NOT_AN_OBJECT, f"the body is neither a JSON object nor a form: {_describe(text)}")
-    return Readings(bodies, refusals, likeliest)
+    return readings
 
 
 def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, Callable[[], CallbackBody]]]:
@@ -108,7 +100,8 @@ def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, C
             yield BodyKind.FORM, partial(_from_form, BodyKind.FORM, text)
             if "+" in text:
                 yield BodyKind.FORM_WITH_PLUS, partial(_from_form, BodyKind.FORM_WITH_PLUS, text)
-    if content_type is not None and (boundary := find_boundary(content_type)):
+    boundary = find_boundary(content_type)
+    if boundary is not None and (text.startswith("--") or f"--{boundary}" in text):
         yield BodyKind.MULTIPART, partial(_from_multipart, text, boundary)
     if "=" in text or text[:1] == "%":
         for json_text in dict.fromkeys(_json_in_form(text)):

@@ -17,9 +17,9 @@ _ENCODED = re.compile(r"^content-transfer-encoding:[ \t]*+(?!(?:7bit|8bit|binary
 _DISPOSITION = re.compile(r"^content-disposition:[ \t]*+form-data[ \t]*+(;.*)$", re.I | re.M)
 
 
-def find_boundary(content_type: str) -> str | None:
-    """The boundary in a Content-Type header; None where the header is not that of multipart/form-data."""
-    match = _BOUNDARY.match(content_type.strip())
+def find_boundary(content_type: str | None) -> str | None:
+    """The boundary in a Content-Type header; None where there is none or it is not that of multipart/form-data."""
+    match = _BOUNDARY.match(content_type.strip()) if content_type else None
     return match and (match[1] or match[2])
 
 

@@ -18,6 +18,7 @@ from service.gateway.tokens import JsonValue
 #: Signs that say nothing about a body: md5 of "" (PHP could not encode the fields), of "[]" and of "{}" (no fields).
 DEGENERATE_SIGNS = frozenset(md5(text).hexdigest() for text in (b"", b"[]", b"{}"))
 
+_PLAIN_FORMS = (BodyKind.FORM, BodyKind.FORM_WITH_PLUS)
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}")
 
 
@@ -55,7 +56,7 @@ def verify_readings(readings: Readings, *, size_bytes: int) -> VerifiedCallback:
         except CallbackRefused as refusal:
             refusals.append((read.kind, refusal))
     if not claims:
-        raise _most_telling(refusals, readings.likeliest)
+        raise max(refusals, key=_how_telling)[1]
     fitting: dict[str, VerifiedCallback] = {}
     tried: list[TriedDialect] = []
     stopped_early = False
@@ -69,7 +70,7 @@ def verify_readings(readings: Readings, *, size_bytes: int) -> VerifiedCallback:
                 fitting[claimed] = verified
             stopped_early = stopped_early or budget.exceeded
     if not fitting:
-        read, claimed = next((claim for claim in claims if claim[0].kind is readings.likeliest), claims[0])
+        read, claimed = next((claim for claim in claims if claim[0].kind not in _PLAIN_FORMS), claims[0])
         raise SignMismatch(kind=read.kind, claimed=claimed, tried=tuple(tried), stopped_early=stopped_early)
     first, *others = fitting.values()
     for other in others:
@@ -92,12 +93,14 @@ def _find_fit(read: CallbackBody, claimed: str, budget: Budget, tried: list[Trie
     return None
 
 
-def _most_telling(refusals: list[tuple[BodyKind, CallbackRefused]], likeliest: BodyKind) -> CallbackRefused:
-    """Why there is no sign to check: by a reading that found one, or else by the one that the body looks made for."""
-    for kind, refusal in refusals:
-        if refusal.reason in (Refusal.MALFORMED_SIGN, Refusal.DEGENERATE_SIGN) or kind is likeliest:
-            return refusal
-    return refusals[0][1]
+def _how_telling(refused: tuple[BodyKind, CallbackRefused]) -> int:
+    """Nearly every text with a "=" is a form of some kind; what resembles another wrapping was meant as that."""
+    kind, refusal = refused
+    if refusal.reason in (Refusal.MALFORMED_SIGN, Refusal.DEGENERATE_SIGN):
+        return 3
+    if kind in _PLAIN_FORMS:
+        return 0
+    return 2 if refusal.reason is Refusal.MISSING_SIGN else 1
 
 
 def _claimed_sign(body: CallbackBody) -> str:

@@ -29,6 +29,7 @@ from service.web.refusal_tally import RefusalTally
 
 _REFUSED = 400
 _TOO_LARGE = 413
+_UNAVAILABLE = 503
 
 _log = structlog.get_logger(__name__)
 
@@ -85,6 +86,9 @@ class CallbackEndpoint:
         traceparent = parse_traceparent(request.headers.get(TRACEPARENT)) or new_traceparent()
         try:
             entrance = self._entrances.find(merchant, token)
+            if time.monotonic() >= deadline:
+                # Before the sign is verified: what comes too late costs nothing more.
+                return self._fail_unread(merchant, traceparent)
             claim = self._read_claim(entrance, traceparent)
         except UnknownMerchant as refusal:
             return self._refuse(None, refusal.reason, refusal.detail, traceparent)
@@ -163,6 +167,19 @@ class CallbackEndpoint:
             trace_id=trace_id_of(claim.traceparent),
         )
         return UNCONFIRMED
+
+    def _fail_unread(self, merchant: str, traceparent: str) -> Response:
+        reason = ConfirmTimeout.__name__
+        self._metrics.count_callback(merchant, outcome="unconfirmed", reason=reason)
+        _log.error(
+            "callback_unconfirmed",
+            merchant=merchant,
+            reason=reason,
+            detail="its turn came after its time was up; its body was not read",
+            client=request.remote_addr,
+            trace_id=trace_id_of(traceparent),
+        )
+        return failure(_UNAVAILABLE)
 
     def _refuse(
         self, merchant: str | None, reason: str, detail: str, traceparent: str, *, status: int = _REFUSED

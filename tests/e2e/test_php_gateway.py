@@ -103,8 +103,8 @@ def _value(output, name):
 
 @pytest.mark.parametrize(
     ("told", "dialect", "callback"),
-    [(*DEFAULT, "json"), (*CBC_HEX, "form"), (*MD5_SEPARATOR, "json"), (*FILLED_TWICE, "json")],
-    ids=["default-json", "cbc-hex-form", "md5-separator-json", "filled-twice-json"],
+    [(*DEFAULT, "json"), (*CBC_HEX, "form"), (*MD5_SEPARATOR, "json"), (*FILLED_TWICE, "multipart")],
+    ids=["default-json", "cbc-hex-form", "md5-separator-json", "filled-twice-multipart"],
 )
 def test_a_card_is_bound_charged_called_back_and_asked_about(
     judge, judged, written, own_shop, order, told, dialect, callback

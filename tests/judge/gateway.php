@@ -4,7 +4,8 @@
 // Run it with PHP's built-in server: `PHP_CLI_SERVER_WORKERS=4 php -S 127.0.0.1:8091 gateway.php`. What it is told, by
 // environment: JUDGE_STATE (a file of its own), JUDGE_UA, JUDGE_KEY, JUDGE_PAY_TYPE, and the dialect: JUDGE_KEY_FORM
 // (raw, md5-hex, md5-16-upper), JUDGE_BITS (of the cipher; the key's without), JUDGE_MODE (ecb, cbc), JUDGE_IV (key,
-// reversed, or a text), JUDGE_ENCODING (base64, base64-twice, hex), JUDGE_SEPARATOR, JUDGE_CALLBACK (json, form).
+// reversed, or a text), JUDGE_ENCODING (base64, base64-twice, hex), JUDGE_SEPARATOR, JUDGE_CALLBACK (json, form,
+// multipart).
 // POST / is the gateway. POST /settle makes an order terminal and calls back, as the test says.
 
 declare(strict_types=1);
@@ -128,6 +129,17 @@ function answer(array &$state, string $method, array $args): array
     throw new Refused('接口不存在');
 }
 
+/** What PHP's curl sends where CURLOPT_POSTFIELDS is an array. */
+function multipart(array $fields): string
+{
+    $boundary = '--------------------------d74496d66958873e';
+    $parts = '';
+    foreach ($fields as $name => $value) {
+        $parts .= "$boundary\r\nContent-Disposition: form-data; name=\"$name\"\r\n\r\n$value\r\n";
+    }
+    return "$parts$boundary--\r\n";
+}
+
 /** Makes the order terminal and calls back, signed over ksort and json_encode; the receiver's answer is returned. */
 function settle(array $wish): array
 {
@@ -141,11 +153,15 @@ function settle(array $wish): array
     $fields = ['order_type' => 'single_withhold'] + statement($order);
     ksort($fields);
     $fields['sign'] = md5(json_encode($fields));
-    $form = setting('CALLBACK', 'json') === 'form';
+    [$type, $content] = match (setting('CALLBACK', 'json')) {
+        'json' => ['application/json', json_encode($fields)],
+        'form' => ['application/x-www-form-urlencoded', http_build_query($fields)],
+        'multipart' => ['multipart/form-data; boundary=------------------------d74496d66958873e', multipart($fields)],
+    };
     $body = @file_get_contents($order['notify_url'], false, stream_context_create(['http' => [
         'method' => 'POST',
-        'header' => 'Content-Type: ' . ($form ? 'application/x-www-form-urlencoded' : 'application/json'),
-        'content' => $form ? http_build_query($fields) : json_encode($fields),
+        'header' => "Content-Type: $type",
+        'content' => $content,
         'timeout' => 5,
         'ignore_errors' => true,
     ]]));

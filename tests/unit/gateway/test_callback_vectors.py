@@ -32,7 +32,12 @@ EXEMPT = {
     (FORM, "", "nested-gap-keys"): _NO_NESTING,
     **{
         (FORM, dialect, case_id): _NUMBER_OF_THE_FORM
-        for dialect in ("php-default", "php-unescaped-unicode", "php-unescaped-slashes", "php-unescaped-unicode-slashes")
+        for dialect in (
+            "php-default",
+            "php-unescaped-unicode",
+            "php-unescaped-slashes",
+            "php-unescaped-unicode-slashes",
+        )
         for case_id in ("float-sum", "bigint-overflow")
     },
     (FORM, "php-default-precision-17", "float-99.9"): _NUMBER_OF_THE_FORM,

@@ -6,13 +6,19 @@ from hypothesis import strategies as st
 
 from service.gateway import json_writers as writers
 from service.gateway.errors import DialectInvalid
-from service.gateway.json_writers import find_writer
+from service.gateway.json_writers import find_writer, most_bytes
 from service.gateway.key_orders import KeyOrder
 from service.gateway.tokens import NumberToken
 
 ALL_WRITERS = [value for value in vars(writers).values() if isinstance(value, writers.JsonWriter)]
 TRAPS = st.text(alphabet="ab/\\\"'<>&=\b\f\n\r\t\x00\x01\x1f\x7f\x80\u2028\u2029\ufeff中\uffee𠮷u0062", max_size=12)
 TEXTS = TRAPS | st.text(max_size=12)
+ANY_TEXTS = TEXTS | st.text(alphabet=st.characters(categories=["Cs"]), max_size=3)
+VALUES = st.recursive(
+    ANY_TEXTS | st.none() | st.booleans() | st.integers().map(lambda number: NumberToken(str(number))),
+    lambda nested: st.lists(nested, max_size=3) | st.dictionaries(ANY_TEXTS, nested, max_size=3),
+    max_leaves=6,
+)
 
 
 @pytest.mark.parametrize("writer", ALL_WRITERS, ids=lambda writer: writer.name)
@@ -20,6 +26,13 @@ TEXTS = TRAPS | st.text(max_size=12)
 @given(text=TEXTS)
 def test_every_writer_writes_json_that_says_the_same(writer, text):
     assert json.loads(writer.write_string(text)) == text
+
+
+@pytest.mark.parametrize("writer", ALL_WRITERS, ids=lambda writer: writer.name)
+@settings(max_examples=30)
+@given(value=VALUES)
+def test_no_writer_writes_more_bytes_than_are_reckoned_with(writer, value):
+    assert len(writer.write(value).encode("utf-8", "backslashreplace")) <= most_bytes(value)
 
 
 @given(text=TEXTS)
@@ -41,6 +54,12 @@ def test_python_is_imitated_exactly(text):
         (writers.JACKSON_ASCII, "中𠮷\n\\u00ab", r'"\u4E2D\uD842\uDFB7\n\\u00ab"'),
         (writers.GSON, "<a>&='中", r'"\u003ca\u003e\u0026\u003d\u0027中"'),
         (writers.GSON_NO_HTML, "<=\u2028", r'"<=\u2028"'),
+        (writers.ORG_JSON, "\x7f\x80\x9f\xa0", '"\x7f\\u0080\\u009f\xa0"'),
+        (writers.ORG_JSON, "中\u1fff\u2000\u2026\u20ff\u2100", '"中\u1fff\\u2000\\u2026\\u20ff\u2100"'),
+        (writers.ORG_JSON, '/</a></\b\f\n\r\t"\\\x0b', r'"/<\/a><\/\b\f\n\r\t\"\\\u000b"'),
+        (writers.JSON_SIMPLE, "\x7f\x80\x9f\xa0", '"\\u007F\\u0080\\u009F\xa0"'),
+        (writers.JSON_SIMPLE, "中\u1fff\u2000\u2026\u20ff\u2100", '"中\u1fff\\u2000\\u2026\\u20FF\u2100"'),
+        (writers.JSON_SIMPLE, '/</a\b\f\n\r\t"\\\x0b\\u00ab', r'"\/<\/a\b\f\n\r\t\"\\\u000B\\u00ab"'),
         (writers.GO, "<>&='\b\f\n\u2029", r'"\u003c\u003e\u0026=' + "'" + r'\u0008\u000c\n\u2029"'),
         (writers.GO_NO_ESCAPE, "<&\\b\b", '"<&\\\\b\\u0008"'),
         (writers.PYTHON, "中\x7f", r'"\u4e2d\u007f"'),

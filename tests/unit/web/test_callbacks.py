@@ -1,6 +1,8 @@
 import asyncio
 import contextlib
+import json
 import time
+from urllib.parse import urlencode
 
 import pytest
 
@@ -205,6 +207,33 @@ def test_a_callback_that_waited_too_long_for_its_turn_fails_without_being_publis
     answer = post(receiver, sent.path, sent.body, environ_overrides={ARRIVED_AT: time.monotonic() - 2.1})
     assert answer.status_code == 503
     assert not receiver.publisher.timeouts
+
+
+def test_a_callback_whose_deadline_has_passed_is_not_even_read(receiver):
+    sent = callback("order-1")
+    late = {ARRIVED_AT: time.monotonic() - 2.1}
+    answer = post(receiver, sent.path, b"neither JSON nor signed", environ_overrides=late)
+    assert (answer.status_code, answer.text) == (503, "fail")
+    assert receiver.log("callback_unconfirmed")["reason"] == "ConfirmTimeout"
+    assert receiver.metric(
+        "payment_callbacks_received_total", merchant="by-capability", outcome="unconfirmed", reason="ConfirmTimeout"
+    )
+
+
+def test_a_body_in_an_unusual_wrapping_is_taken_and_said_once(receiver):
+    body = b"[" + signed_body({"biz_order_no": "a", "pay_order_no": "b", "pay_status": "success"}) + b"]"
+    for _ in range(2):
+        assert post(receiver, "/notify/by-query", body).status_code == 200
+    assert receiver.log("callback_body_unusual")["kind"] == "json-list"
+
+
+def test_the_token_is_held_to_the_order_in_every_wrapping(receiver):
+    sent = callback("order-1")
+    text = sent.body.decode()
+    for body in (f"[{text}]", json.dumps(text), urlencode({"x": text})):
+        assert post(receiver, sent.path, body).status_code == 200
+        assert post(receiver, minted_path("by-capability", "order-2"), body).status_code == 400
+    assert {line.get("reason") for line in receiver.logs} >= {"token-of-another-order"}
 
 
 @pytest.mark.parametrize("error", [BrokerUnavailable("away"), ConfirmTimeout("slow")])
