@@ -102,8 +102,7 @@ def _json_texts(raw: RawObject, fields: Mapping[str, JsonValue], budget: Budget)
 
 def _splices(raw: RawObject) -> Iterator[tuple[str, bytes]]:
     """Name and text of each way to sort the tokens as they were sent, likeliest first, `sign` left out."""
-    as_sent = dict(zip(raw.values, (member for member, _ in raw.pieces), strict=True))
-    as_sent.pop(SIGN_FIELD, None)
+    as_sent = {name: member for name, (member, _) in zip(raw.values, raw.pieces, strict=True) if name != SIGN_FIELD}
     compact = None
     for order in _distinct_orders(list(as_sent)):
         spliced = f"{raw.opening}{raw.comma.join([as_sent[name] for name in order])}{raw.closing}"
@@ -136,7 +135,7 @@ def rewritings(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[tupl
     most = most_bytes(dict(fields))
     written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
     texts: dict[tuple[int, tuple[str, ...], str, str], bytes] = {}
-    for dialect in DIALECTS:
+    for name, dialect in _DIALECTS_BY_NAME.items():
         if dialect.writer.drops_nulls and not all_nulls_documented:
             # Its sign would cover neither the name of such a field nor that it is there at all.
             continue
@@ -156,7 +155,7 @@ def rewritings(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[tupl
             if not budget.pay_text(most):
                 return
             texts[way] = dialect.arrange(written[key], order)
-        yield dialect.name, texts[way]
+        yield name, texts[way]
 
 
 def _has_strange_null(name: str, value: JsonValue) -> bool:
@@ -204,10 +203,9 @@ def _as_it_looks(value: JsonValue) -> JsonValue:
 
 def find_dialect(name: str) -> JsonDialect:
     """The dialect of that name; raises `DialectInvalid`, which lists the names there are."""
-    for dialect in DIALECTS:
-        if dialect.name == name:
-            return dialect
-    raise DialectInvalid(f"{name!r} is no JSON dialect; allowed are {', '.join(dialect.name for dialect in DIALECTS)}")
+    if name not in _DIALECTS_BY_NAME:
+        raise DialectInvalid(f"{name!r} is no JSON dialect; allowed are {', '.join(_DIALECTS_BY_NAME)}")
+    return _DIALECTS_BY_NAME[name]
 
 
 _PHP_WRITERS = (writers.PHP, writers.PHP_UNICODE_SLASHES, writers.PHP_SLASHES, writers.PHP_UNICODE)
@@ -245,3 +243,4 @@ DIALECTS: tuple[JsonDialect, ...] = (
     *(JsonDialect(writer=writer, recursive=True, ending="\n") for writer in (writers.GO, writers.GO_NO_ESCAPE)),
     *(JsonDialect(writer=writer, recursive=True) for writer in _PYTHON_WRITERS),
 )
+_DIALECTS_BY_NAME = {dialect.name: dialect for dialect in DIALECTS}

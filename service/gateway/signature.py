@@ -106,7 +106,9 @@ def _how_telling(refused: tuple[BodyKind, CallbackRefused]) -> int:
 def _claimed_sign(body: CallbackBody) -> str:
     claimed = body.values.get(SIGN_FIELD)
     if claimed is None or claimed == "":
-        raise CallbackRefused(Refusal.MISSING_SIGN, "field sign: missing; expected 32 hex digits")
+        raise CallbackRefused(
+            Refusal.MISSING_SIGN, f"field sign: missing in the body, read as {body.kind}; expected 32 hex digits"
+        )
     if not isinstance(claimed, str) or not _MD5_HEX.fullmatch(claimed):
         raise CallbackRefused(Refusal.MALFORMED_SIGN, "field sign: not a string of 32 hex digits")
     sign = claimed.lower()

@@ -74,7 +74,7 @@ class RawObject:
 
 # What follows is matched against texts that are known to be JSON; it cuts and checks nothing.
 _SPACE = r"[ \t\n\r]*+"
-_STRING = r'"(?:[^"\\]++|\\.)*+"'
+_STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _OPENING = re.compile(rf"{_SPACE}(\{{{_SPACE})")
 _SEPARATOR = rf"({_SPACE}(?:,{_SPACE}|\}}))"
 _FLAT_MEMBER = re.compile(rf"""({_STRING}{_SPACE}:{_SPACE}(?:{_STRING}|[^"\s,\[{{\]}}]++)){_SEPARATOR}""")

@@ -5,8 +5,7 @@
 // environment: JUDGE_STATE (a file of its own), JUDGE_UA, JUDGE_KEY, JUDGE_PAY_TYPE, and the dialect: JUDGE_KEY_FORM
 // (raw, md5-hex, md5-16-upper), JUDGE_BITS (of the cipher; the key's without), JUDGE_MODE (ecb, cbc), JUDGE_IV (key,
 // reversed, or a text), JUDGE_ENCODING (base64, base64-twice, hex), JUDGE_SEPARATOR, JUDGE_CALLBACK (json, form,
-// multipart).
-// POST / is the gateway. POST /settle makes an order terminal and calls back, as the test says.
+// multipart). POST / is the gateway. POST /settle makes an order terminal and calls back, as the test says.
 
 declare(strict_types=1);
 date_default_timezone_set('Asia/Shanghai');

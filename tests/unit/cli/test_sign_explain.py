@@ -1,5 +1,6 @@
 """`payment-callbacks sign explain`: what a person reads, and what stays masked."""
 
+import gzip
 import json
 from hashlib import md5
 
@@ -88,6 +89,49 @@ def test_what_is_refused_before_signs_are_compared_is_told(body, reason):
     told = explain(body)
     assert told.exit_code == 1
     assert reason in told.output
+
+
+PART = '--X1\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
+MULTIPART = "".join(PART.format(name, value) for name, value in json.loads(WRONG).items()) + "--X1--\r\n"
+
+
+@pytest.mark.parametrize("options", [(), ("--content-type", "multipart/form-data; boundary=X1")], ids=str)
+def test_a_multipart_form_is_explained_with_its_header_or_without(options):
+    told = explain(MULTIPART.encode(), *options)
+    assert told.exit_code == 1
+    assert "The body is a multipart form; the sign that came with it" in " ".join(told.output.split())
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b"[" + WRONG + b"]", "a JSON list with the one object in it"),
+        (json.dumps(WRONG.decode()).encode(), "a JSON string that holds the JSON"),
+        (b"data=" + WRONG, "a form with the JSON as its only key or value"),
+        (gzip.compress(WRONG), "compressed with gzip"),
+        (json.dumps(json.loads(WRONG), ensure_ascii=False).encode("gbk"), "it can be read as GBK"),
+        (WRONG.decode().encode("utf-16"), "UTF-16"),
+        (b"[" + WRONG + b"," + WRONG + b"]", "a list with exactly one object"),
+        (b"<xml/>", "it looks like XML or HTML"),
+    ],
+)
+def test_what_a_body_is_wrapped_in_is_named(body, said):
+    told = explain(body)
+    assert told.exit_code == 1
+    assert said in " ".join(told.output.split())
+
+
+def test_a_sign_over_numbers_of_a_form_is_told_in_plain_words():
+    sign = md5(b'{"a":1,"b":"x"}').hexdigest()
+    told = explain(f"a=1&b=x&sign={sign}".encode())
+    assert told.exit_code == 0
+    assert "php+numbers" in told.output
+    assert "signed as one, without quotes" in told.output
+
+
+def test_texts_of_another_reading_are_told_with_it():
+    told = explain(b"a=1+2&sign=" + b"1" * 32)
+    assert "php (form-with-plus)" in told.output
 
 
 def test_a_file_is_read_byte_for_byte(tmp_path):
