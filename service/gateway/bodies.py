@@ -87,8 +87,8 @@ def read_body(body: bytes, content_type: str | None) -> Readings:
 
 
 def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, Callable[[], CallbackBody]]]:
-    # A form's names never begin like JSON, since whatever encodes a form escapes these characters. So a body that
-    # is a JSON object without a "=", as nearly all are, has no other reading, and is none of the others' cost.
+    # The first character tells JSON from forms: whatever encodes a form escapes these characters in its names. So a
+    # body that is a JSON object without a "=", as nearly all are, has no other reading, and pays for none.
     match text[:1]:
         case "{":
             yield BodyKind.JSON, partial(_from_json, BodyKind.JSON, text)
@@ -153,8 +153,12 @@ def _from_json_string(text: str) -> CallbackBody:
     inner = read_value(text)
     if not isinstance(inner, str):
         raise CallbackRefused(Refusal.NOT_AN_OBJECT, "the body is no JSON object")
-    if any("\ud800" <= character <= "\udfff" for character in inner):
-        raise CallbackRefused(Refusal.BAD_UTF8, "the JSON in the body's string holds half of a character")
+    try:
+        inner.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise CallbackRefused(
+            Refusal.BAD_UTF8, "the JSON in the body's string holds half of a character (a lone surrogate)"
+        ) from error
     return _from_json(BodyKind.JSON_IN_JSON, _refuse_second_wrapping(inner))
 
 
@@ -218,9 +222,9 @@ def _json_in_form(text: str) -> Iterator[str]:
         if part.lstrip(_SPACE).startswith("{"):
             yield part
         if "&" not in text:
-            for plus in (" ", "+"):
+            for blank in (" ", "+") if "+" in part else (" ",):
                 try:
-                    yield decode_percent(part.replace("+", plus))
+                    yield decode_percent(part.replace("+", blank))
                 except UnicodeDecodeError:
                     # The reading as a form says so.
                     continue
