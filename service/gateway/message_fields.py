@@ -101,9 +101,6 @@ class LenientText(fields.Field[str]):
         """As every field's, but null goes the way of any other value instead of past it; there are no validators."""
         if value is missing:
             return super().deserialize(value, attr, data, **kwargs)
-        return self._deserialize(value, attr, data, **kwargs)
-
-    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         text = to_text(value)
         if len(text) > self._expected_characters:
             _log.warning(
