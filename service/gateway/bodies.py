@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import partial
+from functools import cache, partial
 
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.multipart import find_boundary, read_multipart
@@ -89,22 +89,27 @@ def read_body(body: bytes, content_type: str | None) -> Readings:
 def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, Callable[[], CallbackBody]]]:
     # The first character tells JSON from forms: whatever encodes a form escapes these characters in its names. So a
     # body that is a JSON object without a "=", as nearly all are, has no other reading, and pays for none.
+    if text.startswith("{"):
+        yield BodyKind.JSON, partial(_from_json, BodyKind.JSON, text)
+        if "=" not in text:
+            return
+    decode = cache(decode_percent)  # The readings of a form share what it costs.
     match text[:1]:
         case "{":
-            yield BodyKind.JSON, partial(_from_json, BodyKind.JSON, text)
+            pass
         case '"':
             yield BodyKind.JSON_IN_JSON, partial(_from_json_string, text)
         case "[":
             yield BodyKind.JSON_LIST, partial(_from_json_list, text)
         case _ if "=" in text or _says_form(content_type):
-            yield BodyKind.FORM, partial(_from_form, BodyKind.FORM, text)
+            yield BodyKind.FORM, partial(_from_form, BodyKind.FORM, text, decode)
             if "+" in text:
-                yield BodyKind.FORM_WITH_PLUS, partial(_from_form, BodyKind.FORM_WITH_PLUS, text)
+                yield BodyKind.FORM_WITH_PLUS, partial(_from_form, BodyKind.FORM_WITH_PLUS, text, decode)
     boundary = find_boundary(content_type)
     if boundary is not None and (text.startswith("--") or f"--{boundary}" in text):
         yield BodyKind.MULTIPART, partial(_from_multipart, text, boundary)
     if "=" in text or text[:1] == "%":
-        for json_text in dict.fromkeys(_json_in_form(text)):
+        for json_text in dict.fromkeys(_json_in_form(text, decode)):
             yield BodyKind.JSON_IN_FORM, partial(_from_json, BodyKind.JSON_IN_FORM, json_text)
 
 
@@ -185,7 +190,7 @@ def _from_multipart(text: str, boundary: str) -> CallbackBody:
     return CallbackBody(BodyKind.MULTIPART, read_multipart(text, boundary), None)
 
 
-def _from_form(kind: BodyKind, text: str) -> CallbackBody:
+def _from_form(kind: BodyKind, text: str, decode: Callable[[str], str]) -> CallbackBody:
     if text.count("&") >= MAX_VALUES:
         raise CallbackRefused(Refusal.TOO_MANY_VALUES, f"the form holds more than {MAX_VALUES} fields")
     blank = "+" if kind is BodyKind.FORM_WITH_PLUS else " "
@@ -197,7 +202,7 @@ def _from_form(kind: BodyKind, text: str) -> CallbackBody:
                 Refusal.NOT_A_FORM, "the body is neither a JSON object nor a form: a field without '='"
             )
         try:
-            name, value = decode_percent(name), decode_percent(value)
+            name, value = decode(name), decode(value)
         except UnicodeDecodeError as error:
             raise _not_utf8("a percent-encoded value of the form", error) from error
         if name in values:
@@ -206,7 +211,7 @@ def _from_form(kind: BodyKind, text: str) -> CallbackBody:
     return CallbackBody(kind, values, None)
 
 
-def _json_in_form(text: str) -> Iterator[str]:
+def _json_in_form(text: str, decode: Callable[[str], str]) -> Iterator[str]:
     """What may be JSON of a form's only key and of its only value, percent-decoded and, where it is not encoded, as is.
 
     A sender that does not encode the braces has encoded nothing, so `&`, `=`, `+` and `%` stand for themselves there.
@@ -224,7 +229,7 @@ def _json_in_form(text: str) -> Iterator[str]:
         if "&" not in text:
             for blank in (" ", "+") if "+" in part else (" ",):
                 try:
-                    yield decode_percent(part.replace("+", blank))
+                    yield decode(part.replace("+", blank))
                 except UnicodeDecodeError:
                     # The reading as a form says so.
                     continue
