@@ -29,7 +29,7 @@ def load_settings(
     Raises SettingsError with a line per mistake, those of `find_mistakes` among them.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         raise SettingsError(
             f"{path}: cannot be read: there is no such file; name another by --config or PAYMENT_CALLBACKS_CONFIG, or"

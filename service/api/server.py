@@ -14,7 +14,7 @@ from service.settings import ApiSettings
 
 
 def serve_api(*, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then end the process (SystemExit, 0 where all went well).
+    """Serve until SIGTERM, SIGINT or SIGHUP, then end the process (SystemExit, 0 where all went well).
 
     `make_app` is called once in every worker, after fork; what it is handed says when that worker is about to end.
     """

@@ -1,6 +1,7 @@
 """The role `api`."""
 
 from flask import Flask
+from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.api.app import create_api
@@ -17,10 +18,10 @@ from service.ledger.schema import make_schema_check
 from service.settings import Settings
 
 
-def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
+def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
     """The role `api`: one worker's application, with a connection of `engine` for each of its threads and one more.
 
-    `drain` says when the worker is about to end.
+    `drain` says when the worker is about to end; `log_metrics` tell of the log of all workers.
     """
     store = make_store(settings, engine)
     announcer = make_announcer(settings, store)
@@ -39,6 +40,6 @@ def make_api(settings: Settings, engine: Engine, drain: Drain) -> Flask:
             *Cards(merchants=settings.merchants, gateways=gateways).routes(),
         ],
         callers=Callers(tokens=settings.api.tokens),
-        gauges=Gauges(gateways=clients),
+        gauges=Gauges(gateways=clients, log_metrics=log_metrics),
         health=Health(drain=drain, schema_serves=make_schema_check(engine)),
     )

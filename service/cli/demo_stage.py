@@ -122,7 +122,7 @@ class Stage:
         environment = {key: value for key, value in os.environ.items() if key not in ("AMQP_URL", "DATABASE_URL")}
         with log_file.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-m", "service.cli.main", *arguments],
+                [sys.executable, "-m", "service.cli", *arguments],
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

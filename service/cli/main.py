@@ -59,6 +59,3 @@ for command in (
     spool,
 ):
     main.add_command(command)
-
-if __name__ == "__main__":
-    main()

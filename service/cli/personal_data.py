@@ -52,7 +52,7 @@ def _read(file: Path, allowed: Sequence[str]) -> dict[str, str]:
 
 def _parse(file: Path) -> Mapping[str, Any]:
     try:
-        with click.open_file(str(file), encoding="utf-8") as opened:
+        with click.open_file(str(file), encoding="utf-8-sig") as opened:
             text = opened.read()
     except (OSError, UnicodeDecodeError) as error:
         raise click.ClickException(f"{file}: cannot be read ({type(error).__name__})") from error

@@ -1,9 +1,11 @@
 """`payment-callbacks run`: one role, or all of them on one machine."""
 
+import atexit
 import os
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import click
@@ -34,9 +36,11 @@ from service.cli.supervisor import Role, Supervisor
 from service.clock import now
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.schema import migrate, schema_is_current
-from service.logs import configure_logs
+from service.log_stream import LineCounts, LogStream
+from service.logs import configure_logs, log_uncaught_errors
 from service.messaging.errors import BrokerUnavailable, MessagingError
 from service.metrics.exposition import expose, name_role
+from service.metrics.logs import LogMetrics
 from service.settings import Settings
 from service.web.server import serve
 
@@ -46,14 +50,18 @@ _TOPOLOGY_SECONDS = 3.0
 #: `run all`: how long children have after SIGTERM, beyond what the receiver needs to drain. To notice that the
 #: database is frozen they need less.
 _GRACE_SECONDS = 20.0
+#: How long the end of a process waits for its log.
+_DRAIN_SECONDS = 1.0
+_LOG_METRICS = f"{__name__}.log_metrics"
 
 log = structlog.get_logger(__name__)
 
 
 @click.group()
-def run() -> None:
+@click.pass_context
+def run(context: click.Context) -> None:
     """Run a role until SIGTERM. Any number of processes of each role may run at once."""
-    configure_logs(stream=sys.stdout, human=sys.stdout.isatty())
+    context.meta[_LOG_METRICS] = _take_over_output()
 
 
 @run.command()
@@ -70,6 +78,7 @@ def receiver(context: click.Context) -> None:
         make_publisher=partial(make_callback_publisher, settings),
         clock=now,
         settings=settings.receiver,
+        log_metrics=context.meta[_LOG_METRICS],
     )
 
 
@@ -86,7 +95,7 @@ def ledger(context: click.Context) -> None:
         raise click.ClickException(str(error)) from error
     if ready:
         registry = CollectorRegistry()
-        _expose_metrics(registry, "ledger", settings.ledger.metrics_bind)
+        _expose_metrics(context, registry, settings.ledger.metrics_bind)
         with make_ledger_watch(settings, engine, registry).running():
             make_ledger_consumer(settings, engine, registry).run(stop)
 
@@ -104,7 +113,7 @@ def inquirer(context: click.Context) -> None:
     if _await_schema(settings, engine, stop):
         registry = CollectorRegistry()
         asking = make_inquirer(settings, engine, registry, gateways)
-        _expose_metrics(registry, "inquirer", settings.inquirer.metrics_bind)
+        _expose_metrics(context, registry, settings.inquirer.metrics_bind)
         with make_inquirer_watch(settings, engine, registry).running():
             asking.run(stop)
 
@@ -121,7 +130,7 @@ def dispatcher(context: click.Context) -> None:
             # Once: a broker that is away must not keep webhooks waiting.
             _declare_topology_once(settings)
         registry = CollectorRegistry()
-        _expose_metrics(registry, "dispatcher", settings.dispatcher.metrics_bind)
+        _expose_metrics(context, registry, settings.dispatcher.metrics_bind)
         with make_dispatcher_watch(settings, engine, registry).running():
             make_dispatcher(settings, engine, registry).run(stop)
 
@@ -140,7 +149,8 @@ def api(context: click.Context) -> None:
     _await_schema(settings, engine, threading.Event())
     # Before gunicorn forks: no connection may be shared between processes.
     engine.dispose()
-    serve_api(make_app=lambda drain: _make_api(settings, drain), settings=settings.api)
+    log_metrics = context.meta[_LOG_METRICS]
+    serve_api(make_app=lambda drain: _make_api(settings, drain, log_metrics), settings=settings.api)
 
 
 @run.command(name="all")
@@ -161,9 +171,30 @@ def run_all(context: click.Context) -> None:
     supervisor.run(stop, grace_seconds=drain_seconds + _GRACE_SECONDS)
 
 
-def _make_api(settings: Settings, drain: Drain) -> Flask:
+def _take_over_output() -> LogMetrics:
+    """Write to standard output and error through buffers from now on: no role waits for them or fails by them."""
+    counts = LineCounts()
+
+    def say_gap(lines: int) -> None:
+        log.warning("log_lines_lost", lines=lines)
+
+    streams = [LogStream(descriptor, counts=counts, on_gap=say_gap) for descriptor in (1, 2)]
+    sys.stdout, sys.stderr = streams
+    configure_logs(stream=sys.stdout, human=sys.stdout.isatty(), counts=counts)
+    log_uncaught_errors()
+    atexit.register(_drain, streams)
+    return LogMetrics(lost=counts.lost, escaped=counts.escaped)
+
+
+def _drain(streams: Sequence[LogStream]) -> None:
+    deadline = time.monotonic() + _DRAIN_SECONDS
+    for stream in streams:
+        stream.drain(timeout_seconds=max(0.0, deadline - time.monotonic()))
+
+
+def _make_api(settings: Settings, drain: Drain, log_metrics: LogMetrics) -> Flask:
     # One more than threads: whether the ledger answers is asked beside them.
-    return make_api(settings, engine_of(settings, pool_size=settings.api.threads + 1), drain)
+    return make_api(settings, engine_of(settings, pool_size=settings.api.threads + 1), drain, log_metrics)
 
 
 def _settings(context: click.Context) -> Settings:
@@ -173,13 +204,15 @@ def _settings(context: click.Context) -> Settings:
     return settings
 
 
-def _expose_metrics(registry: CollectorRegistry, role: str, bind: str) -> None:
+def _expose_metrics(context: click.Context, registry: CollectorRegistry, bind: str) -> None:
     """Serve the role's metrics at `bind`, where there is one.
 
     Once its work can begin, and not before: by this port alone a rollout tells a new process from one that still waits,
     and the alert for an absent role knows that nobody does its work.
     """
+    role = context.command.name or ""
     name_role(registry, role)
+    registry.register(context.meta[_LOG_METRICS])
     if bind:
         try:
             expose(registry, bind=bind)

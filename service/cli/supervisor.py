@@ -89,7 +89,7 @@ class Supervisor:
             child.process = self._start(child.role)
 
     def _start(self, role: Role) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "service.cli.main", *role.arguments]
+        command = [sys.executable, "-m", "service.cli", *role.arguments]
         process = subprocess.Popen(  # noqa: S603 - our own command line
             command,
             env=self._environment,

@@ -44,14 +44,16 @@ def forget_process(pid: int, directory: Path) -> None:
     mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
 
 
-def expose_shared(directory: Path, *, bind: str) -> None:
-    """Serve the sums over all processes that share `directory`, on a daemon thread of this one.
+def expose_shared(directory: Path, *more: Collector, bind: str) -> None:
+    """Serve the sums over all processes that share `directory`, and `more`, on a daemon thread of this process.
 
     The process may go on forking: no fork happens in the middle of a scrape. Raises OSError where the port is taken.
     """
     registry = CollectorRegistry()
     collector = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
     registry.register(_BetweenForks(collector))
+    for one in more:
+        registry.register(one)
     host, port = _split(bind)
     start_http_server(port, host, registry)
 

@@ -26,7 +26,7 @@ class SandboxSettingsError(Exception):
 def load_sandbox_settings(path: Path) -> SandboxSettings:
     """The settings in the TOML file at `path`. Raises SandboxSettingsError."""
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         settings: SandboxSettings = _SandboxSchema().load(document)
     except (OSError, UnicodeDecodeError) as error:
         raise SandboxSettingsError(f"{path}: cannot be read: {error}") from error

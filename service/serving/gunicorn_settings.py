@@ -2,21 +2,29 @@
 
 import os
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from gunicorn.glogging import Logger
 
-# Memory where there is such a thing: heartbeats are written many times per second.
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private files are made in it
-# What the master ends a worker with.
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+# What ends a worker: the master sends the first three of them.
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+def find_shared_memory() -> Path:
+    """Where to keep files that are written many times per second: in memory where it can be used, else on disk."""
+    if _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
+        return _SHARED_MEMORY
+    return Path(tempfile.gettempdir())
 
 
 def common_settings() -> dict[str, Any]:
     """gunicorn's settings by name; a server adds its own."""
     return {
-        "worker_tmp_dir": str(_SHARED_MEMORY) if _SHARED_MEMORY.is_dir() else None,
+        "worker_tmp_dir": str(find_shared_memory()),
+        "on_starting": _end_at_hangup,
         # Refused with the same body as everything else, so nothing depends on where exactly the bounds are.
         "limit_request_line": 4094,
         "limit_request_fields": 100,
@@ -31,6 +39,16 @@ def common_settings() -> dict[str, Any]:
         "preload_app": False,
         "accesslog": None,
     }
+
+
+def _end_at_hangup(arbiter: Any) -> None:
+    """SIGHUP ends the master as SIGTERM does, where gunicorn would start other workers; see `LoopWorker`.
+
+    Where it is ignored from the start, as under `nohup`, it stays ignored.
+    """
+    arbiter.handle_hup = arbiter.handle_term
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        arbiter.SIGNALS = [number for number in arbiter.SIGNALS if number != signal.SIGHUP]
 
 
 def keep_signals_over_forks() -> None:
@@ -52,7 +70,8 @@ def _release_signals() -> None:
 
 def _end_by_signals() -> None:
     for number in _ENDING:
-        signal.signal(number, signal.SIG_DFL)  # nothing is in hand yet that would have to be finished
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)  # nothing is in hand yet that would have to be finished
     _release_signals()
 
 

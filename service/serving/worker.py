@@ -95,13 +95,21 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
     # What gunicorn calls.
 
     def init_signals(self) -> None:
-        """Take SIGTERM on the loop: a handler there never interrupts one of its callbacks."""
+        """Take SIGTERM and SIGHUP on the loop: a handler there never interrupts one of its callbacks.
+
+        A SIGHUP that is ignored, as under `nohup`, stays ignored.
+        """
         self.loop = asyncio.new_event_loop()
+        hangup = signal.getsignal(signal.SIGHUP)
         super().init_signals()
         self.loop.add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
+        if hangup is signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, hangup)
+        else:
+            self.loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGHUP, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: finish what is in hand and end."""
+        """SIGTERM or SIGHUP: finish what is in hand and end."""
         super().handle_exit(sig, frame)
         self._ending.set()
 

@@ -11,14 +11,13 @@ _LOCK = "in-use"
 
 
 class MetricsDirectory:
-    """A new, empty folder below `parent`, or below the system's temporary folder.
+    """A new, empty folder below `parent`.
 
     Folders that a killed receiver left there are removed first. A folder is in use as long as its maker or a fork of it
     lives: the kernel holds its lock for so long, across containers too, where process ids mean nothing.
     """
 
-    def __init__(self, *, parent: Path | None) -> None:
-        parent = parent or Path(tempfile.gettempdir())
+    def __init__(self, *, parent: Path) -> None:
         _remove_left_behind(parent)
         self.path = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=parent))
         self._lock = os.open(self.path / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)

@@ -7,24 +7,27 @@ import resource
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
 
 from service.messaging.contract import AsyncPublisher
 from service.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
 from service.metrics.receiver import ReceiverMetrics
-from service.serving.gunicorn_settings import QuietLogger, common_settings, keep_signals_over_forks
+from service.serving.gunicorn_settings import (
+    QuietLogger,
+    common_settings,
+    find_shared_memory,
+    keep_signals_over_forks,
+)
 from service.settings import MerchantSettings, ReceiverSettings
 from service.web.app import create_app
 from service.web.health import Health
 from service.web.metrics_directory import MetricsDirectory
 
-# Memory where there is such a thing: heartbeats and counters are written many times per second.
-_SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private folders are made in it
 # Per worker.
 _MAX_CONNECTIONS = 512
 # Files of a worker that are no clients: queue, broker, counters, log.
@@ -37,13 +40,16 @@ def serve(
     make_publisher: Callable[[ReceiverMetrics, asyncio.AbstractEventLoop], AsyncPublisher],
     clock: Callable[[], datetime],
     settings: ReceiverSettings,
+    log_metrics: Collector,
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then end the process (SystemExit, 0 where all went well).
+    """Serve until SIGTERM, SIGINT or SIGHUP, then end the process (SystemExit, 0 where all went well).
 
     `make_publisher` is called once in every worker, after fork, with the metrics that a spool reports its depth to and
-    the loop that it publishes on.
+    the loop that it publishes on. `log_metrics` are collected in the master, for all processes.
     """
-    ReceiverServer(merchants=merchants, make_publisher=make_publisher, clock=clock, settings=settings).run()
+    ReceiverServer(
+        merchants=merchants, make_publisher=make_publisher, clock=clock, settings=settings, log_metrics=log_metrics
+    ).run()
 
 
 class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
@@ -56,6 +62,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         make_publisher: Callable[[ReceiverMetrics, asyncio.AbstractEventLoop], AsyncPublisher],
         clock: Callable[[], datetime],
         settings: ReceiverSettings,
+        log_metrics: Collector,
     ) -> None:
         self.settings = settings
         #: The state of the worker that this object was forked into.
@@ -63,7 +70,8 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         self._merchants = merchants
         self._make_publisher = make_publisher
         self._clock = clock
-        self._metrics_directory = MetricsDirectory(parent=_SHARED_MEMORY if _SHARED_MEMORY.is_dir() else None)
+        self._log_metrics = log_metrics
+        self._metrics_directory = MetricsDirectory(parent=find_shared_memory())
         share_between_processes(self._metrics_directory.path)
         registry = CollectorRegistry()
         name_role(registry, "receiver")
@@ -111,7 +119,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
 
     def _on_ready(self, _arbiter: Any) -> None:
         if self.settings.metrics_bind:
-            expose_shared(self._metrics_directory.path, bind=self.settings.metrics_bind)
+            expose_shared(self._metrics_directory.path, self._log_metrics, bind=self.settings.metrics_bind)
 
     def _on_child_exit(self, _arbiter: Any, worker: Any) -> None:
         forget_process(worker.pid, self._metrics_directory.path)

@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Run:
         file = tmp_path / "pc.toml"
         file.write_text(settings)
         done = subprocess.run(
-            [sys.executable, "-m", "service.cli.main", "--config", str(file), *arguments],
+            [sys.executable, "-m", "service.cli", "--config", str(file), *arguments],
             env=environment,
             capture_output=True,
             text=True,

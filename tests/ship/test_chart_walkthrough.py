@@ -31,7 +31,7 @@ KUBECTL = """\
 while [ $# -gt 0 ]; do
   case $1 in
     port-forward) exec sleep 60;;
-    --) shift 2; exec {python} -m service.cli.main --config {settings} "$@";;
+    --) shift 2; exec {python} -m service.cli --config {settings} "$@";;
   esac
   shift
 done

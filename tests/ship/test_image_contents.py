@@ -108,6 +108,6 @@ def test_its_modules_are_compiled_since_it_cannot_keep_what_it_compiles_itself(r
 
 def test_it_checks_settings_as_the_working_tree_does(run_in: RunIn) -> None:
     here = subprocess.run(
-        [sys.executable, "-m", "service.cli.main", "config", "example"], capture_output=True, text=True, check=True
+        [sys.executable, "-m", "service.cli", "config", "example"], capture_output=True, text=True, check=True
     )
     assert run_in("config", "example") == here.stdout

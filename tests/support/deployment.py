@@ -250,7 +250,7 @@ class Deployment:
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command that ends by itself, on this deployment's settings."""
         return subprocess.run(
-            [sys.executable, "-m", "service.cli.main", "--config", str(self.settings_file), *arguments],
+            [sys.executable, "-m", "service.cli", "--config", str(self.settings_file), *arguments],
             env={**os.environ, **self._environment, **(environment or {})},
             capture_output=True,
             text=True,

@@ -148,7 +148,7 @@ class Processes:
     def start(self, *arguments: str, environment: Mapping[str, str] | None = None, name: str = "") -> Process:
         """Start `payment-callbacks <arguments>`, with `environment` on top of what the tests themselves run in."""
         return self.start_command(
-            sys.executable, "-m", "service.cli.main", *arguments, environment=environment, name=name or arguments[0]
+            sys.executable, "-m", "service.cli", *arguments, environment=environment, name=name or arguments[0]
         )
 
     def start_command(

@@ -7,11 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from service.claims import Trust
+from service.log_stream import LineCounts
 from service.logs import configure_logs
 from service.messaging.contract import AsyncPublisher
 from service.messaging.embedded import EmbeddedPublisher
 from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.publisher import RabbitPublisher
+from service.metrics.logs import LogMetrics
 from service.metrics.receiver import ReceiverMetrics
 from service.settings import Acknowledgement, MerchantSettings, ReceiverSettings, Secret, TokenKey
 from service.web.server import ReceiverServer
@@ -71,7 +73,8 @@ def main() -> None:
             return publisher
         return EmbeddedPublisher(queue=EmbeddedQueue(options.queue_file), loop=loop)
 
-    configure_logs(stream=sys.stdout, human=False)
+    counts = LineCounts()
+    configure_logs(stream=sys.stdout, human=False, counts=counts)
     server = _server_with(options.worker_class)
     server(
         merchants=merchants(),
@@ -84,6 +87,7 @@ def main() -> None:
             metrics_bind=options.metrics_bind,
             request_timeout_seconds=options.request_timeout_seconds,
         ),
+        log_metrics=LogMetrics(lost=counts.lost, escaped=counts.escaped),
     ).run()
 
 

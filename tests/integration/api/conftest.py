@@ -13,6 +13,7 @@ from service.api.health import Drain
 from service.bootstrap.api import make_api
 from service.bootstrap.ledger import make_ledger_engine
 from service.ledger.schema import migrate
+from service.metrics.logs import LogMetrics
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
 from service.settings import Secret, Settings
@@ -133,7 +134,11 @@ def engine(settings: Settings) -> Iterator[Engine]:
 def api_url(settings: Settings, engine: Engine) -> Iterator[str]:
     """Where the API listens."""
     server = make_server(
-        "127.0.0.1", 0, make_api(settings, engine, Drain()), threaded=True, request_handler=_QuietHandler
+        "127.0.0.1",
+        0,
+        make_api(settings, engine, Drain(), LogMetrics(lost=dict, escaped=int)),
+        threaded=True,
+        request_handler=_QuietHandler,
     )
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 from service.api.health import Drain
 from service.bootstrap.api import make_api
 from service.bootstrap.ledger import make_ledger_engine
+from service.metrics.logs import LogMetrics
 from service.settings_file import parse_settings
 
 TOKEN = "a-token-of-the-shop-for-tests-only"
@@ -36,7 +37,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
     """The application; its ledger was never made."""
     settings = parse_settings(_SETTINGS, {}, name="test", folder=tmp_path)
     engine = make_ledger_engine(settings)
-    yield make_api(settings, engine, Drain())
+    yield make_api(settings, engine, Drain(), LogMetrics(lost=dict, escaped=int))
     engine.dispose()
 
 
