@@ -77,7 +77,8 @@ def log_uncaught_errors() -> None:
         log_error(f"thread {args.thread.name if args.thread else ''}", *args[:3])
 
     def in_finalizer(args: "sys.UnraisableHookArgs") -> None:
-        log_error(f"finalizer of {type(args.object).__name__}", args.exc_type, args.exc_value, args.exc_traceback)
+        where = getattr(args.object, "__qualname__", type(args.object).__name__)
+        log_error(f"finalizer {where}", args.exc_type, args.exc_value, args.exc_traceback)
 
     sys.excepthook = partial(log_error, "main thread")
     threading.excepthook, sys.unraisablehook = in_thread, in_finalizer

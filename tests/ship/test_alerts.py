@@ -182,6 +182,16 @@ CASES = [
         {"look": "queues"},
     ),
     Case(
+        "PaymentCallbacksLogLost",
+        {'payment_callbacks_log_lines_lost_total{reason="unwritable"}': "0+9x1000"},
+        # A line was lost long ago; and what a stranger sends can have its characters escaped, and loses no line.
+        {
+            'payment_callbacks_log_lines_lost_total{reason="unwritable"}': "1x1000",
+            "payment_callbacks_log_lines_escaped_total": "0+9x1000",
+        },
+        {"reason": "unwritable"},
+    ),
+    Case(
         "PaymentCallbacksDeadLetters",
         {'payment_callbacks_queue_messages{queue="dead"}': "1x1000"},
         {'payment_callbacks_queue_messages{queue="dead"}': "0x1000"},

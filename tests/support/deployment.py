@@ -186,10 +186,11 @@ class Deployment:
             store.announce(announcement)
         engine.dispose()
 
-    def start(self, *roles: str) -> None:
+    def start(self, *roles: str, environment: Mapping[str, str] | None = None, output: int | None = None) -> None:
         """Start roles (`all` is one), for the first time or again; returns at once.
 
-        A further process of a role is asked for by a name of its own: `ledger-2`.
+        A further process of a role is asked for by a name of its own: `ledger-2`. `environment` and `output`, a
+        descriptor to write to in place of a file, are those of the first start.
         """
         for name in roles:
             if name in self._roles:
@@ -197,7 +198,13 @@ class Deployment:
             else:
                 role = name.partition("-")[0]
                 self._roles[name] = self._processes.start(
-                    "--config", str(self.settings_file), "run", role, environment=self._environment, name=name
+                    "--config",
+                    str(self.settings_file),
+                    "run",
+                    role,
+                    environment={**self._environment, **(environment or {})},
+                    name=name,
+                    output=output,
                 )
 
     def wait_until_receiving(self, role: str = "receiver", *, path: str = "/readyz") -> None:

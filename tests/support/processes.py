@@ -30,10 +30,15 @@ class Process:
         log_file: Path,
         environment: Mapping[str, str] | None = None,
         directory: Path = _REPOSITORY,
+        output: int | None = None,
     ) -> None:
+        """`output` is a descriptor to write to in place of the file."""
         self.name = name
         self.log_file = log_file
-        self._command = [_program("setpriv"), "--pdeathsig=KILL", *map(str, command)]
+        # SIGHUP is ignored where the tests themselves run under nohup.
+        kept = [_program("env"), "--default-signal=HUP", _program("setpriv"), "--pdeathsig=KILL"]
+        self._command = [*kept, *map(str, command)]
+        self._output = output
         self._environment = dict(os.environ if environment is None else environment)
         self._directory = directory
         self._child: subprocess.Popen[bytes] | None = None
@@ -75,7 +80,7 @@ class Process:
                 cwd=self._directory,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=log if self._output is None else self._output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -145,14 +150,33 @@ class Processes:
         self._folder = folder
         self._started: list[Process] = []
 
-    def start(self, *arguments: str, environment: Mapping[str, str] | None = None, name: str = "") -> Process:
-        """Start `payment-callbacks <arguments>`, with `environment` on top of what the tests themselves run in."""
+    def start(
+        self,
+        *arguments: str,
+        environment: Mapping[str, str] | None = None,
+        name: str = "",
+        output: int | None = None,
+    ) -> Process:
+        """Start `payment-callbacks <arguments>`, with `environment` on top of what the tests themselves run in.
+
+        `output` is a descriptor that it writes to in place of a file of its own.
+        """
         return self.start_command(
-            sys.executable, "-m", "service.cli", *arguments, environment=environment, name=name or arguments[0]
+            sys.executable,
+            "-m",
+            "service.cli",
+            *arguments,
+            environment=environment,
+            name=name or arguments[0],
+            output=output,
         )
 
     def start_command(
-        self, *command: str | Path, environment: Mapping[str, str] | None = None, name: str = ""
+        self,
+        *command: str | Path,
+        environment: Mapping[str, str] | None = None,
+        name: str = "",
+        output: int | None = None,
     ) -> Process:
         """Start any command the same way."""
         name = name or Path(command[0]).name
@@ -161,6 +185,7 @@ class Processes:
             command=command,
             log_file=self._folder / f"{len(self._started)}-{name}.log",
             environment={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
+            output=output,
         )
         self._started.append(process)
         process.start()

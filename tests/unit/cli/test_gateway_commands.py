@@ -65,6 +65,13 @@ def test_personal_data_is_read_from_a_file(run, tmp_path, suffix):
     assert_tells_no_value(done.output)
 
 
+@pytest.mark.parametrize("text", [json.dumps(PERSON), "\n".join(f'{name} = "{PERSON[name]}"' for name in PERSON)])
+def test_a_byte_order_mark_is_no_part_of_personal_data(run, tmp_path, text):
+    file = tmp_path / "person"
+    file.write_text(text, encoding="utf-8-sig")
+    assert "the gateway cannot be reached" in run("bind", "--from", str(file)).output
+
+
 def test_personal_data_is_read_from_standard_input(run):
     done = run("bind", "--from", "-", stdin=json.dumps(PERSON))
     assert "surely not done: the gateway cannot be reached" in done.output

@@ -31,6 +31,15 @@ def mistakes(text: str, environment: dict[str, str] | None = None) -> list[str]:
     return str(caught.value).splitlines()
 
 
+def test_a_byte_order_mark_is_no_part_of_the_settings_or_of_a_secret(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(WEBHOOK_SECRET, encoding="utf-8-sig")
+    file = tmp_path / "pc.toml"
+    endpoint = 'name = "shop"\nkind = "webhook"\nurl = "https://shop.example"\nsecrets = [{ file = "secret" }]\n'
+    file.write_text(f"[[endpoints]]\n{endpoint}{MERCHANT}", encoding="utf-8-sig")
+    (shop,) = load_settings(file, {}).endpoints
+    assert [secret.reveal() for secret in shop.secrets] == [WEBHOOK_SECRET]
+
+
 def test_one_merchant_is_enough() -> None:
     settings = parse(MERCHANT)
     assert settings.merchants["acme"].pay_types == {"baofoo_001"}

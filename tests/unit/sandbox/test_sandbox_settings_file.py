@@ -16,9 +16,9 @@ pay_types = ["baofoo_001"]
 """
 
 
-def load(tmp_path: Path, text: str) -> SandboxSettings:
+def load(tmp_path: Path, text: str, *, encoding: str = "utf-8") -> SandboxSettings:
     path = tmp_path / "sandbox.toml"
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding=encoding)
     return load_sandbox_settings(path)
 
 
@@ -26,6 +26,10 @@ def test_an_account_is_all_that_is_needed(tmp_path):
     settings = load(tmp_path, ACCOUNT)
     assert settings == SandboxSettings(accounts=settings.accounts)
     assert settings.accounts[0].pay_types == {"baofoo_001"}
+
+
+def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+    assert load(tmp_path, ACCOUNT, encoding="utf-8-sig") == load(tmp_path, ACCOUNT)
 
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "sandbox.md").read_text(encoding="utf-8")

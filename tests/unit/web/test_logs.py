@@ -1,10 +1,14 @@
 import io
 import json
 import logging
+import subprocess
+import sys
+from contextlib import suppress
 
 import pytest
 import structlog
 
+from service.log_stream import LineCounts
 from service.logs import configure_logs
 
 
@@ -72,3 +76,80 @@ def test_the_chatter_of_libraries_is_left_out(lines, library):
     configure_logs(stream=lines, human=False)
     logging.getLogger(library).info("connecting")
     assert lines.getvalue() == ""
+
+
+class _Unspeakable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words for it")
+
+
+def _endless() -> dict[str, object]:
+    value: dict[str, object] = {}
+    value["self"] = value
+    return value
+
+
+@pytest.mark.parametrize("value", [_Unspeakable(), _endless(), {("a", "b"): 1}], ids=["repr", "endless", "key"])
+def test_a_value_that_cannot_be_rendered_costs_the_line_its_fields_and_is_counted(lines, value):
+    counts = LineCounts()
+    configure_logs(stream=lines, human=False, counts=counts)
+    structlog.get_logger().info("happened", value=value)
+    line = json.loads(lines.getvalue())
+    assert (line["event"], line["level"]) == ("happened", "info")
+    assert line["unrenderable"]
+    assert counts.lost()["unrenderable"] == 1
+
+
+def test_a_library_whose_arguments_do_not_fit_its_text_is_counted_likewise(lines):
+    counts = LineCounts()
+    configure_logs(stream=lines, human=False, counts=counts)
+    logging.getLogger("library").warning("so many: %d", "none")
+    assert json.loads(lines.getvalue())["event"] == "so many: %d"
+    assert counts.lost()["unrenderable"] == 1
+
+
+@pytest.mark.parametrize("path", ["/dev/full", ""], ids=["full", "closed"])
+def test_a_stream_that_cannot_be_written_fails_nobody(lines, path):
+    counts = LineCounts()
+    stream = open(path or "/dev/null", "w")  # noqa: SIM115
+    if not path:
+        stream.close()
+    configure_logs(stream=stream, human=False, counts=counts)
+    structlog.get_logger().info("x")
+    logging.getLogger("library").warning("y")
+    assert counts.lost()["unwritable"] == 2
+    with suppress(OSError):
+        stream.close()
+
+
+_UNCAUGHT = """
+import gc, sys, threading, warnings
+from service.logs import configure_logs, log_uncaught_errors
+configure_logs(stream=sys.stdout, human=False)
+log_uncaught_errors()
+def fail():
+    raise ValueError("nobody catches it")
+thread = threading.Thread(target=fail, name="worker")
+thread.start()
+thread.join()
+class Finalized:
+    def __del__(self):
+        fail()
+Finalized()
+warnings.warn("be warned")
+fail()
+"""
+
+
+def test_what_nobody_catches_is_a_line_of_the_log_and_not_on_standard_error():
+    done = subprocess.run([sys.executable, "-c", _UNCAUGHT], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == ""
+    logged = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [line["where"] for line in logged if line["event"] == "error_uncaught"] == [
+        "thread worker",
+        "finalizer Finalized.__del__",
+        "main thread",
+    ]
+    assert all("nobody catches it" in line["exception"] for line in logged if line["event"] == "error_uncaught")
+    assert any("be warned" in line["event"] for line in logged)
