@@ -252,12 +252,16 @@ class Deployment:
             int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
         ]
 
+    def command_line(self, *arguments: str) -> list[str]:
+        """The words of a command on this deployment's settings, for who starts it in a way of their own."""
+        return [sys.executable, "-m", "service.cli", "--config", str(self.settings_file), *arguments]
+
     def command(
         self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
         """Run a command that ends by itself, on this deployment's settings."""
         return subprocess.run(
-            [sys.executable, "-m", "service.cli", "--config", str(self.settings_file), *arguments],
+            self.command_line(*arguments),
             env={**os.environ, **self._environment, **(environment or {})},
             capture_output=True,
             text=True,

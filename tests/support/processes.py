@@ -137,6 +137,10 @@ class Process:
         """Let it go on after `freeze`."""
         _signal_all([self.pid, *_descendants(self.pid)], signal.SIGCONT)
 
+    def descendants(self) -> list[int]:
+        """The process ids of its children, and of theirs."""
+        return _descendants(self.pid)
+
     def describe(self) -> str:
         """Name, state and the end of the output, for the message of a failed assertion."""
         state = "running" if self.running else f"exit code {self.exit_code}"

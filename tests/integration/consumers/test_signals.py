@@ -21,7 +21,7 @@ print("left in good order", flush=True)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_asks_for_an_orderly_end(processes: Processes, number: signal.Signals) -> None:
     process = processes.start_command(sys.executable, "-c", _PROGRAM)
     process.wait_until(lambda: "ready" in process.output)

@@ -1,0 +1,82 @@
+"""What a process inherits and the settings do not name changes nothing: variables of libraries, folders, streams."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.downstream import Downstream
+from tests.support.http import answers
+from tests.support.processes import Processes
+from tests.support.waiting import eventually
+
+# Each of them would end a process, or change where and how it serves.
+_VARIABLES = {
+    "FLASK_DEBUG": "1",
+    "FORWARDED_ALLOW_IPS": "the-proxy",
+    "GUNICORN_CMD_ARGS": "--bind=127.0.0.1:9 --workers=0",
+    "GUNICORN_FD": "99",
+    "GUNICORN_PID": "1",
+    "LISTEN_FDS": "3",
+    "PORT": "9",
+    "SCRIPT_NAME": "/payments",
+    "WEB_CONCURRENCY": "auto",
+}
+
+
+@pytest.fixture(params=["a folder", "a missing folder"])
+def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """Of a host that runs other Python services, too."""
+    folder = tmp_path / "of-another-service"
+    if request.param == "a folder":
+        folder.mkdir()
+    return {**_VARIABLES, "PROMETHEUS_MULTIPROC_DIR": str(folder), "prometheus_multiproc_dir": str(folder)}
+
+
+def test_every_role_works_beside_the_variables_of_other_services(
+    fresh_deployment: Deployment, own_shop: Downstream, environment: dict[str, str]
+) -> None:
+    deployment = fresh_deployment
+    api = deployment.give_api()
+    deployment.start(*ROLES, "inquirer", "api", environment=environment)
+    deployment.wait_until_receiving()
+    deployment.role("api").wait_until(lambda: answers(api + "/readyz"))
+    assert deployment.sender.send(deployment.callback("one")).acknowledged
+    eventually(lambda: own_shop.about("one"), within_seconds=30)
+    for role in (*ROLES, "inquirer", "api"):
+        assert deployment.role(role).terminate() == 0
+    folder = Path(environment["PROMETHEUS_MULTIPROC_DIR"])
+    assert not folder.exists() or list(folder.iterdir()) == []
+
+
+def test_all_roles_on_one_machine_work_beside_them(
+    deploy: Callable[..., Deployment], own_shop: Downstream, environment: dict[str, str]
+) -> None:
+    deployment = deploy(Place())
+    deployment.start("all", environment=environment)
+    deployment.wait_until_receiving("all")
+    assert deployment.sender.send(deployment.callback("one")).acknowledged
+    eventually(lambda: own_shop.about("one"), within_seconds=30)
+    assert deployment.role("all").terminate(within_seconds=40) == 0
+    assert "child.died" not in deployment.output
+
+
+@pytest.mark.parametrize("options", ["ro", "uid=65534,mode=0755"], ids=["read-only", "another user's"])
+def test_a_receiver_keeps_its_counts_on_disk_where_shared_memory_cannot_be_written(
+    deploy: Callable[..., Deployment], processes: Processes, tmp_path: Path, options: str
+) -> None:
+    """Needs root, whose namespace gets another /dev/shm, and which gives up its right to write everywhere."""
+    deployment = deploy(Place())
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    drop = "setpriv --inh-caps=-dac_override --bounding-set=-dac_override"
+    program = f'mount -t tmpfs -o {options} tmpfs /dev/shm && exec {drop} "$@"'
+    receiver = deployment.command_line("run", "receiver")
+    process = processes.start_command(
+        "unshare", "--mount", "sh", "-c", program, "sh", *receiver, environment={"TMPDIR": str(scratch)}
+    )
+    process.wait_until(lambda: answers(deployment.url + "/readyz"))
+    assert list(scratch.glob("payment-callbacks-metrics-*"))
+    assert process.terminate() == 0
+    assert list(scratch.iterdir()) == []

@@ -1,0 +1,90 @@
+"""SIGHUP: what a terminal that goes away sends, to one process or to all of its foreground group."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.downstream import Downstream
+from tests.support.http import answers
+from tests.support.load import Load
+from tests.support.processes import Processes
+from tests.support.reckoning import await_claims
+from tests.support.waiting import eventually
+
+
+@pytest.fixture
+def served(deploy: Callable[..., Deployment]) -> Deployment:
+    """Every role runs, each on its own, and all on files."""
+    deployment = deploy(Place())
+    api = deployment.give_api()
+    deployment.start(*ROLES, "inquirer", "api")
+    deployment.wait_until_receiving()
+    deployment.role("api").wait_until(lambda: answers(api + "/readyz"))
+    return deployment
+
+
+@pytest.mark.parametrize("to_group", [False, True], ids=["to the process", "to its group"])
+def test_every_role_ends_in_good_order(served: Deployment, own_shop: Downstream, to_group: bool) -> None:
+    assert served.sender.send(served.callback("one")).acknowledged
+    eventually(lambda: own_shop.about("one"), within_seconds=30)
+    for name in (*ROLES, "inquirer", "api"):
+        role = served.role(name)
+        if to_group:
+            os.killpg(role.pid, signal.SIGHUP)
+        else:
+            role.signal(signal.SIGHUP)
+        assert role.wait() == 0, role.describe()
+    assert "Traceback" not in served.output
+
+
+def test_all_roles_on_one_machine_end_in_good_order(deploy: Callable[..., Deployment]) -> None:
+    deployment = deploy(Place())
+    deployment.start("all")
+    deployment.wait_until_receiving("all")
+    deployment.role("all").signal(signal.SIGHUP)
+    assert deployment.role("all").wait(within_seconds=40) == 0
+    eventually(lambda: not answers(deployment.url + "/healthz"))
+
+
+def test_workers_that_it_reaches_finish_what_they_have_in_hand(own_deployment: Deployment) -> None:
+    with Load(sender=own_deployment.sender, make_callback=own_deployment.callback, prefix="hung-up") as load:
+        load.wait_for_acknowledgements(30)
+        before = set(own_deployment.children("receiver"))
+        for worker in before:
+            os.kill(worker, signal.SIGHUP)
+        eventually(lambda: not before & set(own_deployment.children("receiver")), within_seconds=30)
+        own_deployment.wait_until_receiving()
+        load.wait_for_acknowledgements(30)
+    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="hung-up", within_seconds=30)
+    assert "was sent" not in own_deployment.output  # gunicorn's words for a worker that a signal ended
+
+
+@pytest.mark.parametrize("role", ["ledger", "receiver"])
+def test_under_nohup_a_role_and_its_workers_ignore_it(
+    deploy: Callable[..., Deployment], processes: Processes, role: str
+) -> None:
+    deployment = deploy(Place())
+    process = processes.start_command("nohup", *deployment.command_line("run", role), name=role)
+    process.wait_until(lambda: _handles(process.pid, signal.SIGTERM))
+    if role == "receiver":
+        process.wait_until(lambda: answers(deployment.url + "/readyz"))
+    for pid in (process.pid, *process.descendants()):
+        eventually(lambda pid=pid: _handles(pid, signal.SIGTERM) and _ignores(pid, signal.SIGHUP))
+    assert process.terminate() == 0
+
+
+def _handles(pid: int, number: signal.Signals) -> bool:
+    return _has(pid, "SigCgt", number)
+
+
+def _ignores(pid: int, number: signal.Signals) -> bool:
+    return _has(pid, "SigIgn", number)
+
+
+def _has(pid: int, mask: str, number: signal.Signals) -> bool:
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return bool(int(lines[mask], 16) & (1 << (number - 1)))
