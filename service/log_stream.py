@@ -104,7 +104,6 @@ class LogStream(io.TextIOBase):
         self._writing_since: float | None = None
         self._torn = False
 
-    # io's attribute is a property that cannot be overridden by a plain one.
     @property
     def encoding(self) -> str:  # type: ignore[override]
         """Always UTF-8, whatever the locale says."""
@@ -152,7 +151,7 @@ class LogStream(io.TextIOBase):
         """
         thread = self._thread
         if thread is None:
-            return True
+            return not self._lines
         self._ending.set()
         self._wakes.put(None)
         since = self._writing_since

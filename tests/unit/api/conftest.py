@@ -37,7 +37,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
     """The application; its ledger was never made."""
     settings = parse_settings(_SETTINGS, {}, name="test", folder=tmp_path)
     engine = make_ledger_engine(settings)
-    yield make_api(settings, engine, Drain(), LogMetrics(lost=dict, escaped=int))
+    yield make_api(settings, engine, Drain(), LogMetrics(lost=lambda: {"full": 3}, escaped=lambda: 1))
     engine.dispose()
 
 

@@ -42,7 +42,10 @@ def test_the_document_is_of_openapi_3_1_and_wants_a_token(openapi: OpenApi) -> N
 
 
 def test_its_metrics_need_no_database(stranger: FlaskClient) -> None:
-    assert 'payment_callbacks_build_info{role="api"' in stranger.get("/metrics").text
+    metrics = stranger.get("/metrics").text
+    assert 'payment_callbacks_build_info{role="api"' in metrics
+    assert 'payment_callbacks_log_lines_lost_total{reason="full"} 3.0' in metrics
+    assert "payment_callbacks_log_lines_escaped_total 1.0" in metrics
 
 
 @pytest.mark.parametrize(
