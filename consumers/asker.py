@@ -184,7 +184,7 @@ class Asker:
         )
         if claim is not None and verdict is not None:
             moved_to = claim.status if verdict.moves else None
-            self._claim_metrics.count_claim(claim.merchant, verdict=verdict, moved_to=moved_to)
+            self._claim_metrics.count_claims(claim.merchant, verdict=verdict, moved_to=moved_to)
         if settlement.state is InquiryState.PARKED:
             self._metrics.count_parked(self._merchant)
             self._log.error("inquiry_parked", **fields)

@@ -25,6 +25,10 @@ from service.traceparent import trace_id_of
 #: What one message carries.
 _Item = Claim | Sequence[RefusalCount]
 
+# What has a line of its own in the log: claims that changed their order, and those that a person has to look at. The
+# others, among them whatever strangers send, are counted in the line of their batch.
+_LOGGED = frozenset({Verdict.APPLIED, Verdict.CORRECTED, Verdict.CONFLICT, Verdict.QUARANTINED})
+
 _log = structlog.get_logger()
 
 
@@ -91,25 +95,26 @@ class _Recorder:
         seconds = time.monotonic() - began
         now = self._clock()
         for claim, verdict in zip(claims, verdicts, strict=True):
-            self._tell(claim, verdict, now)
+            self._metrics.observe_wait((now - claim.stated_at).total_seconds())
+            if verdict in _LOGGED:
+                _log.info(
+                    "claim_recorded",
+                    trace_id=trace_id_of(claim.traceparent),
+                    merchant=claim.merchant,
+                    biz_order_no=claim.biz_order_no,
+                    status=claim.status,
+                    verdict=verdict,
+                )
+        alike = Counter(
+            (claim.merchant, verdict, claim.status if verdict.moves else None)
+            for claim, verdict in zip(claims, verdicts, strict=True)
+        )
+        for (merchant, verdict, moved_to), count in alike.items():
+            self._claim_metrics.count_claims(merchant, verdict=verdict, moved_to=moved_to, claims=count)
         self._metrics.observe_batch(claims=len(claims), seconds=seconds)
         _log.info(
             "claims_recorded",
             claims=len(claims),
             verdicts=dict(Counter(verdict.value for verdict in verdicts)),
             seconds=round(seconds, 4),
-        )
-
-    def _tell(self, claim: Claim, verdict: Verdict, now: datetime) -> None:
-        self._claim_metrics.count_claim(
-            claim.merchant, verdict=verdict, moved_to=claim.status if verdict.moves else None
-        )
-        self._metrics.observe_wait((now - claim.stated_at).total_seconds())
-        _log.info(
-            "claim_recorded",
-            trace_id=trace_id_of(claim.traceparent),
-            merchant=claim.merchant,
-            biz_order_no=claim.biz_order_no,
-            status=claim.status,
-            verdict=verdict,
         )

@@ -1,36 +1,25 @@
-# ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
-"""The schemas of events, as CloudEvents 1.0: what writes them, and what the contracts for consumers are made from."""
+"""Events as CloudEvents 1.0: what writes them, and the schemas that the contracts for consumers are made from.
+
+The schemas describe and do not write: marshmallow takes 50 µs for an event, field by field, where `json` takes 6. Tests
+hold every event that can be written to what the schemas say.
+"""
 
 import json
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, fields, post_dump
+from marshmallow import INCLUDE, Schema, fields
 
 from service.claims import OrderStatus, Trust
 from service.events import TEST_TYPE, EndpointTest, EventType, PaymentEvent
 
+_TEST_NOTE = "A test. It tells of no payment."
 _SLUG = "[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
 
 
-class _Time(fields.AwareDateTime):
-    """An aware time in RFC 3339, written only."""
-
-    def __init__(self, description: str, **options: Any) -> None:
-        super().__init__(format="iso", required=True, metadata={"description": description}, **options)
-
-    def _serialize(self, value: datetime | None, attr: str | None, obj: Any, **kwargs: Any) -> str | float | None:
-        # Zones before about 1900 are seconds off as well (local mean time), and RFC 3339 cannot say so.
-        if value is not None and value.strftime("%z")[5:]:
-            value = value.astimezone(UTC)
-        return super()._serialize(value, attr, obj, **kwargs)
-
-
-class _TrustName(fields.String):
-    """A `Trust` by its name, written only."""
-
-    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str:
-        return Trust(value).word
+def _time(description: str, **options: Any) -> fields.AwareDateTime:
+    return fields.AwareDateTime(format="iso", required=True, metadata={"description": description}, **options)
 
 
 def _text(description: str, *, example: str, **more: Any) -> fields.String:
@@ -81,7 +70,7 @@ class PaymentDataSchema(Schema):
             "examples": [2],
         },
     )
-    paid_at = _Time(
+    paid_at = _time(
         "When the money moved, as far as the gateway said so; RFC 3339, in the merchant's time zone.", allow_none=True
     )
     amount = _text(
@@ -96,14 +85,14 @@ class PaymentDataSchema(Schema):
     channel_response = _text(
         "The payment channel's own words, for people; personal numbers are masked. May be empty.", example="交易成功"
     )
-    trust = _TrustName(
+    trust = fields.String(
         required=True,
         metadata={
             "description": "How far the status is proven, from least to most; never less than the merchant requires.",
             "enum": [trust.word for trust in Trust],
         },
     )
-    observed_at = _Time("When the statement behind the event was made; RFC 3339 with its zone.")
+    observed_at = _time("When the statement behind the event was made; RFC 3339 with its zone.")
 
 
 class PaymentEventSchema(Schema):
@@ -126,11 +115,9 @@ class PaymentEventSchema(Schema):
         EventType, by_value=True, required=True, metadata={"type": "string", "description": "What has happened."}
     )
     subject = fields.String(
-        required=True,
-        attribute="biz_order_no",
-        metadata={"description": "`data.biz_order_no`, once more.", "minLength": 1, "maxLength": 128},
+        required=True, metadata={"description": "`data.biz_order_no`, once more.", "minLength": 1, "maxLength": 128}
     )
-    time = _Time("`data.observed_at`, once more.", attribute="observed_at")
+    time = _time("`data.observed_at`, once more.")
     datacontenttype = _always("application/json", "What `data` is.")
     data = fields.Nested(PaymentDataSchema, required=True)
     traceparent = fields.String(
@@ -139,17 +126,6 @@ class PaymentEventSchema(Schema):
             "pattern": "^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$",
         }
     )
-
-    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
-        """The envelope and `data` are both views of the one flat event."""
-        return obj if attr == "data" else super().get_attribute(obj, attr, default)
-
-    @post_dump
-    def _leave_out_no_trace(self, envelope: dict[str, Any], **_: Any) -> dict[str, Any]:
-        # CloudEvents, section 3.1: an attribute without a value is left out.
-        if not envelope["traceparent"]:
-            del envelope["traceparent"]
-        return envelope
 
 
 class EndpointTestDataSchema(Schema):
@@ -161,7 +137,7 @@ class EndpointTestDataSchema(Schema):
         unknown = INCLUDE
 
     endpoint = _text("The endpoint's name in the operator's settings.", example="shop")
-    note = _always("A test. It tells of no payment.", "For people who find it in a log.")
+    note = _always(_TEST_NOTE, "For people who find it in a log.")
 
 
 class EndpointTestSchema(Schema):
@@ -180,28 +156,65 @@ class EndpointTestSchema(Schema):
     )
     source = _text("`/endpoints/<endpoint>`.", example="/endpoints/shop", pattern=f"^/endpoints/{_SLUG}$")
     type = _always(TEST_TYPE, "What tells it from every payment event.")
-    time = _Time("When it was sent; RFC 3339 with its zone.", attribute="sent_at")
+    time = _time("When it was sent; RFC 3339 with its zone.")
     datacontenttype = _always("application/json", "What `data` is.")
     data = fields.Nested(EndpointTestDataSchema, required=True)
-
-    def get_attribute(self, obj: Any, attr: str, default: Any) -> Any:
-        """The envelope and `data` are both views of the one flat test."""
-        return obj if attr == "data" else super().get_attribute(obj, attr, default)
-
-
-_PAYMENT_EVENT = PaymentEventSchema()
-_ENDPOINT_TEST = EndpointTestSchema()
 
 
 def write_event(event: PaymentEvent) -> bytes:
     """The event in CloudEvents' structured JSON, UTF-8; the same bytes however often it is written."""
-    return _write(_PAYMENT_EVENT, event)
+    observed_at = _time_text(event.observed_at)
+    envelope = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.biz_order_no,
+        "time": observed_at,
+        "datacontenttype": "application/json",
+        "data": {
+            "merchant": event.merchant,
+            "biz_order_no": event.biz_order_no,
+            "pay_order_no": event.pay_order_no,
+            "order_type": event.order_type,
+            "pay_type": event.pay_type,
+            "status": event.status,
+            "previous_status": event.previous_status,
+            "sequence": event.sequence,
+            "paid_at": None if event.paid_at is None else _time_text(event.paid_at),
+            "amount": event.amount,
+            "amount_unit": event.amount_unit,
+            "channel_response": event.channel_response,
+            "trust": event.trust.word,
+            "observed_at": observed_at,
+        },
+    }
+    if event.traceparent:  # CloudEvents, section 3.1: an attribute without a value is left out
+        envelope["traceparent"] = event.traceparent
+    return _write(envelope)
 
 
 def write_test(test: EndpointTest) -> bytes:
     """The test in CloudEvents' structured JSON, UTF-8."""
-    return _write(_ENDPOINT_TEST, test)
+    return _write(
+        {
+            "specversion": "1.0",
+            "id": test.id,
+            "source": test.source,
+            "type": TEST_TYPE,
+            "time": _time_text(test.sent_at),
+            "datacontenttype": "application/json",
+            "data": {"endpoint": test.endpoint, "note": _TEST_NOTE},
+        }
+    )
 
 
-def _write(schema: Schema, value: object) -> bytes:
-    return json.dumps(schema.dump(value), ensure_ascii=False, separators=(",", ":")).encode()
+def _time_text(time: datetime) -> str:
+    """An aware time in RFC 3339."""
+    text = time.isoformat()
+    # Zones before about 1900 are seconds off as well (local mean time), and RFC 3339 cannot say so.
+    return text if text[-6] in "+-" else time.astimezone(UTC).isoformat()
+
+
+def _write(envelope: Mapping[str, object]) -> bytes:
+    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()

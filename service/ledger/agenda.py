@@ -204,8 +204,8 @@ class Agenda:
         order, raised_by_answer, verdict = None, False, None
         if claim is not None:
             # Orders before inquiries, as everybody locks them.
-            decided = self._store.apply(connection, [claim])
-            order, raised_by_answer = decided.orders.get(asked.order), asked.order in decided.questions
+            decided = self._store.apply(connection, claim)
+            order, raised_by_answer = decided.order, decided.question is not None
             [verdict] = decided.verdicts.values()
         record_reply(connection, asked.order, asked.fence, reply)
         row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one()

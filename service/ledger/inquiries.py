@@ -4,17 +4,20 @@ Anyone can send a callback with a fitting sign, so anyone can give a reason to a
 limits is bounded (`pace`), and what the order itself is owed is kept apart from it: an inquiry has two due times.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntFlag, StrEnum
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, select, update
+from sqlalchemy import ColumnElement, Connection, Update, and_, case, select, update
 
 from service.claims import OrderKey
-from service.ledger.inserts import insert_into
+from service.ledger.inserts import PLANNED_ANEW, execute_rows, given_keys, insert_rows, keys_given
 from service.ledger.tables import inquiries
+
+_KEY = (inquiries.c.merchant, inquiries.c.biz_order_no)
 
 
 class InquiryReason(IntFlag):
@@ -127,7 +130,13 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
     """
     if not questions:
         return
-    insert = insert_into(connection, inquiries)
+    rows = [_to_row(question, now) for question in sorted(questions, key=lambda question: question.order)]
+    execute_rows(connection, _open(connection.dialect.name, tuple(rows[0])), rows)
+
+
+@cache
+def _open(dialect: str, names: Sequence[str]) -> Any:
+    insert = insert_rows(dialect, inquiries, names)
     old, new = inquiries.c, insert.excluded
     is_asking = old.state == InquiryState.ASKING.value
     is_open = (old.state == InquiryState.OPEN.value) | is_asking
@@ -136,7 +145,7 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
     # Nobody's forgeries put off the end, and none of them bring it nearer than the order's own. What is parked they
     # have asked about once more, and it waits for a person again: else they would take it out of sight for days.
     keeps_horizon = (is_open | is_parked) & new.due_at.is_(None) | is_open & (old.horizon_at > new.horizon_at)
-    statement = insert.on_conflict_do_update(
+    return insert.on_conflict_do_update(
         index_elements=[old.merchant, old.biz_order_no],
         set_={
             "state": case((is_asking, old.state), else_=new.state),
@@ -151,9 +160,7 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
             "not_found": case((is_open, old.not_found), else_=0),
             "opened_at": case((is_open, old.opened_at), else_=new.opened_at),
         },
-    ).returning(old.raised)
-    rows = [_to_row(question, now) for question in sorted(questions, key=lambda question: question.order)]
-    connection.execute(statement, rows).all()
+    )
 
 
 def close_inquiries(connection: Connection, orders: Collection[OrderKey]) -> None:
@@ -163,17 +170,22 @@ def close_inquiries(connection: Connection, orders: Collection[OrderKey]) -> Non
     """
     if not orders:
         return
-    statement = (
+    connection.execute(_close(connection.dialect.name), given_keys(orders))
+
+
+@cache
+def _close(dialect: str) -> Update:
+    # In the order of their keys, as they are opened: two batches that wait for each other's rows would be a deadlock.
+    # PostgreSQL sees in advance how many rows a key finds, but not how many of those have a certain state: it would
+    # take them for none, and read the whole table for each key.
+    found = select(*_KEY, inquiries.c.state).where(keys_given(dialect, _KEY)).order_by(*_KEY).with_for_update()
+    locked = found.cte("locked")
+    return (
         update(inquiries)
-        .where(
-            inquiries.c.merchant == bindparam("of_merchant"),
-            inquiries.c.biz_order_no == bindparam("of_biz_order_no"),
-            inquiries.c.state != InquiryState.ANSWERED.value,
-        )
+        .where(*(column == locked.c[column.name] for column in _KEY), locked.c.state != InquiryState.ANSWERED.value)
         .values(state=InquiryState.ANSWERED.value, lease_until=None, fence=inquiries.c.fence + 1)
+        .execution_options(**{PLANNED_ANEW: True})
     )
-    rows = [{"of_merchant": order.merchant, "of_biz_order_no": order.biz_order_no} for order in sorted(orders)]
-    connection.execute(statement, rows)
 
 
 def load_inquiry(connection: Connection, order: OrderKey) -> InquiryRecord | None:

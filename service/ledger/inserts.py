@@ -1,17 +1,48 @@
-"""Inserts of many rows in one statement, in the dialect of the database at hand."""
+"""Statements about many rows at once, in the dialect of the database at hand.
 
-from collections.abc import Collection, Mapping, Sequence
+PostgreSQL gets all rows as one JSON parameter: a statement of one text, however many rows, is parsed and planned once,
+and `json` writes the batch in C, where psycopg writes an array of strings element by element. SQLite has no server to
+parse for it: there a parameter for each value is quicker, and only the keys that are looked for come as JSON.
+"""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import cache, lru_cache
 from typing import Any
 
-from sqlalchemy import ARRAY, Column, Connection, Index, Row, Table, bindparam, func, select
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Index,
+    LargeBinary,
+    Row,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+#: Execution option of a statement whose plan is never kept. PostgreSQL keeps the plan of a statement that is executed
+#: often: one made while a table was small may read all of it for each key, and does so for as long as it is kept.
+PLANNED_ANEW = "ledger_planned_anew"
+
 _Rows = Sequence[Mapping[str, Any]]
+_Insert = postgresql.Insert | sqlite.Insert
+
+# The parameter that holds all rows, as an array of arrays.
+_ROWS = "rows"
 
 
-def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert_into(connection: Connection, table: Table) -> _Insert:
     """An insert that knows `on_conflict`: both databases do, in the same words, but SQLAlchemy has one for each."""
-    return sqlite.insert(table) if connection.dialect.name == "sqlite" else postgresql.insert(table)
+    return _insert_into(connection.dialect.name, table)
 
 
 def insert_new(
@@ -29,13 +60,9 @@ def insert_new(
     """
     if not rows:
         return []
-    statement, parameters = _insert(connection, table, rows)
-    if unique is None:
-        once = statement.on_conflict_do_nothing(index_elements=list(table.primary_key))
-    else:
-        where = unique.dialect_options[connection.dialect.name]["where"]
-        once = statement.on_conflict_do_nothing(index_elements=list(unique.columns), index_where=where)
-    return connection.execute(once.returning(*returning or table.primary_key), parameters).all()
+    statement = _insert_new(connection.dialect.name, table, tuple(rows[0]), unique, tuple(returning))
+    result = execute_rows(connection, statement, rows)
+    return result.all() if returning else []
 
 
 def insert_or_update(
@@ -45,28 +72,94 @@ def insert_or_update(
 
     Where `growing` names a column, a row is overwritten only by one that has more in it. No two rows have one key.
     """
-    if not rows:
-        return
-    statement, parameters = _insert(connection, table, rows)
+    if rows:
+        names = tuple(rows[0])
+        statement = _insert_or_update(connection.dialect.name, table, names, frozenset(unchanged), growing)
+        execute_rows(connection, statement, rows)
+
+
+def insert_rows(dialect: str, table: Table, names: Sequence[str]) -> _Insert:
+    """An insert of these columns for `execute_rows`. Keep it: making it anew costs more than executing it."""
+    insert = _insert_into(dialect, table)
+    if dialect == "sqlite":
+        return insert.values({name: bindparam(name) for name in names})
+    item = func.jsonb_array_elements(cast(bindparam(_ROWS, type_=Text), postgresql.JSONB)).column_valued("item")
+    values = [_from_json(item, place, table.c[name]) for place, name in enumerate(names)]
+    return insert.from_select(names, select(*values))
+
+
+def execute_rows(connection: Connection, statement: _Insert, rows: _Rows) -> Any:
+    """Execute what `insert_rows` made; each row has the columns that it was made for, in the same order."""
+    given = list(rows) if connection.dialect.name == "sqlite" else {_ROWS: _to_json(row.values() for row in rows)}
+    return connection.execute(statement, given)
+
+
+def keys_given(dialect: str, columns: Sequence[Column[Any]]) -> ColumnElement[bool]:
+    """Whether the text `columns` of a row are one of the keys that the statement is executed with (`given_keys`)."""
+    all_rows = bindparam(_ROWS, type_=Text)
+    if dialect == "sqlite":
+        item = func.json_each(all_rows).table_valued("value").c.value
+    else:
+        item = func.jsonb_array_elements(cast(all_rows, postgresql.JSONB)).column_valued("item")
+    return tuple_(*columns).in_(select(*(_text_at(item, place) for place in range(len(columns)))))
+
+
+def given_keys(keys: Iterable[Sequence[str]]) -> Mapping[str, Any]:
+    """The parameter of a statement with `keys_given`."""
+    return {_ROWS: _to_json(keys)}
+
+
+def _insert_into(dialect: str, table: Table) -> _Insert:
+    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+
+
+# Tables, columns and indexes are compared by identity here, and there are few of each.
+@cache
+def _insert_new(
+    dialect: str, table: Table, names: Sequence[str], unique: Index | None, returning: Sequence[Column[Any]]
+) -> Any:
+    insert = insert_rows(dialect, table, names)
+    if unique is None:
+        once = insert.on_conflict_do_nothing(index_elements=list(table.primary_key))
+    else:
+        where = unique.dialect_options[dialect]["where"]
+        once = insert.on_conflict_do_nothing(index_elements=list(unique.columns), index_where=where)
+    return once.returning(*returning) if returning else once
+
+
+@cache
+def _insert_or_update(
+    dialect: str, table: Table, names: Sequence[str], unchanged: frozenset[str], growing: str | None
+) -> Any:
+    insert = insert_rows(dialect, table, names)
     key = [column.name for column in table.primary_key]
-    changing = [name for name in rows[0] if name not in key and name not in unchanged]
-    statement = statement.on_conflict_do_update(
+    changing = [name for name in names if name not in key and name not in unchanged]
+    return insert.on_conflict_do_update(
         index_elements=key,
-        set_={name: statement.excluded[name] for name in changing},
-        where=None if growing is None else table.c[growing] < statement.excluded[growing],
+        set_={name: insert.excluded[name] for name in changing},
+        where=None if growing is None else table.c[growing] < insert.excluded[growing],
     )
-    connection.execute(statement.returning(*table.primary_key), parameters).all()
 
 
-def _insert(connection: Connection, table: Table, rows: _Rows) -> tuple[postgresql.Insert | sqlite.Insert, Any]:
-    insert = insert_into(connection, table)
-    if isinstance(insert, sqlite.Insert):
-        # RETURNING is what makes SQLAlchemy send one statement for all rows in place of one for each.
-        return insert, list(rows)
-    # One array per column: a statement of one text, however many rows, is parsed and planned once. As VALUES, a batch
-    # of 100 claims has 2,300 parameters and takes five times as long.
-    names = list(rows[0])
-    arrays = [bindparam(f"{name}_array", type_=ARRAY(table.c[name].type)) for name in names]
-    source = func.unnest(*arrays).table_valued(*names).render_derived()
-    parameters = {f"{name}_array": [row[name] for row in rows] for name in names}
-    return insert.from_select(names, select(*source.c)), parameters
+def _from_json(item: ColumnElement[Any], place: int, column: Column[Any]) -> ColumnElement[Any]:
+    value = _text_at(item, place)
+    return func.convert_to(value, "UTF8") if isinstance(column.type, LargeBinary) else cast(value, column.type)
+
+
+def _text_at(item: ColumnElement[Any], place: int) -> ColumnElement[Any]:
+    return item.op("->>")(text(str(place)))
+
+
+def _to_json(rows: Iterable[Iterable[object]]) -> str:
+    return json.dumps([list(row) for row in rows], ensure_ascii=False, default=_to_text)
+
+
+def _to_text(value: datetime | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else _time_text(value)
+
+
+@lru_cache(maxsize=16)  # most times of a batch are the one at which it is recorded
+def _time_text(time: datetime) -> str:
+    if time.tzinfo is None:
+        raise TypeError(f"a time without a zone: {time.isoformat()}")
+    return time.isoformat()

@@ -3,14 +3,17 @@
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, literal, or_, select, tuple_
+from sqlalchemy import Connection, Row, Select, literal, select, tuple_
 
 from service.claims import OrderKey, OrderStatus, Trust
-from service.ledger.inserts import insert_new, insert_or_update
+from service.ledger.inserts import PLANNED_ANEW, given_keys, insert_new, insert_or_update, keys_given
 from service.ledger.states import OrderState
 from service.ledger.tables import orders
+
+_KEY = (orders.c.merchant, orders.c.biz_order_no)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,34 +71,36 @@ class OrderPlace:
     biz_order_no: str
 
 
-def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> None:
-    """Make a row for each order that has none yet; what is there stays as it is."""
+def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> set[OrderKey]:
+    """Make a row for each order that has none yet, and say for which; what is there stays as it is.
+
+    Rows that are made are locked until the transaction ends. Always before `lock`, so that two batches wait for one
+    another and never both.
+    """
     rows = [_to_row(record) for record in sorted(records, key=lambda record: record.key)]
-    insert_new(connection, orders, rows)
+    made = insert_new(connection, orders, rows, returning=_KEY)
+    return {OrderKey(row.merchant, row.biz_order_no) for row in made}
 
 
 def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, OrderRecord]:
     """Lock those orders that exist until the transaction ends, always in the order of their keys, and load them."""
-    query = (
-        select(orders)
-        .where(_named(keys))
-        .order_by(orders.c.merchant, orders.c.biz_order_no)
-        .with_for_update(key_share=True)
-    )
-    return {record.key: record for record in map(_from_row, connection.execute(query))}
+    if not keys:
+        return {}
+    rows = connection.execute(_lock(connection.dialect.name), given_keys(keys))
+    return {record.key: record for record in map(_from_row, rows)}
 
 
 def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
     """The order as it is, or None."""
-    row = connection.execute(select(orders).where(_named([key]))).one_or_none()
+    query = select(orders).where(orders.c.merchant == key.merchant, orders.c.biz_order_no == key.biz_order_no)
+    row = connection.execute(query).one_or_none()
     return None if row is None else _from_row(row)
 
 
 def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[OrderRecord]:
     """At most `limit` orders, those that changed last first."""
     # A batch gives all of its orders one time, so the time alone is no order.
-    by_name = (orders.c.merchant, orders.c.biz_order_no)
-    query = select(orders).order_by(orders.c.updated_at.desc(), *by_name).limit(limit)
+    query = select(orders).order_by(orders.c.updated_at.desc(), *_KEY).limit(limit)
     if chosen.merchant is not None:
         query = query.where(orders.c.merchant == chosen.merchant)
     if chosen.status is not None:
@@ -106,7 +111,7 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
         query = query.where(orders.c.updated_at < chosen.updated_before)
     if (last := chosen.after) is not None:
         same_time = (orders.c.updated_at == last.updated_at) & (
-            tuple_(*by_name) > tuple_(literal(last.merchant), literal(last.biz_order_no))
+            tuple_(*_KEY) > tuple_(literal(last.merchant), literal(last.biz_order_no))
         )
         # The first condition is what an index can use.
         query = query.where(orders.c.updated_at <= last.updated_at, (orders.c.updated_at < last.updated_at) | same_time)
@@ -118,16 +123,10 @@ def save(connection: Connection, records: Iterable[OrderRecord]) -> None:
     insert_or_update(connection, orders, [_to_row(record) for record in records], unchanged=["created_at"])
 
 
-def _named(keys: Collection[OrderKey]) -> ColumnElement[bool]:
-    numbers: dict[str, list[str]] = {}
-    for key in keys:
-        numbers.setdefault(key.merchant, []).append(key.biz_order_no)
-    return or_(
-        *(
-            and_(orders.c.merchant == merchant, orders.c.biz_order_no.in_(sorted(of_merchant)))
-            for merchant, of_merchant in sorted(numbers.items())
-        )
-    )
+@cache
+def _lock(dialect: str) -> Select[Any]:
+    locked = select(orders).where(keys_given(dialect, _KEY)).order_by(*_KEY).with_for_update(key_share=True)
+    return locked.execution_options(**{PLANNED_ANEW: True})
 
 
 def _to_row(record: OrderRecord) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""The outbox: events on their way to each endpoint, claimed by lease and settled by fencing number."""
+"""The outbox: events on their way to each endpoint, recorded with the change that they tell of, claimed by lease and
+settled by fencing number.
+"""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,11 +10,14 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, tuple_, update
 
 from service.claims import OrderKey, OrderStatus
-from service.events import EventType
+from service.event_schemas import write_event
+from service.events import EventType, PaymentEvent
 from service.ledger.clock import shared_time
+from service.ledger.decisions import Decision
 from service.ledger.delivery_keys import KEY, NAMED, DeliveryKey, named
 from service.ledger.errors import LeaseLost
 from service.ledger.followers import free_followers, postpone_followers, take_followers_along
+from service.ledger.inserts import insert_new
 from service.ledger.pauses import is_paused
 from service.ledger.storable import escaped
 from service.ledger.tables import deliveries, events
@@ -199,6 +204,13 @@ class Outbox:
         return lost
 
 
+def enqueue(connection: Connection, decided: Collection[Decision], *, now: datetime) -> None:
+    """Record the events of all that was decided, and a delivery of each to every endpoint that receives it, due now."""
+    told = [(event, name) for decision in decided for event, name in decision.deliveries]
+    insert_new(connection, events, [_event_row(event, now) for decision in decided for event in decision.events])
+    insert_new(connection, deliveries, [_delivery_row(event, name, now) for event, name in told])
+
+
 def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, lease: timedelta) -> Sequence[DueDelivery]:
     until = now + lease
     rows = connection.execute(_FIND_DUE, {"of_endpoint": endpoint, "now": now, "most": limit}).all()
@@ -253,3 +265,35 @@ def _due(row: Row[Any]) -> DueDelivery:
 
 def _kept(error: str) -> str:
     return mask_personal(escaped(error))[:_LONGEST_ERROR]
+
+
+def _event_row(event: PaymentEvent, now: datetime) -> dict[str, Any]:
+    return {
+        "merchant": event.merchant,
+        "biz_order_no": event.biz_order_no,
+        "sequence": event.sequence,
+        "id": event.id,
+        "type": event.type.value,
+        "status": event.status.value,
+        "order_type": event.order_type,
+        "body": write_event(event),
+        "traceparent": event.traceparent,
+        "observed_at": event.observed_at,
+        "created_at": now,
+    }
+
+
+def _delivery_row(event: PaymentEvent, endpoint: str, now: datetime) -> dict[str, Any]:
+    return {
+        "merchant": event.merchant,
+        "biz_order_no": event.biz_order_no,
+        "endpoint": endpoint,
+        "sequence": event.sequence,
+        "state": "open",
+        "due_at": now,
+        "attempts": 0,
+        "fence": 0,
+        "last_error": "",
+        "created_at": now,
+        "settled_at": None,
+    }

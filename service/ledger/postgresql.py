@@ -16,6 +16,7 @@ from psycopg.errors import _WaitTimeout
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine, event
 
+from service.ledger.inserts import PLANNED_ANEW
 from service.ledger.limits import MARGIN_SECONDS, STATEMENT_SECONDS
 from service.ledger.postgresql_url import read_postgresql_url
 
@@ -120,6 +121,7 @@ def make_postgresql_engine(url: str, *, pooled: bool, application_name: str, **s
     event.listen(engine, "do_connect", connect)
     event.listen(engine, "checkin", _limit_ping)
     event.listen(engine, "checkout", _limit_statements)
+    event.listen(engine, "do_execute", _execute)
     return engine
 
 
@@ -152,3 +154,11 @@ def _limit_ping(connection: LimitedConnection | None, _record: object) -> None:
 
 def _limit_statements(connection: LimitedConnection, _record: object, _proxy: object) -> None:
     connection.limit_seconds = LimitedConnection.limit_seconds
+
+
+def _execute(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: Any) -> bool:
+    """Leave all to SQLAlchemy but those statements that are to be planned each time."""
+    planned_anew: bool = context.execution_options.get(PLANNED_ANEW, False)
+    if planned_anew:
+        cursor.execute(statement, parameters, prepare=False)
+    return planned_anew

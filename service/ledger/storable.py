@@ -22,7 +22,7 @@ def storable(claim: Claim) -> Claim:
     """
     require_storable(claim.order)
     for time in (claim.stated_at, claim.paid_at):
-        if time is None:
+        if time is None or time.tzinfo is UTC:
             continue
         if time.tzinfo is None:
             raise ClaimUnstorable("stated_at and paid_at must say their zone")
@@ -30,6 +30,18 @@ def storable(claim: Claim) -> Claim:
             time.astimezone(UTC)
         except OverflowError as error:
             raise ClaimUnstorable(f"a time beyond the calendar: {time.isoformat()}") from error
+    texts = (
+        claim.pay_order_no,
+        claim.order_type,
+        claim.pay_type,
+        claim.channel_response,
+        claim.quarantine,
+        claim.traceparent,
+        claim.stated_by,
+        claim.reason,
+    )
+    if all(text is None or _is_storable(text) for text in texts):
+        return claim
     return replace(
         claim,
         pay_order_no=None if claim.pay_order_no is None else escaped(claim.pay_order_no),
@@ -49,6 +61,18 @@ def shortened(claim: Claim) -> Claim:
 
     For claims that anyone can make and nobody believes: else whoever forges callbacks fills the disk by 64 KiB each.
     """
+    texts = (
+        claim.pay_order_no,
+        claim.order_type,
+        claim.pay_type,
+        claim.channel_response,
+        claim.quarantine,
+        claim.traceparent,
+        claim.stated_by,
+        claim.reason,
+    )
+    if all(text is None or _is_storable(text) for text in texts):
+        return claim
     return replace(
         claim,
         pay_order_no=None if claim.pay_order_no is None else _cut(claim.pay_order_no),
@@ -69,8 +93,13 @@ def require_storable(order: OrderKey) -> None:
     """Raise ClaimUnstorable unless every database can store the order's name exactly as it is."""
     if not 1 <= len(order.biz_order_no) <= _LONGEST_ORDER_NO:
         raise ClaimUnstorable(f"biz_order_no must have 1 to {_LONGEST_ORDER_NO} characters")
-    if any(escaped(name) != name for name in order):
+    if not all(map(_is_storable, order)):
         raise ClaimUnstorable("merchant and biz_order_no must hold no NUL and no lone surrogate")
+
+
+def _is_storable(text: str) -> bool:
+    # Most texts are ASCII, which Python knows of each without looking.
+    return (text.isascii() or escaped(text) == text) and "\x00" not in text
 
 
 def escaped(text: str) -> str:

@@ -1,6 +1,6 @@
 """The ledger: claims go in, and what they change is recorded together with whom it is told to."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,12 +11,12 @@ from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
 from service.ledger.asked_questions import prune_asked
 from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
-from service.ledger.decisions import Decisions, decide_batch, question
+from service.ledger.decisions import Decider, Decision, question
 from service.ledger.errors import OrderUnknown, UnknownMerchant
 from service.ledger.histories import OrderHistory, is_known, load_history
 from service.ledger.inquiries import InquiryReason, InquiryRecord, close_inquiries, load_inquiry, open_inquiries
-from service.ledger.notices import enqueue
 from service.ledger.orders import OrderFilter, OrderRecord
+from service.ledger.outbox import enqueue
 from service.ledger.refusal_counts import record_refusals
 from service.ledger.resolutions import Resolution, claim_from_resolution
 from service.ledger.rules import EndpointRules, MerchantRules
@@ -58,17 +58,17 @@ class LedgerStore:
         if not claims:
             return []
         entries = [self._entry(position, storable(claim)) for position, claim in enumerate(claims)]
-        verdicts = write(self._engine, lambda connection: self._record(connection, entries)).verdicts
+        verdicts = _verdicts(write(self._engine, lambda connection: self._record(connection, entries)))
         return [verdicts.get(entry.position, Verdict.DUPLICATE) for entry in entries]
 
     def record_refusals(self, counts: Sequence[RefusalCount]) -> None:
         """Take over how many callbacks each process of the receiver has refused so far; again is harmless."""
         write(self._engine, lambda connection: record_refusals(connection, counts))
 
-    def apply(self, connection: Connection, claims: Sequence[Claim]) -> Decisions:
-        """The same within the caller's transaction; all that was decided. For who settles something with it."""
-        entries = [self._entry(position, storable(claim)) for position, claim in enumerate(claims)]
-        return self._record(connection, entries)
+    def apply(self, connection: Connection, claim: Claim) -> Decision:
+        """Record one claim within the caller's transaction; what was decided. For who settles something with it."""
+        [decision] = self._record(connection, [self._entry(0, storable(claim))])
+        return decision
 
     def announce(self, announcement: Announcement) -> OrderRecord:
         """Make an order known before it is sent to the gateway, so that it is asked for if no callback comes.
@@ -167,45 +167,49 @@ class LedgerStore:
             claim = shortened(claim)
         return Entry(position=position, claim=claim, counted=counted)
 
-    def _record(self, connection: Connection, entries: Sequence[Entry]) -> Decisions:
+    def _record(self, connection: Connection, entries: Sequence[Entry]) -> Collection[Decision]:
         now = self._clock()
-        locked = self._lock_orders(connection, entries, now)
         candidates = firsts(entries)
-        decided = self._decide(candidates, locked, now)
-        verdicts = [decided.verdicts[entry.position] for entry in candidates]
-        row_ids = insert_claims(connection, candidates, verdicts, now=now)
+        about: dict[OrderKey, list[Entry]] = {}
+        for entry in candidates:
+            about.setdefault(entry.claim.order, []).append(entry)
+        deciders = {name: self._decider(name, now) for name in {key.merchant for key in about}}
+
+        # Most are of orders that are not there yet. Those are made as the claims leave them, and are written once.
+        blank = {
+            key: OrderRecord(merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=now, updated_at=now)
+            for key, of_order in about.items()
+            if any(entry.counted for entry in of_order)
+        }
+        presumed = {key: deciders[key.merchant].decide(order, about[key]) for key, order in blank.items()}
+        made = orders.insert_missing(connection, [one.order for one in presumed.values() if one.order])
+        before: Mapping[OrderKey, OrderRecord] = {**blank, **orders.lock(connection, about.keys() - made)}
+        decided = {
+            key: presumed[key] if key in made else deciders[key.merchant].decide(before.get(key), of_order)
+            for key, of_order in about.items()
+        }
+
+        verdicts = _verdicts(decided.values())
+        row_ids = insert_claims(connection, candidates, [verdicts[entry.position] for entry in candidates], now=now)
         if len(row_ids) < len(candidates):
             # Some were recorded before: decide as if they had not come, and mend what they have led astray.
-            winners = [entry for entry in candidates if entry.position in row_ids]
-            presumed, decided = decided.verdicts, self._decide(winners, locked, now)
-            mended = {
-                row_ids[position]: verdict
-                for position, verdict in decided.verdicts.items()
-                if verdict is not presumed[position]
-            }
-            correct_verdicts(connection, mended)
-            for entry in candidates:
-                if entry.position not in row_ids:
-                    decided.take_repeated(entry)
-        self._write(connection, decided, now)
-        return decided
+            for key in {entry.claim.order for entry in candidates if entry.position not in row_ids}:
+                fresh = [entry for entry in about[key] if entry.position in row_ids]
+                repeated = [entry for entry in about[key] if entry.position not in row_ids]
+                decided[key] = deciders[key.merchant].decide(before.get(key), fresh, repeated=repeated)
+            mended = _verdicts(decided.values()).items()
+            correct_verdicts(connection, {row_ids[place]: new for place, new in mended if new is not verdicts[place]})
 
-    def _lock_orders(
-        self, connection: Connection, entries: Sequence[Entry], now: datetime
-    ) -> dict[OrderKey, OrderRecord]:
-        believed = {entry.claim.order for entry in entries if entry.counted}
-        blank = [
-            OrderRecord(merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=now, updated_at=now)
-            for key in believed
-        ]
-        orders.insert_missing(connection, blank)
-        return orders.lock(connection, {entry.claim.order for entry in entries})
+        stored = {key: presumed[key].order if key in made else before.get(key) for key in about}
+        orders.save(connection, [one.order for key, one in decided.items() if one.order and one.order != stored[key]])
+        enqueue(connection, decided.values(), now=now)
+        close_inquiries(connection, [key for key, one in decided.items() if one.answered])
+        open_inquiries(connection, [one.question for one in decided.values() if one.question], now=now)
+        return decided.values()
 
-    def _decide(self, entries: Sequence[Entry], locked: Mapping[OrderKey, OrderRecord], now: datetime) -> Decisions:
-        return decide_batch(entries, orders=locked, merchants=self._rules, endpoints=self._endpoints, now=now)
+    def _decider(self, merchant: str, now: datetime) -> Decider:
+        return Decider(merchant=self._rules.get(merchant), endpoints=self._endpoints, now=now)
 
-    def _write(self, connection: Connection, decided: Decisions, now: datetime) -> None:
-        orders.save(connection, [decided.orders[key] for key in sorted(decided.changed)])
-        enqueue(connection, decided.notices, now=now)
-        close_inquiries(connection, decided.answered)
-        open_inquiries(connection, decided.questions.values(), now=now)
+
+def _verdicts(decided: Iterable[Decision]) -> dict[int, Verdict]:
+    return {position: verdict for one in decided for position, verdict in one.verdicts.items()}

@@ -10,6 +10,7 @@ from service.claims import Trust
 from service.messaging.errors import UndecodableMessage
 
 _Member = TypeVar("_Member", bound=StrEnum)
+_TRUSTS = {trust.word: trust for trust in Trust}
 #: What every database can count to.
 _LARGEST_COUNT = 2**63 - 1
 
@@ -125,11 +126,10 @@ class BodyFields:
 
     def trust(self, name: str) -> Trust:
         """A trust, by its word."""
-        levels = {trust.word: trust for trust in Trust}
         text = self.text(name)
-        if text not in levels:
-            raise _wrong(name, f"one of {', '.join(levels)}", text)
-        return levels[text]
+        if text not in _TRUSTS:
+            raise _wrong(name, f"one of {', '.join(_TRUSTS)}", text)
+        return _TRUSTS[text]
 
     def _value(self, name: str) -> object:
         try:

@@ -36,9 +36,9 @@ class ClaimMetrics:
             for status in OrderStatus:
                 self._transitions.labels(merchant, source.value, status.value)
 
-    def count_claim(self, merchant: str, *, verdict: str, moved_to: OrderStatus | None) -> None:
-        """One claim was committed; `moved_to` where its order took its status."""
+    def count_claims(self, merchant: str, *, verdict: str, moved_to: OrderStatus | None, claims: int = 1) -> None:
+        """So many claims were committed; `moved_to` where their orders took their status."""
         label = self._label.of(merchant)
-        self._claims.labels(label, self._source.value, verdict).inc()
+        self._claims.labels(label, self._source.value, verdict).inc(claims)
         if moved_to is not None:
-            self._transitions.labels(label, self._source.value, moved_to.value).inc()
+            self._transitions.labels(label, self._source.value, moved_to.value).inc(claims)

@@ -4,7 +4,7 @@ import copy
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
 from service.claims import Claim, ClaimSource, OrderStatus, Trust
-from service.event_schemas import write_event
-from service.events import EventType, PaymentEvent
+from service.event_schemas import write_event, write_test
+from service.events import EndpointTest, EventType, PaymentEvent
 from service.ledger.claim_rows import Entry
-from service.ledger.decisions import decide_batch
+from service.ledger.decisions import Decider
 from service.ledger.orders import OrderRecord
 from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.storable import storable
@@ -78,10 +78,7 @@ def events_of(
         Entry(position=position, claim=storable(_about(claim, order_no)), counted=True)
         for position, claim in enumerate(claims)
     ]
-    decisions = decide_batch(
-        entries, orders={order.key: order}, merchants={"acme": rules}, endpoints=[EVERYTHING], now=NOON
-    )
-    return [notice.event for notice in decisions.notices]
+    return Decider(merchant=rules, endpoints=[EVERYTHING], now=NOON).decide(order, entries).events
 
 
 def _about(claim: Claim, order_no: str) -> Claim:
@@ -166,6 +163,50 @@ def test_an_event_is_written_as_the_readme_shows_it() -> None:
         '"sequence":1,"paid_at":"2026-01-05T20:00:05+08:00","amount":"100.00","amount_unit":"yuan",'
         '"channel_response":"","trust":"capability","observed_at":"2026-01-05T12:00:07.120000+00:00"}}'
     ]
+
+
+def test_the_bytes_of_an_event_are_those_of_every_release() -> None:
+    corrected = PaymentEvent(
+        type=EventType.CORRECTED,
+        merchant="acme",
+        biz_order_no="DK/1.2 ä%",
+        sequence=12,
+        status=OrderStatus.FAILED,
+        previous_status=OrderStatus.SUCCEEDED,
+        pay_order_no=None,
+        order_type='a"b\\c/\u2028\x7f\x1f',
+        pay_type="",
+        paid_at=datetime(1900, 1, 1, tzinfo=ZoneInfo("Asia/Shanghai")),
+        amount="0.10",
+        amount_unit="yuan",
+        channel_response="交易成功 6222****1234 😀",
+        trust=Trust.QUERIED,
+        observed_at=datetime(2026, 1, 5, 20, 0, 5, 123456, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+        traceparent=f"00-{'ab' * 16}-{'cd' * 8}-01",
+    )
+    assert write_event(corrected).decode() == (
+        '{"specversion":"1.0","id":"acme/DK%2F1%2E2%20%C3%A4%25/12","source":"/merchants/acme",'
+        '"type":"payment.corrected","subject":"DK/1.2 ä%","time":"2026-01-05T20:00:05.123456+05:30",'
+        '"datacontenttype":"application/json","data":{"merchant":"acme","biz_order_no":"DK/1.2 ä%","pay_order_no":null,'
+        '"order_type":"a\\"b\\\\c/\u2028\x7f\\u001f","pay_type":"","status":"failed","previous_status":"succeeded",'
+        '"sequence":12,"paid_at":"1899-12-31T15:54:17+00:00","amount":"0.10","amount_unit":"yuan",'
+        '"channel_response":"交易成功 6222****1234 😀","trust":"query",'
+        '"observed_at":"2026-01-05T20:00:05.123456+05:30"},'
+        '"traceparent":"00-abababababababababababababababab-cdcdcdcdcdcdcdcd-01"}'
+    )
+    without_a_trace = replace(corrected, trust=Trust.CHECKSUM, paid_at=None, traceparent="")
+    assert json.loads(write_event(without_a_trace)).keys() == json.loads(write_event(corrected)).keys() - {
+        "traceparent"
+    }
+    assert json.loads(write_event(without_a_trace))["data"]["paid_at"] is None
+
+
+def test_the_bytes_of_a_test_are_those_of_every_release() -> None:
+    assert write_test(EndpointTest(endpoint="shop", number="5d0c", sent_at=NOON)) == (
+        b'{"specversion":"1.0","id":"test:shop:5d0c","source":"/endpoints/shop","type":"payment.test",'
+        b'"time":"2026-01-05T12:00:00+00:00","datacontenttype":"application/json",'
+        b'"data":{"endpoint":"shop","note":"A test. It tells of no payment."}}'
+    )
 
 
 def test_a_time_of_a_zone_that_was_seconds_off_is_told_in_utc() -> None:

@@ -77,6 +77,45 @@ def test_a_claim_goes_to_its_merchant_with_its_version_and_trace() -> None:
     assert message.headers == {"traceparent": "00-1-2-01"}
 
 
+def test_the_bytes_of_a_message_are_those_of_every_release() -> None:
+    full = replace(
+        _CLAIM,
+        trust=Trust.QUERIED,
+        source=ClaimSource.QUERY,
+        status=OrderStatus.FAILED,
+        paid_at=datetime(1900, 1, 1, tzinfo=timezone(timedelta(hours=8, minutes=5, seconds=43))),
+        channel_response='余额不足 "\\\u2028\x7f\x00\ud800',
+        quarantine="unknown status",
+        unknown_fields={"b": "1", "a": "/"},
+        stated_by="li",
+        reason="bank\nstatement",
+    )
+    assert encode_claim(full).body == (
+        rb'{"merchant":"acme","biz_order_no":"D2026 0001/\u00e4","trust":"query","source":"query","status":"failed",'
+        rb'"pay_order_no":"P1","order_type":"withhold","pay_type":"yeepay","paid_at":"1900-01-01T00:00:00+08:05:43",'
+        rb'"channel_response":"\u4f59\u989d\u4e0d\u8db3 \"\\\u2028\u007f\u0000\ud800",'
+        rb'"stated_at":"2026-01-02T03:04:06.000789+00:00",'
+        rb'"digest":"abababababababababababababababababababababababababababababababab",'
+        rb'"quarantine":"unknown status","unknown_fields":{"b":"1","a":"/"},"stated_by":"li",'
+        rb'"reason":"bank\nstatement"}'
+    )
+    least = Claim(
+        merchant="acme",
+        biz_order_no="DK1",
+        trust=Trust.CHECKSUM,
+        source=ClaimSource.CALLBACK,
+        status=None,
+        stated_at=datetime(2026, 1, 5, 12, tzinfo=UTC),
+        digest="0",
+    )
+    assert encode_claim(least).body == (
+        b'{"merchant":"acme","biz_order_no":"DK1","trust":"checksum","source":"callback","status":null,'
+        b'"pay_order_no":null,"order_type":"","pay_type":"","paid_at":null,"channel_response":"",'
+        b'"stated_at":"2026-01-05T12:00:00+00:00","digest":"0","quarantine":null,"unknown_fields":{},"stated_by":"",'
+        b'"reason":""}'
+    )
+
+
 def test_two_messages_of_one_claim_have_ids_of_their_own() -> None:
     assert encode_claim(_CLAIM).message_id != encode_claim(_CLAIM).message_id
 
