@@ -15,6 +15,7 @@ from service.claims import OrderStatus, Trust
 from service.events import TEST_TYPE, EndpointTest, EventType, PaymentEvent
 
 _TEST_NOTE = "A test. It tells of no payment."
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 _SLUG = "[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
 
 
@@ -217,4 +218,4 @@ def _time_text(time: datetime) -> str:
 
 
 def _write(envelope: Mapping[str, object]) -> bytes:
-    return json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
+    return _JSON.encode(envelope).encode()

@@ -64,12 +64,13 @@ def insert_claims(
     connection: Connection, entries: Sequence[Entry], verdicts: Sequence[Verdict], *, now: datetime
 ) -> dict[int, int]:
     """Record entries with their verdicts; answers the row's id by the position of each that was not recorded before."""
-    rows = [_to_row(entry, verdict, now) for entry, verdict in zip(entries, verdicts, strict=True)]
+    rows = [_to_row(entry, verdict) for entry, verdict in zip(entries, verdicts, strict=True)]
     # Two batches that wait for each other's rows would be a deadlock, so they insert in one order. Claims that count
     # are kept apart by the locks on their orders; their ids tell in which order they were decided.
     rows.sort(key=lambda row: (row["merchant"], row["biz_order_no"], row["counted"], _insertion_order(row)))
     new = [claims.c.position, claims.c.id]
-    recorded = insert_new(connection, claims, rows, unique=repeated_callback, returning=new)
+    same = {"recorded_at": now, "pruned": False}
+    recorded = insert_new(connection, claims, rows, same=same, unique=repeated_callback, returning=new)
     return {row.position: row.id for row in recorded}
 
 
@@ -135,7 +136,7 @@ def _insertion_order(row: Mapping[str, Any]) -> tuple[str, int]:
     return ("", row["position"]) if row["counted"] else (row["digest"], row["trust"])
 
 
-def _to_row(entry: Entry, verdict: Verdict, now: datetime) -> dict[str, Any]:
+def _to_row(entry: Entry, verdict: Verdict) -> dict[str, Any]:
     claim = entry.claim
     return {
         "position": entry.position,
@@ -153,11 +154,9 @@ def _to_row(entry: Entry, verdict: Verdict, now: datetime) -> dict[str, Any]:
         "paid_at": claim.paid_at,
         "channel_response": claim.channel_response,
         # ASCII: no character in it that a database could refuse.
-        "unknown_fields": json.dumps(dict(claim.unknown_fields), ensure_ascii=True),
+        "unknown_fields": json.dumps(dict(claim.unknown_fields), ensure_ascii=True) if claim.unknown_fields else "{}",
         "missing_fields": " ".join(claim.missing_fields),
-        "pruned": False,
         "stated_at": claim.stated_at,
-        "recorded_at": now,
         "quarantine": claim.quarantine,
         "traceparent": claim.traceparent,
         "stated_by": claim.stated_by,

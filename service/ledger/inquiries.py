@@ -4,7 +4,7 @@ Anyone can send a callback with a fitting sign, so anyone can give a reason to a
 limits is bounded (`pace`), and what the order itself is owed is kept apart from it: an inquiry has two due times.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import IntFlag, StrEnum
@@ -116,6 +116,25 @@ class InquiryRecord:
     opened_at: datetime
 
 
+# What is the same in every inquiry that is opened for the first time.
+_NEVER_ASKED: Mapping[str, Any] = {
+    "state": InquiryState.OPEN.value,
+    "raised": 1,
+    "not_before": None,
+    "doubt_not_before": None,
+    "attempts": 0,
+    "doubt_attempts": 0,
+    "doubt_repeats": False,
+    "not_found": 0,
+    "last_asked_at": None,
+    "asked_day": "",
+    "asked_today": 0,
+    "doubts_today": 0,
+    "lease_until": None,
+    "fence": 0,
+}
+
+
 def earliest(*times: datetime | None) -> datetime | None:
     """The earliest of those that are there; None where none is."""
     return min((time for time in times if time is not None), default=None)
@@ -130,13 +149,24 @@ def open_inquiries(connection: Connection, questions: Collection[Question], *, n
     """
     if not questions:
         return
-    rows = [_to_row(question, now) for question in sorted(questions, key=lambda question: question.order)]
-    execute_rows(connection, _open(connection.dialect.name, tuple(rows[0])), rows)
+    rows = [
+        {
+            "merchant": question.order.merchant,
+            "biz_order_no": question.order.biz_order_no,
+            "reasons": int(question.reasons),
+            "due_at": question.due_at,
+            "doubt_due_at": question.doubt_due_at,
+            "horizon_at": question.horizon_at,
+        }
+        for question in sorted(questions, key=lambda question: question.order)
+    ]
+    statement = _open(connection.dialect.name, tuple(rows[0]), (*_NEVER_ASKED, "opened_at"))
+    execute_rows(connection, statement, rows, same={**_NEVER_ASKED, "opened_at": now})
 
 
 @cache
-def _open(dialect: str, names: Sequence[str]) -> Any:
-    insert = insert_rows(dialect, inquiries, names)
+def _open(dialect: str, names: Sequence[str], same: Sequence[str]) -> Any:
+    insert = insert_rows(dialect, inquiries, names, same)
     old, new = inquiries.c, insert.excluded
     is_asking = old.state == InquiryState.ASKING.value
     is_open = (old.state == InquiryState.OPEN.value) | is_asking
@@ -216,29 +246,3 @@ def _sooner(is_open: ColumnElement[bool], old: Any, new: Any) -> Any:
 def _not_before(time: Any, floor: Any) -> Any:
     """`time`, or `floor` where that is later; NULL where `time` is."""
     return case((time < floor, floor), else_=time)
-
-
-def _to_row(question: Question, now: datetime) -> dict[str, Any]:
-    return {
-        "merchant": question.order.merchant,
-        "biz_order_no": question.order.biz_order_no,
-        "state": InquiryState.OPEN.value,
-        "reasons": int(question.reasons),
-        "raised": 1,
-        "due_at": question.due_at,
-        "doubt_due_at": question.doubt_due_at,
-        "not_before": None,
-        "doubt_not_before": None,
-        "horizon_at": question.horizon_at,
-        "attempts": 0,
-        "doubt_attempts": 0,
-        "doubt_repeats": False,
-        "not_found": 0,
-        "last_asked_at": None,
-        "asked_day": "",
-        "asked_today": 0,
-        "doubts_today": 0,
-        "lease_until": None,
-        "fence": 0,
-        "opened_at": now,
-    }

@@ -33,7 +33,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 #: often: one made while a table was small may read all of it for each key, and does so for as long as it is kept.
 PLANNED_ANEW = "ledger_planned_anew"
 
-_Rows = Sequence[Mapping[str, Any]]
+_Row = Mapping[str, Any]
+_Rows = Sequence[_Row]
+_NOTHING: _Row = {}
 _Insert = postgresql.Insert | sqlite.Insert
 
 # The parameter that holds all rows, as an array of arrays.
@@ -50,18 +52,19 @@ def insert_new(
     table: Table,
     rows: _Rows,
     *,
+    same: _Row = _NOTHING,
     unique: Index | None = None,
     returning: Sequence[Column[Any]] = (),
 ) -> Sequence[Row[Any]]:
     """Insert, in their order, those rows that `unique` (else the primary key) does not hold; `returning` of each.
 
-    All rows have the same columns. What is returned has no order. A row that breaks another key is an error: passing it
-    over would take for a repeat what merely got a number that is taken.
+    All rows have the same columns, besides those that are the `same` in all. What is returned has no order. A row that
+    breaks another key is an error: passing it over would take for a repeat what merely got a number that is taken.
     """
     if not rows:
         return []
-    statement = _insert_new(connection.dialect.name, table, tuple(rows[0]), unique, tuple(returning))
-    result = execute_rows(connection, statement, rows)
+    statement = _insert_new(connection.dialect.name, table, tuple(rows[0]), tuple(same), unique, tuple(returning))
+    result = execute_rows(connection, statement, rows, same=same)
     return result.all() if returning else []
 
 
@@ -78,29 +81,30 @@ def insert_or_update(
         execute_rows(connection, statement, rows)
 
 
-def insert_rows(dialect: str, table: Table, names: Sequence[str]) -> _Insert:
+def insert_rows(dialect: str, table: Table, names: Sequence[str], same: Sequence[str] = ()) -> _Insert:
     """An insert of these columns for `execute_rows`. Keep it: making it anew costs more than executing it."""
     insert = _insert_into(dialect, table)
     if dialect == "sqlite":
-        return insert.values({name: bindparam(name) for name in names})
-    item = func.jsonb_array_elements(cast(bindparam(_ROWS, type_=Text), postgresql.JSONB)).column_valued("item")
+        return insert.values({name: bindparam(name) for name in (*names, *same)})
+    item = _items()
     values = [_from_json(item, place, table.c[name]) for place, name in enumerate(names)]
-    return insert.from_select(names, select(*values))
+    constants = [cast(bindparam(name, type_=table.c[name].type), table.c[name].type) for name in same]
+    return insert.from_select([*names, *same], select(*values, *constants))
 
 
-def execute_rows(connection: Connection, statement: _Insert, rows: _Rows) -> Any:
+def execute_rows(connection: Connection, statement: _Insert, rows: _Rows, *, same: _Row = _NOTHING) -> Any:
     """Execute what `insert_rows` made; each row has the columns that it was made for, in the same order."""
-    given = list(rows) if connection.dialect.name == "sqlite" else {_ROWS: _to_json(row.values() for row in rows)}
-    return connection.execute(statement, given)
+    if connection.dialect.name == "sqlite":
+        return connection.execute(statement, [{**row, **same} for row in rows])
+    return connection.execute(statement, {_ROWS: _to_json(row.values() for row in rows), **same})
 
 
 def keys_given(dialect: str, columns: Sequence[Column[Any]]) -> ColumnElement[bool]:
     """Whether the text `columns` of a row are one of the keys that the statement is executed with (`given_keys`)."""
-    all_rows = bindparam(_ROWS, type_=Text)
     if dialect == "sqlite":
-        item = func.json_each(all_rows).table_valued("value").c.value
+        item: ColumnElement[Any] = func.json_each(bindparam(_ROWS, type_=Text)).table_valued("value").c.value
     else:
-        item = func.jsonb_array_elements(cast(all_rows, postgresql.JSONB)).column_valued("item")
+        item = _items()
     return tuple_(*columns).in_(select(*(_text_at(item, place) for place in range(len(columns)))))
 
 
@@ -116,9 +120,14 @@ def _insert_into(dialect: str, table: Table) -> _Insert:
 # Tables, columns and indexes are compared by identity here, and there are few of each.
 @cache
 def _insert_new(
-    dialect: str, table: Table, names: Sequence[str], unique: Index | None, returning: Sequence[Column[Any]]
+    dialect: str,
+    table: Table,
+    names: Sequence[str],
+    same: Sequence[str],
+    unique: Index | None,
+    returning: Sequence[Column[Any]],
 ) -> Any:
-    insert = insert_rows(dialect, table, names)
+    insert = insert_rows(dialect, table, names, same)
     if unique is None:
         once = insert.on_conflict_do_nothing(index_elements=list(table.primary_key))
     else:
@@ -141,6 +150,11 @@ def _insert_or_update(
     )
 
 
+def _items() -> ColumnElement[Any]:
+    """PostgreSQL's: each row that the statement is executed with, as a JSON array."""
+    return func.jsonb_array_elements(cast(bindparam(_ROWS, type_=Text), postgresql.JSONB)).column_valued("item")
+
+
 def _from_json(item: ColumnElement[Any], place: int, column: Column[Any]) -> ColumnElement[Any]:
     value = _text_at(item, place)
     return func.convert_to(value, "UTF8") if isinstance(column.type, LargeBinary) else cast(value, column.type)
@@ -151,7 +165,7 @@ def _text_at(item: ColumnElement[Any], place: int) -> ColumnElement[Any]:
 
 
 def _to_json(rows: Iterable[Iterable[object]]) -> str:
-    return json.dumps([list(row) for row in rows], ensure_ascii=False, default=_to_text)
+    return _JSON.encode([list(row) for row in rows])
 
 
 def _to_text(value: datetime | bytes) -> str:
@@ -163,3 +177,6 @@ def _time_text(time: datetime) -> str:
     if time.tzinfo is None:
         raise TypeError(f"a time without a zone: {time.isoformat()}")
     return time.isoformat()
+
+
+_JSON = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=_to_text)

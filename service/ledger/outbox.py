@@ -206,9 +206,19 @@ class Outbox:
 
 def enqueue(connection: Connection, decided: Collection[Decision], *, now: datetime) -> None:
     """Record the events of all that was decided, and a delivery of each to every endpoint that receives it, due now."""
-    told = [(event, name) for decision in decided for event, name in decision.deliveries]
-    insert_new(connection, events, [_event_row(event, now) for decision in decided for event in decision.events])
-    insert_new(connection, deliveries, [_delivery_row(event, name, now) for event, name in told])
+    told = [event for decision in decided for event in decision.events]
+    due = [delivery for decision in decided for delivery in decision.deliveries]
+    insert_new(connection, events, [_event_row(event) for event in told], same={"created_at": now})
+    unsent = {
+        "state": "open",
+        "due_at": now,
+        "attempts": 0,
+        "fence": 0,
+        "last_error": "",
+        "created_at": now,
+        "settled_at": None,
+    }
+    insert_new(connection, deliveries, [_delivery_row(event, name) for event, name in due], same=unsent)
 
 
 def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, lease: timedelta) -> Sequence[DueDelivery]:
@@ -267,33 +277,25 @@ def _kept(error: str) -> str:
     return mask_personal(escaped(error))[:_LONGEST_ERROR]
 
 
-def _event_row(event: PaymentEvent, now: datetime) -> dict[str, Any]:
+def _event_row(event: PaymentEvent) -> dict[str, Any]:
     return {
         "merchant": event.merchant,
         "biz_order_no": event.biz_order_no,
         "sequence": event.sequence,
         "id": event.id,
-        "type": event.type.value,
-        "status": event.status.value,
+        "type": event.type,
+        "status": event.status,
         "order_type": event.order_type,
         "body": write_event(event),
         "traceparent": event.traceparent,
         "observed_at": event.observed_at,
-        "created_at": now,
     }
 
 
-def _delivery_row(event: PaymentEvent, endpoint: str, now: datetime) -> dict[str, Any]:
+def _delivery_row(event: PaymentEvent, endpoint: str) -> dict[str, Any]:
     return {
         "merchant": event.merchant,
         "biz_order_no": event.biz_order_no,
         "endpoint": endpoint,
         "sequence": event.sequence,
-        "state": "open",
-        "due_at": now,
-        "attempts": 0,
-        "fence": 0,
-        "last_error": "",
-        "created_at": now,
-        "settled_at": None,
     }

@@ -3,11 +3,22 @@
 from dataclasses import replace
 from datetime import UTC
 from itertools import islice
+from typing import Any
 
 from service.claims import Claim, OrderKey
 from service.ledger.errors import ClaimUnstorable
 
 _LONGEST_ORDER_NO = 128
+_TEXTS = (
+    "pay_order_no",
+    "order_type",
+    "pay_type",
+    "channel_response",
+    "quarantine",
+    "traceparent",
+    "stated_by",
+    "reason",
+)
 # Of a stranger's words: more than a gateway's have.
 _LONGEST_STRANGE_TEXT = 250
 _MOST_STRANGE_FIELDS = 8
@@ -30,30 +41,12 @@ def storable(claim: Claim) -> Claim:
             time.astimezone(UTC)
         except OverflowError as error:
             raise ClaimUnstorable(f"a time beyond the calendar: {time.isoformat()}") from error
-    texts = (
-        claim.pay_order_no,
-        claim.order_type,
-        claim.pay_type,
-        claim.channel_response,
-        claim.quarantine,
-        claim.traceparent,
-        claim.stated_by,
-        claim.reason,
-    )
-    if all(text is None or _is_storable(text) for text in texts):
-        return claim
-    return replace(
-        claim,
-        pay_order_no=None if claim.pay_order_no is None else escaped(claim.pay_order_no),
-        order_type=escaped(claim.order_type),
-        pay_type=escaped(claim.pay_type),
-        channel_response=escaped(claim.channel_response),
-        missing_fields=tuple(map(escaped, claim.missing_fields)),
-        quarantine=None if claim.quarantine is None else escaped(claim.quarantine),
-        traceparent=None if claim.traceparent is None else escaped(claim.traceparent),
-        stated_by=escaped(claim.stated_by),
-        reason=escaped(claim.reason),
-    )
+    altered: dict[str, Any] = {
+        name: escaped(text) for name in _TEXTS if (text := getattr(claim, name)) is not None and not _is_storable(text)
+    }
+    if not all(map(_is_storable, claim.missing_fields)):
+        altered["missing_fields"] = tuple(map(escaped, claim.missing_fields))
+    return replace(claim, **altered) if altered else claim
 
 
 def shortened(claim: Claim) -> Claim:
@@ -61,18 +54,6 @@ def shortened(claim: Claim) -> Claim:
 
     For claims that anyone can make and nobody believes: else whoever forges callbacks fills the disk by 64 KiB each.
     """
-    texts = (
-        claim.pay_order_no,
-        claim.order_type,
-        claim.pay_type,
-        claim.channel_response,
-        claim.quarantine,
-        claim.traceparent,
-        claim.stated_by,
-        claim.reason,
-    )
-    if all(text is None or _is_storable(text) for text in texts):
-        return claim
     return replace(
         claim,
         pay_order_no=None if claim.pay_order_no is None else _cut(claim.pay_order_no),
