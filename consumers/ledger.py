@@ -25,10 +25,6 @@ from service.traceparent import trace_id_of
 #: What one message carries.
 _Item = Claim | Sequence[RefusalCount]
 
-# What has a line of its own in the log: claims that changed their order, and those that a person has to look at. The
-# others, among them whatever strangers send, are counted in the line of their batch.
-_LOGGED = frozenset({Verdict.APPLIED, Verdict.CORRECTED, Verdict.CONFLICT, Verdict.QUARANTINED})
-
 _log = structlog.get_logger()
 
 
@@ -96,7 +92,7 @@ class _Recorder:
         now = self._clock()
         for claim, verdict in zip(claims, verdicts, strict=True):
             self._metrics.observe_wait((now - claim.stated_at).total_seconds())
-            if verdict in _LOGGED:
+            if verdict is not Verdict.DUPLICATE:  # the line of the batch counts them: a gateway repeats for a day
                 _log.info(
                     "claim_recorded",
                     trace_id=trace_id_of(claim.traceparent),

@@ -188,7 +188,7 @@ class BrokerSettings:
     urls: Sequence[Secret] = ()
     #: Publishes without a confirm yet, per process; further ones fail at once.
     max_in_flight: int = 1000
-    prefetch: int = 200
+    prefetch: int = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +203,7 @@ class SpoolSettings:
 class LedgerSettings:
     """The consumer that writes the ledger."""
 
-    batch_size: int = 100
+    batch_size: int = 250
     #: The pause before a batch that the database did not take is tried again; doubles up to the most.
     first_retry_seconds: float = 0.5
     most_retry_seconds: float = 15.0

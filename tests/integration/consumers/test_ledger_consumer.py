@@ -6,7 +6,7 @@ from datetime import UTC, date
 from structlog.testing import capture_logs
 
 from service.bootstrap.messaging import make_dead_letters
-from service.claims import Claim, OrderStatus
+from service.claims import Claim, OrderStatus, Trust
 from service.ledger.reports import Reports
 from service.messaging.claim_codec import encode_claim
 from service.messaging.contract import Message
@@ -109,6 +109,20 @@ def test_counts_of_refusals_come_in_among_claims_and_one_that_cannot_be_read_cos
         eventually(lambda: reports.read_day("acme", day, time_zone=UTC).refused == {"not-json": 3})
     assert [letter.id for letter in stack.dead_letters()] == ["unreadable"]
     assert stack.count_queued() == 0
+
+
+def test_each_claim_that_says_anything_new_has_a_line_in_the_log_and_repeats_are_counted_for_their_batch(
+    stack: Stack,
+) -> None:
+    new = [*both_statuses(range(3)), a_claim(OrderStatus.SUCCEEDED, Trust.CHECKSUM, order="forged")]
+    stack.publish([*new, *new])
+    with capture_logs() as logs, running(stack.make_consumer()):
+        eventually(lambda: stack.count_claims() == len(new) and stack.count_queued() == 0, within_seconds=30)
+        eventually(lambda: sum(line["claims"] for line in logs if line["event"] == "claims_recorded") == 2 * len(new))
+    lines = [line for line in logs if line["event"] == "claim_recorded"]
+    assert sorted(line["biz_order_no"] for line in lines) == sorted(claim.biz_order_no for claim in new)
+    batches = [line["verdicts"] for line in logs if line["event"] == "claims_recorded"]
+    assert sum(verdicts.get("duplicate", 0) for verdicts in batches) == len(new)
 
 
 def test_postgresql_stopped_under_load_loses_and_buries_nothing(fault_stack: Stack, own_postgresql: Database) -> None:

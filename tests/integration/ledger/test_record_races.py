@@ -149,3 +149,15 @@ def test_a_connection_cut_inside_the_transaction_leaves_nothing_half(
         store.record([a_claim()])
     assert count(claims) == 0
     assert store.record([a_claim()]) == [Verdict.APPLIED]
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_no_plan_that_looks_for_orders_or_inquiries_is_kept(ledger_engine: Engine, store: LedgerStore) -> None:
+    """A plan made while the table was small may read all of it for each key, and is kept however large it grows."""
+    for minute in range(12):
+        store.record([a_claim(OrderStatus.PROCESSING, order=f"DK{minute}"), a_claim(order="DK1", minute=minute)])
+        store.record([a_claim(order=f"DK{minute}")])
+    with ledger_engine.connect() as connection:
+        kept = connection.execute(text("SELECT statement FROM pg_prepared_statements")).scalars().all()
+    assert any(statement.startswith("INSERT INTO claims") for statement in kept)
+    assert [statement for statement in kept if "jsonb" in statement and not statement.startswith("INSERT")] == []

@@ -3,13 +3,13 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Table
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.claims import Claim, OrderKey, OrderStatus, Trust
 from service.events import EventType
 from service.gateway.bodies import BodyKind
 from service.gateway.order_claims import claim_from_callback
@@ -286,3 +286,56 @@ def test_of_a_strangers_words_no_more_is_kept_than_a_gateway_has_and_of_a_believ
     assert len(stranger.pay_type + (stranger.pay_order_no or "")) < 600
     assert len(json.dumps(dict(stranger.unknown_fields))) < 3000
     assert (believed.channel_response, believed.unknown_fields) == (long["channel_response"], unknown)
+
+
+def test_a_batch_about_known_and_unknown_orders_is_recorded_as_its_claims_are_one_by_one(
+    store: LedgerStore, count: Count
+) -> None:
+    def batch(prefix: str) -> list[Claim]:
+        return [
+            claim
+            for number in range(4)
+            for claim in (
+                a_claim(OrderStatus.PROCESSING, order=f"{prefix}{number}"),
+                a_claim(OrderStatus.FAILED, Trust.CHECKSUM, order=f"{prefix}{number}", minute=1),
+                a_claim(OrderStatus.SUCCEEDED, order=f"{prefix}{number}", minute=2),
+            )
+        ]
+
+    def told(prefix: str) -> list[list[tuple[int, EventType]]]:
+        histories = [store.order_history(OrderKey("acme", f"{prefix}{number}")) for number in range(4)]
+        return [[(event.sequence, event.type) for event in history.events] for history in histories]
+
+    store.record(batch("A")[:5])
+    at_once = store.record(batch("A"))
+    for claim in batch("B")[:5]:
+        store.record([claim])
+    assert at_once == [store.record([claim])[0] for claim in batch("B")]
+    assert told("A") == told("B") == [[(1, EventType.PROCESSING), (2, EventType.SUCCEEDED)]] * 4
+    assert count(claims) == 24
+
+
+def test_the_texts_of_a_claim_are_kept_as_they_are_whatever_json_and_sql_make_of_them(store: LedgerStore) -> None:
+    words = 'a"b\\c\n\t/{}[]null %s :x $1 \u2028 \x7f \x1b 余额不足 😀 \\u0041'
+    order = '{"a":\\1} %(rows)s 号'
+    store.record([a_claim(order=order, channel_response=words, pay_order_no="null", order_type="true", reason="1e5")])
+    history = store.order_history(OrderKey("acme", order))
+    (claim,), (event,) = history.claims, history.events
+    assert (claim.channel_response, claim.pay_order_no, claim.order_type) == (words, "null", "true")
+    assert claim.reason == "1e5"
+    assert json.loads(event.body)["data"]["channel_response"] == words
+    assert history.order is not None
+    assert history.order.biz_order_no == order
+    assert store.record([a_claim(OrderStatus.FAILED, Trust.QUERIED, order=order, minute=1)]) == [Verdict.CORRECTED]
+
+
+def test_times_are_kept_to_the_microsecond_whatever_their_zone(store: LedgerStore) -> None:
+    local_mean_time = timezone(timedelta(hours=8, minutes=5, seconds=43))
+    paid_at = datetime(1, 1, 2, 3, 4, 5, 6, tzinfo=local_mean_time)
+    stated_at = datetime(9999, 12, 30, 23, 59, 59, 999_999, tzinfo=timezone(timedelta(hours=-11)))
+    store.record([a_claim(paid_at=paid_at, stated_at=stated_at)])
+    history = store.order_history(KEY)
+    (claim,) = history.claims
+    assert (claim.paid_at, claim.stated_at) == (paid_at, stated_at)
+    assert history.order is not None
+    assert (history.order.paid_at, history.order.state.as_of) == (paid_at, stated_at)
