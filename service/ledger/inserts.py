@@ -101,11 +101,14 @@ def execute_rows(connection: Connection, statement: _Insert, rows: _Rows, *, sam
 
 def keys_given(dialect: str, columns: Sequence[Column[Any]]) -> ColumnElement[bool]:
     """Whether the text `columns` of a row are one of the keys that the statement is executed with (`given_keys`)."""
+    places = range(len(columns))
     if dialect == "sqlite":
-        item: ColumnElement[Any] = func.json_each(bindparam(_ROWS, type_=Text)).table_valued("value").c.value
+        key = func.json_each(bindparam(_ROWS, type_=Text)).table_valued("value").c.value
+        texts: list[ColumnElement[Any]] = [func.json_extract(key, text(f"'$[{place}]'")) for place in places]
     else:
         item = _items()
-    return tuple_(*columns).in_(select(*(_text_at(item, place) for place in range(len(columns)))))
+        texts = [_text_at(item, place) for place in places]
+    return tuple_(*columns).in_(select(*texts))
 
 
 def given_keys(keys: Iterable[Sequence[str]]) -> Mapping[str, Any]:

@@ -158,7 +158,7 @@ def _limit_statements(connection: LimitedConnection, _record: object, _proxy: ob
 
 def _execute(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: Any) -> bool:
     """Leave all to SQLAlchemy but those statements that are to be planned each time."""
-    planned_anew: bool = context.execution_options.get(PLANNED_ANEW, False)
-    if planned_anew:
-        cursor.execute(statement, parameters, prepare=False)
-    return planned_anew
+    if context is None or not context.execution_options.get(PLANNED_ANEW, False):
+        return False
+    cursor.execute(statement, parameters, prepare=False)
+    return True
