@@ -207,6 +207,10 @@ class LedgerSettings:
     #: The pause before a batch that the database did not take is tried again; doubles up to the most.
     first_retry_seconds: float = 0.5
     most_retry_seconds: float = 15.0
+    #: How long a forged order is kept: one of which only strangers spoke, and which the gateway does not have.
+    forged_order_days: int = 30
+    #: How many of them are kept of each merchant; of more, the oldest go early.
+    most_forged_orders: int = 100_000
     #: host:port where Prometheus reads the ledger's metrics; "": nowhere.
     metrics_bind: str = ""
 

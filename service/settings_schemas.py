@@ -290,6 +290,8 @@ class _LedgerSchema(_Section):
     batch_size = fields.Integer(validate=validate.Range(min=1, max=1000))
     first_retry_seconds = fields.Float(validate=_POSITIVE)
     most_retry_seconds = fields.Float(validate=_POSITIVE)
+    forged_order_days = fields.Integer(validate=validate.Range(min=1, max=36_500))
+    most_forged_orders = fields.Integer(validate=validate.Range(min=0))
     metrics_bind = fields.String(validate=_HOST_AND_PORT)
 
 

@@ -1,6 +1,7 @@
 """The long-running roles, and what each of them measures at intervals."""
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,6 +11,7 @@ from sqlalchemy import Engine
 from consumers.dispatcher import Dispatcher
 from consumers.inquirer import AskedGateway, Inquirer
 from consumers.ledger import LedgerConsumer
+from consumers.pruner import Pruner
 from consumers.queried_gateway import QueriedGateway
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
@@ -21,6 +23,7 @@ from service.claims import ClaimSource
 from service.clock import now
 from service.gateway.client import GatewayClient
 from service.gateway.clients import GatewayClients
+from service.ledger.forgeries import Forgeries
 from service.ledger.outbox import Outbox
 from service.ledger.pauses import Pauses
 from service.ledger.reports import Reports
@@ -32,6 +35,9 @@ from service.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
 from service.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 from service.metrics.looks import LookMetrics
 from service.settings import EndpointSettings, MerchantSettings, Settings
+
+#: Database connections that the role `ledger` uses at once: its consumer, its watch and its pruner.
+LEDGER_POOL_SIZE = 3
 
 
 def make_ledger_consumer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> LedgerConsumer:
@@ -63,6 +69,16 @@ def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorReg
         ),
     ]
     return _watch(looks, registry)
+
+
+def make_pruner(settings: Settings, engine: Engine) -> Pruner:
+    """What the role `ledger` removes at intervals; takes one connection of `engine`."""
+    return Pruner(
+        forgeries=Forgeries(engine=engine),
+        keep=timedelta(days=settings.ledger.forged_order_days),
+        most_kept=settings.ledger.most_forged_orders,
+        clock=now,
+    )
 
 
 def _last_claim_times(merchants: Mapping[str, MerchantSettings], reports: Reports) -> Mapping[tuple[str, str], float]:

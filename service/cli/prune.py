@@ -25,10 +25,12 @@ from service.logs import configure_logs
 )
 @click.pass_context
 def prune(context: click.Context, before: datetime | None, keep_days: int | None) -> None:
-    """Remove the payloads of old claims: the channel's words and fields that nobody named, for they hold personal data.
+    """Remove the payloads of old claims: the channel's words, and words and fields that nobody knows, for they hold
+    personal data.
 
-    Orders, claims and events stay: without them a replayed old callback would pay again. Harmless to repeat, to stop
-    at any point, and to run while everything else does.
+    Orders, their claims and events stay: without them a replayed old callback would pay again. Of forged orders, which
+    the gateway does not have, nothing stays. Harmless to repeat, to stop at any point, and to run while everything else
+    does.
     """
     configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
     settings = settings_of(context)

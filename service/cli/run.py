@@ -20,6 +20,7 @@ from service.api.health import Drain
 from service.api.server import serve_api
 from service.bootstrap.api import make_api
 from service.bootstrap.consumers import (
+    LEDGER_POOL_SIZE,
     dispatcher_pool_size,
     inquirer_pool_size,
     make_dispatcher,
@@ -28,6 +29,7 @@ from service.bootstrap.consumers import (
     make_inquirer_watch,
     make_ledger_consumer,
     make_ledger_watch,
+    make_pruner,
 )
 from service.bootstrap.messaging import declare_topology, make_callback_publisher
 from service.cli.gateway_access import make_gateways
@@ -89,7 +91,7 @@ def ledger(context: click.Context) -> None:
     """Apply queued callbacks to the ledger."""
     settings = _settings(context)
     stop = _stop_event()
-    engine = engine_of(settings)
+    engine = engine_of(settings, pool_size=LEDGER_POOL_SIZE)
     try:
         ready = _await_schema(settings, engine, stop) and _insist(lambda: declare_topology(settings), stop)
     except MessagingError as error:
@@ -97,7 +99,7 @@ def ledger(context: click.Context) -> None:
     if ready:
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.ledger.metrics_bind)
-        with make_ledger_watch(settings, engine, registry).running():
+        with make_ledger_watch(settings, engine, registry).running(), make_pruner(settings, engine).running():
             # What is there by now stays: every full collection would look at it again, a tenth of this role's work.
             gc.freeze()
             make_ledger_consumer(settings, engine, registry).run(stop)

@@ -1,12 +1,11 @@
 """The aftermath of a question: what becomes of its inquiry, with an answer and without one."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Row
 
-from service.claims import Claim, OrderKey, Trust
-from service.ledger import orders
+from service.claims import Claim, Trust
 from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiries import InquiryState, earliest
 from service.ledger.orders import OrderRecord
@@ -37,30 +36,30 @@ def after_question(
     return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at, "horizon_at": horizon_at}
 
 
-def only_strangers_ask(connection: Connection, row: Row[Any]) -> bool:
+def only_strangers_ask(row: Row[Any], order: OrderRecord | None) -> bool:
     """Whether the order is owed nothing: no answer could change it, or it is neither announced nor named by anyone who
     is believed.
 
     Who changes that while we look waits for our lock, and then finds the inquiry as we leave it.
     """
-    if row.due_at is not None:
-        return False
-    order = orders.load(connection, OrderKey(row.merchant, row.biz_order_no))
-    return order is None or _nothing_left(order)
+    return row.due_at is None and (order is None or _nothing_left(order))
 
 
-def after_not_found(row: Row[Any], *, not_before: datetime, raised_meanwhile: bool) -> dict[str, Any]:
+def after_not_found(
+    row: Row[Any], order: OrderRecord | None, *, now: datetime, pause: timedelta, raised_meanwhile: bool
+) -> dict[str, Any]:
     """What becomes of an inquiry that nobody is owed, whose order the gateway does not know; never a person's work.
 
     Else whoever invents order numbers, or knows some that the gateway has forgotten by now, could have them asked for
-    to the horizon, and people woken at the end. `not_before` is when it may be asked for again.
+    to the horizon, and people woken at the end. `pause` is how long it is left alone before it is asked for again.
     """
     times = row.not_found + 1
-    due_at = row.doubt_due_at if raised_meanwhile else max(row.doubt_due_at, not_before)
+    due_at = row.doubt_due_at if raised_meanwhile else max(row.doubt_due_at, now + pause)
     # What was said while we asked is asked about once more, whatever the time.
     is_over = not raised_meanwhile and (due_at > row.horizon_at or times >= MOST_NOT_FOUND)
     state = InquiryState.NOT_FOUND if is_over else InquiryState.OPEN
-    return {"state": state.value, "doubt_due_at": due_at, "not_found": times}
+    unknown_since = now if is_over and order is None else None
+    return {"state": state.value, "doubt_due_at": due_at, "not_found": times, "unknown_since": unknown_since}
 
 
 def _nothing_left(order: OrderRecord) -> bool:

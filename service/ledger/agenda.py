@@ -19,7 +19,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
 from service.claims import Claim, OrderKey
-from service.ledger import pace
+from service.ledger import orders, pace
 from service.ledger.aftermath import after_not_found, after_question, closed_by_answer, only_strangers_ask
 from service.ledger.asked_questions import QuestionOutcome, Reply, record_asked, record_reply
 from service.ledger.claim_rows import last_traceparent
@@ -188,6 +188,7 @@ class Agenda:
             horizon_at=row.horizon_at,
             raised=row.raised,
             fence=row.fence + 1,
+            asked_at=now,
             traceparent=last_traceparent(connection, OrderKey(row.merchant, row.biz_order_no)),
         )
         leased = {
@@ -207,15 +208,24 @@ class Agenda:
             decided = self._store.apply(connection, claim)
             order, raised_by_answer = decided.order, decided.question is not None
             [verdict] = decided.verdicts.values()
-        record_reply(connection, asked.order, asked.fence, reply)
-        row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one()
+        record_reply(connection, asked, reply)
+        row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one_or_none()
+        if row is None:
+            # The lease was lost, and the order has been removed since as a forged one.
+            state = InquiryState.NOT_FOUND if claim is None else InquiryState.ANSWERED
+            return Settlement(state=state, verdict=verdict)
+        if row.last_asked_at != asked.asked_at:
+            # The lease was lost to another. The fence alone does not tell: where the order was removed as a forged one
+            # and came again, it counts anew.
+            return Settlement(state=InquiryState(row.state), verdict=verdict)
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
-            if reply.outcome is QuestionOutcome.NOT_FOUND and only_strangers_ask(connection, row):
+            known = orders.load(connection, asked.order) if reply.outcome is QuestionOutcome.NOT_FOUND else order
+            if reply.outcome is QuestionOutcome.NOT_FOUND and only_strangers_ask(row, known):
                 rules = self._rules[row.merchant]
                 pause = pace.pause_after_not_found(row.not_found + 1, rules=rules, chance=self._chance())
-                not_before = self._clock(connection) + pause
-                values = after_not_found(row, not_before=not_before, raised_meanwhile=raised_meanwhile)
+                now = self._clock(connection)
+                values = after_not_found(row, known, now=now, pause=pause, raised_meanwhile=raised_meanwhile)
             else:
                 values = after_question(
                     asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile

@@ -8,6 +8,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, delete, select, tuple_, update
 
 from service.claims import OrderKey
+from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiries import InquiryReason
 from service.ledger.inserts import insert_new
 from service.ledger.storable import escaped
@@ -76,12 +77,13 @@ def record_asked(
     insert_new(connection, asked_questions, rows)
 
 
-def record_reply(connection: Connection, order: OrderKey, fence: int, reply: Reply) -> None:
-    """Record how a question went."""
+def record_reply(connection: Connection, asked: DueInquiry, reply: Reply) -> None:
+    """Record how a question went; nothing where it has been removed since."""
     own = (
-        (asked_questions.c.merchant == order.merchant)
-        & (asked_questions.c.biz_order_no == order.biz_order_no)
-        & (asked_questions.c.fence == fence)
+        (asked_questions.c.merchant == asked.order.merchant)
+        & (asked_questions.c.biz_order_no == asked.order.biz_order_no)
+        & (asked_questions.c.fence == asked.fence)
+        & (asked_questions.c.asked_at == asked.asked_at)
     )
     connection.execute(
         update(asked_questions)

@@ -66,7 +66,8 @@ class Decider:
         decision.verdicts[entry.position] = transition.verdict
         if entry.counted and order is not None:
             self._follow(decision, order, claim, transition, self.merchant)
-        if transition.ask:
+        # Of an order that nobody knows, any word is news, "initial" too.
+        if transition.ask or (order is None and not entry.counted):
             reason = _reason_to_ask(claim, transition)
             self._ask(decision, claim.order, reason, self.now, self.merchant, anyones=claim.trust is Trust.CHECKSUM)
 

@@ -31,6 +31,8 @@ class DueInquiry:
     raised: int
     #: Whoever claims the inquiry next has a higher one.
     fence: int
+    #: When it was leased, by the database's clock.
+    asked_at: datetime
     #: That of the last claim about the order, to which the answer's log lines and event belong; None without one.
     traceparent: str | None
 

@@ -132,6 +132,7 @@ _NEVER_ASKED: Mapping[str, Any] = {
     "doubts_today": 0,
     "lease_until": None,
     "fence": 0,
+    "unknown_since": None,
 }
 
 
@@ -189,6 +190,7 @@ def _open(dialect: str, names: Sequence[str], same: Sequence[str]) -> Any:
             "doubt_repeats": and_(old.doubt_repeats, new.doubt_due_at.is_(None)),
             "not_found": case((is_open, old.not_found), else_=0),
             "opened_at": case((is_open, old.opened_at), else_=new.opened_at),
+            "unknown_since": None,
         },
     )
 
@@ -213,7 +215,7 @@ def _close(dialect: str) -> Update:
     return (
         update(inquiries)
         .where(*(column == locked.c[column.name] for column in _KEY), locked.c.state != InquiryState.ANSWERED.value)
-        .values(state=InquiryState.ANSWERED.value, lease_until=None, fence=inquiries.c.fence + 1)
+        .values(state=InquiryState.ANSWERED.value, lease_until=None, fence=inquiries.c.fence + 1, unknown_since=None)
         .execution_options(**{PLANNED_ANEW: True})
     )
 

@@ -1,4 +1,4 @@
-"""How long a statement may take: in daily work not long; now and then, because it must, longer."""
+"""How long a statement may take, and wait: in daily work not long; now and then, because it must, longer."""
 
 from typing import Any
 
@@ -8,6 +8,15 @@ from sqlalchemy import Connection, text
 STATEMENT_SECONDS = 10
 #: How much longer we wait, so that it is the server that ends such a statement, and says so.
 MARGIN_SECONDS = 2.0
+
+
+def wait_at_most(connection: Connection, *, milliseconds: int) -> None:
+    """Let each lock be waited for no longer until the transaction ends; then the statement fails as contended.
+
+    On SQLite nothing waits inside of a transaction.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
 
 
 def allow_longer(connection: Connection, *, seconds: int | None) -> None:

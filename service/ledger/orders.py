@@ -2,11 +2,11 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, literal, select, tuple_
+from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
 from service.claims import OrderKey, OrderStatus, Trust
 from service.ledger.inserts import PLANNED_ANEW, given_keys, insert_new, insert_or_update, keys_given
@@ -14,6 +14,7 @@ from service.ledger.states import OrderState
 from service.ledger.tables import orders
 
 _KEY = (orders.c.merchant, orders.c.biz_order_no)
+_NEVER_SEEN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,25 @@ def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> 
     rows = [_to_row(record) for record in sorted(records, key=lambda record: record.key)]
     made = insert_new(connection, orders, rows, returning=_KEY)
     return {OrderKey(row.merchant, row.biz_order_no) for row in made}
+
+
+def hold_absent(connection: Connection, key: OrderKey) -> bool:
+    """Keep anybody else from making the order until the transaction ends; False where it has a row already.
+
+    A row that does not exist can be locked in no other way than by making it. Call `release_absent` before the
+    transaction ends, or it stays.
+    """
+    held = OrderRecord(
+        merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=_NEVER_SEEN, updated_at=_NEVER_SEEN
+    )
+    return bool(insert_missing(connection, [held]))
+
+
+def release_absent(connection: Connection, key: OrderKey) -> None:
+    """Remove the row that `hold_absent` has made in this transaction: nobody else ever saw it."""
+    connection.execute(
+        delete(orders).where(orders.c.merchant == key.merchant, orders.c.biz_order_no == key.biz_order_no)
+    )
 
 
 def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, OrderRecord]:

@@ -13,6 +13,7 @@ from service.ledger.asked_questions import prune_asked
 from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
 from service.ledger.decisions import Decider, Decision, question
 from service.ledger.errors import OrderUnknown, UnknownMerchant
+from service.ledger.forgeries import Forgeries
 from service.ledger.histories import OrderHistory, is_known, load_history
 from service.ledger.inquiries import InquiryReason, InquiryRecord, close_inquiries, load_inquiry, open_inquiries
 from service.ledger.orders import OrderFilter, OrderRecord
@@ -137,12 +138,13 @@ class LedgerStore:
         return read(self._engine, lambda connection: orders.listed(connection, chosen, limit))
 
     def prune(self, *, before: datetime) -> int:
-        """Remove the payloads (the channel's words, unnamed fields) of claims recorded before; how many claims.
+        """Remove forged orders that were over before, and the payloads of claims recorded before; of how many claims.
 
-        What the gateway was asked before then is forgotten as well. Orders, claims and events themselves stay.
-        Runs in many short transactions; may be stopped at any point.
+        Payloads are the channel's words, unnamed fields and words that nobody knows. What the gateway was asked before
+        then is forgotten as well. Orders, their claims and events themselves stay. Runs in many short transactions; may
+        be stopped at any point.
         """
-        pruned = 0
+        pruned = Forgeries(engine=self._engine).remove(before=before).claims
         while some := write(
             self._engine, lambda connection: prune_payloads(connection, before=before, most=_PRUNED_AT_ONCE)
         ):

@@ -37,7 +37,8 @@ def _where(condition: str) -> dict[str, Any]:
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
-#: What is believed of an order. A row is never deleted: without it a replayed old callback would pay again.
+#: What is believed of an order. Once committed, a row is never deleted: without it a replayed old callback would pay
+#: again.
 orders = Table(
     "orders",
     metadata,
@@ -195,7 +196,8 @@ paused_endpoints = Table(
     PrimaryKeyConstraint("endpoint"),
 )
 
-#: The question due about an order. One row per order for good, so that no new reason resets how often it was asked.
+#: The question due about an order. One row per order for good, so that no new reason resets how often it was asked;
+#: only a forged order's is removed (`forgeries`).
 inquiries = Table(
     "inquiries",
     metadata,
@@ -228,11 +230,15 @@ inquiries = Table(
     Column("lease_until", UtcDateTime),
     Column("fence", Integer, nullable=False),
     Column("opened_at", UtcDateTime, nullable=False),
+    # Since when it is `not-found`, or since the last word after that: a forged order is removed so long after it. NULL
+    # in every other state, and where the order was found to have a row.
+    Column("unknown_since", UtcDateTime),
     PrimaryKeyConstraint("merchant", "biz_order_no"),
     Index("ix_inquiries_due", "merchant", "due_at", **_where("state = 'open'")),
     Index("ix_inquiries_doubts", "merchant", "doubt_repeats", "doubt_due_at", **_where("state = 'open'")),
     Index("ix_inquiries_asking", "merchant", "lease_until", **_where("state = 'asking'")),
     Index("ix_inquiries_parked", "merchant", **_where("state = 'parked'")),
+    Index("ix_inquiries_unknown", "merchant", "unknown_since", **_where("unknown_since IS NOT NULL")),
 )
 
 #: Every question asked, written before it is sent.

@@ -1,0 +1,70 @@
+"""The pruner: removes forged orders at intervals, beside the ledger's work and without a person."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+
+import structlog
+
+from consumers.faults import describe_fault, frames_of
+from service.ledger.errors import LedgerUnavailable
+from service.ledger.forgeries import Forgeries
+
+_log = structlog.get_logger()
+
+#: A round that finds nothing reads a part of one index per merchant.
+EVERY_SECONDS = 15.0
+
+
+class Pruner:
+    """Removes forged orders again and again, on a thread of its own; any number of processes may do so at once.
+
+    A round that fails, whatever of, is tried again after the pause: the disk must not fill because of one bad moment.
+    """
+
+    def __init__(
+        self,
+        *,
+        forgeries: Forgeries,
+        keep: timedelta,
+        most_kept: int,
+        clock: Callable[[], datetime],
+        every_seconds: float = EVERY_SECONDS,
+    ) -> None:
+        """`keep`: how long one is kept; `most_kept`: how many of each merchant."""
+        self._forgeries = forgeries
+        self._keep = keep
+        self._most_kept = most_kept
+        self._clock = clock
+        self._every_seconds = every_seconds
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Prune while the `with` lasts. The order in hand at its end is not waited for: it is removed whole or not."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._run, args=(over,), name="pruner", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+
+    def _run(self, over: threading.Event) -> None:
+        while True:
+            self._prune(over)
+            if over.wait(self._every_seconds):
+                return
+
+    def _prune(self, over: threading.Event) -> None:
+        try:
+            removed = self._forgeries.remove(
+                before=self._clock() - self._keep, most_kept=self._most_kept, stop=over.is_set
+            )
+        except LedgerUnavailable as error:
+            _log.warning("pruning_failed", error=type(error).__name__, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a mistake here must not end all pruning
+            _log.error("pruning_fails", reason=describe_fault(error), frames=frames_of(error))
+        else:
+            if removed.claims or removed.orders:
+                _log.info("forged_orders_removed", orders=removed.orders, claims=removed.claims)

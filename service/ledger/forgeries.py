@@ -1,0 +1,162 @@
+"""Forged orders: only strangers ever spoke of them, and the gateway says that it has none. They are removed in time.
+
+Anyone who knows a merchant's address can invent order numbers. Each costs a claim, an inquiry and up to five questions,
+and nothing of it is ever needed again. Removed is an order only where it has no row (so it was neither announced nor
+spoken of by anyone who is believed), its inquiry has ended as not found, and nothing was said since. When it is spoken
+of again, it is asked about anew, as any other number that a stranger could invent, within the merchant's share for
+doubts. Why and how: `docs/decisions/0007-two-due-times-per-inquiry.md`.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select, tuple_, update
+
+from service.claims import OrderKey, Trust
+from service.ledger import orders
+from service.ledger.errors import LedgerContended
+from service.ledger.inquiries import InquiryState
+from service.ledger.limits import wait_at_most
+from service.ledger.tables import asked_questions, claims, inquiries, inquiry_rates
+from service.ledger.transactions import read, write
+
+# So many orders are looked up at once; each is then removed in a transaction of its own.
+_LOOKED_UP_AT_ONCE = 100
+# Of one order, in one transaction: a stranger can say any number of things about it.
+_REMOVED_AT_ONCE = 1000
+# Whoever works on one of these orders comes first.
+_LOCK_MILLISECONDS = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Removed:
+    """What was removed."""
+
+    orders: int = 0
+    claims: int = 0
+
+    def __add__(self, other: "Removed") -> "Removed":
+        return Removed(orders=self.orders + other.orders, claims=self.claims + other.claims)
+
+
+class Forgeries:
+    """Forged orders of every merchant. Safe to share between threads; any number of processes may remove at once.
+
+    A transaction is about one order and short, and gives way to whoever works on that order.
+    """
+
+    def __init__(self, *, engine: Engine) -> None:
+        self._engine = engine
+
+    def remove(
+        self, *, before: datetime, most_kept: int | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Removed:
+        """Remove what has been a forged order since before then and, of each merchant, the oldest beyond `most_kept`.
+
+        None keeps any number. May be stopped at any point; `stop` is asked between two orders. Raises
+        LedgerUnavailable.
+        """
+        removed = Removed()
+        for merchant in read(self._engine, _asked_merchants):
+            while keys := self._find(merchant, before, most_kept):
+                progress = False
+                for key in keys:
+                    if stop():
+                        return removed
+                    done = self._remove(key)
+                    progress |= done is not None
+                    removed += done or Removed()
+                if not progress:
+                    break  # others work on all of them
+        return removed
+
+    def _find(self, merchant: str, before: datetime, most_kept: int | None) -> Sequence[OrderKey]:
+        return read(self._engine, lambda connection: _find(connection, merchant, before, most_kept))
+
+    def _remove(self, key: OrderKey) -> Removed | None:
+        try:
+            return write(self._engine, lambda connection: _remove(connection, key))
+        except LedgerContended:
+            return None
+
+
+def _asked_merchants(connection: Connection) -> Sequence[str]:
+    """Every merchant whose gateway was ever asked, those that are configured no longer among them."""
+    return connection.execute(select(inquiry_rates.c.merchant).order_by(inquiry_rates.c.merchant)).scalars().all()
+
+
+def _find(connection: Connection, merchant: str, before: datetime, most_kept: int | None) -> Sequence[OrderKey]:
+    since = inquiries.c.unknown_since
+    of_merchant = (inquiries.c.merchant == merchant) & since.is_not(None)
+    is_due = since < before
+    if most_kept is not None:
+        newest_too_many = select(since).where(of_merchant).order_by(since.desc()).offset(most_kept).limit(1)
+        until = connection.execute(newest_too_many).scalar_one_or_none()
+        if until is not None and until >= before:
+            is_due = since <= until
+    found = select(inquiries.c.biz_order_no).where(of_merchant, is_due).order_by(since).limit(_LOOKED_UP_AT_ONCE)
+    return [OrderKey(merchant, biz_order_no) for biz_order_no in connection.execute(found).scalars()]
+
+
+def _remove(connection: Connection, key: OrderKey) -> Removed | None:
+    """Remove the order, or a part of it; None where someone else works on it."""
+    wait_at_most(connection, milliseconds=_LOCK_MILLISECONDS)
+    # Orders before inquiries, as everybody locks them. From here on nobody announces it, and no claim about it counts.
+    if not orders.hold_absent(connection, key):
+        return _keep(connection, key)
+    removed = _remove_held(connection, key)
+    orders.release_absent(connection, key)
+    return removed
+
+
+def _remove_held(connection: Connection, key: OrderKey) -> Removed | None:
+    """The same for an order that has no row, and gets none meanwhile."""
+    own = _of(inquiries, key) & (inquiries.c.state == InquiryState.NOT_FOUND.value)
+    since = connection.execute(
+        select(inquiries.c.unknown_since)
+        .where(own, inquiries.c.unknown_since.is_not(None))
+        .with_for_update(skip_locked=True)
+    ).scalar_one_or_none()
+    if since is None:
+        return None
+    if _is_proven(connection, key):
+        return _keep(connection, key)
+    last = select(claims.c.recorded_at).where(_of(claims, key)).order_by(claims.c.id.desc()).limit(1)
+    last_said = connection.execute(last).scalar_one_or_none()
+    if last_said is not None and last_said > since:
+        connection.execute(update(inquiries).where(own).values(unknown_since=last_said))
+        return Removed()
+    removed = _remove_rows(connection, claims, key)
+    _remove_rows(connection, asked_questions, key)
+    if _any_row(connection, claims, key) or _any_row(connection, asked_questions, key):
+        return Removed(claims=removed)
+    connection.execute(delete(inquiries).where(own))
+    return Removed(orders=1, claims=removed)
+
+
+def _keep(connection: Connection, key: OrderKey) -> Removed | None:
+    """It is no forged order, or not any more: never look at it again."""
+    own = select(*inquiries.primary_key).where(_of(inquiries, key)).with_for_update(skip_locked=True)
+    kept = update(inquiries).where(tuple_(*inquiries.primary_key).in_(own)).values(unknown_since=None)
+    return Removed() if connection.execute(kept).rowcount else None
+
+
+def _is_proven(connection: Connection, key: OrderKey) -> bool:
+    """Whether somebody spoke of it who is no stranger, though nobody could read or believe it."""
+    proven = select(claims.c.id).where(_of(claims, key), claims.c.trust > int(Trust.CHECKSUM)).limit(1)
+    return connection.execute(proven).first() is not None
+
+
+def _remove_rows(connection: Connection, table: Table, key: OrderKey) -> int:
+    identity = tuple(table.primary_key)
+    some = select(*identity).where(_of(table, key)).limit(_REMOVED_AT_ONCE).with_for_update(skip_locked=True)
+    return connection.execute(delete(table).where(tuple_(*identity).in_(some))).rowcount
+
+
+def _any_row(connection: Connection, table: Table, key: OrderKey) -> bool:
+    return connection.execute(select(*table.primary_key).where(_of(table, key)).limit(1)).first() is not None
+
+
+def _of(table: Table, key: OrderKey) -> ColumnElement[bool]:
+    return (table.c.merchant == key.merchant) & (table.c.biz_order_no == key.biz_order_no)
