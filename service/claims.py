@@ -71,7 +71,7 @@ class Claim:
     status: OrderStatus | None
     #: The gateway's own number for the payment; None where it gave none.
     pay_order_no: str | None = None
-    #: The gateway's words, kept as sent; "" where absent.
+    #: The gateway's words, kept as sent; "" where absent. Where there is a `quarantine` they may be anything.
     order_type: str = ""
     pay_type: str = ""
     #: When the money moved, aware; None unless the gateway said so.
@@ -83,7 +83,7 @@ class Claim:
     stated_at: datetime
     #: sha256, hex, over the normalised fields: equal digests say the same thing.
     digest: str
-    #: Why a person has to look (unknown status, order type or pay type); None for an ordinary claim.
+    #: Why a person has to look (unknown status, order type or pay type), the words masked; None for an ordinary claim.
     quarantine: str | None = None
     #: Fields that the document does not name, as sent (strings as strings, other values as JSON text).
     unknown_fields: Mapping[str, str] = field(default_factory=dict)

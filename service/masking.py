@@ -11,6 +11,8 @@ _NUMBER = re.compile(
     r")(?!\d)"
 )
 _SEPARATORS = re.compile("[ -]")
+# What a gateway's word may look like; a name in another script, or of two parts, does not.
+_WORD = re.compile(r"[A-Za-z0-9_.'-]+")
 # In JSON with escapes, the digits of one may stand right before a number.
 _ESCAPE = re.compile(r"(\\u[0-9a-fA-F]{4})")
 
@@ -23,6 +25,22 @@ def mask_personal(text: str) -> str:
     text. Masking twice changes nothing. Text may be JSON: the digits of an escape `\\uxxxx` belong to no number.
     """
     return "".join(part if _ESCAPE.fullmatch(part) else _mask_numbers(part) for part in _ESCAPE.split(text))
+
+
+def mask_unknown_word(word: str, *, from_stranger: bool) -> str:
+    """What may be shown of a word that is none of those that are known: it may be anything, a person's name too.
+
+    Of a stranger's no more than two characters at each end: `refunded` becomes `re****ed`, `张三` becomes `****`. One
+    whose sender is proven is shown where it looks like a word of a gateway, its numbers masked as `mask_personal` does.
+    """
+    if not word:
+        return ""
+    kept = min(len(word) // 4, 2)
+    if not _WORD.fullmatch(word):
+        kept = 0
+    elif not from_stranger:
+        return mask_personal(word)
+    return f"{word[:kept]}****{word[len(word) - kept :]}"
 
 
 def _mask_numbers(text: str) -> str:

@@ -24,6 +24,6 @@ def read_cursor(text: str) -> OrderPlace:
         time.astimezone(UTC)
     except (ValueError, TypeError, RecursionError, OverflowError) as error:
         raise ValidationError("is no cursor; allowed is the `next` of an earlier answer", "after") from error
-    if time.tzinfo is None:
+    if time.tzinfo is None or time.isoformat() != updated_at:
         raise ValidationError("is no cursor; allowed is the `next` of an earlier answer", "after")
     return OrderPlace(updated_at=time, merchant=merchant, biz_order_no=biz_order_no)

@@ -9,8 +9,9 @@ from marshmallow import ValidationError, fields, validate
 
 from service.claims import Trust
 from service.gateway.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
+from service.ledger.claim_rows import ClaimRecord
 from service.ledger.inquiries import InquiryReason
-from service.masking import mask_personal
+from service.masking import mask_personal, mask_unknown_word
 
 _NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
 
@@ -78,6 +79,15 @@ class MaskedText(fields.String):
 
     def _serialize(self, value: str | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else mask_personal(value)
+
+
+class ClaimedWord(fields.String):
+    """A word of a claim, masked where the claim has words that nobody knows, written only."""
+
+    def _serialize(self, value: str | None, attr: str | None, obj: ClaimRecord, **kwargs: Any) -> str | None:
+        if value is None or obj.quarantine is None:
+            return value
+        return mask_unknown_word(value, from_stranger=obj.trust is Trust.CHECKSUM)
 
 
 class ReasonNames(fields.List[str]):

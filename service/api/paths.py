@@ -30,14 +30,17 @@ class UndecodedPaths:
 
 
 class EncodedPart(BaseConverter):
-    """One percent-encoded part of a path, decoded. What is not UTF-8 is no address of ours."""
+    """One percent-encoded part of a path, decoded. What is not UTF-8, or has a NUL in it, is no address of ours."""
 
     def to_python(self, value: str) -> str:
         """Decode it."""
         try:
-            return unquote(value, errors="strict")
+            text = unquote(value, errors="strict")
         except UnicodeDecodeError as error:
             raise ValidationError from error
+        if "\0" in text:
+            raise ValidationError
+        return text
 
     def to_url(self, value: str) -> str:
         """Encode it."""

@@ -21,7 +21,7 @@ from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.withholds import WithholdOutcome
 from service.logs import configure_logs
-from service.masking import mask_personal
+from service.masking import mask_personal, mask_unknown_word
 from service.settings import MerchantSettings
 
 _PERSON = ("name", "id_card_number", "mobile")
@@ -160,8 +160,8 @@ def query(context: click.Context, merchant: str | None, biz_order_no: str) -> No
         _show(
             biz_order_no=order.biz_order_no,
             pay_order_no=order.pay_order_no,
-            pay_type=order.pay_type,
-            pay_status=order.pay_status,
+            pay_type=mask_unknown_word(order.pay_type, from_stranger=False),
+            pay_status=mask_unknown_word(order.pay_status, from_stranger=False),
             pay_time=order.pay_time,
             channel_response=mask_personal(order.channel_response),
         )

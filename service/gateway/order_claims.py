@@ -16,6 +16,7 @@ from service.gateway.messages import OrderAnswer, OrderStatement
 from service.gateway.pay_times import read_pay_time
 from service.gateway.schemas import CALLBACK
 from service.gateway.signature import VerifiedCallback
+from service.masking import mask_unknown_word
 
 _log = structlog.get_logger(__name__)
 
@@ -127,23 +128,26 @@ def _make_claim(
         channel_response=statement.channel_response,
         stated_at=stated_at,
         digest=digest_statement(statement, status=status, time_zone=time_zone),
-        quarantine=_find_quarantine(statement, status, pay_types),
+        quarantine=_find_quarantine(statement, status, pay_types, from_stranger=trust is Trust.CHECKSUM),
         unknown_fields=statement.unknown_fields,
         missing_fields=statement.missing_fields,
         traceparent=traceparent,
     )
 
 
-def _find_quarantine(statement: OrderStatement, status: OrderStatus | None, pay_types: Collection[str]) -> str | None:
+def _find_quarantine(
+    statement: OrderStatement, status: OrderStatus | None, pay_types: Collection[str], *, from_stranger: bool
+) -> str | None:
+    # Masked here, since it goes into logs, reports and tables.
+    def quote(word: str) -> str:
+        shown = mask_unknown_word(word, from_stranger=from_stranger)
+        return repr(shown if len(shown) <= _LONGEST_QUOTE else f"{shown[:_LONGEST_QUOTE]}…")
+
     reasons = []
     if status is None:
-        reasons.append(f"unknown pay_status {_quote(statement.pay_status)}")
+        reasons.append(f"unknown pay_status {quote(statement.pay_status)}")
     if statement.order_type and statement.order_type not in ORDER_TYPES:
-        reasons.append(f"unknown order_type {_quote(statement.order_type)}")
+        reasons.append(f"unknown order_type {quote(statement.order_type)}")
     if statement.pay_type and statement.pay_type not in pay_types:
-        reasons.append(f"pay_type {_quote(statement.pay_type)} is not this merchant's")
+        reasons.append(f"pay_type {quote(statement.pay_type)} is not this merchant's")
     return "; ".join(reasons) or None
-
-
-def _quote(text: str) -> str:
-    return repr(text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select, update
 
 from service.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
 from service.ledger.inserts import insert_new
@@ -15,6 +15,7 @@ from service.ledger.tables import claims, repeated_callback
 
 #: So many of an order's claims that never counted are loaded, the newest: a forger can make any number of them.
 MOST_UNCOUNTED = 200
+_PRUNED_QUARANTINE = "words that nobody knew, pruned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,7 @@ class ClaimRecord:
     source: ClaimSource
     status: OrderStatus | None
     pay_order_no: str | None
+    #: As sent; "" once pruned, where nobody knew the word.
     order_type: str
     pay_type: str
     paid_at: datetime | None
@@ -109,12 +111,22 @@ def last_traceparent(connection: Connection, key: OrderKey) -> str | None:
 
 
 def prune_payloads(connection: Connection, *, before: datetime, most: int) -> int:
-    """Remove what the channel said and what nobody named from at most `most` claims recorded before; how many."""
+    """Remove from at most `most` claims recorded before what the channel said and what nobody named or knew; how many.
+
+    Nobody knew, of a claim that was quarantined, the words for which it was.
+    """
     old = select(claims.c.id).where(claims.c.recorded_at < before, ~claims.c.pruned).limit(most)
     emptied = (
         update(claims)
         .where(claims.c.id.in_(old))
-        .values(channel_response="", unknown_fields="{}", pruned=True)
+        .values(
+            channel_response="",
+            unknown_fields="{}",
+            order_type=case((claims.c.quarantine.is_(None), claims.c.order_type), else_=""),
+            pay_type=case((claims.c.quarantine.is_(None), claims.c.pay_type), else_=""),
+            quarantine=case((claims.c.quarantine.is_not(None), _PRUNED_QUARANTINE)),
+            pruned=True,
+        )
         .returning(claims.c.id)
     )
     return len(connection.execute(emptied).all())

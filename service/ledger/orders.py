@@ -9,8 +9,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
 from service.claims import OrderKey, OrderStatus, Trust
+from service.ledger.errors import ClaimUnstorable
 from service.ledger.inserts import PLANNED_ANEW, given_keys, insert_new, insert_or_update, keys_given
 from service.ledger.states import OrderState
+from service.ledger.storable import escaped
 from service.ledger.tables import orders
 
 _KEY = (orders.c.merchant, orders.c.biz_order_no)
@@ -118,7 +120,11 @@ def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
 
 
 def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[OrderRecord]:
-    """At most `limit` orders, those that changed last first."""
+    """At most `limit` orders, those that changed last first. Raises ClaimUnstorable for a name that none can have."""
+    place = chosen.after
+    names = [] if place is None else [place.merchant, place.biz_order_no]
+    if any(escaped(name) != name for name in (*names, chosen.merchant or "")):
+        raise ClaimUnstorable("what is asked for must hold no NUL and no lone surrogate")
     # A batch gives all of its orders one time, so the time alone is no order.
     query = select(orders).order_by(orders.c.updated_at.desc(), *_KEY).limit(limit)
     if chosen.merchant is not None:
@@ -129,12 +135,14 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
         query = query.where(orders.c.conflicted if chosen.conflicted else ~orders.c.conflicted)
     if chosen.updated_before is not None:
         query = query.where(orders.c.updated_at < chosen.updated_before)
-    if (last := chosen.after) is not None:
-        same_time = (orders.c.updated_at == last.updated_at) & (
-            tuple_(*_KEY) > tuple_(literal(last.merchant), literal(last.biz_order_no))
+    if place is not None:
+        same_time = (orders.c.updated_at == place.updated_at) & (
+            tuple_(*_KEY) > tuple_(literal(place.merchant), literal(place.biz_order_no))
         )
         # The first condition is what an index can use.
-        query = query.where(orders.c.updated_at <= last.updated_at, (orders.c.updated_at < last.updated_at) | same_time)
+        query = query.where(
+            orders.c.updated_at <= place.updated_at, (orders.c.updated_at < place.updated_at) | same_time
+        )
     return [_from_row(row) for row in connection.execute(query)]
 
 

@@ -15,6 +15,7 @@ from service.ledger.refusal_counts import count_refusals
 from service.ledger.states import Verdict
 from service.ledger.tables import claims, events, inquiries, orders
 from service.ledger.transactions import read
+from service.masking import mask_personal
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, and whoever forges callbacks can make up as many as they like.
@@ -162,7 +163,7 @@ def _count_by_reason(connection: Connection, merchant: str, since: datetime, unt
     )
     reasons: Counter[str] = Counter()
     for place, row in enumerate(connection.execute(query)):
-        why = row.quarantine if place < _MOST_REASONS else "other reasons"
+        why = mask_personal(row.quarantine or "") if place < _MOST_REASONS else "other reasons"
         reasons[f"{row.verdict}: {why}" if why else str(row.verdict)] += row.callbacks
     return dict(reasons)
 

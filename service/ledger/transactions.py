@@ -60,6 +60,8 @@ def read(engine: Engine, work: Callable[[Connection], Result]) -> Result:
             return work(connection)
     except (DBAPIError, NoFreeConnection) as error:
         raise translated(error) from error
+    except UnicodeEncodeError as error:
+        raise _unwritable() from error
 
 
 def translated(error: DBAPIError | NoFreeConnection) -> LedgerError:
@@ -99,6 +101,13 @@ def _write_once(engine: Engine, work: Callable[[Connection], Result]) -> Result:
             return work(connection)
     except (DBAPIError, NoFreeConnection) as error:
         raise translated(error) from error
+    except UnicodeEncodeError as error:
+        raise _unwritable() from error
+
+
+def _unwritable() -> ClaimUnstorable:
+    # Before anything was sent. Without the text: it may be a person's name.
+    return ClaimUnstorable("a text holds a lone surrogate, which no database can store")
 
 
 @contextmanager

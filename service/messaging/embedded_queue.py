@@ -272,6 +272,8 @@ def _open(path: Path) -> FileConnection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
+        # What was taken out must be gone from the file; whether it is without our word is up to who compiled SQLite.
+        connection.execute("PRAGMA secure_delete = ON")
         _make_schema(connection, path)
         connection.remember_file(path)
     except BaseException:
