@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, event, text
 
 from service.ledger.engine import make_engine
 from service.ledger.errors import LedgerUnavailable, SchemaOutdated
@@ -113,3 +114,17 @@ def test_a_ledger_that_was_deleted_takes_nothing_more(engine: Engine, file: Path
     file.unlink()
     with pytest.raises((LedgerUnavailable, SchemaOutdated)):
         write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('lost')")))
+
+
+def test_what_was_removed_is_gone_from_the_file_however_sqlite_was_compiled(file: Path) -> None:
+    engine = make_engine(f"sqlite:///{file}", pool_size=2)
+
+    @event.listens_for(engine, "connect", insert=True)
+    def as_compiled(connection: Any, _record: object) -> None:
+        connection.execute("PRAGMA secure_delete = OFF")
+
+    write(engine, lambda connection: connection.execute(text("CREATE TABLE said (words TEXT)")))
+    write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('a card number')")))
+    write(engine, lambda connection: connection.execute(text("DELETE FROM said")))
+    engine.dispose()
+    assert b"a card number" not in file.read_bytes()

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Table
+from sqlalchemy import Engine, Table, select
 
 from service.claims import Claim, OrderKey, OrderStatus, Trust
 from service.events import EventType
@@ -270,6 +270,23 @@ def test_pruning_removes_payloads_and_keeps_orders(store: LedgerStore) -> None:
     (claim,) = store.order_history(KEY).claims
     assert (claim.channel_response, claim.unknown_fields) == ("", {})
     assert store.record([a_claim(minute=90)]) == [Verdict.DUPLICATE]
+
+
+@pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])
+def test_pruning_removes_words_that_nobody_knew_and_leaves_those_that_are_known(
+    store: LedgerStore, ledger_engine: Engine, trust: Trust
+) -> None:
+    said = {"order_type": "张三", "pay_type": "6222021234561234", "quarantine": "unknown order_type '张三'"}
+    store.record([a_claim(trust=trust, **said), a_claim(trust=trust, order="DK2", channel_response="张三")])
+    assert store.prune(before=NOON.replace(hour=13)) == 2
+    (odd,), (known,) = store.order_history(KEY).claims, store.order_history(OrderKey("acme", "DK2")).claims
+    assert (odd.order_type, odd.pay_type) == ("", "")
+    assert odd.quarantine is not None
+    assert (known.order_type, known.pay_type, known.quarantine) == ("withhold", "bank", None)
+    with ledger_engine.connect() as connection:
+        kept = [str(row) for row in connection.execute(select(claims))]
+    assert not any(word in row for row in kept for word in ("张三", "6222"))
+    assert store.record([a_claim(trust=trust, **said)]) == [Verdict.DUPLICATE]
 
 
 def test_of_a_strangers_words_no_more_is_kept_than_a_gateway_has_and_of_a_believed_claim_all(

@@ -28,13 +28,13 @@ def _verified(**fields):
     return VerifiedCallback(fields={**FIELDS, **fields}, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON)
 
 
-def _claim(verified=None, **fields):
+def _claim(verified=None, *, trust=Trust.CAPABILITY, **fields):
     return claim_from_callback(
         verified or _verified(**fields),
         merchant="acme",
         pay_types={"baofoo_001"},
         time_zone=SHANGHAI,
-        trust=Trust.CAPABILITY,
+        trust=trust,
         received_at=NOW,
         traceparent="00-trace",
     )
@@ -99,6 +99,21 @@ def test_the_gateways_spelling_of_a_status_becomes_ours(pay_status, status):
 )
 def test_what_is_not_known_waits_for_a_person_and_is_not_refused(fields, quarantine):
     assert _claim(**fields).quarantine == quarantine
+
+
+@pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])
+@pytest.mark.parametrize("field", ["pay_status", "order_type", "pay_type"])
+@pytest.mark.parametrize("word", ["张三", "Zhang San", "6222021234561234", "13812345678", "卡6222021234561234"])
+def test_a_word_that_nobody_knows_is_not_quoted_where_it_may_be_a_persons(trust, field, word):
+    quarantine = _claim(trust=trust, **{field: word}).quarantine
+
+    assert field in quarantine
+    assert word not in quarantine
+    assert "****" in quarantine
+
+
+def test_a_strangers_word_is_not_quoted_whatever_it_looks_like():
+    assert _claim(trust=Trust.CHECKSUM, pay_status="zhangsan").quarantine == "unknown pay_status 'zh****an'"
 
 
 def test_only_an_unknown_status_leaves_the_status_open():

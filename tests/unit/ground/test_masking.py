@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.masking import mask_personal
+from service.masking import mask_personal, mask_unknown_word
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,35 @@ def test_masking_twice_changes_nothing(text: str) -> None:
 @given(st.integers(min_value=10**11, max_value=10**19 - 1), st.text(alphabet="张三, :", max_size=5))
 def test_no_long_number_is_left_whole(number: int, around: str) -> None:
     assert str(number) not in mask_personal(f"{around}{number}{around}")
+
+
+@pytest.mark.parametrize(
+    ("word", "of_a_stranger", "of_a_gateway"),
+    [
+        ("", "", ""),
+        ("odd", "****", "odd"),
+        ("paid", "p****d", "paid"),
+        ("refunded", "re****ed", "refunded"),
+        ("baofoo_002", "ba****02", "baofoo_002"),
+        ("ZhangSan", "Zh****an", "ZhangSan"),
+        ("6222021234561234", "62****34", "6222****1234"),
+        ("13812345678", "13****78", "138****5678"),
+        ("11010519491231002X", "11****2X", "1101****002X"),
+        ("张三", "****", "****"),
+        ("欧阳娜娜欧阳娜娜", "****", "****"),
+        ("Zhang San", "****", "****"),
+        ("refunded 张三", "****", "****"),
+        ("paid\n", "****", "****"),
+        ("\ud800\x00", "****", "****"),
+    ],
+)
+def test_of_a_word_that_nobody_knows_no_more_is_shown_than_names_nobody(
+    word: str, of_a_stranger: str, of_a_gateway: str
+) -> None:
+    assert mask_unknown_word(word, from_stranger=True) == of_a_stranger
+    assert mask_unknown_word(word, from_stranger=False) == of_a_gateway
+
+
+@given(st.text())
+def test_of_a_strangers_word_four_characters_are_shown_at_most(word: str) -> None:
+    assert len(mask_unknown_word(word, from_stranger=True).replace("****", "")) <= 4

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,25 @@ def _drain(queue: EmbeddedQueue) -> list[str]:
         seen.extend(delivery.message.message_id for delivery in deliveries)
         subscriber.acknowledge(deliveries)
     return seen
+
+
+def test_what_was_taken_out_is_gone_from_the_file_however_sqlite_was_compiled(
+    open_queue: OpenQueue, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = sqlite3.connect
+
+    def as_compiled(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        connection = connect(*arguments, **options)
+        connection.execute("PRAGMA secure_delete = OFF")
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", as_compiled)
+    queue = open_queue()
+    _publish(queue, "one-of-a-kind")
+    assert _drain(queue) == ["one-of-a-kind"]
+    queue.close(timeout_seconds=5)
+
+    assert b"one-of-a-kind" not in path.read_bytes()
 
 
 def test_a_message_comes_out_as_it_went_in(open_queue: OpenQueue) -> None:

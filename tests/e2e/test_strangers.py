@@ -1,0 +1,198 @@
+"""What strangers write: it is not quoted anywhere, and what they invent is not kept for ever."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from service.sandbox.settings import Misbehaviour
+from tests.support.api_caller import TOKEN, ApiCaller, order_path
+from tests.support.asked_gateway import NOT_FOUND
+from tests.support.counting_sandbox import AES_KEY, UA, CountingSandbox
+from tests.support.deployment import ROLES, Deployment, Place, token_of
+from tests.support.downstream import Downstream
+from tests.support.gateway_sender import Callback
+from tests.support.http import answers
+from tests.support.waiting import eventually
+
+CARD, MOBILE, NAME, LATIN_NAME = "6222021234567890128", "13800138000", "欧阳测试", "Wang Xiaoming"
+SECRETS = (CARD, MOBILE, NAME, LATIN_NAME, "Xiaoming", "bearer-token-of-a-caller")
+FORMATS = ("table", "json", "csv")
+
+
+@pytest.fixture
+def api(fresh_deployment: Deployment) -> Iterator[ApiCaller]:
+    """The API of `fresh_deployment`, of which every role runs."""
+    url = fresh_deployment.give_api(workers=1)
+    fresh_deployment.start("api", *ROLES)
+    fresh_deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
+    fresh_deployment.wait_until_receiving()
+    caller = ApiCaller(url=url)
+    yield caller
+    caller.close()
+
+
+def quoted(text: str) -> list[str]:
+    return [secret for secret in SECRETS if secret in text or secret in text.encode().decode("unicode_escape")]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("by_token", [True, False], ids=["by token", "by nobody"])
+def test_words_that_nobody_knows_are_quoted_nowhere(
+    fresh_deployment: Deployment, api: ApiCaller, order: str, by_token: bool
+) -> None:
+    merchant = "acme" if by_token else "open"
+    words = [CARD, MOBILE, NAME, LATIN_NAME, f"{NAME} {CARD}"]
+    changes = [
+        {field: word} for field in ("pay_status", "order_type", "pay_type") for word in (*words, "Xiaoming"[by_token:])
+    ]
+    for number, change in enumerate(changes):
+        name = f"{order} {number}"
+        token = token_of(merchant, name) if by_token else ""
+        callback = Callback(biz_order_no=name, merchant=merchant, token=token, changes=change)
+        assert fresh_deployment.sender.send(callback).acknowledged
+    names = [f"{order} {number}" for number in range(len(changes))]
+    eventually(lambda: all(fresh_deployment.ledger.claims_about(name) for name in names), within_seconds=30)
+
+    shown = [api.get(order_path(merchant, name)).value for name in names]
+    assert all(history["claims"] for history in shown)
+    told = [json.dumps(shown, ensure_ascii=False)]
+    today = datetime.now(ZoneInfo("Asia/Shanghai"))
+    for arguments in (
+        *(["report", "--day", f"{today:%Y-%m-%d}", "--format", format_] for format_ in FORMATS),
+        ["orders", "show", merchant, names[0]],
+        ["orders", "show", merchant, names[-1]],
+    ):
+        done = fresh_deployment.command(*arguments)
+        assert done.returncode == 0
+        told.append(done.stdout + done.stderr)
+    assert [quoted(text) for text in told] == [[]] * len(told)
+    assert "****" in told[0]
+    assert quoted(fresh_deployment.output) == []
+
+
+MERCHANT = f"""
+[inquirer]
+poll_seconds = 0.1
+
+[merchants.asked]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+required_trust = "query"
+token_keys = [{{{{ kid = "k1", key = "a token key of asked for tests only" }}}}]
+least_inquiry_interval_seconds = 0.1
+first_inquiry_repeat_seconds = 0.05
+most_inquiry_repeat_seconds = 0.2
+
+[merchants.asked.gateway]
+url = "{{url}}"
+ua = "{UA}"
+aes_key = "{AES_KEY}"
+not_found_messages = ["{NOT_FOUND}"]
+"""
+
+
+@pytest.fixture(params=["rabbitmq and postgresql", "embedded"])
+def asked(request: pytest.FixtureRequest, own_shop: Downstream, tmp_path: Path) -> Iterator[Deployment]:
+    """Every role runs, and keeps no forged order that is over; the gateway knows of no order."""
+    place = Place() if request.param == "embedded" else request.getfixturevalue("servers")
+    with (
+        CountingSandbox(misbehaviour=Misbehaviour(), settle_seconds=60) as gateway,
+        Deployment(
+            folder=tmp_path, place=place, downstreams={"shop": own_shop}, more_settings=MERCHANT.format(url=gateway.url)
+        ) as deployment,
+    ):
+        settings = deployment.settings_file
+        settings.write_text(settings.read_text().replace("[ledger]\n", "[ledger]\nmost_forged_orders = 0\n"))
+        deployment.prepare()
+        deployment.start(*ROLES, "inquirer")
+        deployment.wait_until_receiving()
+        yield deployment
+
+
+@pytest.mark.timeout(300)
+def test_orders_that_a_stranger_invented_go_without_a_person_and_announced_ones_stay(asked: Deployment) -> None:
+    names = [f"invented-{number}" for number in range(20)]
+    announced = asked.command("orders", "announce", "asked", "announced")
+    assert announced.returncode == 0, announced.stderr
+    for name in (*names, "announced"):
+        assert asked.sender.send(Callback(biz_order_no=name, merchant="asked")).acknowledged
+    eventually(lambda: len(asked.ledger.claims_about("announced")) == 1, within_seconds=30)
+    eventually(lambda: "forged_orders_removed" in asked.output, within_seconds=60)
+    eventually(lambda: not any(asked.ledger.claims_about(name) for name in names), within_seconds=60)
+    assert not any(asked.ledger.inquiries_about(name) for name in names)
+    assert len(asked.ledger.claims_about("announced")) == 1
+    assert asked.ledger.order("announced") is not None
+
+
+# The API's server itself.
+
+
+def answer_to(url: str, request: bytes) -> bytes:
+    """Everything that comes back on one connection, up to its end."""
+    address = urlsplit(url)
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as sock:
+        sock.sendall(request)
+        sock.shutdown(socket.SHUT_WR)
+        answer = b""
+        try:
+            while data := sock.recv(65536):
+                answer += data
+        except ConnectionResetError:
+            pass
+    return answer
+
+
+PERSON = f'{{"name": "{NAME}", "mobile": "{MOBILE}", "bank_card_number": "{CARD}"}}'.encode()
+HEAD = f"POST /v1/cards HTTP/1.1\r\nHost: api\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+JSON = b"Content-Type: application/json\r\n"
+BROKEN = {
+    "a body without its length": HEAD + JSON + b"\r\n" + PERSON + b"\r\n\r\n",
+    "a header without a colon": b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization Bearer bearer-token-of-a-caller\r\n\r\n",
+    "a header with a blank before its colon": b"GET / HTTP/1.1\r\nX : bearer-token-of-a-caller\r\n\r\n",
+    "a folded header": b"GET / HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer\r\n bearer-token-of-a-caller\r\n\r\n",
+    "a request line that is none": PERSON + b"\r\n\r\n",
+    "a method that is none": f"{MOBILE}{{}} / HTTP/1.1\r\n\r\n".encode(),
+    "a version that is none": f"GET / {MOBILE}\r\n\r\n".encode(),
+    "a target that is too long": b"GET /" + CARD.encode() * 500 + b" HTTP/1.1\r\n\r\n",
+    "a header that is too long": b"GET / HTTP/1.1\r\nX: " + CARD.encode() * 1000 + b"\r\n\r\n",
+    "a coding that nobody knows": f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {MOBILE}\r\n\r\n".encode(),
+    "a length that is none": f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {MOBILE}x\r\n\r\n".encode(),
+    "an expectation that nobody meets": f"POST / HTTP/1.1\r\nHost: a\r\nExpect: {MOBILE}\r\n\r\n".encode(),
+    "a chunk whose size is none": HEAD + JSON + b"Transfer-Encoding: chunked\r\n\r\n" + PERSON + b"\r\n0\r\n\r\n",
+    "a chunk that is too long": HEAD + JSON + b"Transfer-Encoding: chunked\r\n\r\n3\r\n" + PERSON + b"\r\n0\r\n\r\n",
+    "chunks without an end": HEAD + JSON + b"Transfer-Encoding: chunked\r\n\r\n3f\r\n" + PERSON,
+}
+
+
+@pytest.fixture
+def embedded_api(deploy: Callable[[Place], Deployment]) -> tuple[Deployment, str]:
+    deployment = deploy(Place())
+    url = deployment.give_api(workers=1)
+    deployment.start("api")
+    deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
+    return deployment, url
+
+
+def test_a_request_that_cannot_be_read_is_answered_with_a_problem_and_quoted_nowhere(
+    embedded_api: tuple[Deployment, str],
+) -> None:
+    deployment, url = embedded_api
+    for what, request in BROKEN.items():
+        raw = answer_to(url, request)
+        # The first answer may be one to what could be read; the last is to what could not.
+        head, _, body = raw[raw.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
+        status = int(head.split()[1])
+        assert 400 <= status < 500, what
+        assert b"application/problem+json" in head, what
+        assert json.loads(body)["status"] == status, what
+        assert quoted(raw.decode()) == [], what
+    assert "request_cut" in deployment.output
+    assert TOKEN not in deployment.output
+    assert quoted(deployment.output) == []
+    assert answers(f"{url}/healthz")

@@ -1,0 +1,72 @@
+"""The pruner beside the ledger's work: it goes on whatever happens, and is over when the role is."""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+from structlog.testing import capture_logs
+
+from consumers.pruner import Pruner
+from service.ledger.errors import LedgerUnavailable
+from service.ledger.forgeries import Forgeries, Removed
+from tests.support.claims import NOON
+from tests.support.waiting import eventually
+
+
+class Scripted(Forgeries):
+    """Answers and raises what a test says, and then finds nothing."""
+
+    def __init__(self, *outcomes: Removed | Exception) -> None:
+        self._outcomes = list(outcomes)
+        self.asked: list[tuple[datetime, int | None]] = []
+
+    def remove(
+        self, *, before: datetime, most_kept: int | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> Removed:
+        self.asked.append((before, most_kept))
+        outcome = self._outcomes.pop(0) if self._outcomes else Removed()
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+def make_pruner(forgeries: Forgeries) -> Pruner:
+    return Pruner(forgeries=forgeries, keep=timedelta(days=30), most_kept=7, clock=lambda: NOON, every_seconds=0.001)
+
+
+def test_it_removes_at_intervals_what_is_old_or_too_much() -> None:
+    forgeries = Scripted(Removed(orders=2, claims=3))
+    with capture_logs() as logs, make_pruner(forgeries).running():
+        eventually(lambda: len(forgeries.asked) >= 3)
+    assert set(forgeries.asked) == {(NOON - timedelta(days=30), 7)}
+    assert [(log["event"], log["orders"], log["claims"]) for log in logs] == [("forged_orders_removed", 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"), [(LedgerUnavailable("away"), "pruning_failed"), (ValueError("a bug"), "pruning_fails")]
+)
+def test_a_round_that_fails_is_said_and_the_next_one_comes(error: Exception, logged: str) -> None:
+    forgeries = Scripted(error)
+    with capture_logs() as logs, make_pruner(forgeries).running():
+        eventually(lambda: len(forgeries.asked) >= 2)
+    assert [log["event"] for log in logs] == [logged]
+
+
+def test_it_tells_a_removal_under_way_to_stop_when_the_role_ends() -> None:
+    stopped = threading.Event()
+    reached = threading.Event()
+
+    class Long(Scripted):
+        def remove(
+            self, *, before: datetime, most_kept: int | None = None, stop: Callable[[], bool] = lambda: False
+        ) -> Removed:
+            reached.set()
+            eventually(stop)
+            stopped.set()
+            return Removed()
+
+    with make_pruner(Long()).running():
+        assert reached.wait(10)
+        assert not stopped.is_set()
+    assert stopped.wait(10)
