@@ -11,7 +11,8 @@ from service.api.gauges import Gauges
 from service.api.health import Drain, Health
 from service.api.orders import Orders
 from service.api.withholds import WithholdRoutes
-from service.bootstrap.charging import make_announcer, make_gateway_clients, make_withholder
+from service.bootstrap.charging import make_announcer, make_withholder
+from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
 from service.charging.lanes import Gateway, Lane, UnusableGateway
 from service.ledger.schema import make_schema_check

@@ -10,28 +10,16 @@ from service.charging.lanes import Gateway
 from service.charging.withholding import Withholder
 from service.clock import now
 from service.gateway.capability import CapabilityKey, CapabilityTokens
-from service.gateway.client import GatewayClient
-from service.gateway.clients import GatewayClients, make_client, make_clients
 from service.gateway.notify_urls import NotifyUrls
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
-from service.settings import GatewaySettings, MerchantSettings, Settings
+from service.settings import MerchantSettings, Settings
 
 
 def make_tokens(merchant: MerchantSettings) -> CapabilityTokens:
     """Mints and reads the merchant's notify_url tokens. Raises `KeyUnusable` where it has no keys."""
     keys = [CapabilityKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
     return CapabilityTokens(merchant=merchant.slug, keys=keys)
-
-
-def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) -> GatewayClient:
-    """Speaks to the merchant's gateway. Raises a `GatewayError` where its settings cannot be used."""
-    return make_client(merchant, gateway, clock=now)
-
-
-def make_gateway_clients(settings: Settings) -> GatewayClients:
-    """A client for each merchant with a gateway, and why there is none for some."""
-    return make_clients(settings.merchants.values(), clock=now)
 
 
 def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:

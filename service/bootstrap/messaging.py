@@ -1,26 +1,28 @@
-"""What carries callbacks and events: RabbitMQ, or the embedded queue where no broker is named."""
+"""What carries callbacks and events: RabbitMQ, or the embedded queue where no broker is named.
+
+pika is imported where a broker is named, and nowhere else.
+"""
 
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 from service.bootstrap.files import find_data_file
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
-from service.messaging.dead_letters import RabbitDeadLetters
 from service.messaging.depths import EmbeddedDepths, RabbitDepths
 from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
 from service.messaging.embedded_queue import EmbeddedQueue
-from service.messaging.publisher import RabbitPublisher
-from service.messaging.spool import SpoolingPublisher
-from service.messaging.subscriber import RabbitSubscriber
-from service.metrics.receiver import ReceiverMetrics
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.messaging.publisher import RabbitPublisher
+    from service.metrics.receiver import ReceiverMetrics
 
 
 def make_callback_publisher(
-    settings: Settings, metrics: ReceiverMetrics, loop: asyncio.AbstractEventLoop
+    settings: Settings, metrics: "ReceiverMetrics", loop: asyncio.AbstractEventLoop
 ) -> AsyncPublisher:
     """What a receiver's worker publishes with on its loop.
 
@@ -32,6 +34,8 @@ def make_callback_publisher(
     publisher.start()
     if not settings.spool.enabled:
         return publisher
+    from service.messaging.spool import SpoolingPublisher
+
     return SpoolingPublisher(
         loop=loop,
         inner=publisher,
@@ -53,6 +57,8 @@ def make_subscriber(settings: Settings) -> Subscriber:
     """What the ledger's consumer receives from."""
     if not settings.broker.urls:
         return EmbeddedSubscriber(queue=_embedded_queue(settings))
+    from service.messaging.subscriber import RabbitSubscriber
+
     return RabbitSubscriber(
         urls=_urls(settings),
         connection_name="ledger",
@@ -65,6 +71,8 @@ def make_dead_letters(settings: Settings) -> DeadLetters:
     """The messages that were put aside for a person."""
     if not settings.broker.urls:
         return EmbeddedDeadLetters(queue=_embedded_queue(settings))
+    from service.messaging.dead_letters import RabbitDeadLetters
+
     return RabbitDeadLetters(urls=_urls(settings), publisher=make_rabbit_publisher(settings, "dead-letters-replay"))
 
 
@@ -74,6 +82,8 @@ def declare_topology(settings: Settings, *, timeout_seconds: float = 10.0) -> No
     Raises `BrokerUnavailable`, or `TopologyMismatch` where something of another shape has one of our names.
     """
     if settings.broker.urls:
+        from service.messaging import topology
+
         topology.declare(_urls(settings), timeout_seconds=timeout_seconds)
 
 
@@ -89,7 +99,9 @@ def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingP
     return BlockingPublisher(partial(_rabbit_publisher, settings, connection_name), name=connection_name)
 
 
-def _rabbit_publisher(settings: Settings, connection_name: str, loop: asyncio.AbstractEventLoop) -> RabbitPublisher:
+def _rabbit_publisher(settings: Settings, connection_name: str, loop: asyncio.AbstractEventLoop) -> "RabbitPublisher":
+    from service.messaging.publisher import RabbitPublisher
+
     return RabbitPublisher(
         loop=loop, urls=_urls(settings), connection_name=connection_name, max_in_flight=settings.broker.max_in_flight
     )

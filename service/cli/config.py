@@ -1,13 +1,12 @@
 """`payment-callbacks config`: look at the settings before anything runs on them."""
 
+from collections.abc import Sequence
 from importlib.resources import files
 
 import click
 
-from service.bootstrap.charging import make_gateway_clients
-from service.cli.gateway_access import describe_unusable
-from service.cli.ledger_access import engine_of
 from service.cli.options import settings_of, settings_path_of
+from service.settings import Settings
 
 
 @click.group()
@@ -28,9 +27,11 @@ def check(context: click.Context) -> None:
     settings = settings_of(context)
     for warning in settings.warnings():
         click.echo(f"warning: {warning}", err=True)
-    if mistakes := describe_unusable(make_gateway_clients(settings)):
+    if mistakes := _find_unusable_gateways(settings):
         raise click.ClickException("\n".join(f"{settings_path_of(context)}: {mistake}" for mistake in mistakes))
     if settings.database_url:
+        from service.cli.ledger_access import engine_of
+
         engine_of(settings)  # says where PostgreSQL's driver is missing
     queue = "RabbitMQ" if settings.broker.urls else f"embedded queue in {settings.data_directory}"
     ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"
@@ -39,3 +40,11 @@ def check(context: click.Context) -> None:
         click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.word}")
     for endpoint in settings.endpoints:
         click.echo(f"endpoint {endpoint.name}: {endpoint.kind}, {', '.join(sorted(endpoint.types))}")
+
+
+def _find_unusable_gateways(settings: Settings) -> Sequence[str]:
+    if not any(merchant.gateway for merchant in settings.merchants.values()):
+        return ()
+    from service.bootstrap.gateways import describe_unusable, make_gateway_clients
+
+    return describe_unusable(make_gateway_clients(settings))

@@ -11,8 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from sqlalchemy import Engine
 
-from service.bootstrap.charging import make_gateway_clients, make_withholder
-from service.bootstrap.ledger import make_ledger_engine, make_store
+from service.bootstrap.charging import make_withholder
+from service.bootstrap.database import make_ledger_engine
+from service.bootstrap.gateways import make_gateway_clients
+from service.bootstrap.ledger import make_store
 from service.claims import OrderKey, OrderStatus
 from service.cli.demo_downstream import Downstream
 from service.cli.demo_drive import SENDERS, Driver

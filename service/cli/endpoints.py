@@ -7,7 +7,7 @@ import sys
 import click
 
 from consumers.trial import try_endpoint
-from service.bootstrap.consumers import make_sink
+from service.bootstrap.dispatcher_role import make_sink
 from service.cli.endpoint_tables import print_endpoints_json, show_endpoints
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import click
 
-from service.bootstrap.charging import make_gateway_client, make_withholder
+from service.bootstrap.charging import make_withholder
+from service.bootstrap.gateways import make_gateway_client
 from service.charging.announcing import OrderDraft
 from service.charging.withholding import Payer
 from service.cli.gateway_probe import probe

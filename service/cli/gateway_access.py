@@ -1,20 +1,15 @@
 """The merchants' gateways for roles that speak to them: one merchant's mistake keeps only its own payments waiting."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 import click
 import structlog
 
-from service.bootstrap.charging import make_gateway_clients
+from service.bootstrap.gateways import describe_unusable, make_gateway_clients
 from service.gateway.clients import GatewayClients
 from service.settings import Settings
 
 log = structlog.get_logger(__name__)
-
-
-def describe_unusable(gateways: GatewayClients) -> Sequence[str]:
-    """A line for each merchant whose gateway's settings cannot be used: where they are, and why."""
-    return [f"merchants.{merchant}.gateway: {error}" for merchant, error in gateways.unusable.items()]
 
 
 def make_gateways(settings: Settings, *, wanted: Collection[str]) -> GatewayClients:

@@ -1,4 +1,7 @@
-"""`payment-callbacks run`: one role, or all of them on one machine."""
+"""`payment-callbacks run`: one role, or all of them on one machine.
+
+Each role imports what it runs, and nothing that it never calls.
+"""
 
 import atexit
 import gc
@@ -8,44 +11,23 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TYPE_CHECKING
 
 import click
 import structlog
-from flask import Flask
-from prometheus_client import CollectorRegistry
-from sqlalchemy import Engine
 
 from consumers.signals import end_on_signals, stop_on_signals
-from service.api.health import Drain
-from service.api.server import serve_api
-from service.bootstrap.api import make_api
-from service.bootstrap.consumers import (
-    LEDGER_POOL_SIZE,
-    dispatcher_pool_size,
-    inquirer_pool_size,
-    make_dispatcher,
-    make_dispatcher_watch,
-    make_inquirer,
-    make_inquirer_watch,
-    make_ledger_consumer,
-    make_ledger_watch,
-    make_pruner,
-)
-from service.bootstrap.messaging import declare_topology, make_callback_publisher
-from service.cli.gateway_access import make_gateways
-from service.cli.ledger_access import engine_of, migration_engine_of
 from service.cli.options import settings_of, settings_path_of
-from service.cli.supervisor import Role, Supervisor
-from service.clock import now
 from service.ledger.errors import LedgerUnavailable
-from service.ledger.schema import migrate, schema_is_current
 from service.log_stream import LineCounts, LogStream
 from service.logs import configure_logs, log_uncaught_errors
 from service.messaging.errors import BrokerUnavailable, MessagingError
-from service.metrics.exposition import expose, name_role
 from service.metrics.logs import LogMetrics
 from service.settings import Settings
-from service.web.server import serve
+
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+    from sqlalchemy import Engine
 
 _ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
 _RETRY_SECONDS = 2.0
@@ -71,6 +53,10 @@ def run(context: click.Context) -> None:
 @click.pass_context
 def receiver(context: click.Context) -> None:
     """Take callbacks in: the endpoint behind notify_url, under gunicorn."""
+    from service.bootstrap.messaging import make_callback_publisher
+    from service.clock import now
+    from service.web.server import serve
+
     end_on_signals()
     # Without warnings: it may well be given no gateway's key, since the public reaches it; the ledger says them all.
     settings = settings_of(context)
@@ -89,6 +75,12 @@ def receiver(context: click.Context) -> None:
 @click.pass_context
 def ledger(context: click.Context) -> None:
     """Apply queued callbacks to the ledger."""
+    from prometheus_client import CollectorRegistry
+
+    from service.bootstrap.ledger_role import LEDGER_POOL_SIZE, make_ledger_consumer, make_ledger_watch, make_pruner
+    from service.bootstrap.messaging import declare_topology
+    from service.cli.ledger_access import engine_of
+
     settings = _settings(context)
     stop = _stop_event()
     engine = engine_of(settings, pool_size=LEDGER_POOL_SIZE)
@@ -109,6 +101,12 @@ def ledger(context: click.Context) -> None:
 @click.pass_context
 def inquirer(context: click.Context) -> None:
     """Ask the gateways about orders that are unconfirmed, overdue or in doubt."""
+    from prometheus_client import CollectorRegistry
+
+    from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer, make_inquirer_watch
+    from service.cli.gateway_access import make_gateways
+    from service.cli.ledger_access import engine_of
+
     settings = _settings(context)
     stop = _stop_event()
     gateways = make_gateways(
@@ -127,6 +125,11 @@ def inquirer(context: click.Context) -> None:
 @click.pass_context
 def dispatcher(context: click.Context) -> None:
     """Tell downstream what has changed."""
+    from prometheus_client import CollectorRegistry
+
+    from service.bootstrap.dispatcher_role import dispatcher_pool_size, make_dispatcher, make_dispatcher_watch
+    from service.cli.ledger_access import engine_of
+
     settings = _settings(context)
     stop = _stop_event()
     engine = engine_of(settings, pool_size=dispatcher_pool_size(settings))
@@ -144,6 +147,11 @@ def dispatcher(context: click.Context) -> None:
 @click.pass_context
 def api(context: click.Context) -> None:
     """Serve the internal API, under gunicorn: orders announced, sent, shown and resolved."""
+    from service.api.server import serve_api
+    from service.bootstrap.api import make_api
+    from service.cli.gateway_access import make_gateways
+    from service.cli.ledger_access import engine_of
+
     settings = _settings(context)
     if not settings.api.tokens:
         raise click.ClickException("nobody may call the API: set [[api.tokens]], each with a name and a token")
@@ -154,14 +162,23 @@ def api(context: click.Context) -> None:
     _await_schema(settings, engine, threading.Event())
     # Before gunicorn forks: no connection may be shared between processes.
     engine.dispose()
-    log_metrics = context.meta[_LOG_METRICS]
-    serve_api(make_app=lambda drain: _make_api(settings, drain, log_metrics), settings=settings.api)
+    serve_api(
+        # One connection more than threads: whether the ledger answers is asked beside them.
+        make_app=lambda drain: make_api(
+            settings, engine_of(settings, pool_size=settings.api.threads + 1), drain, context.meta[_LOG_METRICS]
+        ),
+        settings=settings.api,
+    )
 
 
 @run.command(name="all")
 @click.pass_context
 def run_all(context: click.Context) -> None:
     """Run every role on this machine as child processes, and start those again that die."""
+    from service.cli.ledger_access import migration_engine_of
+    from service.cli.supervisor import Role, Supervisor
+    from service.ledger.schema import migrate
+
     settings = _settings(context)
     stop = _stop_event()
     engine = migration_engine_of(settings)
@@ -197,11 +214,6 @@ def _drain(streams: Sequence[LogStream]) -> None:
         stream.drain(timeout_seconds=max(0.0, deadline - time.monotonic()))
 
 
-def _make_api(settings: Settings, drain: Drain, log_metrics: LogMetrics) -> Flask:
-    # One more than threads: whether the ledger answers is asked beside them.
-    return make_api(settings, engine_of(settings, pool_size=settings.api.threads + 1), drain, log_metrics)
-
-
 def _settings(context: click.Context) -> Settings:
     settings = settings_of(context)
     for warning in settings.warnings():
@@ -209,12 +221,14 @@ def _settings(context: click.Context) -> Settings:
     return settings
 
 
-def _expose_metrics(context: click.Context, registry: CollectorRegistry, bind: str) -> None:
+def _expose_metrics(context: click.Context, registry: "CollectorRegistry", bind: str) -> None:
     """Serve the role's metrics at `bind`, where there is one.
 
     Once its work can begin, and not before: by this port alone a rollout tells a new process from one that still waits,
     and the alert for an absent role knows that nobody does its work.
     """
+    from service.metrics.exposition import expose, name_role
+
     role = context.command.name or ""
     name_role(registry, role)
     registry.register(context.meta[_LOG_METRICS])
@@ -235,24 +249,30 @@ class _NotYet(Exception):
     """What the role needs is there, and not as it has to be."""
 
 
-def _await_schema(settings: Settings, engine: Engine, stop: threading.Event) -> bool:
+def _await_schema(settings: Settings, engine: "Engine", stop: threading.Event) -> bool:
     """Wait until the ledger has this release's schema; False where a signal came first.
 
     The embedded ledger is migrated here. A database that others share is migrated by command, once per release.
     """
+    from service.ledger.schema import migrate
+
     prepare = _require_schema if settings.database_url else migrate
     return _insist(lambda: prepare(engine), stop)
 
 
 def _declare_topology_once(settings: Settings) -> None:
     """For roles that go on without a broker; the ledger's role insists."""
+    from service.bootstrap.messaging import declare_topology
+
     try:
         declare_topology(settings, timeout_seconds=_TOPOLOGY_SECONDS)
     except MessagingError as error:
         log.warning("topology_undeclared", reason=str(error))
 
 
-def _require_schema(engine: Engine) -> None:
+def _require_schema(engine: "Engine") -> None:
+    from service.ledger.schema import schema_is_current
+
     if not schema_is_current(engine):
         raise _NotYet("the database has not this release's schema: run `payment-callbacks migrate`")
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache, lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from sqlalchemy import (
     Column,
@@ -27,7 +27,10 @@ from sqlalchemy import (
     text,
     tuple_,
 )
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 #: Execution option of a statement whose plan is never kept. PostgreSQL keeps the plan of a statement that is executed
 #: often: one made while a table was small may read all of it for each key, and does so for as long as it is kept.
@@ -36,7 +39,7 @@ PLANNED_ANEW = "ledger_planned_anew"
 _Row = Mapping[str, Any]
 _Rows = Sequence[_Row]
 _NOTHING: _Row = {}
-_Insert = postgresql.Insert | sqlite.Insert
+_Insert: TypeAlias = "postgresql.Insert | sqlite.Insert"
 
 # The parameter that holds all rows, as an array of arrays.
 _ROWS = "rows"
@@ -117,7 +120,11 @@ def given_keys(keys: Iterable[Sequence[str]]) -> Mapping[str, Any]:
 
 
 def _insert_into(dialect: str, table: Table) -> _Insert:
-    return sqlite.insert(table) if dialect == "sqlite" else postgresql.insert(table)
+    if dialect == "sqlite":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # a tenth of a second, which the embedded ledger need not wait
+
+    return postgresql.insert(table)
 
 
 # Tables, columns and indexes are compared by identity here, and there are few of each.
@@ -155,7 +162,9 @@ def _insert_or_update(
 
 def _items() -> ColumnElement[Any]:
     """PostgreSQL's: each row that the statement is executed with, as a JSON array."""
-    return func.jsonb_array_elements(cast(bindparam(_ROWS, type_=Text), postgresql.JSONB)).column_valued("item")
+    from sqlalchemy.dialects.postgresql import JSONB
+
+    return func.jsonb_array_elements(cast(bindparam(_ROWS, type_=Text), JSONB)).column_valued("item")
 
 
 def _from_json(item: ColumnElement[Any], place: int, column: Column[Any]) -> ColumnElement[Any]:

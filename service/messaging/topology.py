@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.messaging.session import BrokerSession
-
 #: Topic exchange of what comes in; routing key: the merchant.
 CALLBACKS_EXCHANGE = "payment.callbacks"
 #: Quorum queue of the claims that the ledger takes.
@@ -95,6 +93,8 @@ def declare(urls: Sequence[str], *, timeout_seconds: float) -> None:
     Raises `TopologyMismatch` where one of that name exists with other settings, and `BrokerUnavailable` where no broker
     can be reached or `timeout_seconds` (for all of it) are up.
     """
+    from service.messaging.session import BrokerSession  # pika only where there is a broker
+
     with BrokerSession(urls=urls, connection_name="topology", timeout_seconds=timeout_seconds) as session:
         for exchange in EXCHANGES:
             session.declare_exchange(exchange.name, type=exchange.type, arguments=exchange.arguments)

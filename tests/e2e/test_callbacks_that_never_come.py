@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.bootstrap.charging import make_gateway_client, make_tokens
+from service.bootstrap.charging import make_tokens
+from service.bootstrap.gateways import make_gateway_client
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import SingleWithholdArgs

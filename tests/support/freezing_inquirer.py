@@ -13,9 +13,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from consumers.signals import stop_on_signals
-from service.bootstrap.charging import make_gateway_clients
-from service.bootstrap.consumers import inquirer_pool_size, make_inquirer
-from service.bootstrap.ledger import make_ledger_engine
+from service.bootstrap.database import make_ledger_engine
+from service.bootstrap.gateways import make_gateway_clients
+from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer
 from service.ledger.agenda import Agenda
 from service.ledger.due_inquiries import DueInquiry
 from service.settings_file import load_settings

@@ -11,7 +11,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from service.api.health import Drain
 from service.bootstrap.api import make_api
-from service.bootstrap.ledger import make_ledger_engine
+from service.bootstrap.database import make_ledger_engine
 from service.ledger.schema import migrate
 from service.metrics.logs import LogMetrics
 from service.sandbox.server import SandboxServer

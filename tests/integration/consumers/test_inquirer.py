@@ -18,7 +18,7 @@ from consumers.gateway import Answer, NoAnswer
 from consumers.inquirer import AskedGateway as Asked
 from consumers.inquirer import Inquirer
 from consumers.queried_gateway import QueriedGateway
-from service.bootstrap.consumers import make_inquirer_watch
+from service.bootstrap.inquirer_role import make_inquirer_watch
 from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit

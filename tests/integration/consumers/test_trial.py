@@ -8,7 +8,7 @@ import pytest
 
 from consumers.sinks.sink import Sink
 from consumers.trial import TrialOutcome, try_endpoint
-from service.bootstrap.consumers import make_sink
+from service.bootstrap.dispatcher_role import make_sink
 from service.clock import now
 from service.events import EventType
 from service.messaging.session import BrokerSession

@@ -1,0 +1,55 @@
+"""The role `dispatcher`."""
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+
+from consumers.dispatcher import Dispatcher
+from consumers.sinks.amqp import AmqpSink
+from consumers.sinks.sink import Sink
+from consumers.sinks.webhook import WebhookSink
+from consumers.watch import Look, Watch
+from service.bootstrap.messaging import make_rabbit_publisher
+from service.bootstrap.role_metrics import make_watch
+from service.clock import now
+from service.ledger.outbox import Outbox
+from service.ledger.pauses import Pauses
+from service.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
+from service.settings import EndpointSettings, Settings
+
+
+def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Dispatcher:
+    """The role `dispatcher`."""
+    return Dispatcher(
+        outbox=Outbox(engine=engine),
+        sinks={endpoint.name: make_sink(settings, endpoint) for endpoint in settings.endpoints},
+        endpoints=settings.endpoints,
+        settings=settings.dispatcher,
+        metrics=DispatcherMetrics(registry=registry, endpoints=[endpoint.name for endpoint in settings.endpoints]),
+        clock=now,
+    )
+
+
+def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
+    """What hands events to one endpoint."""
+    if endpoint.kind == "amqp":
+        publisher = make_rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
+        return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
+    return WebhookSink(endpoint=endpoint, clock=now)
+
+
+def make_dispatcher_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+    """What the role `dispatcher` measures at intervals; takes one connection of `engine`."""
+    metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine)
+    pauses = Pauses(engine=engine, clock=now)
+    names = [endpoint.name for endpoint in settings.endpoints]
+    looks = [
+        Look(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.show_oldest),
+        Look(name="parked-deliveries", measure=lambda: outbox.count_parked(names), show=metrics.show_parked),
+        Look(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.show_paused),
+    ]
+    return make_watch(looks, registry)
+
+
+def dispatcher_pool_size(settings: Settings) -> int:
+    """Database connections that the dispatcher's loops and its watch use at once."""
+    return len(settings.endpoints) + 1

@@ -1,0 +1,23 @@
+"""The merchants' gateways."""
+
+from collections.abc import Sequence
+
+from service.clock import now
+from service.gateway.client import GatewayClient
+from service.gateway.clients import GatewayClients, make_client, make_clients
+from service.settings import GatewaySettings, MerchantSettings, Settings
+
+
+def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) -> GatewayClient:
+    """Speaks to the merchant's gateway. Raises a `GatewayError` where its settings cannot be used."""
+    return make_client(merchant, gateway, clock=now)
+
+
+def make_gateway_clients(settings: Settings) -> GatewayClients:
+    """A client for each merchant with a gateway, and why there is none for some."""
+    return make_clients(settings.merchants.values(), clock=now)
+
+
+def describe_unusable(gateways: GatewayClients) -> Sequence[str]:
+    """A line for each merchant whose gateway's settings cannot be used: where they are, and why."""
+    return [f"merchants.{merchant}.gateway: {error}" for merchant, error in gateways.unusable.items()]

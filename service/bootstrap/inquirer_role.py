@@ -1,0 +1,65 @@
+"""The role `inquirer`."""
+
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+
+from consumers.inquirer import AskedGateway, Inquirer
+from consumers.queried_gateway import QueriedGateway
+from consumers.watch import Look, Watch
+from service.bootstrap.ledger import make_agenda
+from service.bootstrap.role_metrics import make_claim_metrics, make_watch
+from service.claims import ClaimSource
+from service.gateway.client import GatewayClient
+from service.gateway.clients import GatewayClients
+from service.metrics.gateways import show_gateways
+from service.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
+from service.settings import MerchantSettings, Settings
+
+
+def make_inquirer(
+    settings: Settings, engine: Engine, registry: CollectorRegistry, gateways: GatewayClients
+) -> Inquirer:
+    """The role `inquirer`, which asks those gateways that can be used. The other merchants' inquiries stay open."""
+    show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
+    return Inquirer(
+        agenda=make_agenda(settings, engine),
+        gateways={
+            slug: AskedGateway(
+                gateway=_queried(merchant, gateways.usable[slug]), timeout_seconds=merchant.gateway.timeout_seconds
+            )
+            for slug, merchant in settings.merchants.items()
+            if merchant.gateway and slug in gateways.usable
+        },
+        settings=settings.inquirer,
+        metrics=InquirerMetrics(registry=registry),
+        claim_metrics=make_claim_metrics(settings, registry, ClaimSource.QUERY),
+    )
+
+
+def make_inquirer_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+    """What the role `inquirer` measures at intervals; takes one connection of `engine`."""
+    metrics, agenda = InquirerBacklogMetrics(registry=registry), make_agenda(settings, engine)
+    # Also those whose gateway cannot be used: what is due to them waits all the same.
+    asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
+    looks: list[Look[Any]] = [
+        Look(name="due-inquiries", measure=lambda: agenda.oldest_due_ages(asked), show=metrics.show_oldest_due),
+        Look(name="parked-inquiries", measure=lambda: agenda.count_parked(asked), show=metrics.show_parked),
+    ]
+    return make_watch(looks, registry)
+
+
+def inquirer_pool_size(settings: Settings) -> int:
+    """Database connections that the inquirer's loops and its watch use at once."""
+    return sum(merchant.gateway is not None for merchant in settings.merchants.values()) + 1
+
+
+def _queried(merchant: MerchantSettings, client: GatewayClient) -> QueriedGateway:
+    return QueriedGateway(
+        client=client,
+        merchant=merchant.slug,
+        pay_types=merchant.pay_types,
+        time_zone=ZoneInfo(merchant.time_zone),
+    )

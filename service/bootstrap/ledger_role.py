@@ -1,0 +1,73 @@
+"""The role `ledger`."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import Engine
+
+from consumers.ledger import LedgerConsumer
+from consumers.pruner import Pruner
+from consumers.watch import Look, Watch
+from service.bootstrap.ledger import make_store
+from service.bootstrap.messaging import make_depths, make_subscriber
+from service.bootstrap.role_metrics import make_claim_metrics, make_watch
+from service.claims import ClaimSource
+from service.clock import now
+from service.ledger.forgeries import Forgeries
+from service.ledger.reports import Reports
+from service.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
+from service.settings import MerchantSettings, Settings
+
+#: Database connections that the role uses at once: its consumer, its watch and its pruner.
+LEDGER_POOL_SIZE = 3
+
+
+def make_ledger_consumer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> LedgerConsumer:
+    """The role `ledger`."""
+    return LedgerConsumer(
+        subscriber=make_subscriber(settings),
+        store=make_store(settings, engine),
+        settings=settings.ledger,
+        metrics=LedgerMetrics(registry=registry),
+        claim_metrics=make_claim_metrics(settings, registry, ClaimSource.CALLBACK),
+        clock=now,
+    )
+
+
+def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+    """What the role `ledger` measures at intervals; takes one connection of `engine`."""
+    metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
+    looks: list[Look[Any]] = [
+        Look(name="queues", measure=make_depths(settings).count, show=metrics.show_queues),
+        Look(
+            name="conflicts",
+            measure=lambda: reports.open_conflicts(settings.merchants),
+            show=metrics.show_conflicts,
+        ),
+        Look(
+            name="last-claims",
+            measure=lambda: _last_claim_times(settings.merchants, reports),
+            show=metrics.show_last_claims,
+        ),
+    ]
+    return make_watch(looks, registry)
+
+
+def make_pruner(settings: Settings, engine: Engine) -> Pruner:
+    """What the role `ledger` removes at intervals; takes one connection of `engine`."""
+    return Pruner(
+        forgeries=Forgeries(engine=engine),
+        keep=timedelta(days=settings.ledger.forged_order_days),
+        most_kept=settings.ledger.most_forged_orders,
+        clock=now,
+    )
+
+
+def _last_claim_times(merchants: Mapping[str, MerchantSettings], reports: Reports) -> Mapping[tuple[str, str], float]:
+    # A gateway that was never heard of is one to be alerted of, not one without a sample.
+    times = {(slug, ClaimSource.CALLBACK.value): 0.0 for slug in merchants}
+    times |= {(slug, ClaimSource.QUERY.value): 0.0 for slug, merchant in merchants.items() if merchant.gateway}
+    heard = reports.last_claims({slug: merchant.least_telling_trust for slug, merchant in merchants.items()})
+    return times | {(slug, source.value): at.timestamp() for (slug, source), at in heard.items()}

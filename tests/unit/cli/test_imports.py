@@ -1,0 +1,66 @@
+"""No command and no role imports what it never calls: starting is what tests, probes and rollouts wait for."""
+
+import subprocess
+import sys
+
+import pytest
+
+from service.cli.main import main
+from service.cli.run import run
+
+# What takes long to import, or belongs to others.
+_HEAVY = (
+    "alembic",
+    "flask",
+    "gunicorn",
+    "marshmallow",
+    "pika",
+    "prometheus_client",
+    "sqlalchemy",
+    "structlog",
+    "urllib3",
+)
+
+
+def imported_by(code: str) -> set[str]:
+    """Which of the heavy libraries a new process has imported after `code`."""
+    script = f"{code}\nimport sys\nprint(*[name for name in {_HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_imports_no_command() -> None:
+    help_of_main = "from service.cli.main import main\nmain(['--help'], standalone_mode=False)"
+    assert imported_by(help_of_main) == set()
+
+
+@pytest.mark.parametrize(
+    ("role", "modules", "foreign"),
+    [
+        (
+            "receiver",
+            ["service.bootstrap.messaging", "service.web.server", "service.web.worker"],
+            {"alembic", "pika", "sqlalchemy", "urllib3"},
+        ),
+        (
+            "ledger",
+            ["service.bootstrap.ledger_role", "service.ledger.schema"],
+            {"alembic", "flask", "gunicorn", "pika"},
+        ),
+        ("inquirer", ["service.bootstrap.inquirer_role"], {"alembic", "flask", "gunicorn", "pika"}),
+        ("dispatcher", ["service.bootstrap.dispatcher_role"], {"alembic", "flask", "gunicorn", "pika"}),
+        ("api", ["service.bootstrap.api", "service.api.server", "service.api.worker"], {"alembic", "pika"}),
+    ],
+)
+def test_a_role_imports_nothing_that_only_others_call(role: str, modules: list[str], foreign: set[str]) -> None:
+    code = "import service.cli.run\n" + "\n".join(f"import {module}" for module in modules)
+    assert imported_by(code) & foreign == set(), role
+
+
+@pytest.mark.parametrize("group", [main, run], ids=["main", "run"])
+def test_every_command_that_is_listed_can_be_imported_and_says_what_it_does(group) -> None:
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
+        assert command is not None, name
+        assert command.name == name
+        assert command.help, name
