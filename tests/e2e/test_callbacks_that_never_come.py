@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from service.bootstrap.charging import make_tokens
+from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_client
-from service.bootstrap.ledger import make_ledger_engine, make_store
+from service.bootstrap.ledger import make_store
 from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import SingleWithholdArgs
 from service.ledger.announcements import Announcement

@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.bootstrap.ledger import make_ledger_engine, make_store
+from service.bootstrap.database import make_ledger_engine
+from service.bootstrap.ledger import make_store
 from service.ledger.announcements import Announcement
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message

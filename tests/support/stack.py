@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
 from consumers.ledger import LedgerConsumer
-from service.bootstrap.ledger import make_ledger_engine, make_store
+from service.bootstrap.database import make_ledger_engine
+from service.bootstrap.ledger import make_store
 from service.claims import Claim, ClaimSource
 from service.clock import now
 from service.events import EventType
