@@ -17,7 +17,6 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    false,
     text,
 )
 
@@ -94,7 +93,7 @@ claims = Table(
     # A JSON object.
     Column("unknown_fields", Text, nullable=False),
     # Names of fields that the document requires and that were left out, with blanks between them.
-    Column("missing_fields", Text, nullable=False, server_default=""),
+    Column("missing_fields", Text, nullable=False),
     # Whether channel_response and unknown_fields were removed for their age.
     Column("pruned", Boolean, nullable=False),
     Column("stated_at", UtcDateTime, nullable=False),
@@ -219,9 +218,9 @@ inquiries = Table(
     Column("attempts", Integer, nullable=False),
     Column("doubt_attempts", Integer, nullable=False),
     # Whether the next question for anyone's reasons only repeats the last: nobody has said anything new since.
-    Column("doubt_repeats", Boolean, nullable=False, server_default=false()),
+    Column("doubt_repeats", Boolean, nullable=False),
     # Since it was opened last, while nobody who is believed spoke of the order: answers that there is no such order.
-    Column("not_found", SmallInteger, nullable=False, server_default=text("0")),
+    Column("not_found", SmallInteger, nullable=False),
     Column("last_asked_at", UtcDateTime),
     # The day (UTC, YYYY-MM-DD) that asked_today and, of these, doubts_today count.
     Column("asked_day", Text, nullable=False),

@@ -192,7 +192,7 @@ def test_a_request_that_cannot_be_read_is_answered_with_a_problem_and_quoted_now
         assert b"application/problem+json" in head, what
         assert json.loads(body)["status"] == status, what
         assert quoted(raw.decode()) == [], what
-    assert "request_cut" in deployment.output
+    eventually(lambda: "request_cut" in deployment.output)
     assert TOKEN not in deployment.output
     assert quoted(deployment.output) == []
     assert answers(f"{url}/healthz")

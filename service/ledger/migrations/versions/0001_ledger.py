@@ -27,6 +27,8 @@ def upgrade() -> None:
     _deliveries()
     _inquiries()
     _asked_questions()
+    _refusals()
+    _paused_endpoints()
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -81,6 +83,7 @@ def _claims() -> None:
         sa.Column("paid_at", _TIME),
         sa.Column("channel_response", sa.Text, nullable=False),
         sa.Column("unknown_fields", sa.Text, nullable=False),
+        sa.Column("missing_fields", sa.Text, nullable=False),
         sa.Column("pruned", sa.Boolean, nullable=False),
         sa.Column("stated_at", _TIME, nullable=False),
         sa.Column("recorded_at", _TIME, nullable=False),
@@ -99,6 +102,7 @@ def _claims() -> None:
     )
     op.create_index("ix_claims_order", "claims", ["merchant", "biz_order_no", "id"])
     op.create_index("ix_claims_source", "claims", ["merchant", "source", "recorded_at"])
+    op.create_index("ix_claims_proven", "claims", ["merchant", "source", "recorded_at"], **_where("trust > 10"))
     op.create_index("ix_claims_unpruned", "claims", ["recorded_at"], **_where("NOT pruned"))
 
 
@@ -135,6 +139,7 @@ def _events() -> None:
         sa.Column("body", sa.LargeBinary, nullable=False),
         sa.Column("traceparent", sa.Text),
         sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("observed_at", _TIME),
         sa.PrimaryKeyConstraint("merchant", "biz_order_no", "sequence", name="pk_events"),
         sa.UniqueConstraint("id", name="uq_events_id"),
         sa.ForeignKeyConstraint(
@@ -169,6 +174,9 @@ def _deliveries() -> None:
     op.create_index("ix_deliveries_due", "deliveries", ["endpoint", "due_at"], **_where("state = 'open'"))
     op.create_index("ix_deliveries_oldest", "deliveries", ["endpoint", "created_at"], **_where("state = 'open'"))
     op.create_index("ix_deliveries_parked", "deliveries", ["endpoint"], **_where("state = 'parked'"))
+    op.create_index(
+        "ix_deliveries_delivered", "deliveries", ["endpoint", "settled_at"], **_where("state = 'delivered'")
+    )
 
 
 def _inquiries() -> None:
@@ -186,6 +194,8 @@ def _inquiries() -> None:
         sa.Column("horizon_at", _TIME, nullable=False),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("doubt_attempts", sa.Integer, nullable=False),
+        sa.Column("doubt_repeats", sa.Boolean, nullable=False),
+        sa.Column("not_found", sa.SmallInteger, nullable=False),
         sa.Column("last_asked_at", _TIME),
         sa.Column("asked_day", sa.Text, nullable=False),
         sa.Column("asked_today", sa.Integer, nullable=False),
@@ -193,12 +203,21 @@ def _inquiries() -> None:
         sa.Column("lease_until", _TIME),
         sa.Column("fence", sa.Integer, nullable=False),
         sa.Column("opened_at", _TIME, nullable=False),
+        sa.Column("unknown_since", _TIME),
         sa.PrimaryKeyConstraint("merchant", "biz_order_no", name="pk_inquiries"),
     )
     op.create_index("ix_inquiries_due", "inquiries", ["merchant", "due_at"], **_where("state = 'open'"))
-    op.create_index("ix_inquiries_doubt_due", "inquiries", ["merchant", "doubt_due_at"], **_where("state = 'open'"))
+    op.create_index(
+        "ix_inquiries_doubts",
+        "inquiries",
+        ["merchant", "doubt_repeats", "doubt_due_at"],
+        **_where("state = 'open'"),
+    )
     op.create_index("ix_inquiries_asking", "inquiries", ["merchant", "lease_until"], **_where("state = 'asking'"))
     op.create_index("ix_inquiries_parked", "inquiries", ["merchant"], **_where("state = 'parked'"))
+    op.create_index(
+        "ix_inquiries_unknown", "inquiries", ["merchant", "unknown_since"], **_where("unknown_since IS NOT NULL")
+    )
 
 
 def _asked_questions() -> None:
@@ -222,4 +241,27 @@ def _asked_questions() -> None:
         sa.Column("used_until", _TIME, nullable=False),
         sa.Column("doubts_used_until", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("merchant", name="pk_inquiry_rates"),
+    )
+
+
+def _refusals() -> None:
+    op.create_table(
+        "refusals",
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("day", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("process", sa.Text, nullable=False),
+        sa.Column("callbacks", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("merchant", "day", "reason", "process", name="pk_refusals"),
+    )
+
+
+def _paused_endpoints() -> None:
+    op.create_table(
+        "paused_endpoints",
+        sa.Column("endpoint", sa.Text, nullable=False),
+        sa.Column("paused_at", _TIME, nullable=False),
+        sa.Column("paused_by", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("endpoint", name="pk_paused_endpoints"),
     )
