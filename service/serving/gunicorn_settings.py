@@ -32,7 +32,7 @@ def common_settings() -> dict[str, Any]:
         "forwarded_allow_ips": "",
         "forwarder_headers": "",
         "secure_scheme_headers": {},
-        # The C parser is not what we vouch for; see docs/decisions/0001.
+        # The C parser is not what we vouch for; see docs/decisions/0017.
         "http_parser": "python",
         # A socket in the file system that nobody uses, and that a read-only root refuses.
         "control_socket_disable": True,
