@@ -1,10 +1,18 @@
-"""Deliveries by name, many at a time."""
+"""Deliveries by key, many in one statement: their keys come as one JSON parameter.
 
-from collections.abc import Collection
+The text of such a statement does not depend on how many keys there are, so it is compiled once, and the database may
+keep its plan.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, tuple_
+from sqlalchemy import ColumnElement, Integer, Text, bindparam, cast, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 
+from service.ledger.columns import UtcDateTime
 from service.ledger.tables import deliveries
 
 #: What names a delivery: merchant, order number, endpoint, sequence.
@@ -12,20 +20,52 @@ DeliveryKey = tuple[str, str, str, int]
 
 #: The columns of a `DeliveryKey`.
 KEY = (deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.endpoint, deliveries.c.sequence)
-_LINE = KEY[:3]
 
-# SQLite uses no index for a list of tuples: by the tuples alone it would read the whole table.
-_NEAR = and_(
-    *(column.in_(bindparam(f"{column.name}s", expanding=True)) for column in _LINE),
-)
-
-#: The condition for the deliveries of certain keys; `named` has its parameters.
-NAMED = and_(_NEAR, tuple_(*KEY).in_(bindparam("keys", expanding=True)))
-#: The condition for all deliveries of the same orders to the same endpoints, with the same parameters.
-IN_SAME_LINES = and_(_NEAR, tuple_(*_LINE).in_(bindparam("lines", expanding=True)))
+_ROWS = "given_rows"
+# UTC, as `isoformat` ends a time; SQLite's column has none.
+_OFFSET = "+00:00"
 
 
-def named(keys: Collection[DeliveryKey]) -> dict[str, Any]:
-    """The parameters of `NAMED` and of `IN_SAME_LINES`; at least one key."""
-    near = {f"{column.name}s": sorted({key[place] for key in keys}) for place, column in enumerate(_LINE)}
-    return {**near, "keys": list(keys), "lines": sorted({key[:3] for key in keys})}
+class GivenRows:
+    """The rows that a statement is given: each a `DeliveryKey`, and behind it what else the statement needs."""
+
+    def __init__(self, dialect: str) -> None:
+        """`dialect` is SQLAlchemy's name of the database: "postgresql" or "sqlite"."""
+        self._is_sqlite = dialect == "sqlite"
+        rows = bindparam(_ROWS, type_=Text)
+        self._row: ColumnElement[Any] = (
+            func.json_each(rows).table_valued("value").c.value
+            if self._is_sqlite
+            else func.jsonb_array_elements(cast(rows, JSONB)).column_valued("given")
+        )
+
+    def text(self, place: int) -> ColumnElement[Any]:
+        """What stands at `place` (from 0) of a row, as text."""
+        return self._row.op("->>")(text(str(place)))
+
+    def number(self, place: int) -> ColumnElement[Any]:
+        """The same as an integer."""
+        return cast(self.text(place), Integer)
+
+    def time(self, place: int) -> ColumnElement[Any]:
+        """The same as a time; NULL where there is none."""
+        # SQLite keeps times as text, and would make a number of it.
+        return self.text(place) if self._is_sqlite else cast(self.text(place), UtcDateTime)
+
+    @property
+    def in_same_line(self) -> Sequence[ColumnElement[bool]]:
+        """The conditions for all deliveries of a row's order to its endpoint."""
+        return [column == self.text(place) for place, column in enumerate(KEY[:-1])]
+
+    @property
+    def has_same_key(self) -> Sequence[ColumnElement[bool]]:
+        """The conditions for the very delivery of a row."""
+        return [*self.in_same_line, deliveries.c.sequence == self.number(len(KEY) - 1)]
+
+    def parameter(self, rows: Iterable[Sequence[object]]) -> Mapping[str, Any]:
+        """What the statement is executed with. Values are texts, integers, aware times and None."""
+        return {_ROWS: json.dumps([list(row) for row in rows], ensure_ascii=False, default=self._time_text)}
+
+    def _time_text(self, time: datetime) -> str:
+        written = time.astimezone(UTC).isoformat(" ", "microseconds")
+        return written.removesuffix(_OFFSET) if self._is_sqlite else written

@@ -11,12 +11,13 @@ it, and is its own again when that one is settled.
   been claimed.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
+from functools import cache
 
 from sqlalchemy import Connection, and_, bindparam, select, update
 
-from service.ledger.delivery_keys import IN_SAME_LINES, KEY, DeliveryKey, named
+from service.ledger.delivery_keys import KEY, DeliveryKey, GivenRows
 from service.ledger.pauses import is_paused
 from service.ledger.tables import deliveries
 
@@ -44,21 +45,27 @@ _FIND = (
     .limit(_MOST_AT_ONCE)
     .with_for_update(skip_locked=True)
 )
-_POSTPONE = (
-    update(deliveries)
-    .where(*(column == bindparam(f"of_{column.name}") for column in KEY))
-    .values(due_at=bindparam("until"))
-)
-_TAKE_ALONG = (
-    update(deliveries)
-    .where(IN_SAME_LINES, deliveries.c.sequence > bindparam("after"), _NEVER_CLAIMED)
-    .values(due_at=bindparam("until"))
-)
-_FREE = (
-    update(deliveries)
-    .where(IN_SAME_LINES, _NEVER_CLAIMED, deliveries.c.due_at != deliveries.c.created_at)
-    .values(due_at=deliveries.c.created_at)
-)
+
+
+class _Statements:
+    """What is executed about many deliveries at once."""
+
+    def __init__(self, dialect: str) -> None:
+        self.rows = GivenRows(dialect)
+        until = self.rows.time(len(KEY))
+        self.postpone = update(deliveries).where(*self.rows.has_same_key).values(due_at=until)
+        comes_later = deliveries.c.sequence > self.rows.number(len(KEY) - 1)
+        self.take_along = (
+            update(deliveries).where(*self.rows.in_same_line, comes_later, _NEVER_CLAIMED).values(due_at=until)
+        )
+        self.free = (
+            update(deliveries)
+            .where(*self.rows.in_same_line, _NEVER_CLAIMED, deliveries.c.due_at != deliveries.c.created_at)
+            .values(due_at=deliveries.c.created_at)
+        )
+
+
+_statements = cache(_Statements)
 
 
 def postpone_followers(connection: Connection, endpoint: str, *, due_before: datetime, waits_beyond: datetime) -> None:
@@ -67,18 +74,21 @@ def postpone_followers(connection: Connection, endpoint: str, *, due_before: dat
     Passes over what another transaction has in hand, and so waits for nobody.
     """
     limits = {"of_endpoint": endpoint, "due_before": due_before, "waits_beyond": waits_beyond}
-    names = [f"of_{column.name}" for column in KEY]
-    if followers := [dict(zip((*names, "until"), row, strict=True)) for row in connection.execute(_FIND, limits)]:
-        connection.execute(_POSTPONE, followers)
+    if followers := connection.execute(_FIND, limits).all():
+        statements = _statements(connection.dialect.name)
+        connection.execute(statements.postpone, statements.rows.parameter(followers))
 
 
-def take_followers_along(connection: Connection, retried: DeliveryKey, *, at: datetime) -> None:
-    """Postpone what follows a delivery until `at`, when that is tried again."""
-    *_, sequence = retried
-    connection.execute(_TAKE_ALONG, {**named([retried]), "after": sequence, "until": at})
+def take_followers_along(connection: Connection, retried: Mapping[DeliveryKey, datetime]) -> None:
+    """Postpone what follows deliveries that are tried again, until the time at which each of them is."""
+    if retried:
+        statements = _statements(connection.dialect.name)
+        rows = [(*key, at) for key, at in retried.items()]
+        connection.execute(statements.take_along, statements.rows.parameter(rows))
 
 
 def free_followers(connection: Connection, settled: Collection[DeliveryKey]) -> None:
     """Give what follows deliveries that were settled its own time back: when it was made."""
     if settled:
-        connection.execute(_FREE, named(settled))
+        statements = _statements(connection.dialect.name)
+        connection.execute(statements.free, statements.rows.parameter(settled))

@@ -5,16 +5,17 @@ settled by fencing number.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, update
 
 from service.claims import OrderKey, OrderStatus
 from service.event_schemas import write_event
 from service.events import EventType, PaymentEvent
 from service.ledger.clock import shared_time
 from service.ledger.decisions import Decision
-from service.ledger.delivery_keys import KEY, NAMED, DeliveryKey, named
+from service.ledger.delivery_keys import KEY, DeliveryKey, GivenRows
 from service.ledger.errors import LeaseLost
 from service.ledger.followers import free_followers, postpone_followers, take_followers_along
 from service.ledger.inserts import insert_new
@@ -40,7 +41,8 @@ _IS_HELD_BACK = exists().where(
     _earlier.c.state == "open",
 )
 _FIND_DUE = (
-    select(deliveries, events.c.id, events.c.type, events.c.status, events.c.order_type)
+    select(*KEY, deliveries.c.due_at, deliveries.c.attempts, deliveries.c.fence)
+    .add_columns(events.c.id, events.c.type, events.c.status, events.c.order_type)
     .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
     .join(events, _OF_ITS_EVENT)
     .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.state == "open")
@@ -49,11 +51,33 @@ _FIND_DUE = (
     .limit(bindparam("most"))
     .with_for_update(of=deliveries, skip_locked=True)
 )
-_LEASE = (
-    update(deliveries)
-    .where(NAMED)
-    .values(due_at=bindparam("until"), attempts=deliveries.c.attempts + 1, fence=deliveries.c.fence + 1)
-)
+
+
+class _Statements:
+    """What is executed about many deliveries at once."""
+
+    def __init__(self, dialect: str) -> None:
+        self.rows = GivenRows(dialect)
+        fence, state, due_at, settled_at, error = range(len(KEY), len(KEY) + 5)
+        taken = {"attempts": deliveries.c.attempts + 1, "fence": deliveries.c.fence + 1}
+        self.lease = update(deliveries).where(*self.rows.has_same_key).values(due_at=bindparam("until"), **taken)
+        held = (
+            update(deliveries)
+            .where(*self.rows.has_same_key, deliveries.c.fence == self.rows.number(fence), deliveries.c.state == "open")
+            .returning(*KEY)
+        )
+        self.settle = held.values(
+            state=self.rows.text(state),
+            due_at=func.coalesce(self.rows.time(due_at), deliveries.c.due_at),
+            settled_at=self.rows.time(settled_at),
+            last_error=self.rows.text(error),
+        )
+        # Should the commit not be confirmed, and this be repeated, no second try is taken off.
+        given_back = {"attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
+        self.release = held.values(due_at=bindparam("now"), **given_back)
+
+
+_statements = cache(_Statements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +97,6 @@ class DueDelivery:
     traceparent: str | None
     #: 1, 2, 3 ...; a try that a crash cut short counts.
     attempt: int
-    #: When the event was made, aware.
-    created_at: datetime
     #: When the claim behind it was stated, aware; None for events that an earlier release made.
     observed_at: datetime | None
     #: Whoever claims the delivery next has a higher one.
@@ -89,6 +111,17 @@ class DueDelivery:
     def key(self) -> DeliveryKey:
         """What names the delivery among all."""
         return self.merchant, self.biz_order_no, self.endpoint, self.sequence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedDelivery:
+    """A try in vain, and what is to become of the delivery."""
+
+    delivery: DueDelivery
+    #: For people; kept short and without personal data.
+    error: str
+    #: Seconds until its next try; None: it is parked until a person replays it.
+    wait_seconds: float | None
 
 
 class Outbox:
@@ -118,29 +151,26 @@ class Outbox:
 
         A lost one has been or will be sent again by another; downstream tells by the event's id.
         """
-        return write(self._engine, lambda connection: self._finish(connection, sent, state="delivered"))
+        return write(self._engine, lambda connection: _finish(connection, sent, self._clock(connection)))
+
+    def settle_failed(self, failed: Sequence[FailedDelivery]) -> Sequence[DueDelivery]:
+        """Give deliveries back to be tried again, or park them, in one transaction; the answer holds the lost ones.
+
+        Later events of an order wait for one that is tried again, and pass one that is parked.
+        """
+        return write(self._engine, lambda connection: _give_up(connection, failed, self._clock(connection)))
 
     def retry_in(self, delivery: DueDelivery, wait_seconds: float, *, error: str) -> None:
-        """Give a delivery back, to be tried again after `wait_seconds`. Raises LeaseLost."""
-        wait = timedelta(seconds=wait_seconds)
-        self._settle_one(
-            delivery, lambda connection: _retry(connection, delivery, self._clock(connection) + wait, error)
-        )
+        """Give one delivery back, to be tried again after `wait_seconds`. Raises LeaseLost."""
+        self._settle_failed(FailedDelivery(delivery=delivery, error=error, wait_seconds=wait_seconds))
 
     def park(self, delivery: DueDelivery, *, error: str) -> None:
-        """Give a delivery up until a person replays it; later ones of its order pass. Raises LeaseLost."""
-        self._settle_one(
-            delivery, lambda connection: self._finish(connection, [delivery], state="parked", error=_kept(error))
-        )
+        """Give one delivery up until a person replays it; later ones of its order pass. Raises LeaseLost."""
+        self._settle_failed(FailedDelivery(delivery=delivery, error=error, wait_seconds=None))
 
     def release(self, unsent: Sequence[DueDelivery]) -> None:
         """Give back deliveries that were not tried after all: due at once, and no try is counted."""
-        # Should the commit not be confirmed, and this be called again, no second try is taken off.
-        values = {"attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
-        write(
-            self._engine,
-            lambda connection: _settle(connection, unsent, {**values, "due_at": self._clock(connection)}),
-        )
+        write(self._engine, lambda connection: _release(connection, unsent, self._clock(connection)))
 
     def is_paused(self, endpoint: str) -> bool:
         """Whether an operator has paused the endpoint. What was claimed before stays its claimer's until given back."""
@@ -181,9 +211,9 @@ class Outbox:
         found: dict[str, int] = {row[0]: row[1] for row in rows}
         return {name: found.get(name, 0) for name in endpoints}
 
-    def _settle_one(self, delivery: DueDelivery, settle: Callable[[Connection], Sequence[DueDelivery]]) -> None:
-        if write(self._engine, settle):
-            raise LeaseLost(f"{delivery.event_id} to {delivery.endpoint}")
+    def _settle_failed(self, failed: FailedDelivery) -> None:
+        if self.settle_failed([failed]):
+            raise LeaseLost(f"{failed.delivery.event_id} to {failed.delivery.endpoint}")
 
     def _reopen(self, chosen: Any) -> int:
         anew = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settled_at": None}
@@ -192,16 +222,6 @@ class Outbox:
             self._engine,
             lambda connection: len(connection.execute(statement.values(due_at=self._clock(connection))).all()),
         )
-
-    def _finish(
-        self, connection: Connection, settled: Sequence[DueDelivery], *, state: str, error: str = ""
-    ) -> Sequence[DueDelivery]:
-        """Deliveries that are over; the answer holds those whose lease was lost."""
-        values = {"state": state, "settled_at": self._clock(connection), "last_error": error}
-        lost = _settle(connection, settled, values)
-        over = {delivery.key for delivery in settled} - {delivery.key for delivery in lost}
-        free_followers(connection, over)
-        return lost
 
 
 def enqueue(connection: Connection, decided: Collection[Decision], *, now: datetime) -> None:
@@ -226,32 +246,52 @@ def _claim(connection: Connection, endpoint: str, limit: int, now: datetime, lea
     rows = connection.execute(_FIND_DUE, {"of_endpoint": endpoint, "now": now, "most": limit}).all()
     due = [_due(row) for row in rows]
     if due:
-        connection.execute(_LEASE, {**named([delivery.key for delivery in due]), "until": until})
+        statements = _statements(connection.dialect.name)
+        keys = statements.rows.parameter(delivery.key for delivery in due)
+        connection.execute(statements.lease, {**keys, "until": until})
     # No further than the search above has gone.
     searched_until = rows[-1].due_at if len(rows) == limit else now
     postpone_followers(connection, endpoint, due_before=searched_until, waits_beyond=until)
     return due
 
 
-def _retry(connection: Connection, delivery: DueDelivery, at: datetime, error: str) -> Sequence[DueDelivery]:
-    lost = _settle(connection, [delivery], {"due_at": at, "last_error": _kept(error)})
-    if not lost:
-        take_followers_along(connection, delivery.key, at=at)
-    return lost
+def _finish(connection: Connection, sent: Sequence[DueDelivery], now: datetime) -> Sequence[DueDelivery]:
+    done = _settle(connection, [(*delivery.key, delivery.fence, "delivered", None, now, "") for delivery in sent])
+    free_followers(connection, done)
+    return [delivery for delivery in sent if delivery.key not in done]
 
 
-def _settle(connection: Connection, settled: Sequence[DueDelivery], values: Mapping[str, Any]) -> Sequence[DueDelivery]:
-    if not settled:
-        return []
-    held = [(*delivery.key, delivery.fence) for delivery in settled]
-    statement = (
-        update(deliveries)
-        .where(NAMED, tuple_(*KEY, deliveries.c.fence).in_(held), deliveries.c.state == "open")
-        .values(**values)
-        .returning(*KEY)
-    )
-    done = {tuple(row) for row in connection.execute(statement, named([delivery.key for delivery in settled]))}
-    return [delivery for delivery in settled if delivery.key not in done]
+def _give_up(connection: Connection, failed: Sequence[FailedDelivery], now: datetime) -> Sequence[DueDelivery]:
+    rows: list[tuple[object, ...]] = []
+    retried, parked = {}, set()
+    for one in failed:
+        key, held, error = one.delivery.key, (*one.delivery.key, one.delivery.fence), _kept(one.error)
+        if one.wait_seconds is None:
+            parked.add(key)
+            rows.append((*held, "parked", None, now, error))
+        else:
+            retried[key] = now + timedelta(seconds=one.wait_seconds)
+            rows.append((*held, "open", retried[key], None, error))
+    done = _settle(connection, rows)
+    take_followers_along(connection, {key: at for key, at in retried.items() if key in done})
+    free_followers(connection, parked & done)
+    return [one.delivery for one in failed if one.delivery.key not in done]
+
+
+def _settle(connection: Connection, rows: Sequence[Sequence[object]]) -> set[DeliveryKey]:
+    """The keys of those that were settled: each row's delivery, where it is open and its fence is still the row's."""
+    if not rows:
+        return set()
+    statements = _statements(connection.dialect.name)
+    done = connection.execute(statements.settle, statements.rows.parameter(rows))
+    return {(row.merchant, row.biz_order_no, row.endpoint, row.sequence) for row in done}
+
+
+def _release(connection: Connection, unsent: Sequence[DueDelivery], now: datetime) -> None:
+    if unsent:
+        statements = _statements(connection.dialect.name)
+        held = statements.rows.parameter((*delivery.key, delivery.fence) for delivery in unsent)
+        connection.execute(statements.release, {**held, "now": now})
 
 
 def _due(row: Row[Any]) -> DueDelivery:
@@ -267,7 +307,6 @@ def _due(row: Row[Any]) -> DueDelivery:
         body=row.body,
         traceparent=row.traceparent,
         attempt=row.attempts + 1,
-        created_at=row.created_at,
         observed_at=row.observed_at,
         fence=row.fence + 1,
     )
