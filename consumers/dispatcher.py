@@ -1,4 +1,4 @@
-"""From the outbox to the sinks: one courier per endpoint, so that none waits for another."""
+"""From the outbox to the sinks: one worker per endpoint, so that none waits for another."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -6,8 +6,8 @@ from datetime import datetime
 
 import structlog
 
-from consumers.courier import Courier
 from consumers.crew import Crew
+from consumers.endpoint_worker import EndpointWorker
 from consumers.sinks.sink import Sink
 from service.ledger.outbox import Outbox
 from service.metrics.dispatcher import DispatcherMetrics
@@ -36,8 +36,8 @@ class Dispatcher:
     ) -> None:
         """`sinks` by the endpoint's name, one for each of `endpoints`; they are closed at the end of `run`."""
         self._sinks = [sinks[endpoint.name] for endpoint in endpoints]
-        self._couriers = {
-            endpoint.name: Courier(
+        self._workers = {
+            endpoint.name: EndpointWorker(
                 outbox=outbox,
                 sink=sinks[endpoint.name],
                 endpoint=endpoint,
@@ -51,8 +51,8 @@ class Dispatcher:
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set and what is being sent has ended, within the endpoints' time limits."""
         try:
-            if self._couriers:
-                members = {name: courier.run for name, courier in self._couriers.items()}
+            if self._workers:
+                members = {name: worker.run for name, worker in self._workers.items()}
                 Crew(members, restart_seconds=_RESTART_SECONDS).run(stop)
             else:
                 _log.warning("no_endpoints")

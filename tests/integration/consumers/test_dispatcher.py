@@ -236,7 +236,7 @@ class BreakingOutbox(Outbox):
         return super().claim_due(endpoint=endpoint, limit=limit, lease_seconds=lease_seconds)
 
 
-def test_a_courier_that_breaks_is_started_again(
+def test_a_worker_that_breaks_is_started_again(
     engine: Engine, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(dispatcher, "_RESTART_SECONDS", 0.01)

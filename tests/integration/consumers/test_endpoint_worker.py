@@ -1,4 +1,4 @@
-"""One endpoint's courier on a real outbox: when it sends, when it waits, when it gives up."""
+"""One endpoint's worker on a real outbox: when it sends, when it waits, when it gives up."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from consumers.courier import Courier
+from consumers.endpoint_worker import EndpointWorker
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from service.claims import OrderKey, OrderStatus
 from service.ledger.errors import LedgerUnavailable
@@ -56,7 +56,7 @@ def fail(*_: object) -> None:
     raise DeliveryFailed("the endpoint answered 500")
 
 
-MakeCourier = Callable[..., Courier]
+MakeWorker = Callable[..., EndpointWorker]
 
 
 @pytest.fixture
@@ -70,9 +70,9 @@ def registry() -> CollectorRegistry:
 
 
 @pytest.fixture
-def make_courier(outbox: Outbox, clock: Clock, registry: CollectorRegistry) -> MakeCourier:
-    def make(sink: ScriptedSink, *, outbox: Outbox = outbox, **settings: Any) -> Courier:
-        return Courier(
+def make_worker(outbox: Outbox, clock: Clock, registry: CollectorRegistry) -> MakeWorker:
+    def make(sink: ScriptedSink, *, outbox: Outbox = outbox, **settings: Any) -> EndpointWorker:
+        return EndpointWorker(
             outbox=outbox,
             sink=sink,
             endpoint=EndpointSettings(name="shop", kind="webhook", **settings),
@@ -95,7 +95,7 @@ def states(store: LedgerStore, order: str = "DK1") -> list[str]:
 
 
 def await_looks(clock: Clock) -> None:
-    """Give a courier that is paused, or ought to be, time for several rounds."""
+    """Give a worker that is paused, or ought to be, time for several rounds."""
     seen = clock.looks
     eventually(lambda: clock.looks > seen + 10)
 
@@ -109,11 +109,11 @@ def record_both_statuses(store: LedgerStore, order: str = "DK1") -> None:
 
 
 def test_an_order_s_events_arrive_one_after_the_other_as_they_were_stored(
-    store: LedgerStore, make_courier: MakeCourier
+    store: LedgerStore, make_worker: MakeWorker
 ) -> None:
     record_both_statuses(store)
     sink = ScriptedSink()
-    with running(make_courier(sink)):
+    with running(make_worker(sink)):
         eventually(lambda: states(store) == ["delivered", "delivered"])
     assert sink.ids == ["acme/DK1/1", "acme/DK1/2"]
     history = store.order_history(OrderKey("acme", "DK1"))
@@ -121,11 +121,11 @@ def test_an_order_s_events_arrive_one_after_the_other_as_they_were_stored(
 
 
 def test_a_failed_event_is_sent_again_after_its_backoff_and_holds_back_the_next_one(
-    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
     record_both_statuses(store)
     sink = ScriptedSink(fail)
-    with running(make_courier(sink, first_retry_seconds=10, most_retry_seconds=100)):
+    with running(make_worker(sink, first_retry_seconds=10, most_retry_seconds=100)):
         eventually(lambda: deliveries(store)[0].last_error)
         assert (deliveries(store)[0].due_at - clock.now).total_seconds() <= 10
         sink.behave = lambda _event: None
@@ -136,7 +136,7 @@ def test_a_failed_event_is_sent_again_after_its_backoff_and_holds_back_the_next_
 
 
 def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
-    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
     record_both_statuses(store)
 
@@ -145,7 +145,7 @@ def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
             fail()
 
     sink = ScriptedSink(fail_the_first)
-    with running(make_courier(sink, max_attempts=3, first_retry_seconds=1, most_retry_seconds=1)):
+    with running(make_worker(sink, max_attempts=3, first_retry_seconds=1, most_retry_seconds=1)):
         for attempt in (1, 2):
             eventually(
                 lambda attempt=attempt: deliveries(store)[0].attempts == attempt and deliveries(store)[0].last_error
@@ -157,14 +157,14 @@ def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
 
 
 def test_retry_after_leaves_the_whole_endpoint_alone_for_as_long(
-    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
     def ask_for_a_break(_event: OutgoingEvent) -> None:
         raise DeliveryFailed("the endpoint answered 429", retry_after_seconds=30)
 
     store.record([a_claim(order="DK1")])
     sink = ScriptedSink(ask_for_a_break)
-    with running(make_courier(sink, first_retry_seconds=1, most_retry_seconds=600)):
+    with running(make_worker(sink, first_retry_seconds=1, most_retry_seconds=600)):
         eventually(lambda: deliveries(store)[0].last_error)
         sink.behave = lambda _event: None
         store.record([a_claim(order="DK2")])
@@ -177,26 +177,26 @@ def test_retry_after_leaves_the_whole_endpoint_alone_for_as_long(
 
 
 def test_retry_after_is_granted_up_to_the_longest_backoff_only(
-    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
     def ask_for_a_year(_event: OutgoingEvent) -> None:
         raise DeliveryFailed("the endpoint answered 503", retry_after_seconds=31_536_000)
 
     store.record([a_claim()])
-    with running(make_courier(ScriptedSink(ask_for_a_year), most_retry_seconds=600)):
+    with running(make_worker(ScriptedSink(ask_for_a_year), most_retry_seconds=600)):
         eventually(lambda: deliveries(store)[0].last_error)
     assert (deliveries(store)[0].due_at - clock.now).total_seconds() == 600
 
 
 def test_a_gone_endpoint_is_left_alone_and_asked_once_more_later_without_losing_the_event(
-    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
     def gone(_event: OutgoingEvent) -> None:
         raise EndpointGone("the endpoint answered 410 Gone")
 
     store.record([a_claim(order="DK1")])
     sink = ScriptedSink(gone)
-    with running(make_courier(sink, concurrency=1, most_retry_seconds=3600)):
+    with running(make_worker(sink, concurrency=1, most_retry_seconds=3600)):
         eventually(lambda: deliveries(store)[0].last_error)
         store.record([a_claim(order="DK2")])
         sink.behave = lambda _event: None
@@ -209,14 +209,14 @@ def test_a_gone_endpoint_is_left_alone_and_asked_once_more_later_without_losing_
 
 
 def test_a_bug_in_the_sink_costs_the_event_a_try_and_the_others_nothing(
-    store: LedgerStore, make_courier: MakeCourier
+    store: LedgerStore, make_worker: MakeWorker
 ) -> None:
     def stumble(event: OutgoingEvent) -> None:
         if "DK1" in event.id:
             raise ZeroDivisionError("card 6222021234561234")
 
     store.record([a_claim(order="DK1"), a_claim(order="DK2")])
-    with running(make_courier(ScriptedSink(stumble), first_retry_seconds=100, most_retry_seconds=100)):
+    with running(make_worker(ScriptedSink(stumble), first_retry_seconds=100, most_retry_seconds=100)):
         eventually(lambda: deliveries(store, "DK1")[0].last_error)
         eventually(lambda: states(store, "DK2") == ["delivered"])
     assert states(store, "DK1") == ["open"]
@@ -224,7 +224,7 @@ def test_a_bug_in_the_sink_costs_the_event_a_try_and_the_others_nothing(
 
 
 def test_as_many_events_are_under_way_as_the_endpoint_takes_at_once(
-    store: LedgerStore, make_courier: MakeCourier
+    store: LedgerStore, make_worker: MakeWorker
 ) -> None:
     store.record([a_claim(order=f"DK{number}") for number in range(9)])
     together = threading.Barrier(3, timeout=10)
@@ -240,13 +240,13 @@ def test_as_many_events_are_under_way_as_the_endpoint_takes_at_once(
         with lock:
             now -= 1
 
-    with running(make_courier(ScriptedSink(meet), concurrency=3)):
+    with running(make_worker(ScriptedSink(meet), concurrency=3)):
         eventually(lambda: all(states(store, f"DK{number}") == ["delivered"] for number in range(9)))
     assert most == 3
 
 
 def test_what_is_being_sent_at_sigterm_ends_and_is_settled_and_nothing_more_is_sent(
-    store: LedgerStore, make_courier: MakeCourier
+    store: LedgerStore, make_worker: MakeWorker
 ) -> None:
     record_both_statuses(store)
     under_way, go_on = threading.Event(), threading.Event()
@@ -256,16 +256,16 @@ def test_what_is_being_sent_at_sigterm_ends_and_is_settled_and_nothing_more_is_s
         assert go_on.wait(10)
 
     sink = ScriptedSink(linger)
-    with running(make_courier(sink)) as stop:
+    with running(make_worker(sink)) as stop:
         assert under_way.wait(10)
         stop.set()
-        threading.Timer(0.3, go_on.set).start()  # when the courier has long seen the stop
+        threading.Timer(0.3, go_on.set).start()  # when the worker has long seen the stop
     assert states(store) == ["delivered", "open"]
     assert sink.ids == ["acme/DK1/1"]
 
 
 def test_what_was_claimed_ahead_and_not_begun_at_sigterm_is_given_back_without_a_try(
-    store: LedgerStore, make_courier: MakeCourier, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
     store.record([a_claim(order=f"DK{number}") for number in range(4)])
     under_way, go_on = threading.Event(), threading.Event()
@@ -275,16 +275,16 @@ def test_what_was_claimed_ahead_and_not_begun_at_sigterm_is_given_back_without_a
         assert go_on.wait(10)
 
     sink = ScriptedSink(linger)
-    with running(make_courier(sink, concurrency=1)) as stop:
+    with running(make_worker(sink, concurrency=1)) as stop:
         assert under_way.wait(10)
         stop.set()
-        threading.Timer(0.3, go_on.set).start()  # when the courier has long seen the stop
+        threading.Timer(0.3, go_on.set).start()  # when the worker has long seen the stop
     left = [delivery for number in range(4) for delivery in deliveries(store, f"DK{number}")]
     assert sorted((delivery.state, delivery.attempts) for delivery in left) == [("delivered", 1)] + [("open", 0)] * 3
     assert all(delivery.due_at <= clock.now for delivery in left if delivery.state == "open")
 
 
-def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerStore, make_courier: MakeCourier) -> None:
+def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerStore, make_worker: MakeWorker) -> None:
     store.record([a_claim(order=f"DK{number}") for number in range(3)])
     first_may_end = threading.Event()
 
@@ -297,7 +297,7 @@ def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerSt
         return [delivery.attempts for number in range(3) for delivery in deliveries(store, f"DK{number}")]
 
     sink = ScriptedSink(ask_for_a_break)
-    with running(make_courier(sink, concurrency=1, most_retry_seconds=600)):
+    with running(make_worker(sink, concurrency=1, most_retry_seconds=600)):
         eventually(lambda: attempts() == [1, 1, 1])
         first_may_end.set()
         eventually(lambda: sorted(attempts()) == [0, 0, 1])
@@ -305,7 +305,7 @@ def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerSt
 
 
 def test_an_operator_s_pause_ends_what_is_under_way_gives_back_what_was_claimed_ahead_and_claims_nothing_more(
-    store: LedgerStore, make_courier: MakeCourier, pauses: Pauses, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, pauses: Pauses, clock: Clock
 ) -> None:
     orders = [f"DK{number}" for number in range(4)]
     store.record([a_claim(order=order) for order in orders])
@@ -315,7 +315,7 @@ def test_an_operator_s_pause_ends_what_is_under_way_gives_back_what_was_claimed_
         return sorted((one.state, one.attempts) for order in orders for one in deliveries(store, order))
 
     sink = ScriptedSink(lambda _event: wait_for(may_end))
-    with running(make_courier(sink, concurrency=1)):
+    with running(make_worker(sink, concurrency=1)):
         eventually(lambda: all_deliveries() == [("open", 1)] * 4)  # one under way, three ahead
         pauses.pause("shop", by="Li Lei", reason="moving")
         clock.forward(1)  # once a second it looks
@@ -344,33 +344,33 @@ class UnreliableOutbox(Outbox):
 
 
 def test_a_delivered_event_is_settled_once_the_database_is_back_and_not_sent_twice(
-    store: LedgerStore, make_courier: MakeCourier, engine: Any, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, engine: Any, clock: Clock
 ) -> None:
     store.record([a_claim()])
     outbox = UnreliableOutbox(failures=1, engine=engine, clock=lambda _: clock())
     sink = ScriptedSink()
-    with running(make_courier(sink, outbox=outbox)):
+    with running(make_worker(sink, outbox=outbox)):
         eventually(lambda: states(store) == ["delivered"])
     assert sink.ids == ["acme/DK1/1"]
 
 
 def test_a_stop_while_the_database_is_away_leaves_at_once(
-    store: LedgerStore, make_courier: MakeCourier, engine: Any, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, engine: Any, clock: Clock
 ) -> None:
     store.record([a_claim()])
     outbox = UnreliableOutbox(failures=1_000_000, engine=engine, clock=lambda _: clock())
-    with running(make_courier(ScriptedSink(), outbox=outbox)):
+    with running(make_worker(ScriptedSink(), outbox=outbox)):
         eventually(lambda: outbox.failures < 1_000_000)
     assert states(store) == ["open"]
 
 
 def test_what_was_claimed_ahead_is_not_sent_once_its_lease_has_run_out(
-    store: LedgerStore, outbox: Outbox, make_courier: MakeCourier, clock: Clock
+    store: LedgerStore, outbox: Outbox, make_worker: MakeWorker, clock: Clock
 ) -> None:
     store.record([a_claim(order="DK1"), a_claim(order="DK2")])
     taken_by_another = threading.Event()
     sink = ScriptedSink(lambda _event: wait_for(taken_by_another))
-    with running(make_courier(sink, concurrency=1)):
+    with running(make_worker(sink, concurrency=1)):
         eventually(lambda: sink.sent)
         clock.forward(61)
         others = outbox.claim_due(endpoint="shop", limit=10, lease_seconds=60)
@@ -382,7 +382,7 @@ def test_what_was_claimed_ahead_is_not_sent_once_its_lease_has_run_out(
 
 
 def test_one_that_lost_its_lease_settles_nothing_and_goes_on(
-    store: LedgerStore, make_courier: MakeCourier, outbox: Outbox, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, outbox: Outbox, clock: Clock
 ) -> None:
     store.record([a_claim(order="DK1")])
 
@@ -392,7 +392,7 @@ def test_one_that_lost_its_lease_settles_nothing_and_goes_on(
         fail()
 
     sink = ScriptedSink(lose_the_lease)
-    with running(make_courier(sink)):
+    with running(make_worker(sink)):
         eventually(lambda: sink.sent)
         sink.behave = lambda _event: None
         store.record([a_claim(order="DK2")])
