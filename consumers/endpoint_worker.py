@@ -112,9 +112,10 @@ class EndpointWorker:
         self._log = _log.bind(endpoint=endpoint.name)
         # How long one event takes, as the last ones did.
         self._typical_seconds = math.inf
-        self._failures_in_a_row = 0
         self._empty_looks = 0
-        self._pausing = threading.Lock()
+        # Of what the senders' threads learn of the endpoint.
+        self._lock = threading.Lock()
+        self._failures_in_a_row = 0
         self._paused_until = -math.inf
         self._looked_at = self._monotonic()
 
@@ -190,6 +191,7 @@ class EndpointWorker:
             self._sink.send(_outgoing(delivery))
         except Exception as failure:  # noqa: BLE001 -- a bug in the sink must not keep the endpoint's other events
             error, wait_seconds = failure, self._judge(delivery, failure)
+        self._count_in_a_row(error)
         seconds = time.monotonic() - began
         self._metrics.observe_send(self._endpoint.name, seconds)
         return _Try(delivery, seconds, error, wait_seconds)
@@ -212,7 +214,8 @@ class EndpointWorker:
 
     def _settle(self, tried: Sequence[_Try], senders: _Senders, patience: Patience) -> None:
         sent = [one for one in tried if one.seconds is not None]
-        self._learn(sent)
+        if sent:
+            self._typical_seconds = fmean(one.seconds or 0.0 for one in sent)
         unsent = [one.delivery for one in tried if one.seconds is None]
         if unsent or self._paused:
             self._give_back(senders, patience, unsent)
@@ -228,21 +231,6 @@ class EndpointWorker:
                 if failure.delivery.key not in lost_keys:
                     self._tell_failed(failure)
             self._tell_lost(lost)
-
-    def _learn(self, sent: Sequence[_Try]) -> None:
-        """How long the endpoint takes for an event, and whether it takes any."""
-        if not sent:
-            return
-        self._typical_seconds = fmean(one.seconds or 0.0 for one in sent)
-        failed_before = self._failures_in_a_row
-        for one in sent:
-            self._failures_in_a_row = self._failures_in_a_row + 1 if one.error else 0
-        if self._failures_in_a_row >= _MANY_FAILURES:
-            self._pause(self._settings.poll_seconds)
-            if failed_before < _MANY_FAILURES:
-                self._log.warning("endpoint_fails", failures_in_a_row=self._failures_in_a_row)
-        elif failed_before >= _MANY_FAILURES:
-            self._log.info("endpoint_takes_events_again", failures_in_a_row=failed_before)
 
     def _give_back(self, senders: _Senders, patience: Patience, unsent: Sequence[DueDelivery] = ()) -> None:
         """Give back what was not tried, and what has not begun."""
@@ -301,12 +289,24 @@ class EndpointWorker:
             return max(granted, backoff)
         return backoff
 
+    def _count_in_a_row(self, error: Exception | None) -> None:
+        """Pause after each failure of an endpoint at which everything fails."""
+        with self._lock:
+            failures = self._failures_in_a_row
+            self._failures_in_a_row = failures + 1 if error else 0
+        if error and failures + 1 >= _MANY_FAILURES:
+            self._pause(self._settings.poll_seconds)
+            if failures + 1 == _MANY_FAILURES:
+                self._log.warning("endpoint_fails", failures_in_a_row=_MANY_FAILURES)
+        elif failures >= _MANY_FAILURES:
+            self._log.info("endpoint_takes_events_again", failures_in_a_row=failures)
+
     @property
     def _paused(self) -> bool:
         return self._monotonic() < self._paused_until
 
     def _pause(self, seconds: float) -> None:
-        with self._pausing:
+        with self._lock:
             self._paused_until = max(self._paused_until, self._monotonic() + seconds)
 
 

@@ -14,7 +14,7 @@ from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from service.claims import OrderKey, OrderStatus
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.histories import DeliveryRecord
-from service.ledger.outbox import DueDelivery, Outbox
+from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.pauses import Pauses
 from service.ledger.store import LedgerStore
 from service.metrics.dispatcher import DispatcherMetrics
@@ -399,3 +399,111 @@ def test_one_that_lost_its_lease_settles_nothing_and_goes_on(
         eventually(lambda: states(store, "DK2") == ["delivered"])
     assert states(store, "DK1") == ["open"]
     assert deliveries(store, "DK1")[0].last_error == ""
+
+
+class WatchedOutbox(Outbox):
+    """Writes down how many deliveries each call is about."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.asked_for: list[int] = []
+        self.settled: list[int] = []
+
+    def claim_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
+        self.asked_for.append(limit)
+        return super().claim_due(endpoint=endpoint, limit=limit, lease_seconds=lease_seconds)
+
+    def settle_delivered(self, sent: Sequence[DueDelivery]) -> Sequence[DueDelivery]:
+        self.settled.append(len(sent))
+        return super().settle_delivered(sent)
+
+    def settle_failed(self, failed: Sequence[FailedDelivery]) -> Sequence[DueDelivery]:
+        self.settled.append(len(failed))
+        return super().settle_failed(failed)
+
+
+@pytest.fixture
+def watched_outbox(engine: Engine, clock: Clock) -> WatchedOutbox:
+    return WatchedOutbox(engine=engine, clock=lambda _: clock())
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["delivered", "failed"])
+def test_what_was_answered_while_the_database_was_busy_is_settled_together(
+    store: LedgerStore,
+    make_worker: MakeWorker,
+    watched_outbox: WatchedOutbox,
+    monkeypatch: pytest.MonkeyPatch,
+    fails: bool,
+) -> None:
+    orders = [f"DK{number}" for number in range(12)]
+    store.record([a_claim(order=order) for order in orders])
+    sink = ScriptedSink(fail if fails else lambda _event: None)
+    settle_delivered, settle_failed = watched_outbox.settle_delivered, watched_outbox.settle_failed
+
+    def once_all_are_sent(settle: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def settle_later(sent: Any) -> Any:
+            eventually(lambda: len(sink.sent) == 12)
+            return settle(sent)
+
+        return settle_later
+
+    monkeypatch.setattr(watched_outbox, "settle_delivered", once_all_are_sent(settle_delivered))
+    monkeypatch.setattr(watched_outbox, "settle_failed", once_all_are_sent(settle_failed))
+    with running(make_worker(sink, outbox=watched_outbox, concurrency=4, first_retry_seconds=100)):
+        eventually(lambda: sum(watched_outbox.settled) == 12)
+    assert len(watched_outbox.settled) <= 2
+
+
+def test_more_is_claimed_ahead_for_an_endpoint_that_answers_at_once(
+    store: LedgerStore, make_worker: MakeWorker, watched_outbox: WatchedOutbox
+) -> None:
+    orders = [f"DK{number}" for number in range(200)]
+    store.record([a_claim(order=order) for order in orders])
+    with running(make_worker(ScriptedSink(), outbox=watched_outbox, concurrency=2)):
+        eventually(lambda: all(states(store, order) == ["delivered"] for order in orders))
+    # The first time nothing is known of the endpoint.
+    assert watched_outbox.asked_for[0] == 2 * 4
+    assert max(watched_outbox.asked_for) > 2 * 4
+
+
+def test_an_event_whose_lease_may_end_before_its_time_limit_is_given_back_untried(
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
+) -> None:
+    store.record([a_claim(order="DK1"), a_claim(order="DK2")])
+    under_way, go_on = threading.Event(), threading.Event()
+
+    def linger(_event: OutgoingEvent) -> None:
+        under_way.set()
+        wait_for(go_on)
+
+    sink = ScriptedSink(linger)
+    with running(make_worker(sink, concurrency=1, timeout_seconds=10)):
+        assert under_way.wait(10)
+        clock.forward(51)  # of 60 s that the lease holds
+        go_on.set()
+        eventually(lambda: states(store, "DK1") == states(store, "DK2") == ["delivered"])
+    assert sorted(sink.ids) == ["acme/DK1/1", "acme/DK2/1"]
+    assert [deliveries(store, order)[0].attempts for order in ("DK1", "DK2")] == [1, 1]
+
+
+def test_an_endpoint_at_which_everything_fails_is_tried_a_few_events_at_a_time_until_it_takes_one(
+    store: LedgerStore, make_worker: MakeWorker, clock: Clock
+) -> None:
+    orders = [f"DK{number}" for number in range(60)]
+    store.record([a_claim(order=order) for order in orders])
+    sink = ScriptedSink(fail)
+    with running(make_worker(sink, concurrency=1, first_retry_seconds=1000, most_retry_seconds=1000)):
+        eventually(lambda: len(sink.sent) >= 20)
+        await_looks(clock)
+        tried = len(sink.sent)
+        assert tried < len(orders)
+        await_looks(clock)
+        assert len(sink.sent) == tried
+        clock.forward(0.01)  # the poll's
+        eventually(lambda: len(sink.sent) > tried)
+        await_looks(clock)
+        assert len(sink.sent) <= tried + 2
+        sink.behave = lambda _event: None
+        clock.forward(0.01)
+        eventually(lambda: len(sink.sent) == len(orders))
+    assert sorted(sink.ids) == sorted(f"acme/{order}/1" for order in orders)

@@ -10,7 +10,7 @@ import pytest
 from service.claims import OrderStatus, Trust
 from service.events import DEFAULT_EVENT_TYPES
 from service.ledger.errors import LeaseLost
-from service.ledger.outbox import DueDelivery, Outbox
+from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.rules import EndpointRules
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
@@ -104,6 +104,56 @@ def test_a_parked_delivery_lets_later_ones_pass(store: LedgerStore, outbox: Outb
     store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
     (delivery,) = due(outbox)
     outbox.park(delivery, error="410 Gone")
+    assert sequences(due(outbox)) == [2]
+
+
+def test_failures_are_settled_together_each_in_its_way_and_the_lost_ones_are_named(
+    store: LedgerStore, outbox: Outbox, clock: Clock
+) -> None:
+    names = ["LATER", "SOON", "PARKED", "LOST"]
+    store.record([a_claim(OrderStatus.PROCESSING, order=name) for name in names])
+    store.record([a_claim(order=name) for name in names])
+    claimed = {delivery.biz_order_no: delivery for delivery in due(outbox)}
+    outbox.replay(["acme/LOST/1"], endpoint="books")
+    waits = {"LATER": 60.0, "SOON": 30.0, "PARKED": None, "LOST": None}
+    failed = [
+        FailedDelivery(delivery=claimed[name], error=f"{name} failed", wait_seconds=wait)
+        for name, wait in waits.items()
+    ]
+    assert outbox.settle_failed(failed) == [claimed["LOST"]]
+    # The next event of the parked one passes; the lost one is as it was replayed.
+    assert sorted((d.biz_order_no, d.sequence) for d in due(outbox)) == [("LOST", 1), ("PARKED", 2)]
+    clock.forward(29)
+    assert due(outbox) == []
+    for name in ("SOON", "LATER"):
+        clock.forward(30)
+        (event, follower) = store.order_history(claimed[name].order).events
+        assert (event.deliveries[0].last_error, event.deliveries[0].state) == (f"{name} failed", "open")
+        assert follower.deliveries[0].due_at == event.deliveries[0].due_at
+        assert (name, 1) in {(d.biz_order_no, d.sequence) for d in due(outbox)}
+
+
+def test_a_batch_that_was_settled_before_its_commit_was_confirmed_is_lost_when_it_is_repeated(
+    store: LedgerStore, outbox: Outbox
+) -> None:
+    store.record([a_claim(order=f"DK{n}") for n in range(3)])
+    claimed = due(outbox)
+    failed = [FailedDelivery(delivery=delivery, error="503", wait_seconds=None) for delivery in claimed]
+    assert outbox.settle_failed(failed) == []
+    assert outbox.settle_failed(failed) == claimed
+    assert outbox.settle_delivered(claimed) == claimed
+
+
+@pytest.mark.parametrize("order", ["D'K\"1\\", "订单", "[1,2]", "100%s", ":name"])
+def test_any_order_number_is_claimed_settled_and_given_back(store: LedgerStore, outbox: Outbox, order: str) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING, order=order), a_claim(order=order)])
+    (first,) = due(outbox)
+    outbox.release([first])
+    (first,) = due(outbox)
+    assert (first.biz_order_no, first.attempt) == (order, 1)
+    outbox.retry_in(first, 0, error="503")
+    (first,) = due(outbox)
+    assert outbox.settle_delivered([first]) == []
     assert sequences(due(outbox)) == [2]
 
 
