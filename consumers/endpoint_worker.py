@@ -154,7 +154,7 @@ class EndpointWorker:
         self._looked_at = self._monotonic()
 
     def _claim(self, senders: _Senders, patience: Patience) -> None:
-        """Fill the window once more than half of it is free. The next look is due when one is done, or after a pause."""
+        """Fill the window once more than half of it is free. Looks again when one is done, or after a pause."""
         window = self._window
         free = window - senders.unfinished
         if free <= window // 2 or self._paused:

@@ -1,9 +1,10 @@
 """The dispatcher beside the loop that a team would write first: `python -m tests.benchmarks.deliver [EVENTS [ROUNDS]]`.
 
 Both in turns, on one durable PostgreSQL, to a webhook in a process of its own that answers at once or after 20 ms. The
-dispatcher is `payment-callbacks run dispatcher` with default settings and its log in a file. The loop is one thread that
-selects one event `for update skip locked`, posts it with urllib3, updates it and commits. Then the dispatcher with a second
-endpoint that is dead. A rate is that of the last nine tenths of the events; CPU is that of the sending process alone.
+dispatcher is `payment-callbacks run dispatcher` with default settings and its log in a file. The loop is one thread
+that selects one event `for update skip locked`, posts it with urllib3, updates it and commits. Then the dispatcher once
+more, with a second endpoint that refuses every connection and is owed the same events. A rate is that of the last nine
+tenths of the events; CPU is that of the sending process alone.
 """
 
 import asyncio
@@ -212,16 +213,18 @@ def _cpu_seconds(pid: int) -> float:
 
 
 class Bench:
+    """Runs either sender on events of its own."""
+
     def __init__(self, folder: Path, database_url: str, events: int) -> None:
         self._folder, self._database_url, self._events = folder, database_url, events
 
-    def loop(self, url: str, taken: Any) -> Speed:
+    def measure_loop(self, url: str, taken: Any) -> Speed:
         fill_loop(self._database_url, self._events)
         database_url = make_engine(self._database_url).url.render_as_string(hide_password=False)
         command = [sys.executable, "-m", "tests.benchmarks.deliver", "--loop", database_url, url, str(self._events)]
         return measure(command, taken, self._events)
 
-    def ours(self, url: str, taken: Any, *, dead: str = "") -> Speed:
+    def measure_ours(self, url: str, taken: Any, *, dead: str = "") -> Speed:
         endpoints = {"shop": url} | ({"dead": dead} if dead else {})
         fill_ours(self._database_url, self._events, *endpoints)
         settings = self._folder / "settings.toml"
@@ -246,8 +249,8 @@ def main() -> None:
             ratios, costs = [], []
             for _ in range(rounds):
                 with a_webhook(pause_seconds) as (url, taken):
-                    loop, ours = bench.loop(url, taken), bench.ours(url, taken)
-                    beside_dead = bench.ours(url, taken, dead=f"http://127.0.0.1:{find_free_port()}/")
+                    loop, ours = bench.measure_loop(url, taken), bench.measure_ours(url, taken)
+                    beside_dead = bench.measure_ours(url, taken, dead=f"http://127.0.0.1:{find_free_port()}/")
                 _tell(pause_seconds, loop=loop, ours=ours, beside_dead=beside_dead)
                 ratios.append(ours.events_per_second / loop.events_per_second)
                 costs.append(1 - beside_dead.events_per_second / ours.events_per_second)
