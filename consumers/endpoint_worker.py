@@ -54,7 +54,7 @@ _MOST_ROUNDS = 64
 # What is answered within this time, or until there are so many, is settled together.
 _SETTLE_SECONDS = 0.02
 _MOST_SETTLED = 128
-# The first pause after nothing was due any more; it doubles up to `poll_seconds`.
+# The first wait once nothing more is due; it doubles up to `poll_seconds`.
 _FIRST_POLL_SECONDS = 0.01
 # Where so many tries fail in a row, everything does.
 _MANY_FAILURES = 20
@@ -112,7 +112,8 @@ class EndpointWorker:
         self._log = _log.bind(endpoint=endpoint.name)
         # How long one event takes, as the last ones did.
         self._typical_seconds = math.inf
-        self._empty_looks = 0
+        # Rounds since something was claimed last.
+        self._quiet_rounds = 0
         # Of what the senders' threads learn of the endpoint.
         self._lock = threading.Lock()
         self._failures_in_a_row = 0
@@ -155,13 +156,14 @@ class EndpointWorker:
 
     def _claim(self, senders: _Senders, patience: Patience) -> None:
         """Fill the window once more than half of it is free. Looks again when one is done, or after a pause."""
+        self._quiet_rounds += 1
         window = self._window
         free = window - senders.unfinished
         if free <= window // 2 or self._paused:
             return
-        leased = patience.insist(lambda: self._lease(limit=free))
-        self._empty_looks = 0 if leased else self._empty_looks + 1
-        senders.add(leased)
+        if leased := patience.insist(lambda: self._lease(limit=free)):
+            self._quiet_rounds = 0
+            senders.add(leased)
 
     @property
     def _window(self) -> int:
@@ -197,20 +199,16 @@ class EndpointWorker:
         return _Try(delivery, seconds, error, wait_seconds)
 
     def _collect(self, senders: _Senders, stop: threading.Event) -> Sequence[_Try]:
-        """What was tried since; at the latest after `poll_seconds`, since more may be due by then."""
+        """What was tried since. Waits no longer than until it is time to look for what is due."""
+        # Soon after something was due, more is likely to be.
+        doubled = _FIRST_POLL_SECONDS * 2.0 ** min(self._quiet_rounds, 10)
+        wait_seconds = min(doubled, self._settings.poll_seconds)
         if not senders.unfinished:
-            stop.wait(self._idle_seconds)
-        tried = senders.collect(wanted=1, wait_seconds=self._settings.poll_seconds)
+            stop.wait(wait_seconds)
+        tried = senders.collect(wanted=1, wait_seconds=wait_seconds)
         if not tried or not senders.unfinished:
             return tried
         return [*tried, *senders.collect(wanted=_MOST_SETTLED, wait_seconds=_SETTLE_SECONDS)]
-
-    @property
-    def _idle_seconds(self) -> float:
-        """Soon after something was due, more is likely to be."""
-        if self._paused:
-            return self._settings.poll_seconds
-        return min(_FIRST_POLL_SECONDS * 2.0 ** min(self._empty_looks, 10), self._settings.poll_seconds)
 
     def _settle(self, tried: Sequence[_Try], senders: _Senders, patience: Patience) -> None:
         sent = [one for one in tried if one.seconds is not None]

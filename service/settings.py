@@ -147,7 +147,7 @@ class EndpointSettings:
     first_retry_seconds: float = 1.0
     most_retry_seconds: float = 3600.0
     #: How many events are under way to this endpoint at once, per dispatcher process.
-    concurrency: int = 4
+    concurrency: int = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
