@@ -40,15 +40,17 @@ class GivenRows:
         )
 
     def text(self, place: int) -> ColumnElement[Any]:
-        """What stands at `place` (from 0) of a row, as text."""
+        """What stands at `place` (from 0) of a row: a text, or NULL."""
+        if self._is_sqlite:  # which has the operator since 3.38 only
+            return func.json_extract(self._row, text(f"'$[{place}]'"))
         return self._row.op("->>")(text(str(place)))
 
     def number(self, place: int) -> ColumnElement[Any]:
-        """The same as an integer."""
+        """What stands there as an integer."""
         return cast(self.text(place), Integer)
 
     def time(self, place: int) -> ColumnElement[Any]:
-        """The same as a time; NULL where there is none."""
+        """What stands there as a time, or NULL."""
         # SQLite keeps times as text, and would make a number of it.
         return self.text(place) if self._is_sqlite else cast(self.text(place), UtcDateTime)
 
