@@ -140,6 +140,7 @@ def dispatcher(context: click.Context) -> None:
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.dispatcher.metrics_bind)
         with make_dispatcher_watch(settings, engine, registry).running():
+            gc.freeze()  # as in the ledger's role
             make_dispatcher(settings, engine, registry).run(stop)
 
 

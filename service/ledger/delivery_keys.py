@@ -1,7 +1,6 @@
 """Deliveries by key, many in one statement: their keys come as one JSON parameter.
 
-The text of such a statement does not depend on how many keys there are, so it is compiled once, and the database may
-keep its plan.
+The text of such a statement does not depend on how many keys there are, so SQLAlchemy compiles it once.
 """
 
 import json
@@ -9,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Text, bindparam, cast, func, text
+from sqlalchemy import ColumnElement, Integer, Text, Update, bindparam, cast, func, text, update
 from sqlalchemy.dialects.postgresql import JSONB
 
 from service.ledger.columns import UtcDateTime
+from service.ledger.inserts import PLANNED_ANEW
 from service.ledger.tables import deliveries
 
 #: What names a delivery: merchant, order number, endpoint, sequence.
@@ -39,6 +39,17 @@ class GivenRows:
             else func.jsonb_array_elements(cast(rows, JSONB)).column_valued("given")
         )
 
+    @property
+    def update_own(self) -> Update:
+        """An update of the deliveries that the rows name."""
+        return self.update_lines.where(deliveries.c.sequence == self.number(len(KEY) - 1))
+
+    @property
+    def update_lines(self) -> Update:
+        """An update of all deliveries of the same orders to the same endpoints."""
+        in_same_line = [column == self.text(place) for place, column in enumerate(KEY[:-1])]
+        return update(deliveries).where(*in_same_line).execution_options(**{PLANNED_ANEW: True})
+
     def text(self, place: int) -> ColumnElement[Any]:
         """What stands at `place` (from 0) of a row: a text, or NULL."""
         if self._is_sqlite:  # which has the operator since 3.38 only
@@ -53,16 +64,6 @@ class GivenRows:
         """What stands there as a time, or NULL."""
         # SQLite keeps times as text, and would make a number of it.
         return self.text(place) if self._is_sqlite else cast(self.text(place), UtcDateTime)
-
-    @property
-    def in_same_line(self) -> Sequence[ColumnElement[bool]]:
-        """The conditions for all deliveries of a row's order to its endpoint."""
-        return [column == self.text(place) for place, column in enumerate(KEY[:-1])]
-
-    @property
-    def has_same_key(self) -> Sequence[ColumnElement[bool]]:
-        """The conditions for the very delivery of a row."""
-        return [*self.in_same_line, deliveries.c.sequence == self.number(len(KEY) - 1)]
 
     def parameter(self, rows: Iterable[Sequence[object]]) -> Mapping[str, Any]:
         """What the statement is executed with. Values are texts, integers, aware times and None."""

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, and_, bindparam, select, update
+from sqlalchemy import Connection, and_, bindparam, select
 
 from service.ledger.delivery_keys import KEY, DeliveryKey, GivenRows
 from service.ledger.pauses import is_paused
@@ -53,16 +53,11 @@ class _Statements:
     def __init__(self, dialect: str) -> None:
         self.rows = GivenRows(dialect)
         until = self.rows.time(len(KEY))
-        self.postpone = update(deliveries).where(*self.rows.has_same_key).values(due_at=until)
+        self.postpone = self.rows.update_own.values(due_at=until)
         comes_later = deliveries.c.sequence > self.rows.number(len(KEY) - 1)
-        self.take_along = (
-            update(deliveries).where(*self.rows.in_same_line, comes_later, _NEVER_CLAIMED).values(due_at=until)
-        )
-        self.free = (
-            update(deliveries)
-            .where(*self.rows.in_same_line, _NEVER_CLAIMED, deliveries.c.due_at != deliveries.c.created_at)
-            .values(due_at=deliveries.c.created_at)
-        )
+        self.take_along = self.rows.update_lines.where(comes_later, _NEVER_CLAIMED).values(due_at=until)
+        was_postponed = deliveries.c.due_at != deliveries.c.created_at
+        self.free = self.rows.update_lines.where(was_postponed, _NEVER_CLAIMED).values(due_at=deliveries.c.created_at)
 
 
 _statements = cache(_Statements)

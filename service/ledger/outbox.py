@@ -60,12 +60,9 @@ class _Statements:
         self.rows = GivenRows(dialect)
         fence, state, due_at, settled_at, error = range(len(KEY), len(KEY) + 5)
         taken = {"attempts": deliveries.c.attempts + 1, "fence": deliveries.c.fence + 1}
-        self.lease = update(deliveries).where(*self.rows.has_same_key).values(due_at=bindparam("until"), **taken)
-        held = (
-            update(deliveries)
-            .where(*self.rows.has_same_key, deliveries.c.fence == self.rows.number(fence), deliveries.c.state == "open")
-            .returning(*KEY)
-        )
+        self.lease = self.rows.update_own.values(due_at=bindparam("until"), **taken)
+        is_held = and_(deliveries.c.fence == self.rows.number(fence), deliveries.c.state == "open")
+        held = self.rows.update_own.where(is_held).returning(*KEY)
         self.settle = held.values(
             state=self.rows.text(state),
             due_at=func.coalesce(self.rows.time(due_at), deliveries.c.due_at),
