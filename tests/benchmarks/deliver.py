@@ -14,6 +14,7 @@ import hmac
 import json
 import multiprocessing
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 from tests.support.ports import find_free_port
 from tests.support.postgresql import PostgreSQL
+from tests.support.waiting import eventually
 
 _SECRET = "whsec_" + base64.b64encode(b"benchmark-benchmark-1234").decode()
 _WARM_SHARE = 0.1
@@ -110,10 +112,16 @@ def a_webhook(pause_seconds: float) -> Iterator[tuple[str, Any]]:
     process = _spawning.Process(target=_serve, args=(port, pause_seconds, taken))
     process.start()
     try:
+        eventually(lambda: _listens(port))
         yield f"http://127.0.0.1:{port}/events", taken
     finally:
         process.kill()
         process.join()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
 
 
 def run_loop(database_url: str, url: str, events: int) -> None:
