@@ -86,7 +86,7 @@ _Senders = Senders[_Leased, _Try]
 
 
 class EndpointWorker:
-    """Tells one endpoint, in the calling thread; up to `endpoint.concurrency` events are under way at once."""
+    """Delivers one endpoint's events, in the calling thread; `endpoint.concurrency` at most are under way at once."""
 
     def __init__(
         self,
@@ -220,15 +220,15 @@ class EndpointWorker:
         if delivered := [one.delivery for one in sent if one.error is None]:
             lost = patience.insist(lambda: self._outbox.settle_delivered(delivered))
             for delivery in delivered:
-                self._tell_delivered(delivery)
-            self._tell_lost(lost)
-        if failed := [self._failed(one.delivery, one.error, one.wait_seconds) for one in sent if one.error]:
+                self._report_delivered(delivery)
+            self._report_lost(lost)
+        if failed := [self._failed(one.delivery, one.error, one.wait_seconds) for one in sent if one.error is not None]:
             lost = patience.insist(lambda: self._outbox.settle_failed(failed))
             lost_keys = {delivery.key for delivery in lost}
             for failure in failed:
                 if failure.delivery.key not in lost_keys:
-                    self._tell_failed(failure)
-            self._tell_lost(lost)
+                    self._report_failed(failure)
+            self._report_lost(lost)
 
     def _give_back(self, senders: _Senders, patience: Patience, unsent: Sequence[DueDelivery] = ()) -> None:
         """Give back what was not tried, and what has not begun."""
@@ -240,26 +240,26 @@ class EndpointWorker:
         is_last = delivery.attempt >= self._endpoint.max_attempts
         return FailedDelivery(delivery=delivery, error=_reason(error), wait_seconds=None if is_last else wait_seconds)
 
-    def _tell_delivered(self, delivery: DueDelivery) -> None:
+    def _report_delivered(self, delivery: DueDelivery) -> None:
         self._count("delivered")
         if delivery.observed_at is not None:
             lag = self._clock() - delivery.observed_at
             self._metrics.observe_lag(self._endpoint.name, lag.total_seconds())
-        self._log.info("event_delivered", **_told(delivery), attempt=delivery.attempt)
+        self._log.info("event_delivered", **_log_fields(delivery), attempt=delivery.attempt)
 
-    def _tell_failed(self, failed: FailedDelivery) -> None:
-        told = {**_told(failed.delivery), "attempt": failed.delivery.attempt, "reason": failed.error}
+    def _report_failed(self, failed: FailedDelivery) -> None:
+        fields = {**_log_fields(failed.delivery), "attempt": failed.delivery.attempt, "reason": failed.error}
         if failed.wait_seconds is None:
             self._count("parked")
-            self._log.error("event_parked", **told)
+            self._log.error("event_parked", **fields)
         else:
             self._count("failed")
-            self._log.warning("delivery_failed", **told, retry_in_seconds=round(failed.wait_seconds, 3))
+            self._log.warning("delivery_failed", **fields, retry_in_seconds=round(failed.wait_seconds, 3))
 
-    def _tell_lost(self, lost: Sequence[DueDelivery]) -> None:
+    def _report_lost(self, lost: Sequence[DueDelivery]) -> None:
         for delivery in lost:
             self._count("lease-lost")
-            self._log.warning("lease_lost", **_told(delivery))
+            self._log.warning("lease_lost", **_log_fields(delivery))
 
     def _count(self, outcome: str) -> None:
         self._metrics.count_delivery(self._endpoint.name, outcome=outcome)
@@ -280,7 +280,9 @@ class EndpointWorker:
         )
         if not isinstance(error, DeliveryFailed):
             # A bug of ours, in the sink or by this event: it must not keep the endpoint's other events.
-            self._log.error("sink_fails", **_told(delivery), reason=describe_fault(error), frames=frames_of(error))
+            self._log.error(
+                "sink_fails", **_log_fields(delivery), reason=describe_fault(error), frames=frames_of(error)
+            )
         elif error.retry_after_seconds is not None:
             granted = min(error.retry_after_seconds, most)
             self._pause(granted)
@@ -291,8 +293,8 @@ class EndpointWorker:
         """Pause after each failure of an endpoint at which everything fails."""
         with self._lock:
             failures = self._failures_in_a_row
-            self._failures_in_a_row = failures + 1 if error else 0
-        if error and failures + 1 >= _MANY_FAILURES:
+            self._failures_in_a_row = 0 if error is None else failures + 1
+        if error is not None and failures + 1 >= _MANY_FAILURES:
             self._pause(self._settings.poll_seconds)
             if failures + 1 == _MANY_FAILURES:
                 self._log.warning("endpoint_fails", failures_in_a_row=_MANY_FAILURES)
@@ -320,7 +322,7 @@ def _outgoing(delivery: DueDelivery) -> OutgoingEvent:
     )
 
 
-def _told(delivery: DueDelivery) -> dict[str, str | int | None]:
+def _log_fields(delivery: DueDelivery) -> dict[str, str | int | None]:
     """What every log line about a delivery says of it."""
     return {"event_id": delivery.event_id, "trace_id": trace_id_of(delivery.traceparent)}
 
