@@ -52,6 +52,8 @@ class Sent:
     """What the sender saw."""
 
     acknowledged: int
+    #: Answered with a failure, which tells the gateway to repeat it.
+    refused: int
     #: Sent, but without an answer when it ended: it may have been received.
     unanswered: int
     seconds: float
@@ -87,9 +89,10 @@ def send_with_wrk(url: str, callbacks: CallbackFile, *, seconds: float) -> Sent:
     )
     assert done.returncode == 0, f"wrk failed:\n{done.stdout}{done.stderr}"
     seen = json.loads(done.stdout.splitlines()[-1])
-    assert seen["refused"] == seen["broken"] == 0, f"{url}: {seen['refused']} refused, {seen['broken']} broken"
+    assert seen["broken"] == 0, f"{url}: {seen['broken']} connections or answers broke"
     return Sent(
-        acknowledged=seen["requests"],
+        acknowledged=seen["requests"] - seen["refused"],
+        refused=seen["refused"],
         unanswered=CONNECTIONS,
         seconds=seen["seconds"],
         p50_ms=seen["p50"],
@@ -109,9 +112,9 @@ def send_at_rate(url: str, callbacks: CallbackFile, *, per_second: float, second
     )
     assert done.returncode == 0, f"the sender failed:\n{done.stdout}{done.stderr}"
     seen = json.loads(done.stdout)
-    assert seen["failed"] == 0, f"{url}: {seen['failed']} of {seen['sent']} were not acknowledged"
     return Sent(
         acknowledged=seen["acknowledged"],
+        refused=seen["failed"],
         unanswered=0,
         seconds=seen["seconds"],
         p50_ms=seen["p50_ms"],
@@ -122,17 +125,20 @@ def send_at_rate(url: str, callbacks: CallbackFile, *, per_second: float, second
 def check_queued(order_numbers: Iterable[str], sent: Sent, callbacks: CallbackFile, *, name: str) -> None:
     """Fail unless what was acknowledged has been queued, and nothing more often than it was sent."""
     queued = Counter(order_numbers)
-    total = queued.total()
-    most = sent.acknowledged + sent.unanswered
-    assert sent.acknowledged <= total <= most, f"{name}: {sent.acknowledged} acknowledged, but {total} queued"
-    # The file is read in order, from the beginning, and again from there.
+    # These may be in the queue or not: nobody has promised it.
+    uncertain = sent.unanswered + sent.refused
+    most = sent.acknowledged + uncertain
+    assert sent.acknowledged <= queued.total() <= most, (
+        f"{name}: {sent.acknowledged} acknowledged, {uncertain} uncertain, but {queued.total()} queued"
+    )
+    # The file is read in order, and again when it ends.
     times = -(-most // len(callbacks.order_numbers))
-    begun = sent.acknowledged // len(callbacks.order_numbers)
-    assert max(queued.values(), default=0) <= times, f"{name}: {queued.most_common(1)} was queued more than {times} times"
-    if begun == 0:
-        # Of the first ones that were sent, at most those that were under way at the end may be missing.
+    twice = {order: count for order, count in queued.items() if count > times}
+    assert not twice, f"{name}: {len(twice)} orders were queued more than {times} times, like {min(twice)}"
+    if times == 1:
+        # One more may be missing: the first, by which wrk tries its script.
         missing = set(callbacks.order_numbers[:most]) - queued.keys()
-        assert len(missing) <= sent.unanswered, f"{name}: {len(missing)} orders are missing, like {min(missing)}"
+        assert len(missing) <= uncertain + 1, f"{name}: {len(missing)} orders are missing, like {min(missing)}"
 
 
 def without_proxies() -> dict[str, str]:

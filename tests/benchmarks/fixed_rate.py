@@ -1,7 +1,7 @@
-"""Sends callbacks at a fixed rate, whatever the answers take: `python -m tests.benchmarks.fixed_rate URL FILE RATE COUNT`.
+"""Sends callbacks at a fixed rate, whatever the answers take.
 
-A latency counts from when the callback was due, so that a receiver which stops for a second is charged with all who
-would have come in that second. Prints JSON.
+`python -m tests.benchmarks.fixed_rate URL FILE RATE COUNT` prints JSON. A latency counts from when the callback was
+due: a receiver that stops for a second is charged with all that would have come in that second.
 """
 
 import asyncio

@@ -14,6 +14,9 @@ from statistics import median, quantiles
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+_LOOK_SECONDS = 0.05
+_MOST_SECONDS_STILL = 120
+
 #: What one turn has measured: a figure by its column, such as `requests/s`.
 Figures = Mapping[str, float]
 
@@ -74,7 +77,7 @@ class Findings:
 def take_turns(
     contestants: Mapping[str, Callable[[], Figures]], *, rounds: int, console: Console
 ) -> dict[str, list[Figures]]:
-    """The figures of each round, by contestant. Each round begins with another, so that none always follows the same."""
+    """The figures of each round, by contestant. Each round begins with another one."""
     names = list(contestants)
     measured: dict[str, list[Figures]] = {name: [] for name in names}
     for number in range(rounds):
@@ -82,8 +85,8 @@ def take_turns(
         for name in names[first:] + names[:first]:
             figures = contestants[name]()
             measured[name].append(figures)
-            text = ", ".join(f"{figure:.4g} {column}" for column, figure in figures.items())
-            console.print(f"round {number + 1} of {rounds}: {name}: {text}", highlight=False)
+            text = "; ".join(f"{column} {figure:.4g}" for column, figure in figures.items())
+            console.print(f"round {number + 1} of {rounds}: {name}: {text}", highlight=False, soft_wrap=True)
     return measured
 
 
@@ -93,40 +96,57 @@ def ratios_of(figures: Mapping[str, Sequence[Figures]], column: str, *, ours: st
     return [one[column] / other[column] for one, other in pairs]
 
 
-def measure_rate(
-    count: Callable[[], int], *, total: int, label: str, console: Console, every_seconds: float = 0.05
-) -> float:
-    """How many come a second, until `count` has come to `total`; where it stands still for two minutes, it fails.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """How fast processes have worked."""
 
-    The first fifth is left out: in it a process starts, and caches fill. The last look is left out too: it comes at any
-    time after the end.
+    per_second: float
+    cpu_ms_each: float
+
+
+def measure_rate(count: Callable[[], int], *, total: int, pids: Sequence[int], label: str, console: Console) -> Rate:
+    """Look until `count` has come to `total`; fail where it goes beyond, or stands still for two minutes.
+
+    The first fifth is left out: in it processes start, and caches fill. The last look is left out too, since it comes
+    at any time after the end.
     """
-    seen: list[tuple[float, int]] = []
+    looks: list[_Look] = []
     with a_progress(console) as progress:
         bar = progress.add_task(label, total=total)
         moved_at = time.monotonic()
-        while not seen or seen[-1][1] < total:
-            seen.append((time.monotonic(), count()))
-            progress.update(bar, completed=seen[-1][1])
-            if len(seen) < 2 or seen[-1][1] > seen[-2][1]:
-                moved_at = time.monotonic()
-            assert time.monotonic() - moved_at < 120, f"{label}: stands still at {seen[-1][1]} of {total}"
-            time.sleep(every_seconds)
-    assert seen[-1][1] == total, f"{label}: {seen[-1][1]} have come, of {total}"
-    steady = [(at, done) for at, done in seen if total / 5 <= done < total]
-    if len(steady) < 2 or steady[-1][1] == steady[0][1]:
-        # So fast that hardly anything was seen in between.
-        begun = max((at for at, done in seen if done == 0), default=seen[0][0])
-        return total / (seen[-1][0] - begun)
-    (began, before), (ended, after) = steady[0], steady[-1]
-    return (after - before) / (ended - began)
+        while not looks or looks[-1].done < total:
+            asked_at = time.monotonic()
+            done = count()
+            now = time.monotonic()
+            if not looks or done > looks[-1].done:
+                moved_at = now
+            looks.append(_Look(at=now, done=done, cpu=sum(map(cpu_seconds, pids))))
+            progress.update(bar, completed=done)
+            assert now - moved_at < _MOST_SECONDS_STILL, f"{label}: stands still at {done} of {total}"
+            # Looking must not cost what is looked at more than a few percent.
+            time.sleep(max(_LOOK_SECONDS, 20 * (now - asked_at)))
+    assert looks[-1].done == total, f"{label}: {looks[-1].done} have come, of {total}"
+    steady = [look for look in looks if total / 5 <= look.done < total]
+    if len(steady) < 2 or steady[0].done == steady[-1].done:
+        # Nearly all came between two looks: this is right only for trying a benchmark out.
+        steady = [next((look for look in reversed(looks) if look.done < total / 5), looks[0]), looks[-1]]
+    first, last = steady[0], steady[-1]
+    done = max(1, last.done - first.done)
+    return Rate(per_second=done / (last.at - first.at), cpu_ms_each=(last.cpu - first.cpu) * 1000 / done)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Look:
+    at: float
+    done: int
+    cpu: float
 
 
 @contextlib.contextmanager
 def a_progress(console: Console) -> Iterator[Progress]:
     """Bars, which vanish when they are full."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         yield progress
 
 

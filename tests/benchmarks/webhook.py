@@ -1,15 +1,71 @@
-"""A downstream system that answers webhooks at once or after a pause: `python -m tests.benchmarks.webhook PORT SECONDS`.
+"""A downstream system, as a process: it answers webhooks at once, after a pause, or never.
 
-`GET /` says how many events came, and how many different ones. With `hang` in place of the seconds it never answers.
+`python -m tests.benchmarks.webhook PORT SECONDS`, where SECONDS may be `hang`. `GET /counts` says how many events came
+and how many different ones, `GET /times` when each came first.
 """
 
 import asyncio
 import json
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from tests.benchmarks.callbacks import without_proxies
+from tests.support.http import answers
+from tests.support.ports import find_free_port
+from tests.support.processes import Process
 
 _NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
+
+
+class Webhook:
+    """Asks the process."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}"
+        self._http = urllib3.PoolManager()
+        #: Where it takes events.
+        self.url = f"{self._url}/events"
+
+    def count(self) -> int:
+        """How many different events have come."""
+        return int(self._ask("/counts")["distinct"])
+
+    def check(self, *, total: int) -> None:
+        """Fail unless so many different events came, and each once."""
+        counts = self._ask("/counts")
+        assert counts == {"total": total, "distinct": total}, f"{total} events were to come once each: {counts}"
+
+    def first_at(self) -> dict[str, float]:
+        """When each event came first, by its id, in seconds of the system's clock."""
+        return dict(self._ask("/times"))
+
+    def _ask(self, path: str) -> dict[str, Any]:
+        return dict(self._http.request("GET", self._url + path, timeout=10).json())
+
+
+@contextmanager
+def a_webhook(folder: Path, *, pause: str = "0") -> Iterator[Webhook]:
+    """Run one that pauses for so many seconds before it answers, or `hang`s."""
+    port = find_free_port()
+    process = Process(
+        name=f"webhook-{port}",
+        command=[sys.executable, "-m", "tests.benchmarks.webhook", str(port), pause],
+        log_file=folder / f"webhook-{port}.log",
+        environment=without_proxies(),
+    )
+    try:
+        process.start()
+        process.wait_until(lambda: answers(f"http://127.0.0.1:{port}/counts"))
+        yield Webhook(port)
+    finally:
+        process.kill()
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""A receiver as most people would write it: Flask, and a blocking channel with confirms for each of gunicorn's threads."""
+"""A receiver as most people would write it: Flask, and a blocking channel with confirms for each thread."""
 
 import hashlib
 import json

@@ -65,7 +65,7 @@ def test_what_is_tested_is_what_runs(file_name: str) -> None:
 def test_no_two_locks_want_different_versions(file_name: str) -> None:
     tested = locked("dev.txt")
     other = locked(file_name)
-    assert {name for name in tested.keys() & other.keys() if tested[name][0] != other[name][0]} == set()
+    assert {name for name in tested.keys() & other.keys() if tested[name] != other[name]} == set()
 
 
 @pytest.mark.parametrize("file_name", WANTED)

@@ -1,0 +1,115 @@
+"""A look into a ledger's database, ours or a peer's: both have the tables `orders` and `claims`."""
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+from sqlalchemy import make_url
+
+from tests.benchmarks.callbacks import MERCHANT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Database:
+    """One database of a private cluster."""
+
+    #: For SQLAlchemy.
+    url: str
+    #: Whether its orders belong to merchants.
+    ours: bool = True
+
+    def has_orders(self) -> bool:
+        """Whether it has that table yet."""
+        return self._ask("SELECT count(to_regclass('orders'))") == (1,)
+
+    def count_orders(self, prefix: str) -> int:
+        """How many orders it knows whose numbers begin with `prefix` and a hyphen."""
+        # All numbers of that prefix are between these two. The key of our table begins with the merchant.
+        merchants = "merchant = %s AND " if self.ours else ""
+        query = f"SELECT count(*) FROM orders WHERE {merchants}biz_order_no >= %s AND biz_order_no < %s"
+        return int(self._ask(query, *([MERCHANT] if self.ours else []), f"{prefix}-", f"{prefix}.")[0])
+
+    def check_claims(self, prefix: str, *, total: int) -> None:
+        """Fail unless it has one claim about each of so many orders."""
+        query = "SELECT count(*), count(DISTINCT biz_order_no) FROM claims WHERE biz_order_no LIKE %s"
+        counts = self._ask(query, f"{prefix}-%")
+        assert counts == (total, total), f"{total} claims were to be recorded once each: {counts}"
+
+    def count_deliveries(self, *, endpoint: str, state: str) -> int:
+        """How many of our deliveries to an endpoint are in a state."""
+        query = "SELECT count(*) FROM deliveries WHERE endpoint = %s AND state = %s"
+        return int(self._ask(query, endpoint, state)[0])
+
+    def analyze(self) -> None:
+        """Let the database look at its tables again, as it would by itself within a minute or so."""
+        self._execute("VACUUM ANALYZE")
+
+    def copy(self, name: str) -> "Database":
+        """Another database with what is in this one, to which nobody may be connected."""
+        mine = make_url(self.url)
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(
+            sql.Identifier(name), sql.Identifier(str(mine.database))
+        )
+        other = Database(url=mine.set(database=name).render_as_string(hide_password=False), ours=self.ours)
+        Database(url=mine.set(database="postgres").render_as_string(hide_password=False))._execute(statement)
+        return other
+
+    def drop(self) -> None:
+        """Remove it, whoever is connected."""
+        mine = make_url(self.url)
+        statement = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(mine.database)))
+        Database(url=mine.set(database="postgres").render_as_string(hide_password=False))._execute(statement)
+
+    def multiply(self, biz_order_no: str, *, prefix: str, first: int, count: int) -> None:
+        """Add `count` orders like one that is there, with all that is known of it, numbered from `first`.
+
+        Whatever columns the tables have: each row is written as JSON with the other order's number in it.
+        """
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            # Not to look each of millions of foreign keys up that cannot be wrong.
+            connection.execute("SET session_replication_role = replica")
+            tables = connection.execute(
+                "SELECT table_name FROM information_schema.columns JOIN information_schema.tables"
+                " USING (table_schema, table_name) WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
+                " AND column_name = 'biz_order_no'"
+            ).fetchall()
+            for (table,) in tables:
+                columns = [
+                    row[0]
+                    for row in connection.execute(
+                        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public'"
+                        " AND table_name = %s AND is_identity = 'NO' AND column_default IS NULL",
+                        (table,),
+                    )
+                ]
+                connection.execute(
+                    _multiplication(table, columns), (biz_order_no, prefix, first, first + count - 1, biz_order_no)
+                )
+
+    def _ask(self, query: str, *parameters: object) -> tuple[int, ...]:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            row = connection.execute(query, parameters).fetchone()  # type: ignore[arg-type]
+        assert row is not None
+        return tuple(row)
+
+    def _execute(self, statement: str | sql.Composed) -> None:
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            connection.execute(statement)  # type: ignore[arg-type]
+
+    @property
+    def _dsn(self) -> str:
+        return self.url.replace("+psycopg", "")
+
+
+def _multiplication(table: str, columns: list[str]) -> sql.Composed:
+    """A statement that takes the order to copy, prefix, first and last number of the new ones, and again the order."""
+    return sql.SQL(
+        "INSERT INTO {table} ({columns}) SELECT {values} FROM {table} AS old, LATERAL ("
+        " SELECT jsonb_populate_record(NULL::{table}, replace(to_jsonb(old)::text, %s,"
+        " %s || '-' || lpad(number::text, 8, '0'))::jsonb) AS made"
+        " FROM generate_series(%s::bigint, %s::bigint) AS number) AS new WHERE old.biz_order_no = %s"
+    ).format(
+        table=sql.Identifier(table),
+        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
+        values=sql.SQL(", ").join(sql.SQL("(made).{}").format(sql.Identifier(column)) for column in columns),
+    )
