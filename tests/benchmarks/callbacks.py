@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -56,14 +57,16 @@ class Sent:
     refused: int
     #: Sent, but without an answer when it ended: it may have been received.
     unanswered: int
+    #: Of the system's clock.
+    began_at: float
     seconds: float
     p50_ms: float
     p99_ms: float
 
 
-def write_callbacks(path: Path, count: int, *, prefix: str) -> CallbackFile:
-    """A success of each of `count` orders, on the address that was minted for it. All lines are equally long."""
-    order_numbers = [f"{prefix}-{number:08}" for number in range(count)]
+def write_callbacks(path: Path, count: int, *, prefix: str, first: int = 0) -> CallbackFile:
+    """A success of each of `count` orders, numbered from `first`, on the address that was minted for it."""
+    order_numbers = [f"{prefix}-{number:08}" for number in range(first, first + count)]
     with path.open("w") as file:
         for order in order_numbers:
             token = mint_token(kid="k1", key=TOKEN_KEY, merchant=MERCHANT, biz_order_no=order)
@@ -80,6 +83,7 @@ def send_with_wrk(url: str, callbacks: CallbackFile, *, seconds: float) -> Sent:
     script.write_text(_WRK_SCRIPT)
     whole_seconds = max(1, round(seconds))
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{whole_seconds}s", "--timeout", "10s", "-s", script, url]
+    began_at = time.time()
     done = subprocess.run(
         [*map(str, command), "--", str(callbacks.path)],
         capture_output=True,
@@ -95,20 +99,20 @@ def send_with_wrk(url: str, callbacks: CallbackFile, *, seconds: float) -> Sent:
         refused=seen["refused"],
         unanswered=CONNECTIONS,
         seconds=seen["seconds"],
+        began_at=began_at,
         p50_ms=seen["p50"],
         p99_ms=seen["p99"],
     )
 
 
-def send_at_rate(url: str, callbacks: CallbackFile, *, per_second: float, seconds: float) -> Sent:
-    """Send so many a second, answered or not, from a process of its own (`fixed_rate.py`)."""
-    command = [sys.executable, "-m", "tests.benchmarks.fixed_rate", url, str(callbacks.path), str(per_second)]
+def send_at_rate(url: str, callbacks: CallbackFile, *, per_second: float, count: int, connections: int = 1000) -> Sent:
+    """Send `count`, so many a second, answered or not, from a process of its own (`fixed_rate.py`).
+
+    With an infinite rate each is sent as soon as one of the `connections` is free.
+    """
+    command = [sys.executable, "-m", "tests.benchmarks.fixed_rate", url, str(callbacks.path)]
     done = subprocess.run(
-        [*command, str(round(per_second * seconds))],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-        check=False,
+        [*command, str(per_second), str(count), str(connections)], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, f"the sender failed:\n{done.stdout}{done.stderr}"
     seen = json.loads(done.stdout)
@@ -117,6 +121,7 @@ def send_at_rate(url: str, callbacks: CallbackFile, *, per_second: float, second
         refused=seen["failed"],
         unanswered=0,
         seconds=seen["seconds"],
+        began_at=seen["began_at"],
         p50_ms=seen["p50_ms"],
         p99_ms=seen["p99_ms"],
     )

@@ -1,7 +1,7 @@
 """Sends callbacks at a fixed rate, whatever the answers take.
 
-`python -m tests.benchmarks.fixed_rate URL FILE RATE COUNT` prints JSON. A latency counts from when the callback was
-due: a receiver that stops for a second is charged with all that would have come in that second.
+`python -m tests.benchmarks.fixed_rate URL FILE RATE COUNT CONNECTIONS` prints JSON. A latency counts from when the
+callback was due: a receiver that stops for a second is charged with all that would have come in that second.
 """
 
 import asyncio
@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 
 from tests.benchmarks.measuring import percentile
 
-_MOST_CONNECTIONS = 1000
 _ANSWER_SECONDS = 10.0
 
 
@@ -38,10 +37,12 @@ class _Connection:
         self._writer.close()
 
 
-async def send(host: str, port: int, requests: list[tuple[str, bytes]], *, per_second: float, count: int) -> str:
+async def send(
+    host: str, port: int, requests: list[tuple[str, bytes]], *, per_second: float, count: int, connections: int
+) -> str:
     """Send `count` of them, and return what came of it as JSON."""
     idle: list[_Connection] = []
-    open_at_once = asyncio.Semaphore(_MOST_CONNECTIONS)
+    open_at_once = asyncio.Semaphore(connections)
     latencies: list[float] = []
     failed = 0
 
@@ -59,7 +60,7 @@ async def send(host: str, port: int, requests: list[tuple[str, bytes]], *, per_s
         else:
             failed += 1
 
-    began = time.perf_counter()
+    began, began_at = time.perf_counter(), time.time()
     async with asyncio.TaskGroup() as tasks:
         for number, (path, body) in enumerate(itertools.islice(itertools.cycle(requests), count)):
             due_at = began + number / per_second
@@ -70,7 +71,7 @@ async def send(host: str, port: int, requests: list[tuple[str, bytes]], *, per_s
         connection.close()
     return json.dumps(
         {
-            "sent": count,
+            "began_at": began_at,
             "acknowledged": len(latencies),
             "failed": failed,
             "seconds": time.perf_counter() - began,
@@ -81,13 +82,21 @@ async def send(host: str, port: int, requests: list[tuple[str, bytes]], *, per_s
 
 
 def main() -> None:
-    url, file, per_second, count = sys.argv[1:]
+    url, file, per_second, count, connections = sys.argv[1:]
     lines = (line.split("\t") for line in Path(file).read_text().splitlines())
     requests = [(path, body.encode()) for path, body in lines]
     address = urlsplit(url)
     assert address.hostname is not None
     assert address.port is not None
-    print(asyncio.run(send(address.hostname, address.port, requests, per_second=float(per_second), count=int(count))))
+    sending = send(
+        address.hostname,
+        address.port,
+        requests,
+        per_second=float(per_second),
+        count=int(count),
+        connections=int(connections),
+    )
+    print(asyncio.run(sending))
 
 
 if __name__ == "__main__":

@@ -44,7 +44,7 @@ def take_our_pattern(installation: Installation, folder: Path) -> Pattern:
     """Send a callback to a receiver, and take the message that it has published out of the queue."""
     callbacks = write_callbacks(folder / "pattern.txt", 1, prefix="pattern")
     with installation.running("receiver"):
-        send_at_rate(installation.url, callbacks, per_second=10, seconds=0.1)
+        send_at_rate(installation.url, callbacks, per_second=10, count=1)
     with _channel(installation.environment["AMQP_URL"]) as channel:
         method, properties, body = channel.basic_get(OURS, auto_ack=True)
     assert body is not None, "the receiver has queued nothing"

@@ -89,7 +89,9 @@ def measure(sizes: Sizes, console: Console) -> list[Findings]:
         )
         slower = min(median(turn["requests/s"] for turn in figures[name]) for name in (OURS, FASTAPI))
         per_second = _EQUAL_LOAD * slower
-        steady = partial(send_at_rate, callbacks=callbacks, per_second=per_second, seconds=sizes.seconds)
+        steady = partial(
+            send_at_rate, callbacks=callbacks, per_second=per_second, count=round(per_second * sizes.seconds)
+        )
         equal = take_turns(
             {name: partial(contestants[name].measure, steady, callbacks) for name in (OURS, FASTAPI)},
             rounds=sizes.rounds,
