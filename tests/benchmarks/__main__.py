@@ -1,6 +1,6 @@
 """Benchmarks of the service beside what else one would write: `python -m tests.benchmarks [NAME...]`.
 
-Without a name all of them run, which takes hours; with --quick those that CONTRIBUTING.md calls quick.
+Without a name all of them run, which takes hours; with --quick only the first four.
 """
 
 import argparse

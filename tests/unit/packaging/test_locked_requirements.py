@@ -1,5 +1,6 @@
 """The locked requirements against pyproject.toml, without a network. `make lock` mends what fails here."""
 
+import json
 import re
 import tomllib
 from pathlib import Path
@@ -71,3 +72,10 @@ def test_no_two_locks_want_different_versions(file_name: str) -> None:
 @pytest.mark.parametrize("file_name", WANTED)
 def test_the_lock_names_no_package_index(file_name: str) -> None:
     assert "://" not in (REPOSITORY / "requirements" / file_name).read_text()
+
+
+def test_the_lock_for_node_has_hashes_and_names_no_registry() -> None:
+    lock = json.loads((REPOSITORY / "tests" / "benchmarks" / "peers" / "package-lock.json").read_text())
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert packages
+    assert [name for name, package in packages.items() if "integrity" not in package or "resolved" in package] == []
