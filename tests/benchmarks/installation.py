@@ -122,7 +122,7 @@ class Installation:
 
 @contextmanager
 def all_running(*processes: Process) -> Iterator[None]:
-    """Start them, and end them by SIGTERM, and fail where one has ended before or does not end in 30 s."""
+    """Start them, and end them by SIGTERM. Fails where one has ended before, or does not end in 30 s."""
     try:
         for process in processes:
             process.start()

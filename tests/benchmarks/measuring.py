@@ -1,6 +1,7 @@
 """Turns, ratios of one round, and what processes use."""
 
 import contextlib
+import math
 import os
 import resource
 import subprocess
@@ -153,7 +154,7 @@ def a_progress(console: Console) -> Iterator[Progress]:
 def percentile(figures: Sequence[float], percent: float) -> float:
     """The smallest figure that at least so many percent of all do not exceed."""
     ordered = sorted(figures)
-    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)]
 
 
 def cpu_seconds(pid: int) -> float:
