@@ -59,7 +59,7 @@ class Installation:
         self, folder: Path, *, amqp_url: str = "", database_url: str = "", endpoints: Mapping[str, str] | None = None
     ) -> None:
         """`endpoints` by name: the URLs of webhooks."""
-        self._folder = folder
+        self.folder = folder
         self._endpoints = dict(endpoints or {})
         folder.mkdir(parents=True, exist_ok=True)
         self.settings_file = folder / "payment-callbacks.toml"
@@ -95,12 +95,12 @@ class Installation:
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
 
-    def process(self, role: str, *, name: str = "") -> Process:
+    def process(self, role: str) -> Process:
         """A process of a role, not yet started."""
         return Process(
-            name=name or role,
+            name=role,
             command=[COMMAND, "--config", self.settings_file, "run", role],
-            log_file=self._folder / f"{name or role}.log",
+            log_file=self.folder / f"{role}.log",
             environment=self.environment,
         )
 

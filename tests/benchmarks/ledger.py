@@ -113,7 +113,13 @@ class OurLedger:
     def record(self, count: int, *, prefix: str, processes: int = 1) -> Rate:
         """Fill the queue and let it be recorded; fail unless each claim is recorded once."""
         self.fill(count, prefix=prefix)
-        running = [self.installation.process("ledger", name=f"ledger-{number}") for number in range(processes)]
+        # Each further process has ports of its own.
+        further = [f"further-{number}" for number in range(1, processes)]
+        installations = [
+            self.installation,
+            *(self.installation.on(self.database.url, self.installation.folder / name) for name in further),
+        ]
+        running = [installation.process("ledger") for installation in installations]
         with all_running(*running):
             rate = measure_rate(
                 partial(self.database.count_orders, prefix),
