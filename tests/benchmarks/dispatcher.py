@@ -68,6 +68,7 @@ class _Bench:
         self._cluster = cluster
         self._console = console
         self._numbers = count()
+        self._ours = OurLedger.make(folder, broker=broker, cluster=cluster, console=console)
 
     def measure_ours(self, events: int, *, pause: str = "0", dead: bool = False) -> Figures:
         folder = self._new_folder()
@@ -76,19 +77,17 @@ class _Bench:
             endpoints = {"shop": shop.url}
             if dead:
                 endpoints["dead"] = running.enter_context(a_webhook(folder, pause="hang")).url
-            ours = OurLedger.make(
-                folder, broker=self._broker, cluster=self._cluster, console=self._console, endpoints=endpoints
-            )
-            ours.record(events, prefix="event")
-            ours.database.analyze()
-            process = ours.installation.process("dispatcher")
+            turn = self._ours.on(self._ours.database.copy(folder.name), folder, endpoints=endpoints)
+            turn.record(events, prefix="event")
+            turn.database.analyze()
+            process = turn.installation.process("dispatcher")
             with all_running(process):
                 rate = measure_rate(
                     shop.count, total=events, pids=[process.pid], label="delivering", console=self._console
                 )
-                eventually(lambda: ours.database.count_deliveries(endpoint="shop", state="delivered") == events)
+                eventually(lambda: turn.database.count_deliveries(endpoint="shop", state="delivered") == events)
             shop.check(total=events)
-            ours.database.drop()
+            turn.database.drop()
         return {"events/s": rate.per_second, "CPU each, ms": rate.cpu_ms_each}
 
     def measure_theirs(self, events: int, *, pause: str = "0") -> Figures:
@@ -110,6 +109,6 @@ class _Bench:
         return {"events/s": rate.per_second, "CPU each, ms": rate.cpu_ms_each}
 
     def _new_folder(self) -> Path:
-        folder = self._folder / f"turn-{next(self._numbers)}"
+        folder = self._folder / f"turn_{next(self._numbers)}"
         folder.mkdir()
         return folder

@@ -75,13 +75,13 @@ class Installation:
             text += _ENDPOINT.format(name=name, url=url, secret=WEBHOOK_SECRET)
         self.settings_file.write_text(text)
 
-    def on(self, database_url: str, folder: Path) -> "Installation":
-        """The same with another database, from another folder."""
+    def on(self, database_url: str, folder: Path, *, endpoints: Mapping[str, str] | None = None) -> "Installation":
+        """The same with another database, from another folder, and with other endpoints where some are given."""
         return Installation(
             folder,
             amqp_url=self.environment["AMQP_URL"],
             database_url=database_url,
-            endpoints=self._endpoints,
+            endpoints=self._endpoints if endpoints is None else endpoints,
         )
 
     @property

@@ -97,13 +97,13 @@ class OurLedger:
             endpoints=endpoints or {"shop": "http://127.0.0.1:9/"},
         )
         installation.run("migrate")
-        installation.run("topology", "declare")
         pattern = queues.take_our_pattern(installation, folder)
         return cls(installation=installation, database=database, pattern=pattern, console=console)
 
-    def on(self, database: Database, folder: Path) -> "OurLedger":
-        """The same on another database."""
-        return replace(self, installation=self.installation.on(database.url, folder), database=database)
+    def on(self, database: Database, folder: Path, *, endpoints: Mapping[str, str] | None = None) -> "OurLedger":
+        """The same on another database, and with other endpoints where some are given."""
+        installation = self.installation.on(database.url, folder, endpoints=endpoints)
+        return replace(self, installation=installation, database=database)
 
     def fill(self, count: int, *, prefix: str) -> None:
         """Put a callback of each of `count` new orders into the queue, whose numbers begin with `prefix`."""

@@ -36,7 +36,7 @@ FASTAPI = "FastAPI + aio-pika"
 FASTIFY = "Fastify + amqplib"
 NOTHING = "Flask doing nothing"
 
-_WARM_UP_SECONDS = 2
+_WARM_UP_SECONDS = 1
 _EQUAL_LOAD = 0.7
 # A turn with more failures than these says nothing about speed.
 _MOST_REFUSED = 0.01
@@ -158,8 +158,6 @@ def _enter(broker: RabbitMQ, folder: Path, running: ExitStack) -> dict[str, Cont
 @contextmanager
 def _our_own(folder: Path, *, amqp_url: str = "") -> Iterator[Contestant]:
     installation = Installation(folder, amqp_url=amqp_url)
-    if amqp_url:
-        installation.run("topology", "declare")
     with installation.running("receiver") as (process,):
         yield Contestant(
             process=process,

@@ -39,7 +39,7 @@ _REPOSITORY = Path(__file__).parents[2]
 
 
 def measure(sizes: Sizes, console: Console) -> list[Findings]:
-    """Commands in turns, then the receiver in turns with its older self, then the roles once."""
+    """Commands in turns, then the receiver in turns with its older self, then all roles once."""
     with tempfile.TemporaryDirectory() as name, RabbitMQ() as broker, PostgreSQL() as cluster:
         folder = Path(name)
         installation = Installation(
@@ -49,11 +49,10 @@ def measure(sizes: Sizes, console: Console) -> list[Findings]:
             endpoints={"shop": "http://127.0.0.1:9/"},
         )
         installation.run("migrate")
-        installation.run("topology", "declare")
         return [
             _measure_commands(installation, sizes, console),
             _measure_receiver(installation, folder, sizes, console),
-            _measure_idle(installation, console),
+            _measure_idle(installation),
         ]
 
 
@@ -133,15 +132,15 @@ def _unpack(revision: str, folder: Path) -> Path | None:
     return folder
 
 
-def _measure_idle(installation: Installation, console: Console) -> Findings:
-    figures = {}
-    for role in ROLES:
-        with installation.running(role) as (process,):
-            figures[role] = [{"resident, MiB": resident_mebibytes(process.pid)}]
-        console.print(f"idle: {role}: {figures[role][0]['resident, MiB']:.0f} MiB", highlight=False)
+def _measure_idle(installation: Installation) -> Findings:
+    with installation.running(*ROLES) as processes:
+        figures = {
+            role: [{"resident, MiB": resident_mebibytes(process.pid)}]
+            for role, process in zip(ROLES, processes, strict=True)
+        }
     return Findings(
         title="Idle memory",
         method="The resident sets of a role's processes (the receiver and the API have a master and two workers), "
-        "added up, as soon as it is ready: pages that processes share count once for each.",
+        "added up, as soon as all roles are ready: pages that processes share count once for each.",
         figures=figures,
     )
