@@ -78,7 +78,13 @@ def fill(amqp_url: str, pattern: Pattern, order_numbers: Sequence[str], *, conso
         for order in progress.track(order_numbers, description="filling the queue"):
             body = pattern.body.replace(pattern.biz_order_no.encode(), order.encode())
             channel.basic_publish(pattern.exchange, pattern.routing_key, body, pattern.properties)
-    eventually(lambda: count(amqp_url, pattern.queue) == before + len(order_numbers), within_seconds=120)
+
+    def filled() -> bool:
+        waiting = count(amqp_url, pattern.queue) - before
+        assert waiting == len(order_numbers), f"{waiting} of {len(order_numbers)} messages wait, beside {before} before"
+        return True
+
+    eventually(filled, within_seconds=60)
 
 
 def empty(amqp_url: str, queue: str) -> list[str]:

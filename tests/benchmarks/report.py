@@ -128,7 +128,10 @@ def _describe_machine(load_before: tuple[float, ...]) -> str:
         ["load average before, after", f"{load_before[0]:.2f}, {os.getloadavg()[0]:.2f} (1 minute)"],
         ["system", f"{platform.freedesktop_os_release().get('PRETTY_NAME', '')}, Linux {platform.release()}"],
         ["Python", platform.python_version()],
-        ["servers", ", ".join(filter(None, map(_package_version, ("rabbitmq-server", "postgresql", "wrk"))))],
+        [
+            "servers",
+            ", ".join(filter(None, [*map(_package_version, ("rabbitmq-server", "wrk")), _postgresql_version()])),
+        ],
         ["Node", _output("node", "--version")],
         ["packages of ours", ", ".join(f"{name} {version(name)}" for name in _OWN_PACKAGES)],
         ["packages of the peers", ", ".join([*_locked_versions(), *_node_versions()])],
@@ -144,6 +147,11 @@ def _processor() -> str:
 def _package_version(name: str) -> str:
     found = _output("dpkg-query", "--showformat", "${Version}", "--show", name)
     return f"{name} {found}" if found else ""
+
+
+def _postgresql_version() -> str:
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    return _output(str(programs[-1]), "--version") if programs else ""
 
 
 def _locked_versions() -> list[str]:

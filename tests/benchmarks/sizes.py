@@ -36,12 +36,13 @@ class Sizes:
             claims=3_000,
             claims_one_by_one=500,
             claims_in_plain_batches=10_000,
-            events=800,
-            events_one_by_one=300,
+            events=1_500,
+            events_one_by_one=400,
             slow_webhook=False,
         )
 
     def scaled(self, factor: float) -> "Sizes":
-        """For trying a benchmark out: everything but rounds and seconds by so much."""
-        names = [name for name in self.__slots__ if name not in ("rounds", "seconds", "slow_webhook")]
+        """For trying a benchmark out: every count of claims, events, orders and callbacks by so much."""
+        kept = ("rounds", "seconds", "slow_webhook", "callbacks_per_second")
+        names = [name for name in self.__slots__ if name not in kept]
         return replace(self, **{name: max(10, int(getattr(self, name) * factor)) for name in names})
