@@ -15,7 +15,7 @@ class Sizes:
     claims_one_by_one: int = 3_000
     claims_in_plain_batches: int = 50_000
     #: Events that our dispatcher delivers in one turn.
-    events: int = 6_000
+    events: int = 20_000
     events_one_by_one: int = 2_000
     #: Whether a webhook that answers after 20 ms has a turn.
     slow_webhook: bool = True
@@ -36,7 +36,7 @@ class Sizes:
             claims=3_000,
             claims_one_by_one=500,
             claims_in_plain_batches=10_000,
-            events=1_500,
+            events=5_000,
             events_one_by_one=400,
             slow_webhook=False,
         )
