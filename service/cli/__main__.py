@@ -20,8 +20,8 @@ _FOREIGN_VARIABLES = (
     "SCRIPT_NAME",
     "prometheus_multiproc_dir",
 )
-# Read by gunicorn when it is imported, which fails unless it is a number; the settings may name it for `workers`.
-_READ_AT_IMPORT = ("WEB_CONCURRENCY",)
+# Read by gunicorn when it is imported, which fails unless it is a number. A number does no harm: the settings win.
+_NUMBER_FOR_GUNICORN = "WEB_CONCURRENCY"
 # Of a file or pipe that cannot be written, and of no other file that a command works on.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
@@ -31,10 +31,10 @@ def main() -> None:
     _open_standard_streams()
     for name in _FOREIGN_VARIABLES:
         os.environ.pop(name, None)
-    kept = {name: os.environ.pop(name) for name in _READ_AT_IMPORT if name in os.environ}
+    if not os.environ.get(_NUMBER_FOR_GUNICORN, "0").isdecimal():
+        del os.environ[_NUMBER_FOR_GUNICORN]
     from service.cli.main import main as command_line  # after the environment, which libraries read at their import
 
-    os.environ.update(kept)
     try:
         try:
             command_line()
