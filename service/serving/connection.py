@@ -55,6 +55,7 @@ class Connection:
         "_unsent",
         "client",
         "closed",
+        "closes_after_answer",
         "deadline",
         "pending",
         "request",
@@ -83,6 +84,8 @@ class Connection:
         #: When it is cut unless its client has done what it waits for (`time.monotonic`). Its worker's.
         self.deadline = 0.0
         self.closed = False
+        #: Whether it takes no request after the one that is being answered. Its worker's.
+        self.closes_after_answer = False
         self._reading = False
         # Whether the client sends no more.
         self._ended = False

@@ -1,5 +1,6 @@
 """The connections from which a request is still to come, by when their time is up."""
 
+import math
 import time
 from itertools import takewhile
 
@@ -11,6 +12,7 @@ class WaitingConnections:
 
     def __init__(self, *, timeout_seconds: float) -> None:
         self._timeout_seconds = timeout_seconds
+        self._latest = math.inf
         self._connections: dict[Connection, None] = {}
 
     def __bool__(self) -> bool:
@@ -18,7 +20,7 @@ class WaitingConnections:
 
     def add(self, connection: Connection) -> None:
         """Give it its whole time, from now on; one that waits already starts again."""
-        connection.deadline = time.monotonic() + self._timeout_seconds
+        connection.deadline = min(time.monotonic() + self._timeout_seconds, self._latest)
         self._connections.pop(connection, None)
         self._connections[connection] = None
 
@@ -48,6 +50,7 @@ class WaitingConnections:
         return at_most
 
     def cap(self, deadline: float) -> None:
-        """Give nobody who waits now more time than until `deadline` (`time.monotonic`)."""
+        """Give nobody, from now on, more time than until `deadline` (`time.monotonic`)."""
+        self._latest = deadline
         for connection in self._connections:
             connection.deadline = min(connection.deadline, deadline)

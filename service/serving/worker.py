@@ -89,7 +89,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             connection.pending = answer
             answer.when_concluded(partial(self.send, connection, request))
         else:
-            closes = not self.alive or request.head.should_close()
+            closes = connection.closes_after_answer
             connection.answer(write_answer(answer, request, closes=closes), closes=closes)
 
     # What gunicorn calls.
@@ -264,6 +264,8 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             self.report_cut(connection, "too-late")
             connection.answer(self.refusal(_TIME_UP), closes=True)
         else:
+            # Decided before the application is asked: "ready" must not be a connection's last word.
+            connection.closes_after_answer = not self.alive or request.head.should_close()
             self.respond(connection, request)
 
     def _schedule_cut(self) -> None:

@@ -52,15 +52,24 @@ def test_whoever_was_removed_is_never_due(three):
     assert waiting.take_due() == [three[0], three[2]]
 
 
-def test_a_cap_shortens_every_time_and_lengthens_none(three):
+def test_a_cap_shortens_every_time_also_of_those_that_come_later(three):
     waiting = WaitingConnections(timeout_seconds=60)
     for each in three:
         waiting.add(each)
     waiting.cap(0.0)
     assert waiting.take_due() == three
     waiting.add(three[0])
-    waiting.cap(three[0].deadline + 100)
-    assert waiting.take_due() == []
+    assert waiting.take_due() == [three[0]]
+
+
+def test_a_cap_lengthens_no_time(three):
+    waiting = WaitingConnections(timeout_seconds=60)
+    waiting.add(three[0])
+    before = three[0].deadline
+    waiting.cap(before + 100)
+    waiting.add(three[1])
+    assert three[0].deadline == before
+    assert three[1].deadline <= before + 100
 
 
 def test_the_oldest_can_be_taken_before_its_time(three):
