@@ -137,5 +137,4 @@ def send_all(settings: Settings, names: list[str]) -> None:
         except OutcomeUnknown:
             lost += 1
     assert lost, "no answer was lost"
-    client.close()
     engine.dispose()
