@@ -85,12 +85,15 @@ class BrokerConnection:
                 self._ended = asyncio.run_coroutine_threadsafe(self._run(), loop)
 
     async def close(self) -> None:
-        """Close the connection, in good order where the broker answers within a second. Safe to call twice."""
+        """Close the connection, in good order where the broker answers within a second. Safe to call twice.
+
+        It takes two seconds at most: what is still opening then is left to the end of the process.
+        """
         self._closing.set()
         self._close()
         if self._loop is not None and self._ended is not None:
             self._loop.call_later(_CLOSE_SECONDS, self._cut_off)
-            await asyncio.wait([asyncio.wrap_future(self._ended)])
+            await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=2 * _CLOSE_SECONDS)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
         """Run `callback` on the loop; from any thread. Dropped where there is no connection by then."""
