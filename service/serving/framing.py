@@ -56,10 +56,9 @@ class HttpRequest:
 class RequestFraming:
     """Cuts what one client sends into whole requests. Every byte is looked at once, however slowly they drip in."""
 
-    def __init__(self, *, cfg: Config, client: tuple[str, int], max_head_bytes: int, max_body_bytes: int) -> None:
+    def __init__(self, *, cfg: Config, max_head_bytes: int, max_body_bytes: int) -> None:
         """Bodies are bounded by what they hold; a chunked one may take up four times that on the wire."""
         self._cfg = cfg
-        self._client = client
         self._max_head_bytes = max_head_bytes
         self._max_body_bytes = max_body_bytes
         self._buffer = bytearray()
@@ -124,7 +123,8 @@ class RequestFraming:
 
     def _parse_head(self, data: bytes) -> Request:
         try:
-            return Request(self._cfg, IterUnreader([data]), self._client)
+            # Not the address: gunicorn would read it for each request, to see whether it may set headers that none may.
+            return Request(self._cfg, IterUnreader([data]), "")
         except (ParseException, NoMoreData) as error:
             raise RequestRefused(_MALFORMED, type(error).__name__) from error
 

@@ -29,6 +29,8 @@ MAX_HEAD_BYTES = 16 * 1024
 _HEARTBEAT_SECONDS = 1.0
 #: How long requests are handled before the loop looks at its sockets again.
 _TURN_SECONDS = 0.005
+#: At shutdown, how often it is looked whether all are answered.
+_DRAIN_LOOK_SECONDS = 0.01
 #: At shutdown, how long an idle connection may still bring a request.
 _LAST_WAIT_SECONDS = 2.0
 _TIME_UP = 503
@@ -144,7 +146,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self._connections and time.monotonic() < deadline:
             self.notify()
-            await asyncio.sleep(_TURN_SECONDS)
+            await asyncio.sleep(_DRAIN_LOOK_SECONDS)
         for connection in list(self._connections):
             connection.close()
         await self.end()
@@ -181,9 +183,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             self.loop.call_later(_HEARTBEAT_SECONDS, self._accept_again)
             return False
         sock.setblocking(False)
-        framing = RequestFraming(
-            cfg=self.cfg, client=client, max_head_bytes=MAX_HEAD_BYTES, max_body_bytes=self.max_body_bytes
-        )
+        framing = RequestFraming(cfg=self.cfg, max_head_bytes=MAX_HEAD_BYTES, max_body_bytes=self.max_body_bytes)
         connection = Connection(sock=sock, client=client, framing=framing, loop=self.loop, owner=self)
         self._connections.add(connection)
         connection.start()

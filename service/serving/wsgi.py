@@ -20,6 +20,9 @@ from service.serving.framing import HttpRequest
 #: Where an environ says when the whole request had arrived (`time.monotonic`): it may have waited since.
 ARRIVED_AT = "payment_callbacks.arrived_at"
 
+#: Where an environ has the whole body, which our workers have bounded and read before the application is called.
+WHOLE_BODY = "payment_callbacks.body"
+
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _Headers = Sequence[tuple[str, str]]
 
@@ -138,6 +141,7 @@ def make_environ(request: HttpRequest, *, client: tuple[str, int], server: tuple
         "wsgi.multiprocess": True,
         "wsgi.run_once": False,
         ARRIVED_AT: request.arrived_at,
+        WHOLE_BODY: request.body,
     }
     for name, value in head.headers:
         key = name.replace("-", "_")

@@ -19,7 +19,7 @@ from service.messaging.claim_codec import encode_claim
 from service.messaging.errors import ConfirmTimeout
 from service.metrics.merchants import UNKNOWN_MERCHANT
 from service.metrics.receiver import ReceiverMetrics
-from service.serving.wsgi import ARRIVED_AT, Answer, PendingAnswer
+from service.serving.wsgi import ARRIVED_AT, WHOLE_BODY, Answer, PendingAnswer
 from service.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
 from service.web.answers import UNCONFIRMED, PendingResponse, failure
 from service.web.dialect_watch import DialectWatch
@@ -102,7 +102,10 @@ class CallbackEndpoint:
     def _read_claim(self, entrance: Entrance, traceparent: str) -> Claim:
         merchant = entrance.merchant
         received_at = self._clock()
-        verified = verify_callback(request.get_data(cache=False), request.content_type)
+        body = request.environ.get(WHOLE_BODY)
+        verified = verify_callback(
+            request.get_data(cache=False) if body is None else body, request.environ.get("CONTENT_TYPE")
+        )
         self._dialects.saw(merchant=merchant.slug, kind=verified.kind, dialect=verified.dialect)
         claim = claim_from_callback(
             verified,

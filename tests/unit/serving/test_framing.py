@@ -20,7 +20,7 @@ for name, value in common_settings().items():
 
 
 def framing(max_body_bytes=2048):
-    return RequestFraming(cfg=CFG, client=("192.0.2.1", 1), max_head_bytes=1024, max_body_bytes=max_body_bytes)
+    return RequestFraming(cfg=CFG, max_head_bytes=1024, max_body_bytes=max_body_bytes)
 
 
 def take(arriving):
