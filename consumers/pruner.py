@@ -1,12 +1,13 @@
 """The pruner: removes forged orders at intervals, beside the ledger's work and without a person."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 import structlog
 
+from consumers.background import repeated
 from consumers.faults import describe_fault, frames_of
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.forgeries import Forgeries
@@ -39,22 +40,9 @@ class Pruner:
         self._clock = clock
         self._every_seconds = every_seconds
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """Prune while the `with` lasts. The order in hand at its end is not waited for: it is removed whole or not."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._run, args=(over,), name="pruner", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-
-    def _run(self, over: threading.Event) -> None:
-        while True:
-            self._prune(over)
-            if over.wait(self._every_seconds):
-                return
+        return repeated(self._prune, name="pruner", every_seconds=self._every_seconds)
 
     def _prune(self, over: threading.Event) -> None:
         try:

@@ -1,13 +1,14 @@
 """A watch: measures at intervals what no event tells, beside a role's work and whether or not that goes on."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
 
+from consumers.background import repeated
 from consumers.faults import describe_fault, frames_of
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import MessagingError
@@ -47,23 +48,13 @@ class Watch:
         self._metrics = metrics
         self._every_seconds = every_seconds
 
-    @contextmanager
-    def running(self) -> Iterator[None]:
+    def running(self) -> AbstractContextManager[None]:
         """Watch while the `with` lasts. A look that is under way at its end is not waited for."""
-        over = threading.Event()
-        thread = threading.Thread(target=self._run, args=(over,), name="watch", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
+        return repeated(self._take_all, name="watch", every_seconds=self._every_seconds)
 
-    def _run(self, over: threading.Event) -> None:
-        while True:
-            for look in self._looks:
-                self._take(look)
-            if over.wait(self._every_seconds):
-                return
+    def _take_all(self, _over: threading.Event) -> None:
+        for look in self._looks:
+            self._take(look)
 
     def _take(self, look: Look[Any]) -> None:
         try:
