@@ -1,6 +1,6 @@
 """Signals: how a process is asked to end."""
 
-import queue
+import os
 import signal
 import sys
 import threading
@@ -17,19 +17,24 @@ def stop_on_signals(stop: threading.Event) -> None:
 
     A SIGHUP that is ignored, as under `nohup`, stays ignored.
 
-    A handler runs between any two steps of the main thread, which may hold the event's own lock just then: setting it
-    there can block for ever. So the handler only hands the signal over, by the one queue that is made for it.
+    A handler in Python runs in the main thread alone, between two steps of it. Where that thread is just about to wait,
+    or another thread has taken the signal, the handler would run only after the wait, which may have no end. Python's
+    own handler in C writes each signal's number into a pipe at once, in whatever thread it runs; the pipe is read here.
     """
-    received: queue.SimpleQueue[int] = queue.SimpleQueue()
+    heeded = _heeded()
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
 
     def wait_for_signal() -> None:
-        number = received.get()
+        while (number := os.read(reader, 1)[0]) not in heeded:
+            pass
         _log.info("stopping", signal=signal.Signals(number).name)
         stop.set()
 
     threading.Thread(target=wait_for_signal, name="signals", daemon=True).start()
-    for number in _heeded():
-        signal.signal(number, lambda number, _frame: received.put(number))
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    for number in heeded:
+        signal.signal(number, lambda _number, _frame: None)
 
 
 def end_on_signals() -> None:
