@@ -1,17 +1,16 @@
 """One client's HTTP/1.1 requests, cut out of the bytes that it sends (RFC 9112, sections 6 and 7.1).
 
-gunicorn's parser reads and judges each head, and says how the body is framed. The body is cut out here: whole, decoded,
-and at a cost that is proportional to its bytes, however they arrive.
+The head says how the body is framed. The body is cut out here: whole, decoded, and at a cost that is proportional to
+its bytes, however they arrive.
 """
 
 import re
 from dataclasses import dataclass
 
 from gunicorn.config import Config
-from gunicorn.http.body import CHUNK_EXT_RE, ChunkedReader, LengthReader
-from gunicorn.http.errors import NoMoreData, ParseException
-from gunicorn.http.message import Request
-from gunicorn.http.unreader import IterUnreader
+from gunicorn.http.body import CHUNK_EXT_RE
+
+from service.serving.head import Head, HeadMalformed, check_trailers, read_head
 
 _HEAD_END = b"\r\n\r\n"
 # RFC 9112, section 7.1: BWS stands before an extension, and nowhere else.
@@ -45,8 +44,7 @@ class RequestRefused(Exception):
 class HttpRequest:
     """A request that has arrived whole."""
 
-    #: As gunicorn has parsed it.
-    head: Request
+    head: Head
     #: Decoded where it came in chunks.
     body: bytes
     #: When its last byte was read (`time.monotonic`).
@@ -66,7 +64,7 @@ class RequestFraming:
 
     def _begin(self) -> None:
         self._searched = 0
-        self._head: Request | None = None
+        self._head: Head | None = None
         #: Where the body begins, and how long it is where it is not chunked.
         self._body_at = 0
         self._length: int | None = None
@@ -85,7 +83,8 @@ class RequestFraming:
 
     def take_request(self, now: float) -> HttpRequest | None:
         """The first whole request, taken out; None while it is incomplete. Raises `RequestRefused`."""
-        if self._head is None and not self._read_head():
+        head = self._head or self._read_head()
+        if head is None:
             return None
         if self._length is None:
             end = self._walk_chunks()
@@ -97,7 +96,7 @@ class RequestFraming:
             if len(self._buffer) < end:
                 return None
             body = bytes(self._buffer[self._body_at : end])
-        request = HttpRequest(head=self._head, body=body, arrived_at=now)
+        request = HttpRequest(head=head, body=body, arrived_at=now)
         del self._buffer[:end]
         self._begin()
         return request
@@ -107,36 +106,22 @@ class RequestFraming:
         wanted, self._wants_continue = self._wants_continue, False
         return wanted
 
-    def _read_head(self) -> bool:
+    def _read_head(self) -> Head | None:
         end = self._buffer.find(_HEAD_END, self._searched)
         if (end if end >= 0 else len(self._buffer)) > self._max_head_bytes:
             raise RequestRefused(_HEAD_TOO_LARGE, "head too large")
         if end < 0:
             self._searched = max(len(self._buffer) - len(_HEAD_END) + 1, 0)
-            return False
+            return None
         self._body_at = end + len(_HEAD_END)
-        self._head = head = self._parse_head(bytes(self._buffer[: self._body_at]))
-        # An application is told of the expectation by nobody: it is met here, before the body has arrived.
-        self._wants_continue, head._expected_100_continue = head._expected_100_continue, False
-        self._read_framing(head)
-        return True
-
-    def _parse_head(self, data: bytes) -> Request:
         try:
-            # Not the address: gunicorn would read it for each request, to see whether it may set headers that none may.
-            return Request(self._cfg, IterUnreader([data]), "")
-        except (ParseException, NoMoreData) as error:
-            raise RequestRefused(_MALFORMED, type(error).__name__) from error
-
-    def _read_framing(self, head: Request) -> None:
-        reader = head.body.reader
-        if isinstance(reader, LengthReader):
-            self._length = reader.length
-            if reader.length > self._max_body_bytes:
-                raise RequestRefused(_BODY_TOO_LARGE, "body too large")
-        elif not isinstance(reader, ChunkedReader) or not _is_chunked_alone(head):
-            # gunicorn takes compressed chunks, and leaves their decoding to the application.
-            raise RequestRefused(_MALFORMED, "UnsupportedTransferCoding")
+            head = read_head(bytes(self._buffer[: self._body_at]), self._cfg)
+        except HeadMalformed as error:
+            raise RequestRefused(_MALFORMED, error.kind) from error
+        if head.body_length is not None and head.body_length > self._max_body_bytes:
+            raise RequestRefused(_BODY_TOO_LARGE, "body too large")
+        self._head, self._length, self._wants_continue = head, head.body_length, head.expects_continue
+        return head
 
     def _walk_chunks(self) -> int | None:
         """Take the chunks that have arrived whole; the answer is the request's end, None while it is not there yet."""
@@ -174,23 +159,11 @@ class RequestFraming:
             return None
         trailers = bytes(self._buffer[size_line_end + 2 : end])
         if trailers:
-            self._judge_trailers(trailers)
+            try:
+                check_trailers(trailers, self._cfg)
+            except HeadMalformed as error:
+                raise RequestRefused(_MALFORMED, error.kind) from error
         return end + len(_HEAD_END)
-
-    def _judge_trailers(self, trailers: bytes) -> None:
-        """Refuse what gunicorn refuses; nobody uses the others."""
-        assert self._head is not None  # noqa: S101 - the trailers come after the head
-        if trailers.count(b"\n") != trailers.count(b"\r\n"):
-            raise RequestRefused(_MALFORMED, "InvalidHeader")
-        try:
-            self._head.parse_headers(trailers, from_trailer=True)
-        except ParseException as error:
-            raise RequestRefused(_MALFORMED, type(error).__name__) from error
-
-
-def _is_chunked_alone(head: Request) -> bool:
-    codings = [value for name, value in head.headers if name == "TRANSFER-ENCODING"]
-    return len(codings) == 1 and codings[0].lower() == "chunked"
 
 
 def _read_chunk_size(line: bytes) -> int:

@@ -265,7 +265,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             connection.answer(self.refusal(_TIME_UP), closes=True)
         else:
             # Decided before the application is asked: "ready" must not be a connection's last word.
-            connection.closes_after_answer = not self.alive or request.head.should_close()
+            connection.closes_after_answer = not self.alive or request.head.closes
             self.respond(connection, request)
 
     def _schedule_cut(self) -> None:
