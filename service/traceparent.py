@@ -4,8 +4,8 @@ It joins every log line about one callback, from the receiver to the webhook. Wh
 receiver makes one. No spans are made here, so it is handed on unchanged.
 """
 
+import random
 import re
-import secrets
 
 #: The name of the HTTP header, of the message header and of the CloudEvents extension.
 TRACEPARENT = "traceparent"
@@ -31,9 +31,9 @@ def parse_traceparent(header: str | None) -> str | None:
 
 def new_traceparent() -> str:
     """The first of a new trace."""
-    trace, parent = secrets.token_hex(16), secrets.token_hex(8)
-    # All zeros are no valid id; chance gives them once in 2**64.
-    return parse_traceparent(f"00-{trace}-{parent}-{_FLAGS}") or new_traceparent()
+    # All zeros are no valid id. Ids are no secrets, and forked processes are seeded anew.
+    trace, parent = random.randrange(1, 2**128), random.randrange(1, 2**64)  # noqa: S311
+    return f"00-{trace:032x}-{parent:016x}-{_FLAGS}"
 
 
 def trace_id_of(traceparent: str | None) -> str | None:

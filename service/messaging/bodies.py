@@ -15,9 +15,12 @@ _TRUSTS = {trust.word: trust for trust in Trust}
 _LARGEST_COUNT = 2**63 - 1
 
 
+_write_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
 def write_body(fields: Mapping[str, object]) -> bytes:
     """The fields as JSON in ASCII: no character of a callback, a lone surrogate say, must keep it from the queue."""
-    return json.dumps(fields, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _write_json(fields).encode("ascii")
 
 
 def parse_body(body: bytes) -> Mapping[str, object]:

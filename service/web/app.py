@@ -8,7 +8,8 @@ from http import HTTPStatus
 from zoneinfo import ZoneInfo
 
 import structlog
-from flask import Flask, Response, request
+from flask import Flask, Request, Response, request
+from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
@@ -45,6 +46,7 @@ def create_app(
     closes that, then the publisher. `clock` says the present time, aware.
     """
     app = Flask(__name__, static_folder=None)
+    app.session_interface = _NoSessions()
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     # The redirect that merges slashes would repeat the address, and the token in it, in its answer.
@@ -72,6 +74,15 @@ def create_app(
     if settings.trusted_proxy_hops:
         app.wsgi_app = ProxyFix(app.wsgi_app, x_for=settings.trusted_proxy_hops, x_proto=0)  # type: ignore[method-assign]
     return app
+
+
+class _NoSessions(SessionInterface):
+    """Spares each request the session that Flask opens for it: a callback has none."""
+
+    _session = NullSession()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:  # noqa: ARG002 - Flask's signature
+        return self._session
 
 
 def _acknowledgement(merchant: MerchantSettings) -> Answer:
