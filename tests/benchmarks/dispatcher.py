@@ -1,6 +1,7 @@
 """The dispatcher process from a full outbox, and a loop of one thread."""
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from itertools import count
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from tests.benchmarks.database import Database
 from tests.benchmarks.installation import all_running
 from tests.benchmarks.ledger import OurLedger, record_one_by_one
 from tests.benchmarks.measuring import Figures, Findings, Ratio, measure_rate, ratios_of, take_turns
@@ -69,6 +71,9 @@ class _Bench:
         self._console = console
         self._numbers = count()
         self._ours = OurLedger.make(folder, broker=broker, cluster=cluster, console=console)
+        self._theirs = (broker, cluster)
+        # Outboxes that were filled, by whose they are and for how many endpoints. Each turn empties a copy.
+        self._full: dict[tuple[str, int], Database] = {}
 
     def measure_ours(self, events: int, *, pause: str = "0", dead: bool = False) -> Figures:
         folder = self._new_folder()
@@ -77,9 +82,8 @@ class _Bench:
             endpoints = {"shop": shop.url}
             if dead:
                 endpoints["dead"] = running.enter_context(a_webhook(folder, pause="hang")).url
-            turn = self._ours.on(self._ours.database.copy(folder.name), folder, endpoints=endpoints)
-            turn.record(events, prefix="event")
-            turn.database.analyze()
+            full = self._full.get((OURS, len(endpoints))) or self._fill_ours(events, endpoints)
+            turn = self._ours.on(full.copy(folder.name), folder, endpoints=endpoints)
             process = turn.installation.process("dispatcher")
             with all_running(process):
                 rate = measure_rate(
@@ -92,7 +96,8 @@ class _Bench:
 
     def measure_theirs(self, events: int, *, pause: str = "0") -> Figures:
         folder = self._new_folder()
-        database, _ = record_one_by_one(self._broker, self._cluster, folder, events, console=self._console)
+        full = self._full.get((ONE_THREAD, 1)) or self._fill_theirs(events)
+        database = full.copy(folder.name)
         with a_webhook(folder, pause=pause) as shop:
             process = peer_process(
                 ONE_THREAD,
@@ -107,6 +112,20 @@ class _Bench:
             shop.check(total=events)
         database.drop()
         return {"events/s": rate.per_second, "CPU each, ms": rate.cpu_ms_each}
+
+    def _fill_ours(self, events: int, endpoints: Mapping[str, str]) -> Database:
+        folder = self._new_folder()
+        filled = self._ours.on(self._ours.database.copy(folder.name), folder, endpoints=endpoints)
+        filled.record(events, prefix="event")
+        filled.database.analyze()
+        self._full[OURS, len(endpoints)] = filled.database
+        return filled.database
+
+    def _fill_theirs(self, events: int) -> Database:
+        broker, cluster = self._theirs
+        database, _ = record_one_by_one(broker, cluster, self._new_folder(), events, console=self._console)
+        self._full[ONE_THREAD, 1] = database
+        return database
 
     def _new_folder(self) -> Path:
         folder = self._folder / f"turn_{next(self._numbers)}"
