@@ -1,22 +1,23 @@
 """The URLs of the settings, each judged by the library that will connect to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 
 from service.ledger.errors import DriverMissing, UnusableDatabaseUrl
 from service.messaging.errors import UnusableBrokerUrl
-from service.settings import Settings
+from service.settings import Secret, Settings
 
 
-def find_unusable_urls(settings: Settings) -> Iterator[tuple[str, str]]:
+def find_unusable_urls(settings: Settings, *, with_database: bool = True) -> Iterator[tuple[str, str]]:
     """The place of each URL that nothing can connect to, and why. Connects to nothing, and quotes no secret.
 
     Without PostgreSQL's driver its URLs are left unjudged: not every role needs it.
     """
     if settings.broker.urls:
         yield from _judge_broker_urls(settings)
-    if settings.database_url or settings.database.migrate_url:
-        yield from _judge_database_urls(settings)
+    if with_database:
+        yield from _judge_database_url("database_url", settings.database_url, pooled=settings.database.pooled)
+        yield from _judge_database_url("database.migrate_url", settings.database.migrate_url, pooled=False)
 
 
 # What judges them is imported with them: most commands need neither.
@@ -32,18 +33,29 @@ def _judge_broker_urls(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"broker.urls.{number}", str(error)
 
 
-def _judge_database_urls(settings: Settings) -> Iterator[tuple[str, str]]:
-    from service.bootstrap.database import make_ledger_engine, make_migration_engine
+def judge_database_url(url: Secret, *, pooled: bool) -> None:
+    """Raises UnusableDatabaseUrl where nothing can connect with it, and DriverMissing without PostgreSQL's driver."""
+    from service.ledger.database_url import find_libpq_url, no_driver
 
-    if settings.database_url:
-        yield from _judge("database_url", lambda: make_ledger_engine(settings))
-    if settings.database.migrate_url:
-        yield from _judge("database.migrate_url", lambda: make_migration_engine(settings))
+    libpq_url = find_libpq_url(url.reveal())
+    if libpq_url is None:
+        from service.ledger.engine import make_engine
+
+        make_engine(url.reveal(), pooled=pooled)
+        return
+    try:
+        # Not the engine: importing SQLAlchemy takes longer than most commands.
+        from service.ledger.postgresql_url import read_postgresql_url
+    except ImportError as error:
+        raise no_driver() from error
+    read_postgresql_url(libpq_url, pooled=pooled, application_name="")
 
 
-def _judge(place: str, make: Callable[[], object]) -> Iterator[tuple[str, str]]:
+def _judge_database_url(place: str, url: Secret | None, *, pooled: bool) -> Iterator[tuple[str, str]]:
+    if not url:
+        return
     try:
         with suppress(DriverMissing):
-            make()
+            judge_database_url(url, pooled=pooled)
     except UnusableDatabaseUrl as error:
         yield place, str(error)

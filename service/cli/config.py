@@ -6,7 +6,8 @@ from importlib.resources import files
 import click
 
 from service.cli.options import settings_of, settings_path_of
-from service.settings import Settings
+from service.ledger.errors import DriverMissing
+from service.settings import Secret, Settings
 
 
 @click.group()
@@ -30,9 +31,7 @@ def check(context: click.Context) -> None:
     if mistakes := _find_unusable_gateways(settings):
         raise click.ClickException("\n".join(f"{settings_path_of(context)}: {mistake}" for mistake in mistakes))
     if settings.database_url:
-        from service.cli.ledger_access import engine_of
-
-        engine_of(settings)  # says where PostgreSQL's driver is missing
+        _require_driver(settings.database_url, pooled=settings.database.pooled)
     queue = "RabbitMQ" if settings.broker.urls else f"embedded queue in {settings.data_directory}"
     ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"
     click.echo(f"{settings_path_of(context)}: good. Queue: {queue}. Ledger: {ledger}.")
@@ -40,6 +39,15 @@ def check(context: click.Context) -> None:
         click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.word}")
     for endpoint in settings.endpoints:
         click.echo(f"endpoint {endpoint.name}: {endpoint.kind}, {', '.join(sorted(endpoint.types))}")
+
+
+def _require_driver(url: Secret, *, pooled: bool) -> None:
+    from service.bootstrap.urls import judge_database_url
+
+    try:
+        judge_database_url(url, pooled=pooled)
+    except DriverMissing as error:
+        raise click.ClickException(f"database_url: {error}") from error
 
 
 def _find_unusable_gateways(settings: Settings) -> Sequence[str]:

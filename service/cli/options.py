@@ -1,6 +1,7 @@
 """What the commands share: the settings they run with, and how they fail."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,10 +11,14 @@ from service.settings import Settings
 from service.settings_file import SettingsError, load_settings
 
 
-def settings_of(context: click.Context) -> Settings:
-    """The settings that `--config` names. Wrong ones end the command with a line per mistake."""
+def settings_of(context: click.Context, *, with_database: bool = True) -> Settings:
+    """The settings that `--config` names. Wrong ones end the command with a line per mistake.
+
+    A command that uses no database need not judge its URL.
+    """
+    find_mistakes = partial(find_unusable_urls, with_database=with_database)
     try:
-        return load_settings(settings_path_of(context), os.environ, find_mistakes=find_unusable_urls)
+        return load_settings(settings_path_of(context), os.environ, find_mistakes=find_mistakes)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
 

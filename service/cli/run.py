@@ -59,7 +59,7 @@ def receiver(context: click.Context) -> None:
 
     end_on_signals()
     # Without warnings: it may well be given no gateway's key, since the public reaches it; the ledger says them all.
-    settings = settings_of(context)
+    settings = settings_of(context, with_database=False)
     # Receiving waits for no broker: the gateway gets a definite answer.
     _declare_topology_once(settings)
     serve(

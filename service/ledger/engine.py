@@ -10,14 +10,14 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from service.ledger.errors import DriverMissing, UnusableDatabaseUrl
+from service.ledger.database_url import find_libpq_url, no_driver
+from service.ledger.errors import UnusableDatabaseUrl
 
 #: Execution option of a connection whose transaction only reads; SQLite then takes no write lock.
 READS_ONLY = "ledger_reads_only"
 #: Execution option of an engine on a SQLite file: the file at which its writers take their turns.
 TURNS = "ledger_turns"
 
-_POSTGRESQL_SCHEMES = ("postgresql", "postgres", "postgresql+psycopg")
 _POOL_TIMEOUT_SECONDS = 5
 # For what takes no turn: a command of another release, or of SQLite's own.
 _SQLITE_BUSY_SECONDS = 0.8
@@ -41,12 +41,9 @@ def make_engine(
         # They would show people's data in the message of every exception.
         "hide_parameters": True,
     }
-    scheme = url.partition("://")[0]
-    if scheme in _POSTGRESQL_SCHEMES:
-        libpq_url = f"postgresql://{url.partition('://')[2]}"
+    libpq_url = find_libpq_url(url)
+    if libpq_url is not None:
         return _postgresql(libpq_url, pooled=pooled, application_name=application_name, **settings)
-    if scheme.partition("+")[0] in _POSTGRESQL_SCHEMES:
-        raise UnusableDatabaseUrl("it names another driver than the one that there is: let it begin with postgresql://")
     if pooled:
         raise UnusableDatabaseUrl("only PostgreSQL has poolers: take database.pooled out")
     return _sqlite(url, settings)
@@ -56,9 +53,7 @@ def _postgresql(url: str, **arguments: Any) -> Engine:
     try:
         from service.ledger.postgresql import make_postgresql_engine
     except ImportError as error:
-        raise DriverMissing(
-            "PostgreSQL's driver is not installed: pip install --require-hashes -r requirements/postgresql.txt"
-        ) from error
+        raise no_driver() from error
     return make_postgresql_engine(url, **arguments)
 
 

@@ -1,8 +1,9 @@
 """How long a statement may take, and wait: in daily work not long; now and then, because it must, longer."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, text
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 #: How long PostgreSQL itself lets a statement of daily work run.
 STATEMENT_SECONDS = 10
@@ -10,22 +11,22 @@ STATEMENT_SECONDS = 10
 MARGIN_SECONDS = 2.0
 
 
-def wait_at_most(connection: Connection, *, milliseconds: int) -> None:
+def wait_at_most(connection: "Connection", *, milliseconds: int) -> None:
     """Let each lock be waited for no longer until the transaction ends; then the statement fails as contended.
 
     On SQLite nothing waits inside of a transaction.
     """
     if connection.dialect.name == "postgresql":
-        connection.execute(text(f"SET LOCAL lock_timeout = {milliseconds}"))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
 
 
-def allow_longer(connection: Connection, *, seconds: int | None) -> None:
+def allow_longer(connection: "Connection", *, seconds: int | None) -> None:
     """Let each statement take up to `seconds` until the transaction ends; None is as long as it takes.
 
     SQLite, which is this very process, knows no limit.
     """
     if connection.dialect.name != "postgresql":
         return
-    connection.execute(text(f"SET LOCAL statement_timeout = {0 if seconds is None else seconds * 1000}"))
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {0 if seconds is None else seconds * 1000}")
     limited: Any = connection.connection.driver_connection
     limited.limit_seconds = None if seconds is None else seconds + MARGIN_SECONDS

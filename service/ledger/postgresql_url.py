@@ -3,15 +3,18 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, PGconn
-from sqlalchemy.engine import URL
 
 from service.ledger.errors import UnusableDatabaseUrl
 from service.ledger.limits import STATEMENT_SECONDS
 from service.url_syntax import PERCENT_ENCODE
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import URL
 
 CONNECT_SECONDS = 5
 
@@ -48,8 +51,10 @@ class PostgreSQLAccess:
     transaction_settings: Mapping[str, str]
 
     @property
-    def display_url(self) -> URL:
+    def display_url(self) -> "URL":
         """For SQLAlchemy to show. It has a part for one host alone, and `parameters` are what connects."""
+        from sqlalchemy.engine import URL  # here: commands that only judge the URL are spared its import
+
         port = self.parameters.get("port", "")
         return URL.create(
             "postgresql+psycopg",

@@ -57,6 +57,17 @@ def test_a_role_imports_nothing_that_only_others_call(role: str, modules: list[s
     assert imported_by(code) & foreign == set(), role
 
 
+def test_the_urls_of_the_settings_are_judged_without_sqlalchemy(tmp_path) -> None:
+    settings = tmp_path / "settings.toml"
+    settings.write_text(
+        'database_url = "postgresql://db/payments"\n[broker]\nurls = ["amqp://mq/"]\n'
+        '[merchants.acme]\npay_types = ["baofoo_001"]\namount_unit = "yuan"\n'
+    )
+    words = ["--config", str(settings), "config", "check"]
+    check = f"from service.cli.main import main\nmain({words!r}, standalone_mode=False)"
+    assert imported_by(check) == {"marshmallow", "pika"}
+
+
 @pytest.mark.parametrize("group", [main, run], ids=["main", "run"])
 def test_every_command_that_is_listed_can_be_imported_and_says_what_it_does(group) -> None:
     for name in group.list_commands(None):
