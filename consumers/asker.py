@@ -20,17 +20,17 @@ import structlog
 
 from consumers.faults import describe_fault, frames_of
 from consumers.gateway import Gateway, NoAnswer
-from consumers.patience import Patience, Stopping
-from service.claims import Claim
-from service.ledger.agenda import Agenda, Settlement
-from service.ledger.asked_questions import QuestionOutcome, Reply
+from consumers.retry import Patience, Stopping
+from service.config.settings import InquirerSettings
+from service.domain.claims import Claim
 from service.ledger.due_inquiries import DueInquiry
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
-from service.metrics.claims import ClaimMetrics
-from service.metrics.inquirer import InquirerMetrics
-from service.settings import InquirerSettings
-from service.traceparent import new_traceparent, trace_id_of
+from service.ledger.inquiry_queue import InquiryQueue, Settlement
+from service.ledger.questions import QuestionOutcome, Reply
+from service.runtime.metrics.claims import ClaimMetrics
+from service.runtime.metrics.inquirer import InquirerMetrics
+from service.runtime.traceparent import new_traceparent, trace_id_of
 
 _log = structlog.get_logger()
 
@@ -56,7 +56,7 @@ class Asker:
         self,
         *,
         merchant: str,
-        agenda: Agenda,
+        agenda: InquiryQueue,
         gateway: Gateway,
         timeout_seconds: float,
         settings: InquirerSettings,

@@ -6,12 +6,12 @@ from datetime import datetime
 
 import structlog
 
-from consumers.crew import Crew
 from consumers.endpoint_worker import EndpointWorker
 from consumers.sinks.sink import Sink
+from consumers.thread_supervisor import ThreadSupervisor
+from service.config.settings import DispatcherSettings, EndpointSettings
 from service.ledger.outbox import Outbox
-from service.metrics.dispatcher import DispatcherMetrics
-from service.settings import DispatcherSettings, EndpointSettings
+from service.runtime.metrics.dispatcher import DispatcherMetrics
 
 _log = structlog.get_logger()
 
@@ -53,7 +53,7 @@ class Dispatcher:
         try:
             if self._workers:
                 members = {name: worker.run for name, worker in self._workers.items()}
-                Crew(members, restart_seconds=_RESTART_SECONDS).run(stop)
+                ThreadSupervisor(members, restart_seconds=_RESTART_SECONDS).run(stop)
             else:
                 _log.warning("no_endpoints")
                 stop.wait()

@@ -30,14 +30,14 @@ from statistics import fmean
 import structlog
 
 from consumers.faults import describe_fault, frames_of
-from consumers.patience import Patience, Stopping
+from consumers.retry import Patience, Stopping
 from consumers.senders import Senders
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent, Sink
-from service.backoff import exponential
+from service.config.settings import DispatcherSettings, EndpointSettings
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
-from service.metrics.dispatcher import DispatcherMetrics
-from service.settings import DispatcherSettings, EndpointSettings
-from service.traceparent import trace_id_of
+from service.runtime.backoff import exponential
+from service.runtime.metrics.dispatcher import DispatcherMetrics
+from service.runtime.traceparent import trace_id_of
 
 _log = structlog.get_logger()
 

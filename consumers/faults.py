@@ -2,7 +2,7 @@
 
 import traceback
 
-from service.masking import mask_personal
+from service.domain.masking import mask_personal
 
 _MOST_CHARACTERS = 500
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.claims import Claim
+from service.domain.claims import Claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import structlog
 
 from consumers.asker import Asker
-from consumers.crew import Crew
 from consumers.gateway import Gateway
-from service.ledger.agenda import Agenda
-from service.metrics.claims import ClaimMetrics
-from service.metrics.inquirer import InquirerMetrics
-from service.settings import InquirerSettings
+from consumers.thread_supervisor import ThreadSupervisor
+from service.config.settings import InquirerSettings
+from service.ledger.inquiry_queue import InquiryQueue
+from service.runtime.metrics.claims import ClaimMetrics
+from service.runtime.metrics.inquirer import InquirerMetrics
 
 _log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class Inquirer:
     def __init__(
         self,
         *,
-        agenda: Agenda,
+        agenda: InquiryQueue,
         gateways: Mapping[str, AskedGateway],
         settings: InquirerSettings,
         metrics: InquirerMetrics,
@@ -60,7 +60,7 @@ class Inquirer:
         """Ask until `stop` is set and what is being asked has ended, within the gateways' time limits."""
         if self._askers:
             members = {merchant: asker.run for merchant, asker in self._askers.items()}
-            Crew(members, restart_seconds=_RESTART_SECONDS).run(stop)
+            ThreadSupervisor(members, restart_seconds=_RESTART_SECONDS).run(stop)
         else:
             _log.warning("no_gateways")
             stop.wait()

@@ -9,18 +9,18 @@ from datetime import datetime
 import structlog
 
 from consumers.runner import Runner
-from service.claims import Claim
+from service.config.settings import LedgerSettings
+from service.domain.claims import Claim
+from service.domain.order_state import Verdict
+from service.domain.refusals import RefusalCount
 from service.ledger.errors import UnknownMerchant
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.messaging.claim_codec import decode_claim
 from service.messaging.contract import Message, Subscriber
 from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals
-from service.metrics.claims import ClaimMetrics
-from service.metrics.ledger import LedgerMetrics
-from service.refusals import RefusalCount
-from service.settings import LedgerSettings
-from service.traceparent import trace_id_of
+from service.runtime.metrics.claims import ClaimMetrics
+from service.runtime.metrics.ledger import LedgerMetrics
+from service.runtime.traceparent import trace_id_of
 
 #: What one message carries.
 _Item = Claim | Sequence[RefusalCount]

@@ -27,11 +27,11 @@ from typing import Generic, Protocol, TypeVar
 import structlog
 
 from consumers.faults import describe_fault, frames_of
-from consumers.patience import Patience, Stopping
+from consumers.retry import Patience, Stopping
 from service.ledger.errors import ClaimUnstorable, UnknownMerchant
 from service.messaging.contract import Delivery, Message, Subscriber
 from service.messaging.errors import UndecodableMessage
-from service.traceparent import TRACEPARENT, trace_id_of
+from service.runtime.traceparent import TRACEPARENT, trace_id_of
 
 Item = TypeVar("Item")
 

@@ -4,11 +4,11 @@ import hashlib
 import re
 
 from consumers.sinks.sink import DeliveryFailed, OutgoingEvent
-from service.events import CONTENT_TYPE
+from service.domain.events import CONTENT_TYPE
 from service.messaging.contract import Message, Publisher
 from service.messaging.errors import NotConfirmed
-from service.messaging.topology import STATUS_EXCHANGE
-from service.traceparent import TRACEPARENT
+from service.messaging.rabbitmq.topology import STATUS_EXCHANGE
+from service.runtime.traceparent import TRACEPARENT
 
 # A routing key is words between dots, so a word takes no character that could end it or match a pattern.
 _WORD = re.compile(r"[a-z0-9_-]{1,64}")

@@ -10,10 +10,10 @@ from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
-from service.events import CONTENT_TYPE
-from service.poster import Answer, Poster, Unanswered
-from service.settings import EndpointSettings
-from service.traceparent import TRACEPARENT
+from service.config.settings import EndpointSettings
+from service.domain.events import CONTENT_TYPE
+from service.runtime.http_client import Answer, HttpClient, Unanswered
+from service.runtime.traceparent import TRACEPARENT
 
 _GONE = 410
 # Of a response only the status counts. This much is read so that the connection can be used again; a longer one is cut.
@@ -35,7 +35,7 @@ class WebhookSink:
         self._clock = clock
         self._timeout_seconds = endpoint.timeout_seconds
         url = urlsplit(endpoint.url)
-        self._poster = Poster(url, connections=endpoint.concurrency, most_bytes=_MOST_RESPONSE_BYTES)
+        self._poster = HttpClient(url, connections=endpoint.concurrency, most_bytes=_MOST_RESPONSE_BYTES)
         self._retry_after = Retry(retry_after_max=math.ceil(endpoint.most_retry_seconds))
 
     def send(self, event: OutgoingEvent) -> str:

@@ -3,12 +3,12 @@
 from marshmallow import Schema, fields
 
 from service.api import fields as api
-from service.claims import ClaimSource, OrderStatus
-from service.events import EventType
-from service.ledger.asked_questions import QuestionOutcome
+from service.domain.claims import ClaimSource, OrderStatus
+from service.domain.events import EventType
+from service.domain.order_state import Verdict
 from service.ledger.claim_rows import MOST_UNCOUNTED
 from service.ledger.inquiries import InquiryState
-from service.ledger.states import Verdict
+from service.ledger.questions import QuestionOutcome
 from service.ledger.withholds import WithholdOutcome
 
 

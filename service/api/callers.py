@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from service.settings import ApiScope, ApiToken
+from service.config.settings import ApiScope, ApiToken
 
 _SCHEME = "bearer "
 

@@ -7,10 +7,10 @@ from service.api.answer_schemas import BindingSchema, BoundCardSchema
 from service.api.problems import unknown_merchant
 from service.api.request_schemas import CardConfirmationSchema, CardSchema
 from service.api.routes import Reply, Route
-from service.charging.lanes import Gateway
-from service.charging.withholding import NoGateway
+from service.charging.bulkhead import Gateway
+from service.charging.withhold import NoGateway
+from service.config.settings import ApiScope, MerchantSettings
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
-from service.settings import ApiScope, MerchantSettings
 
 _PROBLEMS = {
     404: "The merchant is not configured.",

@@ -3,8 +3,8 @@
 from functools import singledispatch
 
 from service.api.problems import Fault, Problem, invalid, invalid_message, unknown_merchant
-from service.charging.lanes import GatewayUnusable, LaneFull
-from service.charging.withholding import NoGateway
+from service.charging.bulkhead import BulkheadFull, GatewayUnusable
+from service.charging.withhold import NoGateway
 from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
 from service.ledger.errors import ClaimUnstorable, LedgerUnavailable, UnknownMerchant
 
@@ -41,7 +41,7 @@ def _(error: NoGateway) -> Problem:
 
 
 @problem_of.register
-def _(error: LaneFull) -> Problem:
+def _(error: BulkheadFull) -> Problem:
     return Problem(
         status=503,
         kind="gateway-busy",

@@ -5,8 +5,8 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
 from service.gateway.clients import GatewayClients
-from service.metrics.exposition import name_role
-from service.metrics.gateways import show_gateways
+from service.runtime.metrics.exposition import name_role
+from service.runtime.metrics.gateways import show_gateways
 
 #: The content type of `Gauges.scrape`.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

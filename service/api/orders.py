@@ -16,8 +16,9 @@ from service.api.cursors import write_cursor
 from service.api.problems import Fault, Problem, invalid, invalid_message, unknown_order
 from service.api.request_schemas import MOST_ORDERS, AnnouncementsSchema, OrderFilterSchema, ResolutionSchema
 from service.api.routes import Reply, Route
-from service.charging.announcing import AnnouncedOrder, Announcer, OrderDraft
-from service.claims import OrderKey
+from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
+from service.config.settings import ApiScope
+from service.domain.claims import OrderKey
 from service.gateway.errors import MessageInvalid
 from service.ledger.claim_rows import MOST_UNCOUNTED
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
@@ -25,7 +26,6 @@ from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter
 from service.ledger.resolutions import Resolution
 from service.ledger.store import LedgerStore
-from service.settings import ApiScope
 
 _ORDER = "/v1/orders/{merchant}/{biz_order_no}"
 _UNKNOWN = "The merchant is not configured, or nobody ever spoke of the order."

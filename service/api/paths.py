@@ -6,7 +6,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from werkzeug.routing import BaseConverter, ValidationError
 
-from service.gateway.order_numbers import is_order_no
+from service.domain.order_numbers import is_order_no
 
 _Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

@@ -6,8 +6,8 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
+from service.config.settings import ApiScope
 from service.gateway.errors import MessageInvalid
-from service.settings import ApiScope
 
 #: The content type of every problem.
 CONTENT_TYPE = "application/problem+json"

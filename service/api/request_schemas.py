@@ -6,9 +6,9 @@ from marshmallow import Schema, fields, post_load, validate
 
 from service.api import fields as api
 from service.api.cursors import read_cursor
-from service.charging.announcing import OrderDraft
-from service.charging.withholding import Payer
-from service.claims import OrderStatus
+from service.charging.announce import OrderDraft
+from service.charging.withhold import Payer
+from service.domain.claims import OrderStatus
 from service.ledger.orders import OrderFilter
 
 #: How many orders one request may announce.

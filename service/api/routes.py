@@ -6,7 +6,7 @@ from typing import Any
 
 from marshmallow import Schema
 
-from service.settings import ApiScope
+from service.config.settings import ApiScope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,8 +9,8 @@ from gunicorn.app.base import BaseApplication
 
 from service.api.health import Drain
 from service.api.worker import ApiWorker
+from service.config.settings import ApiSettings
 from service.serving.gunicorn_settings import QuietLogger, common_settings, keep_signals_over_forks
-from service.settings import ApiSettings
 
 
 def serve_api(*, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:

@@ -8,11 +8,11 @@ from service.api.answer_schemas import SentSchema
 from service.api.problems import Problem
 from service.api.request_schemas import WithholdSchema
 from service.api.routes import Reply, Route
-from service.charging.announcing import OrderDraft
-from service.charging.withholding import Payer, Withholder
+from service.charging.announce import OrderDraft
+from service.charging.withhold import Payer, Withholder
+from service.config.settings import ApiScope
 from service.ledger.errors import AnnouncementDiffers
 from service.ledger.withholds import SpokenOfBefore
-from service.settings import ApiScope
 
 _log = structlog.get_logger(__name__)
 

@@ -14,9 +14,9 @@ from service.api.withholds import WithholdRoutes
 from service.bootstrap.charging import make_announcer, make_withholder
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
-from service.charging.lanes import Gateway, Lane, UnusableGateway
+from service.charging.bulkhead import Bulkhead, Gateway, UnusableGateway
+from service.config.settings import Settings
 from service.ledger.schema import make_schema_check
-from service.settings import Settings
 
 
 def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
@@ -30,7 +30,7 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
     places = max(settings.api.threads // 2, 1)
     clients = make_gateway_clients(settings)
     gateways: dict[str, Gateway] = {
-        **{slug: Lane(gateway=client, places=places) for slug, client in clients.usable.items()},
+        **{slug: Bulkhead(gateway=client, places=places) for slug, client in clients.usable.items()},
         **{slug: UnusableGateway(merchant=slug, reason=str(error)) for slug, error in clients.unusable.items()},
     }
     withholder = make_withholder(settings, engine, gateways)

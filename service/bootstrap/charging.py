@@ -5,21 +5,21 @@ from collections.abc import Mapping
 from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_store
-from service.charging.announcing import Announcer
-from service.charging.lanes import Gateway
-from service.charging.withholding import Withholder
-from service.clock import now
-from service.gateway.capability import CapabilityKey, CapabilityTokens
+from service.charging.announce import Announcer
+from service.charging.bulkhead import Gateway
+from service.charging.withhold import Withholder
+from service.config.settings import MerchantSettings, Settings
+from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
 from service.gateway.notify_urls import NotifyUrls
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
-from service.settings import MerchantSettings, Settings
+from service.runtime.clock import now
 
 
-def make_tokens(merchant: MerchantSettings) -> CapabilityTokens:
+def make_tokens(merchant: MerchantSettings) -> NotifyTokens:
     """Mints and reads the merchant's notify_url tokens. Raises `KeyUnusable` where it has no keys."""
-    keys = [CapabilityKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
-    return CapabilityTokens(merchant=merchant.slug, keys=keys)
+    keys = [NotifyTokenKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
+    return NotifyTokens(merchant=merchant.slug, keys=keys)
 
 
 def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:

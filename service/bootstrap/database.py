@@ -3,8 +3,8 @@
 from sqlalchemy import Engine
 
 from service.bootstrap.files import find_data_file
+from service.config.settings import Settings
 from service.ledger.engine import make_engine
-from service.settings import Settings
 
 
 def make_ledger_engine(settings: Settings, *, pool_size: int = 2) -> Engine:

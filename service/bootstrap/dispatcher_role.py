@@ -4,17 +4,17 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.dispatcher import Dispatcher
+from consumers.sampler import Sample, Sampler
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
-from consumers.watch import Look, Watch
 from service.bootstrap.messaging import make_rabbit_publisher
 from service.bootstrap.role_metrics import make_watch
-from service.clock import now
+from service.config.settings import EndpointSettings, Settings
 from service.ledger.outbox import Outbox
 from service.ledger.pauses import Pauses
-from service.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
-from service.settings import EndpointSettings, Settings
+from service.runtime.clock import now
+from service.runtime.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
 
 
 def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Dispatcher:
@@ -37,15 +37,15 @@ def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
     return WebhookSink(endpoint=endpoint, clock=now)
 
 
-def make_dispatcher_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+def make_dispatcher_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
     """What the role `dispatcher` measures at intervals; takes one connection of `engine`."""
     metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine)
     pauses = Pauses(engine=engine, clock=now)
     names = [endpoint.name for endpoint in settings.endpoints]
     looks = [
-        Look(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.show_oldest),
-        Look(name="parked-deliveries", measure=lambda: outbox.count_parked(names), show=metrics.show_parked),
-        Look(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.show_paused),
+        Sample(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.show_oldest),
+        Sample(name="parked-deliveries", measure=lambda: outbox.count_parked(names), show=metrics.show_parked),
+        Sample(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.show_paused),
     ]
     return make_watch(looks, registry)
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from service.settings import Settings
+from service.config.settings import Settings
 
 
 def find_data_file(settings: Settings, name: str) -> Path:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from service.clock import now
+from service.config.settings import GatewaySettings, MerchantSettings, Settings
 from service.gateway.client import GatewayClient
 from service.gateway.clients import GatewayClients, make_client, make_clients
-from service.settings import GatewaySettings, MerchantSettings, Settings
+from service.runtime.clock import now
 
 
 def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) -> GatewayClient:

@@ -8,15 +8,15 @@ from sqlalchemy import Engine
 
 from consumers.inquirer import AskedGateway, Inquirer
 from consumers.queried_gateway import QueriedGateway
-from consumers.watch import Look, Watch
-from service.bootstrap.ledger import make_agenda
+from consumers.sampler import Sample, Sampler
+from service.bootstrap.ledger import make_inquiry_queue
 from service.bootstrap.role_metrics import make_claim_metrics, make_watch
-from service.claims import ClaimSource
+from service.config.settings import MerchantSettings, Settings
+from service.domain.claims import ClaimSource
 from service.gateway.client import GatewayClient
 from service.gateway.clients import GatewayClients
-from service.metrics.gateways import show_gateways
-from service.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
-from service.settings import MerchantSettings, Settings
+from service.runtime.metrics.gateways import show_gateways
+from service.runtime.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
 
 
 def make_inquirer(
@@ -25,7 +25,7 @@ def make_inquirer(
     """The role `inquirer`, which asks those gateways that can be used. The other merchants' inquiries stay open."""
     show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
     return Inquirer(
-        agenda=make_agenda(settings, engine),
+        agenda=make_inquiry_queue(settings, engine),
         gateways={
             slug: AskedGateway(
                 gateway=_queried(merchant, gateways.usable[slug]), timeout_seconds=merchant.gateway.timeout_seconds
@@ -39,14 +39,14 @@ def make_inquirer(
     )
 
 
-def make_inquirer_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+def make_inquirer_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
     """What the role `inquirer` measures at intervals; takes one connection of `engine`."""
-    metrics, agenda = InquirerBacklogMetrics(registry=registry), make_agenda(settings, engine)
+    metrics, agenda = InquirerBacklogMetrics(registry=registry), make_inquiry_queue(settings, engine)
     # Also those whose gateway cannot be used: what is due to them waits all the same.
     asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
-    looks: list[Look[Any]] = [
-        Look(name="due-inquiries", measure=lambda: agenda.oldest_due_ages(asked), show=metrics.show_oldest_due),
-        Look(name="parked-inquiries", measure=lambda: agenda.count_parked(asked), show=metrics.show_parked),
+    looks: list[Sample[Any]] = [
+        Sample(name="due-inquiries", measure=lambda: agenda.oldest_due_ages(asked), show=metrics.show_oldest_due),
+        Sample(name="parked-inquiries", measure=lambda: agenda.count_parked(asked), show=metrics.show_parked),
     ]
     return make_watch(looks, registry)
 

@@ -4,11 +4,11 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
 
-from service.clock import now
-from service.ledger.agenda import Agenda
+from service.config.settings import EndpointSettings, MerchantSettings, Settings
+from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
 from service.ledger.store import LedgerStore
-from service.settings import EndpointSettings, MerchantSettings, Settings
+from service.runtime.clock import now
 
 
 def make_store(settings: Settings, engine: Engine) -> LedgerStore:
@@ -21,9 +21,9 @@ def make_store(settings: Settings, engine: Engine) -> LedgerStore:
     )
 
 
-def make_agenda(settings: Settings, engine: Engine) -> Agenda:
+def make_inquiry_queue(settings: Settings, engine: Engine) -> InquiryQueue:
     """What is to be asked of each merchant's gateway, and how often it may be."""
-    return Agenda(
+    return InquiryQueue(
         engine=engine,
         store=make_store(settings, engine),
         rules={slug: _inquiry_rules(merchant) for slug, merchant in settings.merchants.items()},

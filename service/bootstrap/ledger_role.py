@@ -9,16 +9,16 @@ from sqlalchemy import Engine
 
 from consumers.ledger import LedgerConsumer
 from consumers.pruner import Pruner
-from consumers.watch import Look, Watch
+from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_store
 from service.bootstrap.messaging import make_depths, make_subscriber
 from service.bootstrap.role_metrics import make_claim_metrics, make_watch
-from service.claims import ClaimSource
-from service.clock import now
+from service.config.settings import MerchantSettings, Settings
+from service.domain.claims import ClaimSource
 from service.ledger.forgeries import Forgeries
 from service.ledger.reports import Reports
-from service.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
-from service.settings import MerchantSettings, Settings
+from service.runtime.clock import now
+from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 
 #: Database connections that the role uses at once: its consumer, its watch and its pruner.
 LEDGER_POOL_SIZE = 3
@@ -36,17 +36,17 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
     )
 
 
-def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Watch:
+def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
     """What the role `ledger` measures at intervals; takes one connection of `engine`."""
     metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
-    looks: list[Look[Any]] = [
-        Look(name="queues", measure=make_depths(settings).count, show=metrics.show_queues),
-        Look(
+    looks: list[Sample[Any]] = [
+        Sample(name="queues", measure=make_depths(settings).count, show=metrics.show_queues),
+        Sample(
             name="conflicts",
             measure=lambda: reports.open_conflicts(settings.merchants),
             show=metrics.show_conflicts,
         ),
-        Look(
+        Sample(
             name="last-claims",
             measure=lambda: _last_claim_times(settings.merchants, reports),
             show=metrics.show_last_claims,

@@ -9,16 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service.bootstrap.files import find_data_file
+from service.config.settings import Settings
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
 from service.messaging.depths import EmbeddedDepths, RabbitDepths
-from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
-from service.settings import Settings
+from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
 
 if TYPE_CHECKING:
-    from service.messaging.publisher import RabbitPublisher
-    from service.metrics.receiver import ReceiverMetrics
+    from service.messaging.rabbitmq.publisher import RabbitPublisher
+    from service.runtime.metrics.receiver import ReceiverMetrics
 
 
 def make_callback_publisher(
@@ -34,7 +34,7 @@ def make_callback_publisher(
     publisher.start()
     if not settings.spool.enabled:
         return publisher
-    from service.messaging.spool import SpoolingPublisher
+    from service.messaging.sqlite.spool import SpoolingPublisher
 
     return SpoolingPublisher(
         loop=loop,
@@ -57,7 +57,7 @@ def make_subscriber(settings: Settings) -> Subscriber:
     """What the ledger's consumer receives from."""
     if not settings.broker.urls:
         return EmbeddedSubscriber(queue=_embedded_queue(settings))
-    from service.messaging.subscriber import RabbitSubscriber
+    from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 
     return RabbitSubscriber(
         urls=_urls(settings),
@@ -71,7 +71,7 @@ def make_dead_letters(settings: Settings) -> DeadLetters:
     """The messages that were put aside for a person."""
     if not settings.broker.urls:
         return EmbeddedDeadLetters(queue=_embedded_queue(settings))
-    from service.messaging.dead_letters import RabbitDeadLetters
+    from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 
     return RabbitDeadLetters(urls=_urls(settings), publisher=make_rabbit_publisher(settings, "dead-letters-replay"))
 
@@ -82,7 +82,7 @@ def declare_topology(settings: Settings, *, timeout_seconds: float = 10.0) -> No
     Raises `BrokerUnavailable`, or `TopologyMismatch` where something of another shape has one of our names.
     """
     if settings.broker.urls:
-        from service.messaging import topology
+        from service.messaging.rabbitmq import topology
 
         topology.declare(_urls(settings), timeout_seconds=timeout_seconds)
 
@@ -100,7 +100,7 @@ def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingP
 
 
 def _rabbit_publisher(settings: Settings, connection_name: str, loop: asyncio.AbstractEventLoop) -> "RabbitPublisher":
-    from service.messaging.publisher import RabbitPublisher
+    from service.messaging.rabbitmq.publisher import RabbitPublisher
 
     return RabbitPublisher(
         loop=loop, urls=_urls(settings), connection_name=connection_name, max_in_flight=settings.broker.max_in_flight

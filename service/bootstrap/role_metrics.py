@@ -5,12 +5,12 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from consumers.watch import Look, Watch
-from service.claims import ClaimSource
-from service.ledger.states import Verdict
-from service.metrics.claims import ClaimMetrics
-from service.metrics.looks import LookMetrics
-from service.settings import Settings
+from consumers.sampler import Sample, Sampler
+from service.config.settings import Settings
+from service.domain.claims import ClaimSource
+from service.domain.order_state import Verdict
+from service.runtime.metrics.claims import ClaimMetrics
+from service.runtime.metrics.samples import SampleMetrics
 
 
 def make_claim_metrics(settings: Settings, registry: CollectorRegistry, source: ClaimSource) -> ClaimMetrics:
@@ -18,6 +18,6 @@ def make_claim_metrics(settings: Settings, registry: CollectorRegistry, source: 
     return ClaimMetrics(registry=registry, merchants=settings.merchants, source=source, verdicts=list(Verdict))
 
 
-def make_watch(looks: Sequence[Look[Any]], registry: CollectorRegistry) -> Watch:
+def make_watch(looks: Sequence[Sample[Any]], registry: CollectorRegistry) -> Sampler:
     """Measures at intervals, and shows how that goes."""
-    return Watch(looks, metrics=LookMetrics(registry=registry, looks=[look.name for look in looks]))
+    return Sampler(looks, metrics=SampleMetrics(registry=registry, looks=[look.name for look in looks]))

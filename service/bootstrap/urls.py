@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
+from service.config.settings import Secret, Settings
 from service.ledger.errors import DriverMissing, UnusableDatabaseUrl
 from service.messaging.errors import UnusableBrokerUrl
-from service.settings import Secret, Settings
 
 
 def find_unusable_urls(settings: Settings, *, with_database: bool = True) -> Iterator[tuple[str, str]]:
@@ -24,7 +24,7 @@ def find_unusable_urls(settings: Settings, *, with_database: bool = True) -> Ite
 
 
 def _judge_broker_urls(settings: Settings) -> Iterator[tuple[str, str]]:
-    from service.messaging.parameters import connection_parameters
+    from service.messaging.rabbitmq.parameters import connection_parameters
 
     for number, url in enumerate(settings.broker.urls):
         try:

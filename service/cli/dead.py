@@ -7,12 +7,12 @@ from typing import TypeVar
 import click
 
 from service.bootstrap.messaging import make_dead_letters
+from service.cli.escaping import escape_controls
 from service.cli.options import settings_of
-from service.cli.visible import make_visible
-from service.logs import configure_logs
-from service.masking import mask_personal
+from service.domain.masking import mask_personal
 from service.messaging.contract import DeadLetter, DeadLetters
 from service.messaging.errors import MessagingError
+from service.runtime.logs import configure_logs
 
 Outcome = TypeVar("Outcome")
 
@@ -33,7 +33,7 @@ def list_(context: click.Context, limit: int) -> None:
     """List them, oldest first: id, when, why."""
     letters = _all(context, limit)
     for letter in letters:
-        click.echo(f"{letter.id}  {letter.died_at:%Y-%m-%d %H:%M:%S%z}  {make_visible(letter.reason)}")
+        click.echo(f"{letter.id}  {letter.died_at:%Y-%m-%d %H:%M:%S%z}  {escape_controls(letter.reason)}")
     click.echo(f"{len(letters)} dead letters" + (" or more" if len(letters) == limit else ""), err=True)
 
 
@@ -57,8 +57,8 @@ def show(context: click.Context, id_: str, unmasked: bool) -> None:
     ]
     # Of what anyone may have sent: it must move no cursor.
     for line in lines:
-        click.echo(make_visible(line))
-    click.echo(make_visible(body if unmasked else mask_personal(body), keep="\n\t"))
+        click.echo(escape_controls(line))
+    click.echo(escape_controls(body if unmasked else mask_personal(body), keep="\n\t"))
 
 
 @dead.command()

@@ -16,15 +16,15 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
-from service.cli.demo_downstream import Downstream
-from service.cli.demo_printer import EventPrinter
-from service.cli.demo_report import DemoReport, draw_table
-from service.cli.demo_run import DemoRun
-from service.cli.demo_stage import MERCHANT, PAY_TYPE, Stage
+from service.demo.downstream import Downstream
+from service.demo.printer import EventPrinter
+from service.demo.report import DemoReport, draw_table
+from service.demo.run import DemoRun
+from service.demo.stage import MERCHANT, PAY_TYPE, Stage
 from service.gateway.canonical import find_dialect
 from service.gateway.signature import sign_callback
-from service.gateway.tokens import JsonValue
-from service.logs import configure_logs
+from service.gateway.strict_json import JsonValue
+from service.runtime.logs import configure_logs
 
 _INTRODUCTION = """\
 [bold]payment-callbacks, the whole way on this one machine[/]

@@ -9,8 +9,8 @@ from urllib.parse import urlsplit
 import click
 
 from service.cli.tables import add_row, make_console, make_table, time_text
+from service.config.settings import EndpointSettings
 from service.ledger.endpoint_states import EndpointState
-from service.settings import EndpointSettings
 
 #: In the place of the kind of an endpoint that only the ledger knows.
 NOT_IN_SETTINGS = "not in the settings"

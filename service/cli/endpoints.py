@@ -6,17 +6,17 @@ import sys
 
 import click
 
-from consumers.trial import try_endpoint
+from consumers.endpoint_test import test_endpoint
 from service.bootstrap.dispatcher_role import make_sink
 from service.cli.endpoint_tables import print_endpoints_json, show_endpoints
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
 from service.cli.tables import time_text
-from service.clock import now
+from service.config.settings import EndpointSettings, Settings
 from service.ledger.endpoint_states import read_endpoint_states
 from service.ledger.pauses import Pauses
-from service.logs import configure_logs
-from service.settings import EndpointSettings, Settings
+from service.runtime.clock import now
+from service.runtime.logs import configure_logs
 
 
 @click.group()
@@ -52,7 +52,7 @@ def test(context: click.Context, name: str) -> None:
     settings = settings_of(context)
     sink = make_sink(settings, _endpoint(settings, name))
     try:
-        outcome = try_endpoint(sink, endpoint=name, clock=now)
+        outcome = test_endpoint(sink, endpoint=name, clock=now)
     finally:
         sink.close()
     said = f"{name}: {outcome.answer}, in {outcome.seconds:.3f} s ({outcome.event_id})"

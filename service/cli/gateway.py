@@ -9,21 +9,21 @@ import click
 
 from service.bootstrap.charging import make_withholder
 from service.bootstrap.gateways import make_gateway_client
-from service.charging.announcing import OrderDraft
-from service.charging.withholding import Payer
+from service.charging.announce import OrderDraft
+from service.charging.withhold import Payer
 from service.cli.gateway_probe import probe
 from service.cli.ledger_access import open_ledger
 from service.cli.merchants import Chosen, choose, merchant_option
 from service.cli.options import settings_of
 from service.cli.personal_data import collect, from_option
+from service.config.settings import MerchantSettings
+from service.domain.masking import mask_personal, mask_unknown_word
 from service.gateway.client import GatewayClient
 from service.gateway.errors import CallFailed, GatewayError, MessageInvalid, OutcomeUnknown
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.withholds import WithholdOutcome
-from service.logs import configure_logs
-from service.masking import mask_personal, mask_unknown_word
-from service.settings import MerchantSettings
+from service.runtime.logs import configure_logs
 
 _PERSON = ("name", "id_card_number", "mobile")
 

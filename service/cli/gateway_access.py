@@ -6,8 +6,8 @@ import click
 import structlog
 
 from service.bootstrap.gateways import describe_unusable, make_gateway_clients
+from service.config.settings import Settings
 from service.gateway.clients import GatewayClients
-from service.settings import Settings
 
 log = structlog.get_logger(__name__)
 

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from service.cli.merchants import Chosen, choose, merchant_option
 from service.cli.options import settings_of
-from service.clock import now
+from service.domain.masking import mask_personal
 from service.gateway.errors import CallFailed, GatewayError
 from service.gateway.messages import FAILED, SUCCEEDED
 from service.gateway.probe import Probe, ProbeResult
 from service.gateway.probe_answers import AnswerGroup
 from service.gateway.request_dialect import RequestDialect
-from service.masking import mask_personal
+from service.runtime.clock import now
 
 #: What a probe learns, in the order in which it is learned.
 _LEARNED = ("sign_separator", "sign_case", "key", "mode", "iv", "padding", "encoding")

@@ -7,9 +7,9 @@ import click
 from sqlalchemy import Engine
 
 from service.bootstrap.database import make_ledger_engine, make_migration_engine
+from service.config.settings import Settings
 from service.ledger.errors import LedgerError, LedgerUnavailable, SchemaOutdated, UnusableDatabaseUrl
 from service.ledger.schema import migrate
-from service.settings import Settings
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import click
 
-from service.settings import GatewaySettings, MerchantSettings, Settings
+from service.config.settings import GatewaySettings, MerchantSettings, Settings
 
 #: `--merchant`, for `choose`.
 merchant_option = click.option("--merchant", help="Its slug; may be left out where only one merchant has a gateway.")

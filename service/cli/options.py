@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from service.bootstrap.urls import find_unusable_urls
-from service.settings import Settings
-from service.settings_file import SettingsError, load_settings
+from service.config.reading import SettingsError, load_settings
+from service.config.settings import Settings
 
 
 def settings_of(context: click.Context, *, with_database: bool = True) -> Settings:

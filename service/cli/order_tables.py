@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from service.cli.tables import add_row, make_console, make_table, time_text
-from service.ledger.asked_questions import AskedQuestion
 from service.ledger.claim_rows import ClaimRecord
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord
 from service.ledger.orders import OrderRecord
+from service.ledger.questions import AskedQuestion
 
 
 def show_orders(records: Sequence[OrderRecord]) -> None:

@@ -15,18 +15,18 @@ from service.api.cursors import read_cursor, write_cursor
 from service.api.request_schemas import MOST_LISTED, RESOLVABLE
 from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
-from service.charging.announcing import OrderDraft
-from service.claims import OrderKey, OrderStatus
+from service.charging.announce import OrderDraft
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
 from service.cli.order_tables import show_history, show_orders
+from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace
 from service.ledger.resolutions import Resolution
 from service.ledger.store import LedgerStore
-from service.logs import configure_logs
+from service.runtime.logs import configure_logs
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API answers it.")
 _TIME_HELP = "An ISO 8601 time with its zone, e.g. 2026-01-05T20:00:00+08:00."

@@ -8,8 +8,8 @@ import click
 from service.bootstrap.ledger import make_store
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
-from service.clock import now
-from service.logs import configure_logs
+from service.runtime.clock import now
+from service.runtime.logs import configure_logs
 
 
 @click.command()

@@ -7,7 +7,7 @@ import click
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
 from service.ledger.outbox import Outbox
-from service.logs import configure_logs
+from service.runtime.logs import configure_logs
 
 
 @click.command()

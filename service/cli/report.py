@@ -14,11 +14,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from service.cli.escaping import escape_controls
 from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
-from service.cli.visible import make_visible
 from service.ledger.reports import DayReport, Reports
-from service.logs import configure_logs
+from service.runtime.logs import configure_logs
 
 #: Said with every report that a person reads, and in the JSON: what it cannot know.
 NOTE = (
@@ -85,7 +85,7 @@ def _print_table(whole: _Report) -> None:
     for merchant in whole.merchants:
         for became, reasons in (("changed nothing", merchant.not_counted), ("were refused", merchant.refused)):
             for reason, callbacks in reasons.items():
-                console.print(Text(f"{merchant.merchant}: {callbacks} callbacks {became}: {make_visible(reason)}"))
+                console.print(Text(f"{merchant.merchant}: {callbacks} callbacks {became}: {escape_controls(reason)}"))
     if whole.for_nobody:
         console.print(Text(f"{whole.for_nobody} {_NOT_CONFIGURED}"))
     click.echo(NOTE, err=True)

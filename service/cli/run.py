@@ -18,12 +18,12 @@ import structlog
 
 from consumers.signals import end_on_signals, stop_on_signals
 from service.cli.options import settings_of, settings_path_of
+from service.config.settings import Settings
 from service.ledger.errors import LedgerUnavailable
-from service.log_stream import LineCounts, LogStream
-from service.logs import configure_logs, log_uncaught_errors
 from service.messaging.errors import BrokerUnavailable, MessagingError
-from service.metrics.logs import LogMetrics
-from service.settings import Settings
+from service.runtime.log_stream import LineCounts, LogStream
+from service.runtime.logs import configure_logs, log_uncaught_errors
+from service.runtime.metrics.logs import LogMetrics
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -54,7 +54,7 @@ def run(context: click.Context) -> None:
 def receiver(context: click.Context) -> None:
     """Take callbacks in: the endpoint behind notify_url, under gunicorn."""
     from service.bootstrap.messaging import make_callback_publisher
-    from service.clock import now
+    from service.runtime.clock import now
     from service.web.server import serve
 
     end_on_signals()
@@ -177,8 +177,8 @@ def api(context: click.Context) -> None:
 def run_all(context: click.Context) -> None:
     """Run every role on this machine as child processes, and start those again that die."""
     from service.cli.ledger_access import migration_engine_of
-    from service.cli.supervisor import Role, Supervisor
     from service.ledger.schema import migrate
+    from service.runtime.supervisor import Role, Supervisor
 
     settings = _settings(context)
     stop = _stop_event()
@@ -228,7 +228,7 @@ def _expose_metrics(context: click.Context, registry: "CollectorRegistry", bind:
     Once its work can begin, and not before: by this port alone a rollout tells a new process from one that still waits,
     and the alert for an absent role knows that nobody does its work.
     """
-    from service.metrics.exposition import expose, name_role
+    from service.runtime.metrics.exposition import expose, name_role
 
     role = context.command.name or ""
     name_role(registry, role)

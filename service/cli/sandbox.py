@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from consumers.signals import stop_on_signals
+from service.config.settings import Secret
 from service.gateway.errors import GatewayError
-from service.logs import configure_logs
+from service.runtime.logs import configure_logs
 from service.sandbox.admin import help_text
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings
 from service.sandbox.settings_file import SandboxSettingsError, load_sandbox_settings
-from service.settings import Secret
 
 #: Known to everybody, and of use nowhere else.
 _DEFAULT_ACCOUNT = Account(

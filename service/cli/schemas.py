@@ -8,7 +8,7 @@ import click
 from service.contracts.asyncapi import describe_channels
 from service.contracts.json_schema import describe_event
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT
-from service.messaging.topology import STATUS_EXCHANGE, UNROUTED_STATUS
+from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS
 
 
 @click.command()

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from service.cli.visible import make_visible
-from service.logs import SENSITIVE_FIELDS
-from service.masking import mask_personal
+from service.cli.escaping import escape_controls
+from service.domain.masking import mask_personal
+from service.runtime.logs import SENSITIVE_FIELDS
 
 _BEFORE, _AFTER = 20, 40
 _MARK = "»"
@@ -24,7 +24,7 @@ class Shown:
 
     def text(self, canonical: str) -> str:
         """The text as it may be seen; white space at its ends and control characters are made visible."""
-        return make_visible(canonical if self._unmasked else mask_personal(_SENSITIVE.sub(r'\1"…"', canonical)))
+        return escape_controls(canonical if self._unmasked else mask_personal(_SENSITIVE.sub(r'\1"…"', canonical)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

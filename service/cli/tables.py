@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.visible import make_visible
-from service.masking import mask_personal
+from service.cli.escaping import escape_controls
+from service.domain.masking import mask_personal
 
 # Where nobody looks at it, it may be as wide as it needs.
 _WIDTH_OF_A_PIPE = 240
@@ -30,7 +30,7 @@ def make_table(title: str, *columns: str) -> Table:
 def add_row(table: Table, *cells: str) -> None:
     """Add a row, personal data masked."""
     # As plain text: it is partly the gateway's, which must move no cursor and mark nothing up.
-    table.add_row(*(Text(make_visible(mask_personal(cell))) for cell in cells))
+    table.add_row(*(Text(escape_controls(mask_personal(cell))) for cell in cells))
 
 
 def time_text(time: datetime | None) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.contracts.json_schema import EVENT_SCHEMA_ID, describe_event, describe_test
-from service.events import CONTENT_TYPE, TEST_TYPE, EventType
+from service.domain.events import CONTENT_TYPE, TEST_TYPE, EventType
 
 _EVENT = "PaymentEvent"
 _TEST = "EndpointTest"

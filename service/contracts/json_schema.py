@@ -7,9 +7,9 @@ from apispec import APISpec
 from apispec.ext.marshmallow import MarshmallowPlugin
 from marshmallow import Schema
 
-from service.claims import OrderStatus
-from service.event_schemas import EndpointTestSchema, PaymentEventSchema
-from service.events import EventType
+from service.domain.claims import OrderStatus
+from service.domain.event_schemas import EndpointTestSchema, PaymentEventSchema
+from service.domain.events import EventType
 
 #: Names the contract, and changes with every change that breaks a consumer; further fields break none.
 EVENT_SCHEMA_ID = "urn:payment-callbacks:schema:payment-event:1"

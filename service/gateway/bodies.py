@@ -14,7 +14,7 @@ from functools import cache, partial
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.multipart import find_boundary, read_multipart
 from service.gateway.percent import decode_percent
-from service.gateway.tokens import MAX_VALUES, JsonValue, RawObject, find_object_end, read_object, read_value
+from service.gateway.strict_json import MAX_VALUES, JsonValue, RawObject, find_object_end, read_object, read_value
 
 
 class BodyKind(StrEnum):

@@ -17,7 +17,7 @@ from service.gateway.budget import Budget
 from service.gateway.errors import DialectInvalid
 from service.gateway.json_writers import JsonWriter, most_bytes
 from service.gateway.key_orders import KeyOrder
-from service.gateway.tokens import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject
+from service.gateway.strict_json import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject
 
 #: The field that a sign does not cover: itself.
 SIGN_FIELD = "sign"

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
+from service.config.settings import GatewaySettings
+from service.config.url_syntax import UrlMalformed, split_http_url
 from service.gateway.errors import (
     CallbackRefused,
     CertificatesUnusable,
@@ -14,10 +16,8 @@ from service.gateway.errors import (
     PlainHttpRefused,
     UrlUnusable,
 )
-from service.gateway.tokens import JsonValue, read_object
-from service.poster import Poster, Unanswered
-from service.settings import GatewaySettings
-from service.url_syntax import UrlMalformed, split_http_url
+from service.gateway.strict_json import JsonValue, read_object
+from service.runtime.http_client import HttpClient, Unanswered
 
 _MAX_ANSWER_BYTES = 64 * 1024
 _HEADERS = {"Content-Type": "application/json;charset=UTF-8", "Accept": "application/json"}
@@ -62,7 +62,7 @@ class Channel:
         except ValueError:  # which quotes the URL
             raise UrlUnusable("the gateway's url cannot be read") from None
         trust = _trust(settings.ca_certificates) if url.scheme == "https" else None
-        self._poster = Poster(url, connections=0, most_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
+        self._poster = HttpClient(url, connections=0, most_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
 
     def post(self, content: bytes, *, timeout_seconds: float) -> RawAnswer:
         """Send one JSON document once; the whole exchange takes `timeout_seconds` at most.

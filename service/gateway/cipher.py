@@ -19,7 +19,7 @@ from service.gateway.errors import CallbackRefused, CipherError, KeyUnusable
 from service.gateway.json_writers import find_writer
 from service.gateway.key_orders import KeyOrder
 from service.gateway.request_dialect import KeySorting, Padding, RequestDialect
-from service.gateway.tokens import JsonValue, read_object
+from service.gateway.strict_json import JsonValue, read_object
 
 _BLOCK = AES.block_size
 _KEY_LENGTHS = (16, 24, 32)

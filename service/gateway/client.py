@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
 
+from service.config.settings import GatewaySettings
+from service.domain.masking import mask_personal
+from service.domain.order_numbers import is_other_spelling
 from service.gateway.arguments import PersonalArgs, check_arguments
 from service.gateway.call_record import CallRecord
 from service.gateway.channel import Channel
@@ -29,7 +32,6 @@ from service.gateway.messages import (
     SingleOrderQueryArgs,
     SingleWithholdArgs,
 )
-from service.gateway.order_numbers import is_other_spelling
 from service.gateway.request_dialect import RequestDialect
 from service.gateway.schemas import (
     CONFIRM_TIED_CARD_ANSWER,
@@ -41,9 +43,7 @@ from service.gateway.schemas import (
     SINGLE_WITHHOLD_ARGS,
     MessageFormat,
 )
-from service.gateway.tokens import JsonValue
-from service.masking import mask_personal
-from service.settings import GatewaySettings
+from service.gateway.strict_json import JsonValue
 
 Answer = TypeVar("Answer")
 Args = TypeVar("Args", bound=PersonalArgs)

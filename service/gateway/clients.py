@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from service.config.settings import GatewaySettings, MerchantSettings
 from service.gateway.client import GatewayClient
 from service.gateway.errors import GatewayError
 from service.gateway.messages import AmountUnit
-from service.settings import GatewaySettings, MerchantSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,7 @@ import re
 from datetime import UTC, datetime, tzinfo
 from hashlib import sha256
 
-from service.claims import OrderStatus
+from service.domain.claims import OrderStatus
 from service.gateway.messages import OrderStatement
 
 # As they were when the first digests were stored. `pay_times.py` reads more; here, more would be another digest.

@@ -5,13 +5,13 @@ import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from service.config.settings import Secret
 from service.gateway.cipher import ArgsCipher
 from service.gateway.messages import RequestEnvelope, RequestMethod
 from service.gateway.request_dialect import RequestDialect, SignCase
 from service.gateway.schemas import REQUEST_ENVELOPE
 from service.gateway.signature import sign_request
-from service.gateway.tokens import JsonValue
-from service.settings import Secret
+from service.gateway.strict_json import JsonValue
 
 
 def new_request_id() -> str:

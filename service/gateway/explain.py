@@ -10,7 +10,7 @@ from service.gateway.errors import SignMismatch, TriedDialect
 from service.gateway.explain_guesses import FittingGuess, guess_what_was_signed
 from service.gateway.explain_traits import Trait, find_traits
 from service.gateway.signature import VerifiedCallback, verify_callback
-from service.gateway.tokens import JsonValue
+from service.gateway.strict_json import JsonValue
 
 # RFC 2046, 5.1.1: what a boundary may be made of.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")

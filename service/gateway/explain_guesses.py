@@ -11,7 +11,7 @@ from hashlib import md5
 
 from service.gateway.budget import Budget
 from service.gateway.canonical import rewritings
-from service.gateway.tokens import JsonValue, NumberToken
+from service.gateway.strict_json import JsonValue, NumberToken
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 

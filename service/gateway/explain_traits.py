@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from service.gateway.canonical import DIALECTS
 from service.gateway.json_writers import JsonWriter
 from service.gateway.key_orders import KeyOrder
-from service.gateway.tokens import JsonValue, NumberToken
+from service.gateway.strict_json import JsonValue, NumberToken
 
 _WRITERS: Sequence[JsonWriter] = tuple({dialect.writer.name: dialect.writer for dialect in DIALECTS}.values())
 

@@ -11,7 +11,7 @@ from json.encoder import encode_basestring, encode_basestring_ascii
 
 from service.gateway.errors import DialectInvalid
 from service.gateway.key_orders import KeyOrder
-from service.gateway.tokens import JsonValue, NumberToken
+from service.gateway.strict_json import JsonValue, NumberToken
 
 # An escaped backslash. Texts are cut at it before escapes are looked for: the "u0008" after it is none.
 _BACKSLASH = "\\\\"

@@ -8,10 +8,10 @@ from typing import Any
 import structlog
 from marshmallow import ValidationError, fields, missing
 
+from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.gateway.json_writers import UNICODE
 from service.gateway.messages import AmountUnit
-from service.gateway.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
-from service.gateway.tokens import NumberToken
+from service.gateway.strict_json import NumberToken
 
 _log = structlog.get_logger(__name__)
 

@@ -3,7 +3,7 @@
 import re
 
 from service.gateway.errors import CallbackRefused, Refusal
-from service.gateway.tokens import MAX_VALUES, JsonValue
+from service.gateway.strict_json import MAX_VALUES, JsonValue
 
 # RFC 2046, 5.1.1: 1 to 70 characters.
 _BOUNDARY = re.compile(

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 
-from service.gateway.capability import CapabilityTokens
+from service.gateway.notify_tokens import NotifyTokens
 
 
 class NotifyUrls:
     """Makes every merchant's addresses. Safe to share between threads."""
 
-    def __init__(self, *, public_url: str, tokens: Mapping[str, CapabilityTokens | None]) -> None:
+    def __init__(self, *, public_url: str, tokens: Mapping[str, NotifyTokens | None]) -> None:
         """`public_url` is the receiver's, without a path; a merchant without tokens has one address for all orders."""
         self._public_url = public_url
         self._tokens = tokens

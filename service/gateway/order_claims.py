@@ -9,14 +9,14 @@ from datetime import datetime, tzinfo
 
 import structlog
 
-from service.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.masking import mask_unknown_word
 from service.gateway.digests import digest_statement
 from service.gateway.errors import CallbackRefused, MessageInvalid, Problem, Refusal
 from service.gateway.messages import OrderAnswer, OrderStatement
 from service.gateway.pay_times import read_pay_time
 from service.gateway.schemas import CALLBACK
 from service.gateway.signature import VerifiedCallback
-from service.masking import mask_unknown_word
 
 _log = structlog.get_logger(__name__)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from service.config.settings import GatewaySettings, Secret
 from service.gateway.channel import Channel
 from service.gateway.cipher import ArgsCipher
 from service.gateway.derivations import SENT
@@ -20,7 +21,6 @@ from service.gateway.messages import RequestMethod
 from service.gateway.probe_answers import AnswerGroup, AnswerKind, Meaning, classify
 from service.gateway.probe_guesses import BASE64_KIN, guess_ciphers, guess_signs, guess_writings
 from service.gateway.request_dialect import RequestDialect
-from service.settings import GatewaySettings, Secret
 
 _MOST_EXAMPLES = 3
 _ORDER_NO_FIELD = "biz_order_no"

@@ -5,11 +5,11 @@ from dataclasses import replace
 from itertools import product
 from math import prod
 
+from service.config.settings import Secret
 from service.gateway.cipher import ArgsCipher
 from service.gateway.encodings import BASE64, BASE64_TWICE, BASE64_URL, BASE64_URL_UNPADDED, HEX, HEX_UPPER
 from service.gateway.errors import KeyUnusable
 from service.gateway.request_dialect import Mode, Padding, RequestDialect, SignCase
-from service.settings import Secret
 
 _SEPARATORS = ("", "&", "|", "-", "_", ",", ":", ";", "#", "+", "\n")
 _KEYS = (

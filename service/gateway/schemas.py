@@ -45,7 +45,7 @@ from service.gateway.messages import (
     SingleOrderQueryArgs,
     SingleWithholdArgs,
 )
-from service.gateway.tokens import JsonValue
+from service.gateway.strict_json import JsonValue
 
 Message = TypeVar("Message")
 

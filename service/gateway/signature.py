@@ -1,6 +1,6 @@
 """md5 signs, checked and made (document: sections on the encryption flow and the asynchronous callback).
 
-None of these signs proves who sent a callback: md5 over the fields alone can be made by anyone. See `service.claims`.
+None of these signs proves who sent a callback: anyone can make an md5 over the fields alone; see `domain.claims`.
 """
 
 import hmac
@@ -13,7 +13,7 @@ from service.gateway.bodies import BodyKind, CallbackBody, Readings, read_body
 from service.gateway.budget import Budget
 from service.gateway.canonical import SIGN_FIELD, JsonDialect, canonical_texts
 from service.gateway.errors import CallbackRefused, Refusal, RequestRefused, SignMismatch, TriedDialect
-from service.gateway.tokens import JsonValue
+from service.gateway.strict_json import JsonValue
 
 #: Signs that say nothing about a body: md5 of "" (PHP could not encode the fields), of "[]" and of "{}" (no fields).
 DEGENERATE_SIGNS = frozenset(md5(text).hexdigest() for text in (b"", b"[]", b"{}"))

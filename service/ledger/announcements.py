@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
-from service.claims import OrderKey
+from service.domain.claims import OrderKey
 from service.ledger import orders
 from service.ledger.decisions import question
 from service.ledger.errors import AnnouncementDiffers, ClaimUnstorable
 from service.ledger.inquiries import InquiryReason, open_inquiries
 from service.ledger.orders import OrderRecord
 from service.ledger.rules import MerchantRules
-from service.ledger.storable import escaped, require_storable
+from service.ledger.sanitizing import escaped, require_sanitized
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +42,7 @@ def record_announcement(
 
     Saying the same again changes nothing; other values raise AnnouncementDiffers.
     """
-    require_storable(announcement.order)
+    require_sanitized(announcement.order)
     if any(escaped(text) != text for text in (announcement.amount or "", announcement.pay_type)):
         raise ClaimUnstorable("an announcement must hold no NUL and no lone surrogate")
     blank = OrderRecord(

@@ -8,9 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select, update
 
-from service.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.order_state import Verdict
 from service.ledger.inserts import insert_new
-from service.ledger.states import Verdict
 from service.ledger.tables import claims, repeated_callback
 
 #: So many of an order's claims that never counted are loaded, the newest: a forger can make any number of them.

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, func, select
 
-from service.clock import now
+from service.runtime.clock import now
 
 
 def shared_time(connection: Connection) -> datetime:

@@ -4,14 +4,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, tzinfo
 
-from service.claims import Claim, OrderKey, Trust
-from service.events import EventType, PaymentEvent
+from service.domain.claims import Claim, OrderKey, Trust
+from service.domain.events import EventType, PaymentEvent
+from service.domain.masking import mask_personal
+from service.domain.order_state import OrderState, Transition, Verdict, decide
 from service.ledger.claim_rows import Entry
 from service.ledger.inquiries import InquiryReason, Question
 from service.ledger.orders import OrderRecord
 from service.ledger.rules import EndpointRules, MerchantRules
-from service.ledger.states import OrderState, Transition, Verdict, decide
-from service.masking import mask_personal
 
 _NOBODY_SPOKE = OrderState()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, update
 
-from service.claims import OrderKey
+from service.domain.claims import OrderKey
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.tables import inquiries
 

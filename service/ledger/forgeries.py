@@ -13,7 +13,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select, tuple_, update
 
-from service.claims import OrderKey, Trust
+from service.domain.claims import OrderKey, Trust
 from service.ledger import orders
 from service.ledger.errors import LedgerContended
 from service.ledger.inquiries import InquiryState

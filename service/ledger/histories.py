@@ -6,13 +6,13 @@ from datetime import datetime
 
 from sqlalchemy import Connection, select
 
-from service.claims import OrderKey, OrderStatus
-from service.events import EventType
+from service.domain.claims import OrderKey, OrderStatus
+from service.domain.events import EventType
 from service.ledger import orders
-from service.ledger.asked_questions import AskedQuestion, load_asked
 from service.ledger.claim_rows import ClaimRecord, any_claim, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.orders import OrderRecord
+from service.ledger.questions import AskedQuestion, load_asked
 from service.ledger.tables import deliveries, events
 from service.ledger.withholds import WithholdRecord, load_withhold
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Update, and_, case, select, update
 
-from service.claims import OrderKey
+from service.domain.claims import OrderKey
 from service.ledger.inserts import PLANNED_ANEW, execute_rows, given_keys, insert_rows, keys_given
 from service.ledger.tables import inquiries
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.order_state import OrderState
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inserts import PLANNED_ANEW, given_keys, insert_new, insert_or_update, keys_given
-from service.ledger.states import OrderState
-from service.ledger.storable import escaped
+from service.ledger.sanitizing import escaped
 from service.ledger.tables import orders
 
 _KEY = (orders.c.merchant, orders.c.biz_order_no)

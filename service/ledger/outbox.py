@@ -10,20 +10,20 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, update
 
-from service.claims import OrderKey, OrderStatus
-from service.event_schemas import write_event
-from service.events import EventType, PaymentEvent
+from service.domain.claims import OrderKey, OrderStatus
+from service.domain.event_schemas import write_event
+from service.domain.events import EventType, PaymentEvent
+from service.domain.masking import mask_personal
 from service.ledger.clock import shared_time
 from service.ledger.decisions import Decision
 from service.ledger.delivery_keys import KEY, DeliveryKey, GivenRows
+from service.ledger.delivery_order import free_followers, postpone_followers, take_followers_along
 from service.ledger.errors import LeaseLost
-from service.ledger.followers import free_followers, postpone_followers, take_followers_along
 from service.ledger.inserts import insert_new
 from service.ledger.pauses import is_paused
-from service.ledger.storable import escaped
+from service.ledger.sanitizing import escaped
 from service.ledger.tables import deliveries, events
 from service.ledger.transactions import read, write
-from service.masking import mask_personal
 
 _LONGEST_ERROR = 500
 _OF_ITS_EVENT = and_(

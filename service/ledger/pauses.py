@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Row, delete, exists, select
 
 from service.ledger.inserts import insert_into
-from service.ledger.storable import escaped
+from service.ledger.sanitizing import escaped
 from service.ledger.tables import paused_endpoints
 from service.ledger.transactions import read, write
 

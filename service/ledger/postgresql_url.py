@@ -9,9 +9,9 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import Conninfo, PGconn
 
+from service.config.url_syntax import PERCENT_ENCODE
 from service.ledger.errors import UnusableDatabaseUrl
 from service.ledger.limits import STATEMENT_SECONDS
-from service.url_syntax import PERCENT_ENCODE
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import URL

@@ -5,9 +5,9 @@ from datetime import date
 
 from sqlalchemy import Connection, func, select
 
+from service.domain.refusals import RefusalCount
 from service.ledger.inserts import insert_or_update
 from service.ledger.tables import refusals
-from service.refusals import RefusalCount
 
 
 def record_refusals(connection: Connection, counts: Sequence[RefusalCount]) -> None:

@@ -8,14 +8,14 @@ from datetime import date, datetime, time, timedelta, tzinfo
 
 from sqlalchemy import ColumnElement, Connection, Engine, Table, case, func, literal_column, select
 
-from service.claims import ClaimSource, OrderStatus, Trust
-from service.events import EventType
+from service.domain.claims import ClaimSource, OrderStatus, Trust
+from service.domain.events import EventType
+from service.domain.masking import mask_personal
+from service.domain.order_state import Verdict
 from service.ledger.limits import allow_longer
 from service.ledger.refusal_counts import count_refusals
-from service.ledger.states import Verdict
 from service.ledger.tables import claims, events, inquiries, orders
 from service.ledger.transactions import read
-from service.masking import mask_personal
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, and whoever forges callbacks can make up as many as they like.

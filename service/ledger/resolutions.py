@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 
-from service.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

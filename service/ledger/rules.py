@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
 
-from service.claims import Claim, Trust
-from service.events import EventType, PaymentEvent
+from service.domain.claims import Claim, Trust
+from service.domain.events import EventType, PaymentEvent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

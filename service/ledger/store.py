@@ -6,10 +6,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from service.claims import Claim, OrderKey, Trust
+from service.domain.claims import Claim, OrderKey, Trust
+from service.domain.order_state import Verdict
+from service.domain.refusals import RefusalCount
 from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
-from service.ledger.asked_questions import prune_asked
 from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
 from service.ledger.decisions import Decider, Decision, question
 from service.ledger.errors import OrderUnknown, UnknownMerchant
@@ -18,13 +19,12 @@ from service.ledger.histories import OrderHistory, is_known, load_history
 from service.ledger.inquiries import InquiryReason, InquiryRecord, close_inquiries, load_inquiry, open_inquiries
 from service.ledger.orders import OrderFilter, OrderRecord
 from service.ledger.outbox import enqueue
+from service.ledger.questions import prune_asked
 from service.ledger.refusal_counts import record_refusals
 from service.ledger.resolutions import Resolution, claim_from_resolution
 from service.ledger.rules import EndpointRules, MerchantRules
-from service.ledger.states import Verdict
-from service.ledger.storable import require_storable, shortened, storable
+from service.ledger.sanitizing import require_sanitized, sanitized, shortened
 from service.ledger.transactions import read, write
-from service.refusals import RefusalCount
 
 _PRUNED_AT_ONCE = 1000
 
@@ -58,7 +58,7 @@ class LedgerStore:
         """
         if not claims:
             return []
-        entries = [self._entry(position, storable(claim)) for position, claim in enumerate(claims)]
+        entries = [self._entry(position, sanitized(claim)) for position, claim in enumerate(claims)]
         verdicts = _verdicts(write(self._engine, lambda connection: self._record(connection, entries)))
         return [verdicts.get(entry.position, Verdict.DUPLICATE) for entry in entries]
 
@@ -68,7 +68,7 @@ class LedgerStore:
 
     def apply(self, connection: Connection, claim: Claim) -> Decision:
         """Record one claim within the caller's transaction; what was decided. For who settles something with it."""
-        [decision] = self._record(connection, [self._entry(0, storable(claim))])
+        [decision] = self._record(connection, [self._entry(0, sanitized(claim))])
         return decision
 
     def announce(self, announcement: Announcement) -> OrderRecord:
@@ -104,7 +104,7 @@ class LedgerStore:
         where nobody ever spoke of the order, so that a slip of the pen makes no payment, and ClaimUnstorable.
         """
         self._merchant(resolution.order.merchant)
-        require_storable(resolution.order)
+        require_sanitized(resolution.order)
         if not self.knows(resolution.order):
             raise OrderUnknown(resolution.order.biz_order_no)
         [verdict] = self.record([claim_from_resolution(resolution, stated_at=self._clock())])

@@ -11,7 +11,6 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
-from service.backoff import exponential
 from service.ledger.engine import READS_ONLY, TURNS
 from service.ledger.errors import (
     ClaimUnstorable,
@@ -21,7 +20,8 @@ from service.ledger.errors import (
     SchemaOutdated,
     SequenceBehind,
 )
-from service.turns import TurnNotCome, take_turn
+from service.runtime.backoff import exponential
+from service.runtime.turns import LockTimeout, hold_file_lock
 
 Result = TypeVar("Result")
 
@@ -118,9 +118,9 @@ def _turn(engine: Engine) -> Iterator[None]:
         yield
         return
     try:
-        with take_turn(file, wait_seconds=_MOST_TURN_SECONDS):
+        with hold_file_lock(file, wait_seconds=_MOST_TURN_SECONDS):
             yield
-    except (TurnNotCome, OSError) as error:
+    except (LockTimeout, OSError) as error:
         raise LedgerUnavailable(str(error)) from error
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
-from service.claims import OrderKey
+from service.domain.claims import OrderKey
 from service.ledger import orders
 from service.ledger.errors import LedgerError, NotAnnounced
 from service.ledger.inserts import insert_into
-from service.ledger.storable import escaped
+from service.ledger.sanitizing import escaped
 from service.ledger.tables import withholds
 from service.ledger.transactions import read, write
 

@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import StrEnum
 from typing import TypeVar
 
-from service.claims import Trust
+from service.domain.claims import Trust
 from service.messaging.errors import UndecodableMessage
 
 _Member = TypeVar("_Member", bound=StrEnum)

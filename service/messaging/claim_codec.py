@@ -6,12 +6,12 @@ Whatever changes the meaning of a field makes a new version, which is read besid
 
 import random
 
-from service.claims import Claim, ClaimSource, OrderStatus
+from service.domain.claims import Claim, ClaimSource, OrderStatus
 from service.messaging.bodies import BodyFields, parse_body, write_body
 from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
-from service.messaging.topology import CALLBACKS_EXCHANGE
-from service.traceparent import TRACEPARENT
+from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
+from service.runtime.traceparent import TRACEPARENT
 
 #: The type of every message that `encode_claim` makes.
 CLAIM_V1 = "payment-callbacks.claim.v1"

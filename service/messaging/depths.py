@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
-from service.messaging.embedded_queue import EmbeddedQueue
-from service.messaging.topology import DEAD_LETTERS, LEDGER_QUEUE, UNROUTED_STATUS
+from service.messaging.rabbitmq.topology import DEAD_LETTERS, LEDGER_QUEUE, UNROUTED_STATUS
+from service.messaging.sqlite.queue import EmbeddedQueue
 
 _QUEUES = {"ledger": LEDGER_QUEUE, "dead": DEAD_LETTERS, "unrouted": UNROUTED_STATUS}
 
@@ -18,7 +18,7 @@ class RabbitDepths:
 
     def count(self) -> Mapping[str, int]:
         """Messages in `ledger`, `dead` and `unrouted`, without those that a consumer holds. Raises MessagingError."""
-        from service.messaging.session import BrokerSession  # pika only where there is a broker
+        from service.messaging.rabbitmq.session import BrokerSession  # pika only where there is a broker
 
         with BrokerSession(urls=self._urls, connection_name="depths", timeout_seconds=self._timeout_seconds) as session:
             return {name: session.count(queue) for name, queue in _QUEUES.items()}

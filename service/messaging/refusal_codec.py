@@ -3,11 +3,11 @@
 import uuid
 from collections.abc import Sequence
 
+from service.domain.refusals import RefusalCount
 from service.messaging.bodies import BodyFields, parse_body, write_body
 from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
-from service.messaging.topology import CALLBACKS_EXCHANGE
-from service.refusals import RefusalCount
+from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 
 #: The type of every message that `encode_refusals` makes.
 REFUSALS_V1 = "payment-callbacks.refusals.v1"

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import structlog
 
-from service.gateway.tokens import JsonValue
-from service.masking import mask_personal
+from service.domain.masking import mask_personal
+from service.gateway.strict_json import JsonValue
 from service.sandbox.document_rules import Breach, text_of
 
 _log = structlog.get_logger(__name__)

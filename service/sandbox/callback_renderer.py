@@ -9,7 +9,7 @@ from service.gateway.canonical import JsonDialect, find_dialect
 from service.gateway.json_writers import find_writer
 from service.gateway.key_orders import KeyOrder
 from service.gateway.signature import sign_callback
-from service.gateway.tokens import JsonValue
+from service.gateway.strict_json import JsonValue
 from service.sandbox.callback_plan import Address, PlannedCallback
 from service.sandbox.orders import SandboxOrder
 from service.sandbox.script import PayStatus

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from marshmallow import ValidationError
 from werkzeug.http import parse_options_header
 
+from service.domain.masking import mask_personal
 from service.gateway.key_orders import KeyOrder
 from service.gateway.message_fields import Amount, to_text
 from service.gateway.messages import AmountUnit, RequestMethod
 from service.gateway.request_dialect import KeySorting
-from service.gateway.tokens import JsonValue, NumberToken
-from service.masking import mask_personal
+from service.gateway.strict_json import JsonValue, NumberToken
 
 #: The document's name for the section on HTTP.
 CALLS = "调用说明"

@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import cycle
 
 from service.gateway.messages import RequestMethod
-from service.gateway.tokens import JsonValue
+from service.gateway.strict_json import JsonValue
 from service.sandbox.bindings import Bindings
 from service.sandbox.breach_log import BreachLog
 from service.sandbox.callback_plan import plan_callbacks

@@ -9,7 +9,7 @@ from service.gateway.errors import CallbackRefused, CipherError, RequestRefused
 from service.gateway.messages import AmountUnit, RequestMethod
 from service.gateway.request_dialect import RequestDialect, SignCase
 from service.gateway.signature import verify_request
-from service.gateway.tokens import JsonValue, read_object
+from service.gateway.strict_json import JsonValue, read_object
 from service.sandbox.breach_log import BreachLog
 from service.sandbox.document_rules import (
     CALLS,

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from service.config.settings import Acknowledgement, Secret
 from service.sandbox.document_rules import STRICT, DocumentRule
-from service.settings import Acknowledgement, Secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

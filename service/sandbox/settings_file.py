@@ -6,9 +6,9 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
+from service.config.settings import Acknowledgement, Secret
 from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.settings import Account, CallbackStyle, EmptyResponse, Misbehaviour, SandboxSettings, Timing
-from service.settings import Acknowledgement, Secret
 
 _SHARE = validate.Range(min=0, max=1)
 _NOT_NEGATIVE = validate.Range(min=0)

@@ -13,14 +13,14 @@ from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from service.config.settings import MerchantSettings, ReceiverSettings
 from service.messaging.contract import AsyncPublisher
-from service.metrics.receiver import ReceiverMetrics
+from service.runtime.metrics.receiver import ReceiverMetrics
 from service.serving.wsgi import Answer, make_answer
-from service.settings import MerchantSettings, ReceiverSettings
 from service.web.answers import failure
 from service.web.callbacks import CallbackEndpoint
-from service.web.entrances import Entrances
 from service.web.health import Health
+from service.web.notify_address import NotifyAddresses
 from service.web.process_publisher import ProcessPublisher
 from service.web.refusal_tally import RefusalTally
 
@@ -59,7 +59,7 @@ def create_app(
     )
     app.extensions.update(publisher=publisher, refusals=refusals)
     endpoint = CallbackEndpoint(
-        entrances=Entrances(merchants=merchants),
+        entrances=NotifyAddresses(merchants=merchants),
         acknowledgements={slug: _acknowledgement(merchant) for slug, merchant in merchants.items()},
         publisher=publisher,
         metrics=metrics,

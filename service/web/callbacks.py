@@ -11,19 +11,19 @@ import structlog
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from service.claims import Claim
+from service.domain.claims import Claim
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
 from service.messaging.claim_codec import encode_claim
 from service.messaging.errors import ConfirmTimeout
-from service.metrics.merchants import UNKNOWN_MERCHANT
-from service.metrics.receiver import ReceiverMetrics
+from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
+from service.runtime.metrics.receiver import ReceiverMetrics
+from service.runtime.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
 from service.serving.wsgi import ARRIVED_AT, WHOLE_BODY, Answer, PendingAnswer
-from service.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
 from service.web.answers import UNCONFIRMED, PendingResponse, failure
 from service.web.dialect_watch import DialectWatch
-from service.web.entrances import Entrance, Entrances, UnknownMerchant
+from service.web.notify_address import NotifyAddress, NotifyAddresses, UnknownMerchant
 from service.web.process_publisher import ProcessPublisher
 from service.web.refusal_tally import RefusalTally
 
@@ -49,7 +49,7 @@ class CallbackEndpoint:
     def __init__(
         self,
         *,
-        entrances: Entrances,
+        entrances: NotifyAddresses,
         acknowledgements: Mapping[str, Answer],
         publisher: ProcessPublisher,
         metrics: ReceiverMetrics,
@@ -99,7 +99,7 @@ class CallbackEndpoint:
             return self._refuse(merchant, "too-large", detail, traceparent, status=_TOO_LARGE)
         return self._publish(claim, deadline)
 
-    def _read_claim(self, entrance: Entrance, traceparent: str) -> Claim:
+    def _read_claim(self, entrance: NotifyAddress, traceparent: str) -> Claim:
         merchant = entrance.merchant
         received_at = self._clock()
         body = request.environ.get(WHOLE_BODY)

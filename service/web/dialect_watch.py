@@ -3,7 +3,7 @@
 import structlog
 
 from service.gateway.bodies import BodyKind
-from service.metrics.receiver import ReceiverMetrics
+from service.runtime.metrics.receiver import ReceiverMetrics
 
 _log = structlog.get_logger(__name__)
 

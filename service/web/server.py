@@ -14,16 +14,16 @@ from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
+from service.config.settings import MerchantSettings, ReceiverSettings
 from service.messaging.contract import AsyncPublisher
-from service.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
-from service.metrics.receiver import ReceiverMetrics
+from service.runtime.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
+from service.runtime.metrics.receiver import ReceiverMetrics
 from service.serving.gunicorn_settings import (
     QuietLogger,
     common_settings,
     find_shared_memory,
     keep_signals_over_forks,
 )
-from service.settings import MerchantSettings, ReceiverSettings
 from service.web.app import create_app
 from service.web.health import Health
 from service.web.metrics_directory import MetricsDirectory

@@ -106,7 +106,7 @@ class Rate:
 
 
 def measure_rate(count: Callable[[], int], *, total: int, pids: Sequence[int], label: str, console: Console) -> Rate:
-    """Look until `count` has come to `total`; fail where it goes beyond, or stands still for two minutes.
+    """Sample until `count` has come to `total`; fail where it goes beyond, or stands still for two minutes.
 
     The first fifth is left out: in it processes start, and caches fill. The last look is left out too, since it comes
     at any time after the end.

@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, Phase, given, settings, target
 
-from service.claims import Trust
+from service.domain.claims import Trust
 from service.gateway.canonical import find_dialect
 from service.gateway.errors import CallbackRefused
 from service.gateway.order_claims import claim_from_callback

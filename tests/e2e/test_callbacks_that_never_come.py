@@ -11,14 +11,14 @@ from service.bootstrap.charging import make_tokens
 from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_client
 from service.bootstrap.ledger import make_store
+from service.config.reading import load_settings
+from service.config.settings import Secret, Settings
 from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import SingleWithholdArgs
 from service.ledger.announcements import Announcement
 from service.ledger.schema import schema_is_current
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings, Timing
-from service.settings import Secret, Settings
-from service.settings_file import load_settings
 from tests.support.ledger_view import LedgerView
 from tests.support.ports import find_free_port
 from tests.support.processes import Processes

@@ -10,12 +10,12 @@ import pytest
 import urllib3
 from standardwebhooks import Webhook
 
-from service.claims import OrderStatus, Trust
-from service.event_schemas import write_event, write_test
-from service.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
+from service.domain.claims import OrderStatus, Trust
+from service.domain.event_schemas import write_event, write_test
+from service.domain.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
 from service.messaging.contract import Message
-from service.messaging.session import BrokerSession
-from service.messaging.topology import STATUS_EXCHANGE, declare
+from service.messaging.rabbitmq.session import BrokerSession
+from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, declare
 from tests.support.consumer_examples import QueueExample, WebhookExample
 from tests.support.contracts import event_validator, shipped_asyncapi
 from tests.support.deployment import ROLES, Deployment, Place

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from service.claims import Trust
+from service.domain.claims import Trust
 from tests.support.deployment import Deployment, token_of
 from tests.support.downstream import Downstream
 from tests.support.gateway_sender import Answer, Callback, php

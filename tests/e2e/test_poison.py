@@ -4,7 +4,7 @@ import pytest
 
 from service.messaging.claim_codec import CLAIM_V1
 from service.messaging.contract import Message
-from service.messaging.topology import CALLBACKS_EXCHANGE
+from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 from tests.support.deployment import Deployment
 from tests.support.downstream import Downstream
 from tests.support.waiting import eventually

@@ -4,8 +4,8 @@ import json
 from collections.abc import Callable
 
 from service.messaging.contract import Message
-from service.messaging.session import BrokerSession
-from service.messaging.topology import STATUS_EXCHANGE, UNROUTED_STATUS
+from service.messaging.rabbitmq.session import BrokerSession
+from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.waiting import eventually

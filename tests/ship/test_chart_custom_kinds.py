@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from service.messaging.topology import LEDGER_QUEUE
+from service.messaging.rabbitmq.topology import LEDGER_QUEUE
 from tests.support.chart import CHART, VALUE_SETS, Manifest, find, find_all, render
 
 RELEASE = {"app.kubernetes.io/name": "payment-callbacks", "app.kubernetes.io/instance": "pc"}

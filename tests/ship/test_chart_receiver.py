@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from service.messaging.topology import declare
+from service.messaging.rabbitmq.topology import declare
 from tests.support.chart import find, render
 from tests.support.container_tools import ContainerTools
 from tests.support.gateway_sender import Callback, GatewaySender, mint_token

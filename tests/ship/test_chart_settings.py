@@ -12,9 +12,9 @@ import pytest
 import yaml
 from marshmallow import Schema, fields
 
-from service.settings import ApiScope, Settings
-from service.settings_file import parse_settings
-from service.settings_schemas import SettingsSchema
+from service.config.reading import parse_settings
+from service.config.schemas import SettingsSchema
+from service.config.settings import ApiScope, Settings
 from tests.support.chart import CHART, VALUE_SETS, find, pod_specs, render, settings_of
 
 SECRETS_FOLDER = "/run/secrets/payment-callbacks"

@@ -11,8 +11,8 @@ import pytest
 import urllib3
 from standardwebhooks.webhooks import Webhook
 
-from service.event_schemas import write_test
-from service.events import EndpointTest
+from service.domain.event_schemas import write_test
+from service.domain.events import EndpointTest
 from tests.support.compose import FOLDER
 from tests.support.downstream import WEBHOOK_SECRET
 

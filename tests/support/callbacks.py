@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import md5
 
-from service.gateway.capability import CapabilityKey, CapabilityTokens
+from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
 from tests.support.receiver import TOKEN_KEY
 
 
@@ -43,5 +43,5 @@ def callback(biz_order_no: str, *, merchant: str = "by-capability", **changed: s
 
 def minted_path(merchant: str, biz_order_no: str) -> str:
     """The notify_url's path for one order."""
-    key = CapabilityKey(kid=TOKEN_KEY.kid, secret=TOKEN_KEY.key.reveal().encode())
-    return f"/notify/{merchant}/{CapabilityTokens(merchant=merchant, keys=[key]).mint(biz_order_no)}"
+    key = NotifyTokenKey(kid=TOKEN_KEY.kid, secret=TOKEN_KEY.key.reveal().encode())
+    return f"/notify/{merchant}/{NotifyTokens(merchant=merchant, keys=[key]).mint(biz_order_no)}"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from service.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 

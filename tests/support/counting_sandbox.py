@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
+from service.config.settings import Secret
 from service.gateway.cipher import ArgsCipher
 from service.gateway.request_dialect import RequestDialect
-from service.gateway.tokens import read_object
+from service.gateway.strict_json import read_object
 from service.sandbox.gateway import Answer
 from service.sandbox.requests import HttpRequest
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings, Timing
-from service.settings import Secret
 from tests.support.gateway_caller import WITHHOLD, GatewayCaller
 
 UA = "ASKED"

@@ -13,12 +13,12 @@ from typing import Self
 
 from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.ledger import make_store
+from service.config.reading import load_settings
+from service.config.settings import ApiScope
 from service.ledger.announcements import Announcement
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
-from service.messaging.embedded_queue import EmbeddedQueue
-from service.settings import ApiScope
-from service.settings_file import load_settings
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.api_caller import TOKEN
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
 from tests.support.gateway_sender import Callback, GatewaySender, mint_token

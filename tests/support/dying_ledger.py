@@ -11,8 +11,8 @@ from typing import Any
 
 from sqlalchemy import event
 
-from service.claims import OrderStatus, Trust
-from service.events import DEFAULT_EVENT_TYPES
+from service.domain.claims import OrderStatus, Trust
+from service.domain.events import DEFAULT_EVENT_TYPES
 from service.ledger.engine import make_engine
 from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.store import LedgerStore

@@ -16,9 +16,9 @@ from consumers.signals import stop_on_signals
 from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer
-from service.ledger.agenda import Agenda
+from service.config.reading import load_settings
 from service.ledger.due_inquiries import DueInquiry
-from service.settings_file import load_settings
+from service.ledger.inquiry_queue import InquiryQueue
 
 
 def main(settings_file: str) -> None:
@@ -33,10 +33,12 @@ def main(settings_file: str) -> None:
 
 
 def _freeze_after_first_claim() -> None:
-    claim_due = Agenda.claim_due
+    claim_due = InquiryQueue.claim_due
     frozen = threading.Event()
 
-    def claim_and_freeze(agenda: Agenda, merchant: str, *, limit: int, lease_seconds: float) -> Sequence[DueInquiry]:
+    def claim_and_freeze(
+        agenda: InquiryQueue, merchant: str, *, limit: int, lease_seconds: float
+    ) -> Sequence[DueInquiry]:
         claimed = claim_due(agenda, merchant, limit=limit, lease_seconds=lease_seconds)
         if claimed and not frozen.is_set():
             frozen.set()
@@ -44,7 +46,7 @@ def _freeze_after_first_claim() -> None:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return claimed
 
-    Agenda.claim_due = claim_and_freeze  # type: ignore[method-assign,assignment]
+    InquiryQueue.claim_due = claim_and_freeze  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":

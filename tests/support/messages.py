@@ -6,12 +6,12 @@ import pika
 
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message, Publisher
-from service.messaging.embedded import EmbeddedPublisher
-from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import NotConfirmed
-from service.messaging.publisher import RabbitPublisher
-from service.messaging.session import BrokerSession
-from service.messaging.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
+from service.messaging.rabbitmq.publisher import RabbitPublisher
+from service.messaging.rabbitmq.session import BrokerSession
+from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
+from service.messaging.sqlite.embedded import EmbeddedPublisher
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.waiting import eventually
 
 

@@ -6,16 +6,16 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.claims import Trust
-from service.log_stream import LineCounts
-from service.logs import configure_logs
+from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, Secret, TokenKey
+from service.domain.claims import Trust
 from service.messaging.contract import AsyncPublisher
-from service.messaging.embedded import EmbeddedPublisher
-from service.messaging.embedded_queue import EmbeddedQueue
-from service.messaging.publisher import RabbitPublisher
-from service.metrics.logs import LogMetrics
-from service.metrics.receiver import ReceiverMetrics
-from service.settings import Acknowledgement, MerchantSettings, ReceiverSettings, Secret, TokenKey
+from service.messaging.rabbitmq.publisher import RabbitPublisher
+from service.messaging.sqlite.embedded import EmbeddedPublisher
+from service.messaging.sqlite.queue import EmbeddedQueue
+from service.runtime.log_stream import LineCounts
+from service.runtime.logs import configure_logs
+from service.runtime.metrics.logs import LogMetrics
+from service.runtime.metrics.receiver import ReceiverMetrics
 from service.web.server import ReceiverServer
 
 #: Mints the tokens of every merchant below.

@@ -13,22 +13,22 @@ from sqlalchemy import func, select
 from consumers.ledger import LedgerConsumer
 from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.ledger import make_store
-from service.claims import Claim, ClaimSource
-from service.clock import now
-from service.events import EventType
+from service.config.settings import Settings
+from service.domain.claims import Claim, ClaimSource
+from service.domain.events import EventType
+from service.domain.order_state import Verdict
 from service.ledger.engine import READS_ONLY
 from service.ledger.schema import migrate
-from service.ledger.states import Verdict
 from service.ledger.tables import claims, events
 from service.messaging.claim_codec import encode_claim
 from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
-from service.messaging.dead_letters import RabbitDeadLetters
-from service.messaging.embedded import EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
-from service.messaging.subscriber import RabbitSubscriber
-from service.metrics.claims import ClaimMetrics
-from service.metrics.ledger import LedgerMetrics
-from service.settings import Settings
+from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
+from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
+from service.runtime.clock import now
+from service.runtime.metrics.claims import ClaimMetrics
+from service.runtime.metrics.ledger import LedgerMetrics
 from tests.support.messages import count_messages, embedded_publisher, rabbit_publisher
 
 _PUBLISHERS_AT_ONCE = 16

@@ -12,12 +12,12 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 from service.api.health import Drain
 from service.bootstrap.api import make_api
 from service.bootstrap.database import make_ledger_engine
+from service.config.reading import parse_settings
+from service.config.settings import Secret, Settings
 from service.ledger.schema import migrate
-from service.metrics.logs import LogMetrics
+from service.runtime.metrics.logs import LogMetrics
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
-from service.settings import Secret, Settings
-from service.settings_file import parse_settings
 from tests.support.api_caller import TOKEN, ApiCaller
 from tests.support.scripted_server import ScriptedServer
 

@@ -4,11 +4,11 @@ import pytest
 from sqlalchemy import Connection, Engine
 
 from service.bootstrap.ledger import make_store
-from service.claims import OrderKey, OrderStatus, Trust
-from service.ledger.asked_questions import record_asked
+from service.config.settings import Settings
+from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.inquiries import InquiryReason
+from service.ledger.questions import record_asked
 from service.ledger.transactions import write
-from service.settings import Settings
 from tests.support.api_caller import ApiCaller, order_path
 from tests.support.claims import NOON, a_claim
 

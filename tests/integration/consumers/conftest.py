@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from service.claims import Trust
-from service.events import DEFAULT_EVENT_TYPES
+from service.config.settings import BrokerSettings, LedgerSettings, MerchantSettings, Secret, Settings
+from service.domain.claims import Trust
+from service.domain.events import DEFAULT_EVENT_TYPES
 from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
 from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
-from service.messaging import topology
-from service.settings import BrokerSettings, LedgerSettings, MerchantSettings, Secret, Settings
+from service.messaging.rabbitmq import topology
 from tests.support.claims import NOON
 from tests.support.stack import Stack
 

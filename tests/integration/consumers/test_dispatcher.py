@@ -20,16 +20,16 @@ from consumers.dispatcher import Dispatcher
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
-from service.claims import OrderStatus
+from service.config.settings import DispatcherSettings, EndpointSettings, Secret
+from service.domain.claims import OrderStatus
 from service.ledger.engine import READS_ONLY, make_engine
 from service.ledger.outbox import DueDelivery, Outbox
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
-from service.messaging import topology
-from service.messaging.session import BrokerSession
-from service.metrics.dispatcher import DispatcherMetrics
-from service.settings import DispatcherSettings, EndpointSettings, Secret
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.session import BrokerSession
+from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim
 from tests.support.messages import rabbit_publisher
 from tests.support.ports import find_free_port

@@ -11,14 +11,14 @@ from sqlalchemy import Engine
 
 from consumers.endpoint_worker import EndpointWorker
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
-from service.claims import OrderKey, OrderStatus
+from service.config.settings import DispatcherSettings, EndpointSettings
+from service.domain.claims import OrderKey, OrderStatus
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.histories import DeliveryRecord
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.pauses import Pauses
 from service.ledger.store import LedgerStore
-from service.metrics.dispatcher import DispatcherMetrics
-from service.settings import DispatcherSettings, EndpointSettings
+from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim
 from tests.support.running import running
 from tests.support.waiting import eventually

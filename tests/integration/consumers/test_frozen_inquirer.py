@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.asked_questions import AskedQuestion, QuestionOutcome
+from service.ledger.questions import AskedQuestion, QuestionOutcome
 from service.ledger.rules import MerchantRules
 from service.ledger.store import LedgerStore
 from tests.support.asked_gateway import AES_KEY, AskedGateway

@@ -19,23 +19,23 @@ from consumers.inquirer import AskedGateway as Asked
 from consumers.inquirer import Inquirer
 from consumers.queried_gateway import QueriedGateway
 from service.bootstrap.inquirer_role import make_inquirer_watch
-from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
+from service.config.reading import parse_settings
+from service.config.settings import GatewaySettings, InquirerSettings, Secret
+from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
-from service.ledger.agenda import Agenda
 from service.ledger.announcements import Announcement
-from service.ledger.asked_questions import QuestionOutcome
 from service.ledger.engine import make_engine
 from service.ledger.inquiries import InquiryReason, InquiryState
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.questions import QuestionOutcome
 from service.ledger.rules import InquiryRules, MerchantRules
 from service.ledger.schema import migrate
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
-from service.metrics.claims import ClaimMetrics
-from service.metrics.inquirer import InquirerMetrics
-from service.settings import GatewaySettings, InquirerSettings, Secret
-from service.settings_file import parse_settings
+from service.runtime.metrics.claims import ClaimMetrics
+from service.runtime.metrics.inquirer import InquirerMetrics
 from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.claims import a_claim
 from tests.support.ports import find_free_port
@@ -83,12 +83,12 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
         store: LedgerStore,
         gateways: Mapping[str, Asked],
         *,
-        agenda: Agenda | None = None,
+        agenda: InquiryQueue | None = None,
         **pace: float,
     ) -> Inquirer:
         rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**PACE, **pace}))  # type: ignore[arg-type]
         return Inquirer(
-            agenda=agenda or Agenda(engine=engine, store=store, rules=rules),
+            agenda=agenda or InquiryQueue(engine=engine, store=store, rules=rules),
             gateways=gateways,
             settings=InquirerSettings(poll_seconds=0.02, lease_seconds=5.0),
             metrics=InquirerMetrics(registry=registry),
@@ -299,7 +299,7 @@ def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | Non
     return registry.get_sample_value(f"payment_callbacks_inquiries_{name}", {"merchant": "acme", **labels})
 
 
-class BreakingAgenda(Agenda):
+class BreakingAgenda(InquiryQueue):
     """Its first claim meets a bug."""
 
     broken = False

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
 from service.ledger.engine import READS_ONLY
 from service.ledger.rules import MerchantRules

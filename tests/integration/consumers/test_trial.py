@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from consumers.endpoint_test import EndpointTestOutcome, test_endpoint
 from consumers.sinks.sink import Sink
-from consumers.trial import TrialOutcome, try_endpoint
 from service.bootstrap.dispatcher_role import make_sink
-from service.clock import now
-from service.events import EventType
-from service.messaging.session import BrokerSession
-from service.messaging.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare
-from service.settings import BrokerSettings, EndpointSettings, Secret, Settings
+from service.config.settings import BrokerSettings, EndpointSettings, Secret, Settings
+from service.domain.events import EventType
+from service.messaging.rabbitmq.session import BrokerSession
+from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare
+from service.runtime.clock import now
 from tests.support.contracts import payload_validator, shipped_asyncapi
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
 from tests.support.messages import count_messages
@@ -28,8 +28,8 @@ def shop() -> Iterator[Downstream]:
 
 
 @pytest.fixture
-def try_webhook(tmp_path: Path) -> Callable[[str], TrialOutcome]:
-    def go(url: str) -> TrialOutcome:
+def try_webhook(tmp_path: Path) -> Callable[[str], EndpointTestOutcome]:
+    def go(url: str) -> EndpointTestOutcome:
         endpoint = EndpointSettings(
             name="shop", kind="webhook", url=url, secrets=[Secret(WEBHOOK_SECRET)], timeout_seconds=1
         )
@@ -39,23 +39,23 @@ def try_webhook(tmp_path: Path) -> Callable[[str], TrialOutcome]:
 
 
 @pytest.fixture
-def try_bus(amqp_url: str, tmp_path: Path) -> Callable[[], TrialOutcome]:
-    def go() -> TrialOutcome:
+def try_bus(amqp_url: str, tmp_path: Path) -> Callable[[], EndpointTestOutcome]:
+    def go() -> EndpointTestOutcome:
         settings = Settings(merchants={}, data_directory=tmp_path, broker=BrokerSettings(urls=[Secret(amqp_url)]))
         return _try(make_sink(settings, EndpointSettings(name="shop", kind="amqp")))
 
     return go
 
 
-def _try(sink: Sink) -> TrialOutcome:
+def _try(sink: Sink) -> EndpointTestOutcome:
     try:
-        return try_endpoint(sink, endpoint="shop", clock=now)
+        return test_endpoint(sink, endpoint="shop", clock=now)
     finally:
         sink.close()
 
 
 def test_a_webhook_gets_a_signed_test_that_the_contract_knows_and_that_is_no_payment(
-    shop: Downstream, try_webhook: Callable[[str], TrialOutcome]
+    shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]
 ) -> None:
     outcome = try_webhook(shop.url)
     assert (outcome.taken, outcome.answer) == (True, "the endpoint answered 204")
@@ -65,25 +65,25 @@ def test_a_webhook_gets_a_signed_test_that_the_contract_knows_and_that_is_no_pay
     assert told.type not in [type_.value for type_ in EventType]
 
 
-def test_two_tests_are_two(shop: Downstream, try_webhook: Callable[[str], TrialOutcome]) -> None:
+def test_two_tests_are_two(shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
     assert try_webhook(shop.url).event_id != try_webhook(shop.url).event_id
 
 
-def test_what_a_webhook_answers_is_told(shop: Downstream, try_webhook: Callable[[str], TrialOutcome]) -> None:
+def test_what_a_webhook_answers_is_told(shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
     shop.fail(500)
     assert (try_webhook(shop.url).taken, try_webhook(shop.url).answer) == (False, "the endpoint answered 500")
     shop.fail(410)
     assert (try_webhook(shop.url).taken, try_webhook(shop.url).answer) == (False, "the endpoint answered 410 Gone")
 
 
-def test_a_webhook_that_nobody_listens_at_is_told_of_as_such(try_webhook: Callable[[str], TrialOutcome]) -> None:
+def test_a_webhook_that_nobody_listens_at_is_told_of_as_such(try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
     outcome = try_webhook(f"http://127.0.0.1:{find_free_port()}/")
     assert not outcome.taken
     assert outcome.answer.startswith("no answer: NewConnectionError")
 
 
 def test_a_webhook_that_hangs_is_told_of_within_its_time_limit(
-    shop: Downstream, try_webhook: Callable[[str], TrialOutcome]
+    shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]
 ) -> None:
     shop.hang()
     outcome = try_webhook(shop.url)
@@ -92,7 +92,7 @@ def test_a_webhook_that_hangs_is_told_of_within_its_time_limit(
 
 
 def test_a_queue_that_is_bound_to_tests_gets_one_and_one_that_is_bound_to_merchants_does_not(
-    amqp_url: str, try_bus: Callable[[], TrialOutcome]
+    amqp_url: str, try_bus: Callable[[], EndpointTestOutcome]
 ) -> None:
     declare([amqp_url], timeout_seconds=10)
     with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
@@ -112,16 +112,16 @@ def test_a_queue_that_is_bound_to_tests_gets_one_and_one_that_is_bound_to_mercha
 
 
 def test_a_test_that_nobody_is_bound_for_is_soon_gone_from_where_lost_events_are_kept(
-    amqp_url: str, try_bus: Callable[[], TrialOutcome], monkeypatch: pytest.MonkeyPatch
+    amqp_url: str, try_bus: Callable[[], EndpointTestOutcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumers.trial._EXPIRES_SECONDS", 3.0)
+    monkeypatch.setattr("consumers.endpoint_test._EXPIRES_SECONDS", 3.0)
     declare([amqp_url], timeout_seconds=10)
     assert try_bus().taken
     eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 1)
     eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 0, within_seconds=20)
 
 
-def test_a_broker_without_the_exchange_is_told_of_as_such(try_bus: Callable[[], TrialOutcome]) -> None:
+def test_a_broker_without_the_exchange_is_told_of_as_such(try_bus: Callable[[], EndpointTestOutcome]) -> None:
     outcome = try_bus()
     assert not outcome.taken
     assert "payment.status" in outcome.answer

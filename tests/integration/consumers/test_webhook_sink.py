@@ -13,10 +13,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from consumers.sinks.webhook import WebhookSink
-from service.claims import OrderStatus, Trust
-from service.event_schemas import write_event
-from service.events import EventType, PaymentEvent
-from service.settings import EndpointSettings, Secret
+from service.config.settings import EndpointSettings, Secret
+from service.domain.claims import OrderStatus, Trust
+from service.domain.event_schemas import write_event
+from service.domain.events import EventType, PaymentEvent
 from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
 from tests.support.ports import find_free_port
 from tests.support.scripted_server import Answer, ScriptedServer

@@ -13,9 +13,9 @@ import psycopg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.claims import OrderStatus, Trust
-from service.event_schemas import write_event
-from service.events import EventType, PaymentEvent
+from service.domain.claims import OrderStatus, Trust
+from service.domain.event_schemas import write_event
+from service.domain.events import EventType, PaymentEvent
 from tests.support.postgresql import Database
 
 _SOURCE = (Path(__file__).parents[3] / "docs" / "examples" / "orders_by_queue.py").read_text()

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from service.config.settings import GatewaySettings, Secret
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
-from service.settings import GatewaySettings, Secret
 from tests.support.certificates import make_certificate
 
 KEY = "0123456789abcdef"

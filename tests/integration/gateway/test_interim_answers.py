@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from service.config.settings import GatewaySettings, Secret
 from service.gateway.cipher import ArgsCipher
 from service.gateway.errors import CipherError, OutcomeUnknown
 from service.gateway.messages import PreTiedCardArgs
@@ -13,7 +14,6 @@ from service.gateway.probe import Probe
 from service.gateway.probe_answers import Meaning
 from service.gateway.request_dialect import RequestDialect
 from service.gateway.signature import sign_request
-from service.settings import GatewaySettings, Secret
 from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
 from tests.support.scripted_server import Answer, ScriptedServer
 

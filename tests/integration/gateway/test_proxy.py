@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from service.config.settings import Proxy, Secret
 from service.gateway.errors import NotSent, OutcomeUnknown, PlainHttpRefused
-from service.settings import Proxy, Secret
 from tests.support.http_proxy import HttpProxy
 from tests.support.interim_answers import Interim
 from tests.support.scripted_server import Answer, ScriptedServer

@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.host_lookup import HostLookup
-from service.poster import Poster, Unanswered
-from service.settings import Proxy
+from service.config.settings import Proxy
+from service.runtime.host_lookup import HostLookup
+from service.runtime.http_client import HttpClient, Unanswered
 from tests.support.scripted_server import ScriptedServer
 from tests.support.waiting import eventually
 
@@ -47,7 +47,7 @@ def lookups_under_way() -> int:
     return sum(thread.name.startswith("lookup-") for thread in threading.enumerate())
 
 
-def post_to(poster: Poster) -> Callable[[], None]:
+def post_to(poster: HttpClient) -> Callable[[], None]:
     def post() -> None:
         with suppress(Unanswered):
             poster.post(b"{}", headers={}, timeout_seconds=0.3)
@@ -56,7 +56,7 @@ def post_to(poster: Poster) -> Callable[[], None]:
 
 
 def test_a_resolver_that_hangs_holds_a_post_no_longer_than_its_time_limit(resolver: Resolver) -> None:
-    poster = Poster(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
+    poster = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
     with pytest.raises(Unanswered, match=r"ConnectTimeoutError \(TimeoutError\)") as unanswered:
         poster.post(b"{}", headers={}, timeout_seconds=0.3)
     assert not unanswered.value.begun
@@ -64,13 +64,13 @@ def test_a_resolver_that_hangs_holds_a_post_no_longer_than_its_time_limit(resolv
 
 def test_the_name_of_a_proxy_is_looked_up_within_the_time_limit_too(resolver: Resolver) -> None:
     proxy = Proxy(host=NAME, port=3128)
-    poster = Poster(urlsplit("https://gateway.example.com/"), connections=0, most_bytes=1000, proxy=proxy)
+    poster = HttpClient(urlsplit("https://gateway.example.com/"), connections=0, most_bytes=1000, proxy=proxy)
     with pytest.raises(Unanswered, match=r"ProxyError \(TimeoutError\)"):
         poster.post(b"{}", headers={}, timeout_seconds=0.3)
 
 
 def test_a_resolver_that_hangs_holds_one_thread_however_many_wait_for_it(resolver: Resolver) -> None:
-    poster = Poster(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
+    poster = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
     for _ in range(3):
         threads = [threading.Thread(target=post_to(poster)) for _ in range(20)]
         for thread in threads:
@@ -83,7 +83,7 @@ def test_a_resolver_that_hangs_holds_one_thread_however_many_wait_for_it(resolve
 def test_posts_go_on_once_the_resolver_answers_again(resolver: Resolver) -> None:
     with ScriptedServer() as server:
         port = urlsplit(server.url).port
-        poster = Poster(urlsplit(f"http://{NAME}:{port}/events"), connections=1, most_bytes=1000)
+        poster = HttpClient(urlsplit(f"http://{NAME}:{port}/events"), connections=1, most_bytes=1000)
         post_to(poster)()
         resolver.released.set()
         assert poster.post(b"{}", headers={}, timeout_seconds=5.0).status == 200
@@ -110,5 +110,7 @@ def test_what_is_no_name_is_not_found(name: str) -> None:
     with pytest.raises(socket.gaierror):
         HostLookup(name, 80).find(timeout_seconds=5.0)
     with pytest.raises(Unanswered, match="NameResolutionError") as unanswered:
-        Poster(urlsplit(f"http://{name}/"), connections=1, most_bytes=1000).post(b"{}", headers={}, timeout_seconds=5.0)
+        HttpClient(urlsplit(f"http://{name}/"), connections=1, most_bytes=1000).post(
+            b"{}", headers={}, timeout_seconds=5.0
+        )
     assert not unanswered.value.begun

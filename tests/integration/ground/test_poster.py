@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.poster import Answer, Poster, Unanswered
+from service.runtime.http_client import Answer, HttpClient, Unanswered
 from tests.support.scripted_server import Answer as Scripted
 from tests.support.scripted_server import ScriptedServer
 
@@ -33,7 +33,7 @@ def make_post() -> Iterator[Callable[..., Post]]:
     with ExitStack() as stack:
 
         def make(url: str, *, trust: ssl.SSLContext | None = None) -> Post:
-            poster = Poster(urlsplit(url), connections=2, most_bytes=MOST_BYTES, trust=trust)
+            poster = HttpClient(urlsplit(url), connections=2, most_bytes=MOST_BYTES, trust=trust)
             stack.callback(poster.close)
 
             def post(content: bytes = b"{}", *, timeout_seconds: float = 5.0) -> Answer:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.poster import Answer, Poster, Unanswered
+from service.runtime.http_client import Answer, HttpClient, Unanswered
 from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
 from tests.support.scripted_server import Answer as Scripted
 from tests.support.scripted_server import Request, ScriptedServer
@@ -30,7 +30,7 @@ def make_post() -> Iterator[Callable[..., Post]]:
     with ExitStack() as stack:
 
         def make(url: str, *, connections: int = 2, trust: ssl.SSLContext | None = None) -> Post:
-            poster = Poster(urlsplit(url), connections=connections, most_bytes=1000, trust=trust)
+            poster = HttpClient(urlsplit(url), connections=connections, most_bytes=1000, trust=trust)
             stack.callback(poster.close)
 
             def post(status: int = 200, *, timeout_seconds: float = 5.0) -> Answer:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, Table, func, select
 
-from service.claims import Trust
-from service.events import DEFAULT_EVENT_TYPES, EventType
-from service.ledger.agenda import Agenda
+from service.domain.claims import Trust
+from service.domain.events import DEFAULT_EVENT_TYPES, EventType
 from service.ledger.engine import make_engine
+from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.outbox import Outbox
 from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
 from service.ledger.schema import migrate
@@ -97,14 +97,14 @@ def store(make_store: MakeStore) -> LedgerStore:
     return make_store()
 
 
-MakeAgenda = Callable[..., Agenda]
+MakeAgenda = Callable[..., InquiryQueue]
 
 
 @pytest.fixture
-def make_agenda(ledger_engine: Engine, clock: Clock) -> MakeAgenda:
+def make_inquiry_queue(ledger_engine: Engine, clock: Clock) -> MakeAgenda:
     """Makes what is to be asked of the gateway of "acme", by limits that hinder nobody unless told otherwise."""
 
-    def make(store: LedgerStore, **limits: float) -> Agenda:
+    def make(store: LedgerStore, **limits: float) -> InquiryQueue:
         values: dict[str, Any] = {
             "least_interval_seconds": 10,
             "most_per_day": 1000,
@@ -114,7 +114,7 @@ def make_agenda(ledger_engine: Engine, clock: Clock) -> MakeAgenda:
             "most_repeat_seconds": 3600,
         }
         rules = InquiryRules(**{**values, **limits})
-        return Agenda(
+        return InquiryQueue(
             engine=ledger_engine,
             store=store,
             rules={"acme": rules},

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 import pytest
 from sqlalchemy import Engine, event
 
-from service.claims import Claim, OrderKey, OrderStatus, Trust
-from service.events import EventType
-from service.ledger.agenda import Agenda
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
+from service.domain.events import EventType
 from service.ledger.announcements import Announcement
-from service.ledger.asked_questions import QuestionOutcome, Reply
 from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.questions import QuestionOutcome, Reply
 from service.ledger.rules import EndpointRules
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
@@ -29,7 +29,7 @@ NOT_FOUND = Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1
 ANSWERED = Reply(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
 
 MakeStore = Callable[..., LedgerStore]
-MakeAgenda = Callable[..., Agenda]
+MakeAgenda = Callable[..., InquiryQueue]
 
 
 class Clock(Protocol):
@@ -48,15 +48,15 @@ def store(make_store: MakeStore) -> LedgerStore:
 
 
 @pytest.fixture
-def agenda(store: LedgerStore, make_agenda: MakeAgenda) -> Agenda:
-    return make_agenda(store)
+def agenda(store: LedgerStore, make_inquiry_queue: MakeAgenda) -> InquiryQueue:
+    return make_inquiry_queue(store)
 
 
-def claim_all(agenda: Agenda, *, limit: int = 1000) -> Sequence[DueInquiry]:
+def claim_all(agenda: InquiryQueue, *, limit: int = 1000) -> Sequence[DueInquiry]:
     return agenda.claim_due("acme", limit=limit, lease_seconds=60)
 
 
-def claim_one(agenda: Agenda) -> DueInquiry:
+def claim_one(agenda: InquiryQueue) -> DueInquiry:
     (inquiry,) = claim_all(agenda)
     return inquiry
 
@@ -73,13 +73,13 @@ def inquiry_of(store: LedgerStore) -> InquiryRecord:
 
 
 @on_every_database
-def test_an_inquiry_is_claimed_once(store: LedgerStore, agenda: Agenda) -> None:
+def test_an_inquiry_is_claimed_once(store: LedgerStore, agenda: InquiryQueue) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     assert claim_one(agenda).order == KEY
     assert not claim_all(agenda)
 
 
-def test_what_is_not_due_is_not_asked(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+def test_what_is_not_due_is_not_asked(store: LedgerStore, agenda: InquiryQueue, clock: Clock) -> None:
     store.announce(ANNOUNCED)
     clock.forward(599)
     assert not claim_all(agenda)
@@ -89,7 +89,7 @@ def test_what_is_not_due_is_not_asked(store: LedgerStore, agenda: Agenda, clock:
 
 @on_every_database
 def test_when_the_lease_has_run_out_it_is_asked_again_and_counted_again(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     first = claim_one(agenda)
@@ -101,7 +101,7 @@ def test_when_the_lease_has_run_out_it_is_asked_again_and_counted_again(
     assert inquiry_of(store).attempts == 2
 
 
-def test_a_terminal_answer_ends_the_inquiry(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+def test_a_terminal_answer_ends_the_inquiry(store: LedgerStore, agenda: InquiryQueue, clock: Clock) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
     assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)).state is InquiryState.ANSWERED
@@ -111,10 +111,10 @@ def test_a_terminal_answer_ends_the_inquiry(store: LedgerStore, agenda: Agenda, 
 
 
 def test_an_answer_that_confirms_what_is_known_ends_the_inquiry(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
     store = make_store(required=Trust.CAPABILITY)
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.record([a_claim()])
     store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, minute=1)])
     clock.forward(120)
@@ -123,7 +123,7 @@ def test_an_answer_that_confirms_what_is_known_ends_the_inquiry(
 
 @pytest.mark.parametrize("status", [OrderStatus.PROCESSING, OrderStatus.INITIAL])
 def test_an_order_that_has_not_ended_is_asked_for_again_with_growing_pauses(
-    store: LedgerStore, agenda: Agenda, clock: Clock, status: OrderStatus
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock, status: OrderStatus
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
@@ -137,7 +137,7 @@ def test_an_order_that_has_not_ended_is_asked_for_again_with_growing_pauses(
 
 @pytest.mark.parametrize("reply", [NOT_FOUND, NO_ANSWER])
 def test_no_answer_and_not_found_say_nothing_of_the_order(
-    store: LedgerStore, agenda: Agenda, clock: Clock, reply: Reply
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock, reply: Reply
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
@@ -151,7 +151,7 @@ def test_no_answer_and_not_found_say_nothing_of_the_order(
 
 
 def test_every_question_is_kept_with_its_reasons_and_its_outcome(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     store.record([a_claim(trust=Trust.CHECKSUM)])
     agenda.settle(claim_one(agenda), NO_ANSWER)
@@ -164,9 +164,9 @@ def test_every_question_is_kept_with_its_reasons_and_its_outcome(
 
 
 def test_old_questions_are_pruned_with_the_payloads_and_stay_counted(
-    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+    store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
-    agenda = make_agenda(store, most_per_day=2)
+    agenda = make_inquiry_queue(store, most_per_day=2)
     store.inquire(KEY, InquiryReason.OPERATOR)
     for _ in range(2):
         agenda.settle(claim_one(agenda), NO_ANSWER)
@@ -178,7 +178,7 @@ def test_old_questions_are_pruned_with_the_payloads_and_stay_counted(
 
 
 def test_an_order_asked_to_its_horizon_in_vain_is_parked_and_reported(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
@@ -193,7 +193,9 @@ def test_an_order_asked_to_its_horizon_in_vain_is_parked_and_reported(
     assert not claim_all(agenda)
 
 
-def test_a_parked_order_is_asked_for_again_for_a_new_reason(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+def test_a_parked_order_is_asked_for_again_for_a_new_reason(
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
+) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     clock.forward(86_400)
     assert agenda.settle(claim_one(agenda), NOT_FOUND).state is InquiryState.PARKED
@@ -202,7 +204,9 @@ def test_a_parked_order_is_asked_for_again_for_a_new_reason(store: LedgerStore, 
     assert claim_one(agenda).attempt == 1
 
 
-def test_nothing_is_asked_twice_within_the_least_interval(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+def test_nothing_is_asked_twice_within_the_least_interval(
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
+) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     agenda.settle(claim_one(agenda), NO_ANSWER)
     store.inquire(KEY, InquiryReason.OPERATOR)
@@ -213,9 +217,9 @@ def test_nothing_is_asked_twice_within_the_least_interval(store: LedgerStore, ag
 
 
 def test_the_daily_most_holds_whatever_reasons_come_until_the_next_day(
-    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+    store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
-    agenda = make_agenda(store, most_per_day=3)
+    agenda = make_inquiry_queue(store, most_per_day=3)
     asked = 0
     for _ in range(48):
         store.inquire(KEY, InquiryReason.OPERATOR)
@@ -226,22 +230,22 @@ def test_the_daily_most_holds_whatever_reasons_come_until_the_next_day(
     assert claim_one(agenda)
 
 
-def test_a_lower_daily_most_holds_at_once(store: LedgerStore, make_agenda: MakeAgenda, clock: Clock) -> None:
+def test_a_lower_daily_most_holds_at_once(store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     for _ in range(3):
         agenda.settle(claim_one(agenda), NO_ANSWER)
         clock.forward(100)
-    stricter = make_agenda(store, most_per_day=3)
+    stricter = make_inquiry_queue(store, most_per_day=3)
     assert not claim_all(stricter)
     clock.forward(12 * 3600)
     assert claim_one(stricter)
 
 
 def test_forgeries_leave_an_overdue_order_its_share_of_the_daily_most(
-    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+    store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
-    agenda = make_agenda(store, most_per_day=10)
+    agenda = make_inquiry_queue(store, most_per_day=10)
     store.announce(ANNOUNCED)
     doubts = owed = 0
     for number in range(300):
@@ -256,10 +260,10 @@ def test_forgeries_leave_an_overdue_order_its_share_of_the_daily_most(
 
 
 def test_forgeries_told_again_leave_an_order_the_share_of_the_daily_most_that_is_not_theirs(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
     store = make_store(required=Trust.CHECKSUM)
-    agenda = make_agenda(store, most_per_day=10)
+    agenda = make_inquiry_queue(store, most_per_day=10)
     forged = a_claim(trust=Trust.CHECKSUM)
     store.record([forged, a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
     asked = []
@@ -273,9 +277,9 @@ def test_forgeries_told_again_leave_an_order_the_share_of_the_daily_most_that_is
 
 
 def test_forgeries_do_not_slow_down_how_an_overdue_order_is_asked_for(
-    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+    store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.announce(ANNOUNCED)
     for number in range(8):
         store.record([a_claim(trust=Trust.CHECKSUM, pay_order_no=f"FORGED{number}")])
@@ -288,7 +292,7 @@ def test_forgeries_do_not_slow_down_how_an_overdue_order_is_asked_for(
 
 
 def test_a_reason_that_came_while_the_gateway_was_asked_outlives_the_answer(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
@@ -300,7 +304,7 @@ def test_a_reason_that_came_while_the_gateway_was_asked_outlives_the_answer(
     assert agenda.settle(claim_one(agenda), ANSWERED, claim=an_answer(clock)).state is InquiryState.ANSWERED
 
 
-def test_an_answer_counts_also_where_its_lease_was_lost(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+def test_an_answer_counts_also_where_its_lease_was_lost(store: LedgerStore, agenda: InquiryQueue, clock: Clock) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     slow, answer = claim_one(agenda), an_answer(clock)
     clock.forward(60)
@@ -313,7 +317,7 @@ def test_an_answer_counts_also_where_its_lease_was_lost(store: LedgerStore, agen
 
 
 @on_every_database
-def test_a_lost_lease_reschedules_nothing(store: LedgerStore, agenda: Agenda, clock: Clock) -> None:
+def test_a_lost_lease_reschedules_nothing(store: LedgerStore, agenda: InquiryQueue, clock: Clock) -> None:
     store.inquire(KEY, InquiryReason.OPERATOR)
     slow = claim_one(agenda)
     clock.forward(60)
@@ -323,10 +327,10 @@ def test_a_lost_lease_reschedules_nothing(store: LedgerStore, agenda: Agenda, cl
 
 
 def test_a_conflict_is_settled_by_a_later_question_and_the_correction_names_what_it_replaces(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock, all_types: frozenset[EventType]
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Clock, all_types: frozenset[EventType]
 ) -> None:
     store = make_store(endpoints=[EndpointRules(name="books", types=all_types)])
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.record([a_claim()])
     store.record([a_claim(OrderStatus.FAILED, minute=1)])
     clock.forward(120)
@@ -339,10 +343,10 @@ def test_a_conflict_is_settled_by_a_later_question_and_the_correction_names_what
 
 
 def test_an_answer_asked_before_what_it_would_correct_corrects_nothing(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
     store = make_store()
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.inquire(KEY, InquiryReason.OPERATOR)
     asked, early = claim_one(agenda), an_answer(clock, OrderStatus.FAILED)
     store.record([a_claim(minute=0.1)])
@@ -354,10 +358,10 @@ def test_an_answer_asked_before_what_it_would_correct_corrects_nothing(
 
 
 def test_a_conflict_that_the_answer_leaves_open_is_asked_about_with_growing_pauses(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
     store = make_store()
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.record([a_claim(), a_claim(OrderStatus.FAILED, minute=1)])
     clock.forward(120)
     pauses = []
@@ -377,10 +381,14 @@ def test_a_conflict_that_the_answer_leaves_open_is_asked_about_with_growing_paus
     ids=["unreadable", "no end of a dispute"],
 )
 def test_a_gateway_whose_answers_leave_a_matter_open_is_not_asked_beyond_the_horizon(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock, heard: list[OrderStatus], answered: dict[str, Any]
+    make_store: MakeStore,
+    make_inquiry_queue: MakeAgenda,
+    clock: Clock,
+    heard: list[OrderStatus],
+    answered: dict[str, Any],
 ) -> None:
     store = make_store()
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.record([a_claim(status) for status in heard])
     clock.forward(600)
     horizon_at = inquiry_of(store).horizon_at
@@ -393,7 +401,7 @@ def test_a_gateway_whose_answers_leave_a_matter_open_is_not_asked_beyond_the_hor
 
 
 def test_an_order_that_ought_to_have_ended_long_ago_is_asked_for_to_a_horizon_all_the_same(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     store.announce(replace(ANNOUNCED, answer_due_at=NOON - timedelta(days=2)))
     assert agenda.settle(claim_one(agenda), NO_ANSWER).state is InquiryState.OPEN
@@ -401,10 +409,10 @@ def test_an_order_that_ought_to_have_ended_long_ago_is_asked_for_to_a_horizon_al
 
 
 def test_a_parked_order_that_moves_after_all_is_asked_for_to_a_horizon_again(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Clock
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
     store = make_store()
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.announce(ANNOUNCED)
     clock.forward(600 + 86_400)
     assert agenda.settle(claim_one(agenda), NOT_FOUND).state is InquiryState.PARKED
@@ -414,7 +422,7 @@ def test_a_parked_order_that_moves_after_all_is_asked_for_to_a_horizon_again(
 
 
 def test_what_an_operator_has_decided_is_not_asked_about_for_ever(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     store.record([a_claim(trust=Trust.OPERATOR)])
     store.inquire(KEY, InquiryReason.OPERATOR)
@@ -427,7 +435,7 @@ def test_what_an_operator_has_decided_is_not_asked_about_for_ever(
 
 
 def test_an_order_that_a_person_gives_back_to_the_gateway_is_asked_for_again(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     store.record([a_claim(OrderStatus.PROCESSING, Trust.OPERATOR)])
     clock.forward(600)
@@ -439,7 +447,7 @@ def test_an_order_that_a_person_gives_back_to_the_gateway_is_asked_for_again(
 
 
 def test_a_crash_while_settling_loses_neither_the_answer_nor_the_inquiry(
-    store: LedgerStore, agenda: Agenda, clock: Clock, ledger_engine: Engine
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock, ledger_engine: Engine
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)
@@ -459,10 +467,10 @@ def test_a_crash_while_settling_loses_neither_the_answer_nor_the_inquiry(
 
 
 @on_every_database
-def test_several_processes_share_the_rate(store: LedgerStore, make_agenda: MakeAgenda, clock: Clock) -> None:
+def test_several_processes_share_the_rate(store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock) -> None:
     for number in range(200):
         store.inquire(OrderKey("acme", f"DK{number}"), InquiryReason.OPERATOR)
-    agendas = [make_agenda(store, most_per_minute=1200) for _ in range(8)]
+    agendas = [make_inquiry_queue(store, most_per_minute=1200) for _ in range(8)]
     counts = []
     with ThreadPoolExecutor(8) as threads:
         for _ in range(4):
@@ -473,9 +481,9 @@ def test_several_processes_share_the_rate(store: LedgerStore, make_agenda: MakeA
 
 
 def test_forgeries_cannot_take_the_share_of_the_rate_that_is_kept_for_overdue_orders(
-    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+    store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
-    agenda = make_agenda(store, most_per_minute=1200, overdue_share=0.75)
+    agenda = make_inquiry_queue(store, most_per_minute=1200, overdue_share=0.75)
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(100)])
     assert len(claim_all(agenda)) == 5
     for number in range(100):
@@ -486,9 +494,9 @@ def test_forgeries_cannot_take_the_share_of_the_rate_that_is_kept_for_overdue_or
 
 
 def test_a_callback_on_the_orders_own_notify_url_does_not_wait_in_line_with_forgeries(
-    store: LedgerStore, make_agenda: MakeAgenda, clock: Clock
+    store: LedgerStore, make_inquiry_queue: MakeAgenda, clock: Clock
 ) -> None:
-    agenda = make_agenda(store, most_per_minute=120)
+    agenda = make_inquiry_queue(store, most_per_minute=120)
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(100)])
     assert len(claim_all(agenda)) == 1
     store.record([a_claim(trust=Trust.CAPABILITY, order="DK1")])
@@ -496,9 +504,9 @@ def test_a_callback_on_the_orders_own_notify_url_does_not_wait_in_line_with_forg
 
 
 def test_overdue_orders_get_every_other_thread_where_threads_are_what_is_short(
-    store: LedgerStore, make_agenda: MakeAgenda
+    store: LedgerStore, make_inquiry_queue: MakeAgenda
 ) -> None:
-    agenda = make_agenda(store)
+    agenda = make_inquiry_queue(store)
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(50)])
     for number in range(50):
         store.announce(Announcement(merchant="acme", biz_order_no=f"DK{number}", answer_due_at=NOON))
@@ -506,7 +514,7 @@ def test_overdue_orders_get_every_other_thread_where_threads_are_what_is_short(
 
 
 def test_the_backlog_tells_how_long_the_oldest_question_has_waited(
-    store: LedgerStore, agenda: Agenda, clock: Clock
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock
 ) -> None:
     assert agenda.oldest_due_ages(["acme"]) == {("acme", "owed"): 0.0, ("acme", "doubt"): 0.0}
     store.announce(ANNOUNCED)

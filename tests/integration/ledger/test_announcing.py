@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from service.claims import OrderKey, OrderStatus
+from service.domain.claims import OrderKey, OrderStatus
 from service.ledger.announcements import Announcement
 from service.ledger.errors import AnnouncementDiffers, ClaimUnstorable, UnknownMerchant
 from service.ledger.inquiries import InquiryReason, InquiryState

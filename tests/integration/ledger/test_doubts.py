@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from service.claims import Claim, OrderKey, OrderStatus, Trust
-from service.ledger.agenda import Agenda
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.asked_questions import QuestionOutcome, Reply
 from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.questions import QuestionOutcome, Reply
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 
@@ -20,7 +20,7 @@ NOT_FOUND = Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1
 ANSWERED = Reply(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
 
 MakeStore = Callable[..., LedgerStore]
-MakeAgenda = Callable[..., Agenda]
+MakeAgenda = Callable[..., InquiryQueue]
 
 
 @pytest.fixture
@@ -30,15 +30,15 @@ def store(make_store: MakeStore) -> LedgerStore:
 
 
 @pytest.fixture
-def agenda(store: LedgerStore, make_agenda: MakeAgenda) -> Agenda:
-    return make_agenda(store)
+def agenda(store: LedgerStore, make_inquiry_queue: MakeAgenda) -> InquiryQueue:
+    return make_inquiry_queue(store)
 
 
 def a_strangers_word(store: LedgerStore, *orders: str, **said: Any) -> None:
     store.record([a_claim(trust=Trust.CHECKSUM, order=order, **said) for order in orders])
 
 
-def claim(agenda: Agenda, *, limit: int = 1000) -> Sequence[DueInquiry]:
+def claim(agenda: InquiryQueue, *, limit: int = 1000) -> Sequence[DueInquiry]:
     return agenda.claim_due("acme", limit=limit, lease_seconds=60)
 
 
@@ -52,12 +52,12 @@ def inquiry_of(store: LedgerStore) -> InquiryRecord:
     return inquiry
 
 
-def ask(agenda: Agenda, reply: Reply) -> InquiryState:
+def ask(agenda: InquiryQueue, reply: Reply) -> InquiryState:
     (inquiry,) = claim(agenda)
     return agenda.settle(inquiry, reply).state
 
 
-def ask_while_open(store: LedgerStore, agenda: Agenda, clock: Any, reply: Reply) -> list[float]:
+def ask_while_open(store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: Reply) -> list[float]:
     """The pauses between the questions, until it is asked for no more."""
     pauses = []
     while ask(agenda, reply) is InquiryState.OPEN:
@@ -67,7 +67,7 @@ def ask_while_open(store: LedgerStore, agenda: Agenda, clock: Any, reply: Reply)
 
 
 def test_an_order_that_was_never_asked_about_comes_before_repeats(
-    store: LedgerStore, agenda: Agenda, clock: Any
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
 ) -> None:
     invented = [f"F{number}" for number in range(5)]
     a_strangers_word(store, *invented)
@@ -79,7 +79,7 @@ def test_an_order_that_was_never_asked_about_comes_before_repeats(
     assert names(claim(agenda)) == invented
 
 
-def test_something_new_about_an_order_is_no_repeat(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+def test_something_new_about_an_order_is_no_repeat(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "F1", "DK1")
     for inquiry in claim(agenda):
         agenda.settle(inquiry, NO_ANSWER)
@@ -88,7 +88,7 @@ def test_something_new_about_an_order_is_no_repeat(store: LedgerStore, agenda: A
     assert names(claim(agenda, limit=1)) == ["DK1"]
 
 
-def test_a_flood_of_new_orders_leaves_repeats_a_tenth(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+def test_a_flood_of_new_orders_leaves_repeats_a_tenth(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
     repeats = [f"DK{number}" for number in range(5)]
     a_strangers_word(store, *repeats)
     for inquiry in claim(agenda):
@@ -99,7 +99,9 @@ def test_a_flood_of_new_orders_leaves_repeats_a_tenth(store: LedgerStore, agenda
     assert (len(asked), len(set(asked) & set(repeats))) == (20, 2)
 
 
-def test_what_a_crash_cut_short_is_a_repeat_and_is_asked_again(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+def test_what_a_crash_cut_short_is_a_repeat_and_is_asked_again(
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
+) -> None:
     a_strangers_word(store, "DK1")
     assert names(claim(agenda)) == ["DK1"]
     clock.forward(60)
@@ -108,7 +110,7 @@ def test_what_a_crash_cut_short_is_a_repeat_and_is_asked_again(store: LedgerStor
 
 
 def test_an_order_that_the_gateway_does_not_know_is_asked_for_five_times_and_wakes_nobody(
-    store: LedgerStore, agenda: Agenda, clock: Any
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
     assert ask_while_open(store, agenda, clock, NOT_FOUND) == [20, 160, 1280, 3600]
@@ -119,7 +121,7 @@ def test_an_order_that_the_gateway_does_not_know_is_asked_for_five_times_and_wak
     assert store.load_order(KEY) is None
 
 
-def test_no_answer_is_not_taken_for_not_found(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+def test_no_answer_is_not_taken_for_not_found(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "DK1")
     for _ in range(4):
         assert ask(agenda, NOT_FOUND) is InquiryState.OPEN
@@ -129,7 +131,7 @@ def test_no_answer_is_not_taken_for_not_found(store: LedgerStore, agenda: Agenda
 
 
 def test_what_the_gateway_does_not_know_to_the_horizon_is_no_persons_work_either(
-    store: LedgerStore, agenda: Agenda, clock: Any
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
     clock.forward(86_390)
@@ -147,7 +149,7 @@ def test_what_the_gateway_does_not_know_to_the_horizon_is_no_persons_work_either
     ids=["a different claim", "a claim on its own notify_url", "an announcement", "a person"],
 )
 def test_a_new_word_has_an_order_asked_for_again_that_was_not_found(
-    store: LedgerStore, agenda: Agenda, clock: Any, speak: Callable[[LedgerStore], object]
+    store: LedgerStore, agenda: InquiryQueue, clock: Any, speak: Callable[[LedgerStore], object]
 ) -> None:
     a_strangers_word(store, "DK1")
     ask_while_open(store, agenda, clock, NOT_FOUND)
@@ -157,7 +159,7 @@ def test_a_new_word_has_an_order_asked_for_again_that_was_not_found(
     assert [(inquiry.order, inquiry.attempt) for inquiry in claim(agenda)] == [(KEY, 1)]
 
 
-def test_the_same_claim_again_does_not(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+def test_the_same_claim_again_does_not(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "DK1")
     ask_while_open(store, agenda, clock, NOT_FOUND)
     a_strangers_word(store, "DK1", minute=600)
@@ -166,7 +168,7 @@ def test_the_same_claim_again_does_not(store: LedgerStore, agenda: Agenda, clock
 
 
 def test_a_claim_that_comes_while_the_gateway_is_asked_outlives_its_not_found(
-    store: LedgerStore, agenda: Agenda, clock: Any
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
     for _ in range(4):
@@ -180,7 +182,7 @@ def test_a_claim_that_comes_while_the_gateway_is_asked_outlives_its_not_found(
 
 
 def test_a_claim_that_comes_while_the_gateway_is_asked_for_the_last_time_before_the_horizon_is_asked_about(
-    store: LedgerStore, agenda: Agenda, clock: Any
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
     clock.forward(86_399)
@@ -201,7 +203,7 @@ def test_a_claim_that_comes_while_the_gateway_is_asked_for_the_last_time_before_
     ids=["a claim on its own notify_url", "an announcement", "a person"],
 )
 def test_an_order_of_which_others_speak_is_asked_for_to_its_horizon_though_it_is_not_found(
-    store: LedgerStore, agenda: Agenda, clock: Any, speak: Callable[[LedgerStore], object]
+    store: LedgerStore, agenda: InquiryQueue, clock: Any, speak: Callable[[LedgerStore], object]
 ) -> None:
     a_strangers_word(store, "DK1")
     speak(store)
@@ -210,7 +212,7 @@ def test_an_order_of_which_others_speak_is_asked_for_to_its_horizon_though_it_is
 
 
 def test_strangers_wake_nobody_by_an_order_that_was_paid_long_ago_and_that_the_gateway_has_forgotten(
-    store: LedgerStore, agenda: Agenda, clock: Any
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
 ) -> None:
     store.record([a_claim(trust=Trust.QUERIED)])
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
@@ -222,7 +224,7 @@ def test_strangers_wake_nobody_by_an_order_that_was_paid_long_ago_and_that_the_g
 
 
 def test_strangers_wake_nobody_by_a_dispute_that_only_a_person_can_settle(
-    store: LedgerStore, agenda: Agenda, clock: Any
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
 ) -> None:
     store.record([a_claim(trust=Trust.OPERATOR), a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
@@ -242,7 +244,7 @@ def test_strangers_wake_nobody_by_a_dispute_that_only_a_person_can_settle(
     ids=["still open", "disputed"],
 )
 def test_an_order_that_is_owed_an_answer_is_not_given_up_when_it_is_not_found(
-    store: LedgerStore, agenda: Agenda, clock: Any, truths: list[Claim]
+    store: LedgerStore, agenda: InquiryQueue, clock: Any, truths: list[Claim]
 ) -> None:
     store.record(truths)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
@@ -253,7 +255,7 @@ def test_an_order_that_is_owed_an_answer_is_not_given_up_when_it_is_not_found(
 
 @pytest.mark.parametrize("reply", [NOT_FOUND, NO_ANSWER])
 def test_strangers_take_no_parked_order_out_of_a_persons_sight(
-    store: LedgerStore, agenda: Agenda, clock: Any, reply: Reply
+    store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: Reply
 ) -> None:
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
     clock.forward(600)
@@ -264,7 +266,9 @@ def test_strangers_take_no_parked_order_out_of_a_persons_sight(
     assert agenda.count_parked(["acme"]) == {"acme": 1}
 
 
-def test_what_a_stranger_says_of_a_parked_order_is_asked_about(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+def test_what_a_stranger_says_of_a_parked_order_is_asked_about(
+    store: LedgerStore, agenda: InquiryQueue, clock: Any
+) -> None:
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
     clock.forward(600)
     ask_while_open(store, agenda, clock, NOT_FOUND)
@@ -275,7 +279,7 @@ def test_what_a_stranger_says_of_a_parked_order_is_asked_about(store: LedgerStor
     assert agenda.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED
 
 
-def test_the_truth_that_is_heard_after_all_counts(store: LedgerStore, agenda: Agenda, clock: Any) -> None:
+def test_the_truth_that_is_heard_after_all_counts(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "DK1")
     ask(agenda, NOT_FOUND)
     clock.forward(20)

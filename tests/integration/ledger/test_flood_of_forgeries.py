@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, select
 
-from service.claims import Claim, OrderKey, OrderStatus, Trust
-from service.ledger.agenda import Agenda
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.asked_questions import QuestionOutcome, Reply
 from service.ledger.inquiries import InquiryState
-from service.ledger.pace import MOST_NOT_FOUND
+from service.ledger.inquiry_limits import MOST_NOT_FOUND
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.questions import QuestionOutcome, Reply
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
 
 MakeStore = Callable[..., LedgerStore]
-MakeAgenda = Callable[..., Agenda]
+MakeAgenda = Callable[..., InquiryQueue]
 
 ORDERS = 200
 FORGERIES = 10_000
@@ -65,10 +65,10 @@ def forgeries(ending: Mapping[str, OrderStatus], clock: Callable[[], datetime]) 
 
 @pytest.mark.timeout(300)
 def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Any, ledger_engine: Engine
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Any, ledger_engine: Engine
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    agenda = make_agenda(store, most_per_day=PER_DAY, most_per_minute=PER_MINUTE)
+    agenda = make_inquiry_queue(store, most_per_day=PER_DAY, most_per_minute=PER_MINUTE)
     truth = Truth(clock)
     for order in truth.ending:
         store.announce(Announcement(merchant="acme", biz_order_no=order))
@@ -118,10 +118,10 @@ def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
 
 
 def test_orders_of_a_flood_keep_their_questions_for_the_time_when_they_are_overdue(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Any
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Any
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    agenda = make_agenda(store, most_per_day=PER_DAY)
+    agenda = make_inquiry_queue(store, most_per_day=PER_DAY)
     store.announce(Announcement(merchant="acme", biz_order_no="DK0"))
     for number in range(100):
         store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, order="DK0", pay_order_no=f"FORGED{number}")])
@@ -133,10 +133,10 @@ def test_orders_of_a_flood_keep_their_questions_for_the_time_when_they_are_overd
 
 
 def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about(
-    make_store: MakeStore, make_agenda: MakeAgenda, clock: Any, ledger_engine: Engine
+    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Any, ledger_engine: Engine
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    agenda = make_agenda(store, most_per_minute=PER_MINUTE)
+    agenda = make_inquiry_queue(store, most_per_minute=PER_MINUTE)
     # Of all that follows, nothing was announced and nothing has a token.
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(INVENTED)])
     came_at: dict[str, datetime] = {}
@@ -166,7 +166,7 @@ def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about
 
 
 def _ask_all(
-    agenda: Agenda,
+    agenda: InquiryQueue,
     clock: Any,
     *,
     came_at: Mapping[str, datetime],

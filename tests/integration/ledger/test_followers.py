@@ -13,9 +13,9 @@ from typing import Protocol, TypeVar
 import pytest
 from sqlalchemy import Engine, func, select
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.ledger.delivery_order import postpone_followers
 from service.ledger.errors import LeaseLost, LedgerContended
-from service.ledger.followers import postpone_followers
 from service.ledger.outbox import DueDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries

@@ -10,23 +10,23 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text, update
 
-from service.claims import Claim, OrderKey, OrderStatus, Trust
-from service.ledger.agenda import Agenda
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
+from service.domain.order_state import Verdict
 from service.ledger.announcements import Announcement, record_announcement
-from service.ledger.asked_questions import QuestionOutcome, Reply
 from service.ledger.due_inquiries import DueInquiry
 from service.ledger.errors import LedgerContended
 from service.ledger.forgeries import Forgeries, Removed
 from service.ledger.inquiries import InquiryReason, InquiryState
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.questions import QuestionOutcome, Reply
 from service.ledger.rules import MerchantRules
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, claims, inquiries, orders
 from tests.support.claims import NOON, a_claim
 from tests.support.waiting import eventually
 
 MakeStore = Callable[..., LedgerStore]
-MakeAgenda = Callable[..., Agenda]
+MakeAgenda = Callable[..., InquiryQueue]
 Count = Callable[..., int]
 
 KEY = OrderKey("acme", "DK1")
@@ -46,8 +46,8 @@ def store(make_store: MakeStore) -> LedgerStore:
 
 
 @pytest.fixture
-def agenda(make_agenda: MakeAgenda, store: LedgerStore) -> Agenda:
-    return make_agenda(store)
+def agenda(make_inquiry_queue: MakeAgenda, store: LedgerStore) -> InquiryQueue:
+    return make_inquiry_queue(store)
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def forged(order: str = "DK1", **more: Any) -> Claim:
     return a_claim(trust=Trust.CHECKSUM, order=order, **more)
 
 
-def ask_until_over(agenda: Agenda, clock: Any, engine: Engine) -> None:
+def ask_until_over(agenda: InquiryQueue, clock: Any, engine: Engine) -> None:
     """The gateway knows none of the orders."""
     while _any_open(engine):
         for inquiry in agenda.claim_due("acme", limit=100, lease_seconds=60):
@@ -73,7 +73,7 @@ def _any_open(engine: Engine) -> bool:
 
 
 @pytest.fixture
-def forge(store: LedgerStore, agenda: Agenda, clock: Any, ledger_engine: Engine) -> Callable[..., datetime]:
+def forge(store: LedgerStore, agenda: InquiryQueue, clock: Any, ledger_engine: Engine) -> Callable[..., datetime]:
     """Makes forged orders whose inquiries are over; answers a time by which they are old."""
 
     def make(*names: str) -> datetime:
@@ -96,7 +96,7 @@ def forge(store: LedgerStore, agenda: Agenda, clock: Any, ledger_engine: Engine)
 )
 def test_of_a_forged_order_nothing_stays_once_it_is_old(
     store: LedgerStore,
-    agenda: Agenda,
+    agenda: InquiryQueue,
     forgeries: Forgeries,
     clock: Any,
     ledger_engine: Engine,
@@ -120,7 +120,7 @@ def test_the_prune_command_removes_them_too(store: LedgerStore, forge: Callable[
 
 
 def test_a_removed_order_that_comes_again_is_a_new_one(
-    store: LedgerStore, agenda: Agenda, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any
+    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any
 ) -> None:
     forgeries.remove(before=forge())
     assert store.record([forged()]) == [Verdict.UNTRUSTED]
@@ -133,11 +133,11 @@ def test_a_removed_order_that_comes_again_is_a_new_one(
 
 
 def test_replayed_forgeries_cost_no_more_questions_than_the_share_for_doubts(
-    store: LedgerStore, make_agenda: MakeAgenda, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any
+    store: LedgerStore, make_inquiry_queue: MakeAgenda, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any
 ) -> None:
     names = [f"DK{number}" for number in range(50)]
     forgeries.remove(before=forge(*names))
-    slow = make_agenda(store, most_per_minute=60)
+    slow = make_inquiry_queue(store, most_per_minute=60)
     store.record([forged(name) for name in names])
     asked = 0
     for _ in range(60):
@@ -148,7 +148,7 @@ def test_replayed_forgeries_cost_no_more_questions_than_the_share_for_doubts(
 
 
 def test_an_order_of_which_a_stranger_said_very_much_goes_in_small_pieces(
-    store: LedgerStore, agenda: Agenda, forgeries: Forgeries, clock: Any, ledger_engine: Engine
+    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
 ) -> None:
     store.record([forged(pay_order_no=f"P{number}") for number in range(2500)])
     ask_until_over(agenda, clock, ledger_engine)
@@ -168,7 +168,7 @@ def test_an_order_of_which_a_stranger_said_very_much_goes_in_small_pieces(
 
 
 def test_an_order_stays_while_its_question_is_open(
-    store: LedgerStore, agenda: Agenda, forgeries: Forgeries, clock: Any, count: Count
+    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
 ) -> None:
     store.record([forged(), forged("DK2")])
     agenda.claim_due("acme", limit=1, lease_seconds=10**9)
@@ -178,7 +178,7 @@ def test_an_order_stays_while_its_question_is_open(
 
 
 def test_an_order_that_was_given_up_and_waits_for_a_person_stays(
-    store: LedgerStore, agenda: Agenda, forgeries: Forgeries, clock: Any, count: Count
+    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
 ) -> None:
     store.record([forged()])
     while (asked := agenda.claim_due("acme", limit=1, lease_seconds=60)) or not agenda.count_parked(["acme"])["acme"]:
@@ -214,7 +214,7 @@ def test_an_order_that_became_real_while_nobody_could_be_asked_is_kept_and_not_l
 
 
 def test_a_settled_order_that_the_gateway_has_forgotten_stays(
-    store: LedgerStore, agenda: Agenda, forgeries: Forgeries, clock: Any, ledger_engine: Engine, count: Count
+    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine, count: Count
 ) -> None:
     store.record([a_claim(trust=Trust.QUERIED, stated_at=clock())])
     store.record([forged(status=OrderStatus.FAILED)])
@@ -248,7 +248,7 @@ def test_an_order_counts_as_old_from_the_last_word_about_it(
 
 
 def test_of_more_than_the_cap_the_oldest_that_are_over_go_early(
-    store: LedgerStore, agenda: Agenda, forgeries: Forgeries, clock: Any, ledger_engine: Engine
+    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
 ) -> None:
     for number in range(5):
         store.record([forged(f"DK{number}")])
@@ -436,7 +436,7 @@ def test_an_announcement_that_is_taken_back_leaves_a_forged_order_that_is_remove
 def test_an_inquiry_that_is_opened_and_leased_meanwhile_is_not_removed(
     ledger_engine: Engine,
     store: LedgerStore,
-    agenda: Agenda,
+    agenda: InquiryQueue,
     forgeries: Forgeries,
     forge: Callable[..., datetime],
     threads: ThreadPoolExecutor,
@@ -507,7 +507,7 @@ def test_whatever_comes_while_orders_are_removed_is_kept_and_asked_about(
 # Who was asking.
 
 
-def _lose_lease(store: LedgerStore, agenda: Agenda, clock: Any, engine: Engine) -> DueInquiry:
+def _lose_lease(store: LedgerStore, agenda: InquiryQueue, clock: Any, engine: Engine) -> DueInquiry:
     """An asker that is frozen until its order was given up by others."""
     store.record([forged()])
     (lost,) = agenda.claim_due("acme", limit=1, lease_seconds=1)
@@ -520,7 +520,7 @@ def _lose_lease(store: LedgerStore, agenda: Agenda, clock: Any, engine: Engine) 
 @pytest.mark.parametrize("claim", [None, OrderStatus.SUCCEEDED, OrderStatus.PROCESSING])
 def test_an_answer_that_comes_after_the_order_was_removed_counts(
     store: LedgerStore,
-    agenda: Agenda,
+    agenda: InquiryQueue,
     forgeries: Forgeries,
     clock: Any,
     ledger_engine: Engine,
@@ -541,7 +541,7 @@ def test_an_answer_that_comes_after_the_order_was_removed_counts(
 
 
 def test_a_late_reply_settles_nothing_of_an_order_that_was_removed_and_came_again(
-    store: LedgerStore, agenda: Agenda, forgeries: Forgeries, clock: Any, ledger_engine: Engine
+    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
 ) -> None:
     lost = _lose_lease(store, agenda, clock, ledger_engine)
     forgeries.remove(before=clock())

@@ -1,6 +1,6 @@
 """What people are shown of an order, also while a stranger floods it with claims."""
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
 from service.ledger.claim_rows import MOST_UNCOUNTED
 from service.ledger.resolutions import Resolution

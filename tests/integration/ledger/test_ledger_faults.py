@@ -12,14 +12,14 @@ import pytest
 from sqlalchemy import Connection, Engine, Table, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
-from service.claims import OrderKey
+from service.domain.claims import OrderKey
+from service.domain.order_state import Verdict
 from service.ledger import schema
 from service.ledger.engine import make_engine
 from service.ledger.errors import LedgerContended, LedgerUnavailable, SequenceBehind, UnusableDatabaseUrl
 from service.ledger.limits import allow_longer
 from service.ledger.postgresql import LimitedConnection
 from service.ledger.schema import migrate, schema_is_current
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims
 from service.ledger.transactions import read, write

@@ -5,9 +5,9 @@ from datetime import timedelta
 
 from sqlalchemy import Engine, Table, update
 
-from service.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.order_state import Verdict
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
 from tests.support.claims import NOON, a_claim

@@ -7,8 +7,8 @@ from typing import Protocol
 
 import pytest
 
-from service.claims import OrderStatus, Trust
-from service.events import DEFAULT_EVENT_TYPES
+from service.domain.claims import OrderStatus, Trust
+from service.domain.events import DEFAULT_EVENT_TYPES
 from service.ledger.errors import LeaseLost
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.rules import EndpointRules

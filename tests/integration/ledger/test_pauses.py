@@ -7,8 +7,8 @@ from typing import Protocol
 import pytest
 from sqlalchemy import Engine
 
-from service.claims import OrderStatus
-from service.events import DEFAULT_EVENT_TYPES
+from service.domain.claims import OrderStatus
+from service.domain.events import DEFAULT_EVENT_TYPES
 from service.ledger.endpoint_states import read_endpoint_states
 from service.ledger.outbox import DueDelivery, Outbox
 from service.ledger.pauses import Pause, Pauses

@@ -7,14 +7,14 @@ import psycopg
 import pytest
 from sqlalchemy import Connection, Engine, text
 
-from service.claims import OrderKey
+from service.domain.claims import OrderKey
+from service.domain.order_state import Verdict
 from service.ledger import postgresql_url
 from service.ledger.engine import make_engine
 from service.ledger.errors import ClaimUnstorable, LedgerContended, LedgerUnavailable
 from service.ledger.limits import allow_longer
 from service.ledger.postgresql import LimitedConnection
 from service.ledger.schema import migrate, schema_is_current
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.transactions import read, write
 from tests.support.claims import a_claim

@@ -5,9 +5,9 @@ from itertools import count as numbers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.claims import Claim, OrderKey, OrderStatus, Trust
-from service.events import EventType
-from service.ledger.states import OrderState, decide
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
+from service.domain.events import EventType
+from service.domain.order_state import OrderState, decide
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 

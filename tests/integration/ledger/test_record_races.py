@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import Engine, Table, event, text
 
-from service.claims import Claim, OrderKey, OrderStatus, Trust
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
+from service.domain.order_state import Verdict
 from service.ledger.claim_rows import Entry, insert_claims
 from service.ledger.errors import LedgerContended, LedgerUnavailable
 from service.ledger.orders import OrderRecord, insert_missing
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, deliveries, events, inquiries, orders
 from tests.support.claims import NOON, a_claim

@@ -9,15 +9,15 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine, Table, select
 
-from service.claims import Claim, OrderKey, OrderStatus, Trust
-from service.events import EventType
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
+from service.domain.events import EventType
+from service.domain.order_state import Verdict
 from service.gateway.bodies import BodyKind
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import VerifiedCallback
-from service.gateway.tokens import JsonValue
+from service.gateway.strict_json import JsonValue
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.rules import EndpointRules
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, orders
 from tests.support.claims import NOON, a_claim

@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete
 
+from service.domain.refusals import RefusalCount
 from service.ledger.reports import Reports
 from service.ledger.store import LedgerStore
 from service.ledger.tables import refusals
-from service.refusals import RefusalCount
 
 DAY = date(2026, 7, 1)
 # The growing count of one process for one reason: what its messages said, one after the other.

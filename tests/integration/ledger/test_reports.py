@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import Engine
 
-from service.claims import ClaimSource, OrderStatus, Trust
+from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.ledger.announcements import Announcement
 from service.ledger.reports import DayReport, Reports
 from service.ledger.store import LedgerStore

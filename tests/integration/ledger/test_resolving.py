@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
-from service.events import EventType
+from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.events import EventType
+from service.domain.order_state import Verdict
 from service.ledger.announcements import Announcement
 from service.ledger.errors import OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryState
 from service.ledger.resolutions import Resolution
-from service.ledger.states import Verdict
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 from sqlalchemy import Engine
 
-from service.claims import OrderKey, OrderStatus
+from service.domain.claims import OrderKey, OrderStatus
 from service.ledger.announcements import Announcement
 from service.ledger.errors import NotAnnounced
 from service.ledger.store import LedgerStore

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.subscriber import RabbitSubscriber
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from tests.support.messages import rabbit_publisher
 
 Connect = Callable[..., BlockingPublisher]

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
-from service.messaging.subscriber import RabbitSubscriber
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from tests.support.messages import count_messages, make_message, publish_until_confirmed
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable
-from service.messaging.subscriber import RabbitSubscriber
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from tests.support.messages import make_message
 from tests.support.ports import find_free_port
 from tests.support.rabbitmq import RabbitMQ

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.dead_letters import as_dead_letter
 from service.messaging.depths import EmbeddedDepths, RabbitDepths
-from service.messaging.embedded import EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import BrokerUnavailable, QueueFileFailed, TopologyMissing
-from service.messaging.subscriber import RabbitSubscriber
-from service.messaging.topology import STATUS_EXCHANGE
+from service.messaging.rabbitmq.dead_letters import as_dead_letter
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
+from service.messaging.rabbitmq.topology import STATUS_EXCHANGE
+from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.messages import embedded_publisher, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually

@@ -5,9 +5,9 @@ import pytest
 
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
-from service.messaging.dead_letters import FIRST_SEEN_HEADER, RabbitDeadLetters, as_dead_letter
 from service.messaging.errors import BrokerUnavailable
-from service.messaging.topology import DEAD_LETTERS
+from service.messaging.rabbitmq.dead_letters import FIRST_SEEN_HEADER, RabbitDeadLetters, as_dead_letter
+from service.messaging.rabbitmq.topology import DEAD_LETTERS
 from tests.support.messages import count_messages, make_message
 from tests.support.waiting import eventually
 

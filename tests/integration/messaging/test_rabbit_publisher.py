@@ -3,10 +3,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, NotConfirmed, Rejected, Unroutable
-from service.messaging.session import BrokerSession
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.session import BrokerSession
 from tests.support.messages import count_messages, make_message, publish_until_confirmed
 
 

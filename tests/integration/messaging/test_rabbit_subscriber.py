@@ -5,12 +5,12 @@ from datetime import datetime
 import pytest
 from structlog.testing import capture_logs
 
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Delivery
-from service.messaging.dead_letters import RabbitDeadLetters
-from service.messaging.subscriber import RabbitSubscriber
-from service.messaging.topology import DEAD_LETTERS
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
+from service.messaging.rabbitmq.topology import DEAD_LETTERS
 from tests.support.messages import count_messages, delete_queue, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually

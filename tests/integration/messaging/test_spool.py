@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.embedded_queue import Depth, EmbeddedQueue
 from service.messaging.errors import SpoolFull
-from service.messaging.publisher import RabbitPublisher
-from service.messaging.spool import SpoolingPublisher
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.publisher import RabbitPublisher
+from service.messaging.sqlite.queue import Depth, EmbeddedQueue
+from service.messaging.sqlite.spool import SpoolingPublisher
 from tests.support.messages import count_messages, make_message, rabbit_publisher
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually

@@ -2,10 +2,10 @@ from collections.abc import Callable
 
 import pytest
 
-from service.messaging import topology
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, TopologyMismatch
-from service.messaging.session import BrokerSession
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.session import BrokerSession
 from tests.support.messages import count_messages, make_message
 from tests.support.rabbitmq import RabbitMQ
 

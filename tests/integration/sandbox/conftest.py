@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
+from service.config.settings import Secret
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
-from service.settings import Secret
 from tests.support.callback_listener import CallbackListener
 from tests.support.gateway_caller import GatewayCaller
 

@@ -5,9 +5,9 @@ from collections import Counter
 import pytest
 import urllib3
 
+from service.config.settings import Acknowledgement
 from service.gateway.signature import verify_callback
 from service.sandbox.settings import CallbackStyle, Misbehaviour, Timing
-from service.settings import Acknowledgement
 from tests.support.waiting import eventually
 
 

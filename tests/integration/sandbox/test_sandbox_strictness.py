@@ -9,7 +9,7 @@ import pytest
 import structlog
 import urllib3
 
-from service.gateway.tokens import NumberToken
+from service.gateway.strict_json import NumberToken
 from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.settings import EmptyResponse
 from tests.support.gateway_caller import WITHHOLD, GatewayCaller

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from service.messaging import topology
 from service.messaging.claim_codec import decode_claim
 from service.messaging.contract import Message, Subscriber
-from service.messaging.embedded import EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals
-from service.messaging.subscriber import RabbitSubscriber
+from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.callbacks import SentCallback
 from tests.support.messages import rabbit_publisher
 from tests.support.ports import find_free_port

@@ -10,8 +10,8 @@ from flask.testing import FlaskClient
 from service.api.health import Drain
 from service.bootstrap.api import make_api
 from service.bootstrap.database import make_ledger_engine
-from service.metrics.logs import LogMetrics
-from service.settings_file import parse_settings
+from service.config.reading import parse_settings
+from service.runtime.metrics.logs import LogMetrics
 
 TOKEN = "a-token-of-the-shop-for-tests-only"
 READER = "a-token-of-the-till-for-tests-only"

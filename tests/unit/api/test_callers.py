@@ -5,7 +5,7 @@ import hmac
 import pytest
 
 from service.api.callers import Callers, ScopeMissing, Unauthenticated
-from service.settings import ApiScope, ApiToken, Secret
+from service.config.settings import ApiScope, ApiToken, Secret
 
 TOKENS = [
     ApiToken(name="shop", token=Secret("s" * 40), scopes=frozenset(ApiScope)),

@@ -7,8 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import main
-from service.messaging.embedded import EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.messages import embedded_publisher, make_message
 
 SETTINGS = """\

@@ -4,15 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.claims import ClaimSource, OrderStatus, Trust
-from service.cli.demo_downstream import ReceivedEvent
-from service.cli.demo_evidence import Evidence, Falsehood, Said
-from service.cli.demo_report import measure
-from service.events import EventType
+from service.demo.downstream import ReceivedEvent
+from service.demo.evidence import Evidence, Falsehood, Said
+from service.demo.report import measure
+from service.domain.claims import ClaimSource, OrderStatus, Trust
+from service.domain.events import EventType
+from service.domain.order_state import OrderState, Verdict
 from service.ledger.claim_rows import ClaimRecord
 from service.ledger.histories import OrderHistory
 from service.ledger.orders import OrderRecord
-from service.ledger.states import OrderState, Verdict
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PAID = Said(OrderStatus.SUCCEEDED, "SB1")

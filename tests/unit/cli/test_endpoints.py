@@ -12,9 +12,9 @@ from sqlalchemy import Engine
 from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.ledger import make_store
 from service.cli.main import main
+from service.config.reading import load_settings
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
-from service.settings_file import load_settings
 from tests.support.claims import a_claim
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
 

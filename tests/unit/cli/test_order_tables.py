@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from service.claims import ClaimSource, OrderStatus, Trust
 from service.cli.order_tables import show_history
+from service.domain.claims import ClaimSource, OrderStatus, Trust
+from service.domain.order_state import Verdict
 from service.ledger.claim_rows import ClaimRecord
 from service.ledger.histories import OrderHistory
-from service.ledger.states import Verdict
 from tests.support.claims import NOON
 
 

@@ -7,7 +7,7 @@ from click.testing import CliRunner, Result
 
 from service.cli.main import main
 from service.messaging.contract import Message
-from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedQueue
 
 SETTINGS = """\
 [broker]

@@ -6,7 +6,7 @@ import pytest
 
 from consumers.sinks.amqp import AmqpSink, routing_key
 from consumers.sinks.sink import DeliveryFailed, OutgoingEvent
-from service.events import EventType
+from service.domain.events import EventType
 from service.messaging.contract import Message
 from service.messaging.errors import ConfirmTimeout
 

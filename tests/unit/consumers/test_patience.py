@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from consumers.patience import Patience, Stopping
+from consumers.retry import Patience, Stopping
 from service.ledger.errors import LedgerContended, LedgerUnavailable, SchemaOutdated
 from service.messaging.errors import BrokerUnavailable, Rejected, Unroutable
 

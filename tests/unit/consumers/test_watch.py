@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 import pytest
 from prometheus_client import CollectorRegistry
 
-from consumers.watch import Look, Watch
+from consumers.sampler import Sample, Sampler
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import BrokerUnavailable
-from service.metrics.looks import LookMetrics
+from service.runtime.metrics.samples import SampleMetrics
 from tests.support.waiting import eventually
 
 Answer = Mapping[str, float] | Exception
@@ -22,7 +22,7 @@ class Gauge:
         self.answer = answer
         self.shown: Mapping[str, float] | None = None
         self.looks = 0
-        self.look = Look(name=name, measure=self._measure, show=self._show)
+        self.look = Sample(name=name, measure=self._measure, show=self._show)
 
     def _measure(self) -> Mapping[str, float]:
         self.looks += 1
@@ -52,9 +52,9 @@ def conflicts() -> Gauge:
 @pytest.fixture
 def watched(registry: CollectorRegistry, queues: Gauge, conflicts: Gauge) -> Iterator[None]:
     """While the test lasts, both are looked at as fast as it goes."""
-    watch = Watch(
+    watch = Sampler(
         [queues.look, conflicts.look],
-        metrics=LookMetrics(registry=registry, looks=["queues", "conflicts"]),
+        metrics=SampleMetrics(registry=registry, looks=["queues", "conflicts"]),
         every_seconds=0.001,
     )
     with watch.running():
@@ -106,8 +106,8 @@ def test_the_end_waits_for_no_look(registry: CollectorRegistry) -> None:
         released.wait(60)
         return {}
 
-    look = Look(name="queues", measure=hang, show=lambda _: None)
-    with Watch([look], metrics=LookMetrics(registry=registry, looks=["queues"])).running():
+    look = Sample(name="queues", measure=hang, show=lambda _: None)
+    with Sampler([look], metrics=SampleMetrics(registry=registry, looks=["queues"])).running():
         assert begun.wait(10)
     assert not released.is_set()
     released.set()
@@ -115,7 +115,7 @@ def test_the_end_waits_for_no_look(registry: CollectorRegistry) -> None:
 
 def test_no_look_is_taken_after_the_end(registry: CollectorRegistry, queues: Gauge) -> None:
     before = set(threading.enumerate())
-    metrics = LookMetrics(registry=registry, looks=["queues"])
-    with Watch([queues.look], metrics=metrics, every_seconds=0.001).running():
+    metrics = SampleMetrics(registry=registry, looks=["queues"])
+    with Sampler([queues.look], metrics=metrics, every_seconds=0.001).running():
         eventually(lambda: queues.looks > 1)
     eventually(lambda: set(threading.enumerate()) <= before)

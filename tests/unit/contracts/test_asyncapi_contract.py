@@ -11,12 +11,12 @@ from click.testing import CliRunner
 
 from consumers.sinks.amqp import routing_key
 from consumers.sinks.sink import OutgoingEvent
-from service.claims import OrderStatus, Trust
 from service.cli.main import main
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
-from service.event_schemas import write_event, write_test
-from service.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
-from service.messaging.topology import EXCHANGES, STATUS_EXCHANGE
+from service.domain.claims import OrderStatus, Trust
+from service.domain.event_schemas import write_event, write_test
+from service.domain.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
+from service.messaging.rabbitmq.topology import EXCHANGES, STATUS_EXCHANGE
 from tests.support.contracts import asyncapi_faults, event_validator, payload_validator, shipped_asyncapi
 
 MESSAGES = {

@@ -13,14 +13,14 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
-from service.claims import Claim, ClaimSource, OrderStatus, Trust
-from service.event_schemas import write_event, write_test
-from service.events import EndpointTest, EventType, PaymentEvent
+from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.event_schemas import write_event, write_test
+from service.domain.events import EndpointTest, EventType, PaymentEvent
 from service.ledger.claim_rows import Entry
 from service.ledger.decisions import Decider
 from service.ledger.orders import OrderRecord
 from service.ledger.rules import EndpointRules, MerchantRules
-from service.ledger.storable import storable
+from service.ledger.sanitizing import sanitized
 from tests.support.contracts import event_validator, shipped_event_schema
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
@@ -75,7 +75,7 @@ def events_of(
         updated_at=NOON,
     )
     entries = [
-        Entry(position=position, claim=storable(_about(claim, order_no)), counted=True)
+        Entry(position=position, claim=sanitized(_about(claim, order_no)), counted=True)
         for position, claim in enumerate(claims)
     ]
     return Decider(merchant=rules, endpoints=[EVERYTHING], now=NOON).decide(order, entries).events

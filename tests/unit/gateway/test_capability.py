@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.capability import CapabilityKey, CapabilityTokens
 from service.gateway.errors import CallbackRefused, KeyUnusable, Refusal
+from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
 
-OLD = CapabilityKey("2025", b"o" * 32)
-NEW = CapabilityKey("2026", b"n" * 32)
-TOKENS = CapabilityTokens(merchant="acme", keys=[NEW, OLD])
+OLD = NotifyTokenKey("2025", b"o" * 32)
+NEW = NotifyTokenKey("2026", b"n" * 32)
+TOKENS = NotifyTokens(merchant="acme", keys=[NEW, OLD])
 ORDER_NUMBERS = st.text(min_size=1, max_size=128).filter(str.isprintable)
 
 
@@ -39,18 +39,18 @@ def test_a_token_is_what_the_documented_formula_makes():
 
 
 def test_both_keys_verify_and_the_first_one_mints():
-    minted_before = CapabilityTokens(merchant="acme", keys=[OLD]).mint("DK1")
+    minted_before = NotifyTokens(merchant="acme", keys=[OLD]).mint("DK1")
 
     assert TOKENS.mint("DK1").startswith("2026.")
     assert TOKENS.read_order_no(minted_before) == "DK1"
 
 
 def test_a_token_of_a_key_that_is_gone_is_refused():
-    assert _refusal(TOKENS.mint("DK1"), CapabilityTokens(merchant="acme", keys=[OLD])) is Refusal.UNKNOWN_TOKEN_KEY
+    assert _refusal(TOKENS.mint("DK1"), NotifyTokens(merchant="acme", keys=[OLD])) is Refusal.UNKNOWN_TOKEN_KEY
 
 
 def test_a_token_of_another_merchant_is_refused():
-    assert _refusal(TOKENS.mint("DK1"), CapabilityTokens(merchant="acme2", keys=[NEW])) is Refusal.FORGED_TOKEN
+    assert _refusal(TOKENS.mint("DK1"), NotifyTokens(merchant="acme2", keys=[NEW])) is Refusal.FORGED_TOKEN
 
 
 def test_a_token_with_another_orders_number_is_refused():
@@ -133,15 +133,15 @@ def test_the_longest_order_number_has_a_token():
     assert TOKENS.read_order_no(TOKENS.mint(longest)) == longest
 
 
-@pytest.mark.parametrize("keys", [[], [NEW, NEW], [NEW, OLD, CapabilityKey("2027", b"x" * 32)]])
+@pytest.mark.parametrize("keys", [[], [NEW, NEW], [NEW, OLD, NotifyTokenKey("2027", b"x" * 32)]])
 def test_one_or_two_different_keys_are_needed(keys):
     with pytest.raises(KeyUnusable, match="1 or 2 with different kids"):
-        CapabilityTokens(merchant="acme", keys=keys)
+        NotifyTokens(merchant="acme", keys=keys)
 
 
 def test_a_short_secret_is_refused_without_being_shown():
     with pytest.raises(KeyUnusable, match="has 6 bytes; needed are 32") as refused:
-        CapabilityKey("k", b"hunter")
+        NotifyTokenKey("k", b"hunter")
 
     assert "hunter" not in str(refused.value)
     assert "nnn" not in repr(NEW)

@@ -2,10 +2,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from service.config.settings import GatewaySettings, Secret
 from service.gateway.client import GatewayClient
 from service.gateway.errors import CertificatesUnusable, DialectInvalid, KeyUnusable, PlainHttpRefused, UrlUnusable
 from service.gateway.messages import AmountUnit
-from service.settings import GatewaySettings, Secret
 
 KEY = "0123456789abcdef"
 

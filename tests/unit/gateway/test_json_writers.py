@@ -8,7 +8,7 @@ from service.gateway import json_writers as writers
 from service.gateway.errors import DialectInvalid
 from service.gateway.json_writers import find_writer, most_bytes
 from service.gateway.key_orders import KeyOrder
-from service.gateway.tokens import NumberToken
+from service.gateway.strict_json import NumberToken
 
 ALL_WRITERS = [value for value in vars(writers).values() if isinstance(value, writers.JsonWriter)]
 TRAPS = st.text(alphabet="ab/\\\"'<>&=\b\f\n\r\t\x00\x01\x1f\x7f\x80\u2028\u2029\ufeff中\uffee𠮷u0062", max_size=12)

@@ -3,13 +3,13 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 from structlog.testing import capture_logs
 
-from service.claims import ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.gateway.bodies import BodyKind
 from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
 from service.gateway.messages import OrderAnswer, OrderStatement
 from service.gateway.order_claims import claim_from_callback, claim_from_query
 from service.gateway.signature import VerifiedCallback
-from service.gateway.tokens import NumberToken
+from service.gateway.strict_json import NumberToken
 
 SHANGHAI = timezone(timedelta(hours=8))
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

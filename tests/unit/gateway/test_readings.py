@@ -17,7 +17,7 @@ from service.gateway.bodies import BodyKind, read_body
 from service.gateway.canonical import find_dialect
 from service.gateway.errors import CallbackRefused, Refusal, SignMismatch
 from service.gateway.signature import DEGENERATE_SIGNS, sign_callback, verify_callback, verify_readings
-from service.gateway.tokens import NumberToken
+from service.gateway.strict_json import NumberToken
 
 FIELDS = {
     "biz_order_no": "DK1",

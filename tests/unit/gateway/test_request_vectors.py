@@ -7,7 +7,7 @@ from service.gateway.json_writers import PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNIC
 from service.gateway.request_dialect import Mode, Padding, RequestDialect
 from service.gateway.schemas import REQUEST_ENVELOPE
 from service.gateway.signature import sign_request, verify_request
-from service.gateway.tokens import read_object
+from service.gateway.strict_json import read_object
 from tests.support.vectors import load_vectors
 
 #: Signs that need not be built; asserted to differ from ours.

@@ -26,7 +26,7 @@ from service.gateway.schemas import (
     SINGLE_ORDER_QUERY_ARGS,
     SINGLE_WITHHOLD_ARGS,
 )
-from service.gateway.tokens import NumberToken
+from service.gateway.strict_json import NumberToken
 
 YUAN = SINGLE_WITHHOLD_ARGS[AmountUnit.YUAN]
 FEN = SINGLE_WITHHOLD_ARGS[AmountUnit.FEN]

@@ -10,7 +10,7 @@ from service.gateway.bodies import BodyKind
 from service.gateway.canonical import DIALECTS, find_dialect
 from service.gateway.errors import CallbackRefused, DialectInvalid, Refusal, RequestRefused, SignMismatch
 from service.gateway.signature import sign_callback, sign_request, verify_callback, verify_request
-from service.gateway.tokens import NumberToken, read_object
+from service.gateway.strict_json import NumberToken, read_object
 
 FIELDS = {
     "biz_order_no": "DK/1",

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import ApiScope, ApiSettings, Secret
-from service.settings_file import SettingsError, parse_settings
+from service.config.reading import SettingsError, parse_settings
+from service.config.settings import ApiScope, ApiSettings, Secret
 
 _MERCHANT = """
 [merchants.acme]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.settings_file import SettingsError, parse_settings
+from service.config.reading import SettingsError, parse_settings
 
 SETTINGS = """
 [merchants.acme]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.http_connection import Connection
+from service.runtime.http_connection import Connection
 
 EARLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 

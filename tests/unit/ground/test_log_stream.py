@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from service.log_stream import LineCounts, LogStream
+from service.runtime.log_stream import LineCounts, LogStream
 from tests.support.waiting import eventually
 
 _SECONDS = 10.0
@@ -177,7 +177,7 @@ def test_a_line_that_an_error_cut_is_ended_before_the_next(tmp_path: Path) -> No
     """In a process of its own, whose files must not grow beyond 16 bytes."""
     program = """
 import os, resource, signal, sys
-from service.log_stream import LineCounts, LogStream
+from service.runtime.log_stream import LineCounts, LogStream
 from tests.support.waiting import eventually
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -217,7 +217,7 @@ def test_a_process_ends_though_nobody_reads_its_log(pipe: Pipe) -> None:
     pipe.fill()
     program = """
 import sys
-from service.log_stream import LineCounts, LogStream
+from service.runtime.log_stream import LineCounts, LogStream
 stream = LogStream(1, counts=LineCounts())
 stream.write("nobody reads it\\n")
 assert not stream.drain(timeout_seconds=0.1)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.masking import mask_personal, mask_unknown_word
+from service.domain.masking import mask_personal, mask_unknown_word
 
 
 @pytest.mark.parametrize(

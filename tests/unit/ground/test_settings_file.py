@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from service.claims import Trust
-from service.events import DEFAULT_EVENT_TYPES, EventType
-from service.settings import Secret, Settings
-from service.settings_file import SettingsError, load_settings, parse_settings
+from service.config.reading import SettingsError, load_settings, parse_settings
+from service.config.settings import Secret, Settings
+from service.domain.claims import Trust
+from service.domain.events import DEFAULT_EVENT_TYPES, EventType
 
 MERCHANT = """
 [merchants.acme]

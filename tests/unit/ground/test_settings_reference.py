@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from marshmallow import Schema, fields
 
-from service import settings
+from service.config import settings
+from service.config.schemas import SettingsSchema
 from service.gateway.request_dialect import RequestDialect
-from service.settings_schemas import SettingsSchema
 
 _REFERENCE = Path(__file__).parents[3] / "docs" / "settings.md"
 _ROW = re.compile(r"\| `(\w+)` \| (?:`(.*?)`)? ?\|")

@@ -1,6 +1,6 @@
 import pytest
 
-from service.traceparent import new_traceparent, parse_traceparent, trace_id_of
+from service.runtime.traceparent import new_traceparent, parse_traceparent, trace_id_of
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 

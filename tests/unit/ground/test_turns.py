@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from service.turns import TurnNotCome, take_turn
+from service.runtime.turns import LockTimeout, hold_file_lock
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from service.turns import take_turn
-with take_turn(Path(sys.argv[1]), wait_seconds=10):
+from service.runtime.turns import hold_file_lock
+with hold_file_lock(Path(sys.argv[1]), wait_seconds=10):
     print("mine", flush=True)
     time.sleep(600)
 """
@@ -44,7 +44,7 @@ def test_one_has_a_turn_at_a_time(file: Path) -> None:
     inside: list[int] = []
 
     def enter(number: int) -> int:
-        with take_turn(file, wait_seconds=60):
+        with hold_file_lock(file, wait_seconds=60):
             inside.append(number)
             time.sleep(0.001)
             found = len(inside)
@@ -60,14 +60,14 @@ def test_who_wants_every_turn_leaves_others_theirs(file: Path) -> None:
 
     def want_every_turn() -> None:
         while not over.is_set():
-            with take_turn(file, wait_seconds=60):
+            with hold_file_lock(file, wait_seconds=60):
                 turns.append(1)
                 time.sleep(0.003)
 
     with ThreadPoolExecutor(1) as greedy:
         greedy.submit(want_every_turn)
         for _ in range(50):
-            with take_turn(file, wait_seconds=60):
+            with hold_file_lock(file, wait_seconds=60):
                 pass
         over.set()
     # One while we were not there yet, one while we were next.
@@ -77,8 +77,8 @@ def test_who_wants_every_turn_leaves_others_theirs(file: Path) -> None:
 def test_a_turn_that_another_process_keeps_does_not_come(file: Path) -> None:
     with (
         holding_process(file),
-        pytest.raises(TurnNotCome, match=r"turns: others have written for 0\.05 s"),
-        take_turn(file, wait_seconds=0.05),
+        pytest.raises(LockTimeout, match=r"turns: others have written for 0\.05 s"),
+        hold_file_lock(file, wait_seconds=0.05),
     ):
         pass
 
@@ -86,17 +86,17 @@ def test_a_turn_that_another_process_keeps_does_not_come(file: Path) -> None:
 def test_whoever_dies_leaves_its_turn_to_others(file: Path) -> None:
     with holding_process(file) as holder:
         holder.kill()
-        with take_turn(file, wait_seconds=60):
+        with hold_file_lock(file, wait_seconds=60):
             pass
 
 
 def test_who_gave_up_keeps_nobody_out(file: Path) -> None:
-    with take_turn(file, wait_seconds=0), pytest.raises(TurnNotCome), take_turn(file, wait_seconds=0):
+    with hold_file_lock(file, wait_seconds=0), pytest.raises(LockTimeout), hold_file_lock(file, wait_seconds=0):
         pass
-    with take_turn(file, wait_seconds=0):
+    with hold_file_lock(file, wait_seconds=0):
         pass
 
 
 def test_a_file_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), take_turn(tmp_path / "missing" / "turns", wait_seconds=1):
+    with pytest.raises(FileNotFoundError), hold_file_lock(tmp_path / "missing" / "turns", wait_seconds=1):
         pass

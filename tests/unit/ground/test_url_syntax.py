@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from psycopg.conninfo import conninfo_to_dict
 
 from service.bootstrap.urls import find_unusable_urls
+from service.config.reading import SettingsError, parse_settings
+from service.config.settings import Settings
 from service.ledger.engine import make_engine
 from service.ledger.errors import UnusableDatabaseUrl
 from service.messaging.errors import UnusableBrokerUrl
-from service.messaging.parameters import connection_parameters
-from service.settings import Settings
-from service.settings_file import SettingsError, parse_settings
+from service.messaging.rabbitmq.parameters import connection_parameters
 
 _MERCHANT = '[merchants.acme]\npay_types = ["x"]\namount_unit = "yuan"\n'
 _PASSWORDS = st.text(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ledger.pace import MOST_NOT_FOUND, OrderPace, pause_after_not_found, split
+from service.ledger.inquiry_limits import MOST_NOT_FOUND, OrderPace, pause_after_not_found, split
 from service.ledger.rules import InquiryRules
 
 EVENING = datetime(2026, 1, 5, 23, 0, tzinfo=UTC)

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.claims import Claim, ClaimSource, OrderStatus, Trust
-from service.events import EventType
-from service.ledger.states import OrderState, Transition, Verdict, decide
+from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.events import EventType
+from service.domain.order_state import OrderState, Transition, Verdict, decide
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 TRUSTS = [Trust.CHECKSUM, Trust.CAPABILITY, Trust.QUERIED]

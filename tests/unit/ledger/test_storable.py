@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.ledger.errors import ClaimUnstorable
-from service.ledger.storable import escaped, storable
+from service.ledger.sanitizing import escaped, sanitized
 from tests.support.claims import a_claim
 
 
@@ -20,12 +20,12 @@ def test_any_text_becomes_one_that_every_database_stores(text: str) -> None:
 
 def test_an_ordinary_claim_stays_as_it_is() -> None:
     claim = a_claim(channel_response="余额不足")
-    assert storable(claim) == claim
+    assert sanitized(claim) == claim
 
 
 @pytest.mark.parametrize("field", ["pay_order_no", "order_type", "pay_type", "quarantine", "traceparent", "reason"])
 def test_a_nul_is_escaped_in_every_text(field: str) -> None:
-    assert getattr(storable(a_claim(**{field: "a\x00"})), field) == "a\\u0000"
+    assert getattr(sanitized(a_claim(**{field: "a\x00"})), field) == "a\\u0000"
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def test_a_nul_is_escaped_in_every_text(field: str) -> None:
 )
 def test_a_time_without_a_place_in_utc_cannot_be_stored(time: datetime) -> None:
     with pytest.raises(ClaimUnstorable):
-        storable(a_claim(paid_at=time))
+        sanitized(a_claim(paid_at=time))
 
 
 def test_a_far_time_in_utc_can_be_stored() -> None:
-    assert storable(a_claim(paid_at=datetime.max.replace(tzinfo=UTC))).paid_at is not None
+    assert sanitized(a_claim(paid_at=datetime.max.replace(tzinfo=UTC))).paid_at is not None

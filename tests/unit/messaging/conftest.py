@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedQueue
 
 OpenQueue = Callable[[], EmbeddedQueue]
 

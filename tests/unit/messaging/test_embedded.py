@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from service.messaging.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import ConfirmTimeout, NotConfirmed, QueueFileFailed, SpoolFull
+from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.messages import embedded_publisher, make_message
 from tests.support.waiting import eventually
 
@@ -26,7 +26,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from concurrent.futures import ThreadPoolExecutor
-from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.messages import embedded_publisher, make_message
 
 path, name, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
@@ -305,7 +305,7 @@ def test_a_clock_set_back_does_not_prolong_the_lease_of_a_killed_consumer(
     [held] = queue.lease(max_messages=1, lease_seconds=30, timeout_seconds=5)
     assert not queue.has_ready()
     an_hour_ago = time.time() - 3600
-    monkeypatch.setattr("service.messaging.embedded_queue.time.time", lambda: an_hour_ago)
+    monkeypatch.setattr("service.messaging.sqlite.queue.time.time", lambda: an_hour_ago)
 
     assert queue.has_ready()
     [again] = queue.lease(max_messages=1, lease_seconds=30, timeout_seconds=5)

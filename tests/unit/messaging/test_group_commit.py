@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from service.messaging.errors import ConfirmTimeout
-from service.messaging.file_connection import FileConnection
-from service.messaging.group_commit import GroupCommitWriter
+from service.messaging.sqlite.connection import FileConnection
+from service.messaging.sqlite.group_commit import GroupCommitWriter
 from tests.support.waiting import eventually
 
 

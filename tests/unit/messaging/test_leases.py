@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from service.messaging.contract import Delivery
-from service.messaging.embedded import EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
 from service.messaging.errors import ConfirmTimeout
+from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.messages import embedded_publisher, make_message
 from tests.support.waiting import eventually
 
@@ -25,8 +25,8 @@ _CONSUMER = """
 import sys, time
 from pathlib import Path
 from service.messaging.contract import Delivery
-from service.messaging.embedded import EmbeddedSubscriber
-from service.messaging.embedded_queue import EmbeddedQueue
+from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
 
 subscriber = EmbeddedSubscriber(queue=EmbeddedQueue(Path(sys.argv[1])), lease_seconds=60)
 while True:

@@ -2,8 +2,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.gateway.capability import CapabilityKey, CapabilityTokens
 from service.gateway.errors import CallbackRefused, DialectInvalid
+from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
 from service.sandbox.callback_plan import FORGED_PREFIX, Address, PlannedCallback, Sender, plan_callbacks
 from service.sandbox.callback_renderer import CallbackRenderer, address_of, pay_time
 from service.sandbox.orders import SandboxOrder
@@ -11,7 +11,7 @@ from service.sandbox.script import CallbackMode, PayStatus, Script
 from service.sandbox.settings import CallbackStyle, Misbehaviour
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-TOKENS = CapabilityTokens(merchant="acme", keys=[CapabilityKey("k1", b"x" * 32)])
+TOKENS = NotifyTokens(merchant="acme", keys=[NotifyTokenKey("k1", b"x" * 32)])
 
 
 def order(biz_order_no="T1", *, settles_after=0.5, notify=True, **script):

@@ -4,7 +4,7 @@ import pytest
 
 from service.gateway.messages import AmountUnit, RequestMethod
 from service.gateway.request_dialect import KeySorting
-from service.gateway.tokens import read_object
+from service.gateway.strict_json import read_object
 from service.sandbox.document_rules import (
     MEANINGS,
     STRICT,

@@ -1,5 +1,6 @@
 import pytest
 
+from service.config.settings import Secret
 from service.sandbox.script import (
     VOCABULARY,
     AnswerMode,
@@ -11,7 +12,6 @@ from service.sandbox.script import (
     write_script,
 )
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings
-from service.settings import Secret
 
 ACCOUNT = Account(ua="ACME", aes_key=Secret("0123456789abcdef"), pay_types=frozenset({"baofoo_001"}))
 

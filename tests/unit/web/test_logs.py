@@ -8,8 +8,8 @@ from contextlib import suppress
 import pytest
 import structlog
 
-from service.log_stream import LineCounts
-from service.logs import configure_logs
+from service.runtime.log_stream import LineCounts
+from service.runtime.logs import configure_logs
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_a_stream_that_cannot_be_written_fails_nobody(lines, path):
 
 _UNCAUGHT = """
 import gc, sys, threading, warnings
-from service.logs import configure_logs, log_uncaught_errors
+from service.runtime.logs import configure_logs, log_uncaught_errors
 configure_logs(stream=sys.stdout, human=False)
 log_uncaught_errors()
 def fail():

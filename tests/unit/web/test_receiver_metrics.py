@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from service.metrics.receiver import ReceiverMetrics
+from service.runtime.metrics.receiver import ReceiverMetrics
 
 
 @pytest.fixture
@@ -44,10 +44,10 @@ def test_an_empty_spool_has_no_oldest_callback(metrics, registry):
 _FORKING = """
 import os, sys, urllib.request
 from pathlib import Path
-from service.claims import Trust
+from service.domain.claims import Trust
 from prometheus_client import CollectorRegistry
-from service.metrics.exposition import expose_shared, share_between_processes
-from service.metrics.receiver import ReceiverMetrics
+from service.runtime.metrics.exposition import expose_shared, share_between_processes
+from service.runtime.metrics.receiver import ReceiverMetrics
 
 directory, port = Path(sys.argv[1]), int(sys.argv[2])
 share_between_processes(directory)

@@ -1,0 +1,126 @@
+"""Withholding: an order announced, sent once, and what is known of it then."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
+from service.charging.bulkhead import Gateway
+from service.config.settings import MerchantSettings
+from service.domain.claims import OrderKey
+from service.gateway.arguments import check_arguments
+from service.gateway.errors import CallFailed, OutcomeUnknown
+from service.gateway.messages import AmountUnit, SingleWithholdArgs
+from service.gateway.schemas import SINGLE_WITHHOLD_ARGS
+from service.ledger.inquiries import InquiryReason
+from service.ledger.store import LedgerStore
+from service.ledger.withholds import SentBefore, WithholdOutcome, WithholdRecord, Withholds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Payer:
+    """Whose card is charged. Sent to the gateway, and kept nowhere."""
+
+    name: str = field(repr=False)
+    id_card_number: str = field(repr=False)
+    mobile: str = field(repr=False)
+    bank_card_number: str | None = field(default=None, repr=False)
+    protocol_no: str | None = field(default=None, repr=False)
+
+    def blacken(self, text: str) -> str:
+        """`text` without what it quotes of the payer: gateways like to repeat what they were sent."""
+        for value in filter(None, (self.name, self.id_card_number, self.mobile, self.bank_card_number)):
+            text = text.replace(value, "…")
+        return text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentOrder:
+    """An order that was sent, now or before."""
+
+    announced: AnnouncedOrder
+    withhold: WithholdRecord
+
+
+class NoGateway(Exception):
+    """The merchant has no gateway credentials in the settings, so nothing can be sent in its name."""
+
+
+class Withholder:
+    """Sends withholds. Safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        announcer: Announcer,
+        store: LedgerStore,
+        withholds: Withholds,
+        merchants: Mapping[str, MerchantSettings],
+        gateways: Mapping[str, Gateway],
+    ) -> None:
+        self._announcer = announcer
+        self._store = store
+        self._withholds = withholds
+        self._merchants = merchants
+        self._gateways = gateways
+
+    def withhold(self, draft: OrderDraft, payer: Payer, *, sent_by: str) -> SentOrder:
+        """Announce and send the order, and answer what is known: accepted, or unknown, and then the gateway is asked.
+
+        Called again for the same order it sends nothing and answers what is known of the first time, unless that was
+        surely not done. Raises NoGateway, MessageInvalid, UnknownMerchant, AnnouncementDiffers, SpokenOfBefore, and
+        CallFailed where it was surely not done; LedgerUnavailable leaves open whether it was sent, and calling again
+        is safe.
+        """
+        self._announcer.check(draft)
+        gateway = self._gateways.get(draft.merchant)
+        if gateway is None:
+            raise NoGateway(draft.merchant)
+        args = self._write_args(draft, payer, notify_url=self._announcer.notify_url(draft))
+        # Committed before anything is sent: should this process die in between, the order is asked for all the same.
+        announced = self._announcer.announce(draft)
+        order = announced.order.key
+        try:
+            self._withholds.begin(order, sent_by=sent_by)
+        except SentBefore as before:
+            if before.record.outcome is WithholdOutcome.SENDING:
+                # Whoever sent it may have died over it.
+                self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
+            return SentOrder(announced=announced, withhold=before.record)
+        try:
+            accepted = gateway.withhold(args)
+        except OutcomeUnknown as error:
+            self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
+            self._settle(order, WithholdOutcome.UNKNOWN, payer, error)
+        except CallFailed as error:
+            self._settle(order, WithholdOutcome.NOT_DONE, payer, error)
+            raise
+        else:
+            self._withholds.settle(order, WithholdOutcome.ACCEPTED, request_id=accepted.request_id)
+        return SentOrder(announced=announced, withhold=self._settled(announced))
+
+    def _write_args(self, draft: OrderDraft, payer: Payer, *, notify_url: str) -> SingleWithholdArgs:
+        """The arguments, checked before the order is announced. Raises MessageInvalid."""
+        merchant = self._merchants[draft.merchant]
+        args = SingleWithholdArgs(
+            biz_order_no=draft.biz_order_no,
+            amount=draft.amount or "",
+            pay_type=draft.pay_type,
+            name=payer.name,
+            id_card_number=payer.id_card_number,
+            mobile=payer.mobile,
+            bank_card_number=payer.bank_card_number,
+            protocol_no=payer.protocol_no,
+            notify_url=notify_url,
+        )
+        SINGLE_WITHHOLD_ARGS[AmountUnit(merchant.amount_unit)].write(args)
+        check_arguments("single-withhold", args, pay_types=merchant.pay_types)
+        return args
+
+    def _settle(self, order: OrderKey, outcome: WithholdOutcome, payer: Payer, error: CallFailed) -> None:
+        detail = payer.blacken(str(error))
+        self._withholds.settle(order, outcome, detail=detail, request_id=error.request_id)
+
+    def _settled(self, announced: AnnouncedOrder) -> WithholdRecord:
+        record = self._withholds.load(announced.order.key)
+        assert record is not None  # noqa: S101 - it was begun above, and no row is ever deleted
+        return record

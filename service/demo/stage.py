@@ -1,0 +1,229 @@
+"""The demo's stage: every role as a process of the real command line, in a temporary folder, on free ports."""
+
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import click
+import urllib3
+
+from service.runtime.supervisor import die_with_parent
+
+MERCHANT = "demo"
+PAY_TYPE = "demo_001"
+#: The one endpoint: the shop.
+ENDPOINT = "shop"
+_UA = "DEMO"
+_START_SECONDS = 30.0
+_GRACE_SECONDS = 15.0
+_LOG_TAIL_LINES = 15
+
+
+class StageBroken(click.ClickException):
+    """Something on the stage does not run; the message holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Actor:
+    name: str
+    process: "subprocess.Popen[bytes]"
+    log_file: Path
+
+
+class Stage:
+    """Starts the roles and ends them. `settings_path` may be used by any other `payment-callbacks` command."""
+
+    def __init__(self, *, folder: Path, downstream_url: str, webhook_secret: str, required_trust: str) -> None:
+        sandbox_port, receiver_port = _free_ports(2)
+        self.sandbox_url = f"http://127.0.0.1:{sandbox_port}"
+        self.receiver_url = f"http://127.0.0.1:{receiver_port}"
+        self.folder = folder
+        self.settings_path = folder / "payment-callbacks.toml"
+        self._sandbox_settings_path = folder / "sandbox.toml"
+        self._actors: list[_Actor] = []
+        aes_key = secrets.token_hex(8)
+        self._write(
+            self.settings_path,
+            _SETTINGS.format(
+                receiver_port=receiver_port,
+                sandbox_url=self.sandbox_url,
+                aes_key=aes_key,
+                token_key=secrets.token_urlsafe(32),
+                downstream_url=downstream_url,
+                webhook_secret=webhook_secret,
+                required_trust=required_trust,
+                merchant=MERCHANT,
+                pay_type=PAY_TYPE,
+                ua=_UA,
+                endpoint=ENDPOINT,
+            ),
+        )
+        self._write(
+            self._sandbox_settings_path,
+            _SANDBOX.format(
+                sandbox_port=sandbox_port,
+                aes_key=aes_key,
+                pay_type=PAY_TYPE,
+                ua=_UA,
+                seed=secrets.randbelow(10**6),
+            ),
+        )
+
+    def start(self) -> None:
+        """Start every role and return once all of them run and the two servers answer. Raises StageBroken.
+
+        Call it in the main thread: should this process be killed, the kernel ends its children with that thread.
+        """
+        self._start("sandbox", "sandbox", "--settings", str(self._sandbox_settings_path))
+        for role in ("receiver", "ledger", "inquirer", "dispatcher"):
+            self._start(role, "--config", str(self.settings_path), "run", role)
+        self._await("sandbox", lambda: _answers(f"{self.sandbox_url}/admin/report"))
+        self._await("receiver", lambda: _answers(f"{self.receiver_url}/readyz"))
+
+    def check(self) -> None:
+        """Raises StageBroken where a role has died."""
+        for actor in self._actors:
+            if actor.process.poll() is not None:
+                raise StageBroken(f"{actor.name} ended with {actor.process.returncode}. {_tail(actor.log_file)}")
+
+    def close(self) -> None:
+        """SIGTERM to all at once, SIGKILL after a grace. Safe to call twice."""
+        for actor in self._actors:
+            actor.process.terminate()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for actor in self._actors:
+            try:
+                actor.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                os.killpg(actor.process.pid, signal.SIGKILL)
+                actor.process.wait()
+        self._actors.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _start(self, name: str, *arguments: str) -> None:
+        log_file = self.folder / f"{name}.log"
+        # A broker or database of the surroundings would win over the settings; the demo shows the embedded default.
+        environment = {key: value for key, value in os.environ.items() if key not in ("AMQP_URL", "DATABASE_URL")}
+        with log_file.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - our own command line
+                [sys.executable, "-m", "service.cli", *arguments],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,
+                start_new_session=True,
+            )
+        self._actors.append(_Actor(name=name, process=process, log_file=log_file))
+
+    def _await(self, name: str, ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + _START_SECONDS
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise StageBroken(f"{name} does not answer. {_tail(self.folder / f'{name}.log')}")
+            time.sleep(0.05)
+
+    @staticmethod
+    def _write(path: Path, text: str) -> None:
+        path.touch(mode=0o600)
+        path.write_text(text, encoding="utf-8")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return urllib3.request("GET", url, retries=False, timeout=1.0).status == 200
+    except urllib3.exceptions.HTTPError:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [open_socket.getsockname()[1] for open_socket in sockets]
+    for open_socket in sockets:
+        open_socket.close()
+    return ports
+
+
+def _tail(log_file: Path) -> str:
+    lines = log_file.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_TAIL_LINES:]
+    return "Its log ends with:\n" + "\n".join(f"  {line}" for line in lines) if lines else "Its log is empty."
+
+
+_SETTINGS = """\
+data_directory = "data"
+
+[receiver]
+bind = "127.0.0.1:{receiver_port}"
+public_url = "http://127.0.0.1:{receiver_port}"
+
+[merchants.{merchant}]
+pay_types = ["{pay_type}"]
+amount_unit = "yuan"
+required_trust = "{required_trust}"
+token_keys = [{{ kid = "k1", key = "{token_key}" }}]
+# Nobody wants to watch for minutes: everything about asking is much faster here than it should be in earnest.
+answer_due_seconds = 4.0
+least_inquiry_interval_seconds = 1.0
+first_inquiry_repeat_seconds = 1.0
+most_inquiry_repeat_seconds = 5.0
+most_inquiries_per_minute = 30000
+
+[merchants.{merchant}.gateway]
+url = "{sandbox_url}/gateway"
+ua = "{ua}"
+aes_key = "{aes_key}"
+not_found_messages = ["订单不存在"]
+timeout_seconds = 5.0
+
+[inquirer]
+poll_seconds = 0.2
+
+[[endpoints]]
+name = "{endpoint}"
+kind = "webhook"
+url = "{downstream_url}"
+secrets = ["{webhook_secret}"]
+"""
+
+_SANDBOX = """\
+bind = "127.0.0.1:{sandbox_port}"
+fail_share = 0.2
+seed = {seed}
+
+[[accounts]]
+ua = "{ua}"
+aes_key = "{aes_key}"
+pay_types = ["{pay_type}"]
+
+[timing]
+settle_seconds = 1.0
+repeat_after_seconds = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
+
+[misbehaviour]
+repeat_share = 0.3
+delay_share = 0.2
+most_delay_seconds = 2.0
+reorder_share = 0.2
+forge_share = 0.5
+forgeries_per_order = 3
+drop_share = 0.1
+lie_share = 0.1
+lose_answer_share = 0.05
+"""

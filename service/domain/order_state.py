@@ -1,0 +1,190 @@
+"""The state machine of an order: one pure table that answers every (order, claim).
+
+Why each row is as it is: `docs/decisions/0003-order-state-machine.md`. No I/O, no clock.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+
+from service.domain.claims import Claim, OrderStatus, Trust
+from service.domain.events import EventType
+
+_RANK = {
+    OrderStatus.INITIAL: 0,
+    OrderStatus.PROCESSING: 1,
+    OrderStatus.SUCCEEDED: 2,
+    OrderStatus.FAILED: 2,
+}
+
+_EVENT_TYPES = {
+    OrderStatus.PROCESSING: EventType.PROCESSING,
+    OrderStatus.SUCCEEDED: EventType.SUCCEEDED,
+    OrderStatus.FAILED: EventType.FAILED,
+}
+
+
+class Verdict(StrEnum):
+    """What a claim does to its order; kept with the claim's row."""
+
+    #: The order moves on to the claimed status.
+    APPLIED = "applied"
+    #: A later question, an operator or a higher trust replaces what the order said.
+    CORRECTED = "corrected"
+    #: It says what is known; it may raise the trust in it, or fill in a missing number.
+    DUPLICATE = "duplicate"
+    #: A lower state, or a lesser or older word, too late to matter.
+    STALE = "stale"
+    #: It contradicts what the order says, and neither word outranks the other.
+    CONFLICT = "conflict"
+    #: Below the trust that the merchant requires: recorded, and nothing changes.
+    UNTRUSTED = "untrusted"
+    #: Trusted, and its status, order type or pay type is unknown: recorded, and a person has to look.
+    QUARANTINED = "quarantined"
+
+    @property
+    def moves(self) -> bool:
+        """Whether the order takes the claim's word for its own."""
+        return self in (Verdict.APPLIED, Verdict.CORRECTED)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderState:
+    """What is believed of an order. The default is an order of which nobody has said anything."""
+
+    status: OrderStatus = OrderStatus.INITIAL
+    #: The highest trust among the claims that say `status`; None while nobody has.
+    trust: Trust | None = None
+    #: Sufficiently trusted claims contradict each other, and no later question has settled it.
+    conflicted: bool = False
+    pay_order_no: str | None = None
+    #: When the latest word that counts was stated, aware: only a question asked after it can correct it.
+    as_of: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """The table's answer."""
+
+    verdict: Verdict
+    #: The order afterwards.
+    after: OrderState
+    #: What downstream must hear; None where nothing that it knows has changed.
+    event: EventType | None = None
+    #: Whether the gateway ought to be asked because of this claim.
+    ask: bool = False
+
+
+def decide(order: OrderState, claim: Claim, *, required: Trust) -> Transition:
+    """What `claim` does to `order` where the merchant requires `required` trust.
+
+    Claims that agree reach the same state in every order of arrival. Terminal claims of equal trust that
+    contradict each other reach the same `conflicted` flag, and the same status once a later question is
+    answered. Deciding the same claim again changes nothing further.
+    """
+    if claim.quarantine is not None or claim.status is None:
+        # Only what is believed is a person's work: anyone can make up words that nobody knows.
+        verdict = Verdict.UNTRUSTED if claim.trust < required else Verdict.QUARANTINED
+        return Transition(verdict=verdict, after=order, ask=not order.status.terminal)
+    if claim.trust < required:
+        return Transition(verdict=Verdict.UNTRUSTED, after=order, ask=_would_be_news(order, claim, claim.status))
+    if order.trust is None:
+        return _settle(order, claim, claim.status)
+    if claim.trust is Trust.OPERATOR:
+        return _settle(order, claim, claim.status)
+    if order.conflicted or _contradict(order, claim, claim.status):
+        return _dispute(order, claim, claim.status, order.trust)
+    return _agree(order, claim, claim.status, order.trust)
+
+
+def _contradict(order: OrderState, claim: Claim, status: OrderStatus) -> bool:
+    """Two different ends of one payment, or two payments under one order number."""
+    two_ends = order.status.terminal and status.terminal and order.status is not status
+    two_payments = bool(order.pay_order_no and claim.pay_order_no and order.pay_order_no != claim.pay_order_no)
+    return two_ends or two_payments
+
+
+def _would_be_news(order: OrderState, claim: Claim, status: OrderStatus) -> bool:
+    return order.conflicted or _contradict(order, claim, status) or _RANK[status] > _RANK[order.status]
+
+
+def _agree(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -> Transition:
+    """The claim and the order tell one story: it moves on, says it again, or comes late."""
+    pay_order_no = order.pay_order_no or claim.pay_order_no
+    if _RANK[status] > _RANK[order.status]:
+        after = replace(order, status=status, trust=claim.trust, pay_order_no=pay_order_no, as_of=claim.stated_at)
+        return Transition(verdict=Verdict.APPLIED, after=after, event=_EVENT_TYPES[status])
+    if status is order.status:
+        after = replace(
+            order,
+            trust=max(trust, claim.trust),
+            pay_order_no=pay_order_no,
+            as_of=_latest(order.as_of, claim.stated_at),
+        )
+        return Transition(verdict=Verdict.DUPLICATE, after=after)
+    # A gateway that is asked about a paid order and knows nothing of it makes the callback doubtful: ask again.
+    doubtful = order.status.terminal and claim.trust > trust and _asked_later(order, claim)
+    return Transition(verdict=Verdict.STALE, after=replace(order, pay_order_no=pay_order_no), ask=doubtful)
+
+
+def _dispute(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -> Transition:
+    """The claim contradicts the order, or comes while an earlier contradiction is open."""
+    agrees = not _contradict(order, claim, status)
+    never_back = status.terminal or not order.status.terminal
+    if claim.trust is Trust.QUERIED and _asked_later(order, claim) and never_back and (agrees or trust <= claim.trust):
+        if order.conflicted and not status.terminal:
+            return _unsettled(order, claim, status, trust)
+        return _settle(order, claim, status)
+    if not order.conflicted and trust < claim.trust < Trust.QUERIED and never_back:
+        return _settle(order, claim, status)
+    if not agrees and _outranked(order, claim, trust):
+        return Transition(verdict=Verdict.STALE, after=order, ask=True)
+    return _unsettled(order, claim, status, trust)
+
+
+def _outranked(order: OrderState, claim: Claim, trust: Trust) -> bool:
+    """Whether the word that stands is better than the claim, so that the claim is no reason for a dispute."""
+    earlier = order.as_of is not None and claim.stated_at < order.as_of
+    if claim.trust is trust:
+        return trust >= Trust.QUERIED and earlier
+    # Anyone can state a CHECKSUM at any time; it never disputes what is better known.
+    return claim.trust < trust and (earlier or claim.trust is Trust.CHECKSUM)
+
+
+def _unsettled(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -> Transition:
+    """The dispute is open: the status stays, and the question that settles it must be asked after this word."""
+    if order.conflicted and not status.terminal:
+        return Transition(verdict=Verdict.STALE, after=order, ask=trust < Trust.OPERATOR)
+    same = order.conflicted and status is order.status and not _contradict(order, claim, status)
+    return Transition(
+        verdict=Verdict.DUPLICATE if same else Verdict.CONFLICT,
+        after=replace(order, conflicted=True, as_of=_latest(order.as_of, claim.stated_at)),
+        event=None if order.conflicted else EventType.CONFLICTED,
+        # What a person has decided, only a person can decide again.
+        ask=trust < Trust.OPERATOR,
+    )
+
+
+def _settle(order: OrderState, claim: Claim, status: OrderStatus) -> Transition:
+    """The claim's word replaces the order's, and ends any dispute."""
+    agrees = not _contradict(order, claim, status)
+    after = OrderState(
+        status=status,
+        trust=max(order.trust or claim.trust, claim.trust) if agrees and status is order.status else claim.trust,
+        conflicted=False,
+        pay_order_no=claim.pay_order_no or order.pay_order_no,
+        as_of=claim.stated_at,
+    )
+    if order.trust is None or (_RANK[status] > _RANK[order.status]):
+        return Transition(verdict=Verdict.APPLIED, after=after, event=_EVENT_TYPES.get(status))
+    if agrees and status is order.status and not order.conflicted:
+        return Transition(verdict=Verdict.DUPLICATE, after=after)
+    return Transition(verdict=Verdict.CORRECTED, after=after, event=EventType.CORRECTED)
+
+
+def _asked_later(order: OrderState, claim: Claim) -> bool:
+    return order.as_of is None or claim.stated_at > order.as_of
+
+
+def _latest(one: datetime | None, other: datetime) -> datetime:
+    return other if one is None else max(one, other)

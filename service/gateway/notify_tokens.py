@@ -1,0 +1,123 @@
+"""Unguessable notify_url tokens: proof that a callback's sender was given the address that we minted for this order.
+
+A token is `<kid>.<b64url(biz_order_no)>.<b64url(HMAC-SHA256(key, "v1\\n" merchant "\\n" biz_order_no))>`: base64url
+without padding, the text in UTF-8, the MAC untruncated. It binds the order and the merchant, neither amount nor status.
+"""
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
+from service.gateway.errors import CallbackRefused, KeyUnusable, Refusal
+
+#: The shortest secret, in bytes: what HMAC-SHA256 makes use of.
+MIN_SECRET_BYTES = 32
+#: How many keys are valid at once: the one that mints, and the one that it replaced or that will replace it.
+MAX_KEYS = 2
+
+_KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_MERCHANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BASE64_URL = re.compile(r"[A-Za-z0-9_-]+")
+# kid, 128 characters of 4 bytes each, a MAC, and the dots between them.
+_MAX_TOKEN_CHARACTERS = 32 + 1 + 683 + 1 + 43
+
+
+@dataclass(frozen=True, slots=True)
+class NotifyTokenKey:
+    """A key that mints and verifies tokens, with the name that tokens carry of it."""
+
+    #: 1 to 32 letters, digits, `_` or `-`. Public.
+    kid: str
+    #: At least 32 random bytes.
+    secret: bytes = field(repr=False)
+
+    def __post_init__(self) -> None:
+        if not _KID.fullmatch(self.kid):
+            raise KeyUnusable("a capability key's kid has 1 to 32 letters, digits, '_' or '-'")
+        if len(self.secret) < MIN_SECRET_BYTES:
+            raise KeyUnusable(
+                f"capability key {self.kid} has {len(self.secret)} bytes; needed are {MIN_SECRET_BYTES} random ones"
+            )
+
+
+class NotifyTokens:
+    """Mints and verifies one merchant's tokens. Safe to share between threads."""
+
+    def __init__(self, *, merchant: str, keys: Sequence[NotifyTokenKey]) -> None:
+        """The first of `keys` mints; all of them verify. Raises `KeyUnusable` unless there are 1 or 2 of them."""
+        if not 1 <= len(keys) <= MAX_KEYS or len({key.kid for key in keys}) != len(keys):
+            raise KeyUnusable(
+                f"merchant {merchant}: {len(keys)} capability keys; 1 or 2 with different kids are allowed"
+            )
+        if not _MERCHANT.fullmatch(merchant):
+            raise ValueError("a merchant's slug has 1 to 64 letters, digits, '.', '_' or '-'")
+        self._merchant = merchant
+        self._keys = {key.kid: key for key in keys}
+        self._minting_key = keys[0]
+
+    def mint(self, biz_order_no: str) -> str:
+        """The token of an order; the same one every time, as long as the first key stays."""
+        if not is_order_no(biz_order_no):
+            raise ValueError(f"an order number has 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
+        order = biz_order_no.encode()
+        return f"{self._minting_key.kid}.{_encode(order)}.{_encode(self._mac(self._minting_key, order))}"
+
+    def read_order_no(self, token: str) -> str:
+        """The order number in a token that one of our keys made for this merchant.
+
+        Nothing of the token is used before its MAC is verified. Raises `CallbackRefused`.
+        """
+        if len(token) > _MAX_TOKEN_CHARACTERS:
+            raise _malformed(f"it has {len(token)} characters, at most {_MAX_TOKEN_CHARACTERS} are minted")
+        parts = token.split(".")
+        if len(parts) != 3:
+            raise _malformed(f"it has {len(parts)} parts between dots instead of 3")
+        kid, encoded_order, encoded_mac = parts
+        order, mac = _decode(encoded_order), _decode(encoded_mac)
+        key = self._keys.get(kid)
+        if key is None:
+            raise CallbackRefused(
+                Refusal.UNKNOWN_TOKEN_KEY,
+                "the token names a key that this merchant does not have; keep a retired key until its orders are done",
+            )
+        if not hmac.compare_digest(self._mac(key, order), mac):
+            raise CallbackRefused(Refusal.FORGED_TOKEN, f"the token was not minted by key {kid} for this merchant")
+        return _read_text(order)
+
+    def _mac(self, key: NotifyTokenKey, order: bytes) -> bytes:
+        return hmac.digest(key.secret, b"v1\n" + self._merchant.encode() + b"\n" + order, "sha256")
+
+
+def _encode(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+
+def _decode(text: str) -> bytes:
+    if not _BASE64_URL.fullmatch(text):
+        raise _malformed("a part is not base64url without padding")
+    try:
+        data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:
+        raise _malformed("a part is not base64url of any bytes") from error
+    # One token, one spelling: the last character's spare bits must be zero.
+    if _encode(data) != text:
+        raise _malformed("a part is not in the one spelling that base64url has for its bytes")
+    return data
+
+
+def _read_text(order: bytes) -> str:
+    try:
+        order_no = order.decode()
+    except UnicodeDecodeError as error:
+        raise _malformed("whoever minted it did not write the order number in UTF-8") from error
+    if not is_order_no(order_no):
+        raise _malformed(f"its order number is not 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
+    return order_no
+
+
+def _malformed(what: str) -> CallbackRefused:
+    return CallbackRefused(Refusal.MALFORMED_TOKEN, f"the token is not one of ours: {what}")

@@ -1,0 +1,220 @@
+"""One connection to RabbitMQ on an asyncio loop, kept up for ever."""
+
+import asyncio
+import concurrent.futures
+import random
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+from pika.adapters.asyncio_connection import AsyncioConnection
+from pika.channel import Channel
+from pika.connection import Connection, URLParameters
+from pika.exceptions import AMQPConnectionError, ChannelClosedByClient
+
+from service.messaging.rabbitmq.parameters import connection_parameters
+from service.messaging.rabbitmq.unreadable_headers import tolerate_unreadable_headers
+
+_FIRST_PAUSE_SECONDS = 0.1
+_LONGEST_PAUSE_SECONDS = 5.0
+#: For the handshake of an orderly close.
+_CLOSE_SECONDS = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class _JoiningConnection(AsyncioConnection):
+    """Sends what one turn of the loop has written in one piece.
+
+    pika makes three system calls of each publish: method, header and body.
+    """
+
+    def __init__(self, parameters: URLParameters, *, loop: asyncio.AbstractEventLoop, **callbacks: Any) -> None:
+        self._loop = loop
+        self._written: list[bytes] = []
+        super().__init__(parameters, custom_ioloop=loop, **callbacks)
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        if not self._written:
+            self._loop.call_soon(self._send_written)
+        self._written.append(data)
+
+    def _send_written(self) -> None:
+        data, self._written = b"".join(self._written), []
+        if self._transport is not None:  # else the connection was lost before
+            super()._adapter_emit_data(data)
+
+
+class BrokerConnection:
+    """Connects to one of several brokers, opens a channel, and does so again whenever that is lost, with jitter.
+
+    Everything happens on the loop that `start` names, and every other method but `call_soon` is called on its thread.
+    `on_open` gets each new channel. `on_down` is told why, each time a connection is lost and each time that no host
+    could be reached. An exception in any callback costs the connection, never the loop.
+    """
+
+    def __init__(
+        self,
+        *,
+        urls: Sequence[str],
+        connection_name: str,
+        on_open: Callable[[Channel], None],
+        on_down: Callable[[str], None],
+    ) -> None:
+        tolerate_unreadable_headers()
+        self._parameters = connection_parameters(urls, connection_name=connection_name)
+        self._name = connection_name
+        self._on_open = on_open
+        self._on_down = on_down
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: concurrent.futures.Future[None] | None = None
+        self._closing = asyncio.Event()
+        self._connection: AsyncioConnection | None = None
+        self._gone: asyncio.Future[None] | None = None
+        self._opened = False
+        self._reason: str | None = None
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Begin to connect on `loop`, unless it has begun already. From any thread; not before a fork."""
+        with self._starting:
+            if self._ended is None:
+                self._loop = loop
+                self._ended = asyncio.run_coroutine_threadsafe(self._run(), loop)
+
+    async def close(self) -> None:
+        """Close the connection, in good order where the broker answers within a second. Safe to call twice.
+
+        It takes two seconds at most: what is still opening then is left to the end of the process.
+        """
+        self._closing.set()
+        self._close()
+        if self._loop is not None and self._ended is not None:
+            self._loop.call_later(_CLOSE_SECONDS, self._cut_off)
+            await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=2 * _CLOSE_SECONDS)
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the loop; from any thread. Dropped where there is no connection by then."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._call, callback)
+
+    def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Run `callback` in `seconds`, unless the present connection is gone by then."""
+        connection = self._connection
+        if self._loop is not None:
+            self._loop.call_later(seconds, lambda: self._call(callback) if connection is self._connection else None)
+
+    def _call(self, callback: Callable[[], None]) -> None:
+        if self._connection is None:
+            return
+        try:
+            callback()
+        except Exception as error:  # noqa: BLE001 - a callback's mistake costs the connection
+            _log.exception("broker_callback_failed", connection=self._name)
+            self.drop(f"internal error: {error!r}")
+
+    def renew(self, channel: Channel) -> None:
+        """Close `channel`, which gives back what it holds, and open another.
+
+        Where the broker does not close it within a second, the whole connection is given up.
+        """
+        if channel.is_open:
+            channel.close()
+            self.call_later(
+                _CLOSE_SECONDS, lambda: None if channel.is_closed else self.drop("a channel does not close")
+            )
+
+    def drop(self, reason: str) -> None:
+        """Give the present connection up for a new one.
+
+        It is closed in good order where the broker answers within a second, and cut off where not.
+        """
+        self._reason = self._reason or reason
+        self._close()
+        self.call_later(_CLOSE_SECONDS, self._cut_off)
+
+    async def _run(self) -> None:
+        pause_seconds = _FIRST_PAUSE_SECONDS
+        while not self._closing.is_set():
+            began = time.monotonic()
+            await self._hold_one_connection()
+            if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
+                pause_seconds = _FIRST_PAUSE_SECONDS
+            # Full jitter: the clients of a broker that comes back do not all come back at the same moment.
+            await self._pause(random.uniform(0, pause_seconds))  # noqa: S311
+            pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._closing.wait()
+        except TimeoutError:
+            pass
+
+    async def _hold_one_connection(self) -> None:
+        """Connect to one of the hosts, in random order; return once that is gone, or none could be reached."""
+        for host in random.sample(self._parameters, k=len(self._parameters)):
+            self._opened = False
+            self._reason = None
+            await self._use(host)
+            if self._opened or self._closing.is_set():
+                break
+        reason = self._reason or "closed"
+        if self._closing.is_set():
+            _log.info("broker_left", connection=self._name)
+        else:
+            _log.warning("broker_lost", connection=self._name, reason=reason)
+        self._on_down(reason)
+
+    async def _use(self, host: URLParameters) -> None:
+        if self._closing.is_set():
+            return
+        loop = asyncio.get_running_loop()
+        self._gone = loop.create_future()
+        self._connection = _JoiningConnection(
+            host,
+            loop=loop,
+            on_open_callback=self._on_connection_open,
+            on_open_error_callback=self._on_connection_gone,
+            on_close_callback=self._on_connection_gone,
+        )
+        try:
+            await self._gone
+        finally:
+            self._connection = None
+
+    def _on_connection_open(self, connection: Connection) -> None:
+        if self._closing.is_set():
+            connection.close()
+        else:
+            connection.channel(on_open_callback=self._on_channel_open)
+
+    def _on_channel_open(self, channel: Channel) -> None:
+        channel.add_on_close_callback(self._on_channel_closed)
+        if not self._opened:
+            self._opened = True
+            _log.info("broker_connected", connection=self._name)
+        self._on_open(channel)
+
+    def _on_channel_closed(self, channel: Channel, reason: Exception) -> None:
+        if isinstance(reason, ChannelClosedByClient) and channel.connection.is_open:
+            self._on_connection_open(channel.connection)
+        else:
+            self.drop(str(reason))
+
+    def _on_connection_gone(self, _connection: Connection, reason: BaseException) -> None:
+        self._reason = self._reason or str(reason) or repr(reason)
+        if self._gone is not None and not self._gone.done():
+            self._gone.set_result(None)
+
+    def _close(self) -> None:
+        # One that is still opening ends by its own time limit: pika fails over a close in the middle of the handshake.
+        if self._connection is not None and self._connection.is_open:
+            self._connection.close()
+
+    def _cut_off(self) -> None:
+        # pika has no public way to end a connection whose close the broker does not answer.
+        if self._connection is not None and self._connection.is_closing:
+            self._connection._terminate_stream(AMQPConnectionError("the broker did not answer a close"))

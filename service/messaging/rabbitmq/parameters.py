@@ -1,0 +1,94 @@
+"""How we connect to RabbitMQ: time limits that notice a dead link within seconds."""
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import pika
+
+from service.config.url_syntax import PERCENT_ENCODE, UrlMalformed, check_credentials_url
+from service.messaging.errors import UnusableBrokerUrl
+
+#: For TCP, TLS and AMQP handshakes together.
+HANDSHAKE_SECONDS = 3
+
+# pika's parameters that are ours to set; a URL may set the others.
+_PARAMETERS: dict[str, Any] = {
+    # In seconds; the broker and we each give up after two have been missed.
+    "heartbeat": 10,
+    # For the TCP connection to one address.
+    "socket_timeout": 1,
+    "stack_timeout": HANDSHAKE_SECONDS,
+    # In milliseconds: how long sent bytes may stay unacknowledged by the peer's kernel. It notices a cut link long
+    # before a heartbeat does.
+    "tcp_options": {"TCP_USER_TIMEOUT": 3_000},
+    # Trying again is ours to decide: after all hosts, with jitter.
+    "connection_attempts": 1,
+    "retry_delay": 0,
+    # A blocked connection is kept: publishing fails at once meanwhile, and the broker says when it is unblocked.
+    "blocked_connection_timeout": None,
+}
+_URL_PARAMETERS = ("channel_max", "client_properties", "frame_max", "locale", "ssl_options")
+
+
+def connection_parameters(urls: Sequence[str], *, connection_name: str) -> list[pika.URLParameters]:
+    """One set of parameters per broker URL (`amqp://` or `amqps://`), in the order given.
+
+    `connection_name` is what operators see in `rabbitmqctl list_connections`. Raises ValueError where there is no URL,
+    and UnusableBrokerUrl, which quotes no secret of it, for one that pika would not read as it was meant.
+    """
+    if not urls:
+        raise ValueError("no broker URL: give at least one amqp:// or amqps:// URL")
+    return [_parameters(url, connection_name) for url in urls]
+
+
+def _parameters(url: str, connection_name: str) -> pika.URLParameters:
+    parameters, given = _read(url)
+    for name, value in _PARAMETERS.items():
+        if name in given and getattr(parameters, name) != value:
+            raise UnusableBrokerUrl(
+                f"its {name}={getattr(parameters, name)} clashes with {name}={value}, which payment-callbacks sets"
+                " itself: take it out"
+            )
+        setattr(parameters, name, value)
+    parameters.client_properties = {**(parameters.client_properties or {}), "connection_name": connection_name}
+    return parameters
+
+
+def _read(url: str) -> tuple[pika.URLParameters, Sequence[str]]:
+    """What pika makes of the URL, and which of its parameters the URL names."""
+    try:
+        check_credentials_url(url)
+        parts = urlsplit(url)
+        _check_parts(parts)
+    except UrlMalformed as error:
+        raise UnusableBrokerUrl(str(error)) from error
+    except ValueError:
+        # Without its cause, here and below: it quotes the URL.
+        raise UnusableBrokerUrl(f"its host or its port cannot be read; {PERCENT_ENCODE}") from None
+    names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
+    if not set(names) <= {*_URL_PARAMETERS, *_PARAMETERS}:
+        raise UnusableBrokerUrl(
+            f"it has a parameter that pika does not know; pika knows {', '.join(_URL_PARAMETERS)}; {PERCENT_ENCODE}"
+        )
+    try:
+        return pika.URLParameters(url), names
+    except (ValueError, TypeError, AttributeError, SyntaxError, OSError, MemoryError, RecursionError):
+        raise UnusableBrokerUrl(
+            f"pika cannot read a value of its parameters ({', '.join(names)}); {PERCENT_ENCODE}"
+        ) from None
+
+
+def _check_parts(parts: SplitResult) -> None:
+    """What pika would take otherwise than it was meant, or not at all. Raises ValueError."""
+    if parts.scheme not in ("amqp", "amqps"):
+        raise UrlMalformed("must begin with amqp:// or amqps://")
+    if not parts.hostname or parts.port == 0:
+        raise UrlMalformed(f"it names no host, or a port that is none; {PERCENT_ENCODE}")
+    parts.hostname.encode("idna")  # as a question to a name server
+    if "," in parts.netloc.rpartition("@")[2]:
+        raise UrlMalformed(f"it names several hosts: give each node a URL of its own; {PERCENT_ENCODE}")
+    if "@" in parts.netloc and not (parts.username and parts.password):
+        raise UrlMalformed(f"it lacks the user or the password of amqp://user:password@host/vhost; {PERCENT_ENCODE}")
+    if parts.path.count("/") > 1:
+        raise UrlMalformed(f"its virtual host has a raw /; {PERCENT_ENCODE}")

@@ -1,0 +1,217 @@
+"""Taking claims out of RabbitMQ."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import pika
+from pika.channel import Channel
+from pika.spec import Basic
+
+from service.messaging.contract import Delivery, Publisher
+from service.messaging.rabbitmq.connection import BrokerConnection
+from service.messaging.rabbitmq.dead_letters import as_dead_letter
+from service.messaging.rabbitmq.event_loop import LoopThread
+from service.messaging.rabbitmq.properties import from_delivery
+from service.messaging.rabbitmq.topology import LEDGER_QUEUE
+
+_CLOSE_SECONDS = 2.0
+_DEAD_LETTER_SECONDS = 5.0
+_LONGEST_SILENCE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Handle:
+    #: Which connection handed it out: delivery tags begin again with each.
+    generation: int
+    tag: int
+
+
+class RabbitSubscriber:
+    """Consumes the callbacks' queue on a connection and thread of its own; see `Subscriber`.
+
+    The broker hands out at most `prefetch` messages that are not settled yet, so that is also the largest batch.
+    `dead_letter_publisher` takes what is put aside; closing it is its owner's business.
+
+    A queue that is declared again before its channels have heard of its end may leave them deaf (RabbitMQ 3.10): it
+    counts them as its consumers, and what it hands them gets lost in the broker until the channel is closed. Nothing
+    tells that from a quiet queue, so after every `longest_silence_seconds` without a message the channel is renewed.
+
+    It consumes from the first `receive` on, and after a lost connection not before the next one. So messages that its
+    owner holds for long, because the database is away, are taken from it once by the broker (which ends a channel
+    whose messages stay unsettled for its `consumer_timeout`), and are then left alone: were they handed out again each
+    time, each time would count, and the queue's delivery limit would bury them.
+    """
+
+    def __init__(
+        self,
+        *,
+        urls: Sequence[str],
+        connection_name: str,
+        prefetch: int,
+        dead_letter_publisher: Publisher,
+        longest_silence_seconds: float = _LONGEST_SILENCE_SECONDS,
+    ) -> None:
+        self._thread = LoopThread(connection_name)
+        self._connection = BrokerConnection(
+            urls=urls, connection_name=connection_name, on_open=self._on_open, on_down=self._on_down
+        )
+        self._prefetch = prefetch
+        self._dead_letter_publisher = dead_letter_publisher
+        self._longest_silence_seconds = longest_silence_seconds
+        # Guards everything down to the next comment.
+        self._arrived = threading.Condition()
+        self._deliveries: deque[Delivery] = deque()
+        self._generation = 0
+        self._receiving = False
+        self._consuming = False
+        self._closed = False
+        # Touched on the connection's thread alone. The tags, in the order of delivery, that are not settled.
+        self._channel: Channel | None = None
+        self._unsettled: dict[int, None] = {}
+        self._last_tag = 0
+
+    def receive(self, *, max_messages: int, wait_seconds: float) -> Sequence[Delivery]:
+        """Up to `max_messages`; connects on first use."""
+        with self._arrived:
+            if self._closed:
+                return ()
+            self._connection.start(self._thread.start())
+            self._receiving = True
+            if not self._consuming:
+                self._connection.call_soon(self._consume)  # of no effect while there is no channel: see _on_open
+            self._arrived.wait_for(lambda: self._deliveries or self._closed, wait_seconds)
+            self._receiving = False
+            count = 0 if self._closed else min(max_messages, len(self._deliveries))
+            return [self._deliveries.popleft() for _ in range(count)]
+
+    def holds(self, delivery: Delivery) -> bool:
+        """Whether the channel that handed it out is still there."""
+        handle = delivery.handle
+        with self._arrived:
+            return isinstance(handle, _Handle) and handle.generation == self._generation
+
+    def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
+        """Acknowledge them without waiting: what a broken connection swallows, the queue hands out again."""
+        self._settle(deliveries, _acknowledge)
+
+    def release(self, deliveries: Sequence[Delivery]) -> None:
+        """Requeue them. The queue counts this as a delivery, hence not for trying again later."""
+        self._settle(deliveries, _requeue)
+
+    def dead_letter(self, delivery: Delivery, *, reason: str) -> None:
+        """Publish it to the dead letters and, once that is confirmed, acknowledge it."""
+        message = as_dead_letter(delivery.message, reason=reason, died_at=datetime.now(UTC))
+        self._dead_letter_publisher.publish(message, timeout_seconds=_DEAD_LETTER_SECONDS)
+        self.acknowledge([delivery])
+
+    def close(self) -> None:
+        """Send the acknowledgements that are on their way, then close the connection."""
+        with self._arrived:
+            self._closed = True
+            self._arrived.notify_all()
+        self._thread.close(self._connection.close(), timeout_seconds=_CLOSE_SECONDS)
+
+    def _settle(self, deliveries: Sequence[Delivery], answer: "_Answer") -> None:
+        handles = [delivery.handle for delivery in deliveries]
+        with self._arrived:
+            generation = self._generation
+        tags = {handle.tag for handle in handles if isinstance(handle, _Handle) and handle.generation == generation}
+        if tags:
+            self._connection.call_soon(lambda: self._settle_tags(generation, tags, answer))
+
+    # On the connection's thread from here on.
+
+    def _on_open(self, channel: Channel) -> None:
+        self._leave_channel()  # where it was renewed
+        self._channel = channel
+        self._unsettled.clear()
+        self._last_tag = 0
+        channel.add_on_cancel_callback(lambda _frame: self._connection.drop("the queue was deleted"))
+        channel.basic_qos(prefetch_count=self._prefetch)
+        with self._arrived:
+            wanted = self._receiving
+        if wanted:
+            self._consume()
+
+    def _on_down(self, _reason: str) -> None:
+        self._leave_channel()
+
+    def _leave_channel(self) -> None:
+        self._channel = None
+        with self._arrived:
+            self._generation += 1
+            self._consuming = False
+            self._deliveries.clear()  # the queue hands them out again
+
+    def _consume(self) -> None:
+        if self._channel is None or not self._channel.is_open:
+            return
+        with self._arrived:
+            begun, self._consuming = self._consuming, True
+        if not begun:
+            self._channel.basic_consume(LEDGER_QUEUE, self._on_message)
+            self._listen_for_silence(self._channel)
+
+    def _on_message(
+        self, _channel: Channel, method: Basic.Deliver, properties: pika.BasicProperties, body: bytes
+    ) -> None:
+        self._unsettled[method.delivery_tag] = None
+        self._last_tag = method.delivery_tag
+        delivery = Delivery(
+            message=from_delivery(method, properties, body),
+            previous_deliveries=_previous_deliveries(method, properties),
+            handle=_Handle(self._generation, method.delivery_tag),
+        )
+        with self._arrived:
+            self._deliveries.append(delivery)
+            self._arrived.notify()
+
+    def _listen_for_silence(self, channel: Channel) -> None:
+        last_tag = self._last_tag
+
+        def judge() -> None:
+            if channel is not self._channel:
+                return
+            if self._last_tag == last_tag and not self._unsettled:
+                self._connection.renew(channel)
+            else:
+                self._listen_for_silence(channel)
+
+        self._connection.call_later(self._longest_silence_seconds, judge)
+
+    def _settle_tags(self, generation: int, tags: set[int], answer: "_Answer") -> None:
+        if self._channel is None or not self._channel.is_open or generation != self._generation:
+            return
+        tags &= self._unsettled.keys()
+        # One frame for all, as far as no other unsettled message lies in between.
+        together = 0
+        for tag in self._unsettled:
+            if tag not in tags:
+                break
+            together = tag
+        if together:
+            answer(self._channel, together, True)
+        for tag in sorted(tags):
+            if tag > together:
+                answer(self._channel, tag, False)
+            del self._unsettled[tag]
+
+
+_Answer = Callable[[Channel, int, bool], None]
+
+
+def _acknowledge(channel: Channel, tag: int, multiple: bool) -> None:
+    channel.basic_ack(tag, multiple=multiple)
+
+
+def _requeue(channel: Channel, tag: int, multiple: bool) -> None:
+    channel.basic_nack(tag, multiple=multiple, requeue=True)
+
+
+def _previous_deliveries(method: Basic.Deliver, properties: pika.BasicProperties) -> int:
+    # Quorum queues count; others only say whether.
+    count = (properties.headers or {}).get("x-delivery-count", int(method.redelivered))
+    return count if isinstance(count, int) else 0

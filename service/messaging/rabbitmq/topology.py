@@ -1,0 +1,103 @@
+"""The exchanges and queues that the service lives on, and how they are declared."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+#: Topic exchange of what comes in; routing key: the merchant.
+CALLBACKS_EXCHANGE = "payment.callbacks"
+#: Quorum queue of the claims that the ledger takes.
+LEDGER_QUEUE = "payment.callbacks.ledger"
+#: Fanout exchange, and the quorum queue behind it, of messages that could not be applied.
+DEAD_LETTERS = "payment.callbacks.dead"
+#: Topic exchange of what goes out; routing key: `<merchant>.<order_type>.<status>`.
+STATUS_EXCHANGE = "payment.status"
+#: Fanout exchange, and the quorum queue behind it, of events for which nobody has bound a queue.
+UNROUTED_STATUS = "payment.status.unrouted"
+
+_MEBIBYTE = 1024 * 1024
+# A last net, not a policy: what is poison is decided by the consumer. Each crash of a consumer counts once for every
+# message that it held, so a low limit would condemn healthy ones.
+_DELIVERY_LIMIT = 100
+# Every look at the dead letters counts as a delivery, and RabbitMQ 4 would drop them after 20 by default.
+_UNLIMITED_DELIVERIES = 1_000_000_000
+
+_Arguments = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A durable exchange."""
+
+    name: str
+    type: str
+    arguments: _Arguments = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Queue:
+    """A quorum queue, bound to one exchange."""
+
+    name: str
+    exchange: str
+    #: Binding key; "" for a fanout exchange.
+    routing_key: str
+    arguments: _Arguments
+
+
+#: In the order in which they are declared.
+EXCHANGES = (
+    Exchange(name=CALLBACKS_EXCHANGE, type="topic"),
+    Exchange(name=DEAD_LETTERS, type="fanout"),
+    Exchange(name=UNROUTED_STATUS, type="fanout"),
+    Exchange(name=STATUS_EXCHANGE, type="topic", arguments={"alternate-exchange": UNROUTED_STATUS}),
+)
+QUEUES = (
+    Queue(
+        name=DEAD_LETTERS,
+        exchange=DEAD_LETTERS,
+        routing_key="",
+        arguments={
+            "x-queue-type": "quorum",
+            "x-overflow": "reject-publish",
+            "x-max-length-bytes": 1024 * _MEBIBYTE,
+            "x-delivery-limit": _UNLIMITED_DELIVERIES,
+        },
+    ),
+    Queue(
+        name=LEDGER_QUEUE,
+        exchange=CALLBACKS_EXCHANGE,
+        routing_key="#",
+        arguments={
+            "x-queue-type": "quorum",
+            # Full means refused, and the gateway repeats; the default would drop the oldest in silence.
+            "x-overflow": "reject-publish",
+            "x-max-length-bytes": 4096 * _MEBIBYTE,
+            "x-delivery-limit": _DELIVERY_LIMIT,
+            "x-dead-letter-exchange": DEAD_LETTERS,
+            "x-dead-letter-strategy": "at-least-once",
+        },
+    ),
+    Queue(
+        name=UNROUTED_STATUS,
+        exchange=UNROUTED_STATUS,
+        routing_key="",
+        # For a person who wonders why nothing arrives: the newest are kept.
+        arguments={"x-queue-type": "quorum", "x-overflow": "drop-head", "x-max-length-bytes": 64 * _MEBIBYTE},
+    ),
+)
+
+
+def declare(urls: Sequence[str], *, timeout_seconds: float) -> None:
+    """Declare every exchange, queue and binding on one of the brokers. Safe to repeat: nothing that fits is touched.
+
+    Raises `TopologyMismatch` where one of that name exists with other settings, and `BrokerUnavailable` where no broker
+    can be reached or `timeout_seconds` (for all of it) are up.
+    """
+    from service.messaging.rabbitmq.session import BrokerSession  # pika only where there is a broker
+
+    with BrokerSession(urls=urls, connection_name="topology", timeout_seconds=timeout_seconds) as session:
+        for exchange in EXCHANGES:
+            session.declare_exchange(exchange.name, type=exchange.type, arguments=exchange.arguments)
+        for queue in QUEUES:
+            session.declare_queue(queue.name, arguments=queue.arguments)
+            session.bind_queue(queue.name, exchange=queue.exchange, routing_key=queue.routing_key)

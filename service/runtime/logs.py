@@ -1,0 +1,181 @@
+"""How the service writes its log: one JSON object per line, or coloured lines for a person at a terminal.
+
+Logging never changes what the service does: a line that cannot be rendered or written is counted; nothing is raised.
+"""
+
+import json
+import logging
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from types import TracebackType
+from typing import Any, TextIO
+
+import structlog
+from structlog.types import EventDict, Processor, WrappedLogger
+
+from service.runtime.log_stream import UNRENDERABLE, UNWRITABLE, LineCounts, LogStream
+
+#: Fields whose values no log may show, whoever puts them there.
+SENSITIVE_FIELDS = frozenset({"args", "bank_card_number", "id_card_number", "key", "mobile", "name", "token"})
+
+_MASK = "…"
+# Of these types no value has fields of its own.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+_log = structlog.get_logger(__name__)
+
+
+def configure_logs(*, stream: TextIO | LogStream, human: bool, counts: LineCounts | None = None) -> None:
+    """Send every log line of this process to `stream`, those of libraries that use `logging` included.
+
+    `human` writes coloured lines instead of JSON. `counts` is told of lines that are lost. Call it once, at the start
+    of the process; a second call replaces the first for loggers that are made afterwards. Lines below INFO are
+    dropped, and below WARNING for pika and Alembic.
+    """
+    lines = _Lines(stream, LineCounts() if counts is None else counts)
+    own: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        _add_timestamp,
+        mask_sensitive_fields,
+    ]
+    renderers = _human_renderers() if human else _json_renderers()
+    structlog.configure(
+        processors=[_Unfailing([*own, *renderers], lines)],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=lambda *_: lines,
+        cache_logger_on_first_use=True,
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[*own, structlog.stdlib.add_logger_name],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
+    )
+    handler = _LinesHandler(lines)
+    handler.setFormatter(formatter)
+    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.captureWarnings(True)
+    # Every reconnect attempt is several of pika's lines, and messaging logs its own; Alembic says twice per look at the
+    # schema which database it is.
+    for library in ("pika", "alembic"):
+        logging.getLogger(library).setLevel(logging.WARNING)
+
+
+def log_uncaught_errors() -> None:
+    """Log what nobody catches, in any thread or finalizer, where Python would write to standard error."""
+
+    def log_error(
+        where: str, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # Without an error Python is short of memory; SystemExit is how a thread may end itself.
+        if error is not None and kind is not SystemExit:
+            _log.critical("error_uncaught", where=where, exc_info=(kind, error, trace))
+
+    def in_thread(args: threading.ExceptHookArgs) -> None:
+        log_error(f"thread {args.thread.name if args.thread else ''}", *args[:3])
+
+    def in_finalizer(args: "sys.UnraisableHookArgs") -> None:
+        where = getattr(args.object, "__qualname__", type(args.object).__name__)
+        log_error(f"finalizer {where}", args.exc_type, args.exc_value, args.exc_traceback)
+
+    sys.excepthook = partial(log_error, "main thread")
+    threading.excepthook, sys.unraisablehook = in_thread, in_finalizer
+
+
+def mask_sensitive_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A structlog processor: puts `…` in the place of every sensitive field's value, at any depth of mappings."""
+    return dict(_masked(event))
+
+
+def _masked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    if SENSITIVE_FIELDS.isdisjoint(fields) and _PLAIN.issuperset(map(type, fields.values())):
+        return fields  # most lines: a third of the cost of a line otherwise
+    return {
+        name: _MASK if name in SENSITIVE_FIELDS else _masked(value) if isinstance(value, Mapping) else value
+        for name, value in fields.items()
+    }
+
+
+class _Lines:
+    """Where rendered lines go: what structlog takes for a logger."""
+
+    def __init__(self, stream: TextIO | LogStream, counts: LineCounts) -> None:
+        self._stream = stream
+        self.counts = counts
+
+    def write(self, line: str) -> None:
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            # Of a stream that waits and raises, which a command has: it goes on all the same.
+            self.counts.add(UNWRITABLE)
+
+    debug = info = warning = error = critical = write
+
+
+class _Unfailing:
+    """Runs structlog's processors; a line that they fail at becomes one that says so, without its fields."""
+
+    def __init__(self, processors: Sequence[Processor], lines: _Lines) -> None:
+        self._processors = processors
+        self._lines = lines
+
+    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> Any:
+        name = event["event"]
+        line: Any = event
+        try:
+            for processor in self._processors:
+                line = processor(logger, method, line)
+        except Exception as error:  # noqa: BLE001 - no value that somebody logs may fail what is being logged
+            self._lines.counts.add(UNRENDERABLE)
+            return _bare_line(str(name), method, error)
+        return line
+
+
+class _LinesHandler(logging.Handler):
+    """The same for lines of `logging`."""
+
+    def __init__(self, lines: _Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception as error:  # noqa: BLE001 - as above
+            self._lines.counts.add(UNRENDERABLE)
+            line = _bare_line(str(record.msg), record.levelname.lower(), error)
+        self._lines.write(line)
+
+
+def _bare_line(event: str, level: str, error: Exception) -> str:
+    return json.dumps({"event": event, "level": level, "timestamp": _now(), "unrenderable": type(error).__name__})
+
+
+def _add_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    event["timestamp"] = _now()
+    return event
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
+
+
+def _json_renderers() -> list[Processor]:
+    # Plain tracebacks: the structured ones show local variables, and those hold what no log may show.
+    return [structlog.processors.format_exc_info, _render_json]
+
+
+def _human_renderers() -> list[Processor]:
+    return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+
+
+# What refers to itself ends in a RecursionError, as a line that cannot be rendered.
+_write_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=repr).encode
+
+
+def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
+    return _write_json(event)

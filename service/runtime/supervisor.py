@@ -1,0 +1,121 @@
+"""Child processes that are restarted when they die, and never outlive their parent."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import structlog
+
+from service.runtime.backoff import exponential
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Role:
+    """One child: a name for people, and the words of our own command line that start it."""
+
+    name: str
+    arguments: Sequence[str]
+
+
+@dataclass(slots=True, kw_only=True)
+class _Child:
+    role: Role
+    process: "subprocess.Popen[bytes]"
+    restarts: int = 0
+    started_at: float = field(default_factory=time.monotonic)
+    restart_at: float | None = None
+
+
+class Supervisor:
+    """Keeps one process per role running until told to stop.
+
+    A child that dies is started again after a pause that grows from `first_pause_seconds` to `most_pause_seconds`;
+    one that ran for longer than the most is taken to be healthy, and its pause starts over.
+    """
+
+    def __init__(
+        self,
+        roles: Sequence[Role],
+        *,
+        environment: Mapping[str, str],
+        first_pause_seconds: float = 0.5,
+        most_pause_seconds: float = 30.0,
+    ) -> None:
+        self._roles = roles
+        self._environment = dict(environment)
+        self._first_pause_seconds = first_pause_seconds
+        self._most_pause_seconds = most_pause_seconds
+
+    def run(self, stop: threading.Event, *, grace_seconds: float) -> None:
+        """Start the children and keep them until `stop` is set; then SIGTERM, and SIGKILL after the grace."""
+        children = [_Child(role=role, process=self._start(role)) for role in self._roles]
+        try:
+            while not stop.wait(0.2):
+                for child in children:
+                    self._tend(child)
+        finally:
+            _end([child.process for child in children], grace_seconds)
+
+    def _tend(self, child: _Child) -> None:
+        now = time.monotonic()
+        if child.process.poll() is None:
+            return
+        if child.restart_at is None:
+            if now - child.started_at > self._most_pause_seconds:
+                child.restarts = 0
+            pause = exponential(
+                child.restarts + 1,
+                first_seconds=self._first_pause_seconds,
+                most_seconds=self._most_pause_seconds,
+                jitter=0.0,
+                random=0.0,
+            )
+            child.restart_at = now + pause
+            log.error("child.died", role=child.role.name, exit_code=child.process.returncode, restart_in_seconds=pause)
+        elif now >= child.restart_at:
+            child.restarts += 1
+            child.started_at, child.restart_at = now, None
+            child.process = self._start(child.role)
+
+    def _start(self, role: Role) -> "subprocess.Popen[bytes]":
+        command = [sys.executable, "-m", "service.cli", *role.arguments]
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            command,
+            env=self._environment,
+            stdin=subprocess.DEVNULL,
+            preexec_fn=die_with_parent,
+            start_new_session=True,
+        )
+        log.info("child.started", role=role.name, pid=process.pid)
+        return process
+
+
+def die_with_parent() -> None:
+    """Runs in the child before exec: the kernel ends it when its parent goes, even by SIGKILL."""
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _end(processes: Sequence["subprocess.Popen[bytes]"], grace_seconds: float) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + grace_seconds
+    for process in processes:
+        try:
+            process.wait(timeout=max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            log.warning("child.killed", pid=process.pid, grace_seconds=grace_seconds)
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
