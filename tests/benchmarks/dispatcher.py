@@ -34,8 +34,10 @@ def measure(sizes: Sizes, console: Console) -> list[Findings]:
         ours, theirs = partial(bench.measure_ours, sizes.events), partial(bench.measure_theirs, sizes.events_one_by_one)
         contestants = {OURS: ours, BESIDE_DEAD: partial(ours, dead=True), ONE_THREAD: theirs}
         if sizes.slow_webhook:
-            contestants[OURS + _SLOW] = partial(ours, pause=_SLOW_SECONDS)
-            contestants[ONE_THREAD + _SLOW] = partial(theirs, pause=_SLOW_SECONDS)
+            contestants[OURS + _SLOW] = partial(bench.measure_ours, sizes.events_slow, pause=_SLOW_SECONDS)
+            contestants[ONE_THREAD + _SLOW] = partial(
+                bench.measure_theirs, sizes.events_one_by_one_slow, pause=_SLOW_SECONDS
+            )
         figures = take_turns(contestants, rounds=sizes.rounds, console=console)
     by = partial(ratios_of, figures, "events/s")
     ratios = [
@@ -72,8 +74,9 @@ class _Bench:
         self._numbers = count()
         self._ours = OurLedger.make(folder, broker=broker, cluster=cluster, console=console)
         self._theirs = (broker, cluster)
-        # Outboxes that were filled, by whose they are and for how many endpoints. Each turn empties a copy.
-        self._full: dict[tuple[str, int], Database] = {}
+        # Outboxes that were filled, by whose they are, and how many events and endpoints they have. Each turn empties
+        # a copy.
+        self._full: dict[tuple[str, int, int], Database] = {}
 
     def measure_ours(self, events: int, *, pause: str = "0", dead: bool = False) -> Figures:
         folder = self._new_folder()
@@ -82,7 +85,7 @@ class _Bench:
             endpoints = {"shop": shop.url}
             if dead:
                 endpoints["dead"] = running.enter_context(a_webhook(folder, pause="hang")).url
-            full = self._full.get((OURS, len(endpoints))) or self._fill_ours(events, endpoints)
+            full = self._full.get((OURS, events, len(endpoints))) or self._fill_ours(events, endpoints)
             turn = self._ours.on(full.copy(folder.name), folder, endpoints=endpoints)
             process = turn.installation.process("dispatcher")
             with all_running(process):
@@ -96,7 +99,7 @@ class _Bench:
 
     def measure_theirs(self, events: int, *, pause: str = "0") -> Figures:
         folder = self._new_folder()
-        full = self._full.get((ONE_THREAD, 1)) or self._fill_theirs(events)
+        full = self._full.get((ONE_THREAD, events, 1)) or self._fill_theirs(events)
         database = full.copy(folder.name)
         with a_webhook(folder, pause=pause) as shop:
             process = peer_process(
@@ -118,13 +121,13 @@ class _Bench:
         filled = self._ours.on(self._ours.database.copy(folder.name), folder, endpoints=endpoints)
         filled.record(events, prefix="event")
         filled.database.analyze()
-        self._full[OURS, len(endpoints)] = filled.database
+        self._full[OURS, events, len(endpoints)] = filled.database
         return filled.database
 
     def _fill_theirs(self, events: int) -> Database:
         broker, cluster = self._theirs
         database, _ = record_one_by_one(broker, cluster, self._new_folder(), events, console=self._console)
-        self._full[ONE_THREAD, 1] = database
+        self._full[ONE_THREAD, events, 1] = database
         return database
 
     def _new_folder(self) -> Path:

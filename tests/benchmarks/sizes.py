@@ -17,8 +17,10 @@ class Sizes:
     #: Events that our dispatcher delivers in one turn.
     events: int = 20_000
     events_one_by_one: int = 2_000
-    #: Whether a webhook that answers after 20 ms has a turn.
+    #: The same where the webhook answers after 20 ms, if that has a turn.
     slow_webhook: bool = True
+    events_slow: int = 4_000
+    events_one_by_one_slow: int = 500
     few_orders: int = 10_000
     many_orders: int = 5_000_000
     first_callbacks: int = 50_000
