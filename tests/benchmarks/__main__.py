@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tests.benchmarks import dispatcher, ledger, long_runs, receivers, start
 from tests.benchmarks.measuring import Findings
-from tests.benchmarks.report import line, write_page, write_raw
+from tests.benchmarks.report import describe_run, line, read_raw, write_page, write_raw
 from tests.benchmarks.sizes import Sizes
 
 QUICK: Mapping[str, Callable[[Sizes, Console], list[Findings]]] = {
@@ -43,19 +43,20 @@ def main() -> None:
         rounds=options.rounds or sizes.rounds,
         seconds=options.seconds or sizes.seconds,
     )
-    console, load_before = Console(stderr=True), os.getloadavg()
-    findings: list[Findings] = []
+    console = Console(stderr=True)
+    findings: dict[str, Findings] = {each.title: each for each in read_raw(options.json)} if options.json else {}
     for name in options.names or (QUICK if options.quick else ALL):
         console.print(f"== {name}", highlight=False)
+        load_before = os.getloadavg()
         for found in ALL[name](sizes, console):
-            findings.append(found)
+            findings[found.title] = replace(found, measured=describe_run(load_before))
             for ratio in found.ratios:
                 print(line(ratio), flush=True)
         # After each: the next may take hours.
         if options.json:
-            write_raw(options.json, findings)
+            write_raw(options.json, list(findings.values()))
         if options.page:
-            write_page(options.page, findings, command=_command(), load_before=load_before)
+            write_page(options.page, list(findings.values()), command=_command())
 
 
 def _parse() -> argparse.Namespace:
@@ -69,7 +70,9 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--scale", type=float, default=1.0, help="of all counts of orders and callbacks, for trying out"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure of every round")
+    parser.add_argument(
+        "--json", type=Path, metavar="FILE", help="write every figure of every round; what it has of others stays"
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="write a page; what was written in it by hand stays")
     options = parser.parse_args()
     if unknown := set(options.names) - ALL.keys():

@@ -73,6 +73,8 @@ class Findings:
     #: By contestant: the figures of each round.
     figures: Mapping[str, Sequence[Figures]]
     ratios: Sequence[Ratio] = field(default_factory=tuple)
+    #: When, of which revision, and beside which load.
+    measured: str = ""
 
 
 def take_turns(

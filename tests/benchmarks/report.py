@@ -39,7 +39,24 @@ def write_raw(path: Path, findings: Sequence[Findings]) -> None:
     path.write_text(json.dumps([asdict(each) for each in findings], indent=2, ensure_ascii=False) + "\n")
 
 
-def write_page(path: Path, findings: Sequence[Findings], *, command: str, load_before: tuple[float, ...]) -> None:
+def read_raw(path: Path) -> list[Findings]:
+    """What `write_raw` has written; nothing where there is no such file."""
+    if not path.exists():
+        return []
+    return [
+        Findings(**{**each, "ratios": [Ratio(**ratio) for ratio in each["ratios"]]})
+        for each in json.loads(path.read_text())
+    ]
+
+
+def describe_run(load_before: tuple[float, ...]) -> str:
+    """When something was measured, of which revision, and beside which load."""
+    revision = _output("git", "-C", str(_REPOSITORY), "describe", "--always", "--dirty")
+    load = f"load average {load_before[0]:.2f} before and {os.getloadavg()[0]:.2f} after (1 minute)"
+    return f"Measured on {datetime.now(UTC):%Y-%m-%d %H:%M} UTC at revision {revision}, {load}."
+
+
+def write_page(path: Path, findings: Sequence[Findings], *, command: str) -> None:
     """The page in Markdown. What was written by hand stays."""
     by_hand = f"{BY_HAND[0]}\n{_read_by_hand(path)}\n{BY_HAND[1]}"
     parts = [
@@ -48,10 +65,10 @@ def write_page(path: Path, findings: Sequence[Findings], *, command: str, load_b
         "round, and its median is what counts.",
         by_hand,
         "## Machine and versions",
-        _describe_machine(load_before),
+        _describe_machine(),
         "## Ratios",
         _ratio_table([ratio for each in findings for ratio in each.ratios]),
-        *(f"## {each.title}\n\n{each.method}\n\n{_figure_table(each)}" for each in findings),
+        *(f"## {each.title}\n\n{each.method} {each.measured}\n\n{_figure_table(each)}" for each in findings),
     ]
     path.write_text("\n\n".join(parts) + "\n")
 
@@ -118,14 +135,11 @@ def _number(figure: float) -> str:
     return f"{figure:.1f}" if abs(figure) >= 10 else f"{figure:.2f}"
 
 
-def _describe_machine(load_before: tuple[float, ...]) -> str:
+def _describe_machine() -> str:
     memory = re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())
     rows = [
-        ["date", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"],
-        ["revision", _output("git", "-C", str(_REPOSITORY), "describe", "--always", "--dirty")],
         ["processors", f"{os.cpu_count()} x {_processor()}, shared by servers, load and receivers"],
         ["memory", f"{int(memory[1]) / 1024**2:.1f} GiB" if memory else ""],
-        ["load average before, after", f"{load_before[0]:.2f}, {os.getloadavg()[0]:.2f} (1 minute)"],
         ["system", f"{platform.freedesktop_os_release().get('PRETTY_NAME', '')}, Linux {platform.release()}"],
         ["Python", platform.python_version()],
         [
