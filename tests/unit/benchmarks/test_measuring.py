@@ -7,7 +7,7 @@ from rich.console import Console
 
 from tests.benchmarks.callbacks import CallbackFile, Sent, check_queued
 from tests.benchmarks.measuring import Findings, Ratio, Spread, percentile, ratios_of, take_turns
-from tests.benchmarks.report import BY_HAND, line, write_page
+from tests.benchmarks.report import BY_HAND, line, read_raw, write_page, write_raw
 
 ORDERS = [f"order-{number}" for number in range(10)]
 CALLBACKS = CallbackFile(path=Path("callbacks.txt"), order_numbers=ORDERS)
@@ -88,7 +88,7 @@ def test_a_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
     findings = [Findings(title="Speed", method="With a watch.", figures={"ours": [{"per s": 5.0}]})]
 
     def write() -> str:
-        write_page(page, findings, command="bench", load_before=(0.5, 0.5, 0.5))
+        write_page(page, findings, command="bench")
         return page.read_text()
 
     first = write()
@@ -96,3 +96,15 @@ def test_a_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
     by_hand = f"{BY_HAND[0]}\nThe disk\nstands in the way.\n{BY_HAND[1]}"
     page.write_text(first.replace(f"{BY_HAND[0]}\n\n{BY_HAND[1]}", by_hand))
     assert by_hand in write()
+
+
+def test_figures_that_were_written_are_read_as_they_were(tmp_path):
+    ratios = [Ratio(name="claims/s: ours / theirs", per_round=[2.0, 4.0], at_least=3.0)]
+    figures = {"ours": [{"claims/s": 200.0}, {"claims/s": 400.0}]}
+    findings = [
+        Findings(title="Ledgers", method="One after the other.", figures=figures, ratios=ratios, measured="Now.")
+    ]
+    file = tmp_path / "figures.json"
+    assert read_raw(file) == []
+    write_raw(file, findings)
+    assert read_raw(file) == findings
