@@ -98,7 +98,7 @@ def test_a_page_keeps_what_was_written_by_hand(tmp_path: Path) -> None:
     assert by_hand in write()
 
 
-def test_figures_that_were_written_are_read_as_they_were(tmp_path):
+def test_figures_that_were_written_are_read_as_they_were(tmp_path: Path) -> None:
     ratios = [Ratio(name="claims/s: ours / theirs", per_round=[2.0, 4.0], at_least=3.0)]
     figures = {"ours": [{"claims/s": 200.0}, {"claims/s": 400.0}]}
     findings = [
