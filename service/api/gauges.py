@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.registry import Collector
 
-from service.gateway.clients import GatewayClients
+from service.gateway.client import GatewayClients
 from service.runtime.metrics.exposition import name_role
 from service.runtime.metrics.gateways import show_gateways
 

@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 
 from service.config.settings import GatewaySettings, MerchantSettings, Settings
-from service.gateway.client import GatewayClient
-from service.gateway.clients import GatewayClients, make_client, make_clients
+from service.gateway.client import GatewayClient, GatewayClients, make_client, make_clients
 from service.runtime.clock import now
 
 

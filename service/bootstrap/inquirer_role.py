@@ -13,8 +13,7 @@ from service.bootstrap.ledger import make_inquiry_queue
 from service.bootstrap.role_metrics import make_claim_metrics, make_watch
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
-from service.gateway.client import GatewayClient
-from service.gateway.clients import GatewayClients
+from service.gateway.client import GatewayClient, GatewayClients
 from service.runtime.metrics.gateways import show_gateways
 from service.runtime.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
 

@@ -21,7 +21,7 @@ from service.demo.printer import EventPrinter
 from service.demo.report import DemoReport, draw_table
 from service.demo.run import DemoRun
 from service.demo.stage import MERCHANT, PAY_TYPE, Stage
-from service.gateway.canonical import find_dialect
+from service.gateway.json_dialects import find_dialect
 from service.gateway.signature import sign_callback
 from service.gateway.strict_json import JsonValue
 from service.runtime.logs import configure_logs

@@ -7,7 +7,7 @@ import structlog
 
 from service.bootstrap.gateways import describe_unusable, make_gateway_clients
 from service.config.settings import Settings
-from service.gateway.clients import GatewayClients
+from service.gateway.client import GatewayClients
 
 log = structlog.get_logger(__name__)
 

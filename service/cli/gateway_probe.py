@@ -12,11 +12,10 @@ from rich.text import Text
 from service.cli.merchants import Chosen, choose, merchant_option
 from service.cli.options import settings_of
 from service.domain.masking import mask_personal
+from service.gateway.cipher import RequestDialect
 from service.gateway.errors import CallFailed, GatewayError
 from service.gateway.messages import FAILED, SUCCEEDED
-from service.gateway.probe import Probe, ProbeResult
-from service.gateway.probe_answers import AnswerGroup
-from service.gateway.request_dialect import RequestDialect
+from service.gateway.probe import AnswerGroup, Probe, ProbeResult
 from service.runtime.clock import now
 
 #: What a probe learns, in the order in which it is learned.

@@ -1,6 +1,8 @@
 """`payment-callbacks sign`: why a callback's sign fits or does not."""
 
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import BinaryIO
 
 import click
@@ -8,15 +10,41 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.sign_texts import Difference, Shown, first_difference
+from service.cli.escaping import escape_controls
+from service.domain.masking import mask_personal
 from service.gateway.errors import CallbackRefused
-from service.gateway.explain import Candidate, Mismatch, explain
-from service.gateway.explain_traits import Trait
-from service.gateway.explain_words import describe_dialect, describe_kind
+from service.gateway.explain import Candidate, Mismatch, Trait, describe_dialect, describe_kind, explain
 from service.gateway.signature import VerifiedCallback
+from service.runtime.logs import SENSITIVE_FIELDS
 
 #: Where the output is no terminal; wide enough for two texts side by side.
 _PIPED_COLUMNS = 160
+_BEFORE, _AFTER = 20, 40
+_MARK = "»"
+_MARKED = "bold red"
+# A field of that name with its whole value, in any JSON dialect.
+_SENSITIVE = re.compile(rf'("(?:{"|".join(sorted(SENSITIVE_FIELDS))})"\s*:\s*)(?:"(?:[^"\\]|\\.)*"|[^",{{}}\[\]]+)')
+
+
+class Shown:
+    """How texts are shown."""
+
+    def __init__(self, *, unmasked: bool) -> None:
+        self._unmasked = unmasked
+
+    def text(self, canonical: str) -> str:
+        """The text as it may be seen; white space at its ends and control characters are made visible."""
+        return escape_controls(canonical if self._unmasked else mask_personal(_SENSITIVE.sub(r'\1"…"', canonical)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """Where two texts part, on either side."""
+
+    left: Text
+    right: Text
+
+
 _MASKED_DIFFERENCE = Difference(left=Text("(the difference is masked; --unmasked shows it)"), right=Text(""))
 
 
@@ -121,3 +149,24 @@ def _tell_texts(console: Console, candidates: Sequence[Candidate], shown: Shown,
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
+
+
+def first_difference(left: str, right: str) -> Difference | None:
+    """What stands around the first difference of two texts; None where they are equal."""
+    if left == right:
+        return None
+    place = next((at for at, pair in enumerate(zip(left, right, strict=False)) if pair[0] != pair[1]), None)
+    if place is None:
+        place = min(len(left), len(right))
+    return Difference(left=_excerpt(left, place), right=_excerpt(right, place))
+
+
+def _excerpt(text: str, place: int) -> Text:
+    start, end = max(0, place - _BEFORE), place + _AFTER
+    excerpt = Text("…" if start else "")
+    excerpt.append(text[start:place])
+    excerpt.append(_MARK, style=_MARKED)
+    excerpt.append(text[place : place + 1] or "(its end)", style=_MARKED)
+    excerpt.append(text[place + 1 : end])
+    excerpt.append("…" if end < len(text) else "")
+    return excerpt

@@ -5,24 +5,188 @@ The document says "sorted by key, turned into JSON, AES-encrypted" and leaves mo
 not ours: TLS is what protects the args.
 """
 
-from collections.abc import Mapping
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from difflib import get_close_matches
+from enum import StrEnum
+from typing import Any, Self
 
 from Crypto.Cipher import AES
 from Crypto.Cipher._mode_cbc import CbcMode
 from Crypto.Cipher._mode_ecb import EcbMode
 from Crypto.Random import get_random_bytes
 
-from service.gateway.canonical import JsonDialect
-from service.gateway.derivations import AES_KEY, KEY, SENT, ZEROS, Derivation, parse_iv, parse_key
-from service.gateway.encodings import parse_encoding
-from service.gateway.errors import CallbackRefused, CipherError, KeyUnusable
-from service.gateway.json_writers import find_writer
-from service.gateway.key_orders import KeyOrder
-from service.gateway.request_dialect import KeySorting, Padding, RequestDialect
+from service.gateway.errors import CallbackRefused, CipherError, DialectInvalid, KeyUnusable
+from service.gateway.json_dialects import JsonDialect, KeyOrder, find_writer
+from service.gateway.key_derivation import AES_KEY, KEY, SENT, ZEROS, Derivation, parse_iv, parse_key
 from service.gateway.strict_json import JsonValue, read_object
 
+BASE64 = "base64"
+BASE64_URL = "base64url"
+BASE64_URL_UNPADDED = "base64url-unpadded"
+HEX = "hex"
+HEX_UPPER = "hex-upper"
+#: What PHP's openssl_encrypt gives without OPENSSL_RAW_DATA, encoded once more.
+BASE64_TWICE = "base64 | base64"
 _BLOCK = AES.block_size
 _KEY_LENGTHS = (16, 24, 32)
+_MOST_WORDS = 3
+_BASE64_TEXT = re.compile(r"[A-Za-z0-9+/]*={0,2}")
+_BASE64_URL_TEXT = re.compile(r"[A-Za-z0-9_-]*={0,2}")
+_TO_URL_SAFE = str.maketrans("+/", "-_")
+_ENCODERS: dict[str, Callable[[bytes], str]] = {
+    BASE64: lambda data: base64.b64encode(data).decode(),
+    BASE64_URL: lambda data: base64.urlsafe_b64encode(data).decode(),
+    BASE64_URL_UNPADDED: lambda data: base64.urlsafe_b64encode(data).decode().rstrip("="),
+    HEX: bytes.hex,
+    HEX_UPPER: lambda data: data.hex().upper(),
+}
+
+
+class KeySorting(StrEnum):
+    """Which keys of the args are sorted (by bytes) before they are written."""
+
+    TOP_LEVEL = "top-level"
+    RECURSIVE = "recursive"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How bytes are written as text."""
+
+    #: At least one; each encodes what the one before it wrote.
+    words: tuple[str, ...]
+
+    def encode(self, data: bytes) -> str:
+        """The bytes as text."""
+        text = ""
+        for word in self.words:
+            text = _ENCODERS[word](data)
+            data = text.encode()
+        return text
+
+    def decode(self, text: str) -> bytes:
+        """The bytes in a text. Raises `CipherError`.
+
+        Either case of hex and either padding of base64 are taken: they say the same.
+        """
+        data = text.encode("utf-8", "surrogatepass")
+        for word in reversed(self.words):
+            data = _decode(data, word)
+        return data
+
+
+def parse_encoding(line: str) -> Encoding:
+    """The encoding of this name. Raises `DialectInvalid`, which names the word at fault and those that are known."""
+    words = tuple(word.strip() for word in line.split("|"))
+    for word in words:
+        if word not in _ENCODERS:
+            likeliest = get_close_matches(word, _ENCODERS, n=1)
+            hint = f"; did you mean {likeliest[0]!r}?" if likeliest else "."
+            raise DialectInvalid(
+                f"encoding: {word!r} is no encoding{hint} Allowed are {', '.join(_ENCODERS)}, and several with `|`"
+            )
+    if len(words) > _MOST_WORDS:
+        raise DialectInvalid(f"encoding: {len(words)} encodings one after the other; allowed are {_MOST_WORDS}")
+    return Encoding(words)
+
+
+def _decode(data: bytes, word: str) -> bytes:
+    try:
+        text = data.decode("ascii")
+        if word in (HEX, HEX_UPPER):
+            return binascii.unhexlify(text)
+        pattern = _BASE64_TEXT if word == BASE64 else _BASE64_URL_TEXT
+        if not pattern.fullmatch(text):
+            raise CipherError(f"args are not written in {word}")
+        unpadded = text.rstrip("=")
+        return base64.urlsafe_b64decode(unpadded.translate(_TO_URL_SAFE) + "=" * (-len(unpadded) % 4))
+    except ValueError:
+        raise CipherError(f"args are not written in {word}") from None
+
+
+class Mode(StrEnum):
+    """AES mode. CBC needs an iv."""
+
+    ECB = "ecb"
+    CBC = "cbc"
+
+
+class Padding(StrEnum):
+    """How the last block is filled."""
+
+    PKCS7 = "pkcs7"
+    #: With zero bytes; none where the text ends with its block.
+    ZERO = "zero"
+
+
+class SignCase(StrEnum):
+    """Case of the hex digits of a request's sign."""
+
+    LOWER = "lower"
+    UPPER = "upper"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestDialect:
+    """How one gateway wants its requests. The defaults are what most gateways of this kind do."""
+
+    #: Name of the JSON writer, see `json_writers.py`.
+    json: str = "php"
+    key_sorting: KeySorting = KeySorting.TOP_LEVEL
+    mode: Mode = Mode.ECB
+    #: How the AES key is made of the one that was handed out, see `derivations.py`. Its length (16, 24 or 32 bytes)
+    #: chooses AES-128, 192 or 256.
+    key: str = AES_KEY
+    #: How CBC's iv is made; "" where there is none.
+    iv: str = field(default="", repr=False)
+    padding: Padding = Padding.PKCS7
+    #: How the ciphertext is written, see `encodings.py`.
+    encoding: str = BASE64
+    #: What stands between ua, key, method and args before they are hashed.
+    sign_separator: str = ""
+    sign_case: SignCase = SignCase.LOWER
+
+    def __post_init__(self) -> None:
+        """Raises `DialectInvalid` for what is not known, and for an iv without CBC or CBC without one."""
+        find_writer(self.json)
+        parse_key(self.key)
+        parse_encoding(self.encoding)
+        if self.iv:
+            parse_iv(self.iv)
+        if self.iv and self.mode is Mode.ECB:
+            raise DialectInvalid("iv: mode = 'ecb' has none; leave it out, or set mode = 'cbc'")
+        if not self.iv and self.mode is Mode.CBC:
+            raise DialectInvalid("iv: missing; mode = 'cbc' needs one, most often iv = 'key | first 16'")
+
+    @classmethod
+    def from_settings(cls, table: Mapping[str, str]) -> Self:
+        """A dialect from a table of names, those left out by default.
+
+        Raises `DialectInvalid` for a name or a value that is not known; it lists those that are.
+        """
+        known = [known_field.name for known_field in fields(cls)]
+        given: dict[str, Any] = {}
+        for name, value in table.items():
+            if name not in known:
+                raise DialectInvalid(f"{name!r} is no setting of a request dialect; allowed are {', '.join(known)}")
+            choices = _CHOICES.get(name)
+            if choices is not None and value not in list(choices):
+                raise DialectInvalid(f"{name} = {value!r} is not known; allowed are {', '.join(choices)}")
+            given[name] = value if choices is None else choices(value)
+        return cls(**given)
+
+
+_CHOICES: dict[str, type[StrEnum]] = {
+    "key_sorting": KeySorting,
+    "mode": Mode,
+    "padding": Padding,
+    "sign_case": SignCase,
+}
 
 
 class ArgsCipher:

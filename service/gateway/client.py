@@ -1,22 +1,25 @@
 """Speaks to the gateway (document: 调用说明, 接口明细). Each call says which holds: not done, done, or unknown."""
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from types import TracebackType
+from typing import Self, TypeVar
 
-from service.config.settings import GatewaySettings
+import structlog
+
+from service.config.settings import GatewaySettings, MerchantSettings
 from service.domain.masking import mask_personal
 from service.domain.order_numbers import is_other_spelling
 from service.gateway.arguments import PersonalArgs, check_arguments
-from service.gateway.call_record import CallRecord
-from service.gateway.channel import Channel
-from service.gateway.envelopes import EnvelopeSealer
+from service.gateway.cipher import RequestDialect
 from service.gateway.errors import (
     ArgumentsInvalid,
     CallFailed,
+    GatewayError,
     MessageInvalid,
+    NotSent,
     OutcomeUnknown,
     Refused,
 )
@@ -32,7 +35,7 @@ from service.gateway.messages import (
     SingleOrderQueryArgs,
     SingleWithholdArgs,
 )
-from service.gateway.request_dialect import RequestDialect
+from service.gateway.request_envelope import EnvelopeSealer, new_request_id
 from service.gateway.schemas import (
     CONFIRM_TIED_CARD_ANSWER,
     CONFIRM_TIED_CARD_ARGS,
@@ -44,14 +47,16 @@ from service.gateway.schemas import (
     MessageFormat,
 )
 from service.gateway.strict_json import JsonValue
+from service.gateway.transport import Channel
 
+_log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
 Args = TypeVar("Args", bound=PersonalArgs)
 Sent = TypeVar("Sent")
-
 # Before the second and the third try. Asking twice is harmless, and a broken connection is usually whole the next time.
 _QUERY_PAUSES_SECONDS = (0.2, 0.5)
 _LONGEST_STATUS = 40
+_OUTCOMES: Mapping[type[BaseException], str] = {NotSent: "not-sent", Refused: "refused"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +76,38 @@ class AcceptedOrder:
 
     order: OrderStatement
     request_id: str
+
+
+class CallRecord:
+    """Logs, at the end of its `with`, which method was called about which order, how long it took and how it ended.
+
+    Never what was sent or answered. A `CallFailed` that passes through learns the requestId.
+    """
+
+    def __init__(self, method: RequestMethod, biz_order_no: str = "") -> None:
+        self.method = method
+        self.request_id = new_request_id()
+        #: What the log says where nothing was raised.
+        self.outcome = "answered" if method is RequestMethod.SINGLE_ORDER_QUERY else "accepted"
+        self._biz_order_no = biz_order_no
+        self._started = time.monotonic()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, CallFailed):
+            error.request_id = self.request_id
+        _log.info(
+            "gateway.called",
+            method=self.method.value,
+            biz_order_no=self._biz_order_no,
+            request_id=self.request_id,
+            seconds=round(time.monotonic() - self._started, 3),
+            outcome=self.outcome if error is None else _OUTCOMES.get(type(error), "unknown"),
+        )
 
 
 class GatewayClient:
@@ -227,3 +264,33 @@ def _said(answer: GatewayAnswer) -> str:
         FAILED if answer.failed else f"{mask_personal(answer.status)[:_LONGEST_STATUS]!r}, which is neither 1 nor -1"
     )
     return f"the gateway answered status {status} ({mask_personal(answer.message)})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayClients:
+    """What came of the settings of every merchant that has a gateway, by merchant."""
+
+    usable: Mapping[str, GatewayClient]
+    unusable: Mapping[str, GatewayError]
+
+
+def make_client(
+    merchant: MerchantSettings, gateway: GatewaySettings, *, clock: Callable[[], datetime]
+) -> GatewayClient:
+    """Speaks in the merchant's name to its `gateway`. Raises a `GatewayError` where those settings cannot be used."""
+    return GatewayClient(
+        settings=gateway, amount_unit=AmountUnit(merchant.amount_unit), pay_types=merchant.pay_types, clock=clock
+    )
+
+
+def make_clients(merchants: Iterable[MerchantSettings], *, clock: Callable[[], datetime]) -> GatewayClients:
+    """A client for each merchant with a gateway; one merchant's mistake is no other's."""
+    usable, unusable = {}, {}
+    for merchant in merchants:
+        if merchant.gateway is None:
+            continue
+        try:
+            usable[merchant.slug] = make_client(merchant, merchant.gateway, clock=clock)
+        except GatewayError as error:
+            unusable[merchant.slug] = error
+    return GatewayClients(usable=usable, unusable=unusable)

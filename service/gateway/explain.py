@@ -1,19 +1,88 @@
 """Why a callback's sign fits or does not: the receiver's own check, told to a person."""
 
 import re
-from collections.abc import Mapping, Sequence
+import sys
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import md5
 
 from service.gateway.bodies import BodyKind, read_body
-from service.gateway.canonical import SIGN_FIELD
 from service.gateway.errors import SignMismatch, TriedDialect
-from service.gateway.explain_guesses import FittingGuess, guess_what_was_signed
-from service.gateway.explain_traits import Trait, find_traits
-from service.gateway.signature import VerifiedCallback, verify_callback
-from service.gateway.strict_json import JsonValue
+from service.gateway.json_dialects import DIALECTS, JsonWriter, KeyOrder
+from service.gateway.signature import SIGN_FIELD, Budget, VerifiedCallback, rewritings, verify_callback
+from service.gateway.strict_json import JsonValue, NumberToken
 
 # RFC 2046, 5.1.1: what a boundary may be made of.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")
+_INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
+_WRITERS: Sequence[JsonWriter] = tuple({dialect.writer.name: dialect.writer for dialect in DIALECTS}.values())
+_WRITERS_IN_WORDS: Mapping[str, str] = {
+    "php": "PHP's json_encode without flags",
+    "php-unescaped-slashes": "PHP's json_encode with JSON_UNESCAPED_SLASHES",
+    "php-unescaped-unicode": "PHP's json_encode with JSON_UNESCAPED_UNICODE",
+    "php-unescaped-unicode-slashes": "PHP's json_encode with JSON_UNESCAPED_UNICODE and JSON_UNESCAPED_SLASHES",
+    "unicode": "compact JSON that escapes only what it must (JavaScript's JSON.stringify, fastjson)",
+    "unicode-no-nulls": "compact JSON that escapes only what it must and leaves out nulls (fastjson)",
+    "jackson": "Java's Jackson",
+    "jackson-escape-non-ascii": "Java's Jackson with ESCAPE_NON_ASCII",
+    "gson": "Java's Gson",
+    "gson-nulls": "Java's Gson with serializeNulls",
+    "gson-no-html": "Java's Gson with disableHtmlEscaping",
+    "gson-no-html-nulls": "Java's Gson with disableHtmlEscaping and serializeNulls",
+    "org-json": "Java's org.json",
+    "org-json-nulls": "Java's org.json with JSONObject.NULL",
+    "json-simple": "Java's json-simple",
+    "go": "Go's json.Marshal",
+    "go-no-escape": "Go's json.Encoder with SetEscapeHTML(false)",
+    "python": "Python's json.dumps",
+    "python-unicode": "Python's json.dumps with ensure_ascii=False",
+    "python-compact": "Python's json.dumps with compact separators",
+    "python-compact-unicode": "Python's json.dumps with compact separators and ensure_ascii=False",
+    "spliced": "the body's own text, cut into its fields and sorted",
+    "spliced-compact": "the body's own text, cut into its fields and sorted, without white space between them",
+}
+_DETAILS_IN_WORDS: Mapping[str, str] = {
+    "utf16": "keys sorted by UTF-16 units, as Java does",
+    "javascript": "keys sorted as JavaScript's objects are, numbers first",
+    "php": "keys sorted by PHP's ksort without SORT_STRING",
+    "as-sent": "keys as they were sent, not sorted",
+    "recursive": "objects within it sorted too",
+    "newline": "a newline at the end",
+    "numbers": "what looks like a number or a boolean signed as one, without quotes",
+    "nulls": "documented fields that are not there signed as null",
+}
+_KINDS_IN_WORDS: Mapping[BodyKind, str] = {
+    BodyKind.JSON: "a JSON object",
+    BodyKind.FORM: "a form",
+    BodyKind.FORM_WITH_PLUS: "a form whose + was not escaped and stands for itself",
+    BodyKind.MULTIPART: "a multipart form",
+    BodyKind.JSON_IN_FORM: "a form with the JSON as its only key or value",
+    BodyKind.JSON_IN_JSON: "a JSON string that holds the JSON",
+    BodyKind.JSON_LIST: "a JSON list with the one object in it",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trait:
+    """One reason for two dialects to write the fields differently."""
+
+    #: Name of the field; "" where it is about all of them.
+    field: str
+    #: What is there, in plain words; quotes no values.
+    what: str
+    #: Each way of writing it, with the dialects that write it so.
+    spellings: Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FittingGuess:
+    """A change with which the sign fits."""
+
+    #: In plain words; quotes no values.
+    what: str
+    dialect: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,3 +147,173 @@ def _group(kind: BodyKind, tried: Sequence[TriedDialect]) -> Sequence[Candidate]
         )
         for canonical, same in by_text.items()
     ]
+
+
+def find_traits(fields: Mapping[str, JsonValue]) -> Sequence[Trait]:
+    """Every trait of a callback's fields, its sign left out."""
+    return [*_order_traits(fields), *(trait for name, value in fields.items() for trait in _field_traits(name, value))]
+
+
+def _order_traits(fields: Mapping[str, JsonValue]) -> Iterator[Trait]:
+    orders: dict[str, list[str]] = defaultdict(list)
+    for order in KeyOrder:
+        if order is not KeyOrder.AS_SENT:
+            orders[", ".join(order.sort(fields))].append(order.value)
+    if len(orders) > 1:
+        yield Trait(field="", what="keys that languages sort differently", spellings=dict(orders))
+
+
+def _field_traits(name: str, value: JsonValue) -> Iterator[Trait]:
+    yield from _type_traits(name, value)
+    seen = set()
+    for text in (name, *_texts(value)):
+        for character in text:
+            spellings = _spell(character)
+            what = _describe(character)
+            if len(spellings) > 1 and what not in seen:
+                seen.add(what)
+                yield Trait(field=name, what=what, spellings=_without_letters(character, spellings))
+
+
+def _type_traits(name: str, value: JsonValue) -> Iterator[Trait]:
+    if value is None:
+        drop = [writer.name for writer in _WRITERS if writer.drops_nulls]
+        keep = [writer.name for writer in _WRITERS if not writer.drops_nulls]
+        yield Trait(field=name, what="null", spellings={"null": keep, "left out": drop})
+    numbers = [number for number in _numbers(value) if not number.text.isdigit()]
+    if numbers:
+        what = "a number with a sign, a fraction or an exponent: languages write it in forms that are not imitated"
+        yield Trait(field=name, what=what, spellings={})
+    elif next(_numbers(value), None):
+        yield Trait(field=name, what="a number: it may have been signed as a string, in quotes", spellings={})
+    if value in ([], {}):
+        what = "an empty list or object: PHP has but one, and writes []"
+        yield Trait(field=name, what=what, spellings={})
+    elif isinstance(value, dict | list):
+        what = "an object or list: some languages sort the keys within it, others do not"
+        yield Trait(field=name, what=what, spellings={})
+
+
+def _texts(value: JsonValue) -> Iterator[str]:
+    match value:
+        case str():
+            yield value
+        case list():
+            for item in value:
+                yield from _texts(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from _texts(item)
+
+
+def _numbers(value: JsonValue) -> Iterator[NumberToken]:
+    match value:
+        case NumberToken():
+            yield value
+        case list():
+            for item in value:
+                yield from _numbers(item)
+        case dict():
+            for item in value.values():
+                yield from _numbers(item)
+
+
+def _spell(character: str) -> Mapping[str, list[str]]:
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for writer in _WRITERS:
+        spellings[writer.write_string(character)[1:-1]].append(writer.name)
+    return spellings
+
+
+def _describe(character: str) -> str:
+    point = ord(character)
+    if 0xD800 <= point <= 0xDFFF:
+        return "half of a character (a lone surrogate)"
+    if character in "\u2028\u2029":
+        return "a line or paragraph separator (U+2028, U+2029)"
+    if point > 0xFFFF:
+        return "characters beyond the first plane, such as emoji and rare Chinese ones"
+    if point > 0x7F:
+        return "characters beyond ASCII, such as Chinese ones"
+    if character.isprintable():
+        return f"the character {character}"
+    return f"the control character U+{point:04X} ({unicodedata.name(character, 'DEL' if point == 0x7F else 'control')})"
+
+
+def _without_letters(character: str, spellings: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """A letter may be one of somebody's name: its spellings are told by their form."""
+    if character.isascii():
+        return {repr(text)[1:-1] if not text.isprintable() else text: names for text, names in spellings.items()}
+    forms: dict[str, list[str]] = defaultdict(list)
+    for text, names in spellings.items():
+        forms[_form(text)].extend(names)
+    return forms
+
+
+def _form(text: str) -> str:
+    if not text.startswith("\\u"):
+        return "as it is"
+    return r"\uxxxx, small hex digits" if text == text.lower() else r"\uXXXX, capital hex digits"
+
+
+def guess_what_was_signed(fields: Mapping[str, JsonValue], claimed: str) -> FittingGuess | None:
+    """The first change of the fields (their sign left out) with which `claimed`, lower-case hex, fits in a dialect."""
+    for what, changed in _changes(fields):
+        if changed == fields:
+            continue
+        for dialect, canonical in rewritings(changed, Budget(texts=sys.maxsize, bytes=sys.maxsize)):
+            if md5(canonical).hexdigest() == claimed:
+                return FittingGuess(what=what, dialect=dialect)
+    return None
+
+
+def _changes(fields: Mapping[str, JsonValue]) -> Iterator[tuple[str, Mapping[str, JsonValue]]]:
+    yield "fields that are empty were left out", _keep(fields, lambda value: value not in ("", None, [], {}))
+    yield "fields that are null were left out", _keep(fields, lambda value: value is not None)
+    yield "null was signed as an empty string", _map(fields, lambda value: "" if value is None else value)
+    yield "an empty string was signed as null", _map(fields, lambda value: None if value == "" else value)
+    yield "digits in quotes were signed as numbers", _map(fields, _unquote)
+    yield "numbers were signed as strings", _map(fields, _quote)
+    yield "an empty object was signed as []", _map(fields, lambda value: [] if value == {} else value)
+    yield "white space at the ends of values was cut before signing", _map(fields, _strip)
+    yield "a + was signed where the form has a blank", _map(fields, lambda value: _swap(value, " ", "+"))
+    yield "a blank was signed where the body has a +", _map(fields, lambda value: _swap(value, "+", " "))
+    for name in fields:
+        others = {other: value for other, value in fields.items() if other != name}
+        yield f"the field {name} was not signed; perhaps something on the way has added it", others
+
+
+def _keep(fields: Mapping[str, JsonValue], wanted: Callable[[JsonValue], bool]) -> Mapping[str, JsonValue]:
+    return {name: value for name, value in fields.items() if wanted(value)}
+
+
+def _map(fields: Mapping[str, JsonValue], change: Callable[[JsonValue], JsonValue]) -> Mapping[str, JsonValue]:
+    return {name: change(value) for name, value in fields.items()}
+
+
+def _unquote(value: JsonValue) -> JsonValue:
+    return NumberToken(value) if isinstance(value, str) and _INTEGER.fullmatch(value) else value
+
+
+def _quote(value: JsonValue) -> JsonValue:
+    return value.text if isinstance(value, NumberToken) else value
+
+
+def _strip(value: JsonValue) -> JsonValue:
+    return value.strip() if isinstance(value, str) else value
+
+
+def _swap(value: JsonValue, old: str, new: str) -> JsonValue:
+    return value.replace(old, new) if isinstance(value, str) else value
+
+
+def describe_dialect(name: str) -> str:
+    """A dialect's name, e.g. `php+as-sent`, in plain words."""
+    writer, *details = name.split("+")
+    return "; ".join([_WRITERS_IN_WORDS[writer], *(_DETAILS_IN_WORDS[detail] for detail in details)])
+
+
+def describe_kind(kind: BodyKind) -> str:
+    """How a body was read, in plain words."""
+    return _KINDS_IN_WORDS[kind]

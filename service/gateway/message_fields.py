@@ -9,7 +9,7 @@ import structlog
 from marshmallow import ValidationError, fields, missing
 
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
-from service.gateway.json_writers import UNICODE
+from service.gateway.json_dialects import UNICODE
 from service.gateway.messages import AmountUnit
 from service.gateway.strict_json import NumberToken
 

@@ -4,22 +4,22 @@ The document has the spellings; what it leaves open (time format, unknown words)
 payment: only a callback whose order cannot be told is refused, and what cannot be understood waits for a person.
 """
 
-from collections.abc import Collection
-from datetime import datetime, tzinfo
+import json
+import re
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from hashlib import sha256
 
 import structlog
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.masking import mask_unknown_word
-from service.gateway.digests import digest_statement
 from service.gateway.errors import CallbackRefused, MessageInvalid, Problem, Refusal
 from service.gateway.messages import OrderAnswer, OrderStatement
-from service.gateway.pay_times import read_pay_time
 from service.gateway.schemas import CALLBACK
 from service.gateway.signature import VerifiedCallback
 
 _log = structlog.get_logger(__name__)
-
 #: The gateway's `pay_status` (document: 3, 4, 5). `wait_pay` comes from queries only, and is taken anywhere.
 STATUSES = {
     "success": OrderStatus.SUCCEEDED,
@@ -30,8 +30,43 @@ STATUSES = {
 }
 #: The gateway's `order_type`s (document: 5). Answers to queries have none.
 ORDER_TYPES = frozenset({"single_withhold"})
-
 _LONGEST_QUOTE = 40
+# A year outside of these is a wrong clock or another format, not a time of payment.
+_PAY_YEARS = range(2000, 2100)
+_MARKED_DATE = r"(?P<year>[0-9]{4})(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?P=mark)(?P<day>[0-9]{1,2})"
+_CHINESE_DATE = r"(?P<year>[0-9]{4})年(?P<month>[0-9]{1,2})月(?P<day>[0-9]{1,2})日"
+_COMPACT_DATE = r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
+_MARKED_TIME = r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{1,2})(?::(?P<second>[0-9]{1,2})(?P<fraction>[.,][0-9]{1,9})?)?"
+_CHINESE_TIME = r"(?P<hour>[0-9]{1,2})[时時点點](?P<minute>[0-9]{1,2})分(?:(?P<second>[0-9]{1,2})秒)?"
+_COMPACT_TIME = (
+    r"(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6})?"
+)
+# Java writes a zone's name after its offset.
+_OFFSET = r"(?: ?(?P<offset>[Zz]|UTC|GMT|(?:UTC|GMT)?[+-](?:[0-9]{2}(?::?[0-5][0-9])?|[0-9]))(?:\[[A-Za-z_/+-]+\])?)?"
+_FORMATS = tuple(
+    re.compile(written + _OFFSET)
+    for written in (
+        f"{_MARKED_DATE}[ T]{_MARKED_TIME}",
+        f"{_CHINESE_DATE} ?(?:{_CHINESE_TIME})",
+        f"{_CHINESE_DATE} ?(?:{_MARKED_TIME})",
+        f"{_COMPACT_DATE}[ T]?{_COMPACT_TIME}",
+        f"{_COMPACT_DATE}[ T]{_MARKED_TIME}",
+        # Twelve digits are either of these; which one, most often only one month or year tells.
+        r"(?P<year>[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})",
+        r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})",
+    )
+)
+# Seconds, milliseconds, microseconds or nanoseconds.
+_UNIX = re.compile(r"(?P<seconds>[0-9]{10})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
+_LONGEST = 64
+# As they were when the first digests were stored. `pay_times.py` reads more; here, more would be another digest.
+_DATE_AND_TIME = re.compile(
+    r"([0-9]{4})([-/])([0-9]{1,2})\2([0-9]{1,2})[ T]([0-9]{1,2}):([0-9]{2}):([0-9]{2})"
+    r"|([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})"
+)
+_UNIX_SECONDS = re.compile(r"[0-9]{10}")
+_DIGESTED_YEARS = range(2000, 2100)
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def claim_from_callback(
@@ -151,3 +186,106 @@ def _find_quarantine(
     if statement.pay_type and statement.pay_type not in pay_types:
         reasons.append(f"pay_type {quote(statement.pay_type)} is not this merchant's")
     return "; ".join(reasons) or None
+
+
+def read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:
+    """A gateway's time in `time_zone`, to the microsecond, or None where it is none that we know or has two meanings.
+
+    Taken are a date and a time of day with marks (`2019-07-01 12:00:05`, `2019/7/1 9:05:05`, `2019.07.01T12:00`),
+    without (`20190701120005`, `190701120005`) and in Chinese, with a fraction or without, and unix time in seconds down
+    to nanoseconds. What names no offset from UTC is in `time_zone`.
+    """
+    written = text.strip()
+    if len(written) > _LONGEST:
+        return None
+    times = {time for time in _readings(written, time_zone) if time.year in _PAY_YEARS}
+    return times.pop() if len(times) == 1 else None
+
+
+def _readings(text: str, time_zone: tzinfo) -> Iterator[datetime]:
+    if unix := _UNIX.fullmatch(text):
+        seconds = datetime.fromtimestamp(int(unix["seconds"]), tz=UTC)
+        yield (seconds + timedelta(microseconds=_microseconds(unix["fraction"]))).astimezone(time_zone)
+    for pattern in _FORMATS:
+        match = pattern.fullmatch(text)
+        if match and (time := _make_time(match.groupdict(), time_zone)):
+            yield time
+
+
+def _make_time(parts: dict[str, str | None], time_zone: tzinfo) -> datetime | None:
+    century = 2000 if len(parts["year"] or "") == 2 else 0
+    year, month, day, hour, minute, second = (
+        int(parts.get(name) or 0) for name in ("year", "month", "day", "hour", "minute", "second")
+    )
+    try:
+        time = datetime(
+            century + year,
+            month,
+            day,
+            hour,
+            minute,
+            second,
+            _microseconds(parts.get("fraction")),
+            tzinfo=_read_offset(parts["offset"]) if parts["offset"] else time_zone,
+        )
+        return time.astimezone(time_zone)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _microseconds(fraction: str | None) -> int:
+    digits = (fraction or "").lstrip(".,")
+    return int(digits.ljust(6, "0")[:6])
+
+
+def _read_offset(text: str) -> tzinfo:
+    """Raises ValueError for one of a day or more."""
+    digits = text.upper().removeprefix("UTC").removeprefix("GMT").removeprefix("Z").replace(":", "")
+    if not digits:
+        return UTC
+    minutes = 60 * int(digits[1:3]) + int(digits[3:] or 0)
+    return timezone(timedelta(minutes=-minutes if digits[0] == "-" else minutes))
+
+
+def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, time_zone: tzinfo) -> str:
+    """sha256, lower-case hex, of what a statement says; equal for statements that say the same.
+
+    Hashed is the UTF-8 of one compact JSON list: `["v1", status, pay_order_no, order_type, pay_type, paid_at,
+    channel_response]`. The status is ours (an unknown one is the gateway's word after "unknown:"), and "" stands for
+    what is absent. paid_at is a success' pay_time in UTC as `YYYY-mm-ddTHH:MM:SSZ`, where it is written in one of the
+    few formats that were read when the first digests were stored, else "". It is stored as a unique key: a release
+    that changes it takes every repeated callback for a new claim.
+    """
+    paid_at = _read_digested_time(statement.pay_time, time_zone) if status is OrderStatus.SUCCEEDED else None
+    fields = [
+        "v1",
+        f"unknown:{statement.pay_status}" if status is None else status.value,
+        statement.pay_order_no,
+        statement.order_type,
+        statement.pay_type,
+        "" if paid_at is None else f"{paid_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
+        statement.channel_response,
+    ]
+    return sha256(_JSON.encode(fields).encode()).hexdigest()
+
+
+def _read_digested_time(text: str, time_zone: tzinfo) -> datetime | None:
+    time = (
+        datetime.fromtimestamp(int(text), tz=time_zone)
+        if _UNIX_SECONDS.fullmatch(text)
+        else _read_digested_date(text, time_zone)
+    )
+    return time if time is not None and time.year in _DIGESTED_YEARS else None
+
+
+def _read_digested_date(text: str, time_zone: tzinfo) -> datetime | None:
+    match = _DATE_AND_TIME.fullmatch(text)
+    if match is None:
+        return None
+    year, month, day, hour, minute, second = (
+        int(digits) for digits in match.group(*((1, 3, 4, 5, 6, 7) if match.group(1) else (8, 9, 10, 11, 12, 13)))
+    )
+    try:
+        return datetime(year, month, day, hour, minute, second, tzinfo=time_zone)
+    except ValueError:
+        return None

@@ -5,22 +5,36 @@ to a surely wrong sign. Args were read where the answer changes with what is wri
 """
 
 import base64
+import re
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from enum import StrEnum
+from itertools import product
+from math import prod
 
 from service.config.settings import GatewaySettings, Secret
-from service.gateway.channel import Channel
-from service.gateway.cipher import ArgsCipher
-from service.gateway.derivations import SENT
-from service.gateway.encodings import BASE64
-from service.gateway.envelopes import new_request_id, sign_args, write_envelope
+from service.gateway.cipher import (
+    BASE64,
+    BASE64_TWICE,
+    BASE64_URL,
+    BASE64_URL_UNPADDED,
+    HEX,
+    HEX_UPPER,
+    ArgsCipher,
+    Mode,
+    Padding,
+    RequestDialect,
+    SignCase,
+)
+from service.gateway.errors import KeyUnusable, OutcomeUnknown
+from service.gateway.key_derivation import SENT
+from service.gateway.message_fields import to_text
 from service.gateway.messages import RequestMethod
-from service.gateway.probe_answers import AnswerGroup, AnswerKind, Meaning, classify
-from service.gateway.probe_guesses import BASE64_KIN, guess_ciphers, guess_signs, guess_writings
-from service.gateway.request_dialect import RequestDialect
+from service.gateway.request_envelope import new_request_id, sign_args, write_envelope
+from service.gateway.transport import Channel, RawAnswer
 
 _MOST_EXAMPLES = 3
 _ORDER_NO_FIELD = "biz_order_no"
@@ -34,6 +48,110 @@ _NEUTRAL_PADDING = 10
 _TELLING_PADDING = 12
 # Wrong guesses may be answered by chance in several ways, so a difference has to show more than once.
 _CONFIRMATIONS = 2
+# What differs from answer to answer and means nothing: request numbers, times, addresses in memory.
+_VARYING = re.compile(r"[0-9a-fA-F]{16,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:.]+|[0-9]{10,}")
+_LONGEST_MESSAGE = 250
+_SEPARATORS = ("", "&", "|", "-", "_", ",", ":", ";", "#", "+", "\n")
+_KEYS = (
+    "aes_key",
+    "aes_key | first 16",
+    "aes_key | md5 | hex",
+    "aes_key | md5",
+    "aes_key | from hex",
+    "aes_key | from base64",
+    "aes_key | sha256",
+    "aes_key | sha1prng 16",
+    "aes_key | md5 | hex | first 16",
+    "aes_key | md5 | hex | skip 8 | first 16",
+    "aes_key | fill 16",
+    "aes_key | fill 32",
+    "aes_key | md5 | hex | upper",
+    "aes_key | md5 | hex | upper | first 16",
+    "aes_key | md5 | hex | upper | skip 8 | first 16",
+    "aes_key | md5 | hex | last 16",
+    "aes_key | md5 | hex | upper | last 16",
+    "aes_key | sha256 | hex | first 32",
+    "aes_key | sha256 | hex | first 16",
+    "aes_key | sha256 | first 16",
+    "aes_key | sha1 | first 16",
+    "aes_key | sha1prng 32",
+    "aes_key | fill 24",
+    "aes_key | sha1prng 24",
+    "aes_key | sha256 | hex | upper | first 32",
+    "aes_key | sha256 | hex | upper | first 16",
+    "aes_key | sha256 | hex | last 32",
+    "aes_key | sha256 | hex | upper | last 32",
+    "aes_key | sha256 | hex | last 16",
+    "aes_key | sha256 | hex | upper | last 16",
+    "aes_key | sha1 | hex | first 16",
+    "aes_key | sha1 | hex | first 32",
+    "aes_key | last 16",
+    "aes_key | first 24",
+    "aes_key | first 32",
+    "aes_key | reverse",
+)
+#: "" is ECB.
+_IVS = (
+    "",
+    "key | first 16",
+    "zeros",
+    "sent",
+    "'1234567890123456'",
+    "aes_key | first 16",
+    "aes_key | last 16",
+    "aes_key | md5",
+    "aes_key | md5 | hex | first 16",
+    "aes_key | reverse | first 16",
+    "'0102030405060708'",
+    "aes_key | md5 | hex | skip 8 | first 16",
+    "aes_key | md5 | hex | last 16",
+    "aes_key | md5 | hex | upper | first 16",
+    "aes_key | md5 | hex | upper | skip 8 | first 16",
+    "aes_key | md5 | hex | upper | last 16",
+    "key | last 16",
+    "key | md5",
+    "key | reverse | first 16",
+    "'0123456789abcdef'",
+    "'0000000000000000'",
+)
+# What `guess_writings` tells from its kin is left out; not base64url: not every key has texts that are alike in both.
+_ENCODINGS = (BASE64, HEX, BASE64_TWICE, BASE64_URL, HEX_UPPER)
+#: Encodings that write the same where no character differs, and no `=` is needed.
+BASE64_KIN = (BASE64, BASE64_URL, BASE64_URL_UNPADDED)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class AnswerKind:
+    """Answers that say the same."""
+
+    http_status: int
+    #: The answer's own `status`, as text; "" where it is no JSON object.
+    status: str
+    #: Its `message`, with `…` for what varies; for what is no JSON object, why.
+    message: str
+
+
+class Meaning(StrEnum):
+    """What a group of answers was found to mean, in plain words."""
+
+    SIGN_REFUSED = "the sign was refused: this is also the answer to a sign that is surely wrong"
+    NOT_READ = "the args could not be read: this is also the answer to random bytes, or does not depend on the text"
+    ORDER_MISSING = "the args were read, and the gateway misses an order number in them, as it should"
+    NO_SUCH_ORDER = "the request was understood: there is no such order"
+    SAME_FOR_ALL = "said to everything, also to a wrong sign: something before the sign is refused (ua, address, url)"
+    UNDECIDED = "unclear: it is neither the answer to a wrong sign nor to random bytes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerGroup:
+    """All answers of one kind."""
+
+    kind: AnswerKind
+    meaning: Meaning
+    #: How many requests were answered so.
+    requests: int
+    #: What they had in common or were told apart by, at most a few: `sign_separator = "|"`.
+    examples: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,3 +381,64 @@ def _noise() -> str:
 def _describe(guess: RequestDialect) -> str:
     iv = f" with iv = {guess.iv}" if guess.iv else ""
     return f"key = {guess.key}, {guess.mode}{iv}, {guess.padding}, {guess.encoding}"
+
+
+def classify(answer: RawAnswer, *, own_words: Sequence[str]) -> AnswerKind:
+    """The kind of an answer. `own_words` are those of the request, e.g. its order number, which it may repeat."""
+    try:
+        fields = answer.fields()
+    except OutcomeUnknown as error:
+        return AnswerKind(answer.status, "", str(error))
+    message = to_text(fields.get("message"))
+    for word in own_words:
+        message = message.replace(word, "…")
+    return AnswerKind(answer.status, to_text(fields.get("status")), _VARYING.sub("…", message)[:_LONGEST_MESSAGE])
+
+
+def guess_signs(base: RequestDialect) -> Iterator[RequestDialect]:
+    """`base` with every separator and case of the sign."""
+    for separator, case in product(_SEPARATORS, SignCase):
+        yield replace(base, sign_separator=separator, sign_case=case)
+
+
+def guess_ciphers(base: RequestDialect, aes_key: Secret, *, hints: RequestDialect) -> Sequence[RequestDialect]:
+    """`base` with every key, mode, iv and encoding that this key can be used with, and with PKCS7.
+
+    What `hints`, the settings' own dialect, says of key and iv comes first. Then the fewer unlikely choices one makes,
+    the sooner it comes: those with one unlikely choice before those with two. No AES key and iv are tried twice.
+    """
+    ivs = (hints.iv, *_IVS) if hints.iv else _IVS
+    ranked = []
+    keyed = _distinct((_with_cipher(base, key, "") for key in (hints.key, *_KEYS)), aes_key)
+    for key_place, with_key in enumerate(keyed):
+        ciphers = _distinct((_with_cipher(base, with_key.key, iv) for iv in ivs), aes_key)
+        for (iv_place, cipher), (place, encoding) in product(enumerate(ciphers), enumerate(_ENCODINGS)):
+            places = (key_place, iv_place, place)
+            rank = prod(place + 1 for place in places)
+            ranked.append((rank, places, replace(cipher, encoding=encoding)))
+    return [guess for _, _, guess in sorted(ranked, key=lambda guess: guess[:2])]
+
+
+def guess_writings(understood: RequestDialect) -> Iterator[RequestDialect]:
+    """`understood` with every padding, and with the encodings that look like its own, likeliest first."""
+    encodings = BASE64_KIN if understood.encoding in BASE64_KIN else (understood.encoding,)
+    for padding, encoding in product(Padding, encodings):
+        yield replace(understood, padding=padding, encoding=encoding)
+
+
+def _with_cipher(base: RequestDialect, key: str, iv: str) -> RequestDialect:
+    mode = Mode.CBC if iv else Mode.ECB
+    return replace(base, key=key, mode=mode, iv=iv, padding=Padding.PKCS7, encoding=BASE64)
+
+
+def _distinct(guesses: Iterable[RequestDialect], aes_key: Secret) -> Sequence[RequestDialect]:
+    """Those that the key can be used with, and of those with the same AES key and iv the first."""
+    found: dict[str, RequestDialect] = {}
+    for guess in guesses:
+        try:
+            cipher = ArgsCipher(key=aes_key.reveal(), dialect=guess)
+        except KeyUnusable:
+            continue
+        # Two blocks: of one alone, ECB and an iv of zeros make the same.
+        found.setdefault(cipher.encrypt(bytes(16), iv=bytes(16)), guess)
+    return list(found.values())

@@ -5,21 +5,38 @@ None of these signs proves who sent a callback: anyone can make an md5 over the 
 
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import md5
+from itertools import zip_longest
+from typing import NamedTuple
 
 from service.gateway.bodies import BodyKind, CallbackBody, Readings, read_body
-from service.gateway.budget import Budget
-from service.gateway.canonical import SIGN_FIELD, JsonDialect, canonical_texts
-from service.gateway.errors import CallbackRefused, Refusal, RequestRefused, SignMismatch, TriedDialect
-from service.gateway.strict_json import JsonValue
+from service.gateway.errors import CallbackRefused, Refusal, SignMismatch, TriedDialect
+from service.gateway.json_dialects import DIALECTS_BY_NAME, JsonDialect, KeyOrder, most_bytes
+from service.gateway.strict_json import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject
 
+#: The field that a sign does not cover: itself.
+SIGN_FIELD = "sign"
+#: The fields of a callback that a sign covers (document: 5).
+DOCUMENTED_FIELDS = frozenset(
+    {"biz_order_no", "pay_order_no", "order_type", "pay_type", "pay_status", "pay_time", "channel_response"}
+)
 #: Signs that say nothing about a body: md5 of "" (PHP could not encode the fields), of "[]" and of "{}" (no fields).
 DEGENERATE_SIGNS = frozenset(md5(text).hexdigest() for text in (b"", b"[]", b"{}"))
-
+#: How many texts are hashed for one body, over all readings and dialects. A genuine one needs a few.
+MOST_TEXTS = 64
+#: How many bytes are written or hashed for each byte of a body.
+MOST_BYTES_PER_BYTE = 16
+#: A shorter body is given as much as one of this length: 64 texts of an ordinary callback fit.
+LEAST_BODY_BYTES = 16 * 1024
 _PLAIN_FORMS = (BodyKind.FORM, BodyKind.FORM_WITH_PLUS)
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}")
+_FIELDS_THAT_MAY_BE_EMPTY = sorted(DOCUMENTED_FIELDS - {"biz_order_no", "pay_order_no", "pay_status"})
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?")
+_KEY_ORDERS = tuple(KeyOrder)
+# As JSON spells them, and as Python's urlencode does.
+_BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +50,48 @@ class VerifiedCallback:
     #: Which way of writing the fields gave the sign: `spliced...`, or a dialect's name.
     dialect: str
     kind: BodyKind
+
+
+class CanonicalText(NamedTuple):
+    """One text that a sign may have been made over."""
+
+    #: What it is called in logs and metrics: `spliced...`, or a dialect's name.
+    dialect: str
+    text: bytes
+    #: Every field but the sign, as this text has them: a form's `1` may be a number, and its `null` none at all.
+    fields: Mapping[str, JsonValue]
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left to be spent. Paid before the work is done, by the most that it can come to."""
+
+    texts: int
+    bytes: int
+    #: Whether something was not done because it could not be paid.
+    exceeded: bool = False
+
+    @classmethod
+    def of_body(cls, size_bytes: int, *, readings: int) -> "Budget":
+        """The share of each of a body's readings. Equal shares: what is found depends on no order of the readings."""
+        least_bytes = max(size_bytes, LEAST_BODY_BYTES)
+        return cls(texts=MOST_TEXTS // readings, bytes=MOST_BYTES_PER_BYTE * least_bytes // readings)
+
+    def pay_writing(self, most_bytes: int) -> bool:
+        """Whether so many bytes may be written."""
+        return self._pay(texts=0, most_bytes=most_bytes)
+
+    def pay_text(self, most_bytes: int) -> bool:
+        """Whether a text of so many bytes may be put together and hashed."""
+        return self._pay(texts=1, most_bytes=2 * most_bytes)
+
+    def _pay(self, *, texts: int, most_bytes: int) -> bool:
+        if self.texts < texts or self.bytes < most_bytes:
+            self.exceeded = True
+            return False
+        self.texts -= texts
+        self.bytes -= most_bytes
+        return True
 
 
 def verify_callback(body: bytes, content_type: str | None) -> VerifiedCallback:
@@ -125,19 +184,117 @@ def sign_callback(fields: Mapping[str, JsonValue], dialect: JsonDialect) -> str:
     return md5(dialect.write({name: value for name, value in fields.items() if name != SIGN_FIELD})).hexdigest()
 
 
-def sign_request(*, ua: str, key: str, method: str, args: str, separator: str = "", upper_case: bool = False) -> str:
-    """The sign of a request envelope: md5 hex of ua, key, method and args (the ciphertext as sent), joined.
+def canonical_texts(body: CallbackBody, budget: Budget) -> Iterator[CanonicalText]:
+    """Everything that the sign may have been made over, likeliest first, while `budget` lasts."""
+    fields = dict(body.values)
+    fields.pop(SIGN_FIELD, None)
+    return _form_texts(fields, budget) if body.raw is None else _json_texts(body.raw, fields, budget)
 
-    `key` is the key as the gateway handed it out, before anything is derived from it.
+
+def _json_texts(raw: RawObject, fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[CanonicalText]:
+    spliced = _splices(raw)
+    while budget.pay_text(raw.size_bytes) and (named := next(spliced, None)):
+        yield CanonicalText(*named, fields)
+    for dialect, text in rewritings(fields, budget):
+        yield CanonicalText(dialect, text, fields)
+
+
+def _splices(raw: RawObject) -> Iterator[tuple[str, bytes]]:
+    """Name and text of each way to sort the tokens as they were sent, likeliest first, `sign` left out."""
+    as_sent = {name: member for name, (member, _) in zip(raw.values, raw.pieces, strict=True) if name != SIGN_FIELD}
+    compact = None
+    for order in _distinct_orders(list(as_sent)):
+        spliced = f"{raw.opening}{raw.comma.join([as_sent[name] for name in order])}{raw.closing}"
+        yield "spliced", spliced.encode()
+        yield "spliced+newline", f"{spliced}\n".encode()
+        compact = compact or {
+            name: f"{member.key_token}:{member.value_token}"
+            for name, member in zip(raw.values, raw.members, strict=True)
+        }
+        spliced_compact = f"{{{','.join([compact[name] for name in order])}}}"
+        if spliced_compact != spliced:
+            yield "spliced-compact", spliced_compact.encode()
+            yield "spliced-compact+newline", f"{spliced_compact}\n".encode()
+
+
+def _distinct_orders(names: list[str]) -> Iterator[list[str]]:
+    seen: list[list[str]] = []
+    for key_order in _KEY_ORDERS:
+        order = key_order.sort(names)
+        if order not in seen:
+            seen.append(order)
+            yield order
+
+
+def rewritings(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[tuple[str, bytes]]:
+    """Name and text of the fields (`sign` left out) in each known dialect. What several write alike is written once."""
+    nested = any(isinstance(value, list | dict) for value in fields.values())
+    all_nulls_documented = not any(_has_strange_null(name, value) for name, value in fields.items())
+    orders: dict[KeyOrder, list[str]] = {}
+    most = most_bytes(dict(fields))
+    written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
+    texts: dict[tuple[int, tuple[str, ...], str, str], bytes] = {}
+    for name, dialect in DIALECTS_BY_NAME.items():
+        if dialect.writer.drops_nulls and not all_nulls_documented:
+            # Its sign would cover neither the name of such a field nor that it is there at all.
+            continue
+        # Several dialects share a writer, and writing is what costs most.
+        nested_order = dialect.nested_order if nested else KeyOrder.AS_SENT
+        key = (dialect.writer.name, nested_order)
+        if key not in written:
+            if not budget.pay_writing(most):
+                return
+            members = dialect.writer.write_members(fields, nested_order)
+            written[key] = next((same for same in written.values() if same == members), members)
+        if dialect.key_order not in orders:
+            orders[dialect.key_order] = dialect.key_order.sort(fields)
+        order = orders[dialect.key_order]
+        way = (id(written[key]), tuple(order), dialect.writer.item_separator, dialect.ending)
+        if way not in texts:
+            if not budget.pay_text(most):
+                return
+            texts[way] = dialect.arrange(written[key], order)
+        yield name, texts[way]
+
+
+def _has_strange_null(name: str, value: JsonValue) -> bool:
+    if value is None:
+        return name not in DOCUMENTED_FIELDS
+    nested = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return any(_has_strange_null("", item) for item in nested)
+
+
+def _form_texts(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[CanonicalText]:
+    for dialect, text in rewritings(fields, budget):
+        yield CanonicalText(dialect, text, fields)
+    variants = list(_retyped(fields))
+    # All of them in one dialect, then in the next: the likely dialects come first whatever the types were.
+    for texts in zip_longest(*(rewritings(signed, budget) for _, signed, _ in variants)):
+        for (suffix, _, told), named in zip(variants, texts, strict=True):
+            if named is not None:
+                yield CanonicalText(f"{named[0]}{suffix}", named[1], told)
+
+
+def _retyped(fields: Mapping[str, JsonValue]) -> Iterator[tuple[str, dict[str, JsonValue], dict[str, JsonValue]]]:
+    """What of a form may have been signed with other types than text: a name's ending, the fields signed, those sent.
+
+    A null is said by no form: http_build_query leaves the field out, Node writes `null`. What looks like a number or a
+    boolean is either text everywhere or nowhere: which field was of which type is not guessed one by one.
     """
-    sign = md5(separator.join((ua, key, method, args)).encode("utf-8", "surrogateescape")).hexdigest()
-    return sign.upper() if upper_case else sign
+    typed = {name: _as_it_looks(value) for name, value in fields.items()}
+    nulls = [name for name in _FIELDS_THAT_MAY_BE_EMPTY if fields.get(name, "null") == "null"]
+    none_sent = dict.fromkeys((name for name in nulls if name in fields), None)
+    if nulls:
+        yield "+nulls", {**fields, **dict.fromkeys(nulls)}, {**fields, **none_sent}
+    if typed != fields:
+        yield "+numbers", typed, typed
+        if nulls:
+            yield "+numbers+nulls", {**typed, **dict.fromkeys(nulls)}, {**typed, **none_sent}
 
 
-def verify_request(
-    *, claimed: str, ua: str, key: str, method: str, args: str, separator: str = "", upper_case: bool = False
-) -> None:
-    """Raise `RequestRefused` unless `claimed` is exactly the sign of the envelope; compared in constant time."""
-    sign = sign_request(ua=ua, key=key, method=method, args=args, separator=separator, upper_case=upper_case)
-    if not hmac.compare_digest(sign.encode(), claimed.encode("utf-8", "surrogatepass")):
-        raise RequestRefused("the sign does not fit ua, key, method and args")
+def _as_it_looks(value: JsonValue) -> JsonValue:
+    if not isinstance(value, str):
+        return value
+    if len(value) <= MAX_NUMBER_CHARACTERS and _NUMBER.fullmatch(value):
+        return NumberToken(value)
+    return _BOOLEANS.get(value, value)

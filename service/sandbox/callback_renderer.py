@@ -5,9 +5,7 @@ from datetime import datetime
 from urllib.parse import urlencode, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
-from service.gateway.canonical import JsonDialect, find_dialect
-from service.gateway.json_writers import find_writer
-from service.gateway.key_orders import KeyOrder
+from service.gateway.json_dialects import JsonDialect, KeyOrder, find_dialect, find_writer
 from service.gateway.signature import sign_callback
 from service.gateway.strict_json import JsonValue
 from service.sandbox.callback_plan import Address, PlannedCallback

@@ -10,10 +10,10 @@ from marshmallow import ValidationError
 from werkzeug.http import parse_options_header
 
 from service.domain.masking import mask_personal
-from service.gateway.key_orders import KeyOrder
+from service.gateway.cipher import KeySorting
+from service.gateway.json_dialects import KeyOrder
 from service.gateway.message_fields import Amount, to_text
 from service.gateway.messages import AmountUnit, RequestMethod
-from service.gateway.request_dialect import KeySorting
 from service.gateway.strict_json import JsonValue, NumberToken
 
 #: The document's name for the section on HTTP.

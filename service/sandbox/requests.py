@@ -4,11 +4,10 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from service.gateway.cipher import ArgsCipher
+from service.gateway.cipher import ArgsCipher, RequestDialect, SignCase
 from service.gateway.errors import CallbackRefused, CipherError, RequestRefused
 from service.gateway.messages import AmountUnit, RequestMethod
-from service.gateway.request_dialect import RequestDialect, SignCase
-from service.gateway.signature import verify_request
+from service.gateway.request_envelope import verify_request
 from service.gateway.strict_json import JsonValue, read_object
 from service.sandbox.breach_log import BreachLog
 from service.sandbox.document_rules import (

@@ -25,9 +25,9 @@ class Account:
 class CallbackStyle:
     """How callbacks are written and signed."""
 
-    #: The JSON dialect that is signed, by its name in `service.gateway.canonical`.
+    #: The JSON dialect that is signed, by its name in `service.gateway.signature`.
     signed_as: str = "php"
-    #: The JSON writer of the body, by its name in `service.gateway.json_writers`; "" for the one of `signed_as`.
+    #: The JSON writer of the body, by its name in `service.gateway.json_dialects`; "" for the one of `signed_as`.
     sent_as: str = ""
     #: Send a form instead of JSON.
     form: bool = False

@@ -15,8 +15,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import HealthCheck, Phase, given, settings, target
 
 from service.domain.claims import Trust
-from service.gateway.canonical import find_dialect
 from service.gateway.errors import CallbackRefused
+from service.gateway.json_dialects import find_dialect
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import sign_callback, verify_callback
 from tests.support.costly_bodies import CONTENT_TYPE, costly_bodies

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from service.gateway.cipher import ArgsCipher
-from service.gateway.request_dialect import RequestDialect
+from service.gateway.cipher import ArgsCipher, RequestDialect
 from tests.support.scripted_server import Answer, Request, ScriptedServer
 
 AES_KEY = "0123456789abcdef"

@@ -8,8 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from service.config.settings import Secret
-from service.gateway.cipher import ArgsCipher
-from service.gateway.request_dialect import RequestDialect
+from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.strict_json import read_object
 from service.sandbox.gateway import Answer
 from service.sandbox.requests import HttpRequest

@@ -7,9 +7,8 @@ from typing import Any
 
 import urllib3
 
-from service.gateway.cipher import ArgsCipher
-from service.gateway.request_dialect import RequestDialect, SignCase
-from service.gateway.signature import sign_request
+from service.gateway.cipher import ArgsCipher, RequestDialect, SignCase
+from service.gateway.request_envelope import sign_request
 
 WITHHOLD = {
     "amount": "10.00",

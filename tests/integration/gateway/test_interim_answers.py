@@ -7,13 +7,11 @@ from datetime import UTC, datetime
 import pytest
 
 from service.config.settings import GatewaySettings, Secret
-from service.gateway.cipher import ArgsCipher
+from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import CipherError, OutcomeUnknown
 from service.gateway.messages import PreTiedCardArgs
-from service.gateway.probe import Probe
-from service.gateway.probe_answers import Meaning
-from service.gateway.request_dialect import RequestDialect
-from service.gateway.signature import sign_request
+from service.gateway.probe import Meaning, Probe
+from service.gateway.request_envelope import sign_request
 from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
 from tests.support.scripted_server import Answer, ScriptedServer
 

@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import main
-from service.cli.sign_texts import Shown, first_difference
+from service.cli.sign import Shown, first_difference
 
 CARD = "6222021234567890128"
 FIELDS = {

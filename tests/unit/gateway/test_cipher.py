@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.cipher import ArgsCipher
+from service.gateway.cipher import ArgsCipher, KeySorting, Mode, Padding, RequestDialect, SignCase
 from service.gateway.errors import CipherError, DialectInvalid, KeyUnusable
-from service.gateway.request_dialect import KeySorting, Mode, Padding, RequestDialect, SignCase
 
 KEYS = {
     "aes_key": "1234567890abcdef",

@@ -4,9 +4,8 @@ from datetime import timedelta, timezone
 
 import pytest
 
-from service.gateway.digests import digest_statement
 from service.gateway.messages import OrderStatement
-from service.gateway.order_claims import STATUSES
+from service.gateway.order_claims import STATUSES, digest_statement
 
 SHANGHAI = timezone(timedelta(hours=8))
 SAID = {

@@ -8,13 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.gateway.bodies import BodyKind, read_body
-from service.gateway.budget import Budget
-from service.gateway.canonical import DIALECTS, canonical_texts
 from service.gateway.errors import CallbackRefused, SignMismatch
-from service.gateway.explain import Mismatch, explain
-from service.gateway.explain_traits import find_traits
-from service.gateway.explain_words import describe_dialect, describe_kind
-from service.gateway.signature import VerifiedCallback, verify_callback
+from service.gateway.explain import Mismatch, describe_dialect, describe_kind, explain, find_traits
+from service.gateway.json_dialects import DIALECTS
+from service.gateway.signature import Budget, VerifiedCallback, canonical_texts, verify_callback
 from tests.support.vectors import load_vectors
 
 FIELDS = {

@@ -4,10 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.gateway import json_writers as writers
+from service.gateway import json_dialects as writers
 from service.gateway.errors import DialectInvalid
-from service.gateway.json_writers import find_writer, most_bytes
-from service.gateway.key_orders import KeyOrder
+from service.gateway.json_dialects import KeyOrder, find_writer, most_bytes
 from service.gateway.strict_json import NumberToken
 
 ALL_WRITERS = [value for value in vars(writers).values() if isinstance(value, writers.JsonWriter)]

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.key_orders import KeyOrder
+from service.gateway.json_dialects import KeyOrder
 
 WORDS = ["pay_type", "payType", "Zone", "pay", "biz_order_no", "_x"]
 

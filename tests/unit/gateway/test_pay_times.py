@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway import digests
-from service.gateway.pay_times import read_pay_time
+from service.gateway import order_claims
+from service.gateway.order_claims import read_pay_time
 
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 TIME = datetime(2019, 7, 1, 4, 0, 5, tzinfo=UTC)
@@ -108,7 +108,7 @@ def test_a_time_comes_in_the_merchants_zone_whatever_zone_it_was_written_in(text
     st.sampled_from([SHANGHAI, ZoneInfo("America/New_York"), timezone(timedelta(hours=-3))]),
 )
 def test_whatever_digests_read_is_read_alike(text, zone):
-    hashed = digests._read_pay_time(text, zone)
+    hashed = order_claims._read_digested_time(text, zone)
     if hashed is not None:
         assert read_pay_time(text, zone) == hashed
 

@@ -2,11 +2,10 @@ import base64
 
 import pytest
 
-from service.gateway.cipher import ArgsCipher
-from service.gateway.json_writers import PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNICODE_SLASHES, UNICODE
-from service.gateway.request_dialect import Mode, Padding, RequestDialect
+from service.gateway.cipher import ArgsCipher, Mode, Padding, RequestDialect
+from service.gateway.json_dialects import PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNICODE_SLASHES, UNICODE
+from service.gateway.request_envelope import sign_request, verify_request
 from service.gateway.schemas import REQUEST_ENVELOPE
-from service.gateway.signature import sign_request, verify_request
 from service.gateway.strict_json import read_object
 from tests.support.vectors import load_vectors
 

@@ -10,7 +10,7 @@ from marshmallow import Schema, fields
 
 from service.config import settings
 from service.config.schemas import SettingsSchema
-from service.gateway.request_dialect import RequestDialect
+from service.gateway.cipher import RequestDialect
 
 _REFERENCE = Path(__file__).parents[3] / "docs" / "settings.md"
 _ROW = re.compile(r"\| `(\w+)` \| (?:`(.*?)`)? ?\|")

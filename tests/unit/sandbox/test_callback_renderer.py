@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.gateway.canonical import DIALECTS
 from service.gateway.errors import SignMismatch
+from service.gateway.json_dialects import DIALECTS
 from service.gateway.signature import verify_callback
 from service.sandbox.callback_plan import Address, PlannedCallback, Sender
 from service.sandbox.callback_renderer import CallbackRenderer

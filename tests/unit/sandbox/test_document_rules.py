@@ -2,8 +2,8 @@
 
 import pytest
 
+from service.gateway.cipher import KeySorting
 from service.gateway.messages import AmountUnit, RequestMethod
-from service.gateway.request_dialect import KeySorting
 from service.gateway.strict_json import read_object
 from service.sandbox.document_rules import (
     MEANINGS,

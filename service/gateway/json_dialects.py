@@ -1,17 +1,92 @@
-"""How each language's JSON writer spells one and the same value.
+"""The orders in which languages sort the keys of what they sign.
 
-Each writer is described by how it departs from Python's own C encoder, which does the work. Where a rule is not
-obvious, the runtime that was measured is named.
+They agree on ASCII words without digits, which is all the document names; they part on numbers and rare characters.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import cmp_to_key
 from json.encoder import encode_basestring, encode_basestring_ascii
 
 from service.gateway.errors import DialectInvalid
-from service.gateway.key_orders import KeyOrder
 from service.gateway.strict_json import JsonValue, NumberToken
+
+_JS_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
+_JS_LARGEST_INDEX = 2**32 - 2
+_PHP_SPACE = r"[ \t\n\r\v\f]*+"
+_PHP_NUMBER = re.compile(rf"{_PHP_SPACE}([+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?){_PHP_SPACE}")
+#: A longer key is compared as text: no field name is that long a number.
+_PHP_LONGEST_NUMBER = 64
+
+
+class KeyOrder(StrEnum):
+    """A way of sorting keys."""
+
+    #: PHP's ksort with SORT_STRING, Go's maps, Python's sort_keys.
+    BYTES = "bytes"
+    #: Java's TreeMap and JavaScript's sort.
+    UTF16 = "utf16"
+    #: JavaScript's objects: what looks like an array index first, by number, the rest by UTF-16 units.
+    JAVASCRIPT = "javascript"
+    #: PHP's plain ksort since 8.2: numbers among themselves by value, anything else as text.
+    PHP = "php"
+    #: Not sorted at all.
+    AS_SENT = "as-sent"
+
+    def sort(self, names: Iterable[str]) -> list[str]:
+        """The names in this order; sorting is stable."""
+        return _SORTS[self](names)
+
+
+def _by_utf16(names: Iterable[str]) -> list[str]:
+    return sorted(names, key=_utf16_units)
+
+
+def _utf16_units(name: str) -> bytes:
+    return name.encode("utf-16-be", "surrogatepass")
+
+
+def _like_javascript(names: Iterable[str]) -> list[str]:
+    def rank(name: str) -> tuple[int, int, bytes]:
+        if _JS_INDEX.fullmatch(name) and int(name) <= _JS_LARGEST_INDEX:
+            return 0, int(name), b""
+        return 1, 0, _utf16_units(name)
+
+    return sorted(names, key=rank)
+
+
+def _like_php(names: Iterable[str]) -> list[str]:
+    # Compared pair by pair, as PHP does: whether "10" is a number to "9.5" or text to "9a" depends on the other one.
+    numbers = {name: _php_number(name) for name in names}
+
+    def compare(left: str, right: str) -> int:
+        left_number, right_number = numbers[left], numbers[right]
+        if left_number is not None and right_number is not None:
+            return (left_number > right_number) - (left_number < right_number)
+        return (left > right) - (left < right)
+
+    return sorted(numbers, key=cmp_to_key(compare))
+
+
+def _php_number(name: str) -> int | float | None:
+    match = _PHP_NUMBER.fullmatch(name) if len(name) <= _PHP_LONGEST_NUMBER else None
+    if match is None:
+        return None
+    text = match.group(1)
+    return int(text) if text.lstrip("+-").isdigit() else float(text)
+
+
+# Python compares strings by code points, which is the order of their UTF-8 bytes.
+_SORTS: dict[KeyOrder, Callable[[Iterable[str]], list[str]]] = {
+    KeyOrder.BYTES: sorted,
+    KeyOrder.UTF16: _by_utf16,
+    KeyOrder.JAVASCRIPT: _like_javascript,
+    KeyOrder.PHP: _like_php,
+    KeyOrder.AS_SENT: list,
+}
+
 
 # An escaped backslash. Texts are cut at it before escapes are looked for: the "u0008" after it is none.
 _BACKSLASH = "\\\\"
@@ -192,3 +267,91 @@ _WRITERS_BY_NAME = {
         PYTHON_UNICODE, PYTHON_COMPACT, PYTHON_COMPACT_UNICODE,
     )
 }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JsonDialect:
+    """A writer with its order of keys: one way to turn fields into the text that is hashed or encrypted."""
+
+    writer: JsonWriter
+    key_order: KeyOrder = KeyOrder.BYTES
+    #: Whether objects within the object are sorted too.
+    recursive: bool = False
+    #: What follows the closing brace: Go's Encoder writes a newline.
+    ending: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in logs, metrics and settings, e.g. `php` or `unicode+javascript+recursive`."""
+        parts = [self.writer.name]
+        if self.key_order is not KeyOrder.BYTES:
+            parts.append(self.key_order)
+        if self.recursive:
+            parts.append("recursive")
+        if self.ending:
+            parts.append("newline")
+        return "+".join(parts)
+
+    @property
+    def nested_order(self) -> KeyOrder:
+        """How objects within the object are sorted."""
+        return self.key_order if self.recursive else KeyOrder.AS_SENT
+
+    def write(self, fields: Mapping[str, JsonValue]) -> bytes:
+        """The fields as canonical JSON; the caller leaves `sign` out."""
+        members = self.writer.write_members(fields, self.nested_order)
+        return self.arrange(members, self.key_order.sort(members))
+
+    def arrange(self, members: Mapping[str, str], order: Sequence[str]) -> bytes:
+        """Canonical JSON of members that `writer` has written with `nested_order`, names in `key_order`."""
+        return encode_canonical(self.writer.join([members[name] for name in order if name in members]) + self.ending)
+
+
+def encode_canonical(text: str) -> bytes:
+    """UTF-8; a lone surrogate, which has none, becomes `\\udxxx` as JSON.stringify writes it."""
+    return text.encode("utf-8", "backslashreplace")
+
+
+def find_dialect(name: str) -> JsonDialect:
+    """The dialect of that name; raises `DialectInvalid`, which lists the names there are."""
+    if name not in DIALECTS_BY_NAME:
+        raise DialectInvalid(f"{name!r} is no JSON dialect; allowed are {', '.join(DIALECTS_BY_NAME)}")
+    return DIALECTS_BY_NAME[name]
+
+
+_PHP_WRITERS = (PHP, PHP_UNICODE_SLASHES, PHP_SLASHES, PHP_UNICODE)
+_JAVA_WRITERS = (
+    UNICODE,
+    UNICODE_NO_NULLS,
+    JACKSON,
+    JACKSON_ASCII,
+    GSON,
+    GSON_NULLS,
+    GSON_NO_HTML,
+    GSON_NO_HTML_NULLS,
+    ORG_JSON,
+    ORG_JSON_NULLS,
+    JSON_SIMPLE,
+)
+_PYTHON_WRITERS = (
+    PYTHON,
+    PYTHON_UNICODE,
+    PYTHON_COMPACT,
+    PYTHON_COMPACT_UNICODE,
+)
+
+#: Every dialect that is tried, likeliest first. Each language sorts in its own way.
+DIALECTS: tuple[JsonDialect, ...] = (
+    *(JsonDialect(writer=writer) for writer in _PHP_WRITERS),
+    *(JsonDialect(writer=writer, recursive=True) for writer in _PHP_WRITERS),
+    *(JsonDialect(writer=writer, key_order=KeyOrder.PHP) for writer in _PHP_WRITERS),
+    *(JsonDialect(writer=writer, key_order=KeyOrder.AS_SENT) for writer in _PHP_WRITERS),
+    JsonDialect(writer=UNICODE, key_order=KeyOrder.JAVASCRIPT),
+    JsonDialect(writer=UNICODE, key_order=KeyOrder.JAVASCRIPT, recursive=True),
+    JsonDialect(writer=UNICODE, key_order=KeyOrder.AS_SENT),
+    *(JsonDialect(writer=writer, key_order=KeyOrder.UTF16) for writer in _JAVA_WRITERS),
+    *(JsonDialect(writer=writer, recursive=True) for writer in (GO, GO_NO_ESCAPE)),
+    *(JsonDialect(writer=writer, recursive=True, ending="\n") for writer in (GO, GO_NO_ESCAPE)),
+    *(JsonDialect(writer=writer, recursive=True) for writer in _PYTHON_WRITERS),
+)
+DIALECTS_BY_NAME = {dialect.name: dialect for dialect in DIALECTS}

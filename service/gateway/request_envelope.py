@@ -1,16 +1,17 @@
 """Request envelopes: args sealed and signed in one merchant's name (document: 公共请求参数, 加密流程描述)."""
 
+import hmac
 import json
 import secrets
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from hashlib import md5
 
 from service.config.settings import Secret
-from service.gateway.cipher import ArgsCipher
+from service.gateway.cipher import ArgsCipher, RequestDialect, SignCase
+from service.gateway.errors import RequestRefused
 from service.gateway.messages import RequestEnvelope, RequestMethod
-from service.gateway.request_dialect import RequestDialect, SignCase
 from service.gateway.schemas import REQUEST_ENVELOPE
-from service.gateway.signature import sign_request
 from service.gateway.strict_json import JsonValue
 
 
@@ -57,3 +58,21 @@ def write_envelope(method: RequestMethod, args: str, *, ua: str, sign: str, requ
         ua=ua, args=args, sign=sign, request_id=request_id, method=method, timestamp=str(int(timestamp))
     )
     return json.dumps(REQUEST_ENVELOPE.write(envelope)).encode()
+
+
+def sign_request(*, ua: str, key: str, method: str, args: str, separator: str = "", upper_case: bool = False) -> str:
+    """The sign of a request envelope: md5 hex of ua, key, method and args (the ciphertext as sent), joined.
+
+    `key` is the key as the gateway handed it out, before anything is derived from it.
+    """
+    sign = md5(separator.join((ua, key, method, args)).encode("utf-8", "surrogateescape")).hexdigest()
+    return sign.upper() if upper_case else sign
+
+
+def verify_request(
+    *, claimed: str, ua: str, key: str, method: str, args: str, separator: str = "", upper_case: bool = False
+) -> None:
+    """Raise `RequestRefused` unless `claimed` is exactly the sign of the envelope; compared in constant time."""
+    sign = sign_request(ua=ua, key=key, method=method, args=args, separator=separator, upper_case=upper_case)
+    if not hmac.compare_digest(sign.encode(), claimed.encode("utf-8", "surrogatepass")):
+        raise RequestRefused("the sign does not fit ua, key, method and args")

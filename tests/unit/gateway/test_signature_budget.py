@@ -7,10 +7,9 @@ import pytest
 from hypothesis import given, settings, target
 from hypothesis import strategies as st
 
-from service.gateway.budget import LEAST_BODY_BYTES, MOST_BYTES_PER_BYTE, MOST_TEXTS, Budget
 from service.gateway.errors import CallbackRefused, SignMismatch
-from service.gateway.json_writers import JsonWriter
-from service.gateway.signature import verify_callback
+from service.gateway.json_dialects import JsonWriter
+from service.gateway.signature import LEAST_BODY_BYTES, MOST_BYTES_PER_BYTE, MOST_TEXTS, Budget, verify_callback
 from tests.support.costly_bodies import CONTENT_TYPE, LARGEST_BODY_BYTES, costly_bodies
 
 

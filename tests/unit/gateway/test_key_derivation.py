@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.gateway.derivations import parse_iv, parse_key
 from service.gateway.errors import DialectInvalid, KeyUnusable
+from service.gateway.key_derivation import parse_iv, parse_key
 
 GIVEN = b"0123456789abcdef"
 MD5 = md5(GIVEN).hexdigest()
