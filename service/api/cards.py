@@ -7,7 +7,7 @@ from service.api.answer_schemas import BindingSchema, BoundCardSchema
 from service.api.problems import unknown_merchant
 from service.api.request_schemas import CardConfirmationSchema, CardSchema
 from service.api.routes import Reply, Route
-from service.charging.bulkhead import Gateway
+from service.charging.bulkhead import ChargingGateway
 from service.charging.withhold import NoGateway
 from service.config.settings import ApiScope, MerchantSettings
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
@@ -23,7 +23,7 @@ _PROBLEMS = {
 class Cards:
     """Binds cards for callers. Safe to share between threads."""
 
-    def __init__(self, *, merchants: Mapping[str, MerchantSettings], gateways: Mapping[str, Gateway]) -> None:
+    def __init__(self, *, merchants: Mapping[str, MerchantSettings], gateways: Mapping[str, ChargingGateway]) -> None:
         self._merchants = merchants
         self._gateways = gateways
 
@@ -66,7 +66,7 @@ class Cards:
         gateway = self._gateway(body.pop("merchant"))
         return Reply(status=200, value={"protocol_no": gateway.confirm_tied_card(ConfirmTiedCardArgs(**body))})
 
-    def _gateway(self, merchant: str) -> Gateway:
+    def _gateway(self, merchant: str) -> ChargingGateway:
         if merchant not in self._merchants:
             raise unknown_merchant(merchant)
         if merchant not in self._gateways:

@@ -14,7 +14,7 @@ from service.api.withholds import WithholdRoutes
 from service.bootstrap.charging import make_announcer, make_withholder
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
-from service.charging.bulkhead import Bulkhead, Gateway, UnusableGateway
+from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
 from service.ledger.schema import make_schema_check
 
@@ -29,8 +29,8 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
     # A gateway that hangs gets half of the threads at most.
     places = max(settings.api.threads // 2, 1)
     clients = make_gateway_clients(settings)
-    gateways: dict[str, Gateway] = {
-        **{slug: Bulkhead(gateway=client, places=places) for slug, client in clients.usable.items()},
+    gateways: dict[str, ChargingGateway] = {
+        **{slug: Bulkhead(gateway=client, max_calls=places) for slug, client in clients.usable.items()},
         **{slug: UnusableGateway(merchant=slug, reason=str(error)) for slug, error in clients.unusable.items()},
     }
     withholder = make_withholder(settings, engine, gateways)

@@ -6,11 +6,10 @@ from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_store
 from service.charging.announce import Announcer
-from service.charging.bulkhead import Gateway
+from service.charging.bulkhead import ChargingGateway
 from service.charging.withhold import Withholder
 from service.config.settings import MerchantSettings, Settings
 from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
-from service.gateway.notify_urls import NotifyUrls
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
 from service.runtime.clock import now
@@ -24,17 +23,16 @@ def make_tokens(merchant: MerchantSettings) -> NotifyTokens:
 
 def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
     """Announces orders and knows their addresses."""
-    notify_urls = NotifyUrls(
+    return Announcer(
+        store=store,
+        merchants=settings.merchants,
         public_url=settings.receiver.public_url,
-        tokens={
-            slug: make_tokens(merchant) if merchant.token_keys else None
-            for slug, merchant in settings.merchants.items()
-        },
+        tokens={slug: make_tokens(merchant) for slug, merchant in settings.merchants.items() if merchant.token_keys},
+        clock=now,
     )
-    return Announcer(store=store, merchants=settings.merchants, notify_urls=notify_urls, clock=now)
 
 
-def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, Gateway]) -> Withholder:
+def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, ChargingGateway]) -> Withholder:
     """Sends each order once, with the ledger knowing of it before and of its outcome after."""
     store = make_store(settings, engine)
     return Withholder(

@@ -1,4 +1,4 @@
-"""Announcing: an order made known to the ledger, and the address on which its callback will come in."""
+"""Announcing an order: recording it in the ledger before it is sent, and making the notify_url for its callback."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,11 +8,10 @@ from marshmallow import ValidationError
 
 from service.config.settings import MerchantSettings
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
-from service.gateway.errors import MessageInvalid
-from service.gateway.errors import Problem as GatewayProblem
-from service.gateway.message_fields import Amount
+from service.gateway.errors import MessageInvalid, Problem
 from service.gateway.messages import AmountUnit
-from service.gateway.notify_urls import NotifyUrls
+from service.gateway.notify_tokens import NotifyTokens
+from service.gateway.schemas import Amount
 from service.ledger.announcements import Announcement
 from service.ledger.errors import UnknownMerchant
 from service.ledger.orders import OrderRecord
@@ -31,16 +30,16 @@ class OrderDraft:
     amount: str | None = None
     #: "" where unknown.
     pay_type: str = ""
-    #: When to ask, aware; None for the merchant's default.
+    #: When to query the gateway if no callback has come, aware; None for the merchant's default.
     answer_due_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnnouncedOrder:
-    """An order that is known now."""
+    """An order that the ledger knows, with its notify_url."""
 
     order: OrderRecord
-    #: What to give the gateway. A secret of this order: whoever has it can claim anything about it.
+    #: The notify_url for the gateway. Keep it secret: whoever has it can send any callback for this order.
     notify_url: str
 
 
@@ -52,16 +51,19 @@ class Announcer:
         *,
         store: LedgerStore,
         merchants: Mapping[str, MerchantSettings],
-        notify_urls: NotifyUrls,
+        public_url: str,
+        tokens: Mapping[str, NotifyTokens],
         clock: Callable[[], datetime],
     ) -> None:
+        """`public_url` is the receiver's, without a path. Without `tokens`, a merchant has one address for all orders."""
         self._store = store
         self._clock = clock
         self._merchants = merchants
-        self._notify_urls = notify_urls
+        self._public_url = public_url
+        self._tokens = tokens
 
     def check(self, draft: OrderDraft) -> None:
-        """Raise UnknownMerchant or MessageInvalid for what cannot be announced. Does nothing else."""
+        """Check a draft without announcing it. Raises UnknownMerchant and MessageInvalid."""
         merchant = self._merchants.get(draft.merchant)
         if merchant is None:
             raise UnknownMerchant(draft.merchant)
@@ -69,9 +71,9 @@ class Announcer:
             raise MessageInvalid("announcement", problems)
 
     def announce(self, draft: OrderDraft) -> AnnouncedOrder:
-        """Announce it; saying the same again is harmless and answers the same.
+        """Announce an order. Announcing the same draft again changes nothing and returns the same.
 
-        Raises what `check` raises, AnnouncementDiffers where it was announced with other values, LedgerUnavailable.
+        Raises what `check` raises, AnnouncementDiffers if it was announced with other values, and LedgerUnavailable.
         """
         self.check(draft)
         order = self._store.announce(
@@ -87,24 +89,26 @@ class Announcer:
         return AnnouncedOrder(order=order, notify_url=self.notify_url(draft))
 
     def notify_url(self, draft: OrderDraft) -> str:
-        """The address of an order that `check` finds nothing wrong with."""
-        return self._notify_urls.of_order(draft.merchant, draft.biz_order_no)
+        """The order's own address, or the merchant's common one; the same every time. The draft has passed `check`."""
+        common = f"{self._public_url}/notify/{draft.merchant}"
+        tokens = self._tokens.get(draft.merchant)
+        return common if tokens is None else f"{common}/{tokens.mint(draft.biz_order_no)}"
 
 
-def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: datetime) -> list[GatewayProblem]:
+def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: datetime) -> list[Problem]:
     problems = []
     if not is_order_no(draft.biz_order_no):
         allowed = f"allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters"
-        problems.append(GatewayProblem("biz_order_no", f"no order number; {allowed}"))
+        problems.append(Problem("biz_order_no", f"no order number; {allowed}"))
     if draft.amount is not None:
         try:
             Amount(AmountUnit(merchant.amount_unit)).deserialize(draft.amount)
         except ValidationError as error:
-            problems += [GatewayProblem("amount", str(text)) for text in error.messages]
+            problems += [Problem("amount", str(text)) for text in error.messages]
     if draft.pay_type and draft.pay_type not in merchant.pay_types:
         allowed = " or ".join(sorted(merchant.pay_types))
-        problems.append(GatewayProblem("pay_type", f"not this merchant's; allowed is {allowed}"))
+        problems.append(Problem("pay_type", f"not this merchant's; allowed is {allowed}"))
     if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MOST_DUE_IN:
-        # A mistyped year would be an order that nobody ever asks for.
-        problems.append(GatewayProblem("answer_due_at", f"allowed is a time within {_MOST_DUE_IN.days} days of now"))
+        # With a mistyped year, the order would never be queried.
+        problems.append(Problem("answer_due_at", f"allowed is a time within {_MOST_DUE_IN.days} days of now"))
     return problems

@@ -1,4 +1,4 @@
-"""Lanes: a share of the threads for each merchant's gateway, so that one that is slow or wrong troubles nobody else."""
+"""Bulkheads: each merchant's gateway has its share of the threads, so that a slow one does not block the others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,15 +11,15 @@ from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, Singl
 
 
 class BulkheadFull(NotSent):
-    """Surely not done: as many calls to this merchant's gateway are under way as this process allows."""
+    """Surely not done: this process already has as many calls to this merchant's gateway under way as it allows."""
 
 
 class GatewayUnusable(NotSent):
     """Surely not done: the settings of this merchant's gateway cannot be used."""
 
 
-class Gateway(Protocol):
-    """What callers of the API may have a gateway do; `GatewayClient` says what each raises."""
+class ChargingGateway(Protocol):
+    """The gateway methods that the API offers. `GatewayClient` documents what each raises."""
 
     def pre_tie_card(self, args: PreTiedCardArgs) -> str:
         """Ask for a card to be bound."""
@@ -32,11 +32,11 @@ class Gateway(Protocol):
 
 
 class Bulkhead:
-    """A `Gateway` to which only so many calls are under way at once; further ones raise BulkheadFull, at once."""
+    """Limits how many calls to a `ChargingGateway` run at once. A call over the limit raises BulkheadFull at once."""
 
-    def __init__(self, *, gateway: Gateway, places: int) -> None:
+    def __init__(self, *, gateway: ChargingGateway, max_calls: int) -> None:
         self._gateway = gateway
-        self._places = BoundedSemaphore(places)
+        self._free_calls = BoundedSemaphore(max_calls)
 
     def pre_tie_card(self, args: PreTiedCardArgs) -> str:
         """Ask for a card to be bound."""
@@ -55,28 +55,28 @@ class Bulkhead:
 
     @contextmanager
     def _enter(self) -> Iterator[None]:
-        if not self._places.acquire(blocking=False):
+        if not self._free_calls.acquire(blocking=False):
             raise BulkheadFull("too many calls to this merchant's gateway are under way: it is slow to answer")
         try:
             yield
         finally:
-            self._places.release()
+            self._free_calls.release()
 
 
 class UnusableGateway:
-    """The `Gateway` of a merchant whose settings of it cannot be used: nothing is ever sent."""
+    """Stands in for a merchant's gateway whose settings cannot be used. It sends nothing; every call raises."""
 
     def __init__(self, *, merchant: str, reason: str) -> None:
-        self._what = f"merchants.{merchant}.gateway: {reason}"
+        self._detail = f"merchants.{merchant}.gateway: {reason}"
 
     def pre_tie_card(self, args: PreTiedCardArgs) -> str:  # noqa: ARG002 - the protocol's
         """Raise GatewayUnusable."""
-        raise GatewayUnusable(self._what)
+        raise GatewayUnusable(self._detail)
 
     def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:  # noqa: ARG002
         """Raise GatewayUnusable."""
-        raise GatewayUnusable(self._what)
+        raise GatewayUnusable(self._detail)
 
     def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:  # noqa: ARG002
         """Raise GatewayUnusable."""
-        raise GatewayUnusable(self._what)
+        raise GatewayUnusable(self._detail)

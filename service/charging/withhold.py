@@ -1,10 +1,10 @@
-"""Withholding: an order announced, sent once, and what is known of it then."""
+"""Withholding: announce an order, send it to the gateway once, and record the outcome."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
-from service.charging.bulkhead import Gateway
+from service.charging.bulkhead import ChargingGateway
 from service.config.settings import MerchantSettings
 from service.domain.claims import OrderKey
 from service.gateway.arguments import check_arguments
@@ -18,7 +18,7 @@ from service.ledger.withholds import SentBefore, WithholdOutcome, WithholdRecord
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payer:
-    """Whose card is charged. Sent to the gateway, and kept nowhere."""
+    """The person whose card is charged. Sent to the gateway and stored nowhere."""
 
     name: str = field(repr=False)
     id_card_number: str = field(repr=False)
@@ -26,8 +26,8 @@ class Payer:
     bank_card_number: str | None = field(default=None, repr=False)
     protocol_no: str | None = field(default=None, repr=False)
 
-    def blacken(self, text: str) -> str:
-        """`text` without what it quotes of the payer: gateways like to repeat what they were sent."""
+    def redact(self, text: str) -> str:
+        """`text` without the payer's data: gateways often quote what they were sent."""
         for value in filter(None, (self.name, self.id_card_number, self.mobile, self.bank_card_number)):
             text = text.replace(value, "…")
         return text
@@ -35,14 +35,14 @@ class Payer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentOrder:
-    """An order that was sent, now or before."""
+    """An order that was sent, now or earlier."""
 
     announced: AnnouncedOrder
     withhold: WithholdRecord
 
 
 class NoGateway(Exception):
-    """The merchant has no gateway credentials in the settings, so nothing can be sent in its name."""
+    """The merchant has no gateway credentials in the settings, so nothing can be sent for it."""
 
 
 class Withholder:
@@ -55,7 +55,7 @@ class Withholder:
         store: LedgerStore,
         withholds: Withholds,
         merchants: Mapping[str, MerchantSettings],
-        gateways: Mapping[str, Gateway],
+        gateways: Mapping[str, ChargingGateway],
     ) -> None:
         self._announcer = announcer
         self._store = store
@@ -64,26 +64,25 @@ class Withholder:
         self._gateways = gateways
 
     def withhold(self, draft: OrderDraft, payer: Payer, *, sent_by: str) -> SentOrder:
-        """Announce and send the order, and answer what is known: accepted, or unknown, and then the gateway is asked.
+        """Announce and send the order. Returns the outcome: accepted, or unknown, and then an inquiry is opened.
 
-        Called again for the same order it sends nothing and answers what is known of the first time, unless that was
-        surely not done. Raises NoGateway, MessageInvalid, UnknownMerchant, AnnouncementDiffers, SpokenOfBefore, and
-        CallFailed where it was surely not done; LedgerUnavailable leaves open whether it was sent, and calling again
-        is safe.
+        A second call for the same order sends nothing and returns the outcome of the first, unless that one was surely
+        not done. Raises NoGateway, MessageInvalid, UnknownMerchant, AnnouncementDiffers, SpokenOfBefore, and CallFailed
+        if the withhold was surely not done. LedgerUnavailable leaves open whether it was sent; calling again is safe.
         """
         self._announcer.check(draft)
         gateway = self._gateways.get(draft.merchant)
         if gateway is None:
             raise NoGateway(draft.merchant)
         args = self._write_args(draft, payer, notify_url=self._announcer.notify_url(draft))
-        # Committed before anything is sent: should this process die in between, the order is asked for all the same.
+        # Committed before anything is sent: if this process dies in between, the inquirer still queries the order.
         announced = self._announcer.announce(draft)
         order = announced.order.key
         try:
             self._withholds.begin(order, sent_by=sent_by)
         except SentBefore as before:
             if before.record.outcome is WithholdOutcome.SENDING:
-                # Whoever sent it may have died over it.
+                # The process that sent it may have died before it had a response.
                 self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
             return SentOrder(announced=announced, withhold=before.record)
         try:
@@ -99,7 +98,7 @@ class Withholder:
         return SentOrder(announced=announced, withhold=self._settled(announced))
 
     def _write_args(self, draft: OrderDraft, payer: Payer, *, notify_url: str) -> SingleWithholdArgs:
-        """The arguments, checked before the order is announced. Raises MessageInvalid."""
+        """Write and check the arguments. Raises MessageInvalid."""
         merchant = self._merchants[draft.merchant]
         args = SingleWithholdArgs(
             biz_order_no=draft.biz_order_no,
@@ -117,7 +116,7 @@ class Withholder:
         return args
 
     def _settle(self, order: OrderKey, outcome: WithholdOutcome, payer: Payer, error: CallFailed) -> None:
-        detail = payer.blacken(str(error))
+        detail = payer.redact(str(error))
         self._withholds.settle(order, outcome, detail=detail, request_id=error.request_id)
 
     def _settled(self, announced: AnnouncedOrder) -> WithholdRecord:

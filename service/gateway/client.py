@@ -44,7 +44,7 @@ from service.gateway.schemas import (
     PRE_TIED_CARD_ARGS,
     SINGLE_ORDER_QUERY_ARGS,
     SINGLE_WITHHOLD_ARGS,
-    MessageFormat,
+    MessageSchema,
 )
 from service.gateway.strict_json import JsonValue
 from service.gateway.transport import Channel
@@ -223,10 +223,10 @@ class GatewayClient:
             unknown = OrderAnswer(status=FAILED, message=message)
             return QueriedOrder(answer=unknown, asked_at=asked_at, request_id=record.request_id)
 
-    def _check(self, message: MessageFormat[Args], args: Args) -> Mapping[str, JsonValue]:
+    def _check(self, message: MessageSchema[Args], args: Args) -> Mapping[str, JsonValue]:
         fields = _write(message, args)
         try:
-            check_arguments(message.name, args, pay_types=self._pay_types)
+            check_arguments(message.message_name, args, pay_types=self._pay_types)
         except MessageInvalid as error:
             raise ArgumentsInvalid(error) from error
         return fields
@@ -235,7 +235,7 @@ class GatewayClient:
         self,
         record: CallRecord,
         fields: Mapping[str, JsonValue],
-        answer: MessageFormat[Answer],
+        answer: MessageSchema[Answer],
         *,
         deadline: float | None = None,
     ) -> Answer:
@@ -248,7 +248,7 @@ class GatewayClient:
             raise OutcomeUnknown(str(error)) from error
 
 
-def _write(message: MessageFormat[Sent], sent: Sent) -> Mapping[str, JsonValue]:
+def _write(message: MessageSchema[Sent], sent: Sent) -> Mapping[str, JsonValue]:
     try:
         return message.write(sent)
     except MessageInvalid as error:

@@ -31,9 +31,9 @@ from service.gateway.cipher import (
 )
 from service.gateway.errors import KeyUnusable, OutcomeUnknown
 from service.gateway.key_derivation import SENT
-from service.gateway.message_fields import to_text
 from service.gateway.messages import RequestMethod
 from service.gateway.request_envelope import new_request_id, sign_args, write_envelope
+from service.gateway.schemas import to_text
 from service.gateway.transport import Channel, RawAnswer
 
 _MOST_EXAMPLES = 3

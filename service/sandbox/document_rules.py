@@ -12,8 +12,8 @@ from werkzeug.http import parse_options_header
 from service.domain.masking import mask_personal
 from service.gateway.cipher import KeySorting
 from service.gateway.json_dialects import KeyOrder
-from service.gateway.message_fields import Amount, to_text
 from service.gateway.messages import AmountUnit, RequestMethod
+from service.gateway.schemas import Amount, to_text
 from service.gateway.strict_json import JsonValue, NumberToken
 
 #: The document's name for the section on HTTP.
