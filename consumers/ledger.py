@@ -15,9 +15,8 @@ from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.errors import UnknownMerchant
 from service.ledger.store import LedgerStore
-from service.messaging.claim_codec import decode_claim
+from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
 from service.messaging.contract import Message, Subscriber
-from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals
 from service.runtime.metrics.claims import ClaimMetrics
 from service.runtime.metrics.ledger import LedgerMetrics
 from service.runtime.traceparent import trace_id_of

@@ -11,7 +11,7 @@ from consumers.ledger import LedgerConsumer
 from consumers.pruner import Pruner
 from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_store
-from service.bootstrap.messaging import make_depths, make_subscriber
+from service.bootstrap.messaging import make_message_counter, make_subscriber
 from service.bootstrap.role_metrics import make_claim_metrics, make_watch
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
@@ -40,7 +40,7 @@ def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorReg
     """What the role `ledger` measures at intervals; takes one connection of `engine`."""
     metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
     looks: list[Sample[Any]] = [
-        Sample(name="queues", measure=make_depths(settings).count, show=metrics.show_queues),
+        Sample(name="queues", measure=make_message_counter(settings), show=metrics.show_queues),
         Sample(
             name="conflicts",
             measure=lambda: reports.open_conflicts(settings.merchants),

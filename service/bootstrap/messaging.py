@@ -4,7 +4,7 @@ pika is imported where a broker is named, and nowhere else.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,13 @@ from service.bootstrap.files import find_data_file
 from service.config.settings import Settings
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
-from service.messaging.depths import EmbeddedDepths, RabbitDepths
-from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedPublisher, EmbeddedSubscriber
+from service.messaging.rabbitmq import topology
+from service.messaging.sqlite.embedded import (
+    EmbeddedDeadLetters,
+    EmbeddedPublisher,
+    EmbeddedSubscriber,
+    count_messages,
+)
 from service.messaging.sqlite.queue import EmbeddedQueue
 
 if TYPE_CHECKING:
@@ -82,16 +87,14 @@ def declare_topology(settings: Settings, *, timeout_seconds: float = 10.0) -> No
     Raises `BrokerUnavailable`, or `TopologyMismatch` where something of another shape has one of our names.
     """
     if settings.broker.urls:
-        from service.messaging.rabbitmq import topology
-
         topology.declare(_urls(settings), timeout_seconds=timeout_seconds)
 
 
-def make_depths(settings: Settings) -> RabbitDepths | EmbeddedDepths:
-    """What counts the messages that wait."""
+def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
+    """Counts the messages that wait in each queue."""
     if settings.broker.urls:
-        return RabbitDepths(urls=_urls(settings))
-    return EmbeddedDepths(queue=_embedded_queue(settings))
+        return partial(topology.count_messages, _urls(settings))
+    return partial(count_messages, _embedded_queue(settings))
 
 
 def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingPublisher:

@@ -21,7 +21,7 @@ from service.ledger.errors import (
     SequenceBehind,
 )
 from service.runtime.backoff import exponential
-from service.runtime.turns import LockTimeout, hold_file_lock
+from service.runtime.file_locks import LockTimeout, hold_file_lock
 
 Result = TypeVar("Result")
 

@@ -9,7 +9,7 @@ import structlog
 
 from service.messaging.contract import AsyncPublisher, Message, OnSettled
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
-from service.messaging.rabbitmq.event_loop import CallQueue, LoopThread
+from service.messaging.event_loop import CallQueue, LoopThread
 
 _log = structlog.get_logger(__name__)
 

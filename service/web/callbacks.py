@@ -15,7 +15,7 @@ from service.domain.claims import Claim
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
-from service.messaging.claim_codec import encode_claim
+from service.messaging.codec import encode_claim
 from service.messaging.errors import ConfirmTimeout
 from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
 from service.runtime.metrics.receiver import ReceiverMetrics

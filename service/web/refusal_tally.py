@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime, tzinfo
 import structlog
 
 from service.domain.refusals import RefusalCount
+from service.messaging.codec import encode_refusals
 from service.messaging.errors import NotConfirmed
-from service.messaging.refusal_codec import encode_refusals
 from service.web.process_publisher import ProcessPublisher
 
 #: How long a refusal may go untold. A process that is killed takes what it had not told with it.

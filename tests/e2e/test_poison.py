@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.messaging.claim_codec import CLAIM_V1
+from service.messaging.codec import CLAIM_V1
 from service.messaging.contract import Message
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 from tests.support.deployment import Deployment

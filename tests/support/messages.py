@@ -33,9 +33,9 @@ def rabbit_publisher(*urls: str, connection_name: str = "test", max_in_flight: i
     return BlockingPublisher(lambda loop: make(loop=loop), name=connection_name)
 
 
-def embedded_publisher(queue: EmbeddedQueue) -> BlockingPublisher:
+def embedded_publisher(queue: EmbeddedQueue, *, max_bytes: int | None = None) -> BlockingPublisher:
     """A publisher to the embedded queue that waits."""
-    return BlockingPublisher(lambda loop: EmbeddedPublisher(queue=queue, loop=loop), name="test")
+    return BlockingPublisher(lambda loop: EmbeddedPublisher(queue=queue, loop=loop, max_bytes=max_bytes), name="test")
 
 
 def publish_until_confirmed(publisher: Publisher, message: Message, *, within_seconds: float = 30) -> None:

@@ -20,11 +20,11 @@ from service.domain.order_state import Verdict
 from service.ledger.engine import READS_ONLY
 from service.ledger.schema import migrate
 from service.ledger.tables import claims, events
-from service.messaging.claim_codec import encode_claim
+from service.messaging.codec import encode_claim
 from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
-from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
 from service.runtime.clock import now
 from service.runtime.metrics.claims import ClaimMetrics
@@ -84,7 +84,7 @@ class Stack:
         if self._urls:
             return list(RabbitDeadLetters(urls=self._urls, publisher=self._publisher).list(limit=1000))
         with self._open_queue() as queue:
-            return list(queue.dead_letters(limit=1000))
+            return list(EmbeddedDeadLetters(queue=queue).list(limit=1000))
 
     def count_claims(self) -> int:
         """How many claims are recorded."""

@@ -15,7 +15,7 @@ from pika.connection import Connection, URLParameters
 from pika.exceptions import AMQPConnectionError, ChannelClosedByClient
 
 from service.messaging.rabbitmq.parameters import connection_parameters
-from service.messaging.rabbitmq.unreadable_headers import tolerate_unreadable_headers
+from service.messaging.rabbitmq.properties import tolerate_unreadable_headers
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0

@@ -1,9 +1,18 @@
-"""A message as AMQP properties, and back again."""
+"""A message as AMQP properties and back, and a cure for headers that pika cannot decode."""
+
+import struct
+from typing import Any
 
 import pika
+import pika.data
+from pika.exceptions import InvalidFieldTypeException
 from pika.spec import Basic
 
 from service.messaging.contract import Message
+
+_LENGTH_BYTES = 4
+
+_decode_table = pika.data.decode_table
 
 
 def to_properties(message: Message) -> pika.BasicProperties:
@@ -23,8 +32,8 @@ def to_properties(message: Message) -> pika.BasicProperties:
 def from_delivery(method: Basic.Deliver | Basic.GetOk, properties: pika.BasicProperties, body: bytes) -> Message:
     """The message that the broker handed out; absent properties are "".
 
-    Headers that are no strings (the broker's own `x-death` and `x-delivery-count` among them) are left out, and all of
-    them where pika cannot decode one (`unreadable_headers.py`).
+    Headers that are not strings, such as the broker's own `x-death` and `x-delivery-count`, are left out. Where pika
+    cannot decode one header, all are left out (`tolerate_unreadable_headers`).
     """
     headers = properties.headers or {}
     return Message(
@@ -36,3 +45,21 @@ def from_delivery(method: Basic.Deliver | Basic.GetOk, properties: pika.BasicPro
         content_type=properties.content_type or "",
         headers={name: value for name, value in headers.items() if isinstance(value, str)},
     )
+
+
+def tolerate_unreadable_headers() -> None:
+    """From now on, in this process, read a table of headers that pika cannot decode as empty. Safe to repeat.
+
+    pika raises in the middle of reading from the socket, which costs the connection. One such message (a timestamp in
+    milliseconds is enough) would keep every consumer from all messages behind it, use up the delivery limit of its
+    neighbours, and could not even be listed among the dead letters. Replacing pika's function is the only remedy.
+    """
+    pika.data.decode_table = _decode_readable_table
+
+
+def _decode_readable_table(encoded: bytes, offset: int) -> tuple[dict[Any, Any], int]:
+    try:
+        return _decode_table(encoded, offset)
+    except (ValueError, OverflowError, OSError, RecursionError, struct.error, InvalidFieldTypeException):
+        (length,) = struct.unpack_from(">I", encoded, offset)
+        return {}, offset + _LENGTH_BYTES + length

@@ -16,8 +16,7 @@ from pika.spec import Basic
 from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable, MessagingError, TopologyMismatch, TopologyMissing
 from service.messaging.rabbitmq.parameters import HANDSHAKE_SECONDS, connection_parameters
-from service.messaging.rabbitmq.properties import from_delivery
-from service.messaging.rabbitmq.unreadable_headers import tolerate_unreadable_headers
+from service.messaging.rabbitmq.properties import from_delivery, tolerate_unreadable_headers
 
 _NOT_FOUND = 404
 _PRECONDITION_FAILED = 406

@@ -101,3 +101,15 @@ def declare(urls: Sequence[str], *, timeout_seconds: float) -> None:
         for queue in QUEUES:
             session.declare_queue(queue.name, arguments=queue.arguments)
             session.bind_queue(queue.name, exchange=queue.exchange, routing_key=queue.routing_key)
+
+
+def count_messages(urls: Sequence[str], *, timeout_seconds: float = 5.0) -> Mapping[str, int]:
+    """Messages in `ledger`, `dead` and `unrouted`, without those that a consumer holds.
+
+    Connects for each call; `timeout_seconds` is for all of it. Raises `MessagingError`.
+    """
+    from service.messaging.rabbitmq.session import BrokerSession  # pika only where there is a broker
+
+    queues = {"ledger": LEDGER_QUEUE, "dead": DEAD_LETTERS, "unrouted": UNROUTED_STATUS}
+    with BrokerSession(urls=urls, connection_name="depths", timeout_seconds=timeout_seconds) as session:
+        return {name: session.count(queue) for name, queue in queues.items()}

@@ -1,25 +1,27 @@
-"""The embedded queue as publisher, subscriber and dead letters: what RabbitMQ does, on one machine without it."""
+"""Publisher, subscriber and dead letters of the embedded queue: what RabbitMQ does, on one machine without it."""
 
 import asyncio
 import contextlib
+import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 from service.messaging.contract import DeadLetter, Delivery, Message, OnSettled
 from service.messaging.errors import ConfirmTimeout, MessagingError, NotConfirmed, QueueFileFailed
-from service.messaging.rabbitmq.event_loop import CallQueue
-from service.messaging.sqlite.queue import EmbeddedQueue, Leased
+from service.messaging.event_loop import CallQueue
+from service.messaging.sqlite.queue import ROW_BYTES, EmbeddedQueue, Leased, to_message
 
-#: How soon a message that another process queued is noticed. Each look is one indexed read.
+#: How soon a message that another process queued is noticed. Each poll is one indexed read.
 _POLL_SECONDS = 0.025
-#: For what no caller gave a time limit.
+#: The time limit of writes for which the caller gives none.
 _WRITE_SECONDS = 5.0
 
 
 class EmbeddedPublisher:
-    """Puts messages into the file; see `AsyncPublisher`. It is one queue: exchange and routing key only travel along.
+    """Appends messages to the file; see `AsyncPublisher`. Exchange and routing key are stored and route nothing.
 
-    The queue's own thread writes and fsyncs; the loop hears of a whole group at once.
+    The queue's own thread writes and fsyncs; the loop is woken once for a whole group of messages.
     """
 
     def __init__(self, *, queue: EmbeddedQueue, loop: asyncio.AbstractEventLoop, max_bytes: int | None = None) -> None:
@@ -31,7 +33,7 @@ class EmbeddedPublisher:
         self._pending = 0
 
     def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
-        """Publish; see `AsyncPublisher.submit`. Once it is fsynced it is settled with None."""
+        """Publish; see `AsyncPublisher.submit`. It is settled with None once it is fsynced."""
         timer: asyncio.TimerHandle | None = None
 
         def settle(error: MessagingError | None) -> None:
@@ -68,14 +70,16 @@ class EmbeddedSubscriber:
     """Takes messages out of the file; see `Subscriber`.
 
     A message is leased for `lease_seconds`. A consumer that takes longer loses it to another one, which is harmless
-    where applying twice is; one that was killed loses it at once. What this one still holds it is not handed again: its
-    lease is renewed, else a message that is held for hours would come back as its own copies.
+    where messages may be applied twice. A consumer that was killed loses its messages at once.
+
+    A message that this subscriber still holds is not handed out to it again. Its lease is renewed instead: otherwise a
+    message that is held for hours would come back as copies of itself.
     """
 
     def __init__(self, *, queue: EmbeddedQueue, lease_seconds: float = 30.0) -> None:
         self._queue = queue
         self._lease_seconds = lease_seconds
-        # By row, as it was leased last.
+        # The latest lease of each unsettled message, by row.
         self._unsettled: dict[int, Leased] = {}
         self._closed = False
 
@@ -102,7 +106,7 @@ class EmbeddedSubscriber:
         return isinstance(delivery.handle, Leased) and delivery.handle.row in self._unsettled
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Delete them; a `NotConfirmed` means that they come again."""
+        """Delete them; after a `NotConfirmed` they are handed out again."""
         leased = self._held(deliveries)
         if leased:
             self._queue.remove(leased, timeout_seconds=_WRITE_SECONDS)
@@ -111,7 +115,7 @@ class EmbeddedSubscriber:
     def dead_letter(self, delivery: Delivery, *, reason: str) -> None:
         """Move it to the dead letters, in one transaction."""
         for leased in self._held([delivery]):
-            self._queue.bury(leased, reason=reason, timeout_seconds=_WRITE_SECONDS)
+            self._queue.dead_letter(leased, reason=reason, timeout_seconds=_WRITE_SECONDS)
             self._forget([leased])
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
@@ -126,7 +130,7 @@ class EmbeddedSubscriber:
         self._closed = True
         unsettled, self._unsettled = self._unsettled, {}
         if unsettled:
-            with contextlib.suppress(NotConfirmed):  # then closing the file has to do
+            with contextlib.suppress(NotConfirmed):  # closing the file ends the leases as well
                 self._queue.release(unsettled.values(), timeout_seconds=_WRITE_SECONDS)
         self._queue.close(timeout_seconds=_WRITE_SECONDS)
 
@@ -135,11 +139,11 @@ class EmbeddedSubscriber:
             return self._queue.lease(
                 max_messages=max_messages, lease_seconds=self._lease_seconds, timeout_seconds=_WRITE_SECONDS
             )
-        except ConfirmTimeout:  # others write without a pause: nothing came
+        except ConfirmTimeout:  # others write without a pause: treat it as an empty queue
             return ()
 
     def _held(self, deliveries: Sequence[Delivery]) -> list[Leased]:
-        """What was handed out, by its present lease where that was renewed."""
+        """What was handed out, with its present lease where that was renewed."""
         handed_out = [delivery.handle for delivery in deliveries if isinstance(delivery.handle, Leased)]
         return [self._unsettled.get(item.row, item) for item in handed_out]
 
@@ -156,12 +160,46 @@ class EmbeddedDeadLetters:
 
     def list(self, *, limit: int) -> Sequence[DeadLetter]:
         """Up to `limit`, oldest first."""
-        return self._queue.dead_letters(limit=limit)
+        rows = self._queue.read(
+            "SELECT reason, died_at, message_id, envelope, body FROM dead_letter ORDER BY id LIMIT :most",
+            {"most": limit},
+        )
+        return [
+            DeadLetter(
+                id=message_id,
+                message=to_message(message_id, envelope, body),
+                reason=reason,
+                died_at=datetime.fromtimestamp(died_at, UTC),
+            )
+            for reason, died_at, message_id, envelope, body in rows
+        ]
 
     def replay(self, ids: Sequence[str]) -> int:
-        """Move the named ones back, in one transaction."""
-        return self._queue.revive(ids, timeout_seconds=_WRITE_SECONDS)
+        """Move the named ones to the end of the queue, in one transaction."""
+
+        def move(connection: sqlite3.Connection) -> int:
+            now = time.time()
+            for message_id in ids:
+                connection.execute(
+                    "INSERT INTO message (message_id, envelope, body, size, queued_at) "
+                    "SELECT message_id, envelope, body, length(body) + length(envelope) + ?, ? FROM dead_letter "
+                    "WHERE message_id = ?",
+                    (ROW_BYTES, now, message_id),
+                )
+            return _delete(connection, ids)
+
+        return self._queue.writer.write(move, timeout_seconds=_WRITE_SECONDS)
 
     def drop(self, ids: Sequence[str]) -> int:
         """Delete the named ones for good."""
-        return self._queue.drop(ids, timeout_seconds=_WRITE_SECONDS)
+        return self._queue.writer.write(lambda connection: _delete(connection, ids), timeout_seconds=_WRITE_SECONDS)
+
+
+def _delete(connection: sqlite3.Connection, ids: Sequence[str]) -> int:
+    return connection.executemany("DELETE FROM dead_letter WHERE message_id = ?", [(name,) for name in ids]).rowcount
+
+
+def count_messages(queue: EmbeddedQueue) -> Mapping[str, int]:
+    """Messages in `ledger`, leased ones included, and in `dead`. Raises `MessagingError`."""
+    [(dead,)] = queue.read("SELECT count(*) FROM dead_letter")
+    return {"ledger": queue.depth().messages, "dead": int(dead)}

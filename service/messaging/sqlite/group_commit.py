@@ -1,5 +1,6 @@
-"""Durable writes to one SQLite file by many threads: what waits at the same time shares one commit and one fsync."""
+"""Durable writes to one SQLite file by many threads: writes that wait at the same time share one commit and fsync."""
 
+import os
 import sqlite3
 import threading
 import time
@@ -9,15 +10,14 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from service.messaging.errors import ConfirmTimeout, MessagingError, QueueFileFailed
-from service.messaging.sqlite.connection import FileConnection
-from service.runtime.turns import LockTimeout, hold_file_lock
+from service.runtime.file_locks import LockTimeout, hold_file_lock
 
-#: Writes in one transaction at most, so that no transaction gets long.
-_LARGEST_GROUP = 500
+#: The most writes in one transaction, so that no transaction gets long.
+_MAX_GROUP = 500
 #: Between two tries for a locked file. SQLite waits by itself for most locks, but not for all.
-_PAUSE_SECONDS = 0.01
-#: How long a group waits for its turn before it is looked at who still waits for it.
-_MOST_TURN_SECONDS = 0.5
+_RETRY_SECONDS = 0.01
+#: How long a group waits for the lock before the writes that were abandoned are taken out of it.
+_LOCK_WAIT_SECONDS = 0.5
 
 _BUSY_CODES = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 _PRIMARY_CODE = 0xFF
@@ -25,8 +25,29 @@ _PRIMARY_CODE = 0xFF
 Result = TypeVar("Result")
 
 
+class FileConnection(sqlite3.Connection):
+    """A connection that notices when its file is taken away.
+
+    When the file is deleted or replaced, SQLite in WAL mode goes on with the old one, which nobody will ever find
+    again, and reports every commit as a success.
+    """
+
+    path: Path
+    _opened: os.stat_result
+
+    def remember_file(self, path: Path) -> None:
+        """Record that `path`, which this connection has used already, is its file."""
+        self.path = path
+        self._opened = os.stat(path)
+
+    def require_file(self) -> None:
+        """Raise OSError unless its file is still where it was."""
+        if not os.path.samestat(os.stat(self.path), self._opened):
+            raise FileNotFoundError("the file was replaced while it was in use")
+
+
 class _Write(Generic[Result]):
-    """One write that somebody waits for, or has given up."""
+    """One write, until its caller gets the result or gives up."""
 
     def __init__(
         self,
@@ -38,7 +59,7 @@ class _Write(Generic[Result]):
         self._work = work
         self._undo = undo
         self._on_done = on_done
-        # Whether it is abandoned or committed is decided once: who waits and the thread that writes agree.
+        # The caller and the writing thread agree, once, on whether the write is abandoned or done.
         self._deciding = threading.Lock()
         self._done = False
         self._result: list[Result] = []
@@ -46,7 +67,7 @@ class _Write(Generic[Result]):
         self.abandoned = False
 
     def abandon(self) -> bool:
-        """Wait for it no longer; says whether that was before it was done."""
+        """Stop waiting for it; says whether that was before it was done."""
         with self._deciding:
             self.abandoned = not self._done
         return self.abandoned
@@ -57,7 +78,7 @@ class _Write(Generic[Result]):
         return self._result[0]
 
     def run(self, connection: sqlite3.Connection) -> None:
-        """Do the work inside of the open transaction. It may refuse (a `MessagingError`) before it writes."""
+        """Do the work inside the open transaction. It may refuse (a `MessagingError`) before it writes."""
         self.error = None
         try:
             self._result = [self._work(connection)]
@@ -69,7 +90,7 @@ class _Write(Generic[Result]):
         self._settle()
 
     def commit(self) -> "_Write[object] | None":
-        """Tell who waits; the answer is what has to be written because nobody does."""
+        """Notify the caller. Returns the write that undoes this one where it was abandoned too late."""
         self._settle()
         undo, result = self._undo, self._result
         if not self.abandoned or self.error is not None or undo is None:
@@ -84,16 +105,16 @@ class _Write(Generic[Result]):
 
 
 class GroupCommitWriter:
-    """One writing thread and connection for a process, started and opened on first use, hence after fork.
+    """One writing thread and connection for a process, started on first use and therefore after a fork.
 
-    While other processes write, the writes wait their turn, each within its own time limit. Any other trouble with the
-    file fails those that met it, and the next write opens the file anew.
+    While other processes write, the writes wait, each within its own time limit. Any other trouble with the file fails
+    the writes that met it, and the next write opens the file anew.
     """
 
-    def __init__(self, *, open_connection: Callable[[], FileConnection], turns: Path, name: str) -> None:
-        """`turns`: the file at which all who write to this one take their turns."""
+    def __init__(self, *, open_connection: Callable[[], FileConnection], lock_file: Path, name: str) -> None:
+        """`lock_file`: what every writer to this file locks while it writes."""
         self._open_connection = open_connection
-        self._turns = turns
+        self._lock_file = lock_file
         self._name = name
         self._changed = threading.Condition()
         self._waiting: deque[_Write[object]] = deque()
@@ -111,9 +132,9 @@ class GroupCommitWriter:
         """Run `work` in a transaction and return its result once that is on disk.
 
         `work` must raise no `MessagingError` after it has written. Raises `ConfirmTimeout` when the time is up,
-        `QueueFileFailed` where the file cannot be used, and what `work` raises. After a `ConfirmTimeout` it is written
-        all the same where it was in a transaction by then; `undo` gets the result of such a late write, in the
-        transaction that comes next.
+        `QueueFileFailed` where the file cannot be used, and what `work` raises. After a `ConfirmTimeout`, a write whose
+        transaction had begun is written all the same. `undo` then gets the result of that late write, in the next
+        transaction.
         """
         done = threading.Event()
         write = _Write(work, undo=undo, on_done=done.set)
@@ -127,12 +148,21 @@ class GroupCommitWriter:
     ) -> Callable[[], ConfirmTimeout | None]:
         """Begin to run `work` in a transaction; `on_done` is called on the writing thread once that is on disk.
 
-        It gets None, or why it failed. The answer gives the write up, from any thread: what it returns then says why,
-        and `on_done` is not called; it returns None where it was done already. Raises `QueueFileFailed`.
+        `on_done` gets None, or why the write failed. The returned function gives the write up, from any thread: it
+        returns the reason, and `on_done` is not called, or None where the write was done already. Raises
+        `QueueFileFailed`.
         """
         write: _Write[object] = _Write(work, on_done=lambda: on_done(write.error))
         self._add(write)
         return lambda: self._timeout() if write.abandon() else None
+
+    def close(self, *, timeout_seconds: float) -> None:
+        """Finish the waiting writes, then close the file. Safe to call twice."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join(timeout_seconds)
 
     def _add(self, write: _Write[Any]) -> None:
         with self._changed:
@@ -148,52 +178,44 @@ class GroupCommitWriter:
         why = "another process holds its lock" if self._locked else "the disk is slow"
         return ConfirmTimeout(f"{self._name} was not written within the time limit: {why}")
 
-    def close(self, *, timeout_seconds: float) -> None:
-        """Finish the waiting writes, then close the file. Safe to call twice."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join(timeout_seconds)
-
     def _run(self) -> None:
         connection: FileConnection | None = None
         while group := self._next_group():
             try:
                 if connection is None:
                     connection = self._open_connection()
-                with hold_file_lock(self._turns, wait_seconds=_MOST_TURN_SECONDS):
-                    unwanted = _commit(connection, group)
+                with hold_file_lock(self._lock_file, wait_seconds=_LOCK_WAIT_SECONDS):
+                    undos = _commit(connection, group)
                 self._locked = False
-                self._put_back(unwanted)
+                self._put_back(undos)
             except LockTimeout:
                 self._locked = True
                 self._put_back(group)
             except (sqlite3.Error, OSError) as error:
                 if connection is not None:
-                    connection.close()  # undoes the open transaction, whatever state that is in
+                    connection.close()  # rolls back the open transaction, whatever its state
                     connection = None
                 self._locked = _is_busy(error)
                 if self._locked:
-                    time.sleep(_PAUSE_SECONDS)
+                    time.sleep(_RETRY_SECONDS)
                     self._put_back(group)
                 else:
                     failure = QueueFileFailed(f"{self._name}: {error}")
                     failure.__cause__ = error
                     for write in group:
                         write.fail(failure)
-            except MessagingError as error:  # a file of another release
+            except MessagingError as error:  # the file was written by another release
                 for write in group:
                     write.fail(error)
         if connection is not None:
             connection.close()
 
     def _next_group(self) -> list[_Write[object]]:
-        """Wait for writes; empty when there will be none any more."""
+        """Wait for writes. Returns none once the writer is closed and has written everything."""
         with self._changed:
             while True:
                 self._changed.wait_for(lambda: self._waiting or self._closed)
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _LARGEST_GROUP))]
+                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _MAX_GROUP))]
                 wanted = [write for write in group if not write.abandoned]
                 if wanted or (self._closed and not self._waiting):
                     return wanted
@@ -204,15 +226,15 @@ class GroupCommitWriter:
 
 
 def _commit(connection: FileConnection, group: list[_Write[object]]) -> list[_Write[object]]:
-    """Write the group; the answer is what undoes the writes that were abandoned too late to be left out."""
+    """Write the group. Returns the writes that undo those which were abandoned too late to be left out."""
     connection.execute("BEGIN IMMEDIATE")
     written = []
     for write in group:
-        if not write.abandoned:  # while the lock was another's, or the writes before this one took their time
+        if not write.abandoned:  # while another process held the lock, or during the writes before this one
             write.run(connection)
             written.append(write)
     connection.execute("COMMIT")
-    connection.require_file()  # after the commit, so that nothing is called safe that went into a deleted file
+    connection.require_file()  # after the commit, so that no write to a deleted file is confirmed
     return [undo for write in written if (undo := write.commit()) is not None]
 
 

@@ -1,4 +1,4 @@
-"""Who took a lease, and whether that one still lives: what the processes of one machine can know of each other."""
+"""Who took a lease, and whether that holder is still there, for the processes of one machine."""
 
 import os
 import secrets
@@ -6,22 +6,22 @@ import threading
 from pathlib import Path
 
 from service.messaging.errors import QueueFileFailed
-from service.runtime.byte_locks import is_byte_free, lock_byte
+from service.runtime.file_locks import is_byte_free, lock_byte
 
-#: Offsets to choose from: no two holders ever choose the same.
+#: Offsets to choose from: so many that no two holders choose the same.
 _OFFSETS = 2**62
 
 
 class Leaseholder:
-    """One that takes leases, with a name of its own in each of them.
+    """One holder of leases, whose name is part of each lease's name.
 
-    It keeps one byte of `lock_file` locked, chosen at random, until it is closed or its process ends, however that
-    ends. The kernel frees the byte then, and every other holder can see that nobody works on what was leased in that
-    name. The lock belongs to the open file and not to the process, so it tells apart the holders of one process, too;
-    neither process ids, with their namespaces, nor clocks have a say. A file that was deleted and made anew says
-    nothing of the holders of the old one.
+    It keeps one randomly chosen byte of `lock_file` locked until it is closed or its process ends, however that ends.
+    The kernel then releases the byte, and every other holder can see that nobody works on those leases any more. The
+    lock belongs to the open file, so it also tells apart the holders within one process. It depends neither on process
+    ids, which differ between namespaces, nor on clocks. A lock file that was deleted and created anew says nothing
+    about the holders of the old one.
 
-    Where the system has no such locks, nobody is ever known to be gone: leases run out.
+    Where the system has no such locks, no holder is ever known to be gone, and leases expire by time.
     """
 
     def __init__(self, lock_file: Path) -> None:
@@ -39,8 +39,8 @@ class Leaseholder:
             self._open()
             return f"{self._name}/{secrets.token_hex(8)}"
 
-    def outlives(self, lease: str) -> bool:
-        """Whether who took the lease is surely gone. Raises `QueueFileFailed` where the lock file cannot be used."""
+    def is_orphaned(self, lease: str) -> bool:
+        """Whether the lease's holder is surely gone. Raises `QueueFileFailed` where the lock file cannot be used."""
         holder = lease.partition("/")[0]
         inode, _, offset = holder.partition("-")
         with self._using:

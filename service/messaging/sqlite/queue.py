@@ -1,4 +1,4 @@
-"""A durable queue in one SQLite file, for a machine without RabbitMQ. Only on a local disk."""
+"""A durable queue in one SQLite file on a local disk, for a machine without RabbitMQ."""
 
 import contextlib
 import json
@@ -12,23 +12,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from service.messaging.contract import DeadLetter, Message
+from service.messaging.contract import Message
 from service.messaging.errors import ConfirmTimeout, MessagingError, QueueFileFailed, SpoolFull
-from service.messaging.sqlite.connection import FileConnection
-from service.messaging.sqlite.group_commit import GroupCommitWriter
+from service.messaging.sqlite.group_commit import FileConnection, GroupCommitWriter
 from service.messaging.sqlite.leaseholder import Leaseholder
 
 _SCHEMA_VERSION = 1
-#: How long SQLite itself tries for the lock where someone has it who takes no turns.
+#: How long SQLite itself tries for its lock, where someone holds it without our file lock.
 _BUSY_SECONDS = 0.5
 
-#: No lease is longer. One that seems to be was made before the clock was set back, and is over.
+#: The longest lease. One that seems longer was taken before the clock was set back, and has expired.
 _LONGEST_LEASE_SECONDS = 60.0
 _FREE = "(leased_until <= :now OR leased_until > :now + :longest)"
 
 _LEASES = "SELECT DISTINCT lease FROM message WHERE lease IS NOT NULL"
 
-# `size` counts what a message takes. The totals are kept by triggers: summing up would read the whole file each time.
+# `size` is what a message takes. Triggers keep the totals: summing up would read the whole file each time.
 _SCHEMA = """
 CREATE TABLE message (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -50,13 +49,13 @@ BEGIN UPDATE total SET messages = messages + 1, bytes = bytes + new.size; END;
 CREATE TRIGGER message_removed AFTER DELETE ON message
 BEGIN UPDATE total SET messages = messages - 1, bytes = bytes - old.size; END;
 """
-# What a row takes beside its body and envelope, roughly.
-_ROW_BYTES = 256
+#: What a row takes besides its body and envelope, roughly.
+ROW_BYTES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leased:
-    """A message that one consumer may work on until its lease runs out, or its process ends."""
+    """A message that one consumer may work on until its lease expires or its process ends."""
 
     message: Message
     row: int
@@ -67,47 +66,44 @@ class Leased:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Depth:
-    """How much lies in a queue."""
+    """How much is in a queue."""
 
     messages: int
-    #: Bodies and envelopes, and a little for each row.
+    #: Bodies, envelopes and a constant for each row.
     bytes: int
     #: When the oldest came in, aware; None where there is none.
     oldest_at: datetime | None
 
 
 class EmbeddedQueue:
-    """One queue with its dead letters, in one file. Safe for many threads and processes; made after fork.
+    """One queue with its dead letters, in one file. Safe for many threads and processes; make it after a fork.
 
-    The file is made on first use, readable by its owner alone: it holds personal data. Every method that writes returns
-    once that is fsynced, or raises a `NotConfirmed` within its `timeout_seconds`. Messages come out in the order in
-    which they went in, save those whose lease ran out.
+    The file is created on first use, readable by its owner alone, because it holds personal data. Every method that
+    writes returns once the write is fsynced, or raises a `NotConfirmed` within its `timeout_seconds`. Messages come out
+    in the order in which they went in, except those whose lease expired.
 
-    What one of these objects has leased is nobody's once it is closed or its process is gone (`Leaseholder`).
+    The leases of one of these objects end when it is closed or its process is gone (`Leaseholder`).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._writer = GroupCommitWriter(
-            open_connection=lambda: _open(path), turns=path.with_name(path.name + ".turns"), name=str(path)
+        #: Runs transactions on the file.
+        self.writer = GroupCommitWriter(
+            open_connection=lambda: _open(path), lock_file=path.with_name(path.name + ".turns"), name=str(path)
         )
         self._holder = Leaseholder(path.with_name(path.name + ".leases"))
         self._reading = threading.Lock()
         self._reader: FileConnection | None = None
 
-    def put(self, message: Message, *, timeout_seconds: float, max_bytes: int | None = None) -> None:
-        """Append a message. Raises `SpoolFull` where the queue would then hold more than `max_bytes`."""
-        self._writer.write(self._insertion(message, max_bytes), timeout_seconds=timeout_seconds)
-
     def submit(
         self, message: Message, *, on_done: Callable[[MessagingError | None], None], max_bytes: int | None = None
     ) -> Callable[[], ConfirmTimeout | None]:
-        """Begin to append a message, without waiting; see `GroupCommitWriter.submit`. Raises `QueueFileFailed`."""
-        return self._writer.submit(self._insertion(message, max_bytes), on_done=on_done)
+        """Begin to append a message, without waiting; see `GroupCommitWriter.submit`.
 
-    def _insertion(self, message: Message, max_bytes: int | None) -> Callable[[sqlite3.Connection], None]:
+        Raises `QueueFileFailed`. `on_done` gets `SpoolFull` where the queue would then hold more than `max_bytes`.
+        """
         envelope = _to_envelope(message)
-        size = len(message.body) + len(envelope) + _ROW_BYTES
+        size = len(message.body) + len(envelope) + ROW_BYTES
 
         def insert(connection: sqlite3.Connection) -> None:
             if max_bytes is not None:
@@ -119,25 +115,25 @@ class EmbeddedQueue:
                 (message.message_id, envelope, message.body, size, time.time()),
             )
 
-        return insert
+        return self.writer.submit(insert, on_done=on_done)
 
     def has_ready(self) -> bool:
-        """Whether a message waits that nobody has leased. A cheap read, good for polling."""
+        """Whether any message is not leased. A cheap read, good for polling."""
         now = {"now": time.time(), "longest": _LONGEST_LEASE_SECONDS}
-        found = self._read(f"SELECT 1 FROM message WHERE {_FREE} LIMIT 1", now)  # noqa: S608 - a constant
-        return bool(found) or any(self._holder.outlives(lease) for (lease,) in self._read(_LEASES))
+        found = self.read(f"SELECT 1 FROM message WHERE {_FREE} LIMIT 1", now)  # noqa: S608 - a constant
+        return bool(found) or any(self._holder.is_orphaned(lease) for (lease,) in self.read(_LEASES))
 
     def lease(self, *, max_messages: int, lease_seconds: float, timeout_seconds: float) -> Sequence[Leased]:
-        """Up to `max_messages` that nobody has leased, oldest first; `lease_seconds` is 60 at most.
+        """Lease up to `max_messages`, oldest first; `lease_seconds` is 60 at most.
 
-        After a `ConfirmTimeout` none is leased, or none for longer than the file takes to write that.
+        After a `ConfirmTimeout` none stays leased for longer than it takes to write that to the file.
         """
         lease = self._holder.name_lease()
 
         def take(connection: sqlite3.Connection) -> list[Leased]:
             now = time.time()
-            # In this very transaction, so that of several who see that a holder is gone one takes the messages.
-            orphans = [name for (name,) in connection.execute(_LEASES) if self._holder.outlives(name)]
+            # In this transaction: where several processes see that a holder is gone, only one gets its messages.
+            orphans = [name for (name,) in connection.execute(_LEASES) if self._holder.is_orphaned(name)]
             connection.executemany(
                 "UPDATE message SET leased_until = 0, lease = NULL WHERE lease = ?", [(name,) for name in orphans]
             )
@@ -151,29 +147,28 @@ class EmbeddedQueue:
                 [(now + lease_seconds, lease, row) for row, *_ in rows],
             )
             return [
-                Leased(message=_to_message(*columns), row=row, lease=lease, previous_leases=deliveries)
+                Leased(message=to_message(*columns), row=row, lease=lease, previous_leases=deliveries)
                 for row, deliveries, *columns in rows
             ]
 
-        return self._writer.write(take, timeout_seconds=timeout_seconds, undo=_release)
+        return self.writer.write(take, timeout_seconds=timeout_seconds, undo=_release)
 
     def remove(self, leased: Iterable[Leased], *, timeout_seconds: float) -> None:
-        """Delete them for good, passing over those whose lease is another's by now."""
+        """Delete them for good, except those that somebody else has leased by now."""
         keys = [(item.row, item.lease) for item in leased]
-        self._writer.write(
+        self.writer.write(
             lambda connection: connection.executemany("DELETE FROM message WHERE id = ? AND lease = ?", keys),
             timeout_seconds=timeout_seconds,
         )
 
     def release(self, leased: Iterable[Leased], *, timeout_seconds: float) -> None:
-        """End their leases now, so that others may have them."""
-        given_back = list(leased)
-        self._writer.write(lambda connection: _release(connection, given_back), timeout_seconds=timeout_seconds)
+        """End their leases now, so that others can lease them."""
+        released = list(leased)
+        self.writer.write(lambda connection: _release(connection, released), timeout_seconds=timeout_seconds)
 
-    def bury(self, leased: Leased, *, reason: str, timeout_seconds: float) -> None:
-        """Move one to the dead letters, unless its lease is another's by now."""
-
-        # Reasons may quote what came in, and SQLite takes no lone surrogate.
+    def dead_letter(self, leased: Leased, *, reason: str, timeout_seconds: float) -> None:
+        """Move one to the dead letters, unless somebody else has leased it by now."""
+        # A reason may quote what came in, and SQLite stores no lone surrogate.
         clean_reason = reason.encode(errors="backslashreplace").decode()
 
         def move(connection: sqlite3.Connection) -> None:
@@ -185,54 +180,11 @@ class EmbeddedQueue:
             )
             connection.execute("DELETE FROM message WHERE id = ? AND lease = ?", key)
 
-        self._writer.write(move, timeout_seconds=timeout_seconds)
-
-    def dead_letters(self, *, limit: int) -> Sequence[DeadLetter]:
-        """Up to `limit` dead letters, oldest first."""
-        rows = self._read(
-            "SELECT reason, died_at, message_id, envelope, body FROM dead_letter ORDER BY id LIMIT :most",
-            {"most": limit},
-        )
-        return [
-            DeadLetter(
-                id=message_id,
-                message=_to_message(message_id, envelope, body),
-                reason=reason,
-                died_at=datetime.fromtimestamp(died_at, UTC),
-            )
-            for reason, died_at, message_id, envelope, body in rows
-        ]
-
-    def count_dead_letters(self) -> int:
-        """How many dead letters there are."""
-        [(count,)] = self._read("SELECT count(*) FROM dead_letter")
-        return int(count)
-
-    def revive(self, message_ids: Sequence[str], *, timeout_seconds: float) -> int:
-        """Move the named dead letters to the end of the queue; says how many."""
-
-        def move(connection: sqlite3.Connection) -> int:
-            now = time.time()
-            for message_id in message_ids:
-                connection.execute(
-                    "INSERT INTO message (message_id, envelope, body, size, queued_at) "
-                    "SELECT message_id, envelope, body, length(body) + length(envelope) + ?, ? FROM dead_letter "
-                    "WHERE message_id = ?",
-                    (_ROW_BYTES, now, message_id),
-                )
-            return _delete_dead_letters(connection, message_ids)
-
-        return self._writer.write(move, timeout_seconds=timeout_seconds)
-
-    def drop(self, message_ids: Sequence[str], *, timeout_seconds: float) -> int:
-        """Delete the named dead letters for good; says how many."""
-        return self._writer.write(
-            lambda connection: _delete_dead_letters(connection, message_ids), timeout_seconds=timeout_seconds
-        )
+        self.writer.write(move, timeout_seconds=timeout_seconds)
 
     def depth(self) -> Depth:
-        """How much lies here, leased or not, without the dead letters."""
-        [(messages, size, oldest)] = self._read(
+        """How much is queued, leased or not, without the dead letters."""
+        [(messages, size, oldest)] = self.read(
             "SELECT messages, bytes, (SELECT queued_at FROM message ORDER BY id LIMIT 1) FROM total"
         )
         return Depth(
@@ -242,15 +194,16 @@ class EmbeddedQueue:
         )
 
     def close(self, *, timeout_seconds: float) -> None:
-        """Finish what is being written, then close the file; what is leased goes to others. Safe to call twice."""
-        self._writer.close(timeout_seconds=timeout_seconds)
+        """Finish the pending writes, then close the file and end the leases. Safe to call twice."""
+        self.writer.close(timeout_seconds=timeout_seconds)
         self._holder.close()
         with self._reading:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
 
-    def _read(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+    def read(self, query: str, parameters: Mapping[str, object] | None = None) -> list[tuple[Any, ...]]:
+        """The rows of a query. Raises `QueueFileFailed`."""
         with self._reading:
             try:
                 if self._reader is None:
@@ -272,7 +225,7 @@ def _open(path: Path) -> FileConnection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
-        # What was taken out must be gone from the file; whether it is without our word is up to who compiled SQLite.
+        # Deleted messages must be gone from the file. The default depends on how SQLite was compiled.
         connection.execute("PRAGMA secure_delete = ON")
         _make_schema(connection, path)
         connection.remember_file(path)
@@ -284,7 +237,7 @@ def _open(path: Path) -> FileConnection:
 
 def _make_private_file(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Only ever a new file is opened here: closing any descriptor of an open database drops the process's locks on it.
+    # Opens new files only: closing any descriptor of an open database would release the process's locks on it.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
@@ -324,12 +277,6 @@ def _release(connection: sqlite3.Connection, leased: Iterable[Leased]) -> None:
     )
 
 
-def _delete_dead_letters(connection: sqlite3.Connection, message_ids: Sequence[str]) -> int:
-    return connection.executemany(
-        "DELETE FROM dead_letter WHERE message_id = ?", [(message_id,) for message_id in message_ids]
-    ).rowcount
-
-
 def _to_envelope(message: Message) -> str:
     return json.dumps(
         {
@@ -342,5 +289,6 @@ def _to_envelope(message: Message) -> str:
     )
 
 
-def _to_message(message_id: str, envelope: str, body: bytes) -> Message:
+def to_message(message_id: str, envelope: str, body: bytes) -> Message:
+    """The message of a row of `message` or `dead_letter`."""
     return Message(message_id=message_id, body=body, **json.loads(envelope))

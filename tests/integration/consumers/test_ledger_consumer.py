@@ -9,9 +9,8 @@ from service.bootstrap.messaging import make_dead_letters
 from service.domain.claims import Claim, OrderStatus, Trust
 from service.domain.refusals import RefusalCount
 from service.ledger.reports import Reports
-from service.messaging.claim_codec import encode_claim
+from service.messaging.codec import encode_claim, encode_refusals
 from service.messaging.contract import Message
-from service.messaging.refusal_codec import encode_refusals
 from tests.support.claims import a_claim
 from tests.support.postgresql import Database
 from tests.support.processes import Process, Processes

@@ -18,7 +18,7 @@ from service.ledger.engine import make_engine
 from service.ledger.errors import LedgerUnavailable, SchemaOutdated
 from service.ledger.schema import migrate
 from service.ledger.transactions import read, write
-from service.runtime.turns import hold_file_lock
+from service.runtime.file_locks import hold_file_lock
 
 _COMMAND = """
 import sys

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from pika.channel import Channel
 
+from service.messaging.event_loop import LoopThread
 from service.messaging.rabbitmq.connection import BrokerConnection
-from service.messaging.rabbitmq.event_loop import LoopThread
 from tests.support.waiting import eventually
 
 

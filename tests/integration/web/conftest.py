@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from service.messaging.claim_codec import decode_claim
+from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
 from service.messaging.contract import Message, Subscriber
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
-from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals
 from service.messaging.sqlite.embedded import EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.callbacks import SentCallback

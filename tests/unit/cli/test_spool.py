@@ -8,6 +8,7 @@ from click.testing import CliRunner, Result
 from service.cli.main import main
 from service.messaging.contract import Message
 from service.messaging.sqlite.queue import EmbeddedQueue
+from tests.support.messages import embedded_publisher
 
 SETTINGS = """\
 [broker]
@@ -41,7 +42,7 @@ def test_a_spool_that_was_never_used_is_empty(settings: Path) -> None:
 def test_callbacks_that_nobody_takes_are_counted_and_left_where_they_are(settings: Path) -> None:
     (settings.parent / "data").mkdir()
     queue = EmbeddedQueue(path=settings.parent / "data" / "spool.sqlite3")
-    queue.put(MESSAGE, timeout_seconds=5)
+    embedded_publisher(queue).publish(MESSAGE, timeout_seconds=5)
     result = drain(settings, "--within", "0")
     assert result.exit_code == 1
     assert "1 callbacks are still in" in result.output

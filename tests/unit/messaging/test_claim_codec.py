@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
-from service.messaging.claim_codec import CLAIM_V1, decode_claim, encode_claim
+from service.messaging.codec import CLAIM_V1, decode_claim, encode_claim
 from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
 

@@ -43,7 +43,7 @@ publisher.close(timeout_seconds=5)
 """
 
 
-def _start_writer(path: Path, name: str, *, count: int) -> subprocess.Popen[str]:
+def _startwriter(path: Path, name: str, *, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", _WRITER, str(path), name, str(count)],
         stdout=subprocess.PIPE,
@@ -210,7 +210,7 @@ def test_threads_publish_together(open_queue: OpenQueue) -> None:
 
 
 def test_processes_publish_together_and_nothing_is_lost_or_doubled(open_queue: OpenQueue, path: Path) -> None:
-    writers = [_start_writer(path, f"w{number}", count=100) for number in range(3)]
+    writers = [_startwriter(path, f"w{number}", count=100) for number in range(3)]
     for writer in writers:
         writer.communicate(timeout=60)
 
@@ -219,7 +219,7 @@ def test_processes_publish_together_and_nothing_is_lost_or_doubled(open_queue: O
 
 
 def test_every_publish_that_returned_before_a_kill_is_there(open_queue: OpenQueue, path: Path) -> None:
-    writer = _start_writer(path, "w", count=100_000)
+    writer = _startwriter(path, "w", count=100_000)
     assert writer.stdout is not None
     returned = [writer.stdout.readline().strip() for _ in range(200)]
 
@@ -233,10 +233,10 @@ def test_every_publish_that_returned_before_a_kill_is_there(open_queue: OpenQueu
 
 def test_a_bound_in_bytes_is_kept(open_queue: OpenQueue) -> None:
     queue = open_queue()
-    queue.put(make_message("one"), timeout_seconds=5, max_bytes=1_000)
+    embedded_publisher(queue, max_bytes=1_000).publish(make_message("one"), timeout_seconds=5)
 
     with pytest.raises(SpoolFull):
-        queue.put(make_message("two"), timeout_seconds=5, max_bytes=queue.depth().bytes)
+        embedded_publisher(queue, max_bytes=queue.depth().bytes).publish(make_message("two"), timeout_seconds=5)
     assert _drain(queue) == ["one"]
     assert queue.depth().bytes == 0
 
@@ -249,7 +249,7 @@ def test_the_files_are_readable_by_their_owner_alone(open_queue: OpenQueue, path
         os.umask(old_mask)
 
     files = list(path.parent.iterdir())
-    assert len(files) == 4  # with SQLite's own log and index, and the turns
+    assert len(files) == 4  # with SQLite's own log and index, and the lock file
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
 
 
@@ -263,7 +263,7 @@ def test_a_file_that_another_holds_locked_is_a_timely_failure_and_then_works_aga
 
     def locked() -> None:
         with pytest.raises(ConfirmTimeout, match="another process holds its lock"):
-            queue.put(make_message("two"), timeout_seconds=1.2)
+            embedded_publisher(queue).publish(make_message("two"), timeout_seconds=1.2)
 
     try:
         locked()
@@ -318,7 +318,7 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     queue = EmbeddedQueue(tmp_path / "file" / "queue.sqlite")
 
     with pytest.raises(QueueFileFailed, match="file"):
-        queue.put(make_message("one"), timeout_seconds=5)
+        embedded_publisher(queue).publish(make_message("one"), timeout_seconds=5)
     queue.close(timeout_seconds=5)
 
 
@@ -335,7 +335,7 @@ def test_a_full_disk_is_a_clear_failure_and_publishing_goes_on_when_there_is_roo
     queue = open_queue()
     _publish(queue, "one")
     # SQLite answers as for a full disk when a file may not grow.
-    queue._writer.write(lambda connection: connection.execute("PRAGMA max_page_count = 1"), timeout_seconds=5)
+    queue.writer.write(lambda connection: connection.execute("PRAGMA max_page_count = 1"), timeout_seconds=5)
 
     def publish_much() -> None:
         for number in range(200):

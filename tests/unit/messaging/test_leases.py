@@ -172,7 +172,7 @@ def test_what_could_not_be_leased_in_time_is_leased_by_nobody_once_the_lock_is_f
             queue.lease(max_messages=1, lease_seconds=60, timeout_seconds=0.2)
     finally:
         other.close()
-    queue.put(make_message("two"), timeout_seconds=10)  # comes after it in line
+    embedded_publisher(queue).publish(make_message("two"), timeout_seconds=10)  # comes after it in line
 
     leased = open_queue().lease(max_messages=2, lease_seconds=60, timeout_seconds=10)
 
@@ -191,12 +191,12 @@ def test_a_lease_that_reached_a_slow_disk_after_its_caller_had_left_is_ended(ope
 
     with ThreadPoolExecutor(3) as threads:
         # Both the lease and what keeps its commit wait for this one, and come to the disk together.
-        threads.submit(queue._writer.write, keep_others_waiting, timeout_seconds=20)
+        threads.submit(queue.writer.write, keep_others_waiting, timeout_seconds=20)
         assert begun.wait(10)
         lease = threads.submit(queue.lease, max_messages=1, lease_seconds=60, timeout_seconds=3)
-        eventually(lambda: len(queue._writer._waiting) == 1)
-        threads.submit(queue._writer.write, lambda _: told.wait(10), timeout_seconds=20)
-        eventually(lambda: len(queue._writer._waiting) == 2)
+        eventually(lambda: len(queue.writer._waiting) == 1)
+        threads.submit(queue.writer.write, lambda _: told.wait(10), timeout_seconds=20)
+        eventually(lambda: len(queue.writer._waiting) == 2)
         first_in_line.set()
         with pytest.raises(ConfirmTimeout):
             lease.result(timeout=10)

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.refusals import RefusalCount
+from service.messaging.codec import REFUSALS_V1, decode_refusals, encode_refusals
 from service.messaging.errors import UndecodableMessage
-from service.messaging.refusal_codec import REFUSALS_V1, decode_refusals, encode_refusals
 
 _COUNT = RefusalCount(merchant="acme", day=date(2026, 7, 1), reason="sign-mismatch", process="p1", callbacks=3)
 _counts = st.builds(

@@ -11,9 +11,9 @@ from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
 from service.config.settings import ReceiverSettings
+from service.messaging.codec import decode_refusals
 from service.messaging.contract import Message, OnSettled
 from service.messaging.errors import NotConfirmed
-from service.messaging.refusal_codec import decode_refusals
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.web.app import create_app
 from service.web.health import Health

@@ -7,7 +7,7 @@ from urllib.parse import urlencode
 import pytest
 
 from service.domain.claims import Trust
-from service.messaging.claim_codec import decode_claim
+from service.messaging.codec import decode_claim
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout
 from service.serving.wsgi import ARRIVED_AT
 from tests.support.callbacks import callback, minted_path, signed_body

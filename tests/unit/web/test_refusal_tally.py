@@ -4,9 +4,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from service.messaging.codec import decode_refusals
 from service.messaging.contract import Message
 from service.messaging.errors import NotConfirmed
-from service.messaging.refusal_codec import decode_refusals
 from service.web.refusal_tally import RefusalTally
 
 

@@ -1,4 +1,4 @@
-"""How much lies in the queues: what a broker and the embedded queue say, and that neither is silently wrong."""
+"""How many messages the broker and the embedded queue report, and that neither is silently wrong."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.depths import EmbeddedDepths, RabbitDepths
 from service.messaging.errors import BrokerUnavailable, QueueFileFailed, TopologyMissing
 from service.messaging.rabbitmq.dead_letters import as_dead_letter
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
-from service.messaging.rabbitmq.topology import STATUS_EXCHANGE
+from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, count_messages
+from service.messaging.sqlite import embedded
 from service.messaging.sqlite.embedded import EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.messages import embedded_publisher, make_message
@@ -24,7 +24,7 @@ Subscribe = Callable[..., RabbitSubscriber]
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
-def test_a_broker_tells_what_waits_in_each_queue(connect: Connect, declared_url: str) -> None:
+def test_a_broker_counts_what_waits_in_each_queue(connect: Connect, declared_url: str) -> None:
     publisher = connect(declared_url)
     for number in range(3):
         publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
@@ -34,22 +34,20 @@ def test_a_broker_tells_what_waits_in_each_queue(connect: Connect, declared_url:
     publisher.publish(
         make_message("event", exchange=STATUS_EXCHANGE, routing_key="acme.x.succeeded"), timeout_seconds=5
     )
-    depths = RabbitDepths(urls=[declared_url])
-    eventually(lambda: depths.count() == {"ledger": 3, "dead": 2, "unrouted": 1})
+    eventually(lambda: count_messages([declared_url]) == {"ledger": 3, "dead": 2, "unrouted": 1})
 
 
 def test_a_broker_leaves_out_what_a_consumer_holds(connect: Connect, subscribe: Subscribe, declared_url: str) -> None:
     connect(declared_url).publish(make_message("m1"), timeout_seconds=5)
-    depths = RabbitDepths(urls=[declared_url])
-    eventually(lambda: depths.count()["ledger"] == 1)
+    eventually(lambda: count_messages([declared_url])["ledger"] == 1)
     subscriber = subscribe(declared_url)
     assert subscriber.receive(max_messages=1, wait_seconds=10)
-    eventually(lambda: depths.count()["ledger"] == 0)
+    eventually(lambda: count_messages([declared_url])["ledger"] == 0)
 
 
 def test_queues_that_are_not_there_are_an_error_and_not_empty(amqp_url: str) -> None:
     with pytest.raises(TopologyMissing):
-        RabbitDepths(urls=[amqp_url]).count()
+        count_messages([amqp_url])
 
 
 def test_a_broker_that_is_away_is_an_error_and_the_next_one_of_the_list_is_asked(
@@ -57,28 +55,26 @@ def test_a_broker_that_is_away_is_an_error_and_the_next_one_of_the_list_is_asked
 ) -> None:
     away = f"amqp://127.0.0.1:{free_port}/"
     with pytest.raises(BrokerUnavailable):
-        RabbitDepths(urls=[away]).count()
-    assert RabbitDepths(urls=[away, declared_url]).count()["ledger"] == 0
+        count_messages([away])
+    assert count_messages([away, declared_url])["ledger"] == 0
 
 
 def test_a_broker_that_hangs_is_an_error_within_the_time_limit(own_rabbitmq: RabbitMQ) -> None:
-    depths = RabbitDepths(urls=[own_rabbitmq.url], timeout_seconds=1.0)
     own_rabbitmq.freeze()
     with pytest.raises(BrokerUnavailable):
-        depths.count()
+        count_messages([own_rabbitmq.url], timeout_seconds=1.0)
 
 
-def test_the_embedded_queue_tells_of_its_messages_and_of_its_dead_letters(tmp_path: Path) -> None:
+def test_the_embedded_queue_counts_its_messages_and_its_dead_letters(tmp_path: Path) -> None:
     queue = EmbeddedQueue(path=tmp_path / "queue.sqlite3")
     publisher, subscriber = embedded_publisher(queue), EmbeddedSubscriber(queue=queue)
     for number in range(3):
         publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
-    depths = EmbeddedDepths(queue=queue)
-    assert depths.count() == {"ledger": 3, "dead": 0}
+    assert embedded.count_messages(queue) == {"ledger": 3, "dead": 0}
     (delivery,) = subscriber.receive(max_messages=1, wait_seconds=5)
-    assert depths.count() == {"ledger": 3, "dead": 0}  # held, and counted nevertheless
+    assert embedded.count_messages(queue) == {"ledger": 3, "dead": 0}  # held, and counted nevertheless
     subscriber.dead_letter(delivery, reason="bad")
-    assert depths.count() == {"ledger": 2, "dead": 1}
+    assert embedded.count_messages(queue) == {"ledger": 2, "dead": 1}
     queue.close(timeout_seconds=5)
 
 
@@ -86,4 +82,4 @@ def test_an_embedded_queue_whose_file_is_damaged_is_an_error(tmp_path: Path) -> 
     path = tmp_path / "queue.sqlite3"
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(QueueFileFailed):
-        EmbeddedDepths(queue=EmbeddedQueue(path=path)).count()
+        embedded.count_messages(EmbeddedQueue(path=path))

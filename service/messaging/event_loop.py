@@ -1,4 +1,4 @@
-"""Between threads and an asyncio loop: a loop on a thread of its own, and calls that share one wake-up."""
+"""Bridges between threads and an asyncio loop: a loop on a thread of its own, and calls that share one wake-up."""
 
 import asyncio
 import threading
@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 
 
 class CallQueue:
-    """Runs calls from other threads on a loop, in order. Those made while it is being woken need no wake-up more."""
+    """Runs calls from other threads on a loop, in order. Calls that come while the loop wakes up share the wake-up."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -31,7 +31,7 @@ class CallQueue:
 
 
 class LoopThread:
-    """Runs a loop on a daemon thread from `start` to `close`. Safe to use from many threads; started after fork."""
+    """Runs a loop on a daemon thread from `start` to `close`. Safe to use from many threads; start it after a fork."""
 
     def __init__(self, name: str) -> None:
         """`name`: the thread's."""
@@ -41,7 +41,7 @@ class LoopThread:
         self._thread: threading.Thread | None = None
 
     def start(self) -> asyncio.AbstractEventLoop:
-        """The loop; it runs from the first call on."""
+        """The loop. The first call starts it."""
         with self._changing:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
@@ -50,16 +50,15 @@ class LoopThread:
             return self._loop
 
     def close(self, last: Coroutine[object, object, None], *, timeout_seconds: float) -> None:
-        """Run `last` on the loop, then end the thread: within `timeout_seconds`. Safe to call twice."""
+        """Run `last` on the loop, then end the thread, all within `timeout_seconds`. Safe to call twice."""
         with self._changing:
             loop, self._loop = self._loop, None
             thread = self._thread
         if loop is None or thread is None or thread is threading.current_thread():
             last.close()
             return
-        asyncio.run_coroutine_threadsafe(_until(last, timeout_seconds), loop).add_done_callback(
-            lambda _done: loop.call_soon_threadsafe(loop.stop)
-        )
+        closing = asyncio.run_coroutine_threadsafe(asyncio.wait_for(last, timeout_seconds), loop)
+        closing.add_done_callback(lambda _done: loop.call_soon_threadsafe(loop.stop))
         thread.join(timeout_seconds)
 
     @staticmethod
@@ -68,8 +67,3 @@ class LoopThread:
             loop.run_forever()
         finally:
             loop.close()
-
-
-async def _until(last: Coroutine[object, object, None], timeout_seconds: float) -> None:
-    async with asyncio.timeout(timeout_seconds):
-        await last

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from service.runtime.turns import LockTimeout, hold_file_lock
+from service.runtime.file_locks import LockTimeout, hold_file_lock
 
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from service.runtime.turns import hold_file_lock
+from service.runtime.file_locks import hold_file_lock
 with hold_file_lock(Path(sys.argv[1]), wait_seconds=10):
     print("mine", flush=True)
     time.sleep(600)
