@@ -12,7 +12,7 @@ from urllib3.exceptions import InvalidHeader
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from service.config.settings import EndpointSettings
 from service.domain.events import CONTENT_TYPE
-from service.runtime.http_client import Answer, HttpClient, Unanswered
+from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
 from service.runtime.traceparent import TRACEPARENT
 
 _GONE = 410
@@ -43,7 +43,7 @@ class WebhookSink:
         headers = self._headers(event)
         try:
             answer = self._poster.post(event.body, headers=headers, timeout_seconds=self._timeout_seconds)
-        except Unanswered as error:
+        except NoResponse as error:
             raise DeliveryFailed(f"no answer: {error}") from error
         self._judge(answer)
         return f"the endpoint answered {answer.status}"
@@ -65,7 +65,7 @@ class WebhookSink:
             "webhook-signature": " ".join(signatures),
         }
 
-    def _judge(self, answer: Answer) -> None:
+    def _judge(self, answer: HttpResponse) -> None:
         status = answer.status
         if 200 <= status < 300:
             return

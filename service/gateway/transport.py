@@ -17,7 +17,7 @@ from service.gateway.errors import (
     UrlUnusable,
 )
 from service.gateway.strict_json import JsonValue, read_object
-from service.runtime.http_client import HttpClient, Unanswered
+from service.runtime.http_client import HttpClient, NoResponse
 
 _MAX_ANSWER_BYTES = 64 * 1024
 _HEADERS = {"Content-Type": "application/json;charset=UTF-8", "Accept": "application/json"}
@@ -71,7 +71,7 @@ class Channel:
         """
         try:
             answer = self._poster.post(content, headers=_HEADERS, timeout_seconds=timeout_seconds)
-        except Unanswered as error:
+        except NoResponse as error:
             if error.begun:
                 raise OutcomeUnknown(f"no answer came, or too slowly: {error}") from error
             raise NotSent(f"the gateway cannot be reached: {error}") from error

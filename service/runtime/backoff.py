@@ -1,15 +1,15 @@
-"""Backoff: how long to wait before the next try."""
+"""Exponential backoff: how long to wait before the next try."""
 
-# 2 ** 63 seconds is beyond any bound; larger exponents would only overflow.
-_MOST_DOUBLINGS = 63
+# 2 ** 63 seconds is more than any limit; larger exponents would only overflow.
+_MAX_DOUBLINGS = 63
 
 
 def exponential(attempt: int, *, first_seconds: float, most_seconds: float, jitter: float, random: float) -> float:
     """Seconds to wait after the failed try number `attempt` (1, 2, 3 ...): doubled each time, up to `most_seconds`.
 
-    `jitter` (0 to 1) is the share of the wait that is left to chance, `random` the chance itself, 0 to below 1: with a
-    jitter of 0.5 the answer lies between half of the wait and all of it. Never more than `most_seconds`.
+    `jitter` (0 to 1) is the share of the wait that is random, and `random` a random number from 0 to below 1. With a
+    jitter of 0.5 the result lies between half of the wait and all of it. It is never more than `most_seconds`.
     """
-    doublings = min(max(attempt - 1, 0), _MOST_DOUBLINGS)
+    doublings = min(max(attempt - 1, 0), _MAX_DOUBLINGS)
     wait = min(first_seconds * 2.0**doublings, most_seconds)
     return wait * (1 - jitter * random)

@@ -1,4 +1,4 @@
-"""The time that clocks pass on: everything that needs to know it is handed a clock."""
+"""The clock of production code. Whatever needs the time gets a clock as an argument."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""Posts to one URL: once each, bounded in time and in how much of an answer is read."""
+"""Sends POST requests to one URL, each once, with bounds on the time and on the size of the response."""
 
 import re
 import socket
@@ -11,7 +11,8 @@ from http.client import HTTPException
 from importlib.metadata import version
 from urllib.parse import SplitResult
 
-from urllib3 import HTTPHeaderDict, HTTPResponse
+from urllib3 import HTTPHeaderDict
+from urllib3 import HTTPResponse as Urllib3Response
 from urllib3.exceptions import HTTPError
 
 from service.config.settings import Proxy
@@ -21,36 +22,36 @@ from service.runtime.http_connection import Connection, Response
 _HEADER = re.compile(r"[!-9;-~]+: [ -~]*")
 
 
-class Unanswered(Exception):
-    """No status came back. Names kinds of errors only: their texts name the host and, at times, what was read."""
+class NoResponse(Exception):
+    """No status came back. The text is only the kind of error: the error's own may quote the host and the response."""
 
     def __init__(self, error: Exception, *, begun: bool) -> None:
-        #: What went wrong, by urllib3's name for it.
+        #: What went wrong, as urllib3 names it.
         self.kind = _kind_of(error, begun=begun)
-        #: Whether any of the request was handed to the socket: before that, nothing can have been done.
+        #: Whether sending had begun. Before that, the server cannot have acted on the request.
         self.begun = begun
         detail = str(error) if isinstance(error, ProxyFailed) else type(error).__name__
         super().__init__(f"{self.kind} ({detail})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """A final status, and what came with it."""
+class HttpResponse:
+    """A final response."""
 
     status: int
     headers: Mapping[str, str]
-    #: The body, unpacked; None where it cannot be had, since for some the status alone counts.
+    #: The body, decompressed; None where it could not be read. Some callers need the status only.
     content: bytes | None
-    #: Why it cannot be had; quotes nothing of it.
+    #: Why the body could not be read; quotes nothing of it.
     fault: str = ""
 
 
 class HttpClient:
-    """Posts to one URL, each post once. Safe to share between threads.
+    """Sends POST requests to one URL, each once. Safe to share between threads.
 
-    A post gets the final answer that was sent for it, or none. Interim answers are passed over, 101 is a failure, and
-    bytes that were there before the request was sent never count: a kept connection is used again only where nothing
-    waits on it, and only after an answer that was read to its end and was no longer than it said.
+    A request gets the final response that was sent for it, or none. Interim responses are skipped, and 101 is a
+    failure. Bytes that arrived before the request was sent never count: a connection is used again only after a
+    response that was read to its end and was no longer than it said, and only while nothing is waiting to be read.
 
     Redirects are not followed, certificates are verified, and variables like HTTPS_PROXY are ignored.
     """
@@ -64,11 +65,11 @@ class HttpClient:
         trust: ssl.SSLContext | None = None,
         proxy: Proxy | None = None,
     ) -> None:
-        """Connects to nothing yet.
+        """Does not connect yet.
 
-        `url` is http or https and in ASCII. So many `connections` are kept open between posts; with 0, each post has a
-        connection of its own and says `Connection: close`. A body of more than `most_bytes` is not taken. `trust` of
-        None is this machine's. A `proxy` is asked for a tunnel to an https URL; for an http URL it forwards the post.
+        `url` is http or https, in ASCII. Up to `connections` are kept open between requests; with 0, each request has a
+        connection of its own and says `Connection: close`. A body of more than `most_bytes` is not read. `trust` is by
+        default what this machine trusts. A `proxy` opens a tunnel to an https URL and forwards requests to an http one.
         """
         self._dialer = Dialer(url, trust=trust, proxy=proxy)
         self._most_bytes = most_bytes
@@ -89,10 +90,10 @@ class HttpClient:
         if not connections:
             self._headers["Connection"] = "close"
 
-    def post(self, content: bytes, *, headers: Mapping[str, str], timeout_seconds: float) -> Answer:
-        """Send `content` once. The whole exchange takes `timeout_seconds` at most, with the lookup of the host's name.
+    def post(self, content: bytes, *, headers: Mapping[str, str], timeout_seconds: float) -> HttpResponse:
+        """Send `content` once. The whole exchange takes at most `timeout_seconds`, host lookup included.
 
-        Raises `Unanswered`, and `ValueError` for a header that is not in printable ASCII.
+        Raises `NoResponse`, and `ValueError` for a header that is not printable ASCII.
         """
         deadline = time.monotonic() + timeout_seconds
         request = self._write(headers, content)
@@ -102,17 +103,17 @@ class HttpClient:
             begun = True
             connection.send(request, deadline=deadline)
             response = connection.receive(method="POST", deadline=deadline)
-            answer = self._read(response)
-            keep = not answer.fault and response.leaves_connection_usable and connection.is_quiet()
+            read = self._read(response)
+            keep = not read.fault and response.leaves_connection_usable and connection.is_quiet()
         except (OSError, HTTPException, ProxyFailed) as error:
-            raise Unanswered(error, begun=begun) from error
+            raise NoResponse(error, begun=begun) from error
         finally:
             if connection is not None and not (keep and self._put_idle(connection)):
                 connection.close()
-        return answer
+        return read
 
     def close(self) -> None:
-        """Close the kept connections, and keep none from now on. Safe to call twice."""
+        """Close the idle connections, and keep none from now on. Safe to call twice."""
         with self._lock:
             self._most_idle = 0
             idle, self._idle = self._idle, []
@@ -120,11 +121,11 @@ class HttpClient:
             connection.close()
 
     def _write(self, headers: Mapping[str, str], content: bytes) -> bytes:
-        """The whole request: sent at once, it cannot be answered before it has left."""
-        every = {**self._headers, **headers, "Content-Length": str(len(content))}
-        lines = [f"{name}: {value}" for name, value in every.items()]
+        """The whole request in one piece, so that no response can come before it was sent."""
+        all_headers = {**self._headers, **headers, "Content-Length": str(len(content))}
+        lines = [f"{name}: {value}" for name, value in all_headers.items()]
         if not all(map(_HEADER.fullmatch, lines)):
-            raise ValueError("a header is not in printable ASCII")
+            raise ValueError("a header is not printable ASCII")
         return "\r\n".join([self._first_line, *lines, "", ""]).encode("ascii") + content
 
     def _take_idle(self) -> Connection | None:
@@ -144,12 +145,12 @@ class HttpClient:
             self._idle.append(connection)
             return True
 
-    def _read(self, response: Response) -> Answer:
+    def _read(self, response: Response) -> HttpResponse:
         headers = HTTPHeaderDict(response.headers.items())
         content: bytes | None = None
         try:
-            # Unpacks the body, and notices one that ends too soon.
-            body = HTTPResponse(
+            # Decompresses the body, and notices one that ends too soon.
+            body = Urllib3Response(
                 body=response, headers=headers, status=response.status, preload_content=False, request_method="POST"
             )
             content, fault = body.read(self._most_bytes + 1), ""
@@ -159,7 +160,7 @@ class HttpClient:
             fault = "the answer's chunks cannot be read"
         if content is not None and len(content) > self._most_bytes:
             content, fault = None, f"the answer has more than {self._most_bytes} bytes"
-        return Answer(status=response.status, headers=headers, content=content, fault=fault)
+        return HttpResponse(status=response.status, headers=headers, content=content, fault=fault)
 
 
 def _kind_of(error: Exception, *, begun: bool) -> str:

@@ -1,10 +1,10 @@
-"""One HTTP/1.1 connection. Every step on it ends by a deadline, and its final answers are told from interim ones.
+"""One HTTP/1.1 connection with a deadline for every step, which tells final responses from interim ones.
 
-A read limit alone lets a server hold a connection for days, one byte at a time. Here each step waits for what is left
-until its deadline, which is a time of `time.monotonic()`.
+A limit on each read alone lets a server hold a connection for days, one byte at a time. Here each step waits only until
+its deadline, a time of `time.monotonic()`.
 
-urllib3's connections and pool do neither: they take any interim answer but 100 for the final one, and forget what they
-have received beyond an answer's end, so that the connection looks unused.
+urllib3's connections do neither. They take any interim response but 100 for the final one, and they forget bytes that
+they have received beyond a response's end, so that the connection looks unused.
 """
 
 import io
@@ -15,28 +15,28 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, Self
 
 # RFC 9110, section 15.2, sets no limit.
-_MOST_INTERIM_ANSWERS = 16
-_MOST_INTERIM_BYTES = 64 * 1024
-# Of all that is received after one request, heads and framing included. Without it, an answer could send header lines,
-# trailers or the bytes of a broken chunk until the deadline.
-_MOST_RECEIVED_BYTES = 1024 * 1024
+_MAX_INTERIM_RESPONSES = 16
+_MAX_INTERIM_BYTES = 64 * 1024
+# For everything received after one request, heads and framing included. Without this bound, a server could send header
+# lines, trailers or the bytes of a broken chunk until the deadline.
+_MAX_RECEIVED_BYTES = 1024 * 1024
 _SWITCHING_PROTOCOLS = 101
 
 
 class ProtocolSwitched(HTTPException):
-    """The server answered 101: what follows is no HTTP, though nobody asked for another protocol."""
+    """The server answered 101: what follows is not HTTP, although nobody asked for another protocol."""
 
 
-class TooManyInterimAnswers(HTTPException):
-    """More than 16 interim answers came, or more than 64 KiB of them."""
+class TooManyInterimResponses(HTTPException):
+    """More than 16 interim responses came, or more than 64 KiB of them."""
 
 
-class AnswerTooLong(HTTPException):
-    """More than 1 MiB came after one request."""
+class ResponseTooLong(HTTPException):
+    """More than 1 MiB was received after one request."""
 
 
 def time_left(deadline: float) -> float:
-    """Seconds until then. Raises `TimeoutError` where there are none."""
+    """Seconds until the deadline. Raises `TimeoutError` once it has passed."""
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError("the time limit has passed")
@@ -44,12 +44,12 @@ def time_left(deadline: float) -> float:
 
 
 class _Incoming(io.RawIOBase):
-    """What a socket receives until the deadline. Without a deadline: what is there already."""
+    """What a socket receives until the deadline. Without a deadline, what has arrived already."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         self.deadline: float | None = None
-        self.bytes_left = _MOST_RECEIVED_BYTES
+        self.bytes_left = _MAX_RECEIVED_BYTES
         self.ended = False
 
     def readable(self) -> bool:
@@ -64,14 +64,14 @@ class _Incoming(io.RawIOBase):
         self.ended = count == 0
         self.bytes_left -= count
         if self.bytes_left < 0:
-            raise AnswerTooLong
+            raise ResponseTooLong
         return count
 
 
 class _Reader(io.BufferedReader):
-    """Lives as long as its connection, so that what came after an answer's end is seen before the next request."""
+    """Lives as long as its connection, so that bytes after a response's end are noticed before the next request."""
 
-    #: Of all lines so far.
+    #: The size of all lines so far.
     line_bytes = 0
 
     def readline(self, size: int | None = -1, /) -> bytes:
@@ -80,15 +80,15 @@ class _Reader(io.BufferedReader):
         return line
 
     def close(self) -> None:
-        """Left to the connection: `http.client` calls this at the end of each answer."""
+        """Does nothing: `http.client` calls this at the end of each response, but the connection lives on."""
 
     def makefile(self, _mode: str) -> Self:
-        """`http.client` takes it for a socket, and asks for no more than this."""
+        """Stands in for a socket: `http.client` needs only this method of it."""
         return self
 
 
 class Response(HTTPResponse):
-    """The standard library's response, which passes over every interim answer; by itself it passes over 100 only."""
+    """The standard library's response, but every interim response is skipped, and not just 100."""
 
     def __init__(self, reader: _Reader, *, method: str) -> None:
         super().__init__(reader, method=method)  # type: ignore[arg-type]
@@ -96,7 +96,7 @@ class Response(HTTPResponse):
 
     @property
     def leaves_connection_usable(self) -> bool:
-        """Whether it was read to its end, and said in exactly one way where that is."""
+        """Whether it was read to its end, and stated in exactly one way where that is."""
         if not self.isclosed() or self.will_close:
             return False
         lengths = self.headers.get_all("content-length", [])
@@ -106,9 +106,9 @@ class Response(HTTPResponse):
         return self.status == 204 or (len(lengths) == 1 and lengths[0].isascii() and lengths[0].strip().isdigit())
 
     def _read_status(self) -> tuple[str, int, str]:
-        """The final answer's status line; the standard library reads each answer's by this method."""
-        most_line_bytes = self._reader.line_bytes + _MOST_INTERIM_BYTES
-        for _ in range(_MOST_INTERIM_ANSWERS + 1):
+        """The final response's status line. The standard library calls this for each status line."""
+        max_line_bytes = self._reader.line_bytes + _MAX_INTERIM_BYTES
+        for _ in range(_MAX_INTERIM_RESPONSES + 1):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if status == _SWITCHING_PROTOCOLS:
                 raise ProtocolSwitched
@@ -116,10 +116,10 @@ class Response(HTTPResponse):
                 return version, status, reason
             ended = False
             while not ended:
-                ended = self._reader.readline(_MOST_INTERIM_BYTES) in (b"\r\n", b"\n", b"")
-                if self._reader.line_bytes > most_line_bytes:
-                    raise TooManyInterimAnswers
-        raise TooManyInterimAnswers
+                ended = self._reader.readline(_MAX_INTERIM_BYTES) in (b"\r\n", b"\n", b"")
+                if self._reader.line_bytes > max_line_bytes:
+                    raise TooManyInterimResponses
+        raise TooManyInterimResponses
 
 
 class Connection:
@@ -132,9 +132,9 @@ class Connection:
         self._reader = _Reader(self._incoming)
 
     def is_quiet(self) -> bool:
-        """Whether nothing waits to be read, neither a byte nor the end.
+        """Whether nothing waits to be read, neither a byte nor the end of the stream.
 
-        Whatever waits was there before the next request, and so is no answer to it: the connection can only be closed.
+        Anything that waits arrived before the next request, so it cannot be the response: close the connection.
         """
         self._incoming.deadline = None
         try:
@@ -150,13 +150,13 @@ class Connection:
             left = left[self._socket.send(left) :]
 
     def receive(self, *, method: str, deadline: float) -> Response:
-        """The final answer to the `method` that was sent; its body is yet to be read, by the same deadline.
+        """The final response to the `method` that was sent. Its body is not read yet; the same deadline applies to it.
 
-        At most 16 interim answers, and 64 KiB of them, are passed over (RFC 9110, section 15.2). Raises `OSError` and
+        Skips at most 16 interim responses, and 64 KiB of them (RFC 9110, section 15.2). Raises `OSError` and
         `http.client.HTTPException`, and so does reading the body.
         """
         self._incoming.deadline = deadline
-        self._incoming.bytes_left = _MOST_RECEIVED_BYTES
+        self._incoming.bytes_left = _MAX_RECEIVED_BYTES
         response = Response(self._reader, method=method)
         response.begin()
         return response

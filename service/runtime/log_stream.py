@@ -1,4 +1,4 @@
-"""Standard output as a log needs it: whoever writes goes on at once, and one thread hands the lines to the system."""
+"""Standard output for a log: writing returns at once, and one thread passes the lines to the system."""
 
 import io
 import mmap
@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from queue import SimpleQueue
 
-#: Why a line is lost: the buffer was full, the system refused it, or it could not be put into words.
+#: Why a line is lost: the buffer was full, the system refused it, or it could not be rendered.
 FULL, UNWRITABLE, UNRENDERABLE = "full", "unwritable", "unrenderable"
-#: A line that was written, with characters that UTF-8 lacks as their escapes.
+#: A line that was written, with escapes for characters that UTF-8 cannot encode.
 ESCAPED = "escaped"
 
 _FATES = (FULL, UNWRITABLE, UNRENDERABLE, ESCAPED)
 
-# How long the writer waits for further lines before it writes: with one system call for many lines, and one change of
-# threads, the log costs those that write it little.
+# How long the writer waits for further lines before it writes. Many lines then share one system call and one thread
+# switch, so that logging costs its callers little.
 _GATHER_SECONDS = 0.02
 # The pause after a write that failed, before the stream is tried again.
 _RETRY_SECONDS = 1.0
@@ -25,27 +25,27 @@ _NEWLINE = b"\n"
 
 
 class LineCounts:
-    """How many log lines were lost or damaged: in this process, and in those that are forked from it.
+    """How many log lines were lost or escaped, in this process and in those forked from it.
 
-    The counts lie in memory that forks share, each process in a place of its own by its process id: no lock is held
-    over a fork, and one scrape of any of the processes tells of all. Safe to use from many threads.
+    The counts are in memory that forks share. Each process has a slot of its own, chosen by its process id, so no lock
+    is held over a fork, and each of the processes can report the counts of all. Safe to use from many threads.
     """
 
-    _PLACES = 1024
+    _SLOTS = 1024
 
     def __init__(self) -> None:
-        self._memory = memoryview(mmap.mmap(-1, self._PLACES * len(_FATES) * 8)).cast("Q")
+        self._memory = memoryview(mmap.mmap(-1, self._SLOTS * len(_FATES) * 8)).cast("Q")
         self._renew_lock()
         os.register_at_fork(after_in_child=self._renew_lock)
 
     def add(self, fate: str, lines: int = 1) -> None:
-        """So many lines came to this: one of this module's words."""
-        place = os.getpid() % self._PLACES * len(_FATES) + _FATES.index(fate)
+        """Count `lines` more with this fate, one of this module's constants."""
+        slot = os.getpid() % self._SLOTS * len(_FATES) + _FATES.index(fate)
         with self._lock:
-            self._memory[place] += lines
+            self._memory[slot] += lines
 
     def lost(self) -> Mapping[str, int]:
-        """Lines that were lost, by reason, in all processes together, also in those that have ended."""
+        """Lines that were lost, by reason, in all processes together, including those that have ended."""
         return {fate: self._total(fate) for fate in _FATES if fate != ESCAPED}
 
     def escaped(self) -> int:
@@ -56,17 +56,17 @@ class LineCounts:
         return sum(self._memory[_FATES.index(fate) :: len(_FATES)])
 
     def _renew_lock(self) -> None:
-        # Reentrant, as the stream's: see there.
+        # Reentrant for the same reason as the lock of `LogStream`.
         self._lock = threading.RLock()
 
 
 class LogStream(io.TextIOBase):
-    """A text stream onto a file descriptor, in UTF-8, that neither waits nor raises.
+    """A UTF-8 text stream to a file descriptor that neither waits nor raises.
 
-    The descriptor may be a closed pipe, a pipe that nobody reads, or a file on a full disk. What is written goes into a
-    buffer of at most `most_bytes` and `most_lines`, and one thread per process hands it to the system. What does not
-    fit and what the system refuses is dropped and counted, and the next lines are tried again. A forked process begins
-    with an empty buffer and a thread of its own: what its parent has in hand is the parent's to write.
+    The descriptor may be a closed pipe, a pipe that nobody reads, or a file on a full disk. Lines go into a buffer of
+    at most `most_bytes` and `most_lines`, and one thread per process passes them to the system. Lines that do not fit
+    or that the system refuses are dropped and counted; later lines are tried again. A forked process begins with an
+    empty buffer and a thread of its own, because its parent writes what is buffered already.
 
     Safe to use from many threads, and from signal handlers and finalizers.
     """
@@ -80,7 +80,7 @@ class LogStream(io.TextIOBase):
         most_bytes: int = 4 * 1024 * 1024,
         most_lines: int = 20_000,
     ) -> None:
-        """`on_gap` is told by the writing thread, once lines can be written again, how many were lost before them."""
+        """`on_gap` gets the number of lost lines once lines can be written again; the writing thread calls it."""
         self._descriptor = descriptor
         self._counts = counts
         self._on_gap = on_gap
@@ -90,15 +90,15 @@ class LogStream(io.TextIOBase):
         os.register_at_fork(after_in_child=self._begin)
 
     def _begin(self) -> None:
-        # Reentrant: a signal's handler or a finalizer may log in the middle of a line of the same thread.
+        # Reentrant: a signal handler or a finalizer may log while the same thread is logging.
         self._lock = threading.RLock()
         self._lines: list[bytes] = []
-        # What waits and what the writer has in hand.
+        # Lines that wait, and those that the writer is writing.
         self._held_lines = self._held_bytes = 0
         self._lost_lines = 0
         self._thread: threading.Thread | None = None
         self._ending = threading.Event()
-        # Of all ways to wake a thread the one that a signal's handler may use at any moment.
+        # The only way to wake a thread that a signal handler may use at any moment.
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._awake = False
         self._writing_since: float | None = None
@@ -122,11 +122,11 @@ class LogStream(io.TextIOBase):
         return True
 
     def write(self, text: str) -> int:
-        """Put a text, best a whole line, into the buffer. Never waits, never raises."""
+        """Put a text, preferably a whole line, into the buffer. Never waits, never raises."""
         try:
             line = text.encode()
         except UnicodeEncodeError:
-            # A lone surrogate, whose escape is what JSON would write anyway.
+            # A lone surrogate; JSON would write the same escape.
             line = text.encode(errors="backslashreplace")
             self._counts.add(ESCAPED)
         size = len(line)
@@ -142,12 +142,12 @@ class LogStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Does nothing, for nobody waits: see `drain`."""
+        """Does nothing: see `drain`."""
 
     def drain(self, *, timeout_seconds: float) -> bool:
-        """Wait until all that was written before is out; says whether it is. For the process's end.
+        """Wait until everything written so far is out; says whether it is. For the end of the process.
 
-        It is given up after `timeout_seconds`, or as soon as the system has kept a single write waiting for so long.
+        It gives up after `timeout_seconds`, or as soon as the system has kept a single write waiting for that long.
         """
         thread = self._thread
         if thread is None:
@@ -189,7 +189,7 @@ class LogStream(io.TextIOBase):
             return True
 
     def _write_out(self) -> bool:
-        """Write what has gathered; says whether the system took it."""
+        """Write the waiting lines; says whether the system took all of them."""
         with self._lock:
             lines, self._lines = self._lines, []
             self._awake = False
@@ -213,7 +213,7 @@ class LogStream(io.TextIOBase):
 
     def _write_all(self, data: bytes) -> None:
         if self._torn:
-            # The line before was cut by an error: what follows is no part of it.
+            # An error cut the line before: what follows must not be read as part of it.
             data = _NEWLINE + data
         left = memoryview(data)
         self._writing_since = time.monotonic()
@@ -222,7 +222,7 @@ class LogStream(io.TextIOBase):
                 try:
                     left = left[os.write(self._descriptor, left) :]
                 except BlockingIOError:
-                    # Somebody who shares the stream has made it non-blocking: wait here until it takes more.
+                    # Another process that shares the stream has made it non-blocking: wait until it takes more.
                     select.select([], [self._descriptor], [])
             self._torn = False
         finally:
@@ -236,7 +236,7 @@ class LogStream(io.TextIOBase):
 
 
 def _pieces(lines: Sequence[bytes]) -> list[list[bytes]]:
-    """Whole lines, as many as a pipe takes at once: processes that share it do not write into each other's lines."""
+    """The lines in groups that a pipe takes at once, so that processes do not write into each other's lines."""
     pieces: list[list[bytes]] = []
     size = select.PIPE_BUF + 1
     for line in lines:

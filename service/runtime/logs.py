@@ -1,6 +1,6 @@
-"""How the service writes its log: one JSON object per line, or coloured lines for a person at a terminal.
+"""Logging: one JSON object per line, or coloured lines for a terminal.
 
-Logging never changes what the service does: a line that cannot be rendered or written is counted; nothing is raised.
+Logging never changes what the service does: a line that cannot be rendered or written is counted, and nothing raises.
 """
 
 import json
@@ -18,22 +18,22 @@ from structlog.types import EventDict, Processor, WrappedLogger
 
 from service.runtime.log_stream import UNRENDERABLE, UNWRITABLE, LineCounts, LogStream
 
-#: Fields whose values no log may show, whoever puts them there.
+#: Fields whose values must not appear in any log, whoever logs them.
 SENSITIVE_FIELDS = frozenset({"args", "bank_card_number", "id_card_number", "key", "mobile", "name", "token"})
 
 _MASK = "…"
-# Of these types no value has fields of its own.
+# Values of these types have no fields of their own.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
 
 _log = structlog.get_logger(__name__)
 
 
 def configure_logs(*, stream: TextIO | LogStream, human: bool, counts: LineCounts | None = None) -> None:
-    """Send every log line of this process to `stream`, those of libraries that use `logging` included.
+    """Send all log lines of this process to `stream`, including those of libraries that use `logging`.
 
-    `human` writes coloured lines instead of JSON. `counts` is told of lines that are lost. Call it once, at the start
-    of the process; a second call replaces the first for loggers that are made afterwards. Lines below INFO are
-    dropped, and below WARNING for pika and Alembic.
+    `human` writes coloured lines instead of JSON. `counts` counts lines that are lost. Call it once, at the start of
+    the process; a second call replaces the first for loggers that are made afterwards. Lines below INFO are dropped,
+    and below WARNING for pika and Alembic.
     """
     lines = _Lines(stream, LineCounts() if counts is None else counts)
     own: list[Processor] = [
@@ -57,19 +57,19 @@ def configure_logs(*, stream: TextIO | LogStream, human: bool, counts: LineCount
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
-    # Every reconnect attempt is several of pika's lines, and messaging logs its own; Alembic says twice per look at the
-    # schema which database it is.
+    # pika logs several lines for each reconnect attempt, and service.messaging logs its own. Alembic logs the kind of
+    # database twice for each check of the schema.
     for library in ("pika", "alembic"):
         logging.getLogger(library).setLevel(logging.WARNING)
 
 
 def log_uncaught_errors() -> None:
-    """Log what nobody catches, in any thread or finalizer, where Python would write to standard error."""
+    """Log uncaught errors of any thread or finalizer, which Python would write to standard error."""
 
     def log_error(
         where: str, kind: type[BaseException], error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # Without an error Python is short of memory; SystemExit is how a thread may end itself.
+        # There is no error where Python is short of memory. SystemExit is how a thread may end itself.
         if error is not None and kind is not SystemExit:
             _log.critical("error_uncaught", where=where, exc_info=(kind, error, trace))
 
@@ -85,13 +85,13 @@ def log_uncaught_errors() -> None:
 
 
 def mask_sensitive_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor: puts `…` in the place of every sensitive field's value, at any depth of mappings."""
+    """A structlog processor that replaces the value of every sensitive field by `…`, at any depth of mappings."""
     return dict(_masked(event))
 
 
 def _masked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     if SENSITIVE_FIELDS.isdisjoint(fields) and _PLAIN.issuperset(map(type, fields.values())):
-        return fields  # most lines: a third of the cost of a line otherwise
+        return fields  # most lines; masking them would be a third of their cost
     return {
         name: _MASK if name in SENSITIVE_FIELDS else _masked(value) if isinstance(value, Mapping) else value
         for name, value in fields.items()
@@ -99,7 +99,7 @@ def _masked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 class _Lines:
-    """Where rendered lines go: what structlog takes for a logger."""
+    """Writes rendered lines to the stream. structlog uses it as a logger."""
 
     def __init__(self, stream: TextIO | LogStream, counts: LineCounts) -> None:
         self._stream = stream
@@ -110,14 +110,14 @@ class _Lines:
             self._stream.write(line + "\n")
             self._stream.flush()
         except (OSError, ValueError):
-            # Of a stream that waits and raises, which a command has: it goes on all the same.
+            # The plain stream of a command raises; the command goes on all the same.
             self.counts.add(UNWRITABLE)
 
     debug = info = warning = error = critical = write
 
 
 class _Unfailing:
-    """Runs structlog's processors; a line that they fail at becomes one that says so, without its fields."""
+    """Runs structlog's processors. Where they fail, the line becomes one that says so, without its fields."""
 
     def __init__(self, processors: Sequence[Processor], lines: _Lines) -> None:
         self._processors = processors
@@ -129,14 +129,14 @@ class _Unfailing:
         try:
             for processor in self._processors:
                 line = processor(logger, method, line)
-        except Exception as error:  # noqa: BLE001 - no value that somebody logs may fail what is being logged
+        except Exception as error:  # noqa: BLE001 - a logged value must not break what is being logged
             self._lines.counts.add(UNRENDERABLE)
             return _bare_line(str(name), method, error)
         return line
 
 
 class _LinesHandler(logging.Handler):
-    """The same for lines of `logging`."""
+    """The same for records of `logging`."""
 
     def __init__(self, lines: _Lines) -> None:
         super().__init__()
@@ -165,7 +165,7 @@ def _now() -> str:
 
 
 def _json_renderers() -> list[Processor]:
-    # Plain tracebacks: the structured ones show local variables, and those hold what no log may show.
+    # Plain tracebacks: structured ones show local variables, which hold sensitive values.
     return [structlog.processors.format_exc_info, _render_json]
 
 
@@ -173,7 +173,7 @@ def _human_renderers() -> list[Processor]:
     return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 
 
-# What refers to itself ends in a RecursionError, as a line that cannot be rendered.
+# A value that contains itself raises RecursionError, and so becomes a line that cannot be rendered.
 _write_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=repr).encode
 
 

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """One child: a name for people, and the words of our own command line that start it."""
+    """One child process: its name, and the arguments of our command line that start it."""
 
     name: str
     arguments: Sequence[str]
@@ -38,10 +38,10 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps one process per role running until told to stop.
+    """Keeps one process per role running until it is stopped.
 
-    A child that dies is started again after a pause that grows from `first_pause_seconds` to `most_pause_seconds`;
-    one that ran for longer than the most is taken to be healthy, and its pause starts over.
+    A child that dies is restarted after a pause that grows from `first_pause_seconds` to `most_pause_seconds`. A child
+    that ran for longer than `most_pause_seconds` counts as healthy, and its pause starts over.
     """
 
     def __init__(
@@ -58,16 +58,16 @@ class Supervisor:
         self._most_pause_seconds = most_pause_seconds
 
     def run(self, stop: threading.Event, *, grace_seconds: float) -> None:
-        """Start the children and keep them until `stop` is set; then SIGTERM, and SIGKILL after the grace."""
+        """Keep the children running until `stop` is set; then send SIGTERM, and SIGKILL after `grace_seconds`."""
         children = [_Child(role=role, process=self._start(role)) for role in self._roles]
         try:
             while not stop.wait(0.2):
                 for child in children:
-                    self._tend(child)
+                    self._restart_dead(child)
         finally:
             _end([child.process for child in children], grace_seconds)
 
-    def _tend(self, child: _Child) -> None:
+    def _restart_dead(self, child: _Child) -> None:
         now = time.monotonic()
         if child.process.poll() is None:
             return
@@ -82,7 +82,7 @@ class Supervisor:
                 random=0.0,
             )
             child.restart_at = now + pause
-            log.error("child.died", role=child.role.name, exit_code=child.process.returncode, restart_in_seconds=pause)
+            log.error("child_died", role=child.role.name, exit_code=child.process.returncode, restart_in_seconds=pause)
         elif now >= child.restart_at:
             child.restarts += 1
             child.started_at, child.restart_at = now, None
@@ -97,12 +97,12 @@ class Supervisor:
             preexec_fn=die_with_parent,
             start_new_session=True,
         )
-        log.info("child.started", role=role.name, pid=process.pid)
+        log.info("child_started", role=role.name, pid=process.pid)
         return process
 
 
 def die_with_parent() -> None:
-    """Runs in the child before exec: the kernel ends it when its parent goes, even by SIGKILL."""
+    """Runs in the child before exec: the kernel then ends the child when its parent ends, even by SIGKILL."""
     if _LIBC is not None:
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -116,6 +116,6 @@ def _end(processes: Sequence["subprocess.Popen[bytes]"], grace_seconds: float) -
         try:
             process.wait(timeout=max(0.0, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            log.warning("child.killed", pid=process.pid, grace_seconds=grace_seconds)
+            log.warning("child_killed", pid=process.pid, grace_seconds=grace_seconds)
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()

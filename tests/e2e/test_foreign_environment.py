@@ -59,7 +59,7 @@ def test_all_roles_on_one_machine_work_beside_them(
     assert deployment.sender.send(deployment.callback("one")).acknowledged
     eventually(lambda: own_shop.about("one"), within_seconds=30)
     assert deployment.role("all").terminate(within_seconds=40) == 0
-    assert "child.died" not in deployment.output
+    assert "child_died" not in deployment.output
 
 
 @pytest.mark.parametrize("options", ["ro", "uid=65534,mode=0755"], ids=["read-only", "another user's"])

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.config.settings import Proxy
-from service.runtime.host_lookup import HostLookup
-from service.runtime.http_client import HttpClient, Unanswered
+from service.runtime.dialer import HostLookup
+from service.runtime.http_client import HttpClient, NoResponse
 from tests.support.scripted_server import ScriptedServer
 from tests.support.waiting import eventually
 
@@ -47,32 +47,32 @@ def lookups_under_way() -> int:
     return sum(thread.name.startswith("lookup-") for thread in threading.enumerate())
 
 
-def post_to(poster: HttpClient) -> Callable[[], None]:
+def post_to(client: HttpClient) -> Callable[[], None]:
     def post() -> None:
-        with suppress(Unanswered):
-            poster.post(b"{}", headers={}, timeout_seconds=0.3)
+        with suppress(NoResponse):
+            client.post(b"{}", headers={}, timeout_seconds=0.3)
 
     return post
 
 
 def test_a_resolver_that_hangs_holds_a_post_no_longer_than_its_time_limit(resolver: Resolver) -> None:
-    poster = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
-    with pytest.raises(Unanswered, match=r"ConnectTimeoutError \(TimeoutError\)") as unanswered:
-        poster.post(b"{}", headers={}, timeout_seconds=0.3)
+    client = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
+    with pytest.raises(NoResponse, match=r"ConnectTimeoutError \(TimeoutError\)") as unanswered:
+        client.post(b"{}", headers={}, timeout_seconds=0.3)
     assert not unanswered.value.begun
 
 
 def test_the_name_of_a_proxy_is_looked_up_within_the_time_limit_too(resolver: Resolver) -> None:
     proxy = Proxy(host=NAME, port=3128)
-    poster = HttpClient(urlsplit("https://gateway.example.com/"), connections=0, most_bytes=1000, proxy=proxy)
-    with pytest.raises(Unanswered, match=r"ProxyError \(TimeoutError\)"):
-        poster.post(b"{}", headers={}, timeout_seconds=0.3)
+    client = HttpClient(urlsplit("https://gateway.example.com/"), connections=0, most_bytes=1000, proxy=proxy)
+    with pytest.raises(NoResponse, match=r"ProxyError \(TimeoutError\)"):
+        client.post(b"{}", headers={}, timeout_seconds=0.3)
 
 
 def test_a_resolver_that_hangs_holds_one_thread_however_many_wait_for_it(resolver: Resolver) -> None:
-    poster = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
+    client = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
     for _ in range(3):
-        threads = [threading.Thread(target=post_to(poster)) for _ in range(20)]
+        threads = [threading.Thread(target=post_to(client)) for _ in range(20)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -83,12 +83,12 @@ def test_a_resolver_that_hangs_holds_one_thread_however_many_wait_for_it(resolve
 def test_posts_go_on_once_the_resolver_answers_again(resolver: Resolver) -> None:
     with ScriptedServer() as server:
         port = urlsplit(server.url).port
-        poster = HttpClient(urlsplit(f"http://{NAME}:{port}/events"), connections=1, most_bytes=1000)
-        post_to(poster)()
+        client = HttpClient(urlsplit(f"http://{NAME}:{port}/events"), connections=1, most_bytes=1000)
+        post_to(client)()
         resolver.released.set()
-        assert poster.post(b"{}", headers={}, timeout_seconds=5.0).status == 200
+        assert client.post(b"{}", headers={}, timeout_seconds=5.0).status == 200
         assert server.requests[0].headers["host"] == f"{NAME}:{port}"
-        poster.close()
+        client.close()
 
 
 def test_each_lookup_after_the_last_one_asks_anew(resolver: Resolver) -> None:
@@ -109,7 +109,7 @@ def test_an_address_is_looked_up_by_nobody(monkeypatch: pytest.MonkeyPatch, addr
 def test_what_is_no_name_is_not_found(name: str) -> None:
     with pytest.raises(socket.gaierror):
         HostLookup(name, 80).find(timeout_seconds=5.0)
-    with pytest.raises(Unanswered, match="NameResolutionError") as unanswered:
+    with pytest.raises(NoResponse, match="NameResolutionError") as unanswered:
         HttpClient(urlsplit(f"http://{name}/"), connections=1, most_bytes=1000).post(
             b"{}", headers={}, timeout_seconds=5.0
         )

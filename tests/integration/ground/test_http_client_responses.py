@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.runtime.http_client import Answer, HttpClient, Unanswered
+from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
 from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
 from tests.support.scripted_server import Answer as Scripted
 from tests.support.scripted_server import Request, ScriptedServer
 from tests.support.waiting import eventually
 
-Post = Callable[..., Answer]
+Post = Callable[..., HttpResponse]
 STATUSES = (200, 500, 204, 409)
 
 
@@ -30,11 +30,11 @@ def make_post() -> Iterator[Callable[..., Post]]:
     with ExitStack() as stack:
 
         def make(url: str, *, connections: int = 2, trust: ssl.SSLContext | None = None) -> Post:
-            poster = HttpClient(urlsplit(url), connections=connections, most_bytes=1000, trust=trust)
-            stack.callback(poster.close)
+            client = HttpClient(urlsplit(url), connections=connections, most_bytes=1000, trust=trust)
+            stack.callback(client.close)
 
-            def post(status: int = 200, *, timeout_seconds: float = 5.0) -> Answer:
-                return poster.post(str(status).encode(), headers={}, timeout_seconds=timeout_seconds)
+            def post(status: int = 200, *, timeout_seconds: float = 5.0) -> HttpResponse:
+                return client.post(str(status).encode(), headers={}, timeout_seconds=timeout_seconds)
 
             return post
 
@@ -96,7 +96,7 @@ def test_an_interim_answer_without_a_final_one_is_no_answer(
     post: Post, server: ScriptedServer, status: int, count: int
 ) -> None:
     server.behave = after(Interim(status, count, NEVER_SECONDS))
-    with pytest.raises(Unanswered, match=r"ReadTimeoutError \(TimeoutError\)") as unanswered:
+    with pytest.raises(NoResponse, match=r"ReadTimeoutError \(TimeoutError\)") as unanswered:
         post(timeout_seconds=0.5)
     assert unanswered.value.begun
     server.behave = after(Interim(status, count))
@@ -106,7 +106,7 @@ def test_an_interim_answer_without_a_final_one_is_no_answer(
 def test_a_server_that_hangs_up_after_an_interim_answer_gave_none(post: Post, server: ScriptedServer) -> None:
     # The final answer's head is a broken one, after which the server closes.
     server.behave = lambda _: Scripted(before=Interim(103).content + b"HTTP/1.1 20", headers={"connection": "close"})
-    with pytest.raises(Unanswered, match="ProtocolError"):
+    with pytest.raises(NoResponse, match="ProtocolError"):
         post()
 
 
@@ -115,7 +115,7 @@ def test_sixteen_interim_answers_are_passed_over_and_no_more(post: Post, server:
     server.behave = after(Interim(status, 16))
     assert post(201).status == 201
     server.behave = after(Interim(status, 17))
-    with pytest.raises(Unanswered, match=r"ProtocolError \(TooManyInterimAnswers\)"):
+    with pytest.raises(NoResponse, match=r"ProtocolError \(TooManyInterimResponses\)"):
         post(201)
     assert connections_of(server) == 1
     server.behave = after(Interim(status, 1))
@@ -151,7 +151,7 @@ def test_64_kib_of_interim_answers_are_passed_over_and_no_more(
     if passed_over:
         assert post().status == 200
     else:
-        with pytest.raises(Unanswered, match="ProtocolError"):
+        with pytest.raises(NoResponse, match="ProtocolError"):
             post()
 
 
@@ -159,7 +159,7 @@ def test_64_kib_of_interim_answers_are_passed_over_and_no_more(
 def test_101_is_a_failure_and_closes_the_connection(post: Post, server: ScriptedServer, ahead: bytes) -> None:
     switched = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
     server.behave = lambda _: Scripted(before=ahead + switched)
-    with pytest.raises(Unanswered, match=r"ProtocolError \(ProtocolSwitched\)"):
+    with pytest.raises(NoResponse, match=r"ProtocolError \(ProtocolSwitched\)"):
         post()
     server.behave = lambda _: Scripted()
     assert post().status == 200

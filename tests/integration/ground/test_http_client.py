@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.runtime.http_client import Answer, HttpClient, Unanswered
+from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
 from tests.support.scripted_server import Answer as Scripted
 from tests.support.scripted_server import ScriptedServer
 
@@ -19,7 +19,7 @@ DRIPPING_HEAD = Scripted(headers={"x-long": "x" * 1000}, pause_seconds=0.2)
 CHUNKED = {"transfer-encoding": "chunked"}
 GZIP = {"content-encoding": "gzip"}
 
-Post = Callable[..., Answer]
+Post = Callable[..., HttpResponse]
 
 
 @pytest.fixture
@@ -33,11 +33,11 @@ def make_post() -> Iterator[Callable[..., Post]]:
     with ExitStack() as stack:
 
         def make(url: str, *, trust: ssl.SSLContext | None = None) -> Post:
-            poster = HttpClient(urlsplit(url), connections=2, most_bytes=MOST_BYTES, trust=trust)
-            stack.callback(poster.close)
+            client = HttpClient(urlsplit(url), connections=2, most_bytes=MOST_BYTES, trust=trust)
+            stack.callback(client.close)
 
-            def post(content: bytes = b"{}", *, timeout_seconds: float = 5.0) -> Answer:
-                return poster.post(content, headers={"x-mine": "1"}, timeout_seconds=timeout_seconds)
+            def post(content: bytes = b"{}", *, timeout_seconds: float = 5.0) -> HttpResponse:
+                return client.post(content, headers={"x-mine": "1"}, timeout_seconds=timeout_seconds)
 
             return post
 
@@ -119,7 +119,7 @@ def test_a_body_that_drips_is_cut_at_the_time_limit(post: Post, server: Scripted
 
 def test_a_head_that_drips_is_cut_at_the_time_limit(post: Post, server: ScriptedServer) -> None:
     server.behave = lambda _request: DRIPPING_HEAD
-    with pytest.raises(Unanswered, match="ReadTimeoutError"):
+    with pytest.raises(NoResponse, match="ReadTimeoutError"):
         post(timeout_seconds=0.6)
 
 
@@ -128,14 +128,14 @@ def test_a_head_that_drips_over_tls_is_cut_too(
 ) -> None:
     secure.behave = lambda _request: DRIPPING_HEAD
     post = make_post(secure.url, trust=ssl.create_default_context(cafile=certificate))
-    with pytest.raises(Unanswered, match="ReadTimeoutError") as unanswered:
+    with pytest.raises(NoResponse, match="ReadTimeoutError") as unanswered:
         post(timeout_seconds=0.6)
     assert unanswered.value.begun
 
 
 def test_a_post_without_an_answer_was_begun(post: Post, server: ScriptedServer) -> None:
     server.behave = server.hang
-    with pytest.raises(Unanswered) as unanswered:
+    with pytest.raises(NoResponse) as unanswered:
         post(timeout_seconds=0.6)
     assert unanswered.value.begun
     assert (unanswered.value.kind, str(unanswered.value)) == ("ReadTimeoutError", "ReadTimeoutError (TimeoutError)")
@@ -143,7 +143,7 @@ def test_a_post_without_an_answer_was_begun(post: Post, server: ScriptedServer) 
 
 
 def test_a_post_to_nobody_was_not_begun(make_post: Callable[..., Post], free_port: int) -> None:
-    with pytest.raises(Unanswered) as unanswered:
+    with pytest.raises(NoResponse) as unanswered:
         make_post(f"http://127.0.0.1:{free_port}/")()
     assert not unanswered.value.begun
     assert unanswered.value.kind == "NewConnectionError"
@@ -152,7 +152,7 @@ def test_a_post_to_nobody_was_not_begun(make_post: Callable[..., Post], free_por
 def test_a_post_to_a_server_that_nobody_vouches_for_was_not_begun(
     make_post: Callable[..., Post], secure: ScriptedServer
 ) -> None:
-    with pytest.raises(Unanswered) as unanswered:
+    with pytest.raises(NoResponse) as unanswered:
         make_post(secure.url)()
     assert not unanswered.value.begun
     assert unanswered.value.kind == "SSLError"
