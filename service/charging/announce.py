@@ -55,7 +55,7 @@ class Announcer:
         tokens: Mapping[str, NotifyTokens],
         clock: Callable[[], datetime],
     ) -> None:
-        """`public_url` is the receiver's, without a path. Without `tokens`, a merchant has one address for all orders."""
+        """`public_url` is the receiver's, without a path. A merchant without tokens has one address for all orders."""
         self._store = store
         self._clock = clock
         self._merchants = merchants

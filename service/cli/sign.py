@@ -97,7 +97,7 @@ def _tell_mismatch(console: Console, mismatch: Mismatch, shown: Shown, *, full: 
     names = ", ".join(shown.text(name) for name in mismatch.fields)
     console.print(
         f"The sign does not fit. The body is {describe_kind(mismatch.kind)}; "
-        f"the sign that came with it is {mismatch.claimed}.\n"
+        f"the sign that came with it is {mismatch.received_sign}.\n"
         f"Tried were {tried} ways of writing its {len(mismatch.fields)} fields ({names}), "
         f"which make {len(mismatch.candidates)} different texts.\n"
     )

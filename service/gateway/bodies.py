@@ -1,7 +1,7 @@
-"""A callback's body, read in every way in which gateways are known to wrap one.
+"""Reads a callback's body in every form in which gateways are known to send one.
 
-The readings are a fixed list, and each takes the whole body: no field is read in another way than the next, and nothing
-is unwrapped twice. Which of them was meant, the sign decides (`signature.py`).
+The readings are a fixed list. Each reads the whole body in one form, and none unwraps it twice. The sign decides which
+reading was meant (`signature.py`).
 """
 
 import codecs
@@ -16,43 +16,42 @@ from service.gateway.strict_json import MAX_VALUES, JsonValue, RawObject, find_o
 
 
 class BodyKind(StrEnum):
-    """How a callback was encoded, in the order in which the readings are tried."""
+    """How a callback's body is encoded, in the order in which the readings are tried."""
 
     JSON = "json"
-    #: application/x-www-form-urlencoded, in which a `+` is a blank.
+    #: application/x-www-form-urlencoded, in which a `+` is a space.
     FORM = "form"
-    #: The same by a sender that left `+` as it was.
+    #: The same from a sender that did not escape `+`.
     FORM_WITH_PLUS = "form-with-plus"
-    #: multipart/form-data, fields only.
+    #: multipart/form-data without files.
     MULTIPART = "multipart"
-    #: The only key or the only value of a form is the JSON.
+    #: A form whose only key or only value is the JSON.
     JSON_IN_FORM = "json-in-form"
     #: A JSON string that holds the JSON.
     JSON_IN_JSON = "json-in-json"
-    #: A JSON list that holds the one object.
+    #: A JSON list of one object.
     JSON_LIST = "json-list"
 
 
 @dataclass(frozen=True, slots=True)
 class CallbackBody:
-    """What a body holds in one reading."""
+    """The fields of a body in one reading."""
 
     kind: BodyKind
     values: Mapping[str, JsonValue]
-    #: The tokens as sent; None for fields of a form, which has none.
+    #: The JSON tokens as sent; None for a form.
     raw: RawObject | None
 
 
 @dataclass(slots=True)
 class Readings:
-    """Every reading of a body that makes sense of it, and why others make none."""
+    """Every reading that succeeded, and the refusals of those that failed."""
 
     bodies: list[CallbackBody]
-    #: By the reading that gave it.
     refusals: list[tuple[BodyKind, CallbackRefused]]
 
 
-#: How compressed data begins, with its name.
+#: Compression formats by their first bytes.
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"\x78\x01": "zlib (deflate)",
@@ -71,7 +70,7 @@ _BOUNDARY = re.compile(
 _NAME = re.compile(r""";\s*name=(?:"((?:[^"\\\r\n]|\\.)*+)"|([^\s;"]++))""", re.I)
 _FILE = re.compile(r";\s*filename\*?=", re.I)
 _ESCAPED = re.compile(r"\\(.)")
-# What has to be undone before the value is what was meant.
+# A transfer encoding that changes the value.
 _ENCODED = re.compile(r"^content-transfer-encoding:[ \t]*+(?!(?:7bit|8bit|binary)[ \t]*$)", re.I | re.M)
 _DISPOSITION = re.compile(r"^content-disposition:[ \t]*+form-data[ \t]*+(;.*)$", re.I | re.M)
 _ESCAPE = re.compile(rb"%([0-9a-fA-F]{2})")
@@ -80,10 +79,11 @@ _BYTES = {(high + low).encode(): bytes.fromhex(high + low) for high in _HEX for 
 
 
 def read_body(body: bytes, content_type: str | None) -> Readings:
-    """Read raw body bytes in every way that fits them.
+    """Read raw body bytes in every form that they may have.
 
-    The body itself decides: gateways send JSON under form headers and the other way round. Of the header, only the
-    boundary of multipart/form-data is needed. Raises `CallbackRefused` for what is no text or resembles no callback.
+    The form is detected from the body, because gateways send JSON with form headers and forms with JSON headers. Only
+    the boundary of multipart/form-data is taken from the header. Raises `CallbackRefused` if the body is not text or
+    has none of the forms.
     """
     text = _decode(body).strip(_SPACE)
     readings = Readings([], [])
@@ -98,13 +98,13 @@ def read_body(body: bytes, content_type: str | None) -> Readings:
 
 
 def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, Callable[[], CallbackBody]]]:
-    # The first character tells JSON from forms: whatever encodes a form escapes these characters in its names. So a
-    # body that is a JSON object without a "=", as nearly all are, has no other reading, and pays for none.
+    # The first character distinguishes JSON from forms, because every form encoder escapes it in names. Nearly all
+    # bodies are JSON objects without a "=": they have no other reading.
     if text.startswith("{"):
         yield BodyKind.JSON, partial(_from_json, BodyKind.JSON, text)
         if "=" not in text:
             return
-    decode = cache(decode_percent)  # The readings of a form share what it costs.
+    decode = cache(_decode_percent)  # The readings of a form share its results.
     match text[:1]:
         case "{":
             pass
@@ -112,11 +112,11 @@ def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, C
             yield BodyKind.JSON_IN_JSON, partial(_from_json_string, text)
         case "[":
             yield BodyKind.JSON_LIST, partial(_from_json_list, text)
-        case _ if "=" in text or _says_form(content_type):
+        case _ if "=" in text or _names_form(content_type):
             yield BodyKind.FORM, partial(_from_form, BodyKind.FORM, text, decode)
             if "+" in text:
                 yield BodyKind.FORM_WITH_PLUS, partial(_from_form, BodyKind.FORM_WITH_PLUS, text, decode)
-    boundary = find_boundary(content_type)
+    boundary = _find_boundary(content_type)
     if boundary is not None and (text.startswith("--") or f"--{boundary}" in text):
         yield BodyKind.MULTIPART, partial(_from_multipart, text, boundary)
     if "=" in text or text[:1] == "%":
@@ -128,10 +128,10 @@ def _decode(body: bytes) -> str:
     if body.startswith(tuple(_COMPRESSED)):
         name = next(name for beginning, name in _COMPRESSED.items() if body.startswith(beginning))
         raise CallbackRefused(
-            Refusal.COMPRESSED, f"the body is compressed with {name}; the gateway has to be told to send it as it is"
+            Refusal.COMPRESSED, f"the body is compressed with {name}; ask the gateway to send it uncompressed"
         )
     if body.startswith(_UTF16):
-        raise CallbackRefused(Refusal.BAD_UTF8, "the body is UTF-16; the gateway has to be told to send UTF-8")
+        raise CallbackRefused(Refusal.BAD_UTF8, "the body is UTF-16; ask the gateway to send UTF-8")
     try:
         return body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -142,13 +142,13 @@ def _not_utf8(what: str, error: UnicodeDecodeError) -> CallbackRefused:
     try:
         error.object.decode("gb18030")
     except UnicodeDecodeError:
-        mend = "the gateway has to be told to send UTF-8"
+        remedy = "ask the gateway to send UTF-8"
     else:
-        mend = "it can be read as GBK: the gateway has to be told to send UTF-8"
-    return CallbackRefused(Refusal.BAD_UTF8, f"{what} is not UTF-8 ({error.reason} at byte {error.start}); {mend}")
+        remedy = "it can be read as GBK: ask the gateway to send UTF-8"
+    return CallbackRefused(Refusal.BAD_UTF8, f"{what} is not UTF-8 ({error.reason} at byte {error.start}); {remedy}")
 
 
-def _says_form(content_type: str | None) -> bool:
+def _names_form(content_type: str | None) -> bool:
     return content_type is not None and "form" in content_type.partition(";")[0].lower()
 
 
@@ -168,12 +168,12 @@ def _from_json(kind: BodyKind, text: str) -> CallbackBody:
 def _from_json_string(text: str) -> CallbackBody:
     inner = read_value(text)
     if not isinstance(inner, str):
-        raise CallbackRefused(Refusal.NOT_AN_OBJECT, "the body is no JSON object")
+        raise CallbackRefused(Refusal.NOT_AN_OBJECT, "the body is not a JSON object")
     try:
         inner.encode("utf-8")
     except UnicodeEncodeError as error:
         raise CallbackRefused(
-            Refusal.BAD_UTF8, "the JSON in the body's string holds half of a character (a lone surrogate)"
+            Refusal.BAD_UTF8, "the JSON in the body's string holds a lone surrogate (half of a character)"
         ) from error
     return _from_json(BodyKind.JSON_IN_JSON, _refuse_second_wrapping(inner))
 
@@ -182,7 +182,7 @@ def _from_json_list(text: str) -> CallbackBody:
     items = read_value(text)
     if not isinstance(items, list) or len(items) != 1:
         raise CallbackRefused(
-            Refusal.NOT_AN_OBJECT, "the body is a list; taken is a list with exactly one object in it"
+            Refusal.NOT_AN_OBJECT, "the body is a list; only a list with exactly one object in it is accepted"
         )
     return _from_json(BodyKind.JSON_LIST, _refuse_second_wrapping(text[1:-1]))
 
@@ -192,21 +192,21 @@ def _refuse_second_wrapping(text: str) -> str:
     if inner[:1] in ('"', "["):
         raise CallbackRefused(
             Refusal.WRAPPED_TWICE,
-            "the JSON object is in a string or a list that is in another one; taken is one of them",
+            "the JSON object is wrapped in a string or a list twice; only one wrapping is accepted",
         )
     return inner
 
 
 def _from_multipart(text: str, boundary: str) -> CallbackBody:
-    return CallbackBody(BodyKind.MULTIPART, read_multipart(text, boundary), None)
+    return CallbackBody(BodyKind.MULTIPART, _read_multipart(text, boundary), None)
 
 
 def _from_form(kind: BodyKind, text: str, decode: Callable[[str], str]) -> CallbackBody:
     if text.count("&") >= MAX_VALUES:
         raise CallbackRefused(Refusal.TOO_MANY_VALUES, f"the form holds more than {MAX_VALUES} fields")
-    blank = "+" if kind is BodyKind.FORM_WITH_PLUS else " "
+    plus_means = "+" if kind is BodyKind.FORM_WITH_PLUS else " "
     values: dict[str, JsonValue] = {}
-    for pair in text.replace("+", blank).split("&") if text else ():
+    for pair in text.replace("+", plus_means).split("&") if text else ():
         name, equals, value = pair.partition("=")
         if not equals:
             raise CallbackRefused(
@@ -217,15 +217,15 @@ def _from_form(kind: BodyKind, text: str, decode: Callable[[str], str]) -> Callb
         except UnicodeDecodeError as error:
             raise _not_utf8("a percent-encoded value of the form", error) from error
         if name in values:
-            raise CallbackRefused(Refusal.DUPLICATE_KEY, "a form field is there twice: which one was signed is unknown")
+            raise _duplicate_field()
         values[name] = value
     return CallbackBody(kind, values, None)
 
 
 def _json_in_form(text: str, decode: Callable[[str], str]) -> Iterator[str]:
-    """What may be JSON of a form's only key and of its only value, percent-decoded and, where it is not encoded, as is.
+    """The texts in a form's only key and only value that may be JSON, percent-decoded and also, if not encoded, as sent.
 
-    A sender that does not encode the braces has encoded nothing, so `&`, `=`, `+` and `%` stand for themselves there.
+    A sender that does not encode the braces encodes nothing: `&`, `=`, `+` and `%` then stand for themselves.
     """
     if text.startswith("{"):
         end = find_object_end(text)
@@ -238,27 +238,25 @@ def _json_in_form(text: str, decode: Callable[[str], str]) -> Iterator[str]:
         if part.lstrip(_SPACE).startswith("{"):
             yield part
         if "&" not in text:
-            for blank in (" ", "+") if "+" in part else (" ",):
+            for plus_means in (" ", "+") if "+" in part else (" ",):
                 try:
-                    yield decode(part.replace("+", blank))
+                    yield decode(part.replace("+", plus_means))
                 except UnicodeDecodeError:
-                    # The reading as a form says so.
+                    # The reading as a form reports it.
                     continue
 
 
-def find_boundary(content_type: str | None) -> str | None:
-    """The boundary in a Content-Type header; None where there is none or it is not that of multipart/form-data."""
+def _find_boundary(content_type: str | None) -> str | None:
     match = _BOUNDARY.match(content_type.strip()) if content_type else None
     return match and (match[1] or match[2])
 
 
-def read_multipart(text: str, boundary: str) -> dict[str, JsonValue]:
-    """The fields of a whole body, white space around it left out.
+def _read_multipart(text: str, boundary: str) -> dict[str, JsonValue]:
+    """The fields of a multipart/form-data body (RFC 7578), without white space around it.
 
-    Raises `CallbackRefused` for files, a field that is there twice, and whatever is not framed as RFC 7578 says: no two
-    readers may understand it differently.
+    Refuses files, repeated fields, and any framing that two readers might understand differently.
     """
-    # Each boundary belongs to the line end before it; the first has none.
+    # A boundary includes the line end before it. The first boundary has none, so it is given one.
     before, *parts = f"\r\n{text}".split(f"\r\n--{boundary}")
     if before or len(parts) < 2 or parts.pop() != "--":
         raise _broken("it does not begin and end with the boundary that the Content-Type header names")
@@ -268,7 +266,7 @@ def read_multipart(text: str, boundary: str) -> dict[str, JsonValue]:
     for part in parts:
         name, value = _read_part(part)
         if name in values:
-            raise CallbackRefused(Refusal.DUPLICATE_KEY, "a form field is there twice: which one was signed is unknown")
+            raise _duplicate_field()
         values[name] = value
     return values
 
@@ -290,17 +288,21 @@ def _read_part(part: str) -> tuple[str, str]:
 
 
 def _broken(what: str) -> CallbackRefused:
-    return CallbackRefused(Refusal.NOT_MULTIPART, f"the body is no multipart form: {what}")
+    return CallbackRefused(Refusal.NOT_MULTIPART, f"the body is not a multipart form: {what}")
 
 
-def decode_percent(text: str) -> str:
-    """The text with each `%xx` as its byte, all of it UTF-8. A `%` that begins no escape stays as it is.
+def _duplicate_field() -> CallbackRefused:
+    return CallbackRefused(Refusal.DUPLICATE_KEY, "a form field is there twice: which one was signed is unknown")
 
-    Raises `UnicodeDecodeError` for bytes that are not UTF-8. Takes time in proportion to the length of `text`.
+
+def _decode_percent(text: str) -> str:
+    """Percent-decode UTF-8, in linear time, which urllib does not guarantee. A `%` that begins no escape is kept.
+
+    Raises `UnicodeDecodeError` for bytes that are not UTF-8.
     """
     if "%" not in text:
         return text
-    # Every second one is an escape's two digits.
+    # Every second part is the two digits of an escape.
     parts = _ESCAPE.split(text.encode())
     parts[1::2] = [_BYTES[digits] for digits in parts[1::2]]
     return b"".join(parts).decode("utf-8")

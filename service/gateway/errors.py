@@ -1,15 +1,15 @@
-"""What can go wrong between us and the gateway's protocol."""
+"""The errors of the gateway's protocol."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 
 class GatewayError(Exception):
-    """The root of this room's errors."""
+    """The root of this package's errors."""
 
 
 class Refusal(StrEnum):
-    """Why a callback was refused: constant words for logs and metrics, never shown to the caller."""
+    """Why a callback was refused: a constant for logs and metrics, never shown to the caller."""
 
     COMPRESSED = "compressed"
     BAD_UTF8 = "bad-utf8"
@@ -31,7 +31,7 @@ class Refusal(StrEnum):
     AMBIGUOUS = "ambiguous"
     MISSING_FIELD = "missing-field"
     INVALID_FIELD = "invalid-field"
-    MISSING_TOKEN = "missing-token"  # noqa: S105 - a word for a metric, not a secret
+    MISSING_TOKEN = "missing-token"  # noqa: S105 - a metric's label, not a secret
     MALFORMED_TOKEN = "malformed-token"  # noqa: S105
     UNKNOWN_TOKEN_KEY = "unknown-token-key"  # noqa: S105
     FORGED_TOKEN = "forged-token"  # noqa: S105
@@ -39,10 +39,10 @@ class Refusal(StrEnum):
 
 
 class CallbackRefused(GatewayError):
-    """A callback cannot be taken: the one family that input from outside raises.
+    """A callback cannot be accepted. Input from outside raises this error or a subclass, and no other.
 
-    `reason` is a constant word for logs and metrics. `detail` tells the operator what was found, where, and how to mend
-    it; it quotes no values, and neither of the two belongs in the answer to the caller.
+    `reason` is for logs and metrics. `detail` tells the operator what was found, where, and how to fix it; it quotes no
+    values. Neither belongs in the response to the caller.
     """
 
     def __init__(self, reason: Refusal, detail: str) -> None:
@@ -53,59 +53,59 @@ class CallbackRefused(GatewayError):
 
 @dataclass(frozen=True, slots=True)
 class TriedDialect:
-    """One way in which a callback's fields may have been written before they were hashed."""
+    """One text that was hashed and gave another sign than the callback's."""
 
-    #: How the body was read, see `bodies.py`.
+    #: How the body was read, see `bodies.BodyKind`.
     kind: str
-    #: Name of the dialect, see `canonical.py`.
+    #: How the text was written, see `signature.CanonicalText`.
     dialect: str
-    #: The text that is hashed. Holds gateway data: for an operator's eyes, not for logs.
+    #: The text that was hashed. It holds gateway data: show it to operators, do not log it.
     canonical: bytes
     #: md5 of it, lower-case hex.
     sign: str
 
 
 class SignMismatch(CallbackRefused):
-    """No known dialect gives the sign that came with the callback. `payment-callbacks sign explain` shows why."""
+    """No known dialect gives the callback's sign. `payment-callbacks sign explain` shows why."""
 
-    def __init__(self, *, kind: str, claimed: str, tried: tuple[TriedDialect, ...], stopped_early: bool) -> None:
+    def __init__(self, *, kind: str, received_sign: str, tried: tuple[TriedDialect, ...], stopped_early: bool) -> None:
         limit = "; more are not tried on a body of its size" if stopped_early else ""
         super().__init__(
             Refusal.SIGN_MISMATCH,
             f"none of {len(tried)} ways of writing the fields gives the sign that was sent{limit}; "
             "keep the raw body and run `payment-callbacks sign explain` on it",
         )
-        #: The reading that the body looks made for, of those that find a sign in it.
+        #: The likeliest of the readings that find a sign in the body.
         self.kind = kind
-        #: The sign that this reading finds, lower-case hex.
-        self.claimed = claimed
-        #: Everything it was compared with, in the order in which it was tried.
+        #: The sign in this reading, lower-case hex.
+        self.received_sign = received_sign
+        #: Everything that was tried, in order, in all readings.
         self.tried = tried
 
 
 class DialectInvalid(GatewayError):
-    """A request dialect's setting is not one we know. The message names the setting and what it may be."""
+    """A setting of a dialect is not known. The message names the setting and what it may be."""
 
 
 class KeyUnusable(GatewayError):
-    """A configured key does not fit its purpose. The message gives lengths and forms, never the key."""
+    """A configured key does not fit its purpose. The message gives lengths and formats, never the key."""
 
 
 class CipherError(GatewayError):
-    """Args cannot be decrypted. The message says at which step it failed, never what the key or the text was."""
+    """Args cannot be decrypted. The message says which step failed, and never quotes the key or the text."""
 
 
 class RequestRefused(GatewayError):
-    """A request's sign does not fit its envelope (what the sandbox answers with its own failure)."""
+    """A request's sign does not fit its envelope. Only the sandbox verifies requests."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong with a message."""
+    """One invalid field of a message."""
 
-    #: Path of the field, dotted (`biz_data.protocol_no`); "" for the message as a whole.
+    #: Dotted path of the field (`biz_data.protocol_no`); "" for the whole message.
     field: str
-    #: What was wrong and what is allowed; quotes no values.
+    #: What is wrong and what is allowed. Quotes no values.
     text: str
 
     def __str__(self) -> str:
@@ -113,52 +113,52 @@ class Problem:
 
 
 class MessageInvalid(GatewayError):
-    """A request or an answer does not fit the document. Names each field, what was wrong and what is allowed."""
+    """A request or an answer does not fit the document. Names each invalid field, what is wrong and what is allowed."""
 
     def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
         super().__init__(f"{message}: {'; '.join(str(problem) for problem in problems)}")
-        #: Everything that is wrong with it, in the order of the field names.
+        #: In the order of the field names.
         self.problems = problems
 
 
 class CallFailed(GatewayError):
-    """A call to the gateway did not bring what was asked for. Which of its kinds it is says what may have been done."""
+    """A call to the gateway failed. The subclass says whether it may have been done."""
 
-    #: The requestId to name when asking the gateway's people; "" where no request was made.
+    #: The requestId to give to the gateway's support; "" if no request was made.
     request_id: str = ""
 
 
 class NotSent(CallFailed):
-    """Surely not done: the request never reached the gateway whole. It may be sent again."""
+    """Surely not done: the gateway never had the whole request. It may be sent again."""
 
 
 class ArgumentsInvalid(NotSent):
-    """Surely not done: the arguments cannot be right, so nothing was sent. Names each field and what is allowed."""
+    """Surely not done: the arguments are invalid, so nothing was sent. Names each field and what is allowed."""
 
     def __init__(self, error: MessageInvalid) -> None:
         super().__init__(str(error))
-        #: Everything that is wrong; quotes no values.
+        #: As in `MessageInvalid`.
         self.problems = error.problems
 
 
 class Refused(CallFailed):
-    """Not done, by the gateway's own word: it answered status -1 where no money can have moved."""
+    """Not done: the gateway answered status -1 to a method that moves no money."""
 
 
 class OutcomeUnknown(CallFailed):
-    """Nobody knows whether it was done: the request was sent, and no answer came that settles it.
+    """It is unknown whether it was done: the request was sent, and no conclusive answer came.
 
-    Ask with single-order-query. Never send a withhold again under another order number.
+    Query the order with single-order-query. Never send a withhold again under another order number.
     """
 
 
 class UrlUnusable(GatewayError):
-    """The gateway's url is none."""
+    """The gateway's url is not a usable URL."""
 
 
 class PlainHttpRefused(GatewayError):
-    """The gateway's URL is no https:// URL: its answers are not signed, so TLS is all that vouches for them."""
+    """The gateway's URL is not an https:// URL. Answers are not signed, so only TLS authenticates them."""
 
 
 class CertificatesUnusable(GatewayError):
-    """The gateway's ca_certificates are set and are none."""
+    """The gateway's ca_certificates setting holds no certificates."""

@@ -1,4 +1,4 @@
-"""Why a callback's sign fits or does not: the receiver's own check, told to a person."""
+"""Explains to a person why a callback's sign fits or does not, with the receiver's own check."""
 
 import re
 import sys
@@ -10,14 +10,13 @@ from hashlib import md5
 
 from service.gateway.bodies import BodyKind, read_body
 from service.gateway.errors import SignMismatch, TriedDialect
-from service.gateway.json_dialects import DIALECTS, JsonWriter, KeyOrder
-from service.gateway.signature import SIGN_FIELD, Budget, VerifiedCallback, rewritings, verify_callback
+from service.gateway.json_dialects import WRITERS_BY_NAME, KeyOrder
+from service.gateway.signature import SIGN_FIELD, Budget, VerifiedCallback, dialect_texts, verify_callback
 from service.gateway.strict_json import JsonValue, NumberToken
 
-# RFC 2046, 5.1.1: what a boundary may be made of.
+# RFC 2046, 5.1.1: the characters of a boundary.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_WRITERS: Sequence[JsonWriter] = tuple({dialect.writer.name: dialect.writer for dialect in DIALECTS}.values())
 _WRITERS_IN_WORDS: Mapping[str, str] = {
     "php": "PHP's json_encode without flags",
     "php-unescaped-slashes": "PHP's json_encode with JSON_UNESCAPED_SLASHES",
@@ -66,31 +65,34 @@ _KINDS_IN_WORDS: Mapping[BodyKind, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trait:
-    """One reason for two dialects to write the fields differently."""
+    """One reason why dialects write the fields differently."""
 
-    #: Name of the field; "" where it is about all of them.
+    #: Name of the field; "" for all fields together.
     field: str
-    #: What is there, in plain words; quotes no values.
+    #: What is in it, in plain words. Quotes no values.
     what: str
-    #: Each way of writing it, with the dialects that write it so.
+    #: Each spelling, with the writers or key orders that produce it.
     spellings: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FittingGuess:
-    """A change with which the sign fits."""
+    """A change of the fields with which the sign would fit. The receiver does not accept it.
 
-    #: In plain words; quotes no values.
+    A sign that leaves out a field does not authenticate that field.
+    """
+
+    #: In plain words. Quotes no values.
     what: str
     dialect: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """One text that the sign may have been made over, and every dialect that writes the fields so."""
+    """One text that the sign may have been made over, with every dialect that writes it."""
 
     dialects: Sequence[str]
-    #: Holds gateway data: mask it before it is shown.
+    #: It holds gateway data: mask it before it is shown.
     canonical: str
     #: md5 of it, lower-case hex.
     sign: str
@@ -98,24 +100,24 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mismatch:
-    """A callback whose sign fits none of the known ways to write its fields."""
+    """A callback whose sign fits its fields in no known dialect."""
 
     kind: BodyKind
     fields: Sequence[str]
-    #: The sign that came with it, lower-case hex.
-    claimed: str
+    #: The callback's sign, lower-case hex.
+    received_sign: str
     #: Likeliest first.
     candidates: Sequence[Candidate]
     traits: Sequence[Trait]
-    #: What else may have been signed; None where no change that we know of makes the sign fit.
+    #: What else may have been signed; None if no known change makes the sign fit.
     guess: FittingGuess | None
 
 
 def explain(body: bytes, content_type: str | None = None) -> VerifiedCallback | Mismatch:
-    """Check a captured callback, raw body bytes, as the receiver does, and say why where its sign does not fit.
+    """Verify a captured callback, raw body bytes, as the receiver does. If its sign does not fit, say why.
 
-    Only a multipart form needs its Content-Type header; where that was not captured, the boundary is taken from the
-    body's first line. Raises `CallbackRefused` for what the receiver refuses for another reason than its sign.
+    Only a multipart form needs its Content-Type header. If that was not captured, the boundary is taken from the body's
+    first line. Raises `CallbackRefused` if the receiver refuses the body for another reason.
     """
     if content_type is None and (first_line := _BOUNDARY_LINE.match(body)):
         content_type = f'multipart/form-data; boundary="{first_line[1].decode()}"'
@@ -127,15 +129,15 @@ def explain(body: bytes, content_type: str | None = None) -> VerifiedCallback | 
         return Mismatch(
             kind=read.kind,
             fields=list(fields),
-            claimed=mismatch.claimed,
+            received_sign=mismatch.received_sign,
             candidates=_group(read.kind, mismatch.tried),
             traits=find_traits(fields),
-            guess=guess_what_was_signed(fields, mismatch.claimed),
+            guess=guess_what_was_signed(fields, mismatch.received_sign),
         )
 
 
 def _group(kind: BodyKind, tried: Sequence[TriedDialect]) -> Sequence[Candidate]:
-    """Texts of the reading that is explained come first; dialects of another are named with it."""
+    """The explained reading's texts first. The dialects of other readings have the reading's name after theirs."""
     by_text: dict[bytes, list[TriedDialect]] = {}
     for one in sorted(tried, key=lambda one: one.kind != kind):
         by_text.setdefault(one.canonical, []).append(one)
@@ -150,7 +152,10 @@ def _group(kind: BodyKind, tried: Sequence[TriedDialect]) -> Sequence[Candidate]
 
 
 def find_traits(fields: Mapping[str, JsonValue]) -> Sequence[Trait]:
-    """Every trait of a callback's fields, its sign left out."""
+    """Every trait of a callback's fields, without its sign.
+
+    Each field and each kind of character in it is written by every writer, so there is no list of traps to maintain.
+    """
     return [*_order_traits(fields), *(trait for name, value in fields.items() for trait in _field_traits(name, value))]
 
 
@@ -177,17 +182,17 @@ def _field_traits(name: str, value: JsonValue) -> Iterator[Trait]:
 
 def _type_traits(name: str, value: JsonValue) -> Iterator[Trait]:
     if value is None:
-        drop = [writer.name for writer in _WRITERS if writer.drops_nulls]
-        keep = [writer.name for writer in _WRITERS if not writer.drops_nulls]
+        drop = [writer.name for writer in WRITERS_BY_NAME.values() if writer.drops_nulls]
+        keep = [writer.name for writer in WRITERS_BY_NAME.values() if not writer.drops_nulls]
         yield Trait(field=name, what="null", spellings={"null": keep, "left out": drop})
     numbers = [number for number in _numbers(value) if not number.text.isdigit()]
     if numbers:
-        what = "a number with a sign, a fraction or an exponent: languages write it in forms that are not imitated"
+        what = "a number with a sign, a fraction or an exponent: languages write it in ways that are not imitated"
         yield Trait(field=name, what=what, spellings={})
     elif next(_numbers(value), None):
         yield Trait(field=name, what="a number: it may have been signed as a string, in quotes", spellings={})
     if value in ([], {}):
-        what = "an empty list or object: PHP has but one, and writes []"
+        what = "an empty list or object: PHP writes [] for both"
         yield Trait(field=name, what=what, spellings={})
     elif isinstance(value, dict | list):
         what = "an object or list: some languages sort the keys within it, others do not"
@@ -221,7 +226,7 @@ def _numbers(value: JsonValue) -> Iterator[NumberToken]:
 
 def _spell(character: str) -> Mapping[str, list[str]]:
     spellings: dict[str, list[str]] = defaultdict(list)
-    for writer in _WRITERS:
+    for writer in WRITERS_BY_NAME.values():
         spellings[writer.write_string(character)[1:-1]].append(writer.name)
     return spellings
 
@@ -229,7 +234,7 @@ def _spell(character: str) -> Mapping[str, list[str]]:
 def _describe(character: str) -> str:
     point = ord(character)
     if 0xD800 <= point <= 0xDFFF:
-        return "half of a character (a lone surrogate)"
+        return "a lone surrogate (half of a character)"
     if character in "\u2028\u2029":
         return "a line or paragraph separator (U+2028, U+2029)"
     if point > 0xFFFF:
@@ -242,7 +247,7 @@ def _describe(character: str) -> str:
 
 
 def _without_letters(character: str, spellings: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
-    """A letter may be one of somebody's name: its spellings are told by their form."""
+    """Replace spellings of a letter by their form, because a letter may be part of a person's name."""
     if character.isascii():
         return {repr(text)[1:-1] if not text.isprintable() else text: names for text, names in spellings.items()}
     forms: dict[str, list[str]] = defaultdict(list)
@@ -257,13 +262,13 @@ def _form(text: str) -> str:
     return r"\uxxxx, small hex digits" if text == text.lower() else r"\uXXXX, capital hex digits"
 
 
-def guess_what_was_signed(fields: Mapping[str, JsonValue], claimed: str) -> FittingGuess | None:
-    """The first change of the fields (their sign left out) with which `claimed`, lower-case hex, fits in a dialect."""
+def guess_what_was_signed(fields: Mapping[str, JsonValue], received_sign: str) -> FittingGuess | None:
+    """The first change of the fields, without their sign, with which `received_sign` (lower-case hex) fits."""
     for what, changed in _changes(fields):
         if changed == fields:
             continue
-        for dialect, canonical in rewritings(changed, Budget(texts=sys.maxsize, bytes=sys.maxsize)):
-            if md5(canonical).hexdigest() == claimed:
+        for dialect, canonical in dialect_texts(changed, Budget(texts=sys.maxsize, bytes=sys.maxsize)):
+            if md5(canonical).hexdigest() == received_sign:
                 return FittingGuess(what=what, dialect=dialect)
     return None
 
@@ -276,12 +281,12 @@ def _changes(fields: Mapping[str, JsonValue]) -> Iterator[tuple[str, Mapping[str
     yield "digits in quotes were signed as numbers", _map(fields, _unquote)
     yield "numbers were signed as strings", _map(fields, _quote)
     yield "an empty object was signed as []", _map(fields, lambda value: [] if value == {} else value)
-    yield "white space at the ends of values was cut before signing", _map(fields, _strip)
-    yield "a + was signed where the form has a blank", _map(fields, lambda value: _swap(value, " ", "+"))
-    yield "a blank was signed where the body has a +", _map(fields, lambda value: _swap(value, "+", " "))
+    yield "white space at the ends of values was removed before signing", _map(fields, _strip)
+    yield "a + was signed where the form has a space", _map(fields, lambda value: _replace(value, " ", "+"))
+    yield "a space was signed where the body has a +", _map(fields, lambda value: _replace(value, "+", " "))
     for name in fields:
         others = {other: value for other, value in fields.items() if other != name}
-        yield f"the field {name} was not signed; perhaps something on the way has added it", others
+        yield f"the field {name} was not signed; perhaps a proxy added it", others
 
 
 def _keep(fields: Mapping[str, JsonValue], wanted: Callable[[JsonValue], bool]) -> Mapping[str, JsonValue]:
@@ -304,7 +309,7 @@ def _strip(value: JsonValue) -> JsonValue:
     return value.strip() if isinstance(value, str) else value
 
 
-def _swap(value: JsonValue, old: str, new: str) -> JsonValue:
+def _replace(value: JsonValue, old: str, new: str) -> JsonValue:
     return value.replace(old, new) if isinstance(value, str) else value
 
 

@@ -1,6 +1,8 @@
-"""The orders in which languages sort the keys of what they sign.
+"""How each language writes an object as JSON: the writer's spelling, and the order of the keys.
 
-They agree on ASCII words without digits, which is all the document names; they part on numbers and rare characters.
+Each writer is described by its differences from Python's own C encoder, which does the work. If a rule is not obvious,
+the runtime that was measured is named. Key orders agree on ASCII words without digits, which is all that the document
+uses; they differ on numbers and rare characters.
 """
 
 import re
@@ -17,7 +19,7 @@ _JS_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _JS_LARGEST_INDEX = 2**32 - 2
 _PHP_SPACE = r"[ \t\n\r\v\f]*+"
 _PHP_NUMBER = re.compile(rf"{_PHP_SPACE}([+-]?(?:[0-9]++(?:\.[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?){_PHP_SPACE}")
-#: A longer key is compared as text: no field name is that long a number.
+#: A longer key is compared as text.
 _PHP_LONGEST_NUMBER = 64
 
 
@@ -28,15 +30,15 @@ class KeyOrder(StrEnum):
     BYTES = "bytes"
     #: Java's TreeMap and JavaScript's sort.
     UTF16 = "utf16"
-    #: JavaScript's objects: what looks like an array index first, by number, the rest by UTF-16 units.
+    #: JavaScript's objects: array indexes first, by number, then the rest by UTF-16 units.
     JAVASCRIPT = "javascript"
-    #: PHP's plain ksort since 8.2: numbers among themselves by value, anything else as text.
+    #: PHP's plain ksort since 8.2: two numbers by value, anything else as text.
     PHP = "php"
-    #: Not sorted at all.
+    #: Not sorted.
     AS_SENT = "as-sent"
 
     def sort(self, names: Iterable[str]) -> list[str]:
-        """The names in this order; sorting is stable."""
+        """The names in this order. The sort is stable."""
         return _SORTS[self](names)
 
 
@@ -58,7 +60,7 @@ def _like_javascript(names: Iterable[str]) -> list[str]:
 
 
 def _like_php(names: Iterable[str]) -> list[str]:
-    # Compared pair by pair, as PHP does: whether "10" is a number to "9.5" or text to "9a" depends on the other one.
+    # Compared in pairs, as PHP does: "10" is compared with "9.5" as a number, and with "9a" as text.
     numbers = {name: _php_number(name) for name in names}
 
     def compare(left: str, right: str) -> int:
@@ -88,30 +90,29 @@ _SORTS: dict[KeyOrder, Callable[[Iterable[str]], list[str]]] = {
 }
 
 
-# An escaped backslash. Texts are cut at it before escapes are looked for: the "u0008" after it is none.
+# An escaped backslash. Texts are split at it before escapes are searched: a "u0008" after it is not an escape.
 _BACKSLASH = "\\\\"
-# What every writer writes as it is.
+# The bytes that no writer escapes.
 _PLAIN_BYTES = bytes(byte for byte in range(0x20, 0x7F) if byte not in b"\"\\\\/<>&='")
 _PLAIN = re.compile(f"[{re.escape(_PLAIN_BYTES.decode())}]*+")
 # `\\uxxxx`, for one unit of UTF-16.
 _LONGEST_ESCAPE = 6
-# What a key or value counts for besides its characters: its quotes or brackets, the comma or colon, and the time that
-# the shortest one takes.
+# What a key or value counts besides its characters: quotes or brackets, comma or colon, and a share for its time.
 _BYTES_OF_EACH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonWriter:
-    """One JSON writer's habits. Numbers are written as their token says: no writer's number format is imitated."""
+    """How one JSON library writes. Numbers are written as their token: no library's number format is imitated."""
 
     name: str
-    #: Whether everything beyond ASCII is written as `\\uxxxx`.
+    #: Whether all non-ASCII characters are written as `\\uxxxx`.
     ascii_only: bool = False
-    #: Characters that Python leaves alone, with their escapes. None of them may occur within an escape.
+    #: Characters that Python does not escape, with their escapes. None of them may occur within an escape.
     escapes: tuple[tuple[str, str], ...] = ()
-    #: What Python escapes and this writer spells otherwise: the character, Python's escape, the writer's spelling.
+    #: Characters that Python escapes differently: the character, Python's escape, this writer's spelling.
     respells: tuple[tuple[str, str, str], ...] = ()
-    #: Runs of characters beyond ASCII that this writer escapes, where it is not `ascii_only`.
+    #: Runs of non-ASCII characters that this writer escapes if it is not `ascii_only`.
     escaped_runs: re.Pattern[str] | None = None
     #: Whether the hex digits of `\\uxxxx` are upper case.
     upper_hex: bool = False
@@ -121,7 +122,7 @@ class JsonWriter:
     drops_nulls: bool = False
 
     def write(self, value: JsonValue, nested_order: KeyOrder = KeyOrder.AS_SENT) -> str:
-        """The value as this writer writes it, the objects in it sorted by `nested_order`."""
+        """The value as JSON, with the objects in it sorted by `nested_order`."""
         match value:
             case str():
                 return self.write_string(value)
@@ -138,7 +139,7 @@ class JsonWriter:
                 return self.join([members[name] for name in nested_order.sort(members)])
 
     def write_members(self, values: Mapping[str, JsonValue], nested_order: KeyOrder) -> dict[str, str]:
-        """Each member with its key, in the order given."""
+        """Each member with its key, in the given order."""
         return {
             name: f"{self.write_string(name)}{self.key_separator}{self.write(value, nested_order)}"
             for name, value in values.items()
@@ -146,7 +147,7 @@ class JsonWriter:
         }
 
     def join(self, members: list[str]) -> str:
-        """An object of members that are written already."""
+        """An object of members that `write_members` has written."""
         return f"{{{self.item_separator.join(members)}}}"
 
     def write_string(self, text: str) -> str:
@@ -176,7 +177,7 @@ def _raise_hex(part: str) -> str:
 
 
 def most_bytes(value: JsonValue) -> int:
-    """How many bytes of UTF-8 the value takes at most, whoever writes it."""
+    """How many bytes of UTF-8 any writer needs for the value at most."""
     texts = list(_texts(value))
     everything = "".join(texts)
     in_utf8 = everything.encode("utf-8", "surrogatepass")
@@ -201,16 +202,9 @@ def _texts(value: JsonValue) -> Iterator[str]:
             yield value.text
         case _:
             yield "false"
-    # For the brackets of what is empty.
+    # For the brackets of an empty list or object.
     if not value:
         yield ""
-
-
-def find_writer(name: str) -> JsonWriter:
-    """The writer of that name; raises `DialectInvalid`, which lists the names there are."""
-    if name not in _WRITERS_BY_NAME:
-        raise DialectInvalid(f"json = {name!r} is no JSON writer; allowed are {', '.join(_WRITERS_BY_NAME)}")
-    return _WRITERS_BY_NAME[name]
 
 
 _SLASH = (("/", "\\/"),)
@@ -227,12 +221,12 @@ PHP_UNICODE = JsonWriter(name="php-unescaped-unicode", escapes=_SLASH + _LINE_EN
 PHP_UNICODE_SLASHES = JsonWriter(name="php-unescaped-unicode-slashes", escapes=_LINE_ENDS)
 #: JSON.stringify and its like.
 UNICODE = JsonWriter(name="unicode")
-#: fastjson, and Jackson told to leave nulls out.
+#: fastjson, and Jackson set to leave out nulls.
 UNICODE_NO_NULLS = JsonWriter(name="unicode-no-nulls", drops_nulls=True)
 #: Jackson, and Jackson with ESCAPE_NON_ASCII.
 JACKSON = JsonWriter(name="jackson", upper_hex=True)
 JACKSON_ASCII = JsonWriter(name="jackson-escape-non-ascii", ascii_only=True, upper_hex=True, respells=_RAW_DEL)
-#: Gson leaves nulls out and escapes for HTML unless told otherwise.
+#: Gson leaves out nulls and escapes for HTML by default.
 GSON = JsonWriter(
     name="gson",
     escapes=(*_HTML, ("=", "\\u003d"), ("'", "\\u0027"), *_LINE_ENDS),
@@ -241,7 +235,7 @@ GSON = JsonWriter(
 GSON_NULLS = replace(GSON, name="gson-nulls", drops_nulls=False)
 GSON_NO_HTML = JsonWriter(name="gson-no-html", escapes=_LINE_ENDS, drops_nulls=True)
 GSON_NO_HTML_NULLS = replace(GSON_NO_HTML, name="gson-no-html-nulls", drops_nulls=False)
-#: org.json's JSONObject, made of a map (which leaves nulls out) and with JSONObject.NULL.
+#: org.json's JSONObject made from a map, which leaves out nulls, and with JSONObject.NULL.
 ORG_JSON = JsonWriter(
     name="org-json", escapes=(("</", "<\\/"),), escaped_runs=re.compile("[\x80-\x9f\u2000-\u20ff]++"), drops_nulls=True
 )
@@ -259,30 +253,21 @@ PYTHON_UNICODE = JsonWriter(name="python-unicode", item_separator=", ", key_sepa
 PYTHON_COMPACT = JsonWriter(name="python-compact", ascii_only=True)
 PYTHON_COMPACT_UNICODE = JsonWriter(name="python-compact-unicode")
 
-_WRITERS_BY_NAME = {
-    writer.name: writer
-    for writer in (
-        PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNICODE_SLASHES, UNICODE, UNICODE_NO_NULLS, JACKSON, JACKSON_ASCII, GSON,
-        GSON_NULLS, GSON_NO_HTML, GSON_NO_HTML_NULLS, ORG_JSON, ORG_JSON_NULLS, JSON_SIMPLE, GO, GO_NO_ESCAPE, PYTHON,
-        PYTHON_UNICODE, PYTHON_COMPACT, PYTHON_COMPACT_UNICODE,
-    )
-}  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JsonDialect:
-    """A writer with its order of keys: one way to turn fields into the text that is hashed or encrypted."""
+    """A writer with a key order: one way to turn fields into the text that is hashed or encrypted."""
 
     writer: JsonWriter
     key_order: KeyOrder = KeyOrder.BYTES
     #: Whether objects within the object are sorted too.
     recursive: bool = False
-    #: What follows the closing brace: Go's Encoder writes a newline.
+    #: What follows the closing brace. Go's Encoder writes a newline.
     ending: str = ""
 
     @property
     def name(self) -> str:
-        """What it is called in logs, metrics and settings, e.g. `php` or `unicode+javascript+recursive`."""
+        """The name in logs, metrics and settings, e.g. `php` or `unicode+javascript+recursive`."""
         parts = [self.writer.name]
         if self.key_order is not KeyOrder.BYTES:
             parts.append(self.key_order)
@@ -298,25 +283,15 @@ class JsonDialect:
         return self.key_order if self.recursive else KeyOrder.AS_SENT
 
     def write(self, fields: Mapping[str, JsonValue]) -> bytes:
-        """The fields as canonical JSON; the caller leaves `sign` out."""
+        """The fields as canonical JSON. The caller leaves out `sign`."""
         members = self.writer.write_members(fields, self.nested_order)
-        return self.arrange(members, self.key_order.sort(members))
+        return self.join(members, self.key_order.sort(members))
 
-    def arrange(self, members: Mapping[str, str], order: Sequence[str]) -> bytes:
-        """Canonical JSON of members that `writer` has written with `nested_order`, names in `key_order`."""
-        return encode_canonical(self.writer.join([members[name] for name in order if name in members]) + self.ending)
-
-
-def encode_canonical(text: str) -> bytes:
-    """UTF-8; a lone surrogate, which has none, becomes `\\udxxx` as JSON.stringify writes it."""
-    return text.encode("utf-8", "backslashreplace")
-
-
-def find_dialect(name: str) -> JsonDialect:
-    """The dialect of that name; raises `DialectInvalid`, which lists the names there are."""
-    if name not in DIALECTS_BY_NAME:
-        raise DialectInvalid(f"{name!r} is no JSON dialect; allowed are {', '.join(DIALECTS_BY_NAME)}")
-    return DIALECTS_BY_NAME[name]
+    def join(self, members: Mapping[str, str], order: Sequence[str]) -> bytes:
+        """Canonical JSON of members that `writer` has written with `nested_order`, in the order of these names."""
+        text = self.writer.join([members[name] for name in order if name in members]) + self.ending
+        # A lone surrogate, which UTF-8 cannot encode, becomes `\udxxx` as JSON.stringify writes it.
+        return text.encode("utf-8", "backslashreplace")
 
 
 _PHP_WRITERS = (PHP, PHP_UNICODE_SLASHES, PHP_SLASHES, PHP_UNICODE)
@@ -340,7 +315,7 @@ _PYTHON_WRITERS = (
     PYTHON_COMPACT_UNICODE,
 )
 
-#: Every dialect that is tried, likeliest first. Each language sorts in its own way.
+#: Every dialect that is tried, likeliest first. Each language has its own key order.
 DIALECTS: tuple[JsonDialect, ...] = (
     *(JsonDialect(writer=writer) for writer in _PHP_WRITERS),
     *(JsonDialect(writer=writer, recursive=True) for writer in _PHP_WRITERS),
@@ -354,4 +329,20 @@ DIALECTS: tuple[JsonDialect, ...] = (
     *(JsonDialect(writer=writer, recursive=True, ending="\n") for writer in (GO, GO_NO_ESCAPE)),
     *(JsonDialect(writer=writer, recursive=True) for writer in _PYTHON_WRITERS),
 )
+#: By the names that logs, metrics and settings use.
 DIALECTS_BY_NAME = {dialect.name: dialect for dialect in DIALECTS}
+WRITERS_BY_NAME = {dialect.writer.name: dialect.writer for dialect in DIALECTS}
+
+
+def find_dialect(name: str) -> JsonDialect:
+    """The dialect of that name. Raises `DialectInvalid`, which lists the known names."""
+    if name not in DIALECTS_BY_NAME:
+        raise DialectInvalid(f"{name!r} is no JSON dialect; allowed are {', '.join(DIALECTS_BY_NAME)}")
+    return DIALECTS_BY_NAME[name]
+
+
+def find_writer(name: str) -> JsonWriter:
+    """The writer of that name. Raises `DialectInvalid`, which lists the known names."""
+    if name not in WRITERS_BY_NAME:
+        raise DialectInvalid(f"json = {name!r} is no JSON writer; allowed are {', '.join(WRITERS_BY_NAME)}")
+    return WRITERS_BY_NAME[name]

@@ -32,7 +32,7 @@ from service.gateway.cipher import (
 from service.gateway.errors import KeyUnusable, OutcomeUnknown
 from service.gateway.key_derivation import SENT
 from service.gateway.messages import RequestMethod
-from service.gateway.request_envelope import new_request_id, sign_args, write_envelope
+from service.gateway.request_envelope import new_request_id, sign_request, write_envelope
 from service.gateway.schemas import to_text
 from service.gateway.transport import Channel, RawAnswer
 
@@ -308,7 +308,7 @@ class Probe:
             method,
             sealed,
             ua=ua,
-            sign=sign or sign_args(method, sealed, ua=ua, aes_key=aes_key, dialect=dialect),
+            sign=sign or sign_request(ua=ua, key=aes_key.reveal(), method=method, args=sealed, dialect=dialect),
             request_id=request_id,
             timestamp=self._clock().timestamp(),
         )

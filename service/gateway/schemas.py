@@ -180,7 +180,7 @@ class StrictWrappedText(WrappedText):
 
 
 def _unwrap(value: Any) -> Any:
-    """The item of a list of one, else the value: the document calls some objects arrays, and some gateways send them so."""
+    """The item of a list of one, else the value: some gateways wrap an object in a list, as the document has it."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from service.gateway.cipher import ArgsCipher, RequestDialect, SignCase
+from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import CallbackRefused, CipherError, RequestRefused
 from service.gateway.messages import AmountUnit, RequestMethod
 from service.gateway.request_envelope import verify_request
@@ -107,17 +107,15 @@ class RequestReader:
 
     def _open_args(self, account: Account, envelope: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
         """The decrypted args; the sign is checked first."""
-        dialect = self._dialects[account.ua]
         sealed = text_of(envelope, "args")
         try:
             verify_request(
-                claimed=text_of(envelope, "sign"),
+                sign=text_of(envelope, "sign"),
                 ua=account.ua,
                 key=account.aes_key.reveal(),
                 method=text_of(envelope, "method"),
                 args=sealed,
-                separator=dialect.sign_separator,
-                upper_case=dialect.sign_case is SignCase.UPPER,
+                dialect=self._dialects[account.ua],
             )
             return self._ciphers[account.ua].open(sealed)
         except RequestRefused as error:

@@ -7,7 +7,7 @@ from typing import Any
 
 import urllib3
 
-from service.gateway.cipher import ArgsCipher, RequestDialect, SignCase
+from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.request_envelope import sign_request
 
 WITHHOLD = {
@@ -45,8 +45,7 @@ class GatewayCaller:
                 key=self._key,
                 method=method,
                 args=sealed,
-                separator=self._dialect.sign_separator,
-                upper_case=self._dialect.sign_case is SignCase.UPPER,
+                dialect=self._dialect,
             ),
         }
 

@@ -124,7 +124,8 @@ def test_what_comes_behind_an_answer_is_nobodys(make_client, gateway, secure, ce
 def test_a_probe_learns_what_the_final_answers_say(gateway, interim):
     def answer(request):
         envelope = json.loads(request.body)
-        right = sign_request(ua="ACME", key=KEY, method=envelope["method"], args=envelope["args"], separator="|")
+        dialect = RequestDialect(sign_separator="|")
+        right = sign_request(ua="ACME", key=KEY, method=envelope["method"], args=envelope["args"], dialect=dialect)
         message = "订单不存在" if envelope["sign"] == right else "签名错误"
         if message == "订单不存在":
             message = _complaint(envelope["args"]) or message

@@ -147,7 +147,7 @@ class _Gateway:
             key=KEY,
             method=envelope["method"],
             args=envelope["args"],
-            separator=self._dialect.sign_separator,
+            dialect=self._dialect,
         )
         return None if envelope["sign"] == right else "签名错误"
 

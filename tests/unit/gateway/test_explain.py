@@ -50,7 +50,7 @@ def judged(check, wire):
     try:
         return check(wire)
     except SignMismatch as mismatch:
-        return mismatch.claimed
+        return mismatch.received_sign
     except CallbackRefused as refusal:
         return refusal.reason
 
@@ -60,7 +60,7 @@ def test_real_callbacks_are_explained_as_the_receiver_judges_them():
     for wire in bodies():
         told = judged(explain, wire)
         assert judged(lambda wire: verify_callback(wire, None), wire) == (
-            told.claimed if isinstance(told, Mismatch) else told
+            told.received_sign if isinstance(told, Mismatch) else told
         )
 
 
@@ -79,7 +79,7 @@ def test_every_way_that_is_tried_has_plain_words():
 def test_a_body_that_no_dialect_fits_is_told_with_every_text_that_was_tried():
     told = explain(body(FIELDS))
     assert isinstance(told, Mismatch)
-    assert told.claimed == WRONG
+    assert told.received_sign == WRONG
     assert told.fields == list(FIELDS)
     assert [candidate.sign for candidate in told.candidates] == [
         md5(candidate.canonical.encode()).hexdigest() for candidate in told.candidates
@@ -118,7 +118,8 @@ def test_null_is_told_with_who_leaves_it_out():
 
 
 @pytest.mark.parametrize(
-    ("text", "what"), [("1.50", "a fraction"), ("-1", "a sign"), ("1", "signed as a string"), ("[]", "PHP has but one")]
+    ("text", "what"),
+    [("1.50", "a fraction"), ("-1", "a sign"), ("1", "signed as a string"), ("[]", "PHP writes")],
 )
 def test_types_that_languages_write_differently_are_told(text, what):
     told = explain(f'{{"a":{text},"sign":"{WRONG}"}}'.encode())

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from service.gateway.cipher import ArgsCipher, Mode, Padding, RequestDialect
+from service.gateway.cipher import ArgsCipher, Mode, Padding, RequestDialect, SignCase
 from service.gateway.json_dialects import PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNICODE_SLASHES, UNICODE
 from service.gateway.request_envelope import sign_request, verify_request
 from service.gateway.schemas import REQUEST_ENVELOPE
@@ -79,15 +79,8 @@ def test_the_envelope_is_signed_as_the_real_runtime_does(case):
     )
     method = read_object(case["envelope_json"].decode()).values["method"]
     assert envelope.args == case["expected_ciphertext"]
-    sign = sign_request(
-        ua=envelope.ua,
-        key=case["key"],
-        method=method,
-        args=envelope.args,
-        upper_case=case["dialect_flags"]["md5_case"] == "upper",
-    )
+    dialect = RequestDialect(sign_case=SignCase(case["dialect_flags"]["md5_case"]))
+    sign = sign_request(ua=envelope.ua, key=case["key"], method=method, args=envelope.args, dialect=dialect)
 
     assert (sign == case["expected_sign"]) is (case["id"] not in EXEMPT_SIGNS)
-    verify_request(
-        claimed=sign, ua=envelope.ua, key=case["key"], method=method, args=envelope.args, upper_case=sign.isupper()
-    )
+    verify_request(sign=sign, ua=envelope.ua, key=case["key"], method=method, args=envelope.args, dialect=dialect)

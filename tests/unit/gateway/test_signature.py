@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.gateway.bodies import BodyKind
+from service.gateway.cipher import RequestDialect, SignCase
 from service.gateway.errors import CallbackRefused, DialectInvalid, Refusal, RequestRefused, SignMismatch
 from service.gateway.json_dialects import DIALECTS, find_dialect
 from service.gateway.request_envelope import sign_request, verify_request
@@ -116,7 +117,7 @@ def test_a_mismatch_carries_every_text_that_was_tried():
     with pytest.raises(SignMismatch) as refused:
         verify_callback(body, None)
 
-    assert refused.value.claimed == "a" * 32
+    assert refused.value.received_sign == "a" * 32
     assert {"spliced", "php", "python+recursive"} <= {tried.dialect for tried in refused.value.tried}
     assert all(md5(tried.canonical).hexdigest() == tried.sign for tried in refused.value.tried)
 
@@ -183,16 +184,18 @@ def test_no_body_raises_anything_but_a_refusal(body):
 
 def test_a_request_sign_of_another_method_key_or_args_is_refused():
     good = {"ua": "LOAN_APP", "key": "1234567890abcdef", "method": "single-withhold", "args": "LP/+"}
-    sign = sign_request(**good)
+    dialect = RequestDialect()
+    sign = sign_request(**good, dialect=dialect)
 
-    verify_request(claimed=sign, **good)
+    verify_request(sign=sign, **good, dialect=dialect)
     for name in good:
         with pytest.raises(RequestRefused):
-            verify_request(claimed=sign, **{**good, name: "other"})
+            verify_request(sign=sign, **{**good, name: "other"}, dialect=dialect)
 
 
 def test_a_request_sign_takes_a_separator_and_either_case():
-    sign = sign_request(ua="a", key="b", method="c", args="d", separator="|", upper_case=True)
+    dialect = RequestDialect(sign_separator="|", sign_case=SignCase.UPPER)
+    sign = sign_request(ua="a", key="b", method="c", args="d", dialect=dialect)
 
     assert sign == md5(b"a|b|c|d").hexdigest().upper()
 
