@@ -26,11 +26,10 @@ class QueriedGateway:
             queried = self._client.query(biz_order_no, most_tries=1)
         except CallFailed as error:
             raise NoAnswer(str(error), request_id=error.request_id) from error
-        if queried.answer.order is None:
-            return Answer(claim=None, request_id=queried.request_id, detail=queried.answer.message)
+        if queried.order is None:
+            return Answer(claim=None, request_id=queried.request_id, detail=queried.message)
         claim = claim_from_query(
-            queried.answer,
-            biz_order_no=biz_order_no,
+            queried.order,
             merchant=self._merchant,
             pay_types=self._pay_types,
             time_zone=self._time_zone,

@@ -154,10 +154,10 @@ def query(context: click.Context, merchant: str | None, biz_order_no: str) -> No
     chosen = choose(settings_of(context), merchant)
     with _client(chosen) as client:
         queried = client.query(biz_order_no)
-    if queried.answer.order is None:
-        click.echo(f"The gateway has no such order: {mask_personal(queried.answer.message)}")
+    if queried.order is None:
+        click.echo(f"The gateway has no such order: {mask_personal(queried.message)}")
     else:
-        order = queried.answer.order
+        order = queried.order
         _show(
             biz_order_no=order.biz_order_no,
             pay_order_no=order.pay_order_no,

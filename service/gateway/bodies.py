@@ -223,7 +223,7 @@ def _from_form(kind: BodyKind, text: str, decode: Callable[[str], str]) -> Callb
 
 
 def _json_in_form(text: str, decode: Callable[[str], str]) -> Iterator[str]:
-    """The texts in a form's only key and only value that may be JSON, percent-decoded and also, if not encoded, as sent.
+    """The texts in a form's only key and only value that may be JSON: percent-decoded and, if not encoded, as sent.
 
     A sender that does not encode the braces encodes nothing: `&`, `=`, `+` and `%` then stand for themselves.
     """

@@ -1,4 +1,4 @@
-"""Speaks to the gateway (document: 调用说明, 接口明细). Each call says which holds: not done, done, or unknown."""
+"""Calls the gateway (document: 调用说明, 接口明细). Each call ends as done, not done, or unknown."""
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -28,7 +28,6 @@ from service.gateway.messages import (
     AmountUnit,
     ConfirmTiedCardArgs,
     GatewayAnswer,
-    OrderAnswer,
     OrderStatement,
     PreTiedCardArgs,
     RequestMethod,
@@ -47,13 +46,13 @@ from service.gateway.schemas import (
     MessageSchema,
 )
 from service.gateway.strict_json import JsonValue
-from service.gateway.transport import Channel
+from service.gateway.transport import GatewayTransport
 
 _log = structlog.get_logger(__name__)
 Answer = TypeVar("Answer")
 Args = TypeVar("Args", bound=PersonalArgs)
 Sent = TypeVar("Sent")
-# Before the second and the third try. Asking twice is harmless, and a broken connection is usually whole the next time.
+# Before the second and the third try. A query can be repeated safely, and often succeeds on a new connection.
 _QUERY_PAUSES_SECONDS = (0.2, 0.5)
 _LONGEST_STATUS = 40
 _OUTCOMES: Mapping[type[BaseException], str] = {NotSent: "not-sent", Refused: "refused"}
@@ -61,33 +60,35 @@ _OUTCOMES: Mapping[type[BaseException], str] = {NotSent: "not-sent", Refused: "r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueriedOrder:
-    """What the gateway answered when it was asked for an order."""
+    """The gateway's answer to a query for an order."""
 
-    #: Its `order` is the one that was asked for, or None where the gateway knows of no such order.
-    answer: OrderAnswer
-    #: When it was asked, aware; not when it answered.
+    #: None if the gateway has no such order.
+    order: OrderStatement | None
+    #: The answer's message. If there is no such order, it says why.
+    message: str
+    #: When the query was sent, aware.
     asked_at: datetime
     request_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedOrder:
-    """An order that the gateway has accepted, in its words. That it was paid, they do not say."""
+    """An order that the gateway has accepted, which does not mean that it was paid."""
 
     order: OrderStatement
     request_id: str
 
 
 class CallRecord:
-    """Logs, at the end of its `with`, which method was called about which order, how long it took and how it ended.
+    """Logs a call at the end of its `with`: the method, the order, how long it took and the outcome.
 
-    Never what was sent or answered. A `CallFailed` that passes through learns the requestId.
+    It never logs what was sent or answered. It sets the requestId of a `CallFailed` that passes through.
     """
 
     def __init__(self, method: RequestMethod, biz_order_no: str = "") -> None:
         self.method = method
         self.request_id = new_request_id()
-        #: What the log says where nothing was raised.
+        #: The outcome to log if nothing was raised.
         self.outcome = "answered" if method is RequestMethod.SINGLE_ORDER_QUERY else "accepted"
         self._biz_order_no = biz_order_no
         self._started = time.monotonic()
@@ -111,11 +112,11 @@ class CallRecord:
 
 
 class GatewayClient:
-    """The gateway, in one merchant's name. Safe to share between threads. Each call has a connection of its own.
+    """Calls one merchant's gateway. Safe to share between threads. Each call has a connection of its own.
 
-    Every method raises `ArgumentsInvalid` before anything is sent, `NotSent` where nothing can have been done, and
-    `OutcomeUnknown` for a broken connection, no answer in time, any HTTP status but 200, and an answer that cannot be
-    read. A whole call takes `timeout_seconds` of the settings at most. Only `query` is ever tried again by itself.
+    Every method raises `ArgumentsInvalid` before anything is sent, `NotSent` if nothing can have been done, and
+    `OutcomeUnknown` for a broken connection, no answer in time, any HTTP status but 200, and an unreadable answer. A
+    call takes at most `timeout_seconds` of the settings. Only `query` retries.
     """
 
     def __init__(
@@ -126,7 +127,7 @@ class GatewayClient:
         pay_types: Collection[str],
         clock: Callable[[], datetime],
     ) -> None:
-        """`pay_types` are the merchant's, `clock` gives aware times. Connects to nothing yet.
+        """`pay_types` are the merchant's. `clock` returns aware times. Does not connect yet.
 
         Raises `UrlUnusable`, `PlainHttpRefused`, `CertificatesUnusable`, `DialectInvalid` and `KeyUnusable`.
         """
@@ -141,55 +142,53 @@ class GatewayClient:
             dialect=RequestDialect.from_settings(settings.dialect),
             clock=clock,
         )
-        self._channel = Channel(settings=settings)
+        self._transport = GatewayTransport(settings=settings)
 
     def pre_tie_card(self, args: PreTiedCardArgs) -> str:
-        """Ask for a card to be bound: its owner is sent a code. Returns the binding's `unique_code`.
+        """Start to bind a card: the gateway sends its owner a code. Returns the binding's `unique_code`.
 
-        Raises `Refused` for status -1, and `OutcomeUnknown` for one that is neither 1 nor -1.
+        Raises `Refused` for status -1, and `OutcomeUnknown` for a status that is neither 1 nor -1.
         """
         fields = self._check(PRE_TIED_CARD_ARGS, args)
         with CallRecord(RequestMethod.PRE_TIED_CARD) as record:
-            answer = self._ask(record, fields, PRE_TIED_CARD_ANSWER)
+            answer = self._call(record, fields, PRE_TIED_CARD_ANSWER)
             if answer.succeeded and answer.unique_code is not None:
                 return answer.unique_code
-            raise _refusal(answer)
+            raise _failure(answer)
 
     def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:
-        """Confirm a binding with the code that the card's owner was sent. Returns the `protocol_no` to charge it by.
+        """Confirm a binding with the code that the card's owner was sent. Returns the `protocol_no` for withholds.
 
-        Raises `Refused` for status -1, and `OutcomeUnknown` for one that is neither 1 nor -1.
+        Raises `Refused` for status -1, and `OutcomeUnknown` for a status that is neither 1 nor -1.
         """
         fields = self._check(CONFIRM_TIED_CARD_ARGS, args)
         with CallRecord(RequestMethod.CONFIRM_TIED_CARD) as record:
-            answer = self._ask(record, fields, CONFIRM_TIED_CARD_ANSWER)
+            answer = self._call(record, fields, CONFIRM_TIED_CARD_ANSWER)
             if answer.succeeded and answer.protocol_no is not None:
                 return answer.protocol_no
-            raise _refusal(answer)
+            raise _failure(answer)
 
     def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
         """Charge a card.
 
-        Raises `OutcomeUnknown` for an answer about another order as well, and for any status but 1: with -1, too,
-        gateways of this kind answer for orders that they charge all the same.
+        Also raises `OutcomeUnknown` for an answer about another order and for any status but 1: some gateways answer
+        -1 for orders that they charge nevertheless.
         """
         fields = self._check(self._withhold_args, args)
         with CallRecord(RequestMethod.SINGLE_WITHHOLD, args.biz_order_no) as record:
-            answer = self._ask(record, fields, ORDER_ANSWER)
+            answer = self._call(record, fields, ORDER_ANSWER)
             if not answer.succeeded or answer.order is None:
-                raise OutcomeUnknown(f"{_said(answer)}; it may charge all the same")
+                raise OutcomeUnknown(f"{_describe(answer)}; it may charge all the same")
             if answer.order.biz_order_no != args.biz_order_no:
                 raise OutcomeUnknown("the gateway answered about another order")
             return AcceptedOrder(order=answer.order, request_id=record.request_id)
 
     def query(self, biz_order_no: str, *, most_tries: int = len(_QUERY_PAUSES_SECONDS) + 1) -> QueriedOrder:
-        """Ask for an order's status, up to three times within the time limit where no answer comes.
+        """Query an order's status. Tries at most `most_tries` times within the time limit until an answer comes.
 
-        `most_tries` of 1 is for who counts questions: each try is one to the gateway.
-
-        An answer about an order of another spelling says that there is none of this one. Raises any kind of
-        `CallFailed` where there is no answer: also for one about another order, and for any status but 1, unless it is
-        -1 with one of the merchant's `not_found_messages`.
+        The gateway has no such order if it answers with an order whose number is spelled differently, or with status -1
+        and one of the merchant's `not_found_messages`. Raises `CallFailed` for no answer, for any other answer without
+        status 1, and for an answer about another order.
         """
         fields = _write(SINGLE_ORDER_QUERY_ARGS, SingleOrderQueryArgs(biz_order_no=biz_order_no))
         deadline = time.monotonic() + self._timeout_seconds
@@ -205,23 +204,23 @@ class GatewayClient:
     def _query_once(self, biz_order_no: str, fields: Mapping[str, JsonValue], deadline: float) -> QueriedOrder:
         asked_at = self._clock()
         with CallRecord(RequestMethod.SINGLE_ORDER_QUERY, biz_order_no) as record:
-            answer = self._ask(record, fields, ORDER_ANSWER, deadline=deadline)
-            if answer.succeeded and answer.order is not None:
-                if answer.order.biz_order_no == biz_order_no:
-                    return QueriedOrder(answer=answer, asked_at=asked_at, request_id=record.request_id)
-                # Else one known order would make any number of unknown ones that can be asked for without end.
-                if not is_other_spelling(answer.order.biz_order_no, biz_order_no):
-                    raise OutcomeUnknown("the gateway answered about another order")
-                message = "the gateway has it in another spelling only"
-            elif answer.failed and answer.message in self._not_found_messages:
-                message = answer.message
-            elif answer.failed:
-                raise OutcomeUnknown(f"{_said(answer)}, which is none of the merchant's not_found_messages")
+            answer = self._call(record, fields, ORDER_ANSWER, deadline=deadline)
+            order, message = answer.order, answer.message
+            if answer.succeeded and order is not None:
+                if order.biz_order_no != biz_order_no:
+                    # A known order must not answer for other spellings of its number: there is no end of them.
+                    if not is_other_spelling(order.biz_order_no, biz_order_no):
+                        raise OutcomeUnknown("the gateway answered about another order")
+                    order, message = None, "the gateway has it in another spelling only"
+            elif not answer.failed:
+                raise OutcomeUnknown(_describe(answer))
+            elif answer.message in self._not_found_messages:
+                order = None
             else:
-                raise OutcomeUnknown(_said(answer))
-            record.outcome = "not-found"
-            unknown = OrderAnswer(status=FAILED, message=message)
-            return QueriedOrder(answer=unknown, asked_at=asked_at, request_id=record.request_id)
+                raise OutcomeUnknown(f"{_describe(answer)}, which is none of the merchant's not_found_messages")
+            if order is None:
+                record.outcome = "not-found"
+            return QueriedOrder(order=order, message=message, asked_at=asked_at, request_id=record.request_id)
 
     def _check(self, message: MessageSchema[Args], args: Args) -> Mapping[str, JsonValue]:
         fields = _write(message, args)
@@ -231,7 +230,7 @@ class GatewayClient:
             raise ArgumentsInvalid(error) from error
         return fields
 
-    def _ask(
+    def _call(
         self,
         record: CallRecord,
         fields: Mapping[str, JsonValue],
@@ -241,9 +240,9 @@ class GatewayClient:
     ) -> Answer:
         request = self._sealer.seal(record.method, fields, request_id=record.request_id)
         seconds = self._timeout_seconds if deadline is None else max(deadline - time.monotonic(), 0.001)
-        raw = self._channel.post(request, timeout_seconds=seconds)
+        response = self._transport.post(request, timeout_seconds=seconds)
         try:
-            return answer.read(raw.fields())
+            return answer.read(response.read_fields())
         except MessageInvalid as error:
             raise OutcomeUnknown(str(error)) from error
 
@@ -255,11 +254,11 @@ def _write(message: MessageSchema[Sent], sent: Sent) -> Mapping[str, JsonValue]:
         raise ArgumentsInvalid(error) from error
 
 
-def _refusal(answer: GatewayAnswer) -> CallFailed:
-    return Refused(_said(answer)) if answer.failed else OutcomeUnknown(_said(answer))
+def _failure(answer: GatewayAnswer) -> CallFailed:
+    return Refused(_describe(answer)) if answer.failed else OutcomeUnknown(_describe(answer))
 
 
-def _said(answer: GatewayAnswer) -> str:
+def _describe(answer: GatewayAnswer) -> str:
     status = (
         FAILED if answer.failed else f"{mask_personal(answer.status)[:_LONGEST_STATUS]!r}, which is neither 1 nor -1"
     )
@@ -268,7 +267,7 @@ def _said(answer: GatewayAnswer) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayClients:
-    """What came of the settings of every merchant that has a gateway, by merchant."""
+    """A client for each merchant whose gateway settings can be used, and the error of each other merchant."""
 
     usable: Mapping[str, GatewayClient]
     unusable: Mapping[str, GatewayError]
@@ -277,14 +276,14 @@ class GatewayClients:
 def make_client(
     merchant: MerchantSettings, gateway: GatewaySettings, *, clock: Callable[[], datetime]
 ) -> GatewayClient:
-    """Speaks in the merchant's name to its `gateway`. Raises a `GatewayError` where those settings cannot be used."""
+    """A client of the merchant's `gateway`. Raises a `GatewayError` if its settings cannot be used."""
     return GatewayClient(
         settings=gateway, amount_unit=AmountUnit(merchant.amount_unit), pay_types=merchant.pay_types, clock=clock
     )
 
 
 def make_clients(merchants: Iterable[MerchantSettings], *, clock: Callable[[], datetime]) -> GatewayClients:
-    """A client for each merchant with a gateway; one merchant's mistake is no other's."""
+    """A client for each merchant with a gateway. A mistake in one merchant's settings does not affect the others."""
     usable, unusable = {}, {}
     for merchant in merchants:
         if merchant.gateway is None:

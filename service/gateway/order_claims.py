@@ -1,7 +1,7 @@
-"""What the gateway says of an order, as a `Claim`: its spellings end here.
+"""Turns the gateway's statements about orders into claims. The gateway's spellings are not used beyond this file.
 
-The document has the spellings; what it leaves open (time format, unknown words) is decided in favour of hearing of a
-payment: only a callback whose order cannot be told is refused, and what cannot be understood waits for a person.
+Nothing the document leaves open, such as the time format or an unknown status, makes us miss a payment: a callback is
+refused only if its order is unknown, and a claim that we do not understand waits for a person.
 """
 
 import json
@@ -14,13 +14,13 @@ import structlog
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.masking import mask_unknown_word
-from service.gateway.errors import CallbackRefused, MessageInvalid, Problem, Refusal
-from service.gateway.messages import OrderAnswer, OrderStatement
+from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
+from service.gateway.messages import OrderStatement
 from service.gateway.schemas import CALLBACK
 from service.gateway.signature import VerifiedCallback
 
 _log = structlog.get_logger(__name__)
-#: The gateway's `pay_status` (document: 3, 4, 5). `wait_pay` comes from queries only, and is taken anywhere.
+#: The gateway's `pay_status` (document: 3, 4, 5). `wait_pay` is documented for queries only, and accepted anywhere.
 STATUSES = {
     "success": OrderStatus.SUCCEEDED,
     "fail": OrderStatus.FAILED,
@@ -31,7 +31,7 @@ STATUSES = {
 #: The gateway's `order_type`s (document: 5). Answers to queries have none.
 ORDER_TYPES = frozenset({"single_withhold"})
 _LONGEST_QUOTE = 40
-# A year outside of these is a wrong clock or another format, not a time of payment.
+# A year outside this range comes from a wrong clock or another format.
 _PAY_YEARS = range(2000, 2100)
 _MARKED_DATE = r"(?P<year>[0-9]{4})(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?P=mark)(?P<day>[0-9]{1,2})"
 _CHINESE_DATE = r"(?P<year>[0-9]{4})年(?P<month>[0-9]{1,2})月(?P<day>[0-9]{1,2})日"
@@ -51,7 +51,7 @@ _FORMATS = tuple(
         f"{_CHINESE_DATE} ?(?:{_MARKED_TIME})",
         f"{_COMPACT_DATE}[ T]?{_COMPACT_TIME}",
         f"{_COMPACT_DATE}[ T]{_MARKED_TIME}",
-        # Twelve digits are either of these; which one, most often only one month or year tells.
+        # Twelve digits may be either of these; mostly only one of them gives a valid month and year.
         r"(?P<year>[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})",
         r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})",
     )
@@ -59,7 +59,7 @@ _FORMATS = tuple(
 # Seconds, milliseconds, microseconds or nanoseconds.
 _UNIX = re.compile(r"(?P<seconds>[0-9]{10})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
 _LONGEST = 64
-# As they were when the first digests were stored. `pay_times.py` reads more; here, more would be another digest.
+# The formats that were read when the first digests were stored. To read more of them here would change digests.
 _DATE_AND_TIME = re.compile(
     r"([0-9]{4})([-/])([0-9]{1,2})\2([0-9]{1,2})[ T]([0-9]{1,2}):([0-9]{2}):([0-9]{2})"
     r"|([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})"
@@ -79,10 +79,10 @@ def claim_from_callback(
     received_at: datetime,
     traceparent: str | None,
 ) -> Claim:
-    """What a callback says, as far as `trust` goes.
+    """The claim in a callback.
 
     `pay_types` are the merchant's, `time_zone` is that of the gateway's `pay_time`, `received_at` is aware. Raises
-    `CallbackRefused` where a field that is needed is missing or the order number is none.
+    `CallbackRefused` if a required field is missing or invalid.
     """
     try:
         statement = CALLBACK.read(verified.fields)
@@ -102,26 +102,17 @@ def claim_from_callback(
 
 
 def claim_from_query(
-    answer: OrderAnswer,
+    statement: OrderStatement,
     *,
-    biz_order_no: str,
     merchant: str,
     pay_types: Collection[str],
     time_zone: tzinfo,
     asked_at: datetime,
     traceparent: str | None,
 ) -> Claim:
-    """What the gateway answered when it was asked for `biz_order_no` at `asked_at` (aware; when asked, not answered).
-
-    Raises `MessageInvalid` for an answer that says nothing of an order, or speaks of another one: that is no answer.
-    """
-    if answer.order is None:
-        raise MessageInvalid("answer about an order", (Problem("response", "empty; needed is an order"),))
-    if answer.order.biz_order_no != biz_order_no:
-        problem = Problem("response.biz_order_no", "another order's; allowed is the one that was asked for")
-        raise MessageInvalid("answer about an order", (problem,))
+    """The claim in the answer to a query that was sent at `asked_at` (aware)."""
     return _make_claim(
-        answer.order,
+        statement,
         merchant=merchant,
         pay_types=pay_types,
         time_zone=time_zone,
@@ -146,7 +137,7 @@ def _make_claim(
     status = STATUSES.get(statement.pay_status)
     paid_at = None
     if status is OrderStatus.SUCCEEDED and statement.pay_time:
-        # Whatever other statuses say here is no time at which money moved.
+        # With any other status, no money has moved.
         paid_at = read_pay_time(statement.pay_time, time_zone)
         if paid_at is None:
             _log.warning("pay_time_not_understood", merchant=merchant, characters=len(statement.pay_time))
@@ -173,7 +164,7 @@ def _make_claim(
 def _find_quarantine(
     statement: OrderStatement, status: OrderStatus | None, pay_types: Collection[str], *, from_stranger: bool
 ) -> str | None:
-    # Masked here, since it goes into logs, reports and tables.
+    # Masked here, because it goes into logs, reports and tables.
     def quote(word: str) -> str:
         shown = mask_unknown_word(word, from_stranger=from_stranger)
         return repr(shown if len(shown) <= _LONGEST_QUOTE else f"{shown[:_LONGEST_QUOTE]}…")
@@ -189,11 +180,12 @@ def _find_quarantine(
 
 
 def read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:
-    """A gateway's time in `time_zone`, to the microsecond, or None where it is none that we know or has two meanings.
+    """The gateway's `pay_time` in `time_zone`, to the microsecond; None if the format is unknown or ambiguous.
 
-    Taken are a date and a time of day with marks (`2019-07-01 12:00:05`, `2019/7/1 9:05:05`, `2019.07.01T12:00`),
-    without (`20190701120005`, `190701120005`) and in Chinese, with a fraction or without, and unix time in seconds down
-    to nanoseconds. What names no offset from UTC is in `time_zone`.
+    The document names no format, and gateways write many. Read are a date and a time of day with separators
+    (`2019-07-01 12:00:05`, `2019/7/1 9:05:05`, `2019.07.01T12:00`), without (`20190701120005`, `190701120005`) and in
+    Chinese, each with or without a fraction, and unix time in seconds to nanoseconds. A time without an offset from UTC
+    is in `time_zone`.
     """
     written = text.strip()
     if len(written) > _LONGEST:
@@ -248,13 +240,13 @@ def _read_offset(text: str) -> tzinfo:
 
 
 def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, time_zone: tzinfo) -> str:
-    """sha256, lower-case hex, of what a statement says; equal for statements that say the same.
+    """sha256, lower-case hex, of a statement's content. Statements with the same content have the same digest.
 
-    Hashed is the UTF-8 of one compact JSON list: `["v1", status, pay_order_no, order_type, pay_type, paid_at,
-    channel_response]`. The status is ours (an unknown one is the gateway's word after "unknown:"), and "" stands for
-    what is absent. paid_at is a success' pay_time in UTC as `YYYY-mm-ddTHH:MM:SSZ`, where it is written in one of the
-    few formats that were read when the first digests were stored, else "". It is stored as a unique key: a release
-    that changes it takes every repeated callback for a new claim.
+    The digest is stored as a unique key. Its bytes must never change: a changed digest would make every repeated
+    callback a new claim. Hashed is the UTF-8 of one compact JSON list: `["v1", status, pay_order_no, order_type,
+    pay_type, paid_at, channel_response]`. The status is ours; an unknown one is "unknown:" and the gateway's value. ""
+    stands for an absent value. paid_at is the pay_time of a success in UTC as `YYYY-mm-ddTHH:MM:SSZ`; it is "" unless
+    the pay_time has one of the formats that were read when the first digests were stored.
     """
     paid_at = _read_digested_time(statement.pay_time, time_zone) if status is OrderStatus.SUCCEEDED else None
     fields = [

@@ -34,7 +34,7 @@ from service.gateway.key_derivation import SENT
 from service.gateway.messages import RequestMethod
 from service.gateway.request_envelope import new_request_id, sign_request, write_envelope
 from service.gateway.schemas import to_text
-from service.gateway.transport import Channel, RawAnswer
+from service.gateway.transport import GatewayTransport, HttpAnswer
 
 _MOST_EXAMPLES = 3
 _ORDER_NO_FIELD = "biz_order_no"
@@ -186,7 +186,7 @@ class Probe:
         """
         self._settings = settings
         self._hints = RequestDialect.from_settings(settings.dialect)
-        self._channel = Channel(settings=settings)
+        self._transport = GatewayTransport(settings=settings)
         self._clock = clock
         self._pause = pause
         self._on_request = on_request
@@ -312,7 +312,7 @@ class Probe:
             request_id=request_id,
             timestamp=self._clock().timestamp(),
         )
-        answer = self._channel.post(body, timeout_seconds=self._settings.timeout_seconds)
+        answer = self._transport.post(body, timeout_seconds=self._settings.timeout_seconds)
         kind = classify(answer, own_words=[word for word in (order_no, request_id) if word])
         self._counts[kind] += 1
         if len(self._examples[kind]) < _MOST_EXAMPLES:
@@ -383,10 +383,10 @@ def _describe(guess: RequestDialect) -> str:
     return f"key = {guess.key}, {guess.mode}{iv}, {guess.padding}, {guess.encoding}"
 
 
-def classify(answer: RawAnswer, *, own_words: Sequence[str]) -> AnswerKind:
+def classify(answer: HttpAnswer, *, own_words: Sequence[str]) -> AnswerKind:
     """The kind of an answer. `own_words` are those of the request, e.g. its order number, which it may repeat."""
     try:
-        fields = answer.fields()
+        fields = answer.read_fields()
     except OutcomeUnknown as error:
         return AnswerKind(answer.status, "", str(error))
     message = to_text(fields.get("message"))

@@ -1,4 +1,4 @@
-"""One POST to the gateway and its raw answer. TLS is all that vouches for either: answers are not even signed."""
+"""Posts to the gateway over HTTPS. Only TLS authenticates the gateway: its answers are not signed."""
 
 import ipaddress
 import ssl
@@ -24,15 +24,14 @@ _HEADERS = {"Content-Type": "application/json;charset=UTF-8", "Accept": "applica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RawAnswer:
-    """What came back, whatever it says."""
+class HttpAnswer:
+    """The gateway's HTTP response."""
 
-    #: Of HTTP.
     status: int
     content: bytes
 
-    def fields(self) -> Mapping[str, JsonValue]:
-        """The answer's fields. Raises `OutcomeUnknown` for any HTTP status but 200, and for what is no JSON object."""
+    def read_fields(self) -> Mapping[str, JsonValue]:
+        """The fields of the JSON object in it. Raises `OutcomeUnknown` if the status is not 200 or it holds none."""
         if self.status != 200:
             raise OutcomeUnknown(f"the gateway answered HTTP {self.status}")
         try:
@@ -43,15 +42,16 @@ class RawAnswer:
             raise OutcomeUnknown(f"the answer is no usable JSON object ({error.detail})") from error
 
 
-class Channel:
-    """Posts to one gateway's URL, each over a connection of its own. Safe to share between threads.
+class GatewayTransport:
+    """Posts to one gateway's URL. Safe to share between threads.
 
-    An answer that belongs to another call could bind one person's card to another person. Certificates are verified,
-    against `ca_certificates` alone where they are set; redirects are not followed, and of proxies only `proxy` counts.
+    Each post has a connection of its own: an answer to another call could bind one person's card to another person.
+    Certificates are verified, with `ca_certificates` alone if they are set. Redirects are not followed, and only the
+    `proxy` of the settings is used.
     """
 
     def __init__(self, *, settings: GatewaySettings) -> None:
-        """Connects to nothing yet. Raises `UrlUnusable`, `PlainHttpRefused` and `CertificatesUnusable`."""
+        """Does not connect yet. Raises `UrlUnusable`, `PlainHttpRefused` and `CertificatesUnusable`."""
         try:
             url = urlsplit(settings.url)
             if not settings.allow_plain_http:
@@ -61,40 +61,41 @@ class Channel:
             raise UrlUnusable(f"the gateway {error}") from error
         except ValueError:  # which quotes the URL
             raise UrlUnusable("the gateway's url cannot be read") from None
-        trust = _trust(settings.ca_certificates) if url.scheme == "https" else None
-        self._poster = HttpClient(url, connections=0, most_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
+        trust = _load_certificates(settings.ca_certificates) if url.scheme == "https" else None
+        self._client = HttpClient(url, connections=0, most_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
 
-    def post(self, content: bytes, *, timeout_seconds: float) -> RawAnswer:
-        """Send one JSON document once; the whole exchange takes `timeout_seconds` at most.
+    def post(self, content: bytes, *, timeout_seconds: float) -> HttpAnswer:
+        """Post one JSON document once, within `timeout_seconds`.
 
-        Raises `NotSent` where the body never left, `OutcomeUnknown` where it did and no whole answer came.
+        Raises `NotSent` if nothing of the request was sent, and `OutcomeUnknown` if no whole answer came.
         """
         try:
-            answer = self._poster.post(content, headers=_HEADERS, timeout_seconds=timeout_seconds)
+            answer = self._client.post(content, headers=_HEADERS, timeout_seconds=timeout_seconds)
         except NoResponse as error:
             if error.begun:
                 raise OutcomeUnknown(f"no answer came, or too slowly: {error}") from error
             raise NotSent(f"the gateway cannot be reached: {error}") from error
         if answer.content is None:
             raise OutcomeUnknown(answer.fault)
-        return RawAnswer(status=answer.status, content=answer.content)
+        return HttpAnswer(status=answer.status, content=answer.content)
 
 
 def _require_tls(url: SplitResult, *, through_proxy: bool) -> None:
-    if not _keeps_secrets(url.scheme, url.hostname):
+    if not _is_safe(url.scheme, url.hostname):
         raise PlainHttpRefused("the gateway's url has to start with https://; plain http is for loopback only")
     if url.scheme == "http" and through_proxy:
         raise PlainHttpRefused("the gateway's url has to start with https://: a proxy can read plain http")
 
 
-def _trust(ca_certificates: str) -> ssl.SSLContext:
+def _load_certificates(ca_certificates: str) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cadata=ca_certificates or None)
     except (ssl.SSLError, ValueError) as error:
         raise CertificatesUnusable("ca_certificates holds no certificates in PEM") from error
 
 
-def _keeps_secrets(scheme: str, host: str | None) -> bool:
+def _is_safe(scheme: str, host: str | None) -> bool:
+    """Whether it is https, or plain http to this machine."""
     if host is None or scheme not in ("http", "https"):
         return False
     if scheme == "https" or host == "localhost":

@@ -61,7 +61,7 @@ def connections_of(server):
 def test_each_query_gets_the_status_that_was_sent_for_its_order(make_client, gateway, interim):
     gateway.behave = after(interim)
     client = make_client(gateway.url)
-    assert {order: client.query(order, most_tries=1).answer.order.pay_status for order in STATUSES} == STATUSES
+    assert {order: client.query(order, most_tries=1).order.pay_status for order in STATUSES} == STATUSES
     assert connections_of(gateway) == len(STATUSES)
 
 
@@ -94,7 +94,7 @@ def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(make_c
     with pytest.raises(OutcomeUnknown):
         client.query("T1", most_tries=1)
     gateway.behave = after(Interim(status, count))
-    assert client.query("T2", most_tries=1).answer.order.pay_status == "fail"
+    assert client.query("T2", most_tries=1).order.pay_status == "fail"
     assert client.pre_tie_card(card_of("13800138001")) == "code of 13800138001"
 
 

@@ -38,7 +38,7 @@ def through(proxy, credentials=f"{USER}:{PASSWORD}"):
 def ask(make_client, gateway: ScriptedServer, certificate: Path):
     def ask_through(proxy, **changes):
         client = make_client(gateway.url, ca_certificates=certificate.read_text(), proxy=proxy, **changes)
-        return client.query("T1", most_tries=1).answer.order.pay_status
+        return client.query("T1", most_tries=1).order.pay_status
 
     return ask_through
 
@@ -54,7 +54,7 @@ def test_a_gateway_on_https_is_reached_through_a_tunnel_of_its_own(ask, proxy, g
 def test_a_gateway_on_plain_http_has_its_requests_forwarded(make_client, proxy):
     with ScriptedServer(lambda _: Answer(body=FOUND)) as gateway:
         client = make_client(gateway.url, proxy=through(proxy), allow_plain_http=True)
-        assert client.query("T1").answer.order.pay_status == "success"
+        assert client.query("T1").order.pay_status == "success"
         assert proxy.asked == [f"POST {gateway.url} HTTP/1.1"]
         assert "http://" + gateway.requests[0].headers["host"] + "/events" == gateway.url
 

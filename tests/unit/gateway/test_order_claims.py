@@ -5,8 +5,8 @@ from structlog.testing import capture_logs
 
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.gateway.bodies import BodyKind
-from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
-from service.gateway.messages import OrderAnswer, OrderStatement
+from service.gateway.errors import CallbackRefused, Refusal
+from service.gateway.messages import OrderStatement
 from service.gateway.order_claims import claim_from_callback, claim_from_query
 from service.gateway.signature import VerifiedCallback
 from service.gateway.strict_json import NumberToken
@@ -45,10 +45,9 @@ def _without(name):
     return VerifiedCallback(fields=fields, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON)
 
 
-def _query(answer, biz_order_no="DK1"):
+def _query(statement):
     return claim_from_query(
-        answer,
-        biz_order_no=biz_order_no,
+        statement,
         merchant="acme",
         pay_types={"baofoo_001"},
         time_zone=SHANGHAI,
@@ -239,7 +238,7 @@ def test_claims_that_say_the_same_have_one_digest():
         _claim(pay_time="1561953605"),
         _claim(shop="7"),
         _claim(channel_response=None),
-        _query(OrderAnswer(status="1", order=OrderStatement(**FIELDS))),
+        _query(OrderStatement(**FIELDS)),
     ]
 
     assert len({claim.digest for claim in same}) == 1
@@ -263,19 +262,7 @@ def test_claims_that_differ_in_any_normalised_field_have_different_digests():
 
 
 def test_an_answer_to_a_query_is_believed_as_of_when_it_was_asked():
-    claim = _query(OrderAnswer(status="1", order=OrderStatement(biz_order_no="DK1", pay_status="wait_pay")))
+    claim = _query(OrderStatement(biz_order_no="DK1", pay_status="wait_pay"))
 
     assert (claim.trust, claim.source, claim.stated_at) == (Trust.QUERIED, ClaimSource.QUERY, NOW)
     assert (claim.status, claim.pay_order_no, claim.order_type) == (OrderStatus.PROCESSING, None, "")
-
-
-def test_an_answer_about_another_order_is_no_answer():
-    answer = OrderAnswer(status="1", order=OrderStatement(biz_order_no="DK2", pay_status="success"))
-
-    with pytest.raises(MessageInvalid, match=r"response.biz_order_no: another order's"):
-        _query(answer)
-
-
-def test_an_answer_that_speaks_of_no_order_is_no_answer():
-    with pytest.raises(MessageInvalid, match="response: empty; needed is an order"):
-        _query(OrderAnswer(status="-1", message="系统繁忙"))
