@@ -1,7 +1,7 @@
-"""What must hold of a request's arguments beyond the document: numbers and names that can be those of a person or card.
+"""Checks of a request's arguments beyond the document: ID, card and mobile numbers, names and pay types.
 
-A gateway answers -1 for them as it does for everything else, and for a withhold that leaves the outcome unknown; so
-what can be told to be wrong is told before anything is sent.
+A gateway answers -1 to any invalid argument, and after a withhold that leaves the outcome unknown. So everything that
+can be checked is checked before anything is sent.
 """
 
 import re
@@ -20,14 +20,14 @@ _ID_CARD = re.compile(r"[0-9]{17}[0-9X]")
 _FIRST_GENERATION = re.compile(r"[0-9]{15}")
 _BANK_CARD = re.compile(r"[0-9]{12,19}")
 _MOBILE = re.compile(r"1[3-9][0-9]{9}")
-# The longest names on ID cards, those of Uyghurs in Chinese characters, have some 20.
+# The longest names on ID cards, Uyghur names in Chinese characters, have about 20.
 _LONGEST_NAME = 64
 
 
 def check_arguments(name: str, args: PersonalArgs, *, pay_types: Collection[str]) -> None:
-    """Raise `MessageInvalid`, which calls the message `name`, for numbers that are none and for a strange pay_type.
+    """Raise `MessageInvalid`, which calls the message `name`, for an invalid number or name or an unknown pay_type.
 
-    `pay_types` are the merchant's. Nothing is converted: a number with blanks or a lower-case x is refused, for it
+    `pay_types` are the merchant's. Nothing is converted: a number with spaces or a lower-case x is refused, because it
     would be sent as it is. No value is quoted.
     """
     problems = tuple(_find_problems(args, pay_types))
@@ -46,17 +46,17 @@ def _find_problems(args: PersonalArgs, pay_types: Collection[str]) -> Iterator[P
 
 def _check_id_card_number(number: str) -> str | None:
     if _FIRST_GENERATION.fullmatch(number):
-        return "15 digits, a number of the first generation, void since 2013; allowed is the person's 18-digit number"
+        return "15 digits, a first-generation number, void since 2013; allowed is the person's 18-digit number"
     if not _ID_CARD.fullmatch(number):
         return "not an ID number; allowed are 17 digits and then a digit or a capital X"
-    # Not `ric.validate`: it also wants a place of birth from a list which lacks the residence permits of people from
-    # Hong Kong, Macao and Taiwan (81, 82, 83), and every place that is newer than the list.
+    # Not `ric.validate`: it also requires a place of birth from a list that lacks the residence permits of people from
+    # Hong Kong, Macao and Taiwan (81, 82, 83) and every newer place.
     if number[-1] != ric.calc_check_digit(number):
         return "an ID number whose check digit does not fit: a digit is wrong, or two are swapped"
     try:
         ric.get_birth_date(number)
     except ValidationError:
-        return "an ID number whose date of birth is no date"
+        return "an ID number whose date of birth does not exist"
     return None
 
 

@@ -1,8 +1,8 @@
-"""AES for a request's args, in every way that gateways of this kind are known to do it.
+"""AES encryption of a request's args, in every dialect that gateways of this kind are known to use.
 
-The document says "sorted by key, turned into JSON, AES-encrypted" and leaves mode, key, iv, padding and encoding open;
-`RequestDialect` names those choices, and its defaults are what most such gateways do. AES-ECB with md5 keys is theirs,
-not ours: TLS is what protects the args.
+The document says "sorted by key, turned into JSON, AES-encrypted" and leaves mode, key, iv, padding and encoding open.
+`RequestDialect` names these choices; its defaults are the most common ones. AES-ECB with md5 keys is the gateways'
+choice, not ours: TLS protects the args.
 """
 
 import base64
@@ -29,11 +29,11 @@ BASE64_URL = "base64url"
 BASE64_URL_UNPADDED = "base64url-unpadded"
 HEX = "hex"
 HEX_UPPER = "hex-upper"
-#: What PHP's openssl_encrypt gives without OPENSSL_RAW_DATA, encoded once more.
+#: What PHP's openssl_encrypt returns without OPENSSL_RAW_DATA, encoded again.
 BASE64_TWICE = "base64 | base64"
 _BLOCK = AES.block_size
 _KEY_LENGTHS = (16, 24, 32)
-_MOST_WORDS = 3
+_MOST_ENCODINGS = 3
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BASE64_URL_TEXT = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 _TO_URL_SAFE = str.maketrans("+/", "-_")
@@ -47,7 +47,7 @@ _ENCODERS: dict[str, Callable[[bytes], str]] = {
 
 
 class KeySorting(StrEnum):
-    """Which keys of the args are sorted (by bytes) before they are written."""
+    """Which keys of the args are sorted, by bytes."""
 
     TOP_LEVEL = "top-level"
     RECURSIVE = "recursive"
@@ -56,57 +56,54 @@ class KeySorting(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How bytes are written as text."""
+    """How a ciphertext is written as text: in one encoding, or in several in turn (`base64 | base64`)."""
 
-    #: At least one; each encodes what the one before it wrote.
-    words: tuple[str, ...]
+    #: At least one. Each encodes the output of the one before it.
+    names: tuple[str, ...]
 
     def encode(self, data: bytes) -> str:
         """The bytes as text."""
         text = ""
-        for word in self.words:
-            text = _ENCODERS[word](data)
+        for name in self.names:
+            text = _ENCODERS[name](data)
             data = text.encode()
         return text
 
     def decode(self, text: str) -> bytes:
-        """The bytes in a text. Raises `CipherError`.
-
-        Either case of hex and either padding of base64 are taken: they say the same.
-        """
+        """The bytes in a text. Raises `CipherError`. Accepts hex in either case, and base64 with or without padding."""
         data = text.encode("utf-8", "surrogatepass")
-        for word in reversed(self.words):
-            data = _decode(data, word)
+        for name in reversed(self.names):
+            data = _decode(data, name)
         return data
 
 
 def parse_encoding(line: str) -> Encoding:
-    """The encoding of this name. Raises `DialectInvalid`, which names the word at fault and those that are known."""
-    words = tuple(word.strip() for word in line.split("|"))
-    for word in words:
-        if word not in _ENCODERS:
-            likeliest = get_close_matches(word, _ENCODERS, n=1)
+    """Parse an `encoding` setting. Raises `DialectInvalid`, which names the unknown encoding and the known ones."""
+    names = tuple(name.strip() for name in line.split("|"))
+    for name in names:
+        if name not in _ENCODERS:
+            likeliest = get_close_matches(name, _ENCODERS, n=1)
             hint = f"; did you mean {likeliest[0]!r}?" if likeliest else "."
             raise DialectInvalid(
-                f"encoding: {word!r} is no encoding{hint} Allowed are {', '.join(_ENCODERS)}, and several with `|`"
+                f"encoding: {name!r} is no encoding{hint} Allowed are {', '.join(_ENCODERS)}, and several with `|`"
             )
-    if len(words) > _MOST_WORDS:
-        raise DialectInvalid(f"encoding: {len(words)} encodings one after the other; allowed are {_MOST_WORDS}")
-    return Encoding(words)
+    if len(names) > _MOST_ENCODINGS:
+        raise DialectInvalid(f"encoding: {len(names)} encodings one after the other; allowed are {_MOST_ENCODINGS}")
+    return Encoding(names)
 
 
-def _decode(data: bytes, word: str) -> bytes:
+def _decode(data: bytes, name: str) -> bytes:
     try:
         text = data.decode("ascii")
-        if word in (HEX, HEX_UPPER):
+        if name in (HEX, HEX_UPPER):
             return binascii.unhexlify(text)
-        pattern = _BASE64_TEXT if word == BASE64 else _BASE64_URL_TEXT
+        pattern = _BASE64_TEXT if name == BASE64 else _BASE64_URL_TEXT
         if not pattern.fullmatch(text):
-            raise CipherError(f"args are not written in {word}")
+            raise CipherError(f"args are not written in {name}")
         unpadded = text.rstrip("=")
         return base64.urlsafe_b64decode(unpadded.translate(_TO_URL_SAFE) + "=" * (-len(unpadded) % 4))
     except ValueError:
-        raise CipherError(f"args are not written in {word}") from None
+        raise CipherError(f"args are not written in {name}") from None
 
 
 class Mode(StrEnum):
@@ -117,10 +114,10 @@ class Mode(StrEnum):
 
 
 class Padding(StrEnum):
-    """How the last block is filled."""
+    """How the last block is padded."""
 
     PKCS7 = "pkcs7"
-    #: With zero bytes; none where the text ends with its block.
+    #: With zero bytes; with none if the block is full.
     ZERO = "zero"
 
 
@@ -133,26 +130,26 @@ class SignCase(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestDialect:
-    """How one gateway wants its requests. The defaults are what most gateways of this kind do."""
+    """How one gateway expects its requests. The defaults are the most common choices."""
 
-    #: Name of the JSON writer, see `json_writers.py`.
+    #: Name of the JSON writer, see `json_dialects.py`.
     json: str = "php"
     key_sorting: KeySorting = KeySorting.TOP_LEVEL
     mode: Mode = Mode.ECB
-    #: How the AES key is made of the one that was handed out, see `derivations.py`. Its length (16, 24 or 32 bytes)
-    #: chooses AES-128, 192 or 256.
+    #: How the AES key is derived from the `aes_key` setting, see `key_derivation.py`. Its length (16, 24 or 32 bytes)
+    #: selects AES-128, 192 or 256.
     key: str = AES_KEY
-    #: How CBC's iv is made; "" where there is none.
+    #: How CBC's iv is derived; "" for ECB.
     iv: str = field(default="", repr=False)
     padding: Padding = Padding.PKCS7
-    #: How the ciphertext is written, see `encodings.py`.
+    #: How the ciphertext is written, see `Encoding`.
     encoding: str = BASE64
-    #: What stands between ua, key, method and args before they are hashed.
+    #: The separator of ua, key, method and args in the text that is signed.
     sign_separator: str = ""
     sign_case: SignCase = SignCase.LOWER
 
     def __post_init__(self) -> None:
-        """Raises `DialectInvalid` for what is not known, and for an iv without CBC or CBC without one."""
+        """Raises `DialectInvalid` for an unknown value, for ECB with an iv and for CBC without one."""
         find_writer(self.json)
         parse_key(self.key)
         parse_encoding(self.encoding)
@@ -165,9 +162,9 @@ class RequestDialect:
 
     @classmethod
     def from_settings(cls, table: Mapping[str, str]) -> Self:
-        """A dialect from a table of names, those left out by default.
+        """A dialect from its settings; those left out have their defaults.
 
-        Raises `DialectInvalid` for a name or a value that is not known; it lists those that are.
+        Raises `DialectInvalid` for an unknown name or value; it lists the known ones.
         """
         known = [known_field.name for known_field in fields(cls)]
         given: dict[str, Any] = {}
@@ -193,13 +190,13 @@ class ArgsCipher:
     """Encrypts and decrypts args with one merchant's key in one dialect. Safe to share between threads."""
 
     def __init__(self, *, key: str, dialect: RequestDialect) -> None:
-        """`key` is the key as the gateway handed it out. Raises `KeyUnusable` where no AES key or no iv comes of it."""
-        # surrogateescape: what os.environ makes of bytes that are not UTF-8 turns back into those bytes.
+        """`key` is the key as the gateway handed it out. Raises `KeyUnusable` if it gives no AES key or no iv."""
+        # os.environ decodes bytes that are not UTF-8 with surrogateescape; this restores them.
         given = key.encode("utf-8", "surrogateescape")
         self._key = _derive_key(given, dialect.key)
         iv = parse_iv(dialect.iv) if dialect.iv else None
         self._sends_iv = iv is not None and iv.source == SENT
-        #: None where there is none, or where each text has its own.
+        #: None if there is none, or if each text has its own.
         self._iv = None if iv is None or self._sends_iv else _derive_iv(given, self._key, iv)
         self._encoding = parse_encoding(dialect.encoding)
         self._dialect = dialect
@@ -213,11 +210,11 @@ class ArgsCipher:
         return f"ArgsCipher(dialect={self._dialect!r})"
 
     def seal(self, args: Mapping[str, JsonValue]) -> str:
-        """The args as JSON in the dialect, encrypted: what goes into the envelope."""
+        """Write the args as JSON in the dialect and encrypt them: the envelope's `args`."""
         return self.encrypt(self._json.write(args))
 
     def open(self, sealed: str) -> Mapping[str, JsonValue]:
-        """The args in a ciphertext, written in any dialect of JSON. Raises `CipherError`."""
+        """Decrypt args, whose JSON may be written in any dialect. Raises `CipherError`."""
         plaintext = self.decrypt(sealed)
         try:
             return read_object(plaintext.decode("utf-8")).values
@@ -228,7 +225,7 @@ class ArgsCipher:
             raise CipherError(f"the decrypted args are no usable JSON object ({error.detail})") from None
 
     def encrypt(self, plaintext: bytes, *, iv: bytes | None = None) -> str:
-        """Pad, encrypt and encode. `iv` (16 bytes) takes the place of the random one where one is sent along."""
+        """Pad, encrypt and encode. `iv` (16 bytes) replaces the random one of a dialect that sends its iv."""
         sent_iv = b""
         if self._sends_iv:
             sent_iv = get_random_bytes(_BLOCK) if iv is None else iv
@@ -236,7 +233,7 @@ class ArgsCipher:
         return self._encoding.encode(sent_iv + ciphertext)
 
     def decrypt(self, text: str) -> bytes:
-        """The plaintext bytes. Raises `CipherError`, which says at which step it failed."""
+        """The plaintext bytes. Raises `CipherError`, which says which step failed."""
         ciphertext = self._encoding.decode(text)
         sent_iv = b""
         if self._sends_iv:
@@ -263,7 +260,7 @@ def _derive_key(given: bytes, line: str) -> bytes:
 
 
 def _derive_iv(given: bytes, key: bytes, derivation: Derivation) -> bytes:
-    # It may hold the iv itself, so the errors do not quote it.
+    # The setting may be the iv itself, so the errors do not quote it.
     try:
         iv = derivation.derive({AES_KEY: given, KEY: key, ZEROS: bytes(_BLOCK)})
     except KeyUnusable as error:

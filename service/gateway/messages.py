@@ -1,4 +1,4 @@
-"""Every message of the gateway's document as a value. Personal data stays out of every repr."""
+"""Every message of the gateway's document as a dataclass. Personal data is left out of every repr."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class RequestMethod(StrEnum):
-    """What a request asks for: the envelope's `method`."""
+    """The envelope's `method`."""
 
     PRE_TIED_CARD = "pre-tied-card"
     CONFIRM_TIED_CARD = "confirm-tied-card"
@@ -15,7 +15,7 @@ class RequestMethod(StrEnum):
 
 
 class AmountUnit(StrEnum):
-    """What an `amount` counts at this gateway; the document does not say, so the operator must."""
+    """The unit of a gateway's amounts. The document does not name it, so the operator must set it."""
 
     #: At most two decimals, e.g. `100`, `100.5`, `100.00`.
     YUAN = "yuan"
@@ -25,7 +25,7 @@ class AmountUnit(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEnvelope:
-    """What is posted to the gateway, whichever method it is (document: 公共请求参数)."""
+    """The body of every request (document: 公共请求参数)."""
 
     ua: str
     #: The method's arguments, encrypted.
@@ -34,13 +34,13 @@ class RequestEnvelope:
     request_id: str
     #: One of `RequestMethod`.
     method: str
-    #: Unix seconds as text; None where it was left out.
+    #: Unix seconds as text; None if it was left out.
     timestamp: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreTiedCardArgs:
-    """Bind a card: asks for a verification code (document: 1)."""
+    """Start to bind a card: the gateway sends a verification code (document: 1)."""
 
     id_card_number: str = field(repr=False)
     bank_card_number: str = field(repr=False)
@@ -61,7 +61,7 @@ class ConfirmTiedCardArgs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleWithholdArgs:
-    """Charge a bound card (document: 3). Needs the card's number, its protocol's number, or both."""
+    """Charge a bound card (document: 3). Needs the card number, the protocol number, or both."""
 
     biz_order_no: str
     #: Exact, in the merchant's `AmountUnit`.
@@ -73,22 +73,22 @@ class SingleWithholdArgs:
     bank_card_number: str | None = field(default=None, repr=False)
     #: `biz_data.protocol_no` on the wire.
     protocol_no: str | None = None
-    #: Without one there is no callback. It may hold a capability token.
+    #: Without one there is no callback. It may hold a notify token.
     notify_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleOrderQueryArgs:
-    """Ask for an order's status (document: 4)."""
+    """Query an order's status (document: 4)."""
 
     biz_order_no: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderStatement:
-    """The gateway's words about one order, as sent: in a callback, or in the answer to a withhold or a query.
+    """What the gateway says about one order, as sent: in a callback, or in the answer to a withhold or a query.
 
-    "" stands for whatever is absent, null or empty.
+    "" stands for an absent, null or empty field.
     """
 
     biz_order_no: str
@@ -96,27 +96,27 @@ class OrderStatement:
     #: Callbacks only.
     order_type: str = ""
     pay_type: str = ""
-    #: The gateway's own spelling: success, fail, initial, pending, wait_pay, or what we do not know.
+    #: The gateway's spelling: success, fail, initial, pending, wait_pay, or an unknown one.
     pay_status: str
     pay_time: str = ""
     channel_response: str = field(default="", repr=False)
-    #: What the document requires and was left out, by the document's names. What is there and empty is not.
+    #: Fields that the document requires and that were left out, by their documented names. Empty fields are not listed.
     missing_fields: Sequence[str] = ()
-    #: What the document does not name: strings as strings, other values as JSON text.
+    #: Fields that the document does not name. Strings are kept, other values are JSON text.
     unknown_fields: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
-#: What an answer's `status` is where the gateway did, or accepted, what it was asked for.
+#: An answer's `status` if the gateway has done or accepted the request.
 SUCCEEDED = "1"
-#: What it is where it did not. Any other status has no meaning in the document.
+#: An answer's `status` if it has not. The document gives no other status a meaning.
 FAILED = "-1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayAnswer:
-    """What every answer has."""
+    """The fields that every answer of the gateway has."""
 
-    #: As answered: `SUCCEEDED`, `FAILED`, or what the document does not know.
+    #: As sent: `SUCCEEDED`, `FAILED`, or an undocumented value.
     status: str
     message: str = ""
 
@@ -135,7 +135,7 @@ class GatewayAnswer:
 class PreTiedCardAnswer(GatewayAnswer):
     """The answer to `PreTiedCardArgs`."""
 
-    #: Always there where it succeeded.
+    #: Not None if it succeeded.
     unique_code: str | None = None
 
 
@@ -143,7 +143,7 @@ class PreTiedCardAnswer(GatewayAnswer):
 class ConfirmTiedCardAnswer(GatewayAnswer):
     """The answer to `ConfirmTiedCardArgs`."""
 
-    #: Always there where it succeeded.
+    #: Not None if it succeeded.
     protocol_no: str | None = None
 
 
@@ -151,8 +151,8 @@ class ConfirmTiedCardAnswer(GatewayAnswer):
 class OrderAnswer(GatewayAnswer):
     """The answer to `SingleWithholdArgs` or `SingleOrderQueryArgs`.
 
-    A withhold that did not succeed may have moved money all the same, and one that did is accepted, not paid.
+    A withhold that failed may still move money, and one that succeeded is accepted, not paid.
     """
 
-    #: What it says of the order; None where it says nothing. Always there where it succeeded.
+    #: None if the answer holds no order. Not None if it succeeded.
     order: OrderStatement | None = None

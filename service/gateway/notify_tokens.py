@@ -1,7 +1,7 @@
-"""Unguessable notify_url tokens: proof that a callback's sender was given the address that we minted for this order.
+"""Notify tokens: unguessable parts of a notify_url that prove that a callback's sender was given the order's address.
 
 A token is `<kid>.<b64url(biz_order_no)>.<b64url(HMAC-SHA256(key, "v1\\n" merchant "\\n" biz_order_no))>`: base64url
-without padding, the text in UTF-8, the MAC untruncated. It binds the order and the merchant, neither amount nor status.
+without padding, the text in UTF-8, the whole MAC. It authenticates the order and the merchant, not amount or status.
 """
 
 import base64
@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.gateway.errors import CallbackRefused, KeyUnusable, Refusal
 
-#: The shortest secret, in bytes: what HMAC-SHA256 makes use of.
+#: The least size of a secret, in bytes: the output size of HMAC-SHA256.
 MIN_SECRET_BYTES = 32
-#: How many keys are valid at once: the one that mints, and the one that it replaced or that will replace it.
+#: How many keys may be valid at once: the minting key, and its predecessor or successor.
 MAX_KEYS = 2
 
 _KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -28,7 +28,7 @@ _MAX_TOKEN_CHARACTERS = 32 + 1 + 683 + 1 + 43
 
 @dataclass(frozen=True, slots=True)
 class NotifyTokenKey:
-    """A key that mints and verifies tokens, with the name that tokens carry of it."""
+    """A key that mints and verifies tokens, and its name in the tokens."""
 
     #: 1 to 32 letters, digits, `_` or `-`. Public.
     kid: str
@@ -37,10 +37,10 @@ class NotifyTokenKey:
 
     def __post_init__(self) -> None:
         if not _KID.fullmatch(self.kid):
-            raise KeyUnusable("a capability key's kid has 1 to 32 letters, digits, '_' or '-'")
+            raise KeyUnusable("a notify token key's kid has 1 to 32 letters, digits, '_' or '-'")
         if len(self.secret) < MIN_SECRET_BYTES:
             raise KeyUnusable(
-                f"capability key {self.kid} has {len(self.secret)} bytes; needed are {MIN_SECRET_BYTES} random ones"
+                f"notify token key {self.kid} has {len(self.secret)} bytes; needed are {MIN_SECRET_BYTES} random ones"
             )
 
 
@@ -51,7 +51,7 @@ class NotifyTokens:
         """The first of `keys` mints; all of them verify. Raises `KeyUnusable` unless there are 1 or 2 of them."""
         if not 1 <= len(keys) <= MAX_KEYS or len({key.kid for key in keys}) != len(keys):
             raise KeyUnusable(
-                f"merchant {merchant}: {len(keys)} capability keys; 1 or 2 with different kids are allowed"
+                f"merchant {merchant}: {len(keys)} notify token keys; 1 or 2 with different kids are allowed"
             )
         if not _MERCHANT.fullmatch(merchant):
             raise ValueError("a merchant's slug has 1 to 64 letters, digits, '.', '_' or '-'")
@@ -60,19 +60,19 @@ class NotifyTokens:
         self._minting_key = keys[0]
 
     def mint(self, biz_order_no: str) -> str:
-        """The token of an order; the same one every time, as long as the first key stays."""
+        """The token of an order. It is the same every time while the first key stays."""
         if not is_order_no(biz_order_no):
             raise ValueError(f"an order number has 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
         order = biz_order_no.encode()
         return f"{self._minting_key.kid}.{_encode(order)}.{_encode(self._mac(self._minting_key, order))}"
 
     def read_order_no(self, token: str) -> str:
-        """The order number in a token that one of our keys made for this merchant.
+        """The order number in a token that one of this merchant's keys minted.
 
-        Nothing of the token is used before its MAC is verified. Raises `CallbackRefused`.
+        Nothing in the token is used before its MAC is verified. Raises `CallbackRefused`.
         """
         if len(token) > _MAX_TOKEN_CHARACTERS:
-            raise _malformed(f"it has {len(token)} characters, at most {_MAX_TOKEN_CHARACTERS} are minted")
+            raise _malformed(f"it has {len(token)} characters; minted tokens have at most {_MAX_TOKEN_CHARACTERS}")
         parts = token.split(".")
         if len(parts) != 3:
             raise _malformed(f"it has {len(parts)} parts between dots instead of 3")
@@ -82,7 +82,7 @@ class NotifyTokens:
         if key is None:
             raise CallbackRefused(
                 Refusal.UNKNOWN_TOKEN_KEY,
-                "the token names a key that this merchant does not have; keep a retired key until its orders are done",
+                "the token names a key that this merchant does not have; keep an old key until its orders are finished",
             )
         if not hmac.compare_digest(self._mac(key, order), mac):
             raise CallbackRefused(Refusal.FORGED_TOKEN, f"the token was not minted by key {kid} for this merchant")
@@ -102,10 +102,10 @@ def _decode(text: str) -> bytes:
     try:
         data = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
     except binascii.Error as error:
-        raise _malformed("a part is not base64url of any bytes") from error
-    # One token, one spelling: the last character's spare bits must be zero.
+        raise _malformed("a part is not valid base64url") from error
+    # Each token has one spelling only: the last character's spare bits must be zero.
     if _encode(data) != text:
-        raise _malformed("a part is not in the one spelling that base64url has for its bytes")
+        raise _malformed("a part is not the canonical base64url of its bytes")
     return data
 
 
@@ -113,7 +113,7 @@ def _read_text(order: bytes) -> str:
     try:
         order_no = order.decode()
     except UnicodeDecodeError as error:
-        raise _malformed("whoever minted it did not write the order number in UTF-8") from error
+        raise _malformed("its order number is not UTF-8") from error
     if not is_order_no(order_no):
         raise _malformed(f"its order number is not 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
     return order_no

@@ -31,42 +31,6 @@ STATUSES = {
 #: The gateway's `order_type`s (document: 5). Answers to queries have none.
 ORDER_TYPES = frozenset({"single_withhold"})
 _LONGEST_QUOTE = 40
-# A year outside this range comes from a wrong clock or another format.
-_PAY_YEARS = range(2000, 2100)
-_MARKED_DATE = r"(?P<year>[0-9]{4})(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?P=mark)(?P<day>[0-9]{1,2})"
-_CHINESE_DATE = r"(?P<year>[0-9]{4})年(?P<month>[0-9]{1,2})月(?P<day>[0-9]{1,2})日"
-_COMPACT_DATE = r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
-_MARKED_TIME = r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{1,2})(?::(?P<second>[0-9]{1,2})(?P<fraction>[.,][0-9]{1,9})?)?"
-_CHINESE_TIME = r"(?P<hour>[0-9]{1,2})[时時点點](?P<minute>[0-9]{1,2})分(?:(?P<second>[0-9]{1,2})秒)?"
-_COMPACT_TIME = (
-    r"(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6})?"
-)
-# Java writes a zone's name after its offset.
-_OFFSET = r"(?: ?(?P<offset>[Zz]|UTC|GMT|(?:UTC|GMT)?[+-](?:[0-9]{2}(?::?[0-5][0-9])?|[0-9]))(?:\[[A-Za-z_/+-]+\])?)?"
-_FORMATS = tuple(
-    re.compile(written + _OFFSET)
-    for written in (
-        f"{_MARKED_DATE}[ T]{_MARKED_TIME}",
-        f"{_CHINESE_DATE} ?(?:{_CHINESE_TIME})",
-        f"{_CHINESE_DATE} ?(?:{_MARKED_TIME})",
-        f"{_COMPACT_DATE}[ T]?{_COMPACT_TIME}",
-        f"{_COMPACT_DATE}[ T]{_MARKED_TIME}",
-        # Twelve digits may be either of these; mostly only one of them gives a valid month and year.
-        r"(?P<year>[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})",
-        r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})",
-    )
-)
-# Seconds, milliseconds, microseconds or nanoseconds.
-_UNIX = re.compile(r"(?P<seconds>[0-9]{10})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
-_LONGEST = 64
-# The formats that were read when the first digests were stored. To read more of them here would change digests.
-_DATE_AND_TIME = re.compile(
-    r"([0-9]{4})([-/])([0-9]{1,2})\2([0-9]{1,2})[ T]([0-9]{1,2}):([0-9]{2}):([0-9]{2})"
-    r"|([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})"
-)
-_UNIX_SECONDS = re.compile(r"[0-9]{10}")
-_DIGESTED_YEARS = range(2000, 2100)
-_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def claim_from_callback(
@@ -179,6 +143,36 @@ def _find_quarantine(
     return "; ".join(reasons) or None
 
 
+# A year outside this range comes from a wrong clock or another format.
+_PAY_YEARS = range(2000, 2100)
+_MARKED_DATE = r"(?P<year>[0-9]{4})(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?P=mark)(?P<day>[0-9]{1,2})"
+_CHINESE_DATE = r"(?P<year>[0-9]{4})年(?P<month>[0-9]{1,2})月(?P<day>[0-9]{1,2})日"
+_COMPACT_DATE = r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
+_MARKED_TIME = r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{1,2})(?::(?P<second>[0-9]{1,2})(?P<fraction>[.,][0-9]{1,9})?)?"
+_CHINESE_TIME = r"(?P<hour>[0-9]{1,2})[时時点點](?P<minute>[0-9]{1,2})分(?:(?P<second>[0-9]{1,2})秒)?"
+_COMPACT_TIME = (
+    r"(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6})?"
+)
+# Java writes a zone's name after its offset.
+_OFFSET = r"(?: ?(?P<offset>[Zz]|UTC|GMT|(?:UTC|GMT)?[+-](?:[0-9]{2}(?::?[0-5][0-9])?|[0-9]))(?:\[[A-Za-z_/+-]+\])?)?"
+_FORMATS = tuple(
+    re.compile(written + _OFFSET)
+    for written in (
+        f"{_MARKED_DATE}[ T]{_MARKED_TIME}",
+        f"{_CHINESE_DATE} ?(?:{_CHINESE_TIME})",
+        f"{_CHINESE_DATE} ?(?:{_MARKED_TIME})",
+        f"{_COMPACT_DATE}[ T]?{_COMPACT_TIME}",
+        f"{_COMPACT_DATE}[ T]{_MARKED_TIME}",
+        # Twelve digits may be either of these; mostly only one of them gives a valid month and year.
+        r"(?P<year>[0-9]{2})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})",
+        r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})",
+    )
+)
+# Seconds, milliseconds, microseconds or nanoseconds.
+_UNIX = re.compile(r"(?P<seconds>[0-9]{10})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
+_LONGEST = 64
+
+
 def read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:
     """The gateway's `pay_time` in `time_zone`, to the microsecond; None if the format is unknown or ambiguous.
 
@@ -237,6 +231,16 @@ def _read_offset(text: str) -> tzinfo:
         return UTC
     minutes = 60 * int(digits[1:3]) + int(digits[3:] or 0)
     return timezone(timedelta(minutes=-minutes if digits[0] == "-" else minutes))
+
+
+# The formats that were read when the first digests were stored. To read more of them here would change digests.
+_DATE_AND_TIME = re.compile(
+    r"([0-9]{4})([-/])([0-9]{1,2})\2([0-9]{1,2})[ T]([0-9]{1,2}):([0-9]{2}):([0-9]{2})"
+    r"|([0-9]{4})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})([0-9]{2})"
+)
+_UNIX_SECONDS = re.compile(r"[0-9]{10}")
+_DIGESTED_YEARS = range(2000, 2100)
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, time_zone: tzinfo) -> str:

@@ -1,8 +1,8 @@
-"""The strict JSON reader: one object, as values and as the raw tokens that its writer sent.
+"""The strict JSON reader: reads one object as values and as the raw tokens that were sent.
 
-Stricter than `json.loads` (duplicate keys, NaN, depth and huge numbers are refused) and closer to the bytes: numbers
-stay text, and every member keeps the tokens that it was sent in, because a sign covers how JSON was written, not
-what it means. The scanning itself is the standard library's C scanner.
+It is stricter than `json.loads`: it refuses duplicate keys, NaN, deep nesting and huge numbers. It keeps numbers as text
+and each member's tokens as sent, because a sign covers how JSON was written, not what it means. The standard library's
+C scanner does the scanning.
 """
 
 import math
@@ -14,9 +14,9 @@ from typing import NamedTuple, NoReturn, TypeAlias, cast
 
 from service.gateway.errors import CallbackRefused, Refusal
 
-#: How deep objects and lists may be nested, the top-level object included. Documented bodies are 1 or 2 deep.
+#: How deeply objects and lists may be nested, including the top-level object. Documented bodies have 1 or 2 levels.
 MAX_DEPTH = 32
-#: How many values a body may hold, nested ones included. A documented callback holds 8.
+#: How many values a body may hold, including nested ones. A documented callback holds 8.
 MAX_VALUES = 256
 #: The longest number token. 2**128 has 39 digits.
 MAX_NUMBER_CHARACTERS = 64
@@ -47,23 +47,23 @@ class RawObject:
     """A top-level object: its decoded values, and its raw members in the same order."""
 
     values: Mapping[str, JsonValue]
-    #: Each member with what follows it: a comma with the white space around it or, at last, the closing brace with the
-    #: white space before it.
+    #: Each member with what follows it: a comma with the white space around it or, after the last member, the closing
+    #: brace with the white space before it.
     pieces: Sequence[tuple[str, str]]
     #: The opening brace with the white space after it.
     opening: str
-    #: Of the whole text, in UTF-8.
+    #: The size of the whole text in UTF-8.
     size_bytes: int
 
     @property
     def members(self) -> list[RawMember]:
-        """The members, each cut into its tokens."""
+        """The members, each split into its tokens."""
         cut = (_KEY_AND_COLON.match(member) for member, _ in self.pieces)
         return [RawMember(key[1], key[2], key.string[key.end() :]) for key in cut if key]
 
     @property
     def comma(self) -> str:
-        """The first comma with the white space around it; "," where there is none."""
+        """The first comma with the white space around it; "," if there is none."""
         return self.pieces[0][1] if len(self.pieces) > 1 else ","
 
     @property
@@ -72,7 +72,7 @@ class RawObject:
         return self.pieces[-1][1] if self.pieces else "}"
 
 
-# What follows is matched against texts that are known to be JSON; it cuts and checks nothing.
+# These patterns are only matched against valid JSON. They split it and check nothing.
 _SPACE = r"[ \t\n\r]*+"
 _STRING = r'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _OPENING = re.compile(rf"{_SPACE}(\{{{_SPACE})")
@@ -80,21 +80,21 @@ _SEPARATOR = rf"({_SPACE}(?:,{_SPACE}|\}}))"
 _FLAT_MEMBER = re.compile(rf"""({_STRING}{_SPACE}:{_SPACE}(?:{_STRING}|[^"\s,\[{{\]}}]++)){_SEPARATOR}""")
 _KEY_AND_COLON = re.compile(rf"({_STRING})({_SPACE}:{_SPACE})")
 _AFTER_VALUE = re.compile(_SEPARATOR)
-# The closing quote is optional so that an unterminated string is scanned once and not again from every quote in it.
+# The closing quote is optional so that an unterminated string is scanned once, and not from every quote in it.
 _STRUCTURE = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{},]', re.DOTALL)
 
 
 def read_object(text: str) -> RawObject:
-    """Read one JSON object that is the whole of `text`.
+    """Read one JSON object that is the whole of `text`, in linear time whatever it holds.
 
-    Raises `CallbackRefused`, with the place in characters from 0, for anything else and for whatever two readers could
-    understand differently. Takes time in proportion to the length of `text`, whatever it holds.
+    Raises `CallbackRefused`, with the position in characters from 0, for anything else and for JSON that two readers
+    could understand differently.
     """
     opening = _OPENING.match(text)
     if opening is None:
-        raise CallbackRefused(Refusal.NOT_AN_OBJECT, "the body is no JSON object: it does not begin with '{'")
+        raise CallbackRefused(Refusal.NOT_AN_OBJECT, "the body is not a JSON object: it does not begin with '{'")
     values = cast("dict[str, JsonValue]", read_value(text))
-    # With one bracket, the object's own, no value is nested.
+    # With only the object's own bracket, no value is nested.
     flat = text.count("[") + text.count("{") == 1
     pieces = _FLAT_MEMBER.findall(text, opening.end()) if flat else list(_cut_nested(text, opening.end()))
     return RawObject(values, pieces, opening[1], len(text.encode("utf-8", "surrogatepass")))
@@ -118,7 +118,7 @@ def read_value(text: str) -> JsonValue:
 
 
 def find_object_end(text: str) -> int:
-    """Where the JSON object ends that `text` begins with; 0 where it begins with none."""
+    """The end of the JSON object at the beginning of `text`; 0 if there is none."""
     try:
         _check_bounds(text)
         value, end = _DECODER.raw_decode(text)
@@ -128,8 +128,8 @@ def find_object_end(text: str) -> int:
 
 
 def _check_bounds(text: str) -> None:
-    # Two counts in C settle every ordinary body; only one that might be over a limit is looked at more closely,
-    # since the brackets and commas counted may stand inside strings.
+    # Two counts in C suffice for every ordinary body. The brackets and commas may be inside strings, so a body that
+    # seems over a limit is scanned.
     if text.count("[") + text.count("{") <= MAX_DEPTH and text.count(",") < MAX_VALUES:
         return
     depth = values = 0
