@@ -1,4 +1,4 @@
-"""`payment-callbacks gateway`: the gateway's four methods by hand, and the probe."""
+"""`payment-callbacks gateway`: calls the gateway's four methods, and probes a gateway."""
 
 import sys
 from collections.abc import Iterator
@@ -27,25 +27,25 @@ from service.runtime.logs import configure_logs
 
 _PERSON = ("name", "id_card_number", "mobile")
 
-pay_type_option = click.option("--pay-type", help="May be left out where the merchant has only one.")
+pay_type_option = click.option("--pay-type", help="Optional if the merchant has only one.")
 
 
 class _Unknown(click.ClickException):
-    """Done or not: nobody here knows."""
+    """It is unknown whether the call was done."""
 
     exit_code = 3
 
     def format_message(self) -> str:
-        """What is shown."""
-        return f"nobody knows: {self.message}"
+        """The message to show."""
+        return f"unknown outcome: {self.message}"
 
 
 @click.group()
 def gateway() -> None:
-    """Speak to a merchant's gateway by hand.
+    """Call a merchant's gateway by hand.
 
-    Exit codes: 0 done, 1 surely not done, 3 nobody knows. Personal data is asked for or read from a file, and what is
-    shown of it is masked.
+    Exit codes: 0 done, 1 surely not done, 3 unknown outcome. Personal data is prompted for or read from a file, and
+    masked in the output.
     """
     configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
 
@@ -59,7 +59,7 @@ gateway.add_command(probe)
 @from_option
 @click.pass_context
 def bind(context: click.Context, merchant: str | None, pay_type: str | None, file: Path | None) -> None:
-    """Begin to bind a card: its owner is sent a code. Prints the unique code that `confirm` needs.
+    """Start to bind a card: the gateway sends its owner a code. Prints the unique code that `confirm` needs.
 
     Personal data: name, id_card_number, mobile, bank_card_number.
     """
@@ -74,12 +74,12 @@ def bind(context: click.Context, merchant: str | None, pay_type: str | None, fil
 @merchant_option
 @pay_type_option
 @from_option
-@click.option("--unique-code", required=True, help="What `bind` has printed.")
+@click.option("--unique-code", required=True, help="The code that `bind` has printed.")
 @click.pass_context
 def confirm(
     context: click.Context, merchant: str | None, pay_type: str | None, file: Path | None, unique_code: str
 ) -> None:
-    """Confirm a binding with the code that the card's owner was sent. Prints the protocol number to charge it by.
+    """Confirm a binding with the code that the card's owner was sent. Prints the protocol number for withholds.
 
     Personal data: verification_code, bank_card_number.
     """
@@ -96,7 +96,7 @@ def confirm(
 @from_option
 @click.option("--order", "biz_order_no", required=True, help="A new order number.")
 @click.option("--amount", required=True, help="Exact, in the merchant's unit: 100.00 yuan or 10000 fen.")
-@click.option("--protocol-no", help="Of the bound card; what `confirm` has printed.")
+@click.option("--protocol-no", help="The bound card's protocol number, which `confirm` has printed.")
 @click.pass_context
 def withhold(
     context: click.Context,
@@ -107,13 +107,12 @@ def withhold(
     amount: str,
     protocol_no: str | None,
 ) -> None:
-    """Charge a card. The order is announced in the ledger before it is sent, and never sent twice.
+    """Charge a card. The order is announced in the ledger before it is sent, and is never sent twice.
 
-    An accepted order is not a paid one. Where nobody knows whether it was accepted, an inquiry is opened. Saying the
-    same again sends nothing and tells what is known of the first time, unless that was surely not done.
+    An accepted order is not a paid order. If it is unknown whether it was accepted, an inquiry is opened. Running the
+    same command again sends nothing and prints the first outcome, unless the first withhold was surely not done.
 
-    Personal data: name, id_card_number, mobile, bank_card_number (the last may be left out of a file where there is
-    a protocol number).
+    Personal data: name, id_card_number, mobile, bank_card_number (optional in a file if there is a protocol number).
     """
     settings = settings_of(context)
     chosen = choose(settings, merchant)
@@ -132,9 +131,9 @@ def withhold(
             sent = withholder.withhold(draft, payer, sent_by="command line").withhold
         except LedgerUnavailable as error:
             raise _Unknown(
-                f"the ledger cannot be used; say the same again to learn whether it was sent: {error}"
+                f"the ledger cannot be used; run the command again to learn whether it was sent: {error}"
             ) from error
-    _show(
+    _print(
         outcome=sent.outcome.value,
         detail=mask_personal(sent.detail),
         sent_by=sent.sent_by,
@@ -142,7 +141,7 @@ def withhold(
         request_id=sent.request_id,
     )
     if sent.outcome in (WithholdOutcome.UNKNOWN, WithholdOutcome.SENDING):
-        raise _Unknown("whether it was accepted; an inquiry is open, and `orders show` tells what comes of it")
+        raise _Unknown("it may have been accepted; an inquiry is open, and `orders show` shows its result")
 
 
 @gateway.command()
@@ -150,7 +149,7 @@ def withhold(
 @click.argument("biz_order_no", metavar="ORDER")
 @click.pass_context
 def query(context: click.Context, merchant: str | None, biz_order_no: str) -> None:
-    """Ask for an order's status. Changes nothing here: `orders inquire` asks and records the answer."""
+    """Query an order's status. Records nothing: `orders inquire` queries and records the answer."""
     chosen = choose(settings_of(context), merchant)
     with _client(chosen) as client:
         queried = client.query(biz_order_no)
@@ -158,7 +157,7 @@ def query(context: click.Context, merchant: str | None, biz_order_no: str) -> No
         click.echo(f"The gateway has no such order: {mask_personal(queried.message)}")
     else:
         order = queried.order
-        _show(
+        _print(
             biz_order_no=order.biz_order_no,
             pay_order_no=order.pay_order_no,
             pay_type=mask_unknown_word(order.pay_type, from_stranger=False),
@@ -190,6 +189,6 @@ def _client(chosen: Chosen) -> Iterator[GatewayClient]:
         raise click.ClickException(f"surely not done: {error}") from error
 
 
-def _show(**fields: str) -> None:
+def _print(**fields: str) -> None:
     for name, value in fields.items():
         click.echo(f"{name}: {value}")

@@ -1,4 +1,4 @@
-"""`payment-callbacks gateway probe`: what an unknown gateway wants its requests to look like."""
+"""`payment-callbacks gateway probe`: learns the request dialect of an unknown gateway."""
 
 import json
 import time
@@ -18,7 +18,7 @@ from service.gateway.messages import FAILED, SUCCEEDED
 from service.gateway.probe import AnswerGroup, Probe, ProbeResult
 from service.runtime.clock import now
 
-#: What a probe learns, in the order in which it is learned.
+# The settings that a probe learns, in the order in which it learns them.
 _LEARNED = ("sign_separator", "sign_case", "key", "mode", "iv", "padding", "encoding")
 
 
@@ -29,14 +29,14 @@ _LEARNED = ("sign_separator", "sign_case", "key", "mode", "iv", "padding", "enco
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="Between two requests: gateways lock out who asks too fast.",
+    help="The pause between requests. Gateways may lock out clients that send too many.",
 )
 @click.option("--most-requests", default=400, show_default=True, type=click.IntRange(2, 5000))
 @click.pass_context
 def probe(context: click.Context, merchant: str | None, pause_seconds: float, most_requests: int) -> None:
-    """Learn how a gateway wants requests signed and encrypted, and print the settings to pin.
+    """Learn how a gateway expects requests to be signed and encrypted, and print the settings for it.
 
-    Asks for orders that do not exist, and for nothing else: no money can move. Ends with 1 where nothing was learned.
+    Only queries orders that do not exist, so no money can move. The exit code is 1 if nothing was learned.
     """
     chosen = choose(settings_of(context), merchant)
     result = _run(chosen, pause_seconds=pause_seconds, most_requests=most_requests)
@@ -44,19 +44,19 @@ def probe(context: click.Context, merchant: str | None, pause_seconds: float, mo
     console.print(_table(result))
     if result.dialect is None or result.not_found is None:
         raise click.ClickException(_why_nothing(result))
-    click.echo(f"\n# The gateway understands this; put it in the settings.\n{_settings(chosen, result)}")
+    click.echo(f"\n# The gateway understands this. Add it to the settings.\n{_settings(chosen, result)}")
 
 
 def _run(chosen: Chosen, *, pause_seconds: float, most_requests: int) -> ProbeResult:
     with Progress(
-        TextColumn("asking"),
+        TextColumn("probing"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[tries]}"),
         console=Console(stderr=True),
         transient=True,
     ) as progress:
-        task = progress.add_task("asking", total=most_requests, tries="")
+        task = progress.add_task("probing", total=most_requests, tries="")
         try:
             return Probe(
                 settings=chosen.gateway,
@@ -72,7 +72,7 @@ def _run(chosen: Chosen, *, pause_seconds: float, most_requests: int) -> ProbeRe
 
 
 def _table(result: ProbeResult) -> Table:
-    table = Table("HTTP", "status", "message", "requests", "what it means", "said to, among others", show_lines=True)
+    table = Table("HTTP", "status", "message", "requests", "what it means", "answer to, e.g.", show_lines=True)
     for group in result.groups:
         table.add_row(*_row(group))
     return table
@@ -83,7 +83,7 @@ def _row(group: AnswerGroup) -> tuple[str | Text, ...]:
     return (
         str(kind.http_status),
         kind.status or "-",
-        Text(mask_personal(kind.message)),  # as it is: square brackets would be taken for markup
+        Text(mask_personal(kind.message)),  # not markup, which square brackets would be
         str(group.requests),
         group.meaning.value,
         Text("\n".join(group.examples)),
@@ -93,39 +93,39 @@ def _row(group: AnswerGroup) -> tuple[str | Text, ...]:
 def _why_nothing(result: ProbeResult) -> str:
     if len(result.groups) == 1:
         return (
-            "nothing was learned: one answer to everything. Check url, ua and aes_key, and whether the gateway has to "
-            "be told our address"
+            "nothing was learned: every request had the same answer. Check url, ua and aes_key, and whether the gateway "
+            "must allow our address"
         )
     if result.stopped:
         return f"nothing was learned yet: {result.stopped}. See --pause-seconds and --most-requests"
-    return "nothing was learned: no guess was understood. Check aes_key; the table says what was told apart"
+    return "nothing was learned: no guess was understood. Check aes_key; the table shows the different answers"
 
 
 def _settings(chosen: Chosen, result: ProbeResult) -> str:
     where = f"merchants.{chosen.merchant.slug}.gateway"
     dialect: RequestDialect | None = result.dialect
-    # json and key_sorting stay at their defaults: a question has one key, so that it cannot tell.
+    # json and key_sorting keep their defaults: a query has one key only, so it does not show them.
     lines = [f"[{where}]", *_not_found(result), "", f"[{where}.dialect]"]
     lines += [f"{name} = {_quoted(value)}" for name in _LEARNED if (value := getattr(dialect, name)) or name != "iv"]
     if result.stopped:
-        lines += [f"# padding and encoding are likely and not certain: {result.stopped}"]
+        lines += [f"# padding and encoding are likely but not certain: {result.stopped}"]
     return "\n".join(lines)
 
 
 def _not_found(result: ProbeResult) -> list[str]:
     kind = result.not_found
     if kind is None or kind.status == SUCCEEDED:
-        return ["# It answers status 1 for an order that it does not have: there is no message to tell it by."]
+        return ["# It answers status 1 for an order that it does not have, so there is no message to recognise it by."]
     if kind.status != FAILED:
         return [
-            f"# It answers status {_quoted(kind.status)} for an order that it does not have. The document knows 1 and",
-            "# -1 only, so such an answer is an unknown outcome: ask its people.",
+            f"# It answers status {_quoted(kind.status)} for an order that it does not have. The document has 1 and -1",
+            "# only, so such an answer is an unknown outcome: ask the gateway's support.",
         ]
     if "…" in kind.message or not kind.message:
-        return ["# Its message for an order that it does not have is never the same, so none can be pinned."]
+        return ["# Its message for an order that it does not have varies, so it cannot be configured."]
     return [f"not_found_messages = [{_quoted(kind.message)}]"]
 
 
 def _quoted(text: str) -> str:
-    # A JSON string is a TOML basic string, but for DEL.
+    # Except for DEL, a JSON string is a TOML basic string.
     return json.dumps(str(text), ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -21,7 +21,7 @@ from Crypto.Random import get_random_bytes
 
 from service.gateway.errors import CallbackRefused, CipherError, DialectInvalid, KeyUnusable
 from service.gateway.json_dialects import JsonDialect, KeyOrder, find_writer
-from service.gateway.key_derivation import AES_KEY, KEY, SENT, ZEROS, Derivation, parse_iv, parse_key
+from service.gateway.key_derivation import AES_KEY, KEY, SENT, ZEROS, KeyDerivation, parse_iv, parse_key
 from service.gateway.strict_json import JsonValue, read_object
 
 BASE64 = "base64"
@@ -259,7 +259,7 @@ def _derive_key(given: bytes, line: str) -> bytes:
     return key
 
 
-def _derive_iv(given: bytes, key: bytes, derivation: Derivation) -> bytes:
+def _derive_iv(given: bytes, key: bytes, derivation: KeyDerivation) -> bytes:
     # The setting may be the iv itself, so the errors do not quote it.
     try:
         iv = derivation.derive({AES_KEY: given, KEY: key, ZEROS: bytes(_BLOCK)})

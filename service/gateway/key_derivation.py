@@ -1,9 +1,9 @@
-"""Derivations: how an AES key or an iv is made of what a gateway hands out, in one line of words.
+"""Key derivation: a small language for how an AES key or an iv is derived from the key that a gateway hands out.
 
     aes_key | md5 | hex | upper | first 16
 
-The first word is the source, each further one a step that takes what the one before it made. Everything is bytes: a
-text is its UTF-8, and `first 16` are 16 bytes. docs/gateway.md explains every word.
+The line starts with a source. Each step takes the output of the one before. All values are bytes: a text is its
+UTF-8, and `first 16` means 16 bytes. docs/gateway.md explains every source and step.
 """
 
 import base64
@@ -18,21 +18,21 @@ from service.gateway.errors import DialectInvalid, KeyUnusable
 
 #: The key as the gateway handed it out: the setting of this name.
 AES_KEY = "aes_key"
-#: What the dialect's `key` makes of it; for ivs.
+#: The AES key that the dialect's `key` derives; for ivs.
 KEY = "key"
 #: 16 zero bytes; for ivs.
 ZEROS = "zeros"
-#: 16 random bytes, new for each request and sent before its ciphertext; for ivs, and never followed by a step.
+#: 16 random bytes, new for each request and sent before its ciphertext; for ivs. No step may follow.
 SENT = "sent"
 
 _MOST_BYTES = 64
 _TOKEN = re.compile(r"""\s*(?:(?P<quote>["'])(?P<text>.*?)(?P=quote)|(?P<bar>\|)|(?P<word>[^\s|"']+))""")
-# What is no slip of a known word may be a key that was put in its place, and is not quoted.
+# Anything else may be a key that was pasted in place of a step, and errors do not quote it.
 _LIKE_A_STEP = re.compile(r"[a-z0-9_ -]{1,16}")
 
 
 def _from_base64(text: bytes) -> bytes:
-    # Either alphabet, with or without the `=`: they say the same.
+    # In either alphabet, with or without the `=`.
     unpadded = text.rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
     return base64.b64decode(unpadded + b"=" * (-len(unpadded) % 4), validate=True)
 
@@ -40,7 +40,7 @@ def _from_base64(text: bytes) -> bytes:
 def _sha1prng(seed: bytes, count: int) -> bytes:
     """The first bytes of Java's `SecureRandom.getInstance("SHA1PRNG")` after `setSeed(seed)`.
 
-    Source: OpenJDK, sun.security.provider.SecureRandom. Its bytes are signed, and so is what is carried.
+    Source: OpenJDK, sun.security.provider.SecureRandom. Its bytes and its carry are signed.
     """
     state = bytearray(sha1(seed).digest())
     made = b""
@@ -64,20 +64,20 @@ def _signed(byte: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """What one word does. `takes_text` steps work on characters, and need a text before them."""
+    """One step. `takes_text` steps work on characters, so the value before them must be a text."""
 
     apply: Callable[[bytes, int], bytes]
     takes_text: bool = False
-    #: None: a text stays a text, and bytes stay bytes.
+    #: None if a text stays a text and bytes stay bytes.
     gives_text: bool | None = None
 
 
-#: Steps that a number of bytes follows.
+#: Steps with a number of bytes.
 _COUNTED = {
     "first": _Step(lambda value, count: value[:count]),
     "last": _Step(lambda value, count: value[-count:]),
     "skip": _Step(lambda value, count: value[count:]),
-    # PHP's openssl_encrypt does so, in silence, with a key that is shorter than the cipher's.
+    # PHP's openssl_encrypt does this silently with a key that is too short for the cipher.
     "fill": _Step(lambda value, count: value.ljust(count, b"\0"), gives_text=False),
     "sha1prng": _Step(_sha1prng, gives_text=False),
 }
@@ -95,45 +95,44 @@ _PLAIN = {
     "reverse": _Step(lambda value, _: value[::-1]),
 }
 _STEPS = {**_PLAIN, **_COUNTED}
-_TEXT_SOURCES = (AES_KEY,)
 
 
 @dataclass(frozen=True, slots=True)
-class Derivation:
-    """A source and the steps that are taken from it."""
+class KeyDerivation:
+    """A source and the steps after it."""
 
-    #: One of the sources' names; "" for a text of its own.
+    #: The name of a source; "" for a text in quotes.
     source: str
-    #: The text of its own, in UTF-8.
+    #: The text in quotes, in UTF-8.
     text: bytes
-    #: Names and counts (0 for none).
+    #: Names and numbers of bytes (0 for none).
     steps: tuple[tuple[str, int], ...]
 
     def __repr__(self) -> str:
-        return f"Derivation(source={self.source!r}, steps={self.steps!r})"
+        return f"KeyDerivation(source={self.source!r}, steps={self.steps!r})"
 
     def derive(self, sources: Mapping[str, bytes]) -> bytes:
-        """What comes of it, where each named source has this value.
+        """Derive the value from the sources' values.
 
-        Raises `KeyUnusable`, which shows no value, where something is not written as a `from ...` step expects.
+        Raises `KeyUnusable`, which quotes no value, if a `from ...` step cannot decode its input.
         """
         value = sources[self.source] if self.source else self.text
         for name, count in self.steps:
             try:
                 value = _STEPS[name].apply(value, count)
             except ValueError:
-                # Without its cause, which holds the value.
-                raise KeyUnusable(f"{name!r} cannot read what is before it, which is not written so") from None
+                # Without its cause, which quotes the value.
+                raise KeyUnusable(f"{name!r} cannot decode what is before it") from None
         return value
 
 
-def parse_key(line: str) -> Derivation:
-    """How an AES key is made. Raises `DialectInvalid`, which names the word at fault and the likeliest right one."""
+def parse_key(line: str) -> KeyDerivation:
+    """Parse a `key` setting. Raises `DialectInvalid`, which names what is wrong and the likeliest correction."""
     return _parse(line, setting="key", sources=(AES_KEY,), takes_quoted=False)
 
 
-def parse_iv(line: str) -> Derivation:
-    """How an iv is made. Raises `DialectInvalid`; what stands in quotes is never shown."""
+def parse_iv(line: str) -> KeyDerivation:
+    """Parse an `iv` setting. Raises `DialectInvalid`, which never quotes a text in quotes."""
     return _parse(line, setting="iv", sources=(KEY, AES_KEY, ZEROS, SENT), takes_quoted=True)
 
 
@@ -143,22 +142,22 @@ class _Token:
     quoted: bool
 
 
-def _parse(line: str, *, setting: str, sources: Collection[str], takes_quoted: bool) -> Derivation:
+def _parse(line: str, *, setting: str, sources: Collection[str], takes_quoted: bool) -> KeyDerivation:
     first, *others = _split(line, setting)
     source = _read_source(first, setting, sources, takes_quoted=takes_quoted)
-    is_text = source.quoted or source.text in _TEXT_SOURCES
+    is_text = source.quoted or source.text == AES_KEY
     steps = []
     for tokens in others:
         name, count = _read_step(tokens, setting)
         step = _STEPS[name]
         if step.takes_text and not is_text:
-            raise DialectInvalid(f"{setting}: {name!r} works on a text, and what is before it are bytes: add `hex`")
+            raise DialectInvalid(f"{setting}: {name!r} works on a text, but what is before it is bytes: add `hex`")
         is_text = is_text if step.gives_text is None else step.gives_text
         steps.append((name, count))
     if steps and source.text == SENT and not source.quoted:
-        raise DialectInvalid(f"{setting}: {SENT!r} stands alone: the bytes are sent as they are drawn")
+        raise DialectInvalid(f"{setting}: {SENT!r} stands alone: the random bytes are sent as they are")
     text = source.text.encode("utf-8", "surrogateescape") if source.quoted else b""
-    return Derivation(source="" if source.quoted else source.text, text=text, steps=tuple(steps))
+    return KeyDerivation(source="" if source.quoted else source.text, text=text, steps=tuple(steps))
 
 
 def _split(line: str, setting: str) -> list[list[_Token]]:
@@ -168,7 +167,7 @@ def _split(line: str, setting: str) -> list[list[_Token]]:
     while at < len(rest):
         match = _TOKEN.match(rest, at)
         if match is None:
-            raise DialectInvalid(f"{setting}: a quote is opened and not closed")
+            raise DialectInvalid(f"{setting}: a quote is not closed")
         at = match.end()
         if match["bar"]:
             parts.append([])

@@ -1,7 +1,7 @@
-"""Learns an unknown gateway's request dialect by asking for orders that do not exist. Never sends a withhold.
+"""Learns an unknown gateway's request dialect by querying orders that do not exist. Never sends a withhold.
 
-Guesses are judged by comparison, never by the words of an answer. A sign is right where the answer is another one than
-to a surely wrong sign. Args were read where the answer changes with what is written in them.
+Guesses are judged by comparing answers, never by their text. A sign is right if the answer differs from the answer to a
+surely wrong sign. Args were decrypted if the answer depends on their content.
 """
 
 import base64
@@ -38,17 +38,17 @@ from service.gateway.transport import GatewayTransport, HttpAnswer
 
 _MOST_EXAMPLES = 3
 _ORDER_NO_FIELD = "biz_order_no"
-# Of the same length, so that nothing but what is written can make a difference.
+# Of the same length, so that only the content can make a difference.
 _OTHER_FIELD = "probe_number"
 _LEAST_CHARACTERS = len('{"biz_order_no":"PROBE"}')
 _BLOCK = 16
-# Of 10 bytes of PKCS7, each a line feed: white space after the JSON to whoever expects zero bytes.
+# 10 bytes of PKCS7 padding are line feeds: a gateway that expects zero bytes reads them as white space after the JSON.
 _NEUTRAL_PADDING = 10
-# No white space to a JSON reader, as 13, 10 and 9 are.
-_TELLING_PADDING = 12
-# Wrong guesses may be answered by chance in several ways, so a difference has to show more than once.
+# 12 is not white space in JSON, unlike 13, 10 and 9.
+_DISTINCTIVE_PADDING = 12
+# Answers to wrong guesses may differ by chance, so a difference must be confirmed.
 _CONFIRMATIONS = 2
-# What differs from answer to answer and means nothing: request numbers, times, addresses in memory.
+# Parts of an answer that vary without meaning: request numbers, times, memory addresses.
 _VARYING = re.compile(r"[0-9a-fA-F]{16,}|[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9:.]+|[0-9]{10,}")
 _LONGEST_MESSAGE = 250
 _SEPARATORS = ("", "&", "|", "-", "_", ",", ":", ";", "#", "+", "\n")
@@ -114,25 +114,25 @@ _IVS = (
     "'0123456789abcdef'",
     "'0000000000000000'",
 )
-# What `guess_writings` tells from its kin is left out; not base64url: not every key has texts that are alike in both.
+# Encodings that `_guess_writings` finds are left out, except base64url: with some keys no text is the same in both.
 _ENCODINGS = (BASE64, HEX, BASE64_TWICE, BASE64_URL, HEX_UPPER)
-#: Encodings that write the same where no character differs, and no `=` is needed.
-BASE64_KIN = (BASE64, BASE64_URL, BASE64_URL_UNPADDED)
+# Encodings that give the same text if it needs neither `=` nor a character that differs.
+_BASE64_VARIANTS = (BASE64, BASE64_URL, BASE64_URL_UNPADDED)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class AnswerKind:
-    """Answers that say the same."""
+    """What equal answers have in common."""
 
     http_status: int
-    #: The answer's own `status`, as text; "" where it is no JSON object.
+    #: The answer's own `status`, as text; "" if it is no JSON object.
     status: str
-    #: Its `message`, with `…` for what varies; for what is no JSON object, why.
+    #: Its `message` with `…` for variable parts; if it is no JSON object, why not.
     message: str
 
 
 class Meaning(StrEnum):
-    """What a group of answers was found to mean, in plain words."""
+    """What a group of answers means, for people."""
 
     SIGN_REFUSED = "the sign was refused: this is also the answer to a sign that is surely wrong"
     NOT_READ = "the args could not be read: this is also the answer to random bytes, or does not depend on the text"
@@ -150,26 +150,26 @@ class AnswerGroup:
     meaning: Meaning
     #: How many requests were answered so.
     requests: int
-    #: What they had in common or were told apart by, at most a few: `sign_separator = "|"`.
+    #: What a few of the requests tried, e.g. `sign_separator = "|"`.
     examples: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What was learned."""
+    """What a probe has learned."""
 
-    #: None where no guess was understood. Its padding and encoding are the likeliest ones where it was `stopped`.
+    #: None if no guess was understood. If the probe was `stopped`, padding and encoding are only likely.
     dialect: RequestDialect | None
-    #: What the gateway says of an order that it does not have; None where no guess was understood.
+    #: The answer for an order that the gateway does not have; None if no guess was understood.
     not_found: AnswerKind | None
-    #: Every answer there was, by what it means.
+    #: All answers, by meaning.
     groups: Sequence[AnswerGroup]
-    #: Why it stopped before every guess was tried; "" where it did not.
+    #: Why the probe stopped before it had tried every guess; "" if it did not.
     stopped: str
 
 
 class Probe:
-    """Asks one gateway, one request after the other."""
+    """Probes one gateway, with one request at a time."""
 
     def __init__(
         self,
@@ -180,9 +180,9 @@ class Probe:
         on_request: Callable[[str], None],
         most_requests: int,
     ) -> None:
-        """`pause` is called between two requests. `on_request` is told of each what it tries, before it is sent.
+        """`pause` is called between requests. `on_request` is called before each, with what it tries.
 
-        Of the settings' own dialect only key and iv are looked at: they are tried first. Raises `DialectInvalid`.
+        The key and iv of the settings' own dialect are tried first. Raises `DialectInvalid`.
         """
         self._settings = settings
         self._hints = RequestDialect.from_settings(settings.dialect)
@@ -197,7 +197,7 @@ class Probe:
         self._dialect: RequestDialect | None = None
 
     def run(self) -> ProbeResult:
-        """Learn what can be learned; once. Raises a `CallFailed` where the gateway does not answer at all."""
+        """Run the probe once. Raises a `CallFailed` if the gateway does not answer."""
         stopped = ""
         try:
             self._find_dialect()
@@ -209,48 +209,49 @@ class Probe:
         return ProbeResult(dialect=self._dialect, not_found=not_found, groups=self._groups(), stopped=stopped)
 
     def _find_dialect(self) -> None:
-        # Perhaps it decrypts before it checks the sign: then the args are found first, and the sign after them.
+        # Some gateways decrypt before they verify the sign. With them, readable args are found first, then the sign.
         signed = self._find_sign(RequestDialect(), _noise()) or self._find_sign_of_readable_args()
         self._dialect = self._find_cipher(signed) if signed else None
         if self._dialect:
             self._dialect = self._find_writing(self._dialect)
 
     def _find_sign(self, base: RequestDialect, args: str) -> RequestDialect | None:
-        """`base` with the right sign. All questions have the same args, so that nothing else can make a difference."""
-        refused = self._ask_with_wrong_sign(base, args)
-        for guess in guess_signs(base):
+        """`base` with the right sign. All requests have the same args, so that only the sign makes a difference."""
+        refused = self._query_with_wrong_sign(base, args)
+        for guess in _guess_signs(base):
             label = f"sign_separator = {guess.sign_separator!r}, sign_case = {guess.sign_case}"
-            if self._ask(guess, label, args=args) == refused:
+            if self._query(guess, label, args=args) == refused:
                 continue
-            if self._ask_with_wrong_sign(base, args) != refused:
-                raise _Stopped("a wrong sign is no longer answered as it was: the gateway may want longer pauses")
+            if self._query_with_wrong_sign(base, args) != refused:
+                raise _Stopped("the answer to a wrong sign has changed: the gateway may need longer pauses")
             self._meanings[refused] = Meaning.SIGN_REFUSED
             return guess
         return None
 
-    def _ask_with_wrong_sign(self, base: RequestDialect, args: str) -> AnswerKind:
-        return self._ask(base, "a sign that is surely wrong", args=args, sign=secrets.token_hex(16))
+    def _query_with_wrong_sign(self, base: RequestDialect, args: str) -> AnswerKind:
+        return self._query(base, "a sign that is surely wrong", args=args, sign=secrets.token_hex(16))
 
     def _find_sign_of_readable_args(self) -> RequestDialect | None:
-        unread = {self._ask(RequestDialect(), "random bytes as args", args=_noise())}
-        for guess in self._guess_ciphers(RequestDialect()):
-            _, args = _seal_new_order_no(_ORDER_NO_FIELD, self._settings.aes_key, guess, telling=False)
-            kind = self._ask(guess, _describe(guess), args=args)
+        unread = {self._query(RequestDialect(), "random bytes as args", args=_noise())}
+        for guess in _guess_ciphers(RequestDialect(), self._settings.aes_key, hints=self._hints):
+            _, args = _seal_new_order_no(_ORDER_NO_FIELD, self._settings.aes_key, guess, distinctive=False)
+            kind = self._query(guess, _describe(guess), args=args)
             if kind in unread:
                 continue
             if signed := self._find_sign(guess, args):
                 self._meanings |= dict.fromkeys(unread, Meaning.NOT_READ)
                 return signed
-            # Only another way of not being read, e.g. for want of a right padding.
+            # Only another error, e.g. because of the padding.
             unread.add(kind)
         return None
 
     def _find_cipher(self, base: RequestDialect) -> RequestDialect | None:
-        unread = {self._ask(base, "random bytes as args", args=_noise())}
+        unread = {self._query(base, "random bytes as args", args=_noise())}
         found = None
-        # The base first: where the sign was found by args that could be read, it is what they were written in.
-        for guess in sorted(self._guess_ciphers(base), key=lambda guess: guess != base):
-            kind = self._ask(guess, _describe(guess))
+        # The base first: if the sign was found with readable args, it is their dialect.
+        guesses = _guess_ciphers(base, self._settings.aes_key, hints=self._hints)
+        for guess in sorted(guesses, key=lambda guess: guess != base):
+            kind = self._query(guess, _describe(guess))
             if kind in unread:
                 continue
             others = self._answers_without_order_no(guess, kind)
@@ -264,35 +265,32 @@ class Probe:
         return found
 
     def _find_writing(self, understood: RequestDialect) -> RequestDialect:
-        """The same with its true padding and encoding: what was understood before could be read with any of them."""
-        for guess in guess_writings(understood):
-            kind = self._ask(guess, _describe(guess), telling=True)
+        """`understood` with its true padding and encoding: the queries so far could be read with several of them."""
+        for guess in _guess_writings(understood):
+            kind = self._query(guess, _describe(guess), distinctive=True)
             if self._meanings.get(kind) is Meaning.NO_SUCH_ORDER:
                 return guess
         return understood
 
-    def _guess_ciphers(self, base: RequestDialect) -> Sequence[RequestDialect]:
-        return guess_ciphers(base, self._settings.aes_key, hints=self._hints)
-
     def _answers_without_order_no(self, guess: RequestDialect, kind: AnswerKind) -> set[AnswerKind]:
-        """One other answer than `kind` where the two come in turn every time; else `kind` among what came instead."""
+        """The answers without an order number: one, other than `kind`, if that repeats; else `kind` is among them."""
         others = set()
         for _ in range(_CONFIRMATIONS):
-            others.add(self._ask(guess, f"{_describe(guess)}, and no order number", field=_OTHER_FIELD))
+            others.add(self._query(guess, f"{_describe(guess)}, and no order number", field=_OTHER_FIELD))
             if len(others) > 1 or kind in others:
                 break
-            again = self._ask(guess, _describe(guess))
+            again = self._query(guess, _describe(guess))
             if again != kind:
                 return {kind, again, *others}
         return others
 
-    def _ask(
+    def _query(
         self,
         dialect: RequestDialect,
         label: str,
         *,
         field: str = _ORDER_NO_FIELD,
-        telling: bool = False,
+        distinctive: bool = False,
         args: str = "",
         sign: str = "",
     ) -> AnswerKind:
@@ -302,7 +300,7 @@ class Probe:
             self._pause()
         self._on_request(label)
         method, ua, aes_key = RequestMethod.SINGLE_ORDER_QUERY, self._settings.ua, self._settings.aes_key
-        order_no, sealed = ("", args) if args else _seal_new_order_no(field, aes_key, dialect, telling=telling)
+        order_no, sealed = ("", args) if args else _seal_new_order_no(field, aes_key, dialect, distinctive=distinctive)
         request_id = new_request_id()
         body = write_envelope(
             method,
@@ -313,7 +311,7 @@ class Probe:
             timestamp=self._clock().timestamp(),
         )
         answer = self._transport.post(body, timeout_seconds=self._settings.timeout_seconds)
-        kind = classify(answer, own_words=[word for word in (order_no, request_id) if word])
+        kind = _classify(answer, request_ids=[text for text in (order_no, request_id) if text])
         self._counts[kind] += 1
         if len(self._examples[kind]) < _MOST_EXAMPLES:
             self._examples[kind].append(label)
@@ -334,28 +332,28 @@ class Probe:
 
 
 class _Stopped(Exception):
-    """It cannot go on; the message says why."""
+    """The probe cannot continue. The message says why."""
 
 
-def _seal_new_order_no(field: str, aes_key: Secret, dialect: RequestDialect, *, telling: bool) -> tuple[str, str]:
-    """A number that no order has, and args with it under `field`.
+def _seal_new_order_no(field: str, aes_key: Secret, dialect: RequestDialect, *, distinctive: bool) -> tuple[str, str]:
+    """A number that no order has, and args that hold it under `field`.
 
-    What is `telling` is read with its own padding and its own base64 only. Else either padding can read it, and in
-    base64, where that is possible, every base64. Whether it is does not depend on `field`.
+    `distinctive` args can be read with their own padding and base64 alphabet only. Other args can be read with either
+    padding and, where possible, with either alphabet. Whether that is possible does not depend on `field`.
     """
     cipher = ArgsCipher(key=aes_key.reveal(), dialect=dialect)
     sent_iv = dialect.iv == SENT
-    characters = _order_no_characters(sent_iv=sent_iv, telling=telling)
-    in_one_alphabet = telling or dialect.encoding != BASE64 or not (sent_iv or _begins_alike_in_any_base64(cipher))
+    characters = _order_no_characters(sent_iv=sent_iv, distinctive=distinctive)
+    in_one_alphabet = distinctive or dialect.encoding != BASE64 or not (sent_iv or _begins_alike_in_any_base64(cipher))
     while True:
         order_no = f"PROBE{secrets.token_hex(characters // 2)}"
         args = cipher.seal({field: order_no})
-        if dialect.encoding not in BASE64_KIN or in_one_alphabet is _needs_one_alphabet(args):
+        if dialect.encoding not in _BASE64_VARIANTS or in_one_alphabet is _needs_one_alphabet(args):
             return order_no, args
 
 
 def _begins_alike_in_any_base64(cipher: ArgsCipher) -> bool:
-    # But for a sent iv the first block, 21 characters, is the same in every question about a field.
+    # Unless the iv is sent, the first block, 21 characters, is the same in every query with a field.
     return not any(_needs_one_alphabet(cipher.seal({field: ""})[:21]) for field in (_ORDER_NO_FIELD, _OTHER_FIELD))
 
 
@@ -363,13 +361,13 @@ def _needs_one_alphabet(args: str) -> bool:
     return any(character in args for character in "+/-_")
 
 
-def _order_no_characters(*, sent_iv: bool, telling: bool) -> int:
-    """How many characters after PROBE make the padding that is wanted, and the `=` that base64 ends with or has not."""
-    padding = _TELLING_PADDING if telling else _NEUTRAL_PADDING
+def _order_no_characters(*, sent_iv: bool, distinctive: bool) -> int:
+    """How many characters after PROBE give the wanted padding, and base64 with or without `=` at its end."""
+    padding = _DISTINCTIVE_PADDING if distinctive else _NEUTRAL_PADDING
     sealed = 3 * _BLOCK
     while True:
         written = sealed - padding - _BLOCK * sent_iv
-        if written > _LEAST_CHARACTERS + 12 and (sealed % 3 != 0) is telling:
+        if written > _LEAST_CHARACTERS + 12 and (sealed % 3 != 0) is distinctive:
             return written - _LEAST_CHARACTERS
         sealed += _BLOCK
 
@@ -383,29 +381,29 @@ def _describe(guess: RequestDialect) -> str:
     return f"key = {guess.key}, {guess.mode}{iv}, {guess.padding}, {guess.encoding}"
 
 
-def classify(answer: HttpAnswer, *, own_words: Sequence[str]) -> AnswerKind:
-    """The kind of an answer. `own_words` are those of the request, e.g. its order number, which it may repeat."""
+def _classify(answer: HttpAnswer, *, request_ids: Sequence[str]) -> AnswerKind:
+    """The kind of an answer. It may quote `request_ids`: the request's order number and requestId."""
     try:
         fields = answer.read_fields()
     except OutcomeUnknown as error:
         return AnswerKind(answer.status, "", str(error))
     message = to_text(fields.get("message"))
-    for word in own_words:
-        message = message.replace(word, "…")
+    for quoted in request_ids:
+        message = message.replace(quoted, "…")
     return AnswerKind(answer.status, to_text(fields.get("status")), _VARYING.sub("…", message)[:_LONGEST_MESSAGE])
 
 
-def guess_signs(base: RequestDialect) -> Iterator[RequestDialect]:
+def _guess_signs(base: RequestDialect) -> Iterator[RequestDialect]:
     """`base` with every separator and case of the sign."""
     for separator, case in product(_SEPARATORS, SignCase):
         yield replace(base, sign_separator=separator, sign_case=case)
 
 
-def guess_ciphers(base: RequestDialect, aes_key: Secret, *, hints: RequestDialect) -> Sequence[RequestDialect]:
-    """`base` with every key, mode, iv and encoding that this key can be used with, and with PKCS7.
+def _guess_ciphers(base: RequestDialect, aes_key: Secret, *, hints: RequestDialect) -> Sequence[RequestDialect]:
+    """`base` with every usable combination of key, mode, iv and encoding, and with PKCS7.
 
-    What `hints`, the settings' own dialect, says of key and iv comes first. Then the fewer unlikely choices one makes,
-    the sooner it comes: those with one unlikely choice before those with two. No AES key and iv are tried twice.
+    The key and iv of `hints`, the settings' own dialect, come first. Guesses with fewer unlikely choices come before
+    others. No AES key and iv are tried twice.
     """
     ivs = (hints.iv, *_IVS) if hints.iv else _IVS
     ranked = []
@@ -419,9 +417,9 @@ def guess_ciphers(base: RequestDialect, aes_key: Secret, *, hints: RequestDialec
     return [guess for _, _, guess in sorted(ranked, key=lambda guess: guess[:2])]
 
 
-def guess_writings(understood: RequestDialect) -> Iterator[RequestDialect]:
+def _guess_writings(understood: RequestDialect) -> Iterator[RequestDialect]:
     """`understood` with every padding, and with the encodings that look like its own, likeliest first."""
-    encodings = BASE64_KIN if understood.encoding in BASE64_KIN else (understood.encoding,)
+    encodings = _BASE64_VARIANTS if understood.encoding in _BASE64_VARIANTS else (understood.encoding,)
     for padding, encoding in product(Padding, encodings):
         yield replace(understood, padding=padding, encoding=encoding)
 
@@ -432,13 +430,13 @@ def _with_cipher(base: RequestDialect, key: str, iv: str) -> RequestDialect:
 
 
 def _distinct(guesses: Iterable[RequestDialect], aes_key: Secret) -> Sequence[RequestDialect]:
-    """Those that the key can be used with, and of those with the same AES key and iv the first."""
+    """The guesses that the key can be used with; of those with the same AES key and iv, only the first."""
     found: dict[str, RequestDialect] = {}
     for guess in guesses:
         try:
             cipher = ArgsCipher(key=aes_key.reveal(), dialect=guess)
         except KeyUnusable:
             continue
-        # Two blocks: of one alone, ECB and an iv of zeros make the same.
+        # Two blocks, because ECB and an iv of zeros give the same first block.
         found.setdefault(cipher.encrypt(bytes(16), iv=bytes(16)), guess)
     return list(found.values())

@@ -1,7 +1,7 @@
 """The strict JSON reader: reads one object as values and as the raw tokens that were sent.
 
-It is stricter than `json.loads`: it refuses duplicate keys, NaN, deep nesting and huge numbers. It keeps numbers as text
-and each member's tokens as sent, because a sign covers how JSON was written, not what it means. The standard library's
+It is stricter than `json.loads`: it refuses duplicate keys, NaN, deep nesting and huge numbers. It keeps numbers as
+text and members as tokens, because a sign covers how JSON was written, not what it means. The standard library's
 C scanner does the scanning.
 """
 

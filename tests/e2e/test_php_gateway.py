@@ -163,7 +163,7 @@ def test_a_probe_says_when_everything_is_refused_alike(judge, judged):
     done = judged(php).command("gateway", "probe", "--merchant", "php", "--pause-seconds", "0", "--most-requests", "60")
     assert done.returncode == 1
     assert "商户不存在" in done.stdout
-    assert "one answer to everything" in done.stderr
+    assert "every request had the same answer" in done.stderr
 
 
 def test_a_probe_stops_when_it_has_asked_as_often_as_it_may(judge, judged):

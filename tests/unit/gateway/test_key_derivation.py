@@ -113,14 +113,14 @@ def test_an_iv_is_made_of_either_key_or_of_a_text_that_was_handed_out(line, valu
         ("aes_key | first \uff11\uff16", "'first' needs a number of bytes"),
         ("aes_key | md5 hex", "nothing comes after 'md5' but a `|` and the next step"),
         ("aes_key md5", "the source stands alone, and a `|` comes before each step"),
-        ("aes_key | md5 | upper", "'upper' works on a text, and what is before it are bytes: add `hex`"),
+        ("aes_key | md5 | upper", "'upper' works on a text, but what is before it is bytes: add `hex`"),
         ("aes_key | md5 | from hex", "'from hex' works on a text"),
         ("aes_key | fill 16 | upper", "'upper' works on a text"),
         ("aes_key | 'md5'", "a text in quotes is a source, and comes first"),
         ("aes_key | ", "a word is missing"),
         ("| md5", "a word is missing"),
         ("", "a word is missing"),
-        ("aes_key | md5 '", "a quote is opened and not closed"),
+        ("aes_key | md5 '", "a quote is not closed"),
     ],
 )
 def test_a_line_that_cannot_be_read_is_refused_by_its_word_with_the_nearest_known_one(line, message):
