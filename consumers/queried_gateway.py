@@ -1,9 +1,7 @@
 """A gateway that is asked by single-order-query."""
 
-from collections.abc import Collection
-from datetime import tzinfo
-
 from consumers.gateway import Answer, NoAnswer
+from service.config.settings import MerchantSettings
 from service.gateway.client import GatewayClient
 from service.gateway.errors import CallFailed
 from service.gateway.order_claims import claim_from_query
@@ -12,12 +10,9 @@ from service.gateway.order_claims import claim_from_query
 class QueriedGateway:
     """Asks in one merchant's name, and reads the answers as claims. Safe to share between threads."""
 
-    def __init__(self, *, client: GatewayClient, merchant: str, pay_types: Collection[str], time_zone: tzinfo) -> None:
-        """`time_zone` is that of the gateway's `pay_time`."""
+    def __init__(self, *, client: GatewayClient, merchant: MerchantSettings) -> None:
         self._client = client
         self._merchant = merchant
-        self._pay_types = pay_types
-        self._time_zone = time_zone
 
     def ask(self, biz_order_no: str) -> Answer:
         """Ask about an order exactly once. Raises NoAnswer."""
@@ -31,9 +26,6 @@ class QueriedGateway:
         claim = claim_from_query(
             queried.order,
             merchant=self._merchant,
-            pay_types=self._pay_types,
-            time_zone=self._time_zone,
             asked_at=queried.asked_at,
-            traceparent=None,
         )
         return Answer(claim=claim, request_id=queried.request_id)

@@ -1,7 +1,6 @@
 """The role `inquirer`."""
 
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
@@ -11,9 +10,9 @@ from consumers.queried_gateway import QueriedGateway
 from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_inquiry_queue
 from service.bootstrap.role_metrics import make_claim_metrics, make_watch
-from service.config.settings import MerchantSettings, Settings
+from service.config.settings import Settings
 from service.domain.claims import ClaimSource
-from service.gateway.client import GatewayClient, GatewayClients
+from service.gateway.client import GatewayClients
 from service.runtime.metrics.gateways import show_gateways
 from service.runtime.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
 
@@ -27,7 +26,8 @@ def make_inquirer(
         agenda=make_inquiry_queue(settings, engine),
         gateways={
             slug: AskedGateway(
-                gateway=_queried(merchant, gateways.usable[slug]), timeout_seconds=merchant.gateway.timeout_seconds
+                gateway=QueriedGateway(client=gateways.usable[slug], merchant=merchant),
+                timeout_seconds=merchant.gateway.timeout_seconds,
             )
             for slug, merchant in settings.merchants.items()
             if merchant.gateway and slug in gateways.usable
@@ -53,12 +53,3 @@ def make_inquirer_watch(settings: Settings, engine: Engine, registry: CollectorR
 def inquirer_pool_size(settings: Settings) -> int:
     """Database connections that the inquirer's loops and its watch use at once."""
     return sum(merchant.gateway is not None for merchant in settings.merchants.values()) + 1
-
-
-def _queried(merchant: MerchantSettings, client: GatewayClient) -> QueriedGateway:
-    return QueriedGateway(
-        client=client,
-        merchant=merchant.slug,
-        pay_types=merchant.pay_types,
-        time_zone=ZoneInfo(merchant.time_zone),
-    )

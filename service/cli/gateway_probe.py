@@ -93,8 +93,8 @@ def _row(group: AnswerGroup) -> tuple[str | Text, ...]:
 def _why_nothing(result: ProbeResult) -> str:
     if len(result.groups) == 1:
         return (
-            "nothing was learned: every request had the same answer. Check url, ua and aes_key, and whether the gateway "
-            "must allow our address"
+            "nothing was learned: every request had the same answer. Check url, ua and aes_key, and whether the "
+            "gateway must allow our address"
         )
     if result.stopped:
         return f"nothing was learned yet: {result.stopped}. See --pause-seconds and --most-requests"

@@ -79,7 +79,7 @@ class AcceptedOrder:
     request_id: str
 
 
-class CallRecord:
+class _CallRecord:
     """Logs a call at the end of its `with`: the method, the order, how long it took and the outcome.
 
     It never logs what was sent or answered. It sets the requestId of a `CallFailed` that passes through.
@@ -150,7 +150,7 @@ class GatewayClient:
         Raises `Refused` for status -1, and `OutcomeUnknown` for a status that is neither 1 nor -1.
         """
         fields = self._check(PRE_TIED_CARD_ARGS, args)
-        with CallRecord(RequestMethod.PRE_TIED_CARD) as record:
+        with _CallRecord(RequestMethod.PRE_TIED_CARD) as record:
             answer = self._call(record, fields, PRE_TIED_CARD_ANSWER)
             if answer.succeeded and answer.unique_code is not None:
                 return answer.unique_code
@@ -162,7 +162,7 @@ class GatewayClient:
         Raises `Refused` for status -1, and `OutcomeUnknown` for a status that is neither 1 nor -1.
         """
         fields = self._check(CONFIRM_TIED_CARD_ARGS, args)
-        with CallRecord(RequestMethod.CONFIRM_TIED_CARD) as record:
+        with _CallRecord(RequestMethod.CONFIRM_TIED_CARD) as record:
             answer = self._call(record, fields, CONFIRM_TIED_CARD_ANSWER)
             if answer.succeeded and answer.protocol_no is not None:
                 return answer.protocol_no
@@ -175,7 +175,7 @@ class GatewayClient:
         -1 for orders that they charge nevertheless.
         """
         fields = self._check(self._withhold_args, args)
-        with CallRecord(RequestMethod.SINGLE_WITHHOLD, args.biz_order_no) as record:
+        with _CallRecord(RequestMethod.SINGLE_WITHHOLD, args.biz_order_no) as record:
             answer = self._call(record, fields, ORDER_ANSWER)
             if not answer.succeeded or answer.order is None:
                 raise OutcomeUnknown(f"{_describe(answer)}; it may charge all the same")
@@ -203,7 +203,7 @@ class GatewayClient:
 
     def _query_once(self, biz_order_no: str, fields: Mapping[str, JsonValue], deadline: float) -> QueriedOrder:
         asked_at = self._clock()
-        with CallRecord(RequestMethod.SINGLE_ORDER_QUERY, biz_order_no) as record:
+        with _CallRecord(RequestMethod.SINGLE_ORDER_QUERY, biz_order_no) as record:
             answer = self._call(record, fields, ORDER_ANSWER, deadline=deadline)
             order, message = answer.order, answer.message
             if answer.succeeded and order is not None:
@@ -232,7 +232,7 @@ class GatewayClient:
 
     def _call(
         self,
-        record: CallRecord,
+        record: _CallRecord,
         fields: Mapping[str, JsonValue],
         answer: MessageSchema[Answer],
         *,

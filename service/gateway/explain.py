@@ -12,7 +12,7 @@ from service.gateway.bodies import BodyKind, read_body
 from service.gateway.errors import SignMismatch, TriedDialect
 from service.gateway.json_dialects import WRITERS_BY_NAME, KeyOrder
 from service.gateway.signature import SIGN_FIELD, Budget, VerifiedCallback, dialect_texts, verify_callback
-from service.gateway.strict_json import JsonValue, NumberToken
+from service.gateway.strict_json import JsonValue, NumberToken, walk
 
 # RFC 2046, 5.1.1: the characters of a boundary.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")
@@ -171,7 +171,7 @@ def _order_traits(fields: Mapping[str, JsonValue]) -> Iterator[Trait]:
 def _field_traits(name: str, value: JsonValue) -> Iterator[Trait]:
     yield from _type_traits(name, value)
     seen = set()
-    for text in (name, *_texts(value)):
+    for text in (name, *(text for text in walk(value) if isinstance(text, str))):
         for character in text:
             spellings = _spell(character)
             what = _describe(character)
@@ -185,11 +185,11 @@ def _type_traits(name: str, value: JsonValue) -> Iterator[Trait]:
         drop = [writer.name for writer in WRITERS_BY_NAME.values() if writer.drops_nulls]
         keep = [writer.name for writer in WRITERS_BY_NAME.values() if not writer.drops_nulls]
         yield Trait(field=name, what="null", spellings={"null": keep, "left out": drop})
-    numbers = [number for number in _numbers(value) if not number.text.isdigit()]
-    if numbers:
+    numbers = [number for number in walk(value) if isinstance(number, NumberToken)]
+    if not all(number.text.isdigit() for number in numbers):
         what = "a number with a sign, a fraction or an exponent: languages write it in ways that are not imitated"
         yield Trait(field=name, what=what, spellings={})
-    elif next(_numbers(value), None):
+    elif numbers:
         yield Trait(field=name, what="a number: it may have been signed as a string, in quotes", spellings={})
     if value in ([], {}):
         what = "an empty list or object: PHP writes [] for both"
@@ -197,31 +197,6 @@ def _type_traits(name: str, value: JsonValue) -> Iterator[Trait]:
     elif isinstance(value, dict | list):
         what = "an object or list: some languages sort the keys within it, others do not"
         yield Trait(field=name, what=what, spellings={})
-
-
-def _texts(value: JsonValue) -> Iterator[str]:
-    match value:
-        case str():
-            yield value
-        case list():
-            for item in value:
-                yield from _texts(item)
-        case dict():
-            for name, item in value.items():
-                yield name
-                yield from _texts(item)
-
-
-def _numbers(value: JsonValue) -> Iterator[NumberToken]:
-    match value:
-        case NumberToken():
-            yield value
-        case list():
-            for item in value:
-                yield from _numbers(item)
-        case dict():
-            for item in value.values():
-                yield from _numbers(item)
 
 
 def _spell(character: str) -> Mapping[str, list[str]]:

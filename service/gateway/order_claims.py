@@ -9,9 +9,11 @@ import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from hashlib import sha256
+from zoneinfo import ZoneInfo
 
 import structlog
 
+from service.config.settings import MerchantSettings
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.masking import mask_unknown_word
 from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
@@ -36,77 +38,46 @@ _LONGEST_QUOTE = 40
 def claim_from_callback(
     verified: VerifiedCallback,
     *,
-    merchant: str,
-    pay_types: Collection[str],
-    time_zone: tzinfo,
+    merchant: MerchantSettings,
     trust: Trust,
     received_at: datetime,
     traceparent: str | None,
 ) -> Claim:
-    """The claim in a callback.
+    """The claim in a callback that was received at `received_at` (aware).
 
-    `pay_types` are the merchant's, `time_zone` is that of the gateway's `pay_time`, `received_at` is aware. Raises
-    `CallbackRefused` if a required field is missing or invalid.
+    Raises `CallbackRefused` if a required field is missing or invalid.
     """
     try:
         statement = CALLBACK.read(verified.fields)
     except MessageInvalid as error:
         absent = any(problem.field not in verified.fields for problem in error.problems)
         raise CallbackRefused(Refusal.MISSING_FIELD if absent else Refusal.INVALID_FIELD, str(error)) from error
-    return _make_claim(
-        statement,
-        merchant=merchant,
-        pay_types=pay_types,
-        time_zone=time_zone,
-        trust=trust,
-        source=ClaimSource.CALLBACK,
-        stated_at=received_at,
-        traceparent=traceparent,
-    )
+    return _make_claim(statement, merchant, trust, ClaimSource.CALLBACK, received_at, traceparent)
 
 
-def claim_from_query(
-    statement: OrderStatement,
-    *,
-    merchant: str,
-    pay_types: Collection[str],
-    time_zone: tzinfo,
-    asked_at: datetime,
-    traceparent: str | None,
-) -> Claim:
+def claim_from_query(statement: OrderStatement, *, merchant: MerchantSettings, asked_at: datetime) -> Claim:
     """The claim in the answer to a query that was sent at `asked_at` (aware)."""
-    return _make_claim(
-        statement,
-        merchant=merchant,
-        pay_types=pay_types,
-        time_zone=time_zone,
-        trust=Trust.QUERIED,
-        source=ClaimSource.QUERY,
-        stated_at=asked_at,
-        traceparent=traceparent,
-    )
+    return _make_claim(statement, merchant, Trust.QUERIED, ClaimSource.QUERY, asked_at, traceparent=None)
 
 
 def _make_claim(
     statement: OrderStatement,
-    *,
-    merchant: str,
-    pay_types: Collection[str],
-    time_zone: tzinfo,
+    merchant: MerchantSettings,
     trust: Trust,
     source: ClaimSource,
     stated_at: datetime,
     traceparent: str | None,
 ) -> Claim:
+    time_zone = ZoneInfo(merchant.time_zone)  # cached
     status = STATUSES.get(statement.pay_status)
     paid_at = None
     if status is OrderStatus.SUCCEEDED and statement.pay_time:
         # With any other status, no money has moved.
         paid_at = read_pay_time(statement.pay_time, time_zone)
         if paid_at is None:
-            _log.warning("pay_time_not_understood", merchant=merchant, characters=len(statement.pay_time))
+            _log.warning("pay_time_not_understood", merchant=merchant.slug, characters=len(statement.pay_time))
     return Claim(
-        merchant=merchant,
+        merchant=merchant.slug,
         biz_order_no=statement.biz_order_no,
         trust=trust,
         source=source,
@@ -118,7 +89,7 @@ def _make_claim(
         channel_response=statement.channel_response,
         stated_at=stated_at,
         digest=digest_statement(statement, status=status, time_zone=time_zone),
-        quarantine=_find_quarantine(statement, status, pay_types, from_stranger=trust is Trust.CHECKSUM),
+        quarantine=_find_quarantine(statement, status, merchant.pay_types, from_stranger=trust is Trust.CHECKSUM),
         unknown_fields=statement.unknown_fields,
         missing_fields=statement.missing_fields,
         traceparent=traceparent,

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from service.gateway.bodies import BodyKind, CallbackBody, Readings, read_body
 from service.gateway.errors import CallbackRefused, Refusal, SignMismatch, TriedDialect
 from service.gateway.json_dialects import DIALECTS_BY_NAME, JsonDialect, KeyOrder, most_bytes
-from service.gateway.strict_json import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject
+from service.gateway.strict_json import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject, walk
 
 #: The field that holds the sign. It is not signed itself.
 SIGN_FIELD = "sign"
@@ -236,7 +236,9 @@ def _distinct_orders(names: list[str]) -> Iterator[list[str]]:
 def dialect_texts(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[tuple[str, bytes]]:
     """The fields, without their sign, in each known dialect: its name and the text. Equal texts are written once."""
     nested = any(isinstance(value, list | dict) for value in fields.values())
-    nulls_are_documented = not any(_has_undocumented_null(name, value) for name, value in fields.items())
+    nulls_are_documented = all(
+        name in DOCUMENTED_FIELDS if value is None else None not in walk(value) for name, value in fields.items()
+    )
     orders: dict[KeyOrder, list[str]] = {}
     most = most_bytes(dict(fields))
     written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
@@ -262,13 +264,6 @@ def dialect_texts(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[t
                 return
             texts[joined_as] = dialect.join(written[written_as], order)
         yield name, texts[joined_as]
-
-
-def _has_undocumented_null(name: str, value: JsonValue) -> bool:
-    if value is None:
-        return name not in DOCUMENTED_FIELDS
-    nested = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return any(_has_undocumented_null("", item) for item in nested)
 
 
 def _form_texts(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[CanonicalText]:

@@ -117,6 +117,19 @@ def read_value(text: str) -> JsonValue:
         raise CallbackRefused(Refusal.NOT_JSON, f"{error.msg} at character {error.pos}") from error
 
 
+def walk(value: JsonValue) -> Iterator[JsonValue]:
+    """The value and everything in it, including the keys of objects."""
+    yield value
+    match value:
+        case list():
+            for item in value:
+                yield from walk(item)
+        case dict():
+            for name, item in value.items():
+                yield name
+                yield from walk(item)
+
+
 def find_object_end(text: str) -> int:
     """The end of the JSON object at the beginning of `text`; 0 if there is none."""
     try:

@@ -81,9 +81,11 @@ class GatewayTransport:
 
 
 def _require_tls(url: SplitResult, *, through_proxy: bool) -> None:
-    if not _is_safe(url.scheme, url.hostname):
+    if url.scheme == "https" and url.hostname is not None:
+        return
+    if url.scheme != "http" or not _is_loopback(url.hostname):
         raise PlainHttpRefused("the gateway's url has to start with https://; plain http is for loopback only")
-    if url.scheme == "http" and through_proxy:
+    if through_proxy:
         raise PlainHttpRefused("the gateway's url has to start with https://: a proxy can read plain http")
 
 
@@ -94,13 +96,10 @@ def _load_certificates(ca_certificates: str) -> ssl.SSLContext:
         raise CertificatesUnusable("ca_certificates holds no certificates in PEM") from error
 
 
-def _is_safe(scheme: str, host: str | None) -> bool:
-    """Whether it is https, or plain http to this machine."""
-    if host is None or scheme not in ("http", "https"):
-        return False
-    if scheme == "https" or host == "localhost":
+def _is_loopback(host: str | None) -> bool:
+    if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return host is not None and ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False

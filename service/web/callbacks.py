@@ -5,7 +5,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from zoneinfo import ZoneInfo
 
 import structlog
 from flask import Blueprint, Response, request
@@ -109,9 +108,7 @@ class CallbackEndpoint:
         self._dialects.saw(merchant=merchant.slug, kind=verified.kind, dialect=verified.dialect)
         claim = claim_from_callback(
             verified,
-            merchant=merchant.slug,
-            pay_types=merchant.pay_types,
-            time_zone=ZoneInfo(merchant.time_zone),  # from its cache
+            merchant=merchant,
             trust=entrance.trust,
             received_at=received_at,
             traceparent=traceparent,

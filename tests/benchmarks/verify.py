@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from urllib.parse import urlencode
-from zoneinfo import ZoneInfo
 
 from hypothesis import HealthCheck, Phase, given, settings, target
 
+from service.config.settings import MerchantSettings
 from service.domain.claims import Trust
 from service.gateway.errors import CallbackRefused
 from service.gateway.json_dialects import find_dialect
@@ -30,6 +30,7 @@ _FIELDS = {
     "pay_time": "2026-07-01 12:00:05",
     "pay_type": "baofoo_001",
 }
+_MERCHANT = MerchantSettings(slug="acme", pay_types=frozenset({"baofoo_001"}), amount_unit="yuan")
 _REPEATS = 3000
 _ROUNDS = 7
 
@@ -63,9 +64,7 @@ def _seconds(work: Callable[[], object], repeats: int) -> float:
 def _read_claim(body: bytes) -> None:
     claim_from_callback(
         verify_callback(body, None),
-        merchant="acme",
-        pay_types=("baofoo_001",),
-        time_zone=ZoneInfo("Asia/Shanghai"),
+        merchant=_MERCHANT,
         trust=Trust.CAPABILITY,
         received_at=datetime.now(UTC),
         traceparent=None,

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -20,7 +19,7 @@ from consumers.inquirer import Inquirer
 from consumers.queried_gateway import QueriedGateway
 from service.bootstrap.inquirer_role import make_inquirer_watch
 from service.config.reading import parse_settings
-from service.config.settings import GatewaySettings, InquirerSettings, Secret
+from service.config.settings import GatewaySettings, InquirerSettings, MerchantSettings, Secret
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClient
@@ -116,7 +115,9 @@ def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -
         timeout_seconds=timeout_seconds,
     )
     client = GatewayClient(settings=settings, amount_unit=AmountUnit.YUAN, pay_types={"bank"}, clock=now)
-    gateway = QueriedGateway(client=client, merchant=merchant, pay_types={"bank"}, time_zone=ZoneInfo("Asia/Shanghai"))
+    gateway = QueriedGateway(
+        client=client, merchant=MerchantSettings(slug=merchant, pay_types=frozenset({"bank"}), amount_unit="yuan")
+    )
     return Asked(gateway=gateway, timeout_seconds=timeout_seconds)
 
 

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, Table, select
 
+from service.config.settings import MerchantSettings
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
@@ -76,9 +76,7 @@ def test_an_old_success_repeated_after_a_correction_changes_nothing_though_its_t
 ) -> None:
     repeated = claim_from_callback(
         VerifiedCallback(fields=OLD_SUCCESS, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON),
-        merchant="acme",
-        pay_types={"baofoo_001"},
-        time_zone=ZoneInfo("Asia/Shanghai"),
+        merchant=MerchantSettings(slug="acme", pay_types=frozenset({"baofoo_001"}), amount_unit="yuan"),
         trust=Trust.CAPABILITY,
         received_at=NOON + timedelta(minutes=9),
         traceparent=None,

@@ -1,8 +1,9 @@
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from structlog.testing import capture_logs
 
+from service.config.settings import MerchantSettings
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.gateway.bodies import BodyKind
 from service.gateway.errors import CallbackRefused, Refusal
@@ -11,7 +12,7 @@ from service.gateway.order_claims import claim_from_callback, claim_from_query
 from service.gateway.signature import VerifiedCallback
 from service.gateway.strict_json import NumberToken
 
-SHANGHAI = timezone(timedelta(hours=8))
+ACME = MerchantSettings(slug="acme", pay_types=frozenset({"baofoo_001"}), amount_unit="yuan")
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
 FIELDS = {
     "biz_order_no": "DK1",
@@ -31,9 +32,7 @@ def _verified(**fields):
 def _claim(verified=None, *, trust=Trust.CAPABILITY, **fields):
     return claim_from_callback(
         verified or _verified(**fields),
-        merchant="acme",
-        pay_types={"baofoo_001"},
-        time_zone=SHANGHAI,
+        merchant=ACME,
         trust=trust,
         received_at=NOW,
         traceparent="00-trace",
@@ -46,14 +45,7 @@ def _without(name):
 
 
 def _query(statement):
-    return claim_from_query(
-        statement,
-        merchant="acme",
-        pay_types={"baofoo_001"},
-        time_zone=SHANGHAI,
-        asked_at=NOW,
-        traceparent=None,
-    )
+    return claim_from_query(statement, merchant=ACME, asked_at=NOW)
 
 
 def test_a_documented_callback_becomes_a_claim():
