@@ -40,8 +40,8 @@ def test_arguments_that_can_be_right_are_let_through():
         ("１1010519491231002X", "17 digits and then a digit or a capital X"),
         ("", "17 digits"),
         ("110105194912310021", "check digit does not fit"),
-        ("110105199913310024", "is no date"),
-        ("130503670401001", "first generation, void since 2013"),
+        ("110105199913310024", "date of birth does not exist"),
+        ("130503670401001", "first-generation number, void since 2013"),
     ],
 )
 def test_what_is_no_id_number_is_told_and_not_quoted(number, text):

@@ -95,8 +95,8 @@ def test_hex_is_read_in_either_case_and_base64_with_or_without_padding():
     ("key", "line", "message"),
     [
         (SECRET[:10], "aes_key", r"key = 'aes_key' makes 10 bytes of an aes_key of 10; AES takes 16, 24 or 32"),
-        (SECRET, "aes_key | from hex", r"key = 'aes_key \| from hex': 'from hex' cannot read what is before it"),
-        (SECRET[:9], "aes_key | from base64", r"'from base64' cannot read what is before it"),
+        (SECRET, "aes_key | from hex", r"key = 'aes_key \| from hex': 'from hex' cannot decode what is before it"),
+        (SECRET[:9], "aes_key | from base64", r"'from base64' cannot decode what is before it"),
         (SECRET[:10], "aes_key | first 16", r"makes 10 bytes of an aes_key of 10"),
     ],
 )
@@ -113,7 +113,7 @@ def test_a_key_that_does_not_fit_is_refused_without_being_shown(key, line, messa
     [
         ("aes_key | md5 | hex", "iv: it makes 32 bytes; an iv has 16, so add e.g. `first 16`"),
         (f"'{SECRET}!'", "iv: it makes 17 bytes"),
-        (f"'{SECRET}' | from hex", "iv: 'from hex' cannot read what is before it"),
+        (f"'{SECRET}' | from hex", "iv: 'from hex' cannot decode what is before it"),
     ],
 )
 def test_an_iv_that_does_not_fit_is_refused_without_being_shown(iv, message):

@@ -156,7 +156,7 @@ def test_a_secret_put_where_a_word_belongs_is_not_shown(secret):
 
 @pytest.mark.parametrize("line", ["aes_key | from hex", "aes_key | from base64"])
 def test_a_value_that_a_step_cannot_read_is_not_shown(line):
-    with pytest.raises(KeyUnusable, match="cannot read what is before it") as refused:
+    with pytest.raises(KeyUnusable, match="cannot decode what is before it") as refused:
         made(line, b"no!such")
     assert "no!such" not in str(refused.value)
     assert refused.value.__cause__ is None
