@@ -16,7 +16,7 @@ from service.api.problems import CONTENT_TYPE, Problem
 from service.serving.connection import Connection
 from service.serving.framing import HttpRequest
 from service.serving.worker import LoopWorker
-from service.serving.wsgi import Answer, PendingAnswer, make_answer
+from service.serving.wsgi import PendingResponse, WsgiResponse, make_response
 
 _log = structlog.get_logger(__name__)
 
@@ -61,14 +61,14 @@ class ApiWorker(LoopWorker):
         self.app.drain.begin()
         super().handle_exit(sig, frame)
 
-    def _answer(self, connection: Connection, request: HttpRequest) -> Answer | PendingAnswer:
+    def _answer(self, connection: Connection, request: HttpRequest) -> WsgiResponse | PendingResponse:
         if time.monotonic() - request.arrived_at >= self.answer_within_seconds:
             self.report_cut(connection, "too-late")
             return _refusal(503)
         return self.call_application(connection, request)
 
     def _send_answered(
-        self, connection: Connection, request: HttpRequest, answered: "Future[Answer | PendingAnswer]"
+        self, connection: Connection, request: HttpRequest, answered: "Future[WsgiResponse | PendingResponse]"
     ) -> None:
         error = answered.exception()
         if error is None:
@@ -78,6 +78,6 @@ class ApiWorker(LoopWorker):
             connection.close()
 
 
-def _refusal(status: int) -> Answer:
+def _refusal(status: int) -> WsgiResponse:
     problem = Problem(status=status, kind="http", title=HTTPStatus(status).phrase)
-    return make_answer(HTTPStatus(status), json.dumps(problem.to_json()).encode(), content_type=CONTENT_TYPE)
+    return make_response(HTTPStatus(status), json.dumps(problem.to_json()).encode(), content_type=CONTENT_TYPE)

@@ -1,45 +1,47 @@
-"""One client's connection on a worker's loop: requests come in, and are answered one at a time, in order."""
+"""A client's connection on a worker's loop, whose requests are answered one at a time and in order."""
 
 import asyncio
 import contextlib
+import math
 import socket
 import time
+from itertools import takewhile
 from typing import Protocol
 
 from service.serving.framing import HttpRequest, RequestFraming, RequestRefused
-from service.serving.wsgi import PendingAnswer
+from service.serving.wsgi import PendingResponse
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RECEIVE_BYTES = 64 * 1024
-# What is read of a client's next requests while one is answered. Enough for one whole request; the rest waits.
+# How much is read of further requests while one is answered: enough for one whole request.
 _MAX_AHEAD_BYTES = 128 * 1024
-# How much of what was refused is still read, so that the client gets to read its answer and not a reset.
+# How much is still read after a refusal, so that the client can read the response instead of a reset.
 _MAX_DISCARDED_BYTES = 1024 * 1024
 
 
 class ConnectionOwner(Protocol):
-    """What a connection tells its worker."""
+    """What a connection calls on its worker, which is in a higher module."""
 
     def on_request(self, connection: "Connection", request: HttpRequest) -> None:
-        """A whole request has come; `answer` is to be called for it, once."""
+        """A whole request has arrived; `connection.answer` must be called for it, once."""
 
     def on_refused(self, connection: "Connection", refusal: RequestRefused) -> bytes:
-        """What has come is no request; says what to answer."""
+        """What has arrived is not a valid request. Returns the response."""
 
     def on_waiting(self, connection: "Connection") -> None:
-        """It waits for its client from now on, for a limited time."""
+        """It begins to wait for its client, for a limited time."""
 
     def on_busy(self, connection: "Connection") -> None:
-        """It waits for its client no longer."""
+        """It stops waiting for its client."""
 
     def on_closed(self, connection: "Connection") -> None:
         """It is closed."""
 
 
 class Connection:
-    """A client's socket, what has arrived on it, and the request that is being answered.
+    """A client's socket, the bytes that have arrived on it, and the request that is being answered.
 
-    It belongs to the loop's thread. Closing it abandons a pending answer.
+    Use it on the loop's thread only. Closing it abandons a pending response.
     """
 
     __slots__ = (
@@ -78,41 +80,41 @@ class Connection:
         self._owner = owner
         self.client = client
         self.server: tuple[str, int] = sock.getsockname()[:2]
-        #: The request that is being answered, and its answer where that is pending.
+        #: The request that is being answered, and its response where that is pending.
         self.request: HttpRequest | None = None
-        self.pending: PendingAnswer | None = None
-        #: When it is cut unless its client has done what it waits for (`time.monotonic`). Its worker's.
+        self.pending: PendingResponse | None = None
+        #: When it is cut unless its client acts before (`time.monotonic`). Set by `WaitingConnections`.
         self.deadline = 0.0
         self.closed = False
-        #: Whether it takes no request after the one that is being answered. Its worker's.
+        #: Whether it takes no request after the one that is being answered. Set by the worker.
         self.closes_after_answer = False
         self._reading = False
-        # Whether the client sends no more.
+        # Whether the client has ended its side of the connection.
         self._ended = False
-        # Whether it ends after the answer that is being sent.
+        # Whether it ends after the response that is being sent.
         self._closing = False
-        # Whether it was turned away and only waits for the client to have read that.
+        # Whether its client was refused, and it only waits until the client has read that.
         self._lingering = False
         self._discarded_bytes = 0
         self._unsent = b""
 
     def start(self) -> None:
-        """Begin to read; most clients have sent their request by now."""
+        """Begin to read, at once: most clients have already sent their request."""
         self._owner.on_waiting(self)
         self._receive()
 
     @property
     def host(self) -> str:
-        """The client's address, for logs: the nearest proxy's where there is one."""
+        """The client's address, for logs. Behind a proxy it is the proxy's."""
         return self.client[0]
 
     @property
     def holds_part_of_a_request(self) -> bool:
-        """Whether its client has begun a request, and not ended it."""
+        """Whether its client has begun a request but not finished it."""
         return self._framing.buffered_bytes > 0 and not self._lingering and not self._unsent
 
     def answer(self, data: bytes, *, closes: bool) -> None:
-        """Send the answer to `request`, then wait for the next one or end."""
+        """Send the response to `request`, then wait for the next request or end."""
         if self.closed:
             return
         self.request = self.pending = None
@@ -120,15 +122,15 @@ class Connection:
         self._send(data)
 
     def refuse(self, data: bytes) -> None:
-        """Turn the client away: nothing that it sends is a request any more."""
+        """Send a refusal. Nothing that the client sends afterwards is a request."""
         if self.closed:
             return
-        with contextlib.suppress(OSError):  # without waiting: who has not read what came before goes without
+        with contextlib.suppress(OSError):  # without waiting: a client with unread responses gets none
             self._sock.send(data)
         self._linger()
 
     def close(self) -> None:
-        """End it now. Safe to call twice."""
+        """Close it now. Safe to call twice."""
         if self.closed:
             return
         self.closed = True
@@ -147,7 +149,7 @@ class Connection:
             self._read_on()
             return
         except OSError:
-            self.close()  # reset by the client: nobody reads an answer
+            self.close()  # reset by the client: nobody reads a response
             return
         if not data:
             self._end()
@@ -160,7 +162,7 @@ class Connection:
 
     def _take_in(self, data: bytes) -> None:
         if not self._framing.buffered_bytes and self.request is None and not self._unsent:
-            self._owner.on_waiting(self)  # a request has its whole time from its first byte on
+            self._owner.on_waiting(self)  # the time of a request begins with its first byte
         self._framing.feed(data)
         if self.request is None and not self._unsent:
             self._take_request()
@@ -170,7 +172,7 @@ class Connection:
             self._read_on()
 
     def _take_request(self) -> None:
-        """Hand a whole request on; go on waiting where there is none yet."""
+        """Pass a whole request on; wait for more bytes where there is none yet."""
         try:
             request = self._framing.take_request(time.monotonic())
         except RequestRefused as refusal:
@@ -187,7 +189,7 @@ class Connection:
                 self._sock.send(_CONTINUE)
 
     def _end(self) -> None:
-        """The client sends no more. What it has asked is still answered."""
+        """The client sends no more. A request that has arrived is still answered."""
         self._ended = True
         self._stop_reading()
         if self._lingering or (self.request is None and not self._unsent):
@@ -235,12 +237,12 @@ class Connection:
             self.close()
 
     def _linger(self) -> None:
-        """Read on for a while and forget it: closing with unread bytes would reset the answer away."""
+        """Read and discard for a while: closing with unread bytes would reset the connection and lose the response."""
         if self._ended:
             self.close()
             return
         self._lingering = True
-        with contextlib.suppress(OSError):  # the client has gone, which the next receive finds out
+        with contextlib.suppress(OSError):  # the client has gone; the next receive notices it
             self._sock.shutdown(socket.SHUT_WR)
         self._owner.on_waiting(self)
         self._read_on()
@@ -254,3 +256,55 @@ class Connection:
         if self._reading:
             self._reading = False
             self._loop.remove_reader(self._sock)
+
+
+class WaitingConnections:
+    """The connections that wait for their clients, in the order of their deadlines.
+
+    All get the same time, so the one added last is due last.
+    """
+
+    def __init__(self, *, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._latest = math.inf
+        self._connections: dict[Connection, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._connections)
+
+    def add(self, connection: Connection) -> None:
+        """Begin to wait for its client; one that waits already starts again."""
+        connection.deadline = min(time.monotonic() + self._timeout_seconds, self._latest)
+        self._connections.pop(connection, None)
+        self._connections[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Wait for its client no longer. Harmless where it does not wait."""
+        self._connections.pop(connection, None)
+
+    def take_oldest(self) -> Connection | None:
+        """Remove and return the connection with the earliest deadline, due or not."""
+        for connection in self._connections:
+            del self._connections[connection]
+            return connection
+        return None
+
+    def take_due(self) -> list[Connection]:
+        """Remove and return the connections whose time is up."""
+        now = time.monotonic()
+        due = list(takewhile(lambda connection: connection.deadline <= now, self._connections))
+        for connection in due:
+            del self._connections[connection]
+        return due
+
+    def seconds_to_next(self, *, at_most: float) -> float:
+        """Seconds until the earliest deadline, at most `at_most`."""
+        for connection in self._connections:
+            return min(at_most, max(connection.deadline - time.monotonic(), 0.0))
+        return at_most
+
+    def cap(self, deadline: float) -> None:
+        """Let no connection, present or future, wait beyond `deadline` (`time.monotonic`)."""
+        self._latest = deadline
+        for connection in self._connections:
+            connection.deadline = min(connection.deadline, deadline)

@@ -1,8 +1,8 @@
-"""A gunicorn worker on an asyncio loop: only whole requests reach the application, and slow clients cost a buffer.
+"""A gunicorn worker on an asyncio loop. Only whole requests reach the application; a slow client costs only a buffer.
 
-gunicorn's own threaded worker reads each request on a thread of its pool, so that as many slow clients as there are
-threads stop it, and its `timeout` is a heartbeat, not a read deadline. Here the loop collects what clients send, never
-waits for one of them, cuts those that are too slow, and hands on whole requests.
+gunicorn's own threaded worker reads each request on a thread of its pool, so as many slow clients as there are threads
+stop it, and its `timeout` is a heartbeat, not a read deadline. Here the loop collects what clients send, waits for none
+of them, cuts off those that are too slow, and passes whole requests on.
 """
 
 import asyncio
@@ -18,34 +18,34 @@ from typing import Any
 import structlog
 from gunicorn.workers.base import Worker
 
-from service.serving.connection import Connection
+from service.serving.connection import Connection, WaitingConnections
 from service.serving.framing import HttpRequest, RequestFraming, RequestRefused
-from service.serving.waiting import WaitingConnections
-from service.serving.wsgi import Answer, PendingAnswer, collect_answer, make_environ, write_answer
+from service.serving.wsgi import PendingResponse, WsgiResponse, call_application, make_environ, write_response
 
 #: Request line and headers together, in bytes. A token has up to 760 characters; proxies add headers of their own.
 MAX_HEAD_BYTES = 16 * 1024
 
 _HEARTBEAT_SECONDS = 1.0
-#: How long requests are handled before the loop looks at its sockets again.
+#: How long requests are handled before the loop reads from its sockets again.
 _TURN_SECONDS = 0.005
-#: At shutdown, how often it is looked whether all are answered.
-_DRAIN_LOOK_SECONDS = 0.01
-#: At shutdown, how long an idle connection may still bring a request.
+#: At shutdown, how often it checks whether all requests are answered.
+_DRAIN_POLL_SECONDS = 0.01
+#: At shutdown, how long an idle client may still send a request.
 _LAST_WAIT_SECONDS = 2.0
-_TIME_UP = 503
+_TIMEOUT = 408
+_TOO_LATE = 503
 
 _log = structlog.get_logger(__name__)
 
 
 class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hints
-    """Reads requests on a loop, with deadlines, and leaves to its subclass how they are answered.
+    """Reads requests on a loop, with deadlines; its subclass decides how they are answered.
 
     `self.app` is gunicorn's application object, `self.wsgi` the WSGI application. Requests are answered in the order in
-    which they arrive. One that has waited until its answer would come too late is told so, unparsed.
+    which they arrive. A request that has waited for too long gets a failure before the application sees it.
     """
 
-    #: How long a client may take for one request, or for reading one answer.
+    #: How long a client may take to send one request, or to read one response.
     request_timeout_seconds: float
     #: How long a whole request may wait until it is answered.
     answer_within_seconds: float
@@ -67,39 +67,39 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
 
     @abstractmethod
     def refusal(self, status: int) -> bytes:
-        """A whole answer for what is no request, or comes too late; the connection ends after it."""
+        """A whole response to an invalid or late request; the connection ends after it."""
 
     @abstractmethod
     def report_cut(self, connection: Connection, reason: str, *, kind: str = "") -> None:
-        """Log and count a request that no application sees. `reason` is a constant word, `kind` an error's name."""
+        """Log and count a request that the application does not see. `reason` is a constant, `kind` an error's name."""
 
     async def begin(self) -> None:
-        """What the application needs of the loop, before the first connection."""
+        """Start what the application needs on the loop, before the first connection."""
 
     async def end(self) -> None:
-        """Let go of what `begin` has made; no connection is left."""
+        """Stop what `begin` has started; no connection is left."""
 
     # For subclasses.
 
-    def call_application(self, connection: Connection, request: HttpRequest) -> Answer | PendingAnswer:
-        """The WSGI application's answer to a request. From any thread."""
-        return collect_answer(self.wsgi, make_environ(request, client=connection.client, server=connection.server))
+    def call_application(self, connection: Connection, request: HttpRequest) -> WsgiResponse | PendingResponse:
+        """The WSGI application's response to a request. From any thread."""
+        return call_application(self.wsgi, make_environ(request, client=connection.client, server=connection.server))
 
-    def send(self, connection: Connection, request: HttpRequest, answer: Answer | PendingAnswer) -> None:
-        """Send an answer, now or as soon as it is known. On the loop."""
-        if isinstance(answer, PendingAnswer):
-            connection.pending = answer
-            answer.when_concluded(partial(self.send, connection, request))
+    def send(self, connection: Connection, request: HttpRequest, response: WsgiResponse | PendingResponse) -> None:
+        """Send a response, now or as soon as it is known. On the loop."""
+        if isinstance(response, PendingResponse):
+            connection.pending = response
+            response.when_concluded(partial(self.send, connection, request))
         else:
             closes = connection.closes_after_answer
-            connection.answer(write_answer(answer, request, closes=closes), closes=closes)
+            connection.answer(write_response(response, request, closes=closes), closes=closes)
 
     # What gunicorn calls.
 
     def init_signals(self) -> None:
-        """Take SIGTERM and SIGHUP on the loop: a handler there never interrupts one of its callbacks.
+        """Handle SIGTERM and SIGHUP on the loop, where a handler never interrupts another callback.
 
-        A SIGHUP that is ignored, as under `nohup`, stays ignored.
+        If SIGHUP is ignored, as under `nohup`, it stays ignored.
         """
         self.loop = asyncio.new_event_loop()
         hangup = signal.getsignal(signal.SIGHUP)
@@ -111,7 +111,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             self.loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGHUP, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM or SIGHUP: finish what is in hand and end."""
+        """SIGTERM or SIGHUP: finish pending requests and end."""
         super().handle_exit(sig, frame)
         self._ending.set()
 
@@ -134,7 +134,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
         while self.alive:
             self.notify()
             if self.ppid != os.getppid():
-                # Without the master, end as at SIGTERM: the next one needs the port.
+                # The master is gone: end as at SIGTERM, because the next master needs the port.
                 self.handle_exit(signal.SIGTERM, None)
                 break
             await self._wait_for_end(_HEARTBEAT_SECONDS)
@@ -146,7 +146,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
         deadline = time.monotonic() + self.cfg.graceful_timeout
         while self._connections and time.monotonic() < deadline:
             self.notify()
-            await asyncio.sleep(_DRAIN_LOOK_SECONDS)
+            await asyncio.sleep(_DRAIN_POLL_SECONDS)
         for connection in list(self._connections):
             connection.close()
         await self.end()
@@ -177,7 +177,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             sock, client = listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return False
-        except OSError as error:  # out of files or memory: others' connections have to end first
+        except OSError as error:  # out of files or memory: other connections have to end first
             _log.error("accept_failed", reason=str(error))
             self._set_accepting(False)
             self.loop.call_later(_HEARTBEAT_SECONDS, self._accept_again)
@@ -197,7 +197,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             self._set_accepting(True)
 
     def _take_backlogs(self) -> None:
-        """Take what waits already, then close: nobody may connect to a backlog from which no one takes any more."""
+        """Accept the connections that wait already, then close, so that nobody connects to a backlog in vain."""
         self._set_accepting(False)
         for listener in self.sockets:
             while len(self._connections) < self.cfg.worker_connections and self._accept(listener):
@@ -205,43 +205,43 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             listener.close()
 
     def _make_room(self) -> None:
-        """Cut the connection that has kept us waiting longest: a flood of silent ones must not keep out a callback."""
+        """Cut the connection that has waited longest, so that a flood of silent ones cannot keep out a callback."""
         oldest = self._waiting.take_oldest()
         if oldest is not None:
             self.report_cut(oldest, "crowded-out")
             oldest.close()
 
-    # What connections tell.
+    # Called by connections.
 
     def on_request(self, connection: Connection, request: HttpRequest) -> None:
-        """Put a whole request in line."""
+        """Queue a whole request."""
         if not self._due:
             self.loop.call_soon(self._respond_to_due)
         self._due.append((connection, request))
 
     def on_refused(self, connection: Connection, refusal: RequestRefused) -> bytes:
-        """Say what to answer to what is no request."""
+        """The response to an invalid request."""
         self.report_cut(connection, refusal.reason, kind=refusal.kind)
         return self.refusal(refusal.status)
 
     def on_waiting(self, connection: Connection) -> None:
-        """Give the client its whole time, from now on."""
+        """Begin to wait for the client, for its whole time."""
         self._waiting.add(connection)
         self._schedule_cut()
 
     def on_busy(self, connection: Connection) -> None:
-        """Wait for the client no longer."""
+        """Stop waiting for the client."""
         self._waiting.remove(connection)
 
     def on_closed(self, connection: Connection) -> None:
-        """Forget the connection, and take another one."""
+        """Forget the connection, and accept another one."""
         self._connections.discard(connection)
         self._accept_again()
 
-    # On the loop.
+    # Callbacks of the loop.
 
     def _respond_to_due(self) -> None:
-        """Answer what is in line, for a while; what comes in meanwhile is read before the rest is answered."""
+        """Answer queued requests for a short time, then let the loop read what has arrived meanwhile."""
         turn_ends_at = time.monotonic() + _TURN_SECONDS
         while self._due:
             now = time.monotonic()
@@ -262,9 +262,9 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             return
         if now - request.arrived_at >= self.answer_within_seconds:
             self.report_cut(connection, "too-late")
-            connection.answer(self.refusal(_TIME_UP), closes=True)
+            connection.answer(self.refusal(_TOO_LATE), closes=True)
         else:
-            # Decided before the application is asked: "ready" must not be a connection's last word.
+            # Decided before the application is called: "ready" must not be the last response of a connection.
             connection.closes_after_answer = not self.alive or request.head.closes
             self.respond(connection, request)
 
@@ -274,12 +274,12 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             self._cut_timer = self.loop.call_later(seconds, self._cut_due)
 
     def _cut_due(self) -> None:
-        """Cut every connection whose time is up."""
+        """Cut the connections whose time is up."""
         self._cut_timer = None
         for connection in self._waiting.take_due():
             if connection.holds_part_of_a_request:
                 self.report_cut(connection, "too-slow")
-                connection.refuse(self.refusal(408))
+                connection.refuse(self.refusal(_TIMEOUT))
             connection.close()
         if self._waiting:
             self._schedule_cut()

@@ -1,4 +1,4 @@
-"""Between whole HTTP requests and a WSGI application: its environ, and its answer as bytes (PEP 3333, RFC 9112)."""
+"""From a whole HTTP request to a WSGI application, and from its response to bytes (PEP 3333, RFC 9112)."""
 
 import sys
 import threading
@@ -17,10 +17,9 @@ from gunicorn.util import unquote_to_wsgi_str
 
 from service.serving.framing import HttpRequest
 
-#: Where an environ says when the whole request had arrived (`time.monotonic`): it may have waited since.
+#: The environ's key for when the whole request had arrived (`time.monotonic`). It may have waited since.
 ARRIVED_AT = "payment_callbacks.arrived_at"
-
-#: Where an environ has the whole body, which our workers have bounded and read before the application is called.
+#: The environ's key for the whole body, which our workers have bounded and read before they call the application.
 WHOLE_BODY = "payment_callbacks.body"
 
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
@@ -30,8 +29,8 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer, not yet written."""
+class WsgiResponse:
+    """A whole response, not yet written."""
 
     #: Code and phrase, e.g. `200 OK`.
     status: str
@@ -39,29 +38,31 @@ class Answer:
     body: bytes
 
 
-class AnswerAbandoned(Exception):
-    """Nobody waits for the answer any more: the client has gone, or the time is up."""
+class ResponseAbandoned(Exception):
+    """Nobody waits for the response any more: the client has gone, or the time is up."""
 
 
-class PendingAnswer:
-    """A WSGI answer whose status is not known when the application returns.
+class PendingResponse:
+    """A WSGI response whose status is not known when the application returns.
 
-    `settle` decides it, once and from any thread; what comes later changes nothing. Our workers are told then
-    (`when_concluded`). Any other server iterates, which waits: PEP 3333 allows `start_response` to come so late.
+    `settle` decides it, once and from any thread; later calls change nothing. Our workers register a listener for it
+    (`when_concluded`). Any other server iterates, which waits: PEP 3333 allows `start_response` to be called that late.
     """
 
-    def __init__(self, conclude: Callable[[Exception | None], Answer], *, failure: Answer, deadline: float) -> None:
-        """`conclude` makes the answer of what `settle` was given; `failure` is the answer where that raises.
+    def __init__(
+        self, conclude: Callable[[Exception | None], WsgiResponse], *, failure: WsgiResponse, deadline: float
+    ) -> None:
+        """`conclude` makes the response from the argument of `settle`; `failure` is the response where that raises.
 
-        An iteration waits until `deadline` (`time.monotonic`).
+        Iterating waits until `deadline` (`time.monotonic`).
         """
         self._conclude = conclude
         self._failure = failure
         self._deadline = deadline
         self._deciding = threading.Lock()
         self._settled = False
-        self._answer: Answer | None = None
-        self._listener: Callable[[Answer], None] | None = None
+        self._response: WsgiResponse | None = None
+        self._listener: Callable[[WsgiResponse], None] | None = None
         self._start_response: Callable[..., Any] | None = None
 
     def begin(self, start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -70,55 +71,55 @@ class PendingAnswer:
         return self
 
     def settle(self, error: Exception | None) -> None:
-        """Decide the answer: None where all went well. Never raises."""
+        """Decide the response; `error` is None where all went well. Never raises."""
         with self._deciding:
             if self._settled:
                 return
             self._settled = True
         try:
-            answer = self._conclude(error)
+            response = self._conclude(error)
         except Exception:  # noqa: BLE001 - whatever it is, the client gets a definite failure
-            _log.exception("answer_failed")
-            answer = self._failure
+            _log.exception("response_failed")
+            response = self._failure
         with self._deciding:
-            self._answer = answer
+            self._response = response
             listener = self._listener
         if listener is not None:
-            listener(answer)
+            listener(response)
 
-    def when_concluded(self, listener: Callable[[Answer], None]) -> None:
-        """Call `listener` with the answer: at once where it is known, else on the thread that settles."""
+    def when_concluded(self, listener: Callable[[WsgiResponse], None]) -> None:
+        """Call `listener` with the response: at once where it is known, else on the thread that settles."""
         with self._deciding:
             self._listener = listener
-            answer = self._answer
-        if answer is not None:
-            listener(answer)
+            response = self._response
+        if response is not None:
+            listener(response)
 
     def close(self) -> None:
-        """Nobody waits any more; what is not settled yet has failed."""
-        self.settle(AnswerAbandoned("the client has gone"))
+        """Nobody waits any more: settle as failed what is not settled yet."""
+        self.settle(ResponseAbandoned("the client has gone"))
 
     def __iter__(self) -> Iterator[bytes]:
         assert self._start_response is not None  # noqa: S101 - `begin` comes first
-        answers: list[Answer] = []
+        responses: list[WsgiResponse] = []
         concluded = threading.Event()
 
-        def conclude(answer: Answer) -> None:
-            answers.append(answer)
+        def conclude(response: WsgiResponse) -> None:
+            responses.append(response)
             concluded.set()
 
         self.when_concluded(conclude)
         if not concluded.wait(max(self._deadline - time.monotonic(), 0)):
-            self.settle(AnswerAbandoned("its time is up"))
+            self.settle(ResponseAbandoned("its time is up"))
             concluded.wait()
-        self._start_response(answers[0].status, list(answers[0].headers))
-        yield answers[0].body
+        self._start_response(responses[0].status, list(responses[0].headers))
+        yield responses[0].body
 
 
 def make_environ(request: HttpRequest, *, client: tuple[str, int], server: tuple[str, int]) -> dict[str, Any]:
-    """The environ of a request. `client` and `server`: addresses of the connection's two ends.
+    """The environ of a request. `client` and `server` are the addresses of the two ends of the connection.
 
-    Of a header that came more than once the values are joined with commas (RFC 9110, section 5.3).
+    The values of a header that came more than once are joined with commas (RFC 9110, section 5.3).
     """
     head = request.head
     environ: dict[str, Any] = {
@@ -151,8 +152,8 @@ def make_environ(request: HttpRequest, *, client: tuple[str, int], server: tuple
     return environ
 
 
-def collect_answer(application: Application, environ: dict[str, Any]) -> "Answer | PendingAnswer":
-    """Call the application. The answer is whole, save where it is pending."""
+def call_application(application: Application, environ: dict[str, Any]) -> "WsgiResponse | PendingResponse":
+    """Call the application. Its response is whole, or pending."""
     started: list[tuple[str, _Headers]] = []
     written: list[bytes] = []
 
@@ -163,7 +164,7 @@ def collect_answer(application: Application, environ: dict[str, Any]) -> "Answer
         return written.append
 
     chunks = application(environ, start_response)
-    if isinstance(chunks, PendingAnswer):
+    if isinstance(chunks, PendingResponse):
         return chunks
     try:
         written.extend(chunks)
@@ -172,36 +173,36 @@ def collect_answer(application: Application, environ: dict[str, Any]) -> "Answer
         if close is not None:
             close()
     [(status, headers)] = started
-    return Answer(status, headers, b"".join(written))
+    return WsgiResponse(status, headers, b"".join(written))
 
 
-def make_answer(status: HTTPStatus, body: bytes, *, content_type: str) -> Answer:
-    """A short answer that is the same each time."""
+def make_response(status: HTTPStatus, body: bytes, *, content_type: str) -> WsgiResponse:
+    """A short response."""
     headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
-    return Answer(f"{status.value} {status.phrase}", headers, body)
+    return WsgiResponse(f"{status.value} {status.phrase}", headers, body)
 
 
-def write_answer(answer: Answer, request: HttpRequest, *, closes: bool) -> bytes:
-    """The answer as bytes of HTTP, in one piece. `closes`: the connection takes no further request.
+def write_response(response: WsgiResponse, request: HttpRequest, *, closes: bool) -> bytes:
+    """The response as bytes of HTTP, in one piece. `closes`: the connection takes no further request.
 
     Raises ValueError for a header that would break the message.
     """
     version = request.head.version
     lines = [
-        f"HTTP/{version[0]}.{version[1]} {answer.status}",
+        f"HTTP/{version[0]}.{version[1]} {response.status}",
         f"Date: {_http_date(int(time.time()))}",
         "Connection: close" if closes else "Connection: keep-alive",
     ]
     has_length = False
-    for name, value in answer.headers:
+    for name, value in response.headers:
         if not TOKEN_RE.fullmatch(name) or not HEADER_VALUE_RE.fullmatch(value):
-            raise ValueError(f"the answer's header {name!r} cannot be written")
+            raise ValueError(f"the response's header {name!r} cannot be written")
         has_length = has_length or name.lower() == "content-length"
         lines.append(f"{name}: {value}")
-    if not has_length and answer.status[:3] not in ("204", "304"):
-        lines.append(f"Content-Length: {len(answer.body)}")
+    if not has_length and response.status[:3] not in ("204", "304"):
+        lines.append(f"Content-Length: {len(response.body)}")
     head = "\r\n".join(lines) + "\r\n\r\n"
-    return head.encode("latin-1") + (b"" if request.head.method == "HEAD" else answer.body)
+    return head.encode("latin-1") + (b"" if request.head.method == "HEAD" else response.body)
 
 
 _last_date = (0, "")

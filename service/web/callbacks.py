@@ -1,45 +1,61 @@
-"""The endpoint behind notify_url: one callback in, one message queued and confirmed, one acknowledgement out."""
+"""The endpoint behind notify_url: it verifies a callback, queues it, and acknowledges it once the queue confirms."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from http import HTTPStatus
+from typing import Any
 
 import structlog
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from service.domain.claims import Claim
+from service.gateway.bodies import BodyKind
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.codec import encode_claim
+from service.messaging.contract import AsyncPublisher
 from service.messaging.errors import ConfirmTimeout
 from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.runtime.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
-from service.serving.wsgi import ARRIVED_AT, WHOLE_BODY, Answer, PendingAnswer
-from service.web.answers import UNCONFIRMED, PendingResponse, failure
-from service.web.dialect_watch import DialectWatch
+from service.serving.wsgi import ARRIVED_AT, WHOLE_BODY, PendingResponse, WsgiResponse, make_response
 from service.web.notify_address import NotifyAddress, NotifyAddresses, UnknownMerchant
-from service.web.process_publisher import ProcessPublisher
-from service.web.refusal_tally import RefusalTally
+from service.web.refusal_counter import RefusalCounter
+from service.web.responses import FAILURE_BODY, PLAIN, failure
 
-_REFUSED = 400
-_TOO_LARGE = 413
-_UNAVAILABLE = 503
+#: The queue did not confirm the callback.
+_UNCONFIRMED = make_response(HTTPStatus.SERVICE_UNAVAILABLE, FAILURE_BODY.encode(), content_type=PLAIN)
+#: The kinds of body that the gateway's document describes. Others are accepted with a warning.
+_DOCUMENTED_KINDS = (BodyKind.JSON, BodyKind.FORM)
 
 _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Published:
-    """A callback that is on its way into the queue, and what its answer is told of it."""
+    """A callback that was handed to the queue, and what its log line and metrics need."""
 
     claim: Claim
     client: str | None
     started: float
+
+
+class _PendingFlaskResponse(Response):
+    """A response that the server writes when `pending` is settled."""
+
+    def __init__(self, pending: PendingResponse) -> None:
+        super().__init__()
+        self._pending = pending
+
+    def __call__(self, _environ: object, start_response: Callable[..., Any]) -> Iterable[bytes]:
+        """Do not start the response yet: its status is not known."""
+        return self._pending.begin(start_response)
 
 
 class CallbackEndpoint:
@@ -48,26 +64,27 @@ class CallbackEndpoint:
     def __init__(
         self,
         *,
-        entrances: NotifyAddresses,
-        acknowledgements: Mapping[str, Answer],
-        publisher: ProcessPublisher,
+        addresses: NotifyAddresses,
+        acknowledgements: Mapping[str, WsgiResponse],
+        publisher: AsyncPublisher | BlockingPublisher,
         metrics: ReceiverMetrics,
-        refusals: RefusalTally,
+        refusals: RefusalCounter,
         clock: Callable[[], datetime],
         confirm_timeout_seconds: float,
     ) -> None:
-        """`acknowledgements` by merchant. `clock` says the present time, aware.
+        """`acknowledgements` by merchant. `clock` returns the present time, aware.
 
-        The confirm's time limit begins when the whole request has arrived.
+        `confirm_timeout_seconds` begins when the whole request has arrived.
         """
-        self._entrances = entrances
+        self._addresses = addresses
         self._acknowledgements = acknowledgements
         self._publisher = publisher
         self._metrics = metrics
         self._refusals = refusals
         self._clock = clock
         self._confirm_timeout_seconds = confirm_timeout_seconds
-        self._dialects = DialectWatch(metrics=metrics)
+        # The dialects of each merchant's signs so far, by the kind of body: JSON and forms differ and may alternate.
+        self._dialects: dict[tuple[str, BodyKind], tuple[str, ...]] = {}
 
     def blueprint(self) -> Blueprint:
         """The routes of this endpoint."""
@@ -77,68 +94,83 @@ class CallbackEndpoint:
         return routes
 
     def answer(self, merchant: str, token: str | None = None) -> Response:
-        """Acknowledge the request's callback once it is queued; anything else is a plain failure.
+        """Acknowledge the callback of the request once it is queued; anything else is a plain failure.
 
-        Every refusal looks the same, so that an answer tells nobody which merchants exist or which check failed.
+        All refusals look the same, so that a response does not reveal which merchants exist or which check failed.
         """
         deadline = request.environ.get(ARRIVED_AT, time.monotonic()) + self._confirm_timeout_seconds
         traceparent = parse_traceparent(request.headers.get(TRACEPARENT)) or new_traceparent()
         try:
-            entrance = self._entrances.find(merchant, token)
+            address = self._addresses.find(merchant, token)
             if time.monotonic() >= deadline:
-                # Before the sign is verified: what comes too late costs nothing more.
+                # Before the sign is verified: a callback that is too late costs nothing more.
                 return self._fail_unread(merchant, traceparent)
-            claim = self._read_claim(entrance, traceparent)
+            claim = self._read_claim(address, traceparent)
         except UnknownMerchant as refusal:
             return self._refuse(None, refusal.reason, refusal.detail, traceparent)
         except CallbackRefused as refusal:
             return self._refuse(merchant, refusal.reason, refusal.detail, traceparent)
         except RequestEntityTooLarge:
             detail = "the body is longer than any callback"
-            return self._refuse(merchant, "too-large", detail, traceparent, status=_TOO_LARGE)
+            return self._refuse(merchant, "too-large", detail, traceparent, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         return self._publish(claim, deadline)
 
-    def _read_claim(self, entrance: NotifyAddress, traceparent: str) -> Claim:
-        merchant = entrance.merchant
+    def _read_claim(self, address: NotifyAddress, traceparent: str) -> Claim:
+        merchant = address.merchant
         received_at = self._clock()
         body = request.environ.get(WHOLE_BODY)
         verified = verify_callback(
             request.get_data(cache=False) if body is None else body, request.environ.get("CONTENT_TYPE")
         )
-        self._dialects.saw(merchant=merchant.slug, kind=verified.kind, dialect=verified.dialect)
+        self._record_dialect(merchant.slug, verified.kind, verified.dialect)
         claim = claim_from_callback(
             verified,
             merchant=merchant,
-            trust=entrance.trust,
+            trust=address.trust,
             received_at=received_at,
             traceparent=traceparent,
         )
-        if entrance.biz_order_no not in (None, claim.biz_order_no):
+        if address.biz_order_no not in (None, claim.biz_order_no):
             raise CallbackRefused(
                 Refusal.TOKEN_OF_ANOTHER_ORDER, "the body's biz_order_no is not the one that the address was minted for"
             )
         return claim
 
+    def _record_dialect(self, merchant: str, kind: BodyKind, dialect: str) -> None:
+        """Count the dialect, and warn when the gateway begins to sign or to encode differently without notice.
+
+        It warns once for each dialect and each unusual kind: a gateway whose servers differ must not fill the log.
+        """
+        self._metrics.count_dialect(merchant, dialect)
+        before = self._dialects.get((merchant, kind), ())
+        if dialect in before:
+            return
+        self._dialects[merchant, kind] = (*before, dialect)
+        if not before and kind not in _DOCUMENTED_KINDS:
+            _log.warning("callback_body_unusual", merchant=merchant, kind=kind.value)
+        if before:
+            _log.warning("sign_dialect_changed", merchant=merchant, kind=kind, before=before[-1], now=dialect)
+
     def _publish(self, claim: Claim, deadline: float) -> Response:
-        """Hand the callback to the queue. What becomes of it is known, logged and counted when it is settled."""
+        """Hand the callback to the queue. The outcome is logged and counted when it is settled."""
         published = _Published(claim, request.remote_addr, started=time.monotonic())
         self._metrics.in_flight.inc()
-        pending = PendingAnswer(partial(self._conclude, published), failure=UNCONFIRMED, deadline=deadline)
+        pending = PendingResponse(partial(self._conclude, published), failure=_UNCONFIRMED, deadline=deadline)
         if published.started >= deadline:
             pending.settle(ConfirmTimeout("its turn came after its time was up"))
         else:
             self._submit(claim, deadline, pending)
-        return PendingResponse(pending)
+        return _PendingFlaskResponse(pending)
 
-    def _submit(self, claim: Claim, deadline: float, pending: PendingAnswer) -> None:
+    def _submit(self, claim: Claim, deadline: float, pending: PendingResponse) -> None:
         try:
             self._publisher.submit(encode_claim(claim), deadline=deadline, on_settled=pending.settle)
         except Exception:
-            self._metrics.in_flight.dec()  # the application answers for its own mistakes
+            self._metrics.in_flight.dec()  # the application's error handler responds
             raise
 
-    def _conclude(self, published: _Published, error: Exception | None) -> Answer:
-        """What the gateway is told once the callback is queued, or is known not to be; called once."""
+    def _conclude(self, published: _Published, error: Exception | None) -> WsgiResponse:
+        """The response once the callback is queued, or is known not to be; called once."""
         claim = published.claim
         self._metrics.in_flight.dec()
         self._metrics.confirm_seconds.observe(time.monotonic() - published.started)
@@ -166,7 +198,7 @@ class CallbackEndpoint:
             client=published.client,
             trace_id=trace_id_of(claim.traceparent),
         )
-        return UNCONFIRMED
+        return _UNCONFIRMED
 
     def _fail_unread(self, merchant: str, traceparent: str) -> Response:
         reason = ConfirmTimeout.__name__
@@ -179,10 +211,16 @@ class CallbackEndpoint:
             client=request.remote_addr,
             trace_id=trace_id_of(traceparent),
         )
-        return failure(_UNAVAILABLE)
+        return failure(HTTPStatus.SERVICE_UNAVAILABLE)
 
     def _refuse(
-        self, merchant: str | None, reason: str, detail: str, traceparent: str, *, status: int = _REFUSED
+        self,
+        merchant: str | None,
+        reason: str,
+        detail: str,
+        traceparent: str,
+        *,
+        status: HTTPStatus = HTTPStatus.BAD_REQUEST,
     ) -> Response:
         named = UNKNOWN_MERCHANT if merchant is None else merchant
         self._metrics.count_callback(named, outcome="refused", reason=reason)

@@ -1,4 +1,4 @@
-"""How far a callback is to be believed, told by the address that it came in on."""
+"""Notify addresses: the address that a callback came in on decides how far it is trusted."""
 
 import contextlib
 import secrets
@@ -12,7 +12,7 @@ from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
 
 
 class UnknownMerchant(Exception):
-    """No merchant of that name is configured. For logs and metrics only: callers see the same failure as ever."""
+    """No merchant of that name is configured. For logs and metrics only: callers see the usual failure."""
 
     reason = "unknown-merchant"
     detail = "the address names no configured merchant; compare notify_url with the settings"
@@ -20,7 +20,7 @@ class UnknownMerchant(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifyAddress:
-    """The address that one callback came in on, looked up."""
+    """The address that a callback came in on."""
 
     merchant: MerchantSettings
     trust: Trust
@@ -34,13 +34,13 @@ class NotifyAddresses:
     def __init__(self, *, merchants: Mapping[str, MerchantSettings]) -> None:
         self._merchants = merchants
         self._tokens = {slug: _tokens(merchant) for slug, merchant in merchants.items()}
-        self._nobody = _no_tokens("nobody")
+        self._decoy = _no_tokens("nobody")
 
     def find(self, slug: str, token: str | None) -> NotifyAddress:
-        """The entrance at `/notify/<slug>` or `/notify/<slug>/<token>`.
+        """The address `/notify/<slug>` or `/notify/<slug>/<token>`.
 
-        Raises `UnknownMerchant`, or `CallbackRefused` for a token that is not one of the merchant's, or for none where
-        the merchant requires one.
+        Raises `UnknownMerchant`, or `CallbackRefused` where the token is not the merchant's, or is missing although the
+        merchant requires one.
         """
         merchant = self._merchants.get(slug)
         if merchant is None:
@@ -56,10 +56,10 @@ class NotifyAddresses:
         return NotifyAddress(merchant=merchant, trust=Trust.CHECKSUM, biz_order_no=None)
 
     def _spend_the_same_time(self, token: str | None) -> None:
-        """Check the token of an unknown merchant against a key that nobody has, so that the clock tells nothing."""
+        """Check the token of an unknown merchant against an unused key, so that timing does not reveal merchants."""
         if token is not None:
             with contextlib.suppress(CallbackRefused):
-                self._nobody.read_order_no(token)
+                self._decoy.read_order_no(token)
 
 
 def _tokens(merchant: MerchantSettings) -> NotifyTokens:
@@ -70,5 +70,5 @@ def _tokens(merchant: MerchantSettings) -> NotifyTokens:
 
 
 def _no_tokens(slug: str) -> NotifyTokens:
-    """Checks tokens, and finds each of them wrong."""
+    """Checks tokens, and refuses all of them."""
     return NotifyTokens(merchant=slug, keys=[NotifyTokenKey(kid="none", secret=secrets.token_bytes(32))])

@@ -1,12 +1,16 @@
 """The receiver under gunicorn, in this process: a master that forks workers."""
 
 import asyncio
+import fcntl
 import math
 import os
 import resource
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -24,14 +28,15 @@ from service.serving.gunicorn_settings import (
     find_shared_memory,
     keep_signals_over_forks,
 )
-from service.web.app import create_app
-from service.web.health import Health
-from service.web.metrics_directory import MetricsDirectory
+from service.web.app import Health, create_app
 
-# Per worker.
+#: Connections of one worker.
 _MAX_CONNECTIONS = 512
-# Files of a worker that are no clients: queue, broker, counters, log.
+#: Files of a worker that are not connections of clients: queue, broker, counters, log.
 _OTHER_FILES = 64
+
+_METRICS_PREFIX = "payment-callbacks-metrics-"
+_METRICS_LOCK = "in-use"
 
 
 def serve(
@@ -44,8 +49,8 @@ def serve(
 ) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then end the process (SystemExit, 0 where all went well).
 
-    `make_publisher` is called once in every worker, after fork, with the metrics that a spool reports its depth to and
-    the loop that it publishes on. `log_metrics` are collected in the master, for all processes.
+    `make_publisher` is called once in every worker, after the fork, with the metrics to which a spool reports its depth
+    and the loop to publish on. `log_metrics` are collected in the master, for all processes.
     """
     ReceiverServer(
         merchants=merchants, make_publisher=make_publisher, clock=clock, settings=settings, log_metrics=log_metrics
@@ -65,8 +70,9 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         log_metrics: Collector,
     ) -> None:
         self.settings = settings
-        #: The state of the worker that this object was forked into.
+        #: The health and the loop of the worker process that this object was forked into.
         self.health = Health()
+        self.loop: asyncio.AbstractEventLoop | None = None
         self._merchants = merchants
         self._make_publisher = make_publisher
         self._clock = clock
@@ -79,7 +85,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn everything; it reads no file, environment or command line."""
+        """Set all of gunicorn's settings; it reads no file, environment or command line."""
         settings = self.settings
         own: dict[str, Any] = {
             "bind": settings.bind,
@@ -102,12 +108,12 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         try:
             super().run()
         finally:
-            # Workers are forks: each of them comes through here as well when it ends.
+            # A worker is a fork, and also gets here when it ends.
             if os.getpid() == master:
                 self._metrics_directory.remove()
 
     def load(self) -> Flask:
-        """The application of one worker, made in it."""
+        """Make the application of one worker, in that worker."""
         return create_app(
             merchants=self._merchants,
             make_publisher=partial(self._make_publisher, self.metrics),
@@ -115,6 +121,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
             clock=self._clock,
             settings=self.settings,
             health=self.health,
+            loop=self.loop,
         )
 
     def _on_ready(self, _arbiter: Any) -> None:
@@ -126,7 +133,41 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
 
 
 def _connections_within(open_files: int) -> int:
-    """How many clients a worker takes at once: it must not run out of files because of them, and die of it."""
+    """How many connections a worker may hold: so many that they do not use up its files."""
     if open_files == resource.RLIM_INFINITY:
         return _MAX_CONNECTIONS
     return max(1, min(_MAX_CONNECTIONS, open_files - _OTHER_FILES))
+
+
+class MetricsDirectory:
+    """A new, empty folder below `parent`, in which the processes of one receiver keep their counters.
+
+    Folders that a killed receiver left there are removed first. A folder is in use while its creator or a fork of it
+    lives: the kernel holds the lock that long, also across containers, where process ids mean nothing.
+    """
+
+    def __init__(self, *, parent: Path) -> None:
+        _remove_left_behind(parent)
+        self.path = Path(tempfile.mkdtemp(prefix=f"{_METRICS_PREFIX}{os.getpid()}-", dir=parent))
+        self._lock = os.open(self.path / _METRICS_LOCK, os.O_CREAT | os.O_RDWR, 0o600)
+        fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def remove(self) -> None:
+        """Delete it. Safe to call twice."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def _remove_left_behind(parent: Path) -> None:
+    for lock_file in parent.glob(f"{_METRICS_PREFIX}*/{_METRICS_LOCK}"):
+        try:
+            lock = os.open(lock_file, os.O_RDWR)
+        except OSError:
+            continue  # another user's, or gone already
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue  # in use
+        else:
+            shutil.rmtree(lock_file.parent, ignore_errors=True)
+        finally:
+            os.close(lock)

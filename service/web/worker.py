@@ -10,8 +10,8 @@ import structlog
 from service.serving.connection import Connection
 from service.serving.framing import HttpRequest
 from service.serving.worker import LoopWorker
-from service.web.answers import bare_failure
 from service.web.app import MAX_BODY_BYTES
+from service.web.responses import bare_failure
 
 _CLOSE_SECONDS = 2.0
 
@@ -19,7 +19,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ReceiverWorker(LoopWorker):
-    """Calls the application on its loop; the answer is written when the queue has confirmed the callback.
+    """Calls the application on its loop; the response is written when the queue has confirmed the callback.
 
     `self.app` is the `ReceiverServer`.
     """
@@ -30,19 +30,23 @@ class ReceiverWorker(LoopWorker):
         super().__init__(*args, **kwargs)
         self.request_timeout_seconds = self.app.settings.request_timeout_seconds
         self.answer_within_seconds = self.app.settings.confirm_timeout_seconds
-        self._telling: asyncio.Task[None] | None = None
+        self._publishing_refusals: asyncio.Task[None] | None = None
+
+    def load_wsgi(self) -> None:
+        """Make the application, whose publisher publishes on this loop."""
+        self.app.loop = self.loop
+        super().load_wsgi()
 
     async def begin(self) -> None:
-        """Open the publisher on this loop: what an earlier process left in its spool need not wait for a callback."""
-        self.wsgi.extensions["publisher"].open(self.loop)
-        self._telling = self.loop.create_task(self.wsgi.extensions["refusals"].run())
+        """Begin to publish the counts of refusals."""
+        self._publishing_refusals = self.loop.create_task(self.wsgi.extensions["refusals"].run())
 
     async def end(self) -> None:
-        """Tell the last refusals, then let go of the publisher."""
-        if self._telling is not None:
-            self._telling.cancel()
+        """Publish the last refusals, then close the publisher."""
+        if self._publishing_refusals is not None:
+            self._publishing_refusals.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await self._telling
+                await self._publishing_refusals
         await self.wsgi.extensions["refusals"].close()
         await self.wsgi.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
 
@@ -51,15 +55,15 @@ class ReceiverWorker(LoopWorker):
         self.send(connection, request, self.call_application(connection, request))
 
     def refusal(self, status: int) -> bytes:
-        """A failure like every other."""
+        """The failure that every refused request gets."""
         return bare_failure(status)
 
     def report_cut(self, connection: Connection, reason: str, *, kind: str = "") -> None:
-        """Count it. Only the kind of error is logged: its text quotes the request line, and the token in it."""
+        """Count and log it. Only the kind of error is logged: its text quotes the request line and so the token."""
         self.app.metrics.count_cut(reason)
         _log.warning("request_cut", reason=reason, error=kind, client=connection.host)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """SIGTERM: finish what is in hand and end."""
+        """SIGTERM: report that the worker is not ready, finish pending requests, and end."""
         self.app.health.drain()
         super().handle_exit(sig, frame)

@@ -82,7 +82,7 @@ def test_a_client_that_goes_while_its_callback_is_unconfirmed_is_told_of_once_as
             client.sendall(head + sent.body)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             assert receiver.is_ready()  # so that the loop has had its turn before the connection is reset
-        eventually(lambda: '"AnswerAbandoned"' in receiver.process.output)
+        eventually(lambda: '"ResponseAbandoned"' in receiver.process.output)
     finally:
         own_rabbitmq.thaw()
     assert_taken_again(receiver)

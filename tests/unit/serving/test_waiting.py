@@ -2,8 +2,7 @@ import socket
 
 import pytest
 
-from service.serving.connection import Connection
-from service.serving.waiting import WaitingConnections
+from service.serving.connection import Connection, WaitingConnections
 
 
 def connection() -> Connection:

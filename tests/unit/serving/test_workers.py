@@ -22,13 +22,13 @@ def replaced(worker):
 
 def test_the_workers_replace_what_they_mean_to_replace():
     assert replaced(LoopWorker) == {"__init__", "handle_exit", "init_process", "init_signals", "run"}
-    for worker in (ReceiverWorker, ApiWorker):
-        assert replaced(worker) == {"__init__", "handle_exit"}
+    assert replaced(ReceiverWorker) == {"__init__", "handle_exit", "load_wsgi"}
+    assert replaced(ApiWorker) == {"__init__", "handle_exit"}
 
 
-@pytest.mark.parametrize("name", ["handle_exit", "init_process", "init_signals", "run"])
+@pytest.mark.parametrize("name", ["handle_exit", "init_process", "init_signals", "load_wsgi", "run"])
 def test_gunicorn_calls_what_the_workers_replace_with_the_same_arguments(name):
-    theirs, ours = (inspect.signature(getattr(worker, name)) for worker in (Worker, LoopWorker))
+    theirs, ours = (inspect.signature(getattr(worker, name)) for worker in (Worker, ReceiverWorker))
     assert len(theirs.parameters) == len(ours.parameters)
 
 

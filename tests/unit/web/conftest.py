@@ -1,4 +1,5 @@
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,9 +16,8 @@ from service.messaging.codec import decode_refusals
 from service.messaging.contract import Message, OnSettled
 from service.messaging.errors import NotConfirmed
 from service.runtime.metrics.receiver import ReceiverMetrics
-from service.web.app import create_app
-from service.web.health import Health
-from service.web.refusal_tally import RefusalTally
+from service.web.app import Health, create_app
+from service.web.refusal_counter import RefusalCounter
 from tests.support.receiver import merchants
 
 NOW = datetime(2026, 7, 1, 4, 5, 6, tzinfo=UTC)
@@ -32,11 +32,13 @@ class RecordingPublisher:
     failure: NotConfirmed | None = None
     mistake: Exception | None = None
     made: int = 0
+    threads: set[int] = field(default_factory=set)
     closed: bool = False
 
     def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
         if self.mistake is not None:
             raise self.mistake
+        self.threads.add(threading.get_ident())
         self.timeouts.append(deadline - time.monotonic())
         if self.failure is None:
             self.messages.append(message)
@@ -53,7 +55,7 @@ class Receiver:
     client: FlaskClient
     publisher: RecordingPublisher
     registry: CollectorRegistry
-    refusals: RefusalTally
+    refusals: RefusalCounter
     health: Health
     logs: list[EventDict]
 
@@ -62,8 +64,8 @@ class Receiver:
         samples = [sample for family in self.registry.collect() for sample in family.samples if sample.name == name]
         return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
 
-    def tally(self) -> dict[tuple[str, str], int]:
-        """The refusals that the ledger is told of, by merchant and reason."""
+    def refusal_counts(self) -> dict[tuple[str, str], int]:
+        """The refusals that were published to the ledger, by merchant and reason."""
         asyncio.run(self.refusals.close())
         return {
             (count.merchant, count.reason): count.callbacks for count in decode_refusals(self.publisher.messages[-1])
@@ -81,7 +83,7 @@ MakeReceiver = Callable[..., Receiver]
 def make_receiver() -> Iterator[MakeReceiver]:
     with structlog.testing.capture_logs() as logs:
 
-        def make(**settings: object) -> Receiver:
+        def make(*, loop: asyncio.AbstractEventLoop | None = None, **settings: object) -> Receiver:
             publisher, registry, health = RecordingPublisher(), CollectorRegistry(), Health()
 
             def make_publisher(_loop: asyncio.AbstractEventLoop) -> RecordingPublisher:
@@ -95,6 +97,7 @@ def make_receiver() -> Iterator[MakeReceiver]:
                 clock=lambda: NOW,
                 settings=ReceiverSettings(**settings),
                 health=health,
+                loop=loop,
             )
             return Receiver(
                 client=app.test_client(),

@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import json
+import threading
 import time
 from urllib.parse import urlencode
 
@@ -132,9 +133,9 @@ def test_refusals_are_tallied_as_the_metric_counts_them(receiver):
         post(receiver, path, body)
     post(receiver, callback("order-1").path, b"x" * (64 * 1024 + 1))
     post(receiver, callback("order-1").path, callback("order-1").body)
-    tallied = receiver.tally()
-    assert sum(tallied.values()) == len(refusals()) + 1
-    for (merchant, reason), callbacks in tallied.items():
+    counts = receiver.refusal_counts()
+    assert sum(counts.values()) == len(refusals()) + 1
+    for (merchant, reason), callbacks in counts.items():
         counted = receiver.metric(
             "payment_callbacks_received_total", merchant=merchant or "unknown", outcome="refused", reason=reason
         )
@@ -177,8 +178,8 @@ def loop():
         yield opened
 
 
-def test_a_surprise_is_a_plain_failure_and_its_traceback_stays_in_the_log(receiver, loop):
-    receiver.client.application.extensions["publisher"].open(loop)
+def test_a_surprise_is_a_plain_failure_and_its_traceback_stays_in_the_log(make_receiver, loop):
+    receiver = make_receiver(loop=loop)
     receiver.publisher.mistake = RuntimeError("secret internals")
     sent = callback("order-1")
     answer = post(receiver, sent.path, sent.body)
@@ -281,8 +282,17 @@ def test_the_publisher_is_made_once_and_not_before_it_is_needed(receiver):
     assert receiver.publisher.made == 1
 
 
+def test_with_a_loop_the_calling_thread_itself_publishes(make_receiver, loop):
+    receiver = make_receiver(loop=loop)
+    assert receiver.publisher.made == 1
+    sent = callback("order-1")
+    assert post(receiver, sent.path, sent.body).status_code == 200
+    assert receiver.publisher.threads == {threading.get_ident()}
+    assert receiver.publisher.made == 1
+
+
 def test_a_closed_receiver_takes_nothing_more(receiver):
-    asyncio.run(receiver.client.application.extensions["publisher"].close(timeout_seconds=1))
+    receiver.client.application.extensions["publisher"].close(timeout_seconds=1)
     sent = callback("order-1")
     assert post(receiver, sent.path, sent.body).status_code == 503
     assert receiver.publisher.made == 0

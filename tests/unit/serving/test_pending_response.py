@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.serving.wsgi import Answer, PendingAnswer, collect_answer
+from service.serving.wsgi import PendingResponse, WsgiResponse, call_application
 
-DONE = Answer("200 OK", [("Content-Type", "text/plain")], b"done")
-FAILED = Answer("503 Service Unavailable", [], b"fail")
-BROKEN = Answer("500 Internal Server Error", [], b"broken")
+DONE = WsgiResponse("200 OK", [("Content-Type", "text/plain")], b"done")
+FAILED = WsgiResponse("503 Service Unavailable", [], b"fail")
+BROKEN = WsgiResponse("500 Internal Server Error", [], b"broken")
 
 
 @pytest.fixture
@@ -20,28 +20,28 @@ def outcomes() -> list[Exception | None]:
 
 
 @pytest.fixture
-def pending(outcomes: list[Exception | None]) -> PendingAnswer:
+def pending(outcomes: list[Exception | None]) -> PendingResponse:
     return make_pending(outcomes)
 
 
-def make_pending(outcomes: list[Exception | None], *, seconds: float = 10) -> PendingAnswer:
-    def conclude(error: Exception | None) -> Answer:
+def make_pending(outcomes: list[Exception | None], *, seconds: float = 10) -> PendingResponse:
+    def conclude(error: Exception | None) -> WsgiResponse:
         outcomes.append(error)
         return DONE if error is None else FAILED
 
-    return PendingAnswer(conclude, failure=BROKEN, deadline=time.monotonic() + seconds)
+    return PendingResponse(conclude, failure=BROKEN, deadline=time.monotonic() + seconds)
 
 
 class WsgiServer:
     """What any WSGI server does with what an application returns."""
 
-    def __init__(self, pending: PendingAnswer) -> None:
+    def __init__(self, pending: PendingResponse) -> None:
         self.statuses: list[str] = []
         self.chunks: Iterator[bytes] = iter(pending.begin(lambda status, _headers: self.statuses.append(status)))
 
 
-def test_the_first_settlement_is_the_only_one(pending: PendingAnswer, outcomes: list[Exception | None]) -> None:
-    told: list[Answer] = []
+def test_the_first_settlement_is_the_only_one(pending: PendingResponse, outcomes: list[Exception | None]) -> None:
+    told: list[WsgiResponse] = []
     pending.when_concluded(told.append)
     for error in (TimeoutError("no confirm"), None):
         pending.settle(error)
@@ -50,33 +50,33 @@ def test_the_first_settlement_is_the_only_one(pending: PendingAnswer, outcomes: 
     assert len(outcomes) == 1
 
 
-def test_who_asks_after_the_settlement_is_told_at_once(pending: PendingAnswer) -> None:
+def test_who_asks_after_the_settlement_is_told_at_once(pending: PendingResponse) -> None:
     pending.settle(None)
-    told: list[Answer] = []
+    told: list[WsgiResponse] = []
     pending.when_concluded(told.append)
     assert told == [DONE]
 
 
 def test_a_client_that_has_gone_makes_it_a_failure_which_a_later_confirm_does_not_change(
-    pending: PendingAnswer, outcomes: list[Exception | None]
+    pending: PendingResponse, outcomes: list[Exception | None]
 ) -> None:
     pending.close()
     pending.settle(None)
-    assert [type(error).__name__ for error in outcomes] == ["AnswerAbandoned"]
+    assert [type(error).__name__ for error in outcomes] == ["ResponseAbandoned"]
 
 
 def test_an_exception_while_it_is_concluded_is_a_definite_failure() -> None:
-    def conclude(_error: Exception | None) -> Answer:
+    def conclude(_error: Exception | None) -> WsgiResponse:
         raise ZeroDivisionError("a mistake")
 
-    pending = PendingAnswer(conclude, failure=BROKEN, deadline=time.monotonic() + 10)
-    told: list[Answer] = []
+    pending = PendingResponse(conclude, failure=BROKEN, deadline=time.monotonic() + 10)
+    told: list[WsgiResponse] = []
     pending.when_concluded(told.append)
     pending.settle(None)
     assert told == [BROKEN]
 
 
-def test_any_other_server_waits_in_its_iteration_and_starts_the_response_then(pending: PendingAnswer) -> None:
+def test_any_other_server_waits_in_its_iteration_and_starts_the_response_then(pending: PendingResponse) -> None:
     server = WsgiServer(pending)
     threading.Timer(0.05, pending.settle, [None]).start()
     assert server.statuses == []
@@ -93,8 +93,8 @@ def test_an_iteration_gives_up_at_the_deadline(outcomes: list[Exception | None])
     assert len(outcomes) == 1
 
 
-def test_our_workers_get_the_pending_answer_itself_and_start_nothing(pending: PendingAnswer) -> None:
-    assert collect_answer(lambda _environ, start_response: pending.begin(start_response), {}) is pending
+def test_our_workers_get_the_pending_answer_itself_and_start_nothing(pending: PendingResponse) -> None:
+    assert call_application(lambda _environ, start_response: pending.begin(start_response), {}) is pending
 
 
 def test_threads_that_settle_at_once_conclude_once(outcomes: list[Exception | None]) -> None:

@@ -1,9 +1,8 @@
-import asyncio
 import threading
 
+from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable
-from service.web.process_publisher import ProcessPublisher
 
 MESSAGE = Message(exchange="x", routing_key="m", body=b"", message_id="1", type="t")
 
@@ -35,7 +34,7 @@ def publish(publisher):
 
 def test_many_threads_make_one_publisher():
     inner = Counting()
-    publisher = ProcessPublisher(inner)
+    publisher = BlockingPublisher(inner, name="test")
     start = threading.Barrier(8)
 
     def publish_at_once():
@@ -47,29 +46,15 @@ def test_many_threads_make_one_publisher():
         thread.start()
     for thread in threads:
         thread.join()
-    asyncio.run(publisher.close(timeout_seconds=1))
+    publisher.close(timeout_seconds=1)
     assert (inner.made, inner.published, inner.closed) == (1, 8, 1)
     assert len(inner.threads) == 1
 
 
-def test_on_an_opened_loop_the_caller_itself_publishes():
-    inner = Counting()
-    publisher = ProcessPublisher(inner)
-
-    async def live():
-        publisher.open(asyncio.get_running_loop())
-        assert publish(publisher) is None
-        await publisher.close(timeout_seconds=1)
-
-    asyncio.run(live())
-    assert inner.threads == {threading.get_ident()}
-    assert (inner.made, inner.closed) == (1, 1)
-
-
 def test_closing_without_a_message_makes_none():
     inner = Counting()
-    publisher = ProcessPublisher(inner)
+    publisher = BlockingPublisher(inner, name="test")
     for _ in range(2):
-        asyncio.run(publisher.close(timeout_seconds=1))
+        publisher.close(timeout_seconds=1)
     assert (inner.made, inner.closed) == (0, 0)
     assert isinstance(publish(publisher), BrokerUnavailable)

@@ -7,7 +7,7 @@ import pytest
 from service.messaging.codec import decode_refusals
 from service.messaging.contract import Message
 from service.messaging.errors import NotConfirmed
-from service.web.refusal_tally import RefusalTally
+from service.web.refusal_counter import RefusalCounter
 
 
 class Queue:
@@ -24,7 +24,7 @@ class Queue:
             self.messages.append(message)
             on_settled(None)
 
-    def told(self):
+    def published(self):
         """The counts of each message, by merchant, day and reason."""
         return [
             {(count.merchant, count.day, count.reason): count.callbacks for count in decode_refusals(message)}
@@ -52,18 +52,18 @@ def clock():
 
 
 @pytest.fixture
-def tally(queue, clock):
-    return RefusalTally(publisher=queue, time_zones={"acme": ZoneInfo("Asia/Shanghai")}, clock=clock)
+def counter(queue, clock):
+    return RefusalCounter(publisher=queue, time_zones={"acme": ZoneInfo("Asia/Shanghai")}, clock=clock)
 
 
 FIRST, SECOND = date(2026, 7, 1), date(2026, 7, 2)
 
 
-def test_refusals_are_counted_by_merchant_and_reason(tally, queue):
+def test_refusals_are_counted_by_merchant_and_reason(counter, queue):
     for merchant, reason in [("acme", "sign-mismatch")] * 2 + [("acme", "not-json"), (None, "unknown-merchant")]:
-        tally.count(merchant, reason)
-    tally.tell()
-    assert queue.told() == [
+        counter.count(merchant, reason)
+    counter.publish()
+    assert queue.published() == [
         {
             ("acme", FIRST, "sign-mismatch"): 2,
             ("acme", FIRST, "not-json"): 1,
@@ -72,74 +72,74 @@ def test_refusals_are_counted_by_merchant_and_reason(tally, queue):
     ]
 
 
-def test_a_day_ends_at_the_merchants_own_midnight(tally, queue, clock):
-    tally.count("acme", "not-json")
+def test_a_day_ends_at_the_merchants_own_midnight(counter, queue, clock):
+    counter.count("acme", "not-json")
     clock.now = datetime(2026, 7, 1, 16, 5, tzinfo=UTC)
-    tally.count("acme", "not-json")
-    tally.count(None, "unknown-merchant")
-    tally.tell()
-    assert queue.told() == [
+    counter.count("acme", "not-json")
+    counter.count(None, "unknown-merchant")
+    counter.publish()
+    assert queue.published() == [
         {("acme", FIRST, "not-json"): 1, ("acme", SECOND, "not-json"): 1, ("", FIRST, "unknown-merchant"): 1}
     ]
 
 
-def test_only_what_has_changed_is_told_and_always_as_a_total(tally, queue):
-    tally.count("acme", "not-json")
-    tally.count("acme", "sign-mismatch")
-    tally.tell()
-    tally.tell()
-    tally.count("acme", "not-json")
-    tally.tell()
-    assert queue.told()[1:] == [{("acme", FIRST, "not-json"): 2}]
+def test_only_what_has_changed_is_published_and_always_as_a_total(counter, queue):
+    counter.count("acme", "not-json")
+    counter.count("acme", "sign-mismatch")
+    counter.publish()
+    counter.publish()
+    counter.count("acme", "not-json")
+    counter.publish()
+    assert queue.published()[1:] == [{("acme", FIRST, "not-json"): 2}]
 
 
-def test_what_the_queue_did_not_confirm_is_told_the_next_time(tally, queue):
+def test_what_the_queue_did_not_confirm_is_published_the_next_time(counter, queue):
     queue.away = True
-    tally.count("acme", "not-json")
-    tally.tell()
+    counter.count("acme", "not-json")
+    counter.publish()
     queue.away = False
-    tally.tell()
-    assert queue.told() == [{("acme", FIRST, "not-json"): 1}]
+    counter.publish()
+    assert queue.published() == [{("acme", FIRST, "not-json"): 1}]
 
 
 def test_each_process_counts_under_a_name_of_its_own(queue, clock):
     for _ in range(2):
-        tally = RefusalTally(publisher=queue, time_zones={}, clock=clock)
-        tally.count("acme", "not-json")
-        tally.tell()
+        counter = RefusalCounter(publisher=queue, time_zones={}, clock=clock)
+        counter.count("acme", "not-json")
+        counter.publish()
     first, second = (decode_refusals(message)[0].process for message in queue.messages)
     assert first != second
 
 
-def test_days_that_are_told_and_over_are_forgotten_and_others_are_not(tally, queue, clock):
-    tally.count("acme", "not-json")
-    tally.tell()
+def test_days_that_are_published_and_over_are_forgotten_and_others_are_not(counter, queue, clock):
+    counter.count("acme", "not-json")
+    counter.publish()
     queue.away = True
-    tally.count("acme", "nan")
-    tally.tell()
+    counter.count("acme", "nan")
+    counter.publish()
     clock.now = datetime(2026, 7, 20, tzinfo=UTC)
-    tally.count("acme", "not-json")
+    counter.count("acme", "not-json")
     queue.away = False
-    tally.tell()
-    assert queue.told()[1:] == [{("acme", FIRST, "nan"): 1, ("acme", date(2026, 7, 20), "not-json"): 1}]
+    counter.publish()
+    assert queue.published()[1:] == [{("acme", FIRST, "nan"): 1, ("acme", date(2026, 7, 20), "not-json"): 1}]
     clock.now = datetime(2026, 7, 1, 12, tzinfo=UTC)
-    tally.count("acme", "not-json")
-    tally.tell()
-    assert queue.told()[2:] == [{("acme", FIRST, "not-json"): 1}]  # and the ledger keeps what it had
+    counter.count("acme", "not-json")
+    counter.publish()
+    assert queue.published()[2:] == [{("acme", FIRST, "not-json"): 1}]  # and the ledger keeps what it had
 
 
-def test_it_tells_by_itself_and_closing_tells_the_rest(queue, clock):
-    tally = RefusalTally(publisher=queue, time_zones={}, clock=clock, every_seconds=0.05)
+def test_it_publishes_by_itself_and_closing_publishes_the_rest(queue, clock):
+    counter = RefusalCounter(publisher=queue, time_zones={}, clock=clock, interval_seconds=0.05)
 
     async def live():
-        running = asyncio.create_task(tally.run())
-        tally.count("acme", "not-json")
+        running = asyncio.create_task(counter.run())
+        counter.count("acme", "not-json")
         async with asyncio.timeout(10):
             while not queue.messages:
                 await asyncio.sleep(0)
         running.cancel()
-        tally.count("acme", "not-json")
-        await tally.close()
+        counter.count("acme", "not-json")
+        await counter.close()
 
     asyncio.run(live())
-    assert queue.told()[-1] == {("acme", FIRST, "not-json"): 2}
+    assert queue.published()[-1] == {("acme", FIRST, "not-json"): 2}
