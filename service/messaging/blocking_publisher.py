@@ -1,4 +1,4 @@
-"""Publishing for callers that wait, through a publisher on a loop and thread of its own."""
+"""A publisher for callers that wait. It runs an `AsyncPublisher` on a loop and thread of its own."""
 
 import asyncio
 import threading
@@ -13,21 +13,21 @@ from service.messaging.event_loop import CallQueue, LoopThread
 
 _log = structlog.get_logger(__name__)
 
-#: How much later than its loop a caller gives up: only where that loop is stuck.
+#: How much later than the loop a caller gives up. It matters only if the loop is stuck.
 _GRACE_SECONDS = 0.1
 
 
 class BlockingPublisher:
-    """A `Publisher` over an `AsyncPublisher`. Its loop and thread begin with the first message, hence after fork."""
+    """Makes a `Publisher` of an `AsyncPublisher`. Its thread starts with the first message, so after a fork."""
 
     def __init__(self, make: Callable[[asyncio.AbstractEventLoop], AsyncPublisher], *, name: str) -> None:
-        """`make` is called once, on the loop that the publisher is for. `name`: the thread's."""
+        """`make` is called once, on the loop of the publisher. `name`: the thread's."""
         self._make = make
         self._thread = LoopThread(name)
         self._opening = threading.Lock()
         self._closed = False
         self._calls: CallQueue | None = None
-        # Touched on the loop alone.
+        # Used on the loop only.
         self._made: AsyncPublisher | None = None
 
     def publish(self, message: Message, *, timeout_seconds: float) -> None:
@@ -46,7 +46,7 @@ class BlockingPublisher:
             raise outcome[0]
 
     def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
-        """Begin to publish, from any thread; `on_settled` is called on the publisher's own. See `AsyncPublisher`."""
+        """Begin to publish, from any thread; `on_settled` is called on the publisher's thread. See `AsyncPublisher`."""
         calls = self._open()
         if calls is None:
             on_settled(BrokerUnavailable("the publisher is closed"))
@@ -54,7 +54,7 @@ class BlockingPublisher:
             calls.call(lambda: self._submit(message, deadline, on_settled))
 
     def close(self, *, timeout_seconds: float) -> None:
-        """Refuse new messages, wait for what is in flight, then end the thread. Safe to call twice."""
+        """Refuse new messages, wait for pending ones, then end the thread. Safe to call twice."""
         with self._opening:
             self._closed = True
         self._thread.close(self._close(timeout_seconds), timeout_seconds=timeout_seconds + _GRACE_SECONDS)
@@ -72,7 +72,7 @@ class BlockingPublisher:
             if self._made is None:
                 self._made = self._make(asyncio.get_running_loop())
             self._made.submit(message, deadline=deadline, on_settled=on_settled)
-        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it
+        except Exception as error:  # noqa: BLE001 - the caller that waits must learn of it
             _log.exception("publish_failed")
             on_settled(NotConfirmed(f"internal error: {error!r}"))
 

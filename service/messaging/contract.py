@@ -1,4 +1,4 @@
-"""What a queue does for the rest of the house, whichever queue it is (RabbitMQ, or the embedded one)."""
+"""What the other packages may expect of a queue, be it RabbitMQ or the embedded one."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from service.messaging.errors import NotConfirmed
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Message:
-    """What is published. Always persistent and mandatory."""
+    """A message to publish. It is always persistent and mandatory."""
 
     exchange: str
-    #: Dot-separated words without user data: order numbers may hold any character and never come here.
+    #: Dot-separated words without user data: order numbers may contain any character and are never part of it.
     routing_key: str
     body: bytes
     message_id: str
@@ -21,103 +21,103 @@ class Message:
     type: str
     content_type: str = "application/json"
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: A queue of RabbitMQ that has held it for so long drops it; None: never.
+    #: RabbitMQ drops the message once a queue has held it for that long; None: never.
     expires_after_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """A message handed to a consumer, to be settled exactly once through the subscriber that handed it out."""
+    """A message handed to a consumer, which must settle it exactly once, through the same subscriber."""
 
     message: Message
     #: How often it was handed out before; 0 the first time.
     previous_deliveries: int
-    #: The subscriber's own handle; opaque to everybody else.
+    #: Opaque to everyone but the subscriber.
     handle: object
 
 
-#: What became of one publish: None once the message is safely queued, else why that is not known.
+#: Gets the outcome of one publish: None once the message is safely queued, else why that is not known.
 OnSettled = Callable[[NotConfirmed | None], None]
 
 
 class AsyncPublisher(Protocol):
-    """Puts messages into a queue without waiting. It lives on one asyncio loop and is called on its thread alone."""
+    """Publishes messages without waiting. It belongs to one asyncio loop: call it on the thread of that loop only."""
 
     def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
-        """Begin to publish; `on_settled` is called on the loop, once, by `deadline` (`time.monotonic`) at the latest.
+        """Begin to publish; `on_settled` is called once, on the loop, no later than `deadline` (`time.monotonic`).
 
-        It may be called before `submit` returns. After a `ConfirmTimeout` the message may or may not be queued.
-        `on_settled` must not raise.
+        It may be called before `submit` returns, and must not raise. After a `ConfirmTimeout` the message may or may
+        not be queued.
         """
 
     async def close(self, *, timeout_seconds: float) -> None:
-        """Refuse new messages, wait for what is pending, then let go of connections and threads. Safe to call twice."""
+        """Refuse new messages, wait for pending ones, then close connections and threads. Safe to call twice."""
 
 
 class Publisher(Protocol):
-    """Puts messages into a queue and waits. Safe to call from many threads at once; made after fork."""
+    """Publishes messages and waits. Safe to call from many threads at once; make it after a fork."""
 
     def publish(self, message: Message, *, timeout_seconds: float) -> None:
         """Return once the message is safely queued (confirmed by the broker, or fsynced).
 
-        Raises a `NotConfirmed` within `timeout_seconds`, never later: the message may or may not be queued then.
+        Else raises a `NotConfirmed` within `timeout_seconds`: then the message may or may not be queued.
         """
 
     def close(self, *, timeout_seconds: float) -> None:
-        """Wait for what is in flight, then let go of threads and connections. Safe to call twice."""
+        """Wait for pending messages, then close threads and connections. Safe to call twice."""
 
 
 class Subscriber(Protocol):
-    """Takes messages out of the callbacks' queue, for one thread. A message stays queued until acknowledged."""
+    """Consumes the callbacks' queue, for one thread. A message stays queued until it is acknowledged."""
 
     def receive(self, *, max_messages: int, wait_seconds: float) -> Sequence[Delivery]:
-        """Up to `max_messages`, as soon as there is at least one; empty where none came within `wait_seconds`.
+        """Up to `max_messages`, as soon as there is one; empty if none arrives within `wait_seconds`.
 
-        A broker that is away is no error: it reconnects by itself, and nothing arrives meanwhile.
+        A broker that is away is not an error: the subscriber reconnects by itself, and nothing arrives meanwhile.
         """
 
     def holds(self, delivery: Delivery) -> bool:
-        """Whether it is known to be this one's still. Else it was taken back, and is handed out again."""
+        """Whether the delivery still belongs to this subscriber. Else the queue hands the message out again."""
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Take the messages out of the queue for good.
+        """Remove the messages from the queue.
 
-        Deliveries of a connection or lease that is gone are passed over: the queue hands those out again.
+        Deliveries of a connection or lease that is gone are ignored: the queue hands them out again.
         """
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> None:
         """Move one message to the dead letters with the reason in a header, then acknowledge it.
 
-        Raises `NotConfirmed` where the dead letters did not take it: then it is still in the queue.
+        Raises `NotConfirmed` if the dead letters did not take it; it is then still in the queue.
         """
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Give unprocessed messages back at once, for another consumer (at shutdown)."""
+        """Return unprocessed messages to the queue at once, for another consumer (at shutdown)."""
 
     def close(self) -> None:
-        """Stop receiving; what is unsettled goes back to the queue. Safe to call twice."""
+        """Stop receiving; unsettled messages go back to the queue. Safe to call twice."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A message that could not be applied, and why."""
 
-    #: What names it in `show`, `replay` and `drop`: the message id.
+    #: Its name in `show`, `replay` and `drop`: the message id.
     id: str
     message: Message
     reason: str
-    #: When it was put aside, aware.
+    #: When it was dead-lettered, aware.
     died_at: datetime
 
 
 class DeadLetters(Protocol):
-    """The messages put aside for a person."""
+    """The messages that need a person's decision."""
 
     def list(self, *, limit: int) -> Sequence[DeadLetter]:
-        """Up to `limit`, oldest first, left where they are."""
+        """Up to `limit`, oldest first. They stay dead letters."""
 
     def replay(self, ids: Sequence[str]) -> int:
-        """Put the named ones back into the callbacks' queue, confirmed, then drop them here; says how many."""
+        """Publish the named ones to the callbacks' queue again and, once confirmed, drop them; returns how many."""
 
     def drop(self, ids: Sequence[str]) -> int:
-        """Delete the named ones for good; says how many."""
+        """Delete the named ones for good; returns how many."""

@@ -1,28 +1,28 @@
-"""What can go wrong between us and a queue."""
+"""Errors of queues."""
 
 
 class MessagingError(Exception):
-    """The root of this room's errors."""
+    """The base of all errors of `service.messaging`."""
 
 
 class UnusableBrokerUrl(MessagingError):
-    """A broker's URL cannot be used. The message says why, and quotes no secret of it."""
+    """A broker's URL cannot be used. The message says why, and quotes no secret."""
 
 
 class NotConfirmed(MessagingError):
-    """No confirm came for a message: whether the queue has it is unknown, so it must not be acknowledged."""
+    """No confirm came for a message. It may or may not be queued, so its callback must not be acknowledged."""
 
 
 class BrokerUnavailable(NotConfirmed):
-    """No connection to any broker, or publishing is blocked: the message was not taken. Try again later."""
+    """There is no connection to a broker, or it blocks publishers. The message was not sent. Try again later."""
 
 
 class ConfirmTimeout(NotConfirmed):
-    """The broker took longer than allowed to confirm: the message may or may not be queued."""
+    """The broker did not confirm in time. The message may or may not be queued."""
 
 
 class Rejected(NotConfirmed):
-    """The broker refused the message (nack): its queue is full or a node lacks resources."""
+    """The broker refused the message (nack), because its queue is full or a node lacks resources."""
 
 
 class Unroutable(NotConfirmed):
@@ -30,19 +30,19 @@ class Unroutable(NotConfirmed):
 
 
 class SpoolFull(NotConfirmed):
-    """The broker is away and the spool has reached its bound in bytes. Bring the broker back or raise the bound."""
+    """The broker is away and the spool has reached its limit. Bring the broker back, or raise the limit."""
 
 
 class UndecodableMessage(MessagingError):
-    """A message's body is not of a version that this release can read. It belongs in the dead letters."""
+    """This release cannot read a message's body. The message belongs in the dead letters."""
 
 
 class QueueFileFailed(NotConfirmed):
-    """The embedded queue's file cannot be used: the disk is full, or the file is damaged or not ours to open."""
+    """The embedded queue's file cannot be used: the disk is full, or the file is damaged or not accessible."""
 
 
 class TopologyMismatch(MessagingError):
-    """An exchange or queue of that name exists with other settings; the broker changes none in place."""
+    """An exchange or queue of that name exists with other settings, which the broker does not change in place."""
 
 
 class TopologyMissing(MessagingError):

@@ -1,7 +1,7 @@
-"""One client's HTTP/1.1 requests, cut out of the bytes that it sends (RFC 9112, sections 6 and 7.1).
+"""Cuts the bytes that a client sends into HTTP/1.1 requests (RFC 9112, sections 6 and 7.1).
 
-The head says how the body is framed. The body is cut out here: whole, decoded, and at a cost that is proportional to
-its bytes, however they arrive.
+The head says how the body is framed. The body is cut out here, whole and decoded. The cost is proportional to its
+bytes, however they arrive.
 """
 
 import re
@@ -13,7 +13,7 @@ from gunicorn.http.body import CHUNK_EXT_RE
 from service.serving.head import Head, HeadMalformed, check_trailers, read_head
 
 _HEAD_END = b"\r\n\r\n"
-# RFC 9112, section 7.1: BWS stands before an extension, and nowhere else.
+# RFC 9112, section 7.1: whitespace (BWS) may precede an extension, and nothing else.
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*(;[^\r\n]*))?")
 _MAX_CHUNK_LINE_BYTES = 1024
 #: Chunks of one request, so that nobody sends 64 KiB byte by byte at a hundred times the cost.
@@ -26,36 +26,36 @@ _HEAD_TOO_LARGE = 431
 
 
 class RequestRefused(Exception):
-    """A request that is too large, or no good HTTP. Nothing further on its connection can be read."""
+    """A request that is too large or malformed. Nothing further on its connection can be read."""
 
     def __init__(self, status: int, kind: str) -> None:
-        """`status`: what HTTP answers. `kind` names the error and quotes nothing of the request."""
+        """`status`: the status of the response. `kind` names the error and quotes nothing of the request."""
         super().__init__(f"{status} {kind}")
         self.status = status
         self.kind = kind
 
     @property
     def reason(self) -> str:
-        """A constant word for logs and metrics."""
+        """A constant for logs and metrics."""
         return "malformed" if self.status == _MALFORMED else "too-large"
 
 
 @dataclass(slots=True, kw_only=True)
 class HttpRequest:
-    """A request that has arrived whole."""
+    """A whole request."""
 
     head: Head
-    #: Decoded where it came in chunks.
+    #: Decoded if it came in chunks.
     body: bytes
     #: When its last byte was read (`time.monotonic`).
     arrived_at: float
 
 
 class RequestFraming:
-    """Cuts what one client sends into whole requests. Every byte is looked at once, however slowly they drip in."""
+    """Cuts what one client sends into whole requests. Reads every byte once, however slowly they arrive."""
 
     def __init__(self, *, cfg: Config, max_head_bytes: int, max_body_bytes: int) -> None:
-        """Bodies are bounded by what they hold; a chunked one may take up four times that on the wire."""
+        """The limit on bodies applies to their content; a chunked body may take up four times that when sent."""
         self._cfg = cfg
         self._max_head_bytes = max_head_bytes
         self._max_body_bytes = max_body_bytes
@@ -65,7 +65,7 @@ class RequestFraming:
     def _begin(self) -> None:
         self._searched = 0
         self._head: Head | None = None
-        #: Where the body begins, and how long it is where it is not chunked.
+        # Where the body begins, and its length; None if it is chunked.
         self._body_at = 0
         self._length: int | None = None
         self._chunks: list[bytes] = []
@@ -74,7 +74,7 @@ class RequestFraming:
 
     @property
     def buffered_bytes(self) -> int:
-        """How much has arrived of requests that were not taken yet."""
+        """The size of what has arrived of requests that were not taken yet."""
         return len(self._buffer)
 
     def feed(self, data: bytes) -> None:
@@ -82,12 +82,12 @@ class RequestFraming:
         self._buffer += data
 
     def take_request(self, now: float) -> HttpRequest | None:
-        """The first whole request, taken out; None while it is incomplete. Raises `RequestRefused`."""
+        """Remove and return the first request; None while it is incomplete. Raises `RequestRefused`."""
         head = self._head or self._read_head()
         if head is None:
             return None
         if self._length is None:
-            end = self._walk_chunks()
+            end = self._take_chunks()
             if end is None:
                 return None
             body = b"".join(self._chunks)
@@ -123,8 +123,8 @@ class RequestFraming:
         self._head, self._length, self._wants_continue = head, head.body_length, head.expects_continue
         return head
 
-    def _walk_chunks(self) -> int | None:
-        """Take the chunks that have arrived whole; the answer is the request's end, None while it is not there yet."""
+    def _take_chunks(self) -> int | None:
+        """Take the chunks that are complete; returns where the request ends, None while that has not arrived."""
         buffer = self._buffer
         if len(buffer) > self._max_head_bytes + 4 * self._max_body_bytes:
             raise RequestRefused(_BODY_TOO_LARGE, "chunks too large")
@@ -151,7 +151,7 @@ class RequestFraming:
             self._body_at = end + 2
 
     def _find_end_of_trailers(self, size_line_end: int) -> int | None:
-        # An empty trailer section makes the size line's own end the first half of the blank line.
+        # Without trailers, the end of the size line is the first half of the blank line.
         end = self._buffer.find(_HEAD_END, size_line_end)
         if (end if end >= 0 else len(self._buffer)) - size_line_end > _MAX_TRAILER_BYTES:
             raise RequestRefused(_MALFORMED, "LimitRequestHeaders")

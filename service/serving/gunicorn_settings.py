@@ -1,4 +1,4 @@
-"""What every server under gunicorn shares: settings, workers that hear signals, a logger that tells no addresses."""
+"""What every server under gunicorn shares: settings, signals around a fork, and a logger that leaks no tokens."""
 
 import os
 import signal
@@ -9,12 +9,12 @@ from typing import Any
 from gunicorn.glogging import Logger
 
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - private files are made in it
-# What ends a worker: the master sends the first three of them.
+# Signals that end a worker; the master sends the first three.
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def find_shared_memory() -> Path:
-    """Where to keep files that are written many times per second: in memory where it can be used, else on disk."""
+    """A folder for files that are written many times per second: in memory if possible, else on disk."""
     if _SHARED_MEMORY.is_dir() and os.access(_SHARED_MEMORY, os.W_OK | os.X_OK):
         return _SHARED_MEMORY
     return Path(tempfile.gettempdir())
@@ -25,16 +25,16 @@ def common_settings() -> dict[str, Any]:
     return {
         "worker_tmp_dir": str(find_shared_memory()),
         "on_starting": _end_at_hangup,
-        # Refused with the same body as everything else, so nothing depends on where exactly the bounds are.
+        # Requests beyond these limits get the same refusal as others, so the exact limits do not matter.
         "limit_request_line": 4094,
         "limit_request_fields": 100,
-        # No header of a proxy is believed by gunicorn; what the application believes, it says itself.
+        # gunicorn trusts no header of a proxy; the application decides which it trusts.
         "forwarded_allow_ips": "",
         "forwarder_headers": "",
         "secure_scheme_headers": {},
-        # The C parser is not what we vouch for; see docs/decisions/0017.
+        # Our tests cover the Python parser only; see docs/decisions/0017.
         "http_parser": "python",
-        # A socket in the file system that nobody uses, and that a read-only root refuses.
+        # A socket in the file system that nobody uses, and that a read-only root file system does not allow.
         "control_socket_disable": True,
         "preload_app": False,
         "accesslog": None,
@@ -42,9 +42,9 @@ def common_settings() -> dict[str, Any]:
 
 
 def _end_at_hangup(arbiter: Any) -> None:
-    """SIGHUP ends the master as SIGTERM does, where gunicorn would start other workers; see `LoopWorker`.
+    """Let SIGHUP end the master as SIGTERM does; gunicorn would start new workers. See `LoopWorker`.
 
-    Where it is ignored from the start, as under `nohup`, it stays ignored.
+    If it is ignored from the start, as under `nohup`, it stays ignored.
     """
     arbiter.handle_hup = arbiter.handle_term
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -52,10 +52,10 @@ def _end_at_hangup(arbiter: Any) -> None:
 
 
 def keep_signals_over_forks() -> None:
-    """Let workers hear every signal from their fork on. Call it once, in the master, before it serves.
+    """Lose no signal to a new worker. Call it once, in the master, before it serves.
 
-    A new worker has the master's handlers until it sets its own. A SIGTERM in between would only be put down in its
-    copy of the master's list, and the master wait for that worker in vain, for the whole `graceful_timeout`.
+    A new worker has the master's handlers until it sets its own. They would only record a SIGTERM in the worker's copy
+    of the master's queue, and the master would wait for that worker in vain, for the whole `graceful_timeout`.
     """
     os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_end_by_signals)
 
@@ -71,16 +71,16 @@ def _release_signals() -> None:
 def _end_by_signals() -> None:
     for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, signal.SIG_DFL)  # nothing is in hand yet that would have to be finished
+            signal.signal(number, signal.SIG_DFL)  # nothing has begun yet that would have to be finished
     _release_signals()
 
 
 class QuietLogger(Logger):  # type: ignore[misc]  # gunicorn has no type hints
-    """Leaves gunicorn's own lines to the process's log; there is no access log, for it would hold tokens."""
+    """Passes gunicorn's lines to the log of the process. There is no access log, because it would contain tokens."""
 
     def __init__(self, cfg: Any) -> None:
         super().__init__(cfg)
         self.error_log.propagate = True
 
     def _set_handler(self, *_args: Any, **_kwargs: Any) -> None:
-        """Add none: what `configure_logs` has set up takes the lines."""
+        """Add none: `configure_logs` has set up the handlers."""

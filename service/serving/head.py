@@ -1,8 +1,7 @@
-"""The head of a request: request line and headers, as RFC 9112 has them.
+"""Reads the head of a request: the request line and the headers (RFC 9112).
 
-gunicorn's parser is the judge of what is a good head. A head in the plain form in which nearly all arrive is read here,
-at a tenth of the cost: by one pattern that takes nothing about which gunicorn would have to decide. A test holds the
-two to each other.
+gunicorn's parser decides what is a valid head. Nearly all heads have a plain form, which is read here with one pattern
+at a tenth of the cost. The pattern matches nothing that needs a decision by gunicorn; a test compares the two.
 """
 
 import re
@@ -21,14 +20,14 @@ _PLAIN_HEAD = re.compile(
     rb"((?:[A-Za-z0-9-]{1,100}+:[ \t]{0,100}+[ -~]{0,4000}+\r\n){0,100}+)\r\n",
     re.ASCII,
 )
-# How the body is framed, or what is to come of the connection: gunicorn decides. A field that may come once only, too.
-_JUDGED_FIELDS = frozenset({"TRANSFER-ENCODING", "EXPECT"})
+# Fields that need a decision by gunicorn, and fields that need one if they come more than once.
+_COMPLEX_FIELDS = frozenset({"TRANSFER-ENCODING", "EXPECT"})
 _SINGLE_FIELDS = frozenset({"HOST", "CONTENT-TYPE", "CONTENT-LENGTH", "CONNECTION"})
 _LENGTH = re.compile(r"[0-9]{1,15}", re.ASCII)
 
 
 class HeadMalformed(Exception):
-    """The bytes are no good head. `kind` names the error and quotes nothing of the request."""
+    """The bytes are not a valid head. `kind` names the error and quotes nothing of the request."""
 
     def __init__(self, kind: str) -> None:
         super().__init__(kind)
@@ -37,17 +36,17 @@ class HeadMalformed(Exception):
 
 @dataclass(slots=True, kw_only=True)
 class Head:
-    """What a head says."""
+    """The request line and the headers of a request."""
 
     method: str
-    #: The request's target as it came, and its two parts, still encoded.
+    #: The request target as it was sent, and its two parts, still encoded.
     uri: str
     path: str
     query: str
     version: tuple[int, int]
-    #: Names in upper case, in the order in which they came; a name may come again.
+    #: In the order in which they came, with names in upper case. A name may come more than once.
     headers: Sequence[tuple[str, str]]
-    #: How many bytes the body has; None where it comes in chunks.
+    #: The number of bytes in the body; None if it comes in chunks.
     body_length: int | None
     #: Whether the client waits for a `100 Continue` before it sends the body.
     expects_continue: bool
@@ -56,12 +55,12 @@ class Head:
 
 
 def read_head(data: bytes, cfg: Config) -> Head:
-    """`data`: a whole head, with the blank line at its end. Raises `HeadMalformed`."""
+    """Read a whole head, which includes the blank line at its end. Raises `HeadMalformed`."""
     return _read_plain_head(data) or _read_any_head(data, cfg)
 
 
 def check_trailers(data: bytes, cfg: Config) -> None:
-    """Judge the lines between a chunked body's last chunk and its blank line. Raises `HeadMalformed`."""
+    """Check the lines between the last chunk and the blank line of a chunked body. Raises `HeadMalformed`."""
     if data.count(b"\n") != data.count(b"\r\n"):
         raise HeadMalformed("InvalidHeader")
     try:
@@ -71,7 +70,7 @@ def check_trailers(data: bytes, cfg: Config) -> None:
 
 
 def _read_plain_head(data: bytes) -> Head | None:
-    """What gunicorn would read; None where it has to decide."""
+    """The same as gunicorn would read; None if gunicorn has to decide."""
     found = _PLAIN_HEAD.fullmatch(data)
     if found is None:
         return None
@@ -81,7 +80,7 @@ def _read_plain_head(data: bytes) -> Head | None:
     for line in lines.split("\r\n")[:-1]:
         name, _, value = line.partition(":")
         name, value = name.upper(), value.strip(" \t")
-        if name in _JUDGED_FIELDS or name in singles:
+        if name in _COMPLEX_FIELDS or name in singles:
             return None
         if name in _SINGLE_FIELDS:
             singles[name] = value
@@ -121,7 +120,7 @@ def _read_any_head(data: bytes, cfg: Config) -> Head:
 
 
 def _parse(data: bytes, cfg: Config) -> Request:
-    # Not the address: gunicorn would read it for each request, to see whether it may set headers that none may.
+    # Without the client's address, which gunicorn would check for each request although no proxy is trusted.
     return Request(cfg, IterUnreader([data]), "")
 
 
@@ -131,6 +130,6 @@ def _body_length(parsed: Request) -> int | None:
         return int(reader.length)
     codings = [value.lower() for name, value in parsed.headers if name == "TRANSFER-ENCODING"]
     if not isinstance(reader, ChunkedReader) or codings != ["chunked"]:
-        # gunicorn takes compressed chunks, and leaves their decoding to the application.
+        # gunicorn accepts compressed chunks, and leaves it to the application to decompress them.
         raise HeadMalformed("UnsupportedTransferCoding")
     return None

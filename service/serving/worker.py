@@ -62,10 +62,6 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
         self._ending: asyncio.Event
 
     @abstractmethod
-    def respond(self, connection: Connection, request: HttpRequest) -> None:
-        """Call `connection.answer`, now or later, on the loop. An exception ends the connection."""
-
-    @abstractmethod
     def refusal(self, status: int) -> bytes:
         """A whole response to an invalid or late request; the connection ends after it."""
 
@@ -80,6 +76,10 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
         """Stop what `begin` has started; no connection is left."""
 
     # For subclasses.
+
+    def respond(self, connection: Connection, request: HttpRequest) -> None:
+        """Call the application on the loop and send its response. An exception ends the connection."""
+        self.send(connection, request, self.call_application(connection, request))
 
     def call_application(self, connection: Connection, request: HttpRequest) -> WsgiResponse | PendingResponse:
         """The WSGI application's response to a request. From any thread."""

@@ -8,7 +8,6 @@ from typing import Any
 import structlog
 
 from service.serving.connection import Connection
-from service.serving.framing import HttpRequest
 from service.serving.worker import LoopWorker
 from service.web.app import MAX_BODY_BYTES
 from service.web.responses import bare_failure
@@ -19,7 +18,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ReceiverWorker(LoopWorker):
-    """Calls the application on its loop; the response is written when the queue has confirmed the callback.
+    """Writes a response when the queue has confirmed its callback.
 
     `self.app` is the `ReceiverServer`.
     """
@@ -49,10 +48,6 @@ class ReceiverWorker(LoopWorker):
                 await self._publishing_refusals
         await self.wsgi.extensions["refusals"].close()
         await self.wsgi.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
-
-    def respond(self, connection: Connection, request: HttpRequest) -> None:
-        """Call the application."""
-        self.send(connection, request, self.call_application(connection, request))
 
     def refusal(self, status: int) -> bytes:
         """The failure that every refused request gets."""

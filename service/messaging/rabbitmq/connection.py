@@ -1,4 +1,4 @@
-"""One connection to RabbitMQ on an asyncio loop, kept up for ever."""
+"""One connection to RabbitMQ on an asyncio loop, which reconnects whenever it is lost."""
 
 import asyncio
 import concurrent.futures
@@ -25,10 +25,10 @@ _CLOSE_SECONDS = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class _JoiningConnection(AsyncioConnection):
-    """Sends what one turn of the loop has written in one piece.
+class _BatchingConnection(AsyncioConnection):
+    """Sends everything that is written in one iteration of the loop in one piece.
 
-    pika makes three system calls of each publish: method, header and body.
+    pika makes three system calls for each publish: method, header and body.
     """
 
     def __init__(self, parameters: URLParameters, *, loop: asyncio.AbstractEventLoop, **callbacks: Any) -> None:
@@ -48,11 +48,11 @@ class _JoiningConnection(AsyncioConnection):
 
 
 class BrokerConnection:
-    """Connects to one of several brokers, opens a channel, and does so again whenever that is lost, with jitter.
+    """Connects to one of several brokers and opens a channel, again whenever that is lost, with jitter.
 
-    Everything happens on the loop that `start` names, and every other method but `call_soon` is called on its thread.
-    `on_open` gets each new channel. `on_down` is told why, each time a connection is lost and each time that no host
-    could be reached. An exception in any callback costs the connection, never the loop.
+    Everything happens on the loop given to `start`. Call every method but `start` and `call_soon` on the loop's thread.
+    `on_open` gets each new channel. `on_down` gets the reason, each time a connection is lost and each time that no
+    host can be reached. An exception in a callback closes the connection and never ends the loop.
     """
 
     def __init__(
@@ -78,16 +78,16 @@ class BrokerConnection:
         self._reason: str | None = None
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to connect on `loop`, unless it has begun already. From any thread; not before a fork."""
+        """Begin to connect on `loop`; further calls do nothing. From any thread; not before a fork."""
         with self._starting:
             if self._ended is None:
                 self._loop = loop
                 self._ended = asyncio.run_coroutine_threadsafe(self._run(), loop)
 
     async def close(self) -> None:
-        """Close the connection, in good order where the broker answers within a second. Safe to call twice.
+        """Close the connection, orderly if the broker answers within a second. Safe to call twice.
 
-        It takes two seconds at most: what is still opening then is left to the end of the process.
+        It takes two seconds at most. A connection that is still opening then is left until the process ends.
         """
         self._closing.set()
         self._close()
@@ -96,12 +96,12 @@ class BrokerConnection:
             await asyncio.wait([asyncio.wrap_future(self._ended)], timeout=2 * _CLOSE_SECONDS)
 
     def call_soon(self, callback: Callable[[], None]) -> None:
-        """Run `callback` on the loop; from any thread. Dropped where there is no connection by then."""
+        """Run `callback` on the loop, unless there is no connection by then. From any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._call, callback)
 
     def call_later(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Run `callback` in `seconds`, unless the present connection is gone by then."""
+        """Run `callback` in `seconds`, unless the current connection is gone by then."""
         connection = self._connection
         if self._loop is not None:
             self._loop.call_later(seconds, lambda: self._call(callback) if connection is self._connection else None)
@@ -111,14 +111,14 @@ class BrokerConnection:
             return
         try:
             callback()
-        except Exception as error:  # noqa: BLE001 - a callback's mistake costs the connection
+        except Exception as error:  # noqa: BLE001 - an error in a callback closes the connection
             _log.exception("broker_callback_failed", connection=self._name)
             self.drop(f"internal error: {error!r}")
 
     def renew(self, channel: Channel) -> None:
-        """Close `channel`, which gives back what it holds, and open another.
+        """Close `channel`, which returns its unsettled messages to the queue, and open another.
 
-        Where the broker does not close it within a second, the whole connection is given up.
+        If the broker does not close it within a second, the whole connection is dropped.
         """
         if channel.is_open:
             channel.close()
@@ -127,9 +127,9 @@ class BrokerConnection:
             )
 
     def drop(self, reason: str) -> None:
-        """Give the present connection up for a new one.
+        """Replace the current connection by a new one.
 
-        It is closed in good order where the broker answers within a second, and cut off where not.
+        It is closed orderly if the broker answers within a second, and cut off otherwise.
         """
         self._reason = self._reason or reason
         self._close()
@@ -142,7 +142,7 @@ class BrokerConnection:
             await self._hold_one_connection()
             if time.monotonic() - began > _LONGEST_PAUSE_SECONDS:
                 pause_seconds = _FIRST_PAUSE_SECONDS
-            # Full jitter: the clients of a broker that comes back do not all come back at the same moment.
+            # Full jitter, so that the clients of a broker that comes back do not all reconnect at once.
             await self._pause(random.uniform(0, pause_seconds))  # noqa: S311
             pause_seconds = min(pause_seconds * 2, _LONGEST_PAUSE_SECONDS)
 
@@ -154,7 +154,7 @@ class BrokerConnection:
             pass
 
     async def _hold_one_connection(self) -> None:
-        """Connect to one of the hosts, in random order; return once that is gone, or none could be reached."""
+        """Connect to one of the hosts, in random order; return once the connection is lost or no host was reached."""
         for host in random.sample(self._parameters, k=len(self._parameters)):
             self._opened = False
             self._reason = None
@@ -163,7 +163,7 @@ class BrokerConnection:
                 break
         reason = self._reason or "closed"
         if self._closing.is_set():
-            _log.info("broker_left", connection=self._name)
+            _log.info("broker_disconnected", connection=self._name)
         else:
             _log.warning("broker_lost", connection=self._name, reason=reason)
         self._on_down(reason)
@@ -173,7 +173,7 @@ class BrokerConnection:
             return
         loop = asyncio.get_running_loop()
         self._gone = loop.create_future()
-        self._connection = _JoiningConnection(
+        self._connection = _BatchingConnection(
             host,
             loop=loop,
             on_open_callback=self._on_connection_open,
@@ -210,11 +210,11 @@ class BrokerConnection:
             self._gone.set_result(None)
 
     def _close(self) -> None:
-        # One that is still opening ends by its own time limit: pika fails over a close in the middle of the handshake.
+        # One that is still opening ends by its own time limit: pika fails if it is closed during the handshake.
         if self._connection is not None and self._connection.is_open:
             self._connection.close()
 
     def _cut_off(self) -> None:
-        # pika has no public way to end a connection whose close the broker does not answer.
+        # pika has no public method that ends a connection when the broker does not answer its close.
         if self._connection is not None and self._connection.is_closing:
             self._connection._terminate_stream(AMQPConnectionError("the broker did not answer a close"))

@@ -1,4 +1,4 @@
-"""Messages that could not be applied, on RabbitMQ: looked at, sent again, or dropped, without losing any on the way."""
+"""Dead letters on RabbitMQ: listing, replaying and dropping them without losing any."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,29 +10,29 @@ from service.messaging.contract import DeadLetter, Message, Publisher
 from service.messaging.rabbitmq.session import BrokerSession, Fetched
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, DEAD_LETTERS
 
-#: Why it was put aside.
+#: Why it was dead-lettered.
 REASON_HEADER = "dead-reason"
-#: The type it had, for those who look at the queue with other tools.
+#: The type it had, for people who look at the queue with other tools.
 ORIGINAL_TYPE_HEADER = "dead-original-type"
-#: ISO 8601: when it was put aside for the first time; kept when it is sent again.
+#: ISO 8601: when it was first dead-lettered; kept when it is replayed.
 FIRST_SEEN_HEADER = "dead-first-seen"
-#: ISO 8601: when it was put aside.
+#: ISO 8601: when it was dead-lettered.
 DIED_AT_HEADER = "dead-died-at"
 
 _OUR_HEADERS = frozenset({REASON_HEADER, ORIGINAL_TYPE_HEADER, DIED_AT_HEADER})
-# The broker refuses a message whose headers do not fit one frame (128 KiB); nobody reads more than this of a reason.
-_LONGEST_REASON = 1_000
+# In characters. The broker refuses a message whose headers do not fit into one frame (128 KiB).
+_MAX_REASON = 1_000
 _PUBLISH_SECONDS = 5.0
 
 
 def as_dead_letter(message: Message, *, reason: str, died_at: datetime) -> Message:
-    """The message as it lies among the dead letters: the same, with headers that say why and since when."""
+    """The message with headers that say why and since when it is a dead letter."""
     moment = died_at.isoformat()
     headers = {
         FIRST_SEEN_HEADER: moment,
         **message.headers,
-        # Reasons may quote what came in, and a lone surrogate cannot be sent.
-        REASON_HEADER: reason[:_LONGEST_REASON].encode(errors="backslashreplace").decode(),
+        # A reason may quote what came in, and a lone surrogate cannot be sent.
+        REASON_HEADER: reason[:_MAX_REASON].encode(errors="backslashreplace").decode(),
         ORIGINAL_TYPE_HEADER: message.type,
         DIED_AT_HEADER: moment,
     }
@@ -40,16 +40,16 @@ def as_dead_letter(message: Message, *, reason: str, died_at: datetime) -> Messa
 
 
 def as_replayed(message: Message) -> Message:
-    """The message as it goes into the callbacks' queue again."""
+    """The message as it is published to the callbacks' queue again."""
     headers = {name: value for name, value in message.headers.items() if name not in _OUR_HEADERS}
     return replace(message, exchange=CALLBACKS_EXCHANGE, headers=headers)
 
 
 class RabbitDeadLetters:
-    """The dead letters' queue; see `DeadLetters`. Each call is one visit to the broker.
+    """The dead letters' queue; see `DeadLetters`. Each call is one session with the broker.
 
-    A call may take `timeout_seconds` at most, and raises `BrokerUnavailable` when they are up: what was done until then
-    stays done, everything else stays in the queue. `publisher` sends again; closing it is its owner's business.
+    A call raises `BrokerUnavailable` after `timeout_seconds`: what was done until then stays done, and everything else
+    stays in the queue. `publisher` publishes replayed messages; its owner closes it.
     """
 
     def __init__(self, *, urls: Sequence[str], publisher: Publisher, timeout_seconds: float = 60.0) -> None:
@@ -58,9 +58,9 @@ class RabbitDeadLetters:
         self._timeout_seconds = timeout_seconds
 
     def list(self, *, limit: int) -> Sequence[DeadLetter]:
-        """Up to `limit`, oldest first; all of them go back to their places."""
+        """Up to `limit`, oldest first; all of them return to their places."""
         letters: list[DeadLetter] = []
-        with self._visit() as session:
+        with self._session() as session:
             for fetched in _walk(session):
                 if len(letters) >= limit:
                     break
@@ -68,7 +68,7 @@ class RabbitDeadLetters:
         return letters
 
     def replay(self, ids: Sequence[str]) -> int:
-        """Publish the named ones again, each dropped once confirmed; raises `NotConfirmed` at the first failure."""
+        """Publish the named ones again, and drop each once confirmed. Raises `NotConfirmed` at the first failure."""
         return self._settle(
             ids, lambda letter: self._publisher.publish(as_replayed(letter.message), timeout_seconds=_PUBLISH_SECONDS)
         )
@@ -80,7 +80,7 @@ class RabbitDeadLetters:
     def _settle(self, ids: Sequence[str], settle: Callable[[DeadLetter], None]) -> int:
         wanted = set(ids)
         settled = 0
-        with self._visit() as session:
+        with self._session() as session:
             for fetched in _walk(session):
                 letter = _letter(fetched)
                 if letter.id in wanted:
@@ -89,12 +89,12 @@ class RabbitDeadLetters:
                     settled += 1
         return settled
 
-    def _visit(self) -> BrokerSession:
+    def _session(self) -> BrokerSession:
         return BrokerSession(urls=self._urls, connection_name="dead-letters", timeout_seconds=self._timeout_seconds)
 
 
 def _walk(session: BrokerSession) -> Iterator[Fetched]:
-    """Each message that is there now, once. They stay unacknowledged, so the queue gives them back afterwards."""
+    """Each message that is there now, once. They stay unacknowledged, so they return to the queue afterwards."""
     for _ in range(session.count(DEAD_LETTERS)):
         fetched = session.fetch(DEAD_LETTERS)
         if fetched is None:
@@ -104,12 +104,12 @@ def _walk(session: BrokerSession) -> Iterator[Fetched]:
 
 def _letter(fetched: Fetched) -> DeadLetter:
     message = fetched.message
-    # Whatever lies here without an id can still be named.
+    # So that a message without an id can be named, too.
     identity = message.message_id or f"sha256-{hashlib.sha256(message.body).hexdigest()[:32]}"
     if REASON_HEADER in message.headers:
         reason, died_at = message.headers[REASON_HEADER], _moment(message.headers.get(DIED_AT_HEADER, ""))
     else:
-        reason, died_at = _broker_says(fetched.raw_headers.get("x-death"))
+        reason, died_at = _parse_death(fetched.raw_headers.get("x-death"))
     return DeadLetter(id=identity, message=message, reason=reason, died_at=died_at)
 
 
@@ -117,12 +117,12 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.fromtimestamp(0, UTC)  # foreign header: the letter still has to be shown
+        return datetime.fromtimestamp(0, UTC)  # somebody else's header: the letter still has to be listed
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _broker_says(deaths: Any) -> tuple[str, datetime]:
-    """What the `x-death` header of a message says that the broker itself put aside."""
+def _parse_death(deaths: Any) -> tuple[str, datetime]:
+    """Reason and time in the `x-death` header of a message that the broker itself dead-lettered."""
     death = deaths[0] if isinstance(deaths, list) and deaths else {}
     reason = {"delivery_limit": "handed out too often without being settled"}.get(
         str(death.get("reason")), f"the broker put it aside: {death.get('reason', 'no reason given')}"

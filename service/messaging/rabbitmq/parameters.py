@@ -1,4 +1,4 @@
-"""How we connect to RabbitMQ: time limits that notice a dead link within seconds."""
+"""Connection parameters for RabbitMQ: checked URLs, and time limits that notice a dead link within seconds."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,20 +12,20 @@ from service.messaging.errors import UnusableBrokerUrl
 #: For TCP, TLS and AMQP handshakes together.
 HANDSHAKE_SECONDS = 3
 
-# pika's parameters that are ours to set; a URL may set the others.
+# The parameters of pika that we set ourselves; a URL may set the others.
 _PARAMETERS: dict[str, Any] = {
-    # In seconds; the broker and we each give up after two have been missed.
+    # In seconds; each side gives up after two missed heartbeats.
     "heartbeat": 10,
     # For the TCP connection to one address.
     "socket_timeout": 1,
     "stack_timeout": HANDSHAKE_SECONDS,
-    # In milliseconds: how long sent bytes may stay unacknowledged by the peer's kernel. It notices a cut link long
+    # In milliseconds: how long sent bytes may stay unacknowledged by the peer's kernel. This notices a cut link long
     # before a heartbeat does.
     "tcp_options": {"TCP_USER_TIMEOUT": 3_000},
-    # Trying again is ours to decide: after all hosts, with jitter.
+    # We retry ourselves: after all hosts, with jitter.
     "connection_attempts": 1,
     "retry_delay": 0,
-    # A blocked connection is kept: publishing fails at once meanwhile, and the broker says when it is unblocked.
+    # Keep a blocked connection: publishing fails at once meanwhile, and the broker says when it is unblocked.
     "blocked_connection_timeout": None,
 }
 _URL_PARAMETERS = ("channel_max", "client_properties", "frame_max", "locale", "ssl_options")
@@ -34,8 +34,8 @@ _URL_PARAMETERS = ("channel_max", "client_properties", "frame_max", "locale", "s
 def connection_parameters(urls: Sequence[str], *, connection_name: str) -> list[pika.URLParameters]:
     """One set of parameters per broker URL (`amqp://` or `amqps://`), in the order given.
 
-    `connection_name` is what operators see in `rabbitmqctl list_connections`. Raises ValueError where there is no URL,
-    and UnusableBrokerUrl, which quotes no secret of it, for one that pika would not read as it was meant.
+    `rabbitmqctl list_connections` shows `connection_name`. Raises ValueError where there is no URL, and
+    UnusableBrokerUrl, which quotes no secret, for a URL that pika would reject or misread.
     """
     if not urls:
         raise ValueError("no broker URL: give at least one amqp:// or amqps:// URL")
@@ -56,7 +56,7 @@ def _parameters(url: str, connection_name: str) -> pika.URLParameters:
 
 
 def _read(url: str) -> tuple[pika.URLParameters, Sequence[str]]:
-    """What pika makes of the URL, and which of its parameters the URL names."""
+    """The URL as pika reads it, and the names of its parameters."""
     try:
         check_credentials_url(url)
         parts = urlsplit(url)
@@ -64,7 +64,7 @@ def _read(url: str) -> tuple[pika.URLParameters, Sequence[str]]:
     except UrlMalformed as error:
         raise UnusableBrokerUrl(str(error)) from error
     except ValueError:
-        # Without its cause, here and below: it quotes the URL.
+        # Without the cause, here and below, because it quotes the URL.
         raise UnusableBrokerUrl(f"its host or its port cannot be read; {PERCENT_ENCODE}") from None
     names = [name for name, _ in parse_qsl(parts.query, keep_blank_values=True)]
     if not set(names) <= {*_URL_PARAMETERS, *_PARAMETERS}:
@@ -80,12 +80,12 @@ def _read(url: str) -> tuple[pika.URLParameters, Sequence[str]]:
 
 
 def _check_parts(parts: SplitResult) -> None:
-    """What pika would take otherwise than it was meant, or not at all. Raises ValueError."""
+    """Raise ValueError for parts that pika would reject or misread."""
     if parts.scheme not in ("amqp", "amqps"):
         raise UrlMalformed("must begin with amqp:// or amqps://")
     if not parts.hostname or parts.port == 0:
         raise UrlMalformed(f"it names no host, or a port that is none; {PERCENT_ENCODE}")
-    parts.hostname.encode("idna")  # as a question to a name server
+    parts.hostname.encode("idna")  # as for a DNS query
     if "," in parts.netloc.rpartition("@")[2]:
         raise UrlMalformed(f"it names several hosts: give each node a URL of its own; {PERCENT_ENCODE}")
     if "@" in parts.netloc and not (parts.username and parts.password):

@@ -30,7 +30,7 @@ def to_properties(message: Message) -> pika.BasicProperties:
 
 
 def from_delivery(method: Basic.Deliver | Basic.GetOk, properties: pika.BasicProperties, body: bytes) -> Message:
-    """The message that the broker handed out; absent properties are "".
+    """The message that the broker delivered; absent properties are "".
 
     Headers that are not strings, such as the broker's own `x-death` and `x-delivery-count`, are left out. Where pika
     cannot decode one header, all are left out (`tolerate_unreadable_headers`).

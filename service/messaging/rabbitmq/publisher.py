@@ -1,4 +1,4 @@
-"""Confirmed publishing to RabbitMQ, on an asyncio loop."""
+"""Publishing to RabbitMQ with confirms, on an asyncio loop."""
 
 import asyncio
 import time
@@ -17,11 +17,11 @@ from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfi
 from service.messaging.rabbitmq.connection import BrokerConnection
 from service.messaging.rabbitmq.properties import to_properties
 
-#: While confirms stay away, one publish per this many seconds is let through to find out whether they come again.
+#: While no confirms come, one publish per this many seconds is let through to find out whether they come again.
 _PROBE_SECONDS = 1.0
-#: A connection that is open and brings no confirm for as long is given up for another. A channel that was opened before
-#: the loss of its queue's leader was noticed may wait for that for ever, or refuse everything (RabbitMQ 3.10, quorum
-#: queues); a new one does not. Where a queue is just full, connecting anew now and then does no harm.
+#: An open connection without any confirm for this long is replaced. A channel that was opened before the loss of its
+#: queue's leader was noticed may wait for the leader for ever, or refuse everything (RabbitMQ 3.10, quorum queues); a
+#: new channel does not. If a queue is just full, reconnecting now and then does no harm.
 _SILENT_SECONDS = 8.0
 
 _log = structlog.get_logger(__name__)
@@ -44,11 +44,11 @@ class _Pending:
 class RabbitPublisher:
     """Publishes mandatory, persistent messages over one connection; see `AsyncPublisher`.
 
-    It connects on the first `submit` or `start`. At most `max_in_flight` publishes are pending; one more is refused.
-    Where the broker is away or blocks publishers (a memory or disk alarm), or where a confirm has timed out and none
-    has come since, publishing fails at once, so that no request waits for nothing. Only before the very first
-    connection attempt has ended does a publish wait for that, until its own deadline. A connection on which no confirm
-    comes any more, although messages are sent, is given up for a new one.
+    It connects on the first `submit` or `start`. At most `max_in_flight` publishes are pending; further ones are
+    refused. Publishing fails at once, so that no request waits in vain, while the broker is away or blocks publishers
+    (a memory or disk alarm), and after a confirm has timed out until one comes again. A publish waits for a connection,
+    until its own deadline, only until the first attempt to connect has ended. A connection on which no confirm comes
+    any more, although messages are sent, is replaced.
     """
 
     def __init__(
@@ -66,28 +66,28 @@ class RabbitPublisher:
         self._max_in_flight = max_in_flight
         self._pending = 0
         self._idle = asyncio.Event()
-        # Those that wait for the first connection.
+        # Publishes that wait for the first connection.
         self._unsent: deque[_Pending] = deque()
         self._closed = False
         self._down: str | None = None
         self._blocked: str | None = None
         self._probe_at: float | None = None
-        # When the first of all publishes since the last confirm was not confirmed in time, or refused.
+        # When a publish first timed out or was refused since the last confirm.
         self._silent_since: float | None = None
-        # The channel, once it confirms; its delivery tags begin at 1.
+        # The channel, once it is in confirm mode; its delivery tags begin at 1.
         self._channel: Channel | None = None
         self._unconfirmed: dict[int, _Pending] = {}
         self._next_tag = 1
 
     def start(self) -> None:
-        """Connect now, and not only when something is published."""
+        """Connect now, before the first publish."""
         self._connection.start(self._loop)
 
     def submit(self, message: Message, *, deadline: float, on_settled: OnSettled) -> None:
         """Publish; see `AsyncPublisher.submit`.
 
         It is settled with `BrokerUnavailable` (not sent), `Unroutable`, `Rejected`, `ConfirmTimeout`, or a plain
-        `NotConfirmed` where the connection was lost in between.
+        `NotConfirmed` if the connection was lost meanwhile.
         """
         refusal = self._refusal()
         if refusal is not None:
@@ -103,7 +103,7 @@ class RabbitPublisher:
             self._send(pending)
 
     async def close(self, *, timeout_seconds: float) -> None:
-        """Refuse new messages, wait for the confirms of those in flight, then close the connection."""
+        """Refuse new messages, wait for the confirms of pending ones, then close the connection."""
         self._closed = True
         try:
             async with asyncio.timeout(timeout_seconds):
@@ -115,7 +115,7 @@ class RabbitPublisher:
         await self._connection.close()
 
     def _refusal(self) -> str | None:
-        """Why a publish is hopeless now; None where it is not."""
+        """Why publishing would fail now; None if it would not."""
         if self._closed:
             return "the publisher is closed"
         if self._down is not None:
@@ -151,7 +151,7 @@ class RabbitPublisher:
         self._settle(pending, ConfirmTimeout("no confirm within the time limit; the message may or may not be queued"))
 
     def _silent_too_long(self) -> bool:
-        """One more publish was not confirmed; says, once, whether none has been for too long."""
+        """Record that a publish was not confirmed; says, once, whether none has been for too long."""
         now = time.monotonic()
         self._silent_since = self._silent_since or now
         too_long = now - self._silent_since >= _SILENT_SECONDS
@@ -192,7 +192,7 @@ class RabbitPublisher:
         self._blocked = self._probe_at = self._silent_since = None
 
     def _forget_channel(self, reason: str) -> None:
-        """What the channel has not confirmed, nobody will: delivery tags are the channel's own."""
+        """Settle what this channel has not confirmed: no other channel will, because delivery tags are per channel."""
         self._channel = None
         self._fail_unconfirmed(reason)
         self._unconfirmed.clear()
@@ -215,7 +215,7 @@ class RabbitPublisher:
             self._channel.basic_publish(
                 message.exchange, message.routing_key, message.body, pending.properties, mandatory=True
             )
-        except (AMQPError, ValueError) as error:  # before a byte was sent: too long a name, a lone surrogate
+        except (AMQPError, ValueError) as error:  # nothing was sent: a name that is too long, a lone surrogate
             self._settle(pending, Rejected(f"the message cannot be written as AMQP: {error!r}"))
             return
         self._unconfirmed[self._next_tag] = pending
@@ -224,7 +224,7 @@ class RabbitPublisher:
     def _on_return(
         self, _channel: Channel, method: Basic.Return, properties: pika.BasicProperties, _body: bytes
     ) -> None:
-        # A return carries no tag. It comes before its own confirm, so the oldest of that id is the one.
+        # A return carries no tag. It comes before its own confirm, so it is for the oldest publish with that id.
         for pending in self._unconfirmed.values():
             if pending.returned is None and pending.message.message_id == properties.message_id:
                 pending.returned = method.reply_text or "returned"

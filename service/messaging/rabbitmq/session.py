@@ -1,4 +1,4 @@
-"""A short visit to RabbitMQ, for commands: one thing after the other, all of it within one deadline."""
+"""A short session with RabbitMQ, for commands: synchronous calls that share one deadline."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,10 +38,10 @@ class Fetched:
 
 
 class BrokerSession:
-    """Use it as a context manager, in one thread. `timeout_seconds` is for the whole visit.
+    """Use it as a context manager, in one thread. `timeout_seconds` is for the whole session.
 
-    pika's blocking connection waits for ever for an answer to a declare; this one raises `BrokerUnavailable` when the
-    time is up. Messages that were fetched and not acknowledged go back to their queue at the end.
+    pika's blocking connection waits for ever for the response to a declare; this one raises `BrokerUnavailable` when
+    the time is up. Messages that were fetched and not acknowledged return to their queue at the end.
     """
 
     def __init__(self, *, urls: Sequence[str], connection_name: str, timeout_seconds: float) -> None:
@@ -70,7 +70,7 @@ class BrokerSession:
 
     def declare_exchange(self, name: str, *, type: str, arguments: Mapping[str, str | int]) -> None:
         """Declare a durable exchange. Raises `TopologyMismatch`."""
-        self._ask(
+        self._call(
             f"exchange {name!r}",
             lambda channel, done: channel.exchange_declare(
                 name, type, durable=True, arguments=dict(arguments), callback=done
@@ -79,25 +79,25 @@ class BrokerSession:
 
     def declare_queue(self, name: str, *, arguments: Mapping[str, str | int]) -> None:
         """Declare a durable queue. Raises `TopologyMismatch`."""
-        self._ask(
+        self._call(
             f"queue {name!r}",
             lambda channel, done: channel.queue_declare(name, durable=True, arguments=dict(arguments), callback=done),
         )
 
     def bind_queue(self, name: str, *, exchange: str, routing_key: str) -> None:
         """Bind a queue to an exchange."""
-        self._ask(
+        self._call(
             f"binding of queue {name!r} to exchange {exchange!r}",
             lambda channel, done: channel.queue_bind(name, exchange, routing_key, callback=done),
         )
 
     def count(self, queue: str) -> int:
         """How many messages are ready in a queue. Raises `TopologyMissing`."""
-        answer = self._ask(
+        response = self._call(
             f"queue {queue!r}",
             lambda channel, done: channel.queue_declare(queue, passive=True, callback=done),
         )
-        return int(answer.method.message_count)
+        return int(response.method.message_count)
 
     def fetch(self, queue: str) -> Fetched | None:
         """The next message of a queue, unacknowledged; None where it is empty. Raises `TopologyMissing`."""
@@ -106,10 +106,10 @@ class BrokerSession:
             channel.add_callback(lambda _frame: done(None), [Basic.GetEmpty])
             channel.basic_get(queue, lambda _channel, *fetched: done(fetched))
 
-        answer = self._ask(f"queue {queue!r}", get)
-        if answer is None:
+        response = self._call(f"queue {queue!r}", get)
+        if response is None:
             return None
-        method, properties, body = answer
+        method, properties, body = response
         return Fetched(
             message=from_delivery(method, properties, body),
             delivery_tag=method.delivery_tag,
@@ -117,7 +117,7 @@ class BrokerSession:
         )
 
     def acknowledge(self, fetched: Fetched) -> None:
-        """Take a fetched message out of its queue for good, once the session ends in good order."""
+        """Remove a fetched message from its queue. It takes effect only if the session ends orderly."""
         self._usable_channel().basic_ack(fetched.delivery_tag)
 
     def _open(self) -> None:
@@ -136,7 +136,7 @@ class BrokerSession:
     def _connect(self, host: URLParameters) -> SelectConnection:
         """A connection that is open, or that failed within the deadline.
 
-        The attempt ends by pika's own time limit, since pika fails over a close in the middle of the handshake.
+        The attempt ends by pika's own time limit, because pika fails if it is closed during the handshake.
         """
         remaining = self._deadline - time.monotonic()
         host.stack_timeout = max(min(HANDSHAKE_SECONDS, remaining), _SHORTEST_HANDSHAKE_SECONDS)
@@ -150,7 +150,7 @@ class BrokerSession:
         self._loop.start()
         return connection
 
-    def _ask(self, what: str, request: Callable[[Channel, _Done], object]) -> Any:
+    def _call(self, what: str, request: Callable[[Channel, _Done], object]) -> Any:
         channel = self._usable_channel()
         try:
             return self._await(what, lambda done: request(channel, done))
@@ -163,19 +163,19 @@ class BrokerSession:
         return self._channel
 
     def _await(self, what: str, request: Callable[[_Done], object]) -> Any:
-        """Run the loop until `request` has called back, the connection is gone, or the time is up."""
-        answers: list[Any] = []
+        """Run the loop until `request` has called back, the connection is lost, or the time is up."""
+        responses: list[Any] = []
 
-        def done(answer: Any) -> None:
-            answers.append(answer)
+        def done(response: Any) -> None:
+            responses.append(response)
             self._loop.stop()
 
         timer = self._loop.call_later(max(self._deadline - time.monotonic(), 0), self._loop.stop)
         request(done)
         self._loop.start()
         self._loop.remove_timeout(timer)
-        if answers:
-            return answers[0]
+        if responses:
+            return responses[0]
         if isinstance(self._error, ChannelClosedByBroker):
             raise self._error
         if self._error is not None:

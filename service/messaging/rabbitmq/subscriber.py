@@ -1,4 +1,4 @@
-"""Taking claims out of RabbitMQ."""
+"""Consuming claims from RabbitMQ."""
 
 import threading
 from collections import deque
@@ -24,7 +24,7 @@ _LONGEST_SILENCE_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class _Handle:
-    #: Which connection handed it out: delivery tags begin again with each.
+    #: The number of the channel that delivered it: delivery tags start again with each.
     generation: int
     tag: int
 
@@ -32,17 +32,18 @@ class _Handle:
 class RabbitSubscriber:
     """Consumes the callbacks' queue on a connection and thread of its own; see `Subscriber`.
 
-    The broker hands out at most `prefetch` messages that are not settled yet, so that is also the largest batch.
-    `dead_letter_publisher` takes what is put aside; closing it is its owner's business.
+    The broker delivers at most `prefetch` unsettled messages, so that is also the largest batch.
+    `dead_letter_publisher` publishes dead letters; its owner closes it.
 
-    A queue that is declared again before its channels have heard of its end may leave them deaf (RabbitMQ 3.10): it
-    counts them as its consumers, and what it hands them gets lost in the broker until the channel is closed. Nothing
-    tells that from a quiet queue, so after every `longest_silence_seconds` without a message the channel is renewed.
+    If a queue is deleted and declared again before its channels have noticed, they may receive nothing any more
+    (RabbitMQ 3.10): the queue counts them as consumers, but its deliveries get lost in the broker until the channel is
+    closed. This looks like a quiet queue, so the channel is renewed after every `longest_silence_seconds` without a
+    message.
 
-    It consumes from the first `receive` on, and after a lost connection not before the next one. So messages that its
-    owner holds for long, because the database is away, are taken from it once by the broker (which ends a channel
-    whose messages stay unsettled for its `consumer_timeout`), and are then left alone: were they handed out again each
-    time, each time would count, and the queue's delivery limit would bury them.
+    It consumes from the first `receive` on, and after a lost connection from the next `receive` on. While the database
+    is away, its owner holds messages for long and calls no `receive`. The broker then closes the channel once, after
+    its `consumer_timeout`, and the messages stay in the queue. If they were delivered again each time, each delivery
+    would count, and the queue's delivery limit would dead-letter them.
     """
 
     def __init__(
@@ -68,7 +69,7 @@ class RabbitSubscriber:
         self._receiving = False
         self._consuming = False
         self._closed = False
-        # Touched on the connection's thread alone. The tags, in the order of delivery, that are not settled.
+        # Used on the connection's thread only. The unsettled tags, in the order of delivery.
         self._channel: Channel | None = None
         self._unsettled: dict[int, None] = {}
         self._last_tag = 0
@@ -81,24 +82,24 @@ class RabbitSubscriber:
             self._connection.start(self._thread.start())
             self._receiving = True
             if not self._consuming:
-                self._connection.call_soon(self._consume)  # of no effect while there is no channel: see _on_open
+                self._connection.call_soon(self._consume)  # does nothing while there is no channel: see _on_open
             self._arrived.wait_for(lambda: self._deliveries or self._closed, wait_seconds)
             self._receiving = False
             count = 0 if self._closed else min(max_messages, len(self._deliveries))
             return [self._deliveries.popleft() for _ in range(count)]
 
     def holds(self, delivery: Delivery) -> bool:
-        """Whether the channel that handed it out is still there."""
+        """Whether the channel that delivered it is still open."""
         handle = delivery.handle
         with self._arrived:
             return isinstance(handle, _Handle) and handle.generation == self._generation
 
     def acknowledge(self, deliveries: Sequence[Delivery]) -> None:
-        """Acknowledge them without waiting: what a broken connection swallows, the queue hands out again."""
+        """Acknowledge them without waiting. If the connection is lost meanwhile, the queue delivers them again."""
         self._settle(deliveries, _acknowledge)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Requeue them. The queue counts this as a delivery, hence not for trying again later."""
+        """Requeue them. The queue counts this as a delivery, so it is not for retries."""
         self._settle(deliveries, _requeue)
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> None:
@@ -108,24 +109,24 @@ class RabbitSubscriber:
         self.acknowledge([delivery])
 
     def close(self) -> None:
-        """Send the acknowledgements that are on their way, then close the connection."""
+        """Send pending acknowledgements, then close the connection."""
         with self._arrived:
             self._closed = True
             self._arrived.notify_all()
         self._thread.close(self._connection.close(), timeout_seconds=_CLOSE_SECONDS)
 
-    def _settle(self, deliveries: Sequence[Delivery], answer: "_Answer") -> None:
+    def _settle(self, deliveries: Sequence[Delivery], settle: "_Settle") -> None:
         handles = [delivery.handle for delivery in deliveries]
         with self._arrived:
             generation = self._generation
         tags = {handle.tag for handle in handles if isinstance(handle, _Handle) and handle.generation == generation}
         if tags:
-            self._connection.call_soon(lambda: self._settle_tags(generation, tags, answer))
+            self._connection.call_soon(lambda: self._settle_tags(generation, tags, settle))
 
     # On the connection's thread from here on.
 
     def _on_open(self, channel: Channel) -> None:
-        self._leave_channel()  # where it was renewed
+        self._forget_channel()  # the old one, if it was renewed
         self._channel = channel
         self._unsettled.clear()
         self._last_tag = 0
@@ -137,14 +138,14 @@ class RabbitSubscriber:
             self._consume()
 
     def _on_down(self, _reason: str) -> None:
-        self._leave_channel()
+        self._forget_channel()
 
-    def _leave_channel(self) -> None:
+    def _forget_channel(self) -> None:
         self._channel = None
         with self._arrived:
             self._generation += 1
             self._consuming = False
-            self._deliveries.clear()  # the queue hands them out again
+            self._deliveries.clear()  # the queue delivers them again
 
     def _consume(self) -> None:
         if self._channel is None or not self._channel.is_open:
@@ -153,7 +154,7 @@ class RabbitSubscriber:
             begun, self._consuming = self._consuming, True
         if not begun:
             self._channel.basic_consume(LEDGER_QUEUE, self._on_message)
-            self._listen_for_silence(self._channel)
+            self._watch_for_silence(self._channel)
 
     def _on_message(
         self, _channel: Channel, method: Basic.Deliver, properties: pika.BasicProperties, body: bytes
@@ -169,38 +170,38 @@ class RabbitSubscriber:
             self._deliveries.append(delivery)
             self._arrived.notify()
 
-    def _listen_for_silence(self, channel: Channel) -> None:
+    def _watch_for_silence(self, channel: Channel) -> None:
         last_tag = self._last_tag
 
-        def judge() -> None:
+        def check() -> None:
             if channel is not self._channel:
                 return
             if self._last_tag == last_tag and not self._unsettled:
                 self._connection.renew(channel)
             else:
-                self._listen_for_silence(channel)
+                self._watch_for_silence(channel)
 
-        self._connection.call_later(self._longest_silence_seconds, judge)
+        self._connection.call_later(self._longest_silence_seconds, check)
 
-    def _settle_tags(self, generation: int, tags: set[int], answer: "_Answer") -> None:
+    def _settle_tags(self, generation: int, tags: set[int], settle: "_Settle") -> None:
         if self._channel is None or not self._channel.is_open or generation != self._generation:
             return
         tags &= self._unsettled.keys()
-        # One frame for all, as far as no other unsettled message lies in between.
+        # One frame settles all up to the first unsettled message that is not among them.
         together = 0
         for tag in self._unsettled:
             if tag not in tags:
                 break
             together = tag
         if together:
-            answer(self._channel, together, True)
+            settle(self._channel, together, True)
         for tag in sorted(tags):
             if tag > together:
-                answer(self._channel, tag, False)
+                settle(self._channel, tag, False)
             del self._unsettled[tag]
 
 
-_Answer = Callable[[Channel, int, bool], None]
+_Settle = Callable[[Channel, int, bool], None]
 
 
 def _acknowledge(channel: Channel, tag: int, multiple: bool) -> None:
@@ -212,6 +213,6 @@ def _requeue(channel: Channel, tag: int, multiple: bool) -> None:
 
 
 def _previous_deliveries(method: Basic.Deliver, properties: pika.BasicProperties) -> int:
-    # Quorum queues count; others only say whether.
+    # Quorum queues count deliveries; others only tell whether there was one.
     count = (properties.headers or {}).get("x-delivery-count", int(method.redelivered))
     return count if isinstance(count, int) else 0

@@ -1,24 +1,24 @@
-"""The exchanges and queues that the service lives on, and how they are declared."""
+"""The exchanges and queues of the service on RabbitMQ: their declaration, and how many messages wait in them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-#: Topic exchange of what comes in; routing key: the merchant.
+#: Topic exchange of incoming claims; the routing key is the merchant.
 CALLBACKS_EXCHANGE = "payment.callbacks"
-#: Quorum queue of the claims that the ledger takes.
+#: Quorum queue of the claims for the ledger.
 LEDGER_QUEUE = "payment.callbacks.ledger"
 #: Fanout exchange, and the quorum queue behind it, of messages that could not be applied.
 DEAD_LETTERS = "payment.callbacks.dead"
-#: Topic exchange of what goes out; routing key: `<merchant>.<order_type>.<status>`.
+#: Topic exchange of outgoing events; the routing key is `<merchant>.<order_type>.<status>`.
 STATUS_EXCHANGE = "payment.status"
-#: Fanout exchange, and the quorum queue behind it, of events for which nobody has bound a queue.
+#: Fanout exchange, and the quorum queue behind it, of events for which no queue is bound.
 UNROUTED_STATUS = "payment.status.unrouted"
 
 _MEBIBYTE = 1024 * 1024
-# A last net, not a policy: what is poison is decided by the consumer. Each crash of a consumer counts once for every
-# message that it held, so a low limit would condemn healthy ones.
+# A safety net: the consumer decides which messages are poison. Each crash of a consumer counts as a delivery of every
+# message that it held, so a low limit would dead-letter healthy messages.
 _DELIVERY_LIMIT = 100
-# Every look at the dead letters counts as a delivery, and RabbitMQ 4 would drop them after 20 by default.
+# Listing the dead letters counts as a delivery of each, and RabbitMQ 4 by default drops them after 20.
 _UNLIMITED_DELIVERIES = 1_000_000_000
 
 _Arguments = Mapping[str, str | int]
@@ -69,7 +69,7 @@ QUEUES = (
         routing_key="#",
         arguments={
             "x-queue-type": "quorum",
-            # Full means refused, and the gateway repeats; the default would drop the oldest in silence.
+            # A full queue refuses messages, and the gateway repeats. By default it would silently drop the oldest.
             "x-overflow": "reject-publish",
             "x-max-length-bytes": 4096 * _MEBIBYTE,
             "x-delivery-limit": _DELIVERY_LIMIT,
@@ -81,17 +81,17 @@ QUEUES = (
         name=UNROUTED_STATUS,
         exchange=UNROUTED_STATUS,
         routing_key="",
-        # For a person who wonders why nothing arrives: the newest are kept.
+        # For a person who wonders why nothing arrives, so the newest are kept.
         arguments={"x-queue-type": "quorum", "x-overflow": "drop-head", "x-max-length-bytes": 64 * _MEBIBYTE},
     ),
 )
 
 
 def declare(urls: Sequence[str], *, timeout_seconds: float) -> None:
-    """Declare every exchange, queue and binding on one of the brokers. Safe to repeat: nothing that fits is touched.
+    """Declare every exchange, queue and binding on one of the brokers. Safe to repeat.
 
-    Raises `TopologyMismatch` where one of that name exists with other settings, and `BrokerUnavailable` where no broker
-    can be reached or `timeout_seconds` (for all of it) are up.
+    Raises `TopologyMismatch` where one exists with other settings, and `BrokerUnavailable` where no broker can be
+    reached or the whole takes longer than `timeout_seconds`.
     """
     from service.messaging.rabbitmq.session import BrokerSession  # pika only where there is a broker
 
