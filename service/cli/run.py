@@ -55,20 +55,20 @@ def receiver(context: click.Context) -> None:
     """Take callbacks in: the endpoint behind notify_url, under gunicorn."""
     from service.bootstrap.messaging import make_callback_publisher
     from service.runtime.clock import now
-    from service.web.server import serve
+    from service.web.server import ReceiverServer
 
     end_on_signals()
     # Without warnings: it may well be given no gateway's key, since the public reaches it; the ledger says them all.
     settings = settings_of(context, with_database=False)
     # Receiving waits for no broker: the gateway gets a definite answer.
     _declare_topology_once(settings)
-    serve(
+    ReceiverServer(
         merchants=settings.merchants,
         make_publisher=partial(make_callback_publisher, settings),
         clock=now,
         settings=settings.receiver,
         log_metrics=context.meta[_LOG_METRICS],
-    )
+    ).run()
 
 
 @run.command()

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -35,15 +34,6 @@ _UNCONFIRMED = make_response(HTTPStatus.SERVICE_UNAVAILABLE, FAILURE_BODY.encode
 _DOCUMENTED_KINDS = (BodyKind.JSON, BodyKind.FORM)
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """A callback that was handed to the queue, and what its log line and metrics need."""
-
-    claim: Claim
-    client: str | None
-    started: float
 
 
 class _PendingFlaskResponse(Response):
@@ -153,27 +143,24 @@ class CallbackEndpoint:
 
     def _publish(self, claim: Claim, deadline: float) -> Response:
         """Hand the callback to the queue. The outcome is logged and counted when it is settled."""
-        published = _Published(claim, request.remote_addr, started=time.monotonic())
+        started = time.monotonic()
         self._metrics.in_flight.inc()
-        pending = PendingResponse(partial(self._conclude, published), failure=_UNCONFIRMED, deadline=deadline)
-        if published.started >= deadline:
+        conclude = partial(self._conclude, claim, request.remote_addr, started)
+        pending = PendingResponse(conclude, failure=_UNCONFIRMED, deadline=deadline)
+        if started >= deadline:
             pending.settle(ConfirmTimeout("its turn came after its time was up"))
-        else:
-            self._submit(claim, deadline, pending)
-        return _PendingFlaskResponse(pending)
-
-    def _submit(self, claim: Claim, deadline: float, pending: PendingResponse) -> None:
+            return _PendingFlaskResponse(pending)
         try:
             self._publisher.submit(encode_claim(claim), deadline=deadline, on_settled=pending.settle)
         except Exception:
             self._metrics.in_flight.dec()  # the application's error handler responds
             raise
+        return _PendingFlaskResponse(pending)
 
-    def _conclude(self, published: _Published, error: Exception | None) -> WsgiResponse:
+    def _conclude(self, claim: Claim, client: str | None, started: float, error: Exception | None) -> WsgiResponse:
         """The response once the callback is queued, or is known not to be; called once."""
-        claim = published.claim
         self._metrics.in_flight.dec()
-        self._metrics.confirm_seconds.observe(time.monotonic() - published.started)
+        self._metrics.confirm_seconds.observe(time.monotonic() - started)
         if error is None:
             self._metrics.count_callback(claim.merchant, outcome="acknowledged", trust=claim.trust)
             _log.info(
@@ -183,7 +170,7 @@ class CallbackEndpoint:
                 status=claim.status,
                 trust=claim.trust.word,
                 quarantine=claim.quarantine,
-                client=published.client,
+                client=client,
                 trace_id=trace_id_of(claim.traceparent),
             )
             return self._acknowledgements[claim.merchant]
@@ -195,7 +182,7 @@ class CallbackEndpoint:
             biz_order_no=claim.biz_order_no,
             reason=reason,
             detail=str(error),
-            client=published.client,
+            client=client,
             trace_id=trace_id_of(claim.traceparent),
         )
         return _UNCONFIRMED

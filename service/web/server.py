@@ -39,26 +39,8 @@ _METRICS_PREFIX = "payment-callbacks-metrics-"
 _METRICS_LOCK = "in-use"
 
 
-def serve(
-    *,
-    merchants: Mapping[str, MerchantSettings],
-    make_publisher: Callable[[ReceiverMetrics, asyncio.AbstractEventLoop], AsyncPublisher],
-    clock: Callable[[], datetime],
-    settings: ReceiverSettings,
-    log_metrics: Collector,
-) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then end the process (SystemExit, 0 where all went well).
-
-    `make_publisher` is called once in every worker, after the fork, with the metrics to which a spool reports its depth
-    and the loop to publish on. `log_metrics` are collected in the master, for all processes.
-    """
-    ReceiverServer(
-        merchants=merchants, make_publisher=make_publisher, clock=clock, settings=settings, log_metrics=log_metrics
-    ).run()
-
-
 class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
-    """gunicorn's view of the receiver: its settings, its hooks, and how a worker gets its application."""
+    """gunicorn's application object for the receiver: settings, hooks, and how a worker gets its WSGI application."""
 
     def __init__(
         self,
@@ -69,6 +51,11 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         settings: ReceiverSettings,
         log_metrics: Collector,
     ) -> None:
+        """`make_publisher` is called once in every worker, after the fork.
+
+        It gets the metrics to which a spool reports its depth, and the loop to publish on. `log_metrics` are collected
+        in the master, for all processes.
+        """
         self.settings = settings
         #: The health and the loop of the worker process that this object was forked into.
         self.health = Health()
@@ -102,7 +89,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
             self.cfg.set(name, value)
 
     def run(self) -> None:
-        """Serve, and end the process."""
+        """Serve until SIGTERM, SIGINT or SIGHUP, then end the process (SystemExit, 0 where all went well)."""
         master = os.getpid()
         keep_signals_over_forks()
         try:

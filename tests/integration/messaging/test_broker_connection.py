@@ -68,7 +68,7 @@ def test_a_callback_that_fails_costs_the_connection_and_not_the_thread(
     assert watcher.downs == ["internal error: ZeroDivisionError('a mistake')"]
 
 
-def test_a_failure_while_opening_is_tried_again(hold: Hold, watcher: _Watcher, amqp_url: str) -> None:
+def test_a_failure_while_opening_is_retried(hold: Hold, watcher: _Watcher, amqp_url: str) -> None:
     watcher.mistake = ZeroDivisionError("a mistake")
 
     hold(amqp_url)

@@ -107,7 +107,7 @@ def test_publishing_fails_at_once_while_the_broker_is_down(connect: Connect, bro
         eventually(lambda: publisher.publish(make_message("two"), timeout_seconds=30), within_seconds=5)
 
 
-def test_a_memory_alarm_is_said_at_once_and_forgotten_when_it_ends(
+def test_a_memory_alarm_is_reported_at_once_and_forgotten_when_it_ends(
     connect: Connect, broker: RabbitMQ, url: str
 ) -> None:
     publisher = connect(url)

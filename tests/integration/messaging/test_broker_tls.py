@@ -33,7 +33,7 @@ def url(certificate: Path) -> Iterator[str]:
         yield f"amqps://guest:guest@127.0.0.1:{port}/%2F"
 
 
-def test_it_is_used_where_the_systems_certificates_are_told_to_be_that_one(
+def test_it_is_used_where_its_authority_is_set_as_the_systems_certificates(
     connect: Connect, subscribe: Subscribe, url: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

@@ -109,7 +109,7 @@ def test_a_first_host_that_is_dead_is_passed_over(
         connect(f"amqp://127.0.0.1:{free_port}/", declared_url).publish(make_message("one"), timeout_seconds=5)
 
 
-def test_a_broker_that_is_away_from_the_start_is_said_at_once(
+def test_a_broker_that_is_away_from_the_start_is_reported_at_once(
     connect: Callable[..., BlockingPublisher], free_port: int
 ) -> None:
     publisher = connect(f"amqp://127.0.0.1:{free_port}/")

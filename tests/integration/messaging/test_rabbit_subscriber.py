@@ -148,7 +148,7 @@ def test_a_queue_that_is_deleted_and_declared_again_is_consumed_again(
     assert _ids(_receive(subscriber, 1)) == ["two"]
 
 
-def test_a_queue_that_is_back_before_its_consumers_are_told_of_its_end_is_consumed_again(
+def test_a_queue_declared_again_before_its_consumers_notice_its_deletion_is_consumed_again(
     subscribe: Subscribe, connect: Connect, declared_url: str
 ) -> None:
     """About every second time the broker leaves them deaf, and without a word."""

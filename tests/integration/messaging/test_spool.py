@@ -109,7 +109,7 @@ def test_a_full_spool_is_a_clear_failure(spool: Spool, nowhere: str) -> None:
         publish_many()
 
 
-def test_the_depth_is_told_while_the_broker_is_away(spool: Spool, nowhere: str) -> None:
+def test_the_depth_is_reported_while_the_broker_is_away(spool: Spool, nowhere: str) -> None:
     depths: list[Depth] = []
     publisher = spool(nowhere, on_depth=depths.append)
 

@@ -23,7 +23,7 @@ def test_a_queue_with_other_settings_is_named_with_the_way_to_mend_it(amqp_url: 
         topology.declare([amqp_url], timeout_seconds=15)
 
 
-def test_a_broker_that_is_away_is_said_within_the_deadline(free_port: int) -> None:
+def test_a_broker_that_is_away_is_reported_within_the_deadline(free_port: int) -> None:
     with pytest.raises(BrokerUnavailable, match="no broker can be reached"):
         topology.declare([f"amqp://127.0.0.1:{free_port}/"], timeout_seconds=5)
 
@@ -37,7 +37,7 @@ def test_a_frozen_broker_is_given_up_at_the_deadline(own_rabbitmq: RabbitMQ) -> 
         own_rabbitmq.thaw()
 
 
-def test_an_event_that_nobody_has_bound_is_confirmed_and_kept(
+def test_an_event_without_a_bound_queue_is_confirmed_and_kept(
     connect: Callable[..., BlockingPublisher], declared_url: str
 ) -> None:
     event = make_message("event", exchange=topology.STATUS_EXCHANGE, routing_key="acme.withhold.succeeded")

@@ -91,7 +91,7 @@ def test_posts_go_on_once_the_resolver_answers_again(resolver: Resolver) -> None
         client.close()
 
 
-def test_each_lookup_after_the_last_one_asks_anew(resolver: Resolver) -> None:
+def test_results_of_a_lookup_are_not_cached(resolver: Resolver) -> None:
     resolver.released.set()
     lookup = HostLookup(NAME, 80)
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_each_lookup_after_the_last_one_asks_anew(resolver: Resolver) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.1.2.3"])
-def test_an_address_is_looked_up_by_nobody(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_an_address_needs_no_lookup(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread was started"))
     assert HostLookup(address, 8080).find(timeout_seconds=5.0)[0][4][:2] == (address, 8080)
 

@@ -142,14 +142,14 @@ def test_a_post_without_an_answer_was_begun(post: Post, server: ScriptedServer) 
     assert len(server.requests) == 1
 
 
-def test_a_post_to_nobody_was_not_begun(make_post: Callable[..., Post], free_port: int) -> None:
+def test_a_post_to_a_closed_port_was_not_begun(make_post: Callable[..., Post], free_port: int) -> None:
     with pytest.raises(NoResponse) as unanswered:
         make_post(f"http://127.0.0.1:{free_port}/")()
     assert not unanswered.value.begun
     assert unanswered.value.kind == "NewConnectionError"
 
 
-def test_a_post_to_a_server_that_nobody_vouches_for_was_not_begun(
+def test_a_post_to_a_server_with_an_untrusted_certificate_was_not_begun(
     make_post: Callable[..., Post], secure: ScriptedServer
 ) -> None:
     with pytest.raises(NoResponse) as unanswered:

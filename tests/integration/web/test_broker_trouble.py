@@ -69,9 +69,7 @@ def test_a_broker_with_an_alarm_means_503_in_time(start_receiver, own_rabbitmq):
     assert_taken_again(receiver)
 
 
-def test_a_client_that_goes_while_its_callback_is_unconfirmed_is_told_of_once_as_a_failure(
-    start_receiver, own_rabbitmq
-):
+def test_a_client_that_goes_while_its_callback_is_unconfirmed_is_logged_once_as_a_failure(start_receiver, own_rabbitmq):
     receiver = start_receiver("--workers", "1", amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     sent = callback("left")

@@ -58,7 +58,7 @@ def test_callbacks_of_many_clients_at_once_are_all_queued(receiver_on_either):
     assert sorted(receiver_on_either.queued_orders(len(orders))) == sorted(orders)
 
 
-def test_refused_callbacks_are_told_of_at_the_latest_when_the_receiver_ends(receiver_on_either):
+def test_counts_of_refusals_are_published_at_the_latest_when_the_receiver_ends(receiver_on_either):
     good = callback("order-1")
     forged = {**{f"/notify/nobody-{n}": good.body for n in range(30)}, good.path: good.body[:-2]}
     for path, body in forged.items():
@@ -98,7 +98,7 @@ def test_a_chunked_callback_is_taken(receiver):
         assert read_all(client).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_waits_for_100_continue_is_told_once(receiver):
+def test_a_client_that_waits_for_100_continue_gets_it_once(receiver):
     sent = callback("order-1")
     with connected(receiver) as client:
         client.sendall(raw_post(sent, "Expect: 100-continue", "Connection: close").removesuffix(sent.body))
@@ -116,7 +116,7 @@ def test_a_client_that_waits_for_100_continue_is_told_once(receiver):
     ],
     ids=["fixed", "chunked", "huge"],
 )
-def test_a_body_over_64_kib_is_told_so(receiver, request_bytes):
+def test_a_body_over_64_kib_is_refused_as_too_large(receiver, request_bytes):
     with connected(receiver) as client:
         client.sendall(request_bytes)
         answer = client.recv(65536)
@@ -281,7 +281,7 @@ def test_a_client_that_sends_no_more_after_its_request_gets_its_answer(receiver_
         assert read_all(client).startswith(b"HTTP/1.1 200")
 
 
-def test_clients_that_reset_their_connections_harm_nobody(receiver_on_either):
+def test_clients_that_reset_their_connections_do_not_affect_others(receiver_on_either):
     for number in range(50):
         with connected(receiver_on_either) as client:
             client.sendall(raw_post(callback(f"order-{number}")))

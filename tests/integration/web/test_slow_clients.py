@@ -103,7 +103,7 @@ def test_200_slow_clients_are_cut_in_time_while_good_callbacks_are_answered(rece
     assert callback("slow-1").token not in receiver.process.output
 
 
-def test_more_silent_clients_than_there_is_room_for_keep_out_no_callback(start_receiver):
+def test_more_silent_clients_than_connections_keep_out_no_callback(start_receiver):
     receiver = start_receiver("--workers", "1", "--request-timeout-seconds", "60")
     with SlowClients(port=receiver.port, kinds=[silent] * 700):
         answer = receiver.post(callback("good"))

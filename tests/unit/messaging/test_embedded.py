@@ -112,7 +112,7 @@ def test_messages_come_out_in_order_and_stay_away_once_acknowledged(open_queue: 
     assert _receive_ids(EmbeddedSubscriber(queue=open_queue())) == ["three"]
 
 
-def test_a_leased_message_is_nobody_elses(open_queue: OpenQueue) -> None:
+def test_a_leased_message_is_not_leased_again(open_queue: OpenQueue) -> None:
     _publish(open_queue(), "one")
     first, second = EmbeddedSubscriber(queue=open_queue()), EmbeddedSubscriber(queue=open_queue())
 
@@ -280,7 +280,7 @@ def test_a_damaged_file_is_named(open_queue: OpenQueue, path: Path) -> None:
         _publish(open_queue(), "one")
 
 
-def test_a_file_deleted_in_use_confirms_nothing_that_nobody_would_find(open_queue: OpenQueue, path: Path) -> None:
+def test_a_file_deleted_in_use_confirms_no_message_that_would_be_lost(open_queue: OpenQueue, path: Path) -> None:
     queue, reader = open_queue(), open_queue()
     _publish(queue, "a")
     assert reader.has_ready()
@@ -331,7 +331,7 @@ def test_a_file_of_a_later_release_is_refused(open_queue: OpenQueue, path: Path)
         _publish(open_queue(), "one")
 
 
-def test_a_full_disk_is_a_clear_failure_and_publishing_goes_on_when_there_is_room(open_queue: OpenQueue) -> None:
+def test_a_full_disk_is_a_clear_failure_and_publishing_goes_on_when_there_is_space(open_queue: OpenQueue) -> None:
     queue = open_queue()
     _publish(queue, "one")
     # SQLite answers as for a full disk when a file may not grow.

@@ -57,9 +57,7 @@ def _words(path: Path) -> list[str]:
         connection.close()
 
 
-def test_what_nobody_waits_for_when_the_lock_is_free_at_last_is_not_written(
-    writer: GroupCommitWriter, path: Path
-) -> None:
+def test_a_write_abandoned_while_the_file_is_locked_is_not_written(writer: GroupCommitWriter, path: Path) -> None:
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     try:
@@ -100,7 +98,7 @@ def test_what_reached_the_disk_too_late_for_its_caller_is_undone_where_that_is_w
     eventually(lambda: _words(path) == ["first", "after"])
 
 
-def test_what_reached_the_disk_too_late_stays_where_nobody_minds(writer: GroupCommitWriter, path: Path) -> None:
+def test_a_late_write_without_an_undo_stays(writer: GroupCommitWriter, path: Path) -> None:
     _write_slowly(writer, _add("late"))
 
     eventually(lambda: _words(path) == ["late"])

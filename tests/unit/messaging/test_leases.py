@@ -160,9 +160,7 @@ def test_a_lease_that_names_no_holder_runs_out_by_itself(open_queue: OpenQueue, 
     assert _receive(EmbeddedSubscriber(queue=queue), 1) == ["one"]
 
 
-def test_what_could_not_be_leased_in_time_is_leased_by_nobody_once_the_lock_is_free(
-    open_queue: OpenQueue, path: Path
-) -> None:
+def test_a_lease_that_timed_out_is_not_taken_once_the_lock_is_free(open_queue: OpenQueue, path: Path) -> None:
     queue = open_queue()
     _publish(queue, "one")
     other = sqlite3.connect(path, isolation_level=None)

@@ -1,4 +1,4 @@
-"""Turns at a file, between threads and between processes."""
+"""File locks between threads and between processes."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ with hold_file_lock(Path(sys.argv[1]), wait_seconds=10):
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    return tmp_path / "turns"
+    return tmp_path / "lock"
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def holding_process(file: Path) -> Iterator["subprocess.Popen[str]"]:
             holder.kill()
 
 
-def test_one_has_a_turn_at_a_time(file: Path) -> None:
+def test_one_holds_the_lock_at_a_time(file: Path) -> None:
     inside: list[int] = []
 
     def enter(number: int) -> int:
@@ -55,42 +55,42 @@ def test_one_has_a_turn_at_a_time(file: Path) -> None:
         assert set(threads.map(enter, range(200))) == {1}
 
 
-def test_who_wants_every_turn_leaves_others_theirs(file: Path) -> None:
-    over, turns = threading.Event(), list[int]()
+def test_a_greedy_holder_does_not_keep_others_out(file: Path) -> None:
+    over, held = threading.Event(), list[int]()
 
-    def want_every_turn() -> None:
+    def lock_all_the_time() -> None:
         while not over.is_set():
             with hold_file_lock(file, wait_seconds=60):
-                turns.append(1)
+                held.append(1)
                 time.sleep(0.003)
 
     with ThreadPoolExecutor(1) as greedy:
-        greedy.submit(want_every_turn)
+        greedy.submit(lock_all_the_time)
         for _ in range(50):
             with hold_file_lock(file, wait_seconds=60):
                 pass
         over.set()
-    # One while we were not there yet, one while we were next.
-    assert len(turns) < 50 * 4
+    # One while we are not waiting yet, one while we are next.
+    assert len(held) < 50 * 4
 
 
-def test_a_turn_that_another_process_keeps_does_not_come(file: Path) -> None:
+def test_a_lock_that_another_process_keeps_is_a_timeout(file: Path) -> None:
     with (
         holding_process(file),
-        pytest.raises(LockTimeout, match=r"turns: others have written for 0\.05 s"),
+        pytest.raises(LockTimeout, match=r"lock: others have written for 0\.05 s"),
         hold_file_lock(file, wait_seconds=0.05),
     ):
         pass
 
 
-def test_whoever_dies_leaves_its_turn_to_others(file: Path) -> None:
+def test_a_holder_that_dies_releases_the_lock(file: Path) -> None:
     with holding_process(file) as holder:
         holder.kill()
         with hold_file_lock(file, wait_seconds=60):
             pass
 
 
-def test_who_gave_up_keeps_nobody_out(file: Path) -> None:
+def test_a_waiter_that_gave_up_keeps_no_other_out(file: Path) -> None:
     with hold_file_lock(file, wait_seconds=0), pytest.raises(LockTimeout), hold_file_lock(file, wait_seconds=0):
         pass
     with hold_file_lock(file, wait_seconds=0):
@@ -98,5 +98,5 @@ def test_who_gave_up_keeps_nobody_out(file: Path) -> None:
 
 
 def test_a_file_that_cannot_be_made_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), hold_file_lock(tmp_path / "missing" / "turns", wait_seconds=1):
+    with pytest.raises(FileNotFoundError), hold_file_lock(tmp_path / "missing" / "lock", wait_seconds=1):
         pass

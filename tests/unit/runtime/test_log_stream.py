@@ -123,7 +123,7 @@ def test_what_utf8_lacks_is_escaped_and_counted(file: int, counts: LineCounts) -
 
 
 @pytest.mark.parametrize("bounds", [{"most_lines": 10}, {"most_bytes": 100}])
-def test_while_nobody_reads_it_holds_what_it_may_and_counts_the_rest(
+def test_while_nobody_reads_it_buffers_up_to_its_limit_and_counts_the_rest(
     pipe: Pipe, counts: LineCounts, bounds: dict[str, int]
 ) -> None:
     filled = pipe.fill()
@@ -205,7 +205,7 @@ def test_a_stream_that_somebody_made_non_blocking_loses_nothing(pipe: Pipe, coun
     assert not any(counts.lost().values())
 
 
-def test_its_end_waits_no_longer_than_it_is_told(pipe: Pipe, counts: LineCounts) -> None:
+def test_draining_waits_no_longer_than_its_time_limit(pipe: Pipe, counts: LineCounts) -> None:
     pipe.fill()
     stream = LogStream(pipe.writer, counts=counts)
     stream.write("nobody reads it\n")
@@ -213,7 +213,7 @@ def test_its_end_waits_no_longer_than_it_is_told(pipe: Pipe, counts: LineCounts)
     assert not stream.drain(timeout_seconds=0.1)
 
 
-def test_a_process_ends_though_nobody_reads_its_log(pipe: Pipe) -> None:
+def test_a_process_ends_although_nobody_reads_its_log(pipe: Pipe) -> None:
     pipe.fill()
     program = """
 import sys

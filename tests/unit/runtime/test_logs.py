@@ -64,7 +64,7 @@ def test_a_traceback_shows_no_local_variables(lines, human):
     assert "6222021234561234" not in lines.getvalue()
 
 
-def test_a_person_reads_plain_words(lines):
+def test_human_lines_are_not_json(lines):
     configure_logs(stream=lines, human=True)
     structlog.get_logger().warning("sign_dialect_changed", merchant="m1")
     assert "sign_dialect_changed" in lines.getvalue()
@@ -109,7 +109,7 @@ def test_a_library_whose_arguments_do_not_fit_its_text_is_counted_likewise(lines
 
 
 @pytest.mark.parametrize("path", ["/dev/full", ""], ids=["full", "closed"])
-def test_a_stream_that_cannot_be_written_fails_nobody(lines, path):
+def test_a_stream_that_cannot_be_written_raises_nothing(lines, path):
     counts = LineCounts()
     stream = open(path or "/dev/null", "w")  # noqa: SIM115
     if not path:
@@ -141,7 +141,7 @@ fail()
 """
 
 
-def test_what_nobody_catches_is_a_line_of_the_log_and_not_on_standard_error():
+def test_an_uncaught_error_is_a_log_line_and_not_on_standard_error():
     done = subprocess.run([sys.executable, "-c", _UNCAUGHT], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == ""

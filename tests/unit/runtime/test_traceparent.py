@@ -45,5 +45,5 @@ def test_the_trace_id_is_what_joins_the_log():
 
 
 @pytest.mark.parametrize("header", [None, "", "00-what-ever-01"])
-def test_nobodys_trace_has_no_id(header):
+def test_a_malformed_header_has_no_trace_id(header):
     assert trace_id_of(header) is None

@@ -50,7 +50,7 @@ def test_the_first_settlement_is_the_only_one(pending: PendingResponse, outcomes
     assert len(outcomes) == 1
 
 
-def test_who_asks_after_the_settlement_is_told_at_once(pending: PendingResponse) -> None:
+def test_a_listener_that_comes_after_the_settlement_is_called_at_once(pending: PendingResponse) -> None:
     pending.settle(None)
     told: list[WsgiResponse] = []
     pending.when_concluded(told.append)

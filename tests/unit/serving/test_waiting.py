@@ -17,7 +17,7 @@ def three():
         each._sock.close()
 
 
-def test_nobody_is_due_before_the_time_is_up(three):
+def test_no_connection_is_due_before_its_time_is_up(three):
     waiting = WaitingConnections(timeout_seconds=60)
     for each in three:
         waiting.add(each)
@@ -35,14 +35,14 @@ def test_those_whose_time_is_up_are_taken_once_and_in_order(three):
     assert waiting.take_due() == []
 
 
-def test_whoever_begins_again_waits_behind_the_others(three):
+def test_a_connection_that_begins_again_waits_behind_the_others(three):
     waiting = WaitingConnections(timeout_seconds=0)
     for each in (*three, three[0]):
         waiting.add(each)
     assert waiting.take_due() == [three[1], three[2], three[0]]
 
 
-def test_whoever_was_removed_is_never_due(three):
+def test_a_removed_connection_is_never_due(three):
     waiting = WaitingConnections(timeout_seconds=0)
     for each in three:
         waiting.add(each)

@@ -89,7 +89,7 @@ def test_a_token_opens_no_other_order_than_its_own(receiver):
     assert not receiver.publisher.messages
 
 
-def test_a_forged_token_is_refused_before_the_body_is_looked_at(receiver):
+def test_a_forged_token_is_refused_before_the_body_is_read(receiver):
     answer = post(receiver, "/notify/by-capability/k1.b3JkZXI.AAAA", b"\xff not even text")
     assert answer.status_code == 400
     assert receiver.log("callback_refused")["reason"] == "forged-token"
@@ -128,7 +128,7 @@ def test_every_refusal_looks_the_same(receiver, kind):
     )
 
 
-def test_refusals_are_tallied_as_the_metric_counts_them(receiver):
+def test_refusals_are_counted_like_in_the_metric(receiver):
     for path, body in refusals().values():
         post(receiver, path, body)
     post(receiver, callback("order-1").path, b"x" * (64 * 1024 + 1))
@@ -221,7 +221,7 @@ def test_a_callback_whose_deadline_has_passed_is_not_even_read(receiver):
     )
 
 
-def test_a_body_in_an_unusual_wrapping_is_taken_and_said_once(receiver):
+def test_an_unusual_kind_of_body_is_accepted_and_logged_once(receiver):
     body = b"[" + signed_body({"biz_order_no": "a", "pay_order_no": "b", "pay_status": "success"}) + b"]"
     for _ in range(2):
         assert post(receiver, "/notify/by-query", body).status_code == 200
@@ -250,7 +250,7 @@ def test_the_reason_of_a_missing_confirm_is_counted(receiver, error):
     )
 
 
-def test_a_new_sign_dialect_is_said_once(receiver):
+def test_a_new_sign_dialect_is_logged_once(receiver):
     fields = {"biz_order_no": "a", "pay_order_no": "b", "pay_status": "success", "note": "é/"}
     compact = signed_body(fields)
     # Signed as above, but sent by a writer that escapes nothing: the sign fits another dialect.

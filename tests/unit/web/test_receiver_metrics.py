@@ -27,7 +27,7 @@ def test_only_configured_merchants_become_labels(metrics, registry):
     assert "made-up" not in text
 
 
-def test_the_spools_depth_is_the_last_one_told(metrics, registry):
+def test_the_spools_depth_is_the_last_one_set(metrics, registry):
     metrics.set_spool_depth(messages=3, size_bytes=900, oldest_at=datetime(2026, 7, 1, tzinfo=UTC))
     metrics.set_spool_depth(messages=1, size_bytes=300, oldest_at=datetime(2026, 7, 2, tzinfo=UTC))
     assert registry.get_sample_value("payment_callbacks_spool_messages") == 1
