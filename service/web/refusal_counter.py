@@ -29,8 +29,8 @@ class RefusalCounter:
     """Counts one process's refusals by merchant, day and reason. Safe to use from many threads; make it after a fork.
 
     The receiver has no database, and anybody can make it refuse requests, so a refusal costs no message: every few
-    seconds, one message carries all totals that have changed. They are totals and not differences, so a
-    message that comes twice, late or never does no harm once the next one arrives.
+    seconds, one message carries all totals that have changed. They are totals and not differences, so a message that
+    comes twice, late or never does no harm once the next one arrives.
     """
 
     def __init__(
