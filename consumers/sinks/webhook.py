@@ -35,7 +35,7 @@ class WebhookSink:
         self._clock = clock
         self._timeout_seconds = endpoint.timeout_seconds
         url = urlsplit(endpoint.url)
-        self._poster = HttpClient(url, connections=endpoint.concurrency, most_bytes=_MOST_RESPONSE_BYTES)
+        self._poster = HttpClient(url, connections=endpoint.concurrency, max_bytes=_MOST_RESPONSE_BYTES)
         self._retry_after = Retry(retry_after_max=math.ceil(endpoint.most_retry_seconds))
 
     def send(self, event: OutgoingEvent) -> str:

@@ -62,7 +62,7 @@ class GatewayTransport:
         except ValueError:  # which quotes the URL
             raise UrlUnusable("the gateway's url cannot be read") from None
         trust = _load_certificates(settings.ca_certificates) if url.scheme == "https" else None
-        self._client = HttpClient(url, connections=0, most_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
+        self._client = HttpClient(url, connections=0, max_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
 
     def post(self, content: bytes, *, timeout_seconds: float) -> HttpAnswer:
         """Post one JSON document once, within `timeout_seconds`.

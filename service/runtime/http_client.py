@@ -61,19 +61,19 @@ class HttpClient:
         url: SplitResult,
         *,
         connections: int,
-        most_bytes: int,
+        max_bytes: int,
         trust: ssl.SSLContext | None = None,
         proxy: Proxy | None = None,
     ) -> None:
         """Does not connect yet.
 
         `url` is http or https, in ASCII. Up to `connections` are kept open between requests; with 0, each request has a
-        connection of its own and says `Connection: close`. A body of more than `most_bytes` is not read. `trust` is by
+        connection of its own and says `Connection: close`. A body of more than `max_bytes` is not read. `trust` is by
         default what this machine trusts. A `proxy` opens a tunnel to an https URL and forwards requests to an http one.
         """
         self._dialer = Dialer(url, trust=trust, proxy=proxy)
-        self._most_bytes = most_bytes
-        self._most_idle = connections
+        self._max_bytes = max_bytes
+        self._max_idle = connections
         self._idle: list[Connection] = []
         self._lock = threading.Lock()
         target = (url.path or "/") + (f"?{url.query}" if url.query else "")
@@ -115,7 +115,7 @@ class HttpClient:
     def close(self) -> None:
         """Close the idle connections, and keep none from now on. Safe to call twice."""
         with self._lock:
-            self._most_idle = 0
+            self._max_idle = 0
             idle, self._idle = self._idle, []
         for connection in idle:
             connection.close()
@@ -140,7 +140,7 @@ class HttpClient:
 
     def _put_idle(self, connection: Connection) -> bool:
         with self._lock:
-            if len(self._idle) >= self._most_idle:
+            if len(self._idle) >= self._max_idle:
                 return False
             self._idle.append(connection)
             return True
@@ -153,13 +153,13 @@ class HttpClient:
             body = Urllib3Response(
                 body=response, headers=headers, status=response.status, preload_content=False, request_method="POST"
             )
-            content, fault = body.read(self._most_bytes + 1), ""
+            content, fault = body.read(self._max_bytes + 1), ""
         except HTTPError as error:
             fault = f"no answer came, or too slowly ({type(error).__name__})"
         except ValueError:  # for a chunk of negative size, which the standard library lets pass
             fault = "the answer's chunks cannot be read"
-        if content is not None and len(content) > self._most_bytes:
-            content, fault = None, f"the answer has more than {self._most_bytes} bytes"
+        if content is not None and len(content) > self._max_bytes:
+            content, fault = None, f"the answer has more than {self._max_bytes} bytes"
         return HttpResponse(status=response.status, headers=headers, content=content, fault=fault)
 
 

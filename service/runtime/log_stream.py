@@ -64,7 +64,7 @@ class LogStream(io.TextIOBase):
     """A UTF-8 text stream to a file descriptor that neither waits nor raises.
 
     The descriptor may be a closed pipe, a pipe that nobody reads, or a file on a full disk. Lines go into a buffer of
-    at most `most_bytes` and `most_lines`, and one thread per process passes them to the system. Lines that do not fit
+    at most `max_bytes` and `max_lines`, and one thread per process passes them to the system. Lines that do not fit
     or that the system refuses are dropped and counted; later lines are tried again. A forked process begins with an
     empty buffer and a thread of its own, because its parent writes what is buffered already.
 
@@ -77,15 +77,15 @@ class LogStream(io.TextIOBase):
         *,
         counts: LineCounts,
         on_gap: Callable[[int], None] = lambda _lines: None,
-        most_bytes: int = 4 * 1024 * 1024,
-        most_lines: int = 20_000,
+        max_bytes: int = 4 * 1024 * 1024,
+        max_lines: int = 20_000,
     ) -> None:
         """`on_gap` gets the number of lost lines once lines can be written again; the writing thread calls it."""
         self._descriptor = descriptor
         self._counts = counts
         self._on_gap = on_gap
-        self._most_bytes = most_bytes
-        self._most_lines = most_lines
+        self._max_bytes = max_bytes
+        self._max_lines = max_lines
         self._begin()
         os.register_at_fork(after_in_child=self._begin)
 
@@ -131,7 +131,7 @@ class LogStream(io.TextIOBase):
             self._counts.add(ESCAPED)
         size = len(line)
         with self._lock:
-            if self._held_bytes + size > self._most_bytes or self._held_lines >= self._most_lines:
+            if self._held_bytes + size > self._max_bytes or self._held_lines >= self._max_lines:
                 self._lose(1, FULL)
                 return len(text)
             self._lines.append(line)

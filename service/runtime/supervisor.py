@@ -40,8 +40,8 @@ class _Child:
 class Supervisor:
     """Keeps one process per role running until it is stopped.
 
-    A child that dies is restarted after a pause that grows from `first_pause_seconds` to `most_pause_seconds`. A child
-    that ran for longer than `most_pause_seconds` counts as healthy, and its pause starts over.
+    A child that dies is restarted after a pause that grows from `first_pause_seconds` to `max_pause_seconds`. A child
+    that ran for longer than `max_pause_seconds` counts as healthy, and its pause starts over.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Supervisor:
         *,
         environment: Mapping[str, str],
         first_pause_seconds: float = 0.5,
-        most_pause_seconds: float = 30.0,
+        max_pause_seconds: float = 30.0,
     ) -> None:
         self._roles = roles
         self._environment = dict(environment)
         self._first_pause_seconds = first_pause_seconds
-        self._most_pause_seconds = most_pause_seconds
+        self._max_pause_seconds = max_pause_seconds
 
     def run(self, stop: threading.Event, *, grace_seconds: float) -> None:
         """Keep the children running until `stop` is set; then send SIGTERM, and SIGKILL after `grace_seconds`."""
@@ -72,12 +72,12 @@ class Supervisor:
         if child.process.poll() is None:
             return
         if child.restart_at is None:
-            if now - child.started_at > self._most_pause_seconds:
+            if now - child.started_at > self._max_pause_seconds:
                 child.restarts = 0
             pause = exponential(
                 child.restarts + 1,
                 first_seconds=self._first_pause_seconds,
-                most_seconds=self._most_pause_seconds,
+                most_seconds=self._max_pause_seconds,
                 jitter=0.0,
                 random=0.0,
             )

@@ -56,7 +56,7 @@ def post_to(client: HttpClient) -> Callable[[], None]:
 
 
 def test_a_resolver_that_hangs_holds_a_post_no_longer_than_its_time_limit(resolver: Resolver) -> None:
-    client = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
+    client = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, max_bytes=1000)
     with pytest.raises(NoResponse, match=r"ConnectTimeoutError \(TimeoutError\)") as unanswered:
         client.post(b"{}", headers={}, timeout_seconds=0.3)
     assert not unanswered.value.begun
@@ -64,13 +64,13 @@ def test_a_resolver_that_hangs_holds_a_post_no_longer_than_its_time_limit(resolv
 
 def test_the_name_of_a_proxy_is_looked_up_within_the_time_limit_too(resolver: Resolver) -> None:
     proxy = Proxy(host=NAME, port=3128)
-    client = HttpClient(urlsplit("https://gateway.example.com/"), connections=0, most_bytes=1000, proxy=proxy)
+    client = HttpClient(urlsplit("https://gateway.example.com/"), connections=0, max_bytes=1000, proxy=proxy)
     with pytest.raises(NoResponse, match=r"ProxyError \(TimeoutError\)"):
         client.post(b"{}", headers={}, timeout_seconds=0.3)
 
 
 def test_a_resolver_that_hangs_holds_one_thread_however_many_wait_for_it(resolver: Resolver) -> None:
-    client = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, most_bytes=1000)
+    client = HttpClient(urlsplit(f"http://{NAME}/"), connections=1, max_bytes=1000)
     for _ in range(3):
         threads = [threading.Thread(target=post_to(client)) for _ in range(20)]
         for thread in threads:
@@ -83,7 +83,7 @@ def test_a_resolver_that_hangs_holds_one_thread_however_many_wait_for_it(resolve
 def test_posts_go_on_once_the_resolver_answers_again(resolver: Resolver) -> None:
     with ScriptedServer() as server:
         port = urlsplit(server.url).port
-        client = HttpClient(urlsplit(f"http://{NAME}:{port}/events"), connections=1, most_bytes=1000)
+        client = HttpClient(urlsplit(f"http://{NAME}:{port}/events"), connections=1, max_bytes=1000)
         post_to(client)()
         resolver.released.set()
         assert client.post(b"{}", headers={}, timeout_seconds=5.0).status == 200
@@ -110,7 +110,7 @@ def test_what_is_no_name_is_not_found(name: str) -> None:
     with pytest.raises(socket.gaierror):
         HostLookup(name, 80).find(timeout_seconds=5.0)
     with pytest.raises(NoResponse, match="NameResolutionError") as unanswered:
-        HttpClient(urlsplit(f"http://{name}/"), connections=1, most_bytes=1000).post(
+        HttpClient(urlsplit(f"http://{name}/"), connections=1, max_bytes=1000).post(
             b"{}", headers={}, timeout_seconds=5.0
         )
     assert not unanswered.value.begun

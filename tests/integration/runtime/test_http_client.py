@@ -33,7 +33,7 @@ def make_post() -> Iterator[Callable[..., Post]]:
     with ExitStack() as stack:
 
         def make(url: str, *, trust: ssl.SSLContext | None = None) -> Post:
-            client = HttpClient(urlsplit(url), connections=2, most_bytes=MOST_BYTES, trust=trust)
+            client = HttpClient(urlsplit(url), connections=2, max_bytes=MOST_BYTES, trust=trust)
             stack.callback(client.close)
 
             def post(content: bytes = b"{}", *, timeout_seconds: float = 5.0) -> HttpResponse:

@@ -30,7 +30,7 @@ def make_post() -> Iterator[Callable[..., Post]]:
     with ExitStack() as stack:
 
         def make(url: str, *, connections: int = 2, trust: ssl.SSLContext | None = None) -> Post:
-            client = HttpClient(urlsplit(url), connections=connections, most_bytes=1000, trust=trust)
+            client = HttpClient(urlsplit(url), connections=connections, max_bytes=1000, trust=trust)
             stack.callback(client.close)
 
             def post(status: int = 200, *, timeout_seconds: float = 5.0) -> HttpResponse:

@@ -122,7 +122,7 @@ def test_what_utf8_lacks_is_escaped_and_counted(file: int, counts: LineCounts) -
     assert not any(counts.lost().values())
 
 
-@pytest.mark.parametrize("bounds", [{"most_lines": 10}, {"most_bytes": 100}])
+@pytest.mark.parametrize("bounds", [{"max_lines": 10}, {"max_bytes": 100}])
 def test_while_nobody_reads_it_buffers_up_to_its_limit_and_counts_the_rest(
     pipe: Pipe, counts: LineCounts, bounds: dict[str, int]
 ) -> None:
@@ -137,7 +137,7 @@ def test_while_nobody_reads_it_buffers_up_to_its_limit_and_counts_the_rest(
 
 
 def test_a_line_longer_than_the_buffer_is_lost_alone(file: int, counts: LineCounts) -> None:
-    stream = LogStream(file, counts=counts, most_bytes=100)
+    stream = LogStream(file, counts=counts, max_bytes=100)
     stream.write("x" * 101)
     stream.write("fits\n")
     assert stream.drain(timeout_seconds=_SECONDS)
