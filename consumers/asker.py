@@ -23,11 +23,10 @@ from consumers.gateway import Gateway, NoAnswer
 from consumers.retry import Patience, Stopping
 from service.config.settings import InquirerSettings
 from service.domain.claims import Claim
-from service.ledger.due_inquiries import DueInquiry
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
 from service.ledger.inquiry_queue import InquiryQueue, Settlement
-from service.ledger.questions import QuestionOutcome, Reply
+from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.runtime.metrics.claims import ClaimMetrics
 from service.runtime.metrics.inquirer import InquirerMetrics
 from service.runtime.traceparent import new_traceparent, trace_id_of
@@ -45,7 +44,7 @@ _GRACE_SECONDS = 2.0
 class _Heard:
     """What came back on one question."""
 
-    reply: Reply
+    reply: QuestionResult
     claim: Claim | None = None
 
 
@@ -125,7 +124,9 @@ class Asker:
             request_id, detail = answer.request_id, answer.detail
             claim = None if answer.claim is None else replace(answer.claim, traceparent=inquiry.traceparent)
         seconds = self._monotonic() - began
-        return _Heard(reply=Reply(outcome=outcome, request_id=request_id, seconds=seconds, detail=detail), claim=claim)
+        return _Heard(
+            reply=QuestionResult(outcome=outcome, request_id=request_id, seconds=seconds, detail=detail), claim=claim
+        )
 
     def _wait(self, stop: threading.Event) -> Collection[Future[_Heard]]:
         if not self._under_way:
@@ -191,7 +192,9 @@ class Asker:
 
 
 def _no_answer(detail: str, *, request_id: str = "") -> _Heard:
-    return _Heard(reply=Reply(outcome=QuestionOutcome.NO_ANSWER, request_id=request_id, seconds=0.0, detail=detail))
+    return _Heard(
+        reply=QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id=request_id, seconds=0.0, detail=detail)
+    )
 
 
 def _about(inquiry: DueInquiry) -> dict[str, str | None]:

@@ -6,7 +6,7 @@ from service.api import fields as api
 from service.domain.claims import ClaimSource, OrderStatus
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
-from service.ledger.claim_rows import MOST_UNCOUNTED
+from service.ledger.claims import MOST_UNCOUNTED
 from service.ledger.inquiries import InquiryState
 from service.ledger.questions import QuestionOutcome
 from service.ledger.withholds import WithholdOutcome

@@ -10,7 +10,7 @@ from marshmallow import ValidationError, fields, validate
 from service.domain.claims import Trust
 from service.domain.masking import mask_personal, mask_unknown_word
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
-from service.ledger.claim_rows import ClaimRecord
+from service.ledger.claims import ClaimRecord
 from service.ledger.inquiries import InquiryReason
 
 _NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")

@@ -20,11 +20,10 @@ from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
 from service.config.settings import ApiScope
 from service.domain.claims import OrderKey
 from service.gateway.errors import MessageInvalid
-from service.ledger.claim_rows import MOST_UNCOUNTED
+from service.ledger.claims import MOST_UNCOUNTED, Resolution
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter
-from service.ledger.resolutions import Resolution
 from service.ledger.store import LedgerStore
 
 _ORDER = "/v1/orders/{merchant}/{biz_order_no}"

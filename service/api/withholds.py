@@ -12,7 +12,7 @@ from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer, Withholder
 from service.config.settings import ApiScope
 from service.ledger.errors import AnnouncementDiffers
-from service.ledger.withholds import SpokenOfBefore
+from service.ledger.withholds import StatusKnown
 
 _log = structlog.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class WithholdRoutes:
                 detail=f"Different is: {', '.join(error.fields)}. Nothing was sent. "
                 "For another payment use a new biz_order_no.",
             ) from error
-        except SpokenOfBefore as error:
+        except StatusKnown as error:
             raise Problem(
                 status=409,
                 kind="spoken-of-before",

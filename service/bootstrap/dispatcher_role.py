@@ -11,8 +11,8 @@ from consumers.sinks.webhook import WebhookSink
 from service.bootstrap.messaging import make_rabbit_publisher
 from service.bootstrap.role_metrics import make_watch
 from service.config.settings import EndpointSettings, Settings
+from service.ledger.endpoints import Pauses
 from service.ledger.outbox import Outbox
-from service.ledger.pauses import Pauses
 from service.runtime.clock import now
 from service.runtime.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
 

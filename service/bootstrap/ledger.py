@@ -5,8 +5,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine
 
 from service.config.settings import EndpointSettings, MerchantSettings, Settings
+from service.ledger.decisions import EndpointRules, MerchantRules
+from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
 from service.ledger.store import LedgerStore
 from service.runtime.clock import now
 

@@ -35,20 +35,16 @@ def _judge_broker_urls(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def judge_database_url(url: Secret, *, pooled: bool) -> None:
     """Raises UnusableDatabaseUrl where nothing can connect with it, and DriverMissing without PostgreSQL's driver."""
-    from service.ledger.database_url import find_libpq_url, no_driver
+    from service.ledger.database_url import find_libpq_url, read_postgresql_url
 
     libpq_url = find_libpq_url(url.reveal())
     if libpq_url is None:
         from service.ledger.engine import make_engine
 
         make_engine(url.reveal(), pooled=pooled)
-        return
-    try:
+    else:
         # Not the engine: importing SQLAlchemy takes longer than most commands.
-        from service.ledger.postgresql_url import read_postgresql_url
-    except ImportError as error:
-        raise no_driver() from error
-    read_postgresql_url(libpq_url, pooled=pooled, application_name="")
+        read_postgresql_url(libpq_url, pooled=pooled, application_name="")
 
 
 def _judge_database_url(place: str, url: Secret | None, *, pooled: bool) -> Iterator[tuple[str, str]]:

@@ -67,7 +67,7 @@ class Withholder:
         """Announce and send the order. Returns the outcome: accepted, or unknown, and then an inquiry is opened.
 
         A second call for the same order sends nothing and returns the outcome of the first, unless that one was surely
-        not done. Raises NoGateway, MessageInvalid, UnknownMerchant, AnnouncementDiffers, SpokenOfBefore, and CallFailed
+        not done. Raises NoGateway, MessageInvalid, UnknownMerchant, AnnouncementDiffers, StatusKnown, and CallFailed
         if the withhold was surely not done. LedgerUnavailable leaves open whether it was sent; calling again is safe.
         """
         self._announcer.check(draft)

@@ -10,7 +10,7 @@ import click
 
 from service.cli.tables import add_row, make_console, make_table, time_text
 from service.config.settings import EndpointSettings
-from service.ledger.endpoint_states import EndpointState
+from service.ledger.endpoints import EndpointState
 
 #: In the place of the kind of an endpoint that only the ledger knows.
 NOT_IN_SETTINGS = "not in the settings"

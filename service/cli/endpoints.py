@@ -13,8 +13,7 @@ from service.cli.ledger_access import open_ledger
 from service.cli.options import settings_of
 from service.cli.tables import time_text
 from service.config.settings import EndpointSettings, Settings
-from service.ledger.endpoint_states import read_endpoint_states
-from service.ledger.pauses import Pauses
+from service.ledger.endpoints import Pauses, read_endpoint_states
 from service.runtime.clock import now
 from service.runtime.logs import configure_logs
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from service.cli.tables import add_row, make_console, make_table, time_text
-from service.ledger.claim_rows import ClaimRecord
+from service.ledger.claims import ClaimRecord
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord
 from service.ledger.orders import OrderRecord

@@ -21,10 +21,10 @@ from service.cli.options import settings_of
 from service.cli.order_tables import show_history, show_orders
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
+from service.ledger.claims import Resolution
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace
-from service.ledger.resolutions import Resolution
 from service.ledger.store import LedgerStore
 from service.runtime.logs import configure_logs
 

@@ -1,4 +1,4 @@
-"""Announcements: orders that we are about to send ourselves, known before any callback of theirs can come."""
+"""Announcements: orders that we are about to send, recorded before a callback about them can come."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -7,11 +7,10 @@ from sqlalchemy import Connection
 
 from service.domain.claims import OrderKey
 from service.ledger import orders
-from service.ledger.decisions import question
+from service.ledger.decisions import MerchantRules
 from service.ledger.errors import AnnouncementDiffers, ClaimUnstorable
 from service.ledger.inquiries import InquiryReason, open_inquiries
 from service.ledger.orders import OrderRecord
-from service.ledger.rules import MerchantRules
 from service.ledger.sanitizing import escaped, require_sanitized
 
 
@@ -26,7 +25,7 @@ class Announcement:
     amount_unit: str | None = None
     #: "" where unknown.
     pay_type: str = ""
-    #: When to ask if no terminal status is known by then, aware; None for the merchant's default.
+    #: When to ask the gateway if no terminal status is known by then, aware; None for the merchant's default.
     answer_due_at: datetime | None = None
 
     @property
@@ -38,9 +37,9 @@ class Announcement:
 def record_announcement(
     connection: Connection, announcement: Announcement, *, merchant: MerchantRules, now: datetime
 ) -> OrderRecord:
-    """Make the order, or fill in what callbacks that overtook the announcement could not say.
+    """Create the order or, where callbacks came before the announcement, fill in what they could not state.
 
-    Saying the same again changes nothing; other values raise AnnouncementDiffers.
+    Repeating an announcement changes nothing; other values raise AnnouncementDiffers.
     """
     require_sanitized(announcement.order)
     if any(escaped(text) != text for text in (announcement.amount or "", announcement.pay_type)):
@@ -68,7 +67,7 @@ def record_announcement(
     )
     orders.save(connection, [announced])
     if merchant.can_ask and not announced.state.status.terminal:
-        overdue = question(announced.key, InquiryReason.OVERDUE, due, merchant, now=now)
+        overdue = merchant.request_inquiry(announced.key, InquiryReason.OVERDUE, due, now=now)
         open_inquiries(connection, [overdue], now=now)
     return announced
 

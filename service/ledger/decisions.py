@@ -1,114 +1,168 @@
-"""Decisions: what claims do to their order, before anything of it is written. No I/O, no clock."""
+"""Decisions: what claims change about their order, before anything is written. No I/O, no clock."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, tzinfo
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta, tzinfo
 
 from service.domain.claims import Claim, OrderKey, Trust
 from service.domain.events import EventType, PaymentEvent
 from service.domain.masking import mask_personal
 from service.domain.order_state import OrderState, Transition, Verdict, decide
-from service.ledger.claim_rows import Entry
-from service.ledger.inquiries import InquiryReason, Question
+from service.ledger.claims import IncomingClaim
+from service.ledger.inquiries import InquiryReason, InquiryRequest
 from service.ledger.orders import OrderRecord
-from service.ledger.rules import EndpointRules, MerchantRules
 
-_NOBODY_SPOKE = OrderState()
-
-
-@dataclass(slots=True, kw_only=True)
-class Decision:
-    """What is to be written for one order; grows claim by claim."""
-
-    #: As it is after the claims so far; None where no claim about it was ever believed.
-    order: OrderRecord | None
-    #: By the position of the claim.
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
-    events: list[PaymentEvent] = field(default_factory=list)
-    #: Each event with the name of an endpoint that receives it.
-    deliveries: list[tuple[PaymentEvent, str]] = field(default_factory=list)
-    question: Question | None = None
-    #: Whether nothing asked before needs an answer any more.
-    answered: bool = False
+_UNKNOWN_ORDER = OrderState()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decider:
-    """Decides claims about one merchant's orders at one time."""
+class MerchantRules:
+    """What one merchant requires of claims, and how long the gateway is asked about its orders."""
 
-    #: None where the merchant is not configured.
-    merchant: MerchantRules | None
-    endpoints: Sequence[EndpointRules]
-    now: datetime
+    #: Claims below it change nothing.
+    required_trust: Trust
+    #: Whether the gateway can be asked at all; without credentials no inquiry is opened.
+    can_ask: bool
+    #: How long an order may have no terminal status before the gateway is asked, unless its announcement says when.
+    answer_due_seconds: float
+    #: How long the gateway is asked about an order before its inquiry is parked.
+    inquiry_horizon_seconds: float
+    #: The zone in which events write `paid_at`, whatever zone a claim or the database has it in.
+    time_zone: tzinfo = UTC
 
-    def decide(
-        self, order: OrderRecord | None, entries: Iterable[Entry], *, repeated: Iterable[Entry] = ()
-    ) -> Decision:
-        """Decide `entries`, which are about one order, one after the other; then `repeated`, recorded before.
+    def counts(self, claim: Claim) -> bool:
+        """Whether the claim is readable and trusted enough to change its order."""
+        return claim.quarantine is None and claim.status is not None and claim.trust >= self.required_trust
 
-        `order` is the order as it is. One that counted claims are about must be there, if only as a record of which
-        nobody has said anything.
+    def request_inquiry(
+        self, order: OrderKey, reason: InquiryReason, due: datetime, *, now: datetime, doubt: bool = False
+    ) -> InquiryRequest:
+        """A request to ask about an order. Its horizon counts from `due`, or from `now` where that is later.
+
+        `doubt` means that the reason is a claim which anyone could have made.
         """
-        decision = Decision(order=order)
-        for entry in entries:
-            self._take(decision, entry)
-        for entry in repeated:
-            self._take_repeated(decision, entry)
-        return decision
+        return InquiryRequest(
+            order=order,
+            reasons=reason,
+            due_at=None if doubt else due,
+            doubt_due_at=due if doubt else None,
+            horizon_at=max(due, now) + timedelta(seconds=self.inquiry_horizon_seconds),
+        )
 
-    def _take(self, decision: Decision, entry: Entry) -> None:
-        if self.merchant is None:
-            decision.verdicts[entry.position] = Verdict.QUARANTINED
-            return
-        claim, order = entry.claim, decision.order
-        state = _NOBODY_SPOKE if order is None else order.state
-        transition = decide(state, claim, required=self.merchant.required_trust)
-        decision.verdicts[entry.position] = transition.verdict
-        if entry.counted and order is not None:
-            self._follow(decision, order, claim, transition, self.merchant)
-        # Of an order that nobody knows, any word is news, "initial" too.
-        if transition.ask or (order is None and not entry.counted):
-            reason = _reason_to_ask(claim, transition)
-            self._ask(decision, claim.order, reason, self.now, self.merchant, anyones=claim.trust is Trust.CHECKSUM)
 
-    def _take_repeated(self, decision: Decision, entry: Entry) -> None:
-        """A claim that was recorded before: it changes nothing, but may be a reason to ask.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointRules:
+    """Which events one downstream endpoint receives."""
 
-        It is one where it says, later, what the order has been corrected from since: whoever repeats that means it.
+    name: str
+    types: frozenset[EventType]
+    #: None means every merchant.
+    merchants: frozenset[str] | None = None
+
+    def wants(self, event: PaymentEvent, *, ends_dispute_only: bool) -> bool:
+        """Whether the endpoint receives `event`.
+
+        `ends_dispute_only` marks a correction that only ends a conflict and changes neither status nor payment. An
+        endpoint that receives no conflicts has no use for it.
         """
-        claim, merchant, order = entry.claim, self.merchant, decision.order
-        if merchant is None or order is None or not entry.counted or order.state.conflicted:
-            return
-        if decide(order.state, claim, required=merchant.required_trust).ask:
-            anyones = claim.trust is Trust.CHECKSUM
-            self._ask(decision, claim.order, InquiryReason.DOUBTED, self.now, merchant, anyones=anyones)
+        if self.merchants is not None and event.merchant not in self.merchants:
+            return False
+        if ends_dispute_only and EventType.CONFLICTED not in self.types:
+            return False
+        return event.type in self.types
 
-    def _follow(
-        self, decision: Decision, before: OrderRecord, claim: Claim, transition: Transition, merchant: MerchantRules
+
+class Decision:
+    """What claims change about one order; it grows with each claim that it takes."""
+
+    __slots__ = (
+        "_endpoints",
+        "_now",
+        "_rules",
+        "closes_inquiry",
+        "deliveries",
+        "events",
+        "inquiry",
+        "order",
+        "verdicts",
+    )
+
+    def __init__(
+        self,
+        order: OrderRecord | None,
+        *,
+        rules: MerchantRules | None,
+        endpoints: Sequence[EndpointRules],
+        now: datetime,
     ) -> None:
-        after = _after(before, claim, transition, now=self.now)
-        decision.order = after
+        """`rules` is None where the merchant is not configured.
+
+        `order` is the order as it is. For claims that count it must be there, if only as a record about which no claim
+        has been made.
+        """
+        self._rules = rules
+        self._endpoints = endpoints
+        self._now = now
+        #: The order after the claims so far; None where no claim about it was ever believed.
+        self.order = order
+        #: By the claim's position in its batch.
+        self.verdicts: dict[int, Verdict] = {}
+        self.events: list[PaymentEvent] = []
+        #: Each event with the name of an endpoint that receives it.
+        self.deliveries: list[tuple[PaymentEvent, str]] = []
+        self.inquiry: InquiryRequest | None = None
+        #: Whether nothing is left to ask about the order.
+        self.closes_inquiry = False
+
+    def take(self, incoming: Iterable[IncomingClaim]) -> None:
+        """Decide claims about the order, one after the other."""
+        for one in incoming:
+            if self._rules is None:
+                self.verdicts[one.position] = Verdict.QUARANTINED
+            else:
+                self._take(one, self._rules)
+
+    def take_repeated(self, incoming: Iterable[IncomingClaim]) -> None:
+        """Consider claims that were recorded before. They change nothing, but may be a reason to ask.
+
+        That is so where one states what the order has been corrected from since: the sender still means it.
+        """
+        for one in incoming:
+            rules, order = self._rules, self.order
+            if rules is None or order is None or not one.counted or order.state.conflicted:
+                continue
+            if decide(order.state, one.claim, required=rules.required_trust).ask:
+                self._ask(InquiryReason.DOUBTED, self._now, one.claim.order, rules, doubt=_is_forgeable(one.claim))
+
+    def _take(self, incoming: IncomingClaim, rules: MerchantRules) -> None:
+        claim, order = incoming.claim, self.order
+        state = _UNKNOWN_ORDER if order is None else order.state
+        transition = decide(state, claim, required=rules.required_trust)
+        self.verdicts[incoming.position] = transition.verdict
+        if incoming.counted and order is not None:
+            self._apply(order, claim, transition, rules)
+        # About an unknown order any claim is news, even "initial".
+        if transition.ask or (order is None and not incoming.counted):
+            self._ask(_reason_to_ask(claim, transition), self._now, claim.order, rules, doubt=_is_forgeable(claim))
+
+    def _apply(self, before: OrderRecord, claim: Claim, transition: Transition, rules: MerchantRules) -> None:
+        after = _after(before, claim, transition, now=self._now)
+        self.order = after
         if transition.event is not None:
-            self._announce(decision, before, after, claim, transition.event, merchant)
+            self._add_event(before, after, claim, transition.event, rules)
         moved = before.state.trust is None or before.state.status is not after.state.status
-        # The status may stay, and yet a dispute that only a person could settle was asked about no more.
+        # The status may stay the same, and yet inquiries stop at a conflict that only a person could settle.
         ends_dispute = before.state.conflicted and not after.state.conflicted
         if after.settled and (moved or ends_dispute):
-            # An answer that only says what was known closes nothing here: a doubt may have come after it was asked for.
-            decision.answered = True
-            decision.question = None
+            # An answer that only repeats what was known closes nothing here: a doubt may be newer than its question.
+            self.closes_inquiry = True
+            self.inquiry = None
         elif (moved or ends_dispute) and not after.state.status.terminal:
-            due = after.answer_due_at or self.now + timedelta(seconds=merchant.answer_due_seconds)
-            self._ask(decision, after.key, InquiryReason.OVERDUE, due, merchant)
+            due = after.answer_due_at or self._now + timedelta(seconds=rules.answer_due_seconds)
+            self._ask(InquiryReason.OVERDUE, due, after.key, rules)
 
-    def _announce(
-        self,
-        decision: Decision,
-        before: OrderRecord,
-        after: OrderRecord,
-        claim: Claim,
-        type_: EventType,
-        merchant: MerchantRules,
+    def _add_event(
+        self, before: OrderRecord, after: OrderRecord, claim: Claim, type_: EventType, rules: MerchantRules
     ) -> None:
         event = PaymentEvent(
             type=type_,
@@ -120,7 +174,7 @@ class Decider:
             pay_order_no=after.state.pay_order_no,
             order_type=after.order_type,
             pay_type=after.pay_type,
-            paid_at=None if after.paid_at is None else _in_zone(after.paid_at, merchant.time_zone),
+            paid_at=None if after.paid_at is None else _in_zone(after.paid_at, rules.time_zone),
             amount=after.amount,
             amount_unit=after.amount_unit,
             channel_response=mask_personal(claim.channel_response),
@@ -130,48 +184,30 @@ class Decider:
         )
         known = (before.state.status, before.state.pay_order_no)
         ends_dispute_only = type_ is EventType.CORRECTED and (after.state.status, after.state.pay_order_no) == known
-        decision.events.append(event)
-        decision.deliveries += [
+        self.events.append(event)
+        self.deliveries += [
             (event, endpoint.name)
-            for endpoint in self.endpoints
+            for endpoint in self._endpoints
             if endpoint.wants(event, ends_dispute_only=ends_dispute_only)
         ]
 
     def _ask(
-        self,
-        decision: Decision,
-        order: OrderKey,
-        reason: InquiryReason,
-        due: datetime,
-        merchant: MerchantRules,
-        *,
-        anyones: bool = False,
+        self, reason: InquiryReason, due: datetime, order: OrderKey, rules: MerchantRules, *, doubt: bool = False
     ) -> None:
-        if not merchant.can_ask:
-            return
-        fresh = question(order, reason, due, merchant, now=self.now, anyones=anyones)
-        decision.question = fresh if decision.question is None else decision.question.merged(fresh)
+        if rules.can_ask:
+            request = rules.request_inquiry(order, reason, due, now=self._now, doubt=doubt)
+            self.inquiry = request if self.inquiry is None else self.inquiry.merged(request)
 
 
-def question(
-    order: OrderKey,
-    reason: InquiryReason,
-    due: datetime,
-    merchant: MerchantRules,
-    *,
-    now: datetime,
-    anyones: bool = False,
-) -> Question:
-    """A question about `order`, with the merchant's horizon; `anyones` where nobody knows who caused it."""
-    horizon_seconds = merchant.inquiry_horizon_seconds
-    return Question.about(order, reason, due, now=now, horizon_seconds=horizon_seconds, anyones=anyones)
+def _is_forgeable(claim: Claim) -> bool:
+    return claim.trust is Trust.CHECKSUM
 
 
 def _in_zone(time: datetime, zone: tzinfo) -> datetime:
     try:
         return time.astimezone(zone)
     except OverflowError:
-        # A person's word of the first or the last day of the calendar, which this zone has not.
+        # A person may state the first or the last day of the calendar, which this zone does not have.
         return time
 
 
@@ -184,7 +220,7 @@ def _reason_to_ask(claim: Claim, transition: Transition) -> InquiryReason:
 
 
 def _after(before: OrderRecord, claim: Claim, transition: Transition, *, now: datetime) -> OrderRecord:
-    """The order with the claim's facts: all of them where its word now stands, else only what was missing."""
+    """The order with the claim's facts: all of them where the claim's status is taken, else only missing ones."""
     order_type, pay_type, paid_at = before.order_type, before.pay_type, before.paid_at
     match transition.verdict:
         case Verdict.APPLIED | Verdict.CORRECTED:

@@ -1,45 +1,52 @@
-"""Followers: deliveries behind an open earlier one of their order and endpoint.
+"""Delivery order: of one order, an endpoint gets a later event only once the earlier ones are delivered or parked.
 
-They cannot be claimed, and yet are due from the moment they are made: while an endpoint is down, each claim would have
-to step over all of them. Therefore the due time of a follower goes with that of whoever waits for its next try before
-it, and is its own again when that one is settled.
+A delivery behind an open earlier one of its order and endpoint is *blocked*. It cannot be claimed, but it is due from
+the moment it is made, so while an endpoint is down every claim would have to step over all blocked deliveries.
+Therefore the due time of a blocked delivery follows the next try of the delivery before it, and is set back when that
+one is settled.
 
-- It is a matter of speed alone. Who may be claimed is decided without it; and a follower whose time nobody gave back (a
-  release before this one does not) is due when its predecessor would have been tried again.
-- It happens under the lock on the predecessor's row: nothing is postponed behind a delivery that is being settled.
-- What was ever claimed keeps its time, which may be a lease. Where an earlier event is replayed, a follower may have
-  been claimed.
+- This is only for speed. What may be claimed is decided without it.
+- It happens under the lock on the row of the earlier delivery: nothing is postponed behind a delivery that is being
+  settled.
+- A delivery that was ever claimed keeps its due time, which may be a lease. It can be blocked all the same, where an
+  earlier event is replayed.
 """
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, and_, bindparam, select
+from sqlalchemy import Connection, Update, and_, bindparam, select, update
 
-from service.ledger.delivery_keys import KEY, DeliveryKey, GivenRows
-from service.ledger.pauses import is_paused
+from service.ledger.bulk import PLANNED_ANEW, GivenRows
+from service.ledger.endpoints import is_paused
 from service.ledger.tables import deliveries
 
-# In one transaction; what is left is for the next.
+#: What names a delivery: merchant, order number, endpoint, sequence.
+DeliveryKey = tuple[str, str, str, int]
+
+#: The columns of a `DeliveryKey`.
+KEY = (deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.endpoint, deliveries.c.sequence)
+
+# In one transaction; the rest is for the next one.
 _MOST_AT_ONCE = 500
 _NEVER_CLAIMED = and_(deliveries.c.state == "open", deliveries.c.attempts == 0)
 
-_waiting = deliveries.alias("waiting")
-_FIND = (
-    select(*KEY, _waiting.c.due_at)
+_earlier = deliveries.alias("waiting")
+_FIND_BLOCKED = (
+    select(*KEY, _earlier.c.due_at)
     .join(
-        _waiting,
+        _earlier,
         and_(
-            _waiting.c.merchant == deliveries.c.merchant,
-            _waiting.c.biz_order_no == deliveries.c.biz_order_no,
-            _waiting.c.endpoint == deliveries.c.endpoint,
-            _waiting.c.sequence < deliveries.c.sequence,
+            _earlier.c.merchant == deliveries.c.merchant,
+            _earlier.c.biz_order_no == deliveries.c.biz_order_no,
+            _earlier.c.endpoint == deliveries.c.endpoint,
+            _earlier.c.sequence < deliveries.c.sequence,
         ),
     )
     .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.due_at < bindparam("due_before"))
-    .where(_NEVER_CLAIMED, _waiting.c.state == "open", _waiting.c.due_at > bindparam("waits_beyond"))
-    # Else it would look at all that waits for the end of the pause.
+    .where(_NEVER_CLAIMED, _earlier.c.state == "open", _earlier.c.due_at > bindparam("waits_beyond"))
+    # Without this, it would read all deliveries of a paused endpoint.
     .where(~is_paused(bindparam("of_endpoint")))
     .order_by(deliveries.c.due_at)
     .limit(_MOST_AT_ONCE)
@@ -47,43 +54,54 @@ _FIND = (
 )
 
 
-class _Statements:
-    """What is executed about many deliveries at once."""
+def update_given(rows: GivenRows) -> Update:
+    """An update of the deliveries that the rows name; each row begins with a `DeliveryKey`."""
+    return _update_of_given_orders(rows).where(deliveries.c.sequence == rows.number(len(KEY) - 1))
 
+
+def _update_of_given_orders(rows: GivenRows) -> Update:
+    """An update of all deliveries of the rows' orders to the rows' endpoints."""
+    is_of_row = [column == rows.text(place) for place, column in enumerate(KEY[:-1])]
+    return update(deliveries).where(*is_of_row).execution_options(**{PLANNED_ANEW: True})
+
+
+class _Statements:
     def __init__(self, dialect: str) -> None:
         self.rows = GivenRows(dialect)
         until = self.rows.time(len(KEY))
-        self.postpone = self.rows.update_own.values(due_at=until)
-        comes_later = deliveries.c.sequence > self.rows.number(len(KEY) - 1)
-        self.take_along = self.rows.update_lines.where(comes_later, _NEVER_CLAIMED).values(due_at=until)
+        of_orders = _update_of_given_orders(self.rows).where(_NEVER_CLAIMED)
+        self.postpone = update_given(self.rows).values(due_at=until)
+        self.postpone_later = of_orders.where(deliveries.c.sequence > self.rows.number(len(KEY) - 1)).values(
+            due_at=until
+        )
         was_postponed = deliveries.c.due_at != deliveries.c.created_at
-        self.free = self.rows.update_lines.where(was_postponed, _NEVER_CLAIMED).values(due_at=deliveries.c.created_at)
+        self.unblock = of_orders.where(was_postponed).values(due_at=deliveries.c.created_at)
 
 
 _statements = cache(_Statements)
 
 
-def postpone_followers(connection: Connection, endpoint: str, *, due_before: datetime, waits_beyond: datetime) -> None:
-    """Postpone what was due before `due_before` and follows a delivery that is not due until after `waits_beyond`.
+def postpone_blocked(connection: Connection, endpoint: str, *, due_before: datetime, waits_beyond: datetime) -> None:
+    """Postpone deliveries due before `due_before` that are blocked by one that is not due until after `waits_beyond`.
 
-    Passes over what another transaction has in hand, and so waits for nobody.
+    Skips what another transaction has locked, and so never waits.
     """
     limits = {"of_endpoint": endpoint, "due_before": due_before, "waits_beyond": waits_beyond}
-    if followers := connection.execute(_FIND, limits).all():
+    if blocked := connection.execute(_FIND_BLOCKED, limits).all():
         statements = _statements(connection.dialect.name)
-        connection.execute(statements.postpone, statements.rows.parameter(followers))
+        connection.execute(statements.postpone, statements.rows.parameter(blocked))
 
 
-def take_followers_along(connection: Connection, retried: Mapping[DeliveryKey, datetime]) -> None:
-    """Postpone what follows deliveries that are tried again, until the time at which each of them is."""
+def postpone_behind(connection: Connection, retried: Mapping[DeliveryKey, datetime]) -> None:
+    """Postpone what is blocked by deliveries that are tried again, until the time of each one's next try."""
     if retried:
         statements = _statements(connection.dialect.name)
         rows = [(*key, at) for key, at in retried.items()]
-        connection.execute(statements.take_along, statements.rows.parameter(rows))
+        connection.execute(statements.postpone_later, statements.rows.parameter(rows))
 
 
-def free_followers(connection: Connection, settled: Collection[DeliveryKey]) -> None:
-    """Give what follows deliveries that were settled its own time back: when it was made."""
+def unblock(connection: Connection, settled: Collection[DeliveryKey]) -> None:
+    """Set the due time of what was blocked by settled deliveries back to when it was made."""
     if settled:
         statements = _statements(connection.dialect.name)
-        connection.execute(statements.free, statements.rows.parameter(settled))
+        connection.execute(statements.unblock, statements.rows.parameter(settled))

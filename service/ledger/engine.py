@@ -10,7 +10,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from service.ledger.database_url import find_libpq_url, no_driver
+from service.ledger.database_url import find_libpq_url, require_driver
 from service.ledger.errors import UnusableDatabaseUrl
 
 #: Execution option of a connection whose transaction only reads; SQLite then takes no write lock.
@@ -43,18 +43,13 @@ def make_engine(
     }
     libpq_url = find_libpq_url(url)
     if libpq_url is not None:
-        return _postgresql(libpq_url, pooled=pooled, application_name=application_name, **settings)
+        require_driver()
+        from service.ledger.postgresql import make_postgresql_engine
+
+        return make_postgresql_engine(libpq_url, pooled=pooled, application_name=application_name, **settings)
     if pooled:
         raise UnusableDatabaseUrl("only PostgreSQL has poolers: take database.pooled out")
     return _sqlite(url, settings)
-
-
-def _postgresql(url: str, **arguments: Any) -> Engine:
-    try:
-        from service.ledger.postgresql import make_postgresql_engine
-    except ImportError as error:
-        raise no_driver() from error
-    return make_postgresql_engine(url, **arguments)
 
 
 def _sqlite(text: str, settings: dict[str, Any]) -> Engine:

@@ -1,21 +1,21 @@
-"""What can go wrong between us and the ledger's database."""
+"""Errors of the ledger and of its database."""
 
 from collections.abc import Collection
 
 
 class LedgerError(Exception):
-    """The root of this room's errors."""
+    """The root of the ledger's errors."""
 
 
 class LedgerUnavailable(LedgerError):
-    """The database cannot be used now: away, full, read-only, shutting down. Hold what you have and try again.
+    """The database cannot be used now: unreachable, full, read-only, shutting down. Keep what you have and try again.
 
-    Nothing was recorded, or its commit was not confirmed; doing the same again is safe either way.
+    Nothing was recorded, or its commit was not confirmed; a repeat is safe either way.
     """
 
 
 class LedgerContended(LedgerUnavailable):
-    """Other transactions stood in the way (deadlock, lock, serialisation) more often than is tried. Try again later."""
+    """Other transactions were in the way (deadlock, lock, serialisation) at every try. Try again later."""
 
 
 class SchemaOutdated(LedgerUnavailable):
@@ -23,11 +23,11 @@ class SchemaOutdated(LedgerUnavailable):
 
 
 class SchemaNewer(LedgerUnavailable):
-    """A later release has migrated the database, and no release migrates back. Run that one, or restore a backup."""
+    """A later release has migrated the database, and there is no downgrade. Run that release, or restore a backup."""
 
 
 class SchemaForeign(LedgerUnavailable):
-    """Tables of the ledger's names are there, which no migration of this release made. Use another schema."""
+    """The schema has tables with the ledger's names that no migration of this release made. Use another schema."""
 
 
 class SchemaMissing(LedgerUnavailable):
@@ -35,14 +35,14 @@ class SchemaMissing(LedgerUnavailable):
 
 
 class SequenceBehind(LedgerUnavailable):
-    """A number that the database gave a new row is taken: a restore or a failover left its sequence behind its table.
+    """The database generated a row number that is taken: a restore or failover left its sequence behind its table.
 
     Set it by hand: `SELECT setval(pg_get_serial_sequence('claims', 'id'), (SELECT max(id) FROM claims))`.
     """
 
 
 class ClaimUnstorable(LedgerError):
-    """No database could ever store this: trying again cannot help. It belongs in the dead letters, with this reason."""
+    """No database can store this, so a retry cannot help. It belongs in the dead letters, with this reason."""
 
 
 class UnusableDatabaseUrl(LedgerError):
@@ -58,7 +58,7 @@ class UnknownMerchant(LedgerError):
 
 
 class OrderUnknown(LedgerError):
-    """The order was neither announced nor spoken of by any claim."""
+    """The order was never announced, and no claim about it was recorded."""
 
 
 class AnnouncementDiffers(LedgerError):
@@ -71,8 +71,4 @@ class AnnouncementDiffers(LedgerError):
 
 
 class NotAnnounced(LedgerError):
-    """The order is not announced, and that has to come first."""
-
-
-class LeaseLost(LedgerError):
-    """Another process has claimed the delivery since, or it was settled or replayed: nothing was changed now."""
+    """The order has to be announced first."""

@@ -17,9 +17,8 @@ from service.domain.claims import OrderKey, Trust
 from service.ledger import orders
 from service.ledger.errors import LedgerContended
 from service.ledger.inquiries import InquiryState
-from service.ledger.limits import wait_at_most
 from service.ledger.tables import asked_questions, claims, inquiries, inquiry_rates
-from service.ledger.transactions import read, write
+from service.ledger.transactions import read, wait_at_most, write
 
 # So many orders are looked up at once; each is then removed in a transaction of its own.
 _LOOKED_UP_AT_ONCE = 100

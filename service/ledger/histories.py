@@ -1,4 +1,4 @@
-"""Histories: all that happened around one order, for people."""
+"""Order histories: all that is recorded about one order, for people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,23 +9,23 @@ from sqlalchemy import Connection, select
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger import orders
-from service.ledger.claim_rows import ClaimRecord, any_claim, load_claims
+from service.ledger.claims import ClaimRecord, any_claim, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.orders import OrderRecord
 from service.ledger.questions import AskedQuestion, load_asked
-from service.ledger.tables import deliveries, events
+from service.ledger.tables import deliveries, events, to_record
 from service.ledger.withholds import WithholdRecord, load_withhold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryRecord:
-    """How far one event has come on its way to one endpoint."""
+    """The delivery of one event to one endpoint."""
 
     endpoint: str
     #: "open", "delivered" or "parked".
     state: str
     attempts: int
-    #: When it is tried next, while open.
+    #: When it is tried next, while it is open.
     due_at: datetime
     settled_at: datetime | None
     last_error: str
@@ -47,28 +47,28 @@ class EventRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderHistory:
-    """What is known around an order; `order` is None where no claim about it was ever believed."""
+    """What is known of an order; `order` is None where no claim about it was ever believed."""
 
     order: OrderRecord | None
-    #: In the order in which they were decided: all that counted, and the newest of the others.
+    #: All that counted and the newest of the others, in the order in which they were decided.
     claims: Sequence[ClaimRecord]
     events: Sequence[EventRecord]
     inquiry: InquiryRecord | None
-    #: What the gateway was asked, oldest first.
+    #: What the gateway was asked about it, oldest first.
     questions: Sequence[AskedQuestion]
-    #: None where it was not sent to the gateway from here.
+    #: None where we did not send the order to the gateway.
     withhold: WithholdRecord | None = None
-    #: How many older claims that never counted there are besides.
+    #: The number of older claims that never counted and are not in `claims`.
     claims_left_out: int = 0
 
     @property
     def known(self) -> bool:
-        """Whether anybody ever spoke of the order, believed or not."""
+        """Whether it was announced or any claim about it was recorded, believed or not."""
         return self.order is not None or bool(self.claims)
 
 
 def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
-    """The order's history; empty where nobody ever spoke of it."""
+    """The order's history; empty where nothing is known of it."""
     claims, left_out = load_claims(connection, key)
     return OrderHistory(
         order=orders.load(connection, key),
@@ -82,7 +82,7 @@ def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
 
 
 def is_known(connection: Connection, key: OrderKey) -> bool:
-    """Whether anybody ever spoke of the order, believed or not; as quick under a flood of claims as without."""
+    """Whether it was announced or any claim about it was recorded; as fast with many claims as with few."""
     return orders.load(connection, key) is not None or any_claim(connection, key)
 
 
@@ -90,13 +90,11 @@ def _events(connection: Connection, key: OrderKey) -> Sequence[EventRecord]:
     of_order = select(events).where(events.c.merchant == key.merchant, events.c.biz_order_no == key.biz_order_no)
     sent = _deliveries(connection, key)
     return [
-        EventRecord(
-            id=row.id,
-            sequence=row.sequence,
+        to_record(
+            EventRecord,
+            row,
             type=EventType(row.type),
             status=OrderStatus(row.status),
-            created_at=row.created_at,
-            body=row.body,
             deliveries=tuple(sent.get(row.sequence, ())),
         )
         for row in connection.execute(of_order.order_by(events.c.sequence))
@@ -111,14 +109,5 @@ def _deliveries(connection: Connection, key: OrderKey) -> dict[int, list[Deliver
     )
     by_sequence: dict[int, list[DeliveryRecord]] = {}
     for row in connection.execute(query):
-        by_sequence.setdefault(row.sequence, []).append(
-            DeliveryRecord(
-                endpoint=row.endpoint,
-                state=row.state,
-                attempts=row.attempts,
-                due_at=row.due_at,
-                settled_at=row.settled_at,
-                last_error=row.last_error,
-            )
-        )
+        by_sequence.setdefault(row.sequence, []).append(to_record(DeliveryRecord, row))
     return by_sequence

@@ -1,12 +1,13 @@
-"""Inquiries: what is to be asked of the gateway. One per order, however many reasons there are to ask.
+"""Inquiries: what the gateway is to be asked. There is one per order, however many reasons there are to ask.
 
-Anyone can send a callback with a fitting sign, so anyone can give a reason to ask. What such reasons may take of the
-limits is bounded (`pace`), and what the order itself is owed is kept apart from it: an inquiry has two due times.
+Anyone can send a callback with a valid sign, so anyone can give a reason to ask. A reason that anyone can give is
+called a *doubt*. Doubts may use only a part of the limits (`inquiry_limits`), and are kept apart from reasons for which
+the order is owed an answer: an inquiry has two due times.
 """
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from enum import IntFlag, StrEnum
 from functools import cache
 from typing import Any
@@ -14,14 +15,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Update, and_, case, select, update
 
 from service.domain.claims import OrderKey
-from service.ledger.inserts import PLANNED_ANEW, execute_rows, given_keys, insert_rows, keys_given
+from service.ledger.bulk import PLANNED_ANEW, GivenRows, execute_insert, make_insert
 from service.ledger.tables import inquiries
 
 _KEY = (inquiries.c.merchant, inquiries.c.biz_order_no)
 
 
 class InquiryReason(IntFlag):
-    """Why the gateway ought to be asked; several reasons make one question."""
+    """Why the gateway is to be asked; several reasons make one question."""
 
     #: A claim below the required trust says something new.
     UNCONFIRMED = 1
@@ -31,7 +32,7 @@ class InquiryReason(IntFlag):
     CONFLICT = 4
     #: A claim's status, order type or pay type is unknown.
     UNREADABLE = 8
-    #: A better or later word makes the status doubtful without replacing it.
+    #: A more trusted or later claim makes the status doubtful without replacing it.
     DOUBTED = 16
     #: A withhold was sent and its outcome is unknown.
     UNKNOWN_OUTCOME = 32
@@ -40,59 +41,36 @@ class InquiryReason(IntFlag):
 
 
 class InquiryState(StrEnum):
-    """Where an order's inquiry stands."""
+    """The state of an order's inquiry."""
 
     #: To be asked when due.
     OPEN = "open"
-    #: Leased by a process that is asking.
+    #: Leased to a process that is asking.
     ASKING = "asking"
-    #: Nothing is left to ask, until a new reason opens it again.
+    #: Nothing is left to ask; a new reason opens it again.
     ANSWERED = "answered"
-    #: Asked to its horizon in vain; only a new reason opens it again, and one that anyone can give for one question.
+    #: Asked without result until its horizon. A new reason opens it again; a doubt does so for one question only.
     PARKED = "parked"
-    #: The gateway has no such order (any more), and only strangers want to know; only a new reason opens it again.
+    #: The gateway does not have the order (any more), and there are only doubts. A new reason opens it again.
     NOT_FOUND = "not-found"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """Reasons to ask about an order. One due time at least is there; limits of the merchant may put it off."""
+class InquiryRequest:
+    """Reasons to ask about an order. At least one due time is set; the merchant's limits may postpone it."""
 
     order: OrderKey
     reasons: InquiryReason
-    #: When the order is owed an answer; None where only anyone's reasons ask.
+    #: When the order is owed an answer; None where there are only doubts.
     due_at: datetime | None
-    #: When anyone's reasons ask; None where there are none.
+    #: When doubts ask; None where there are none.
     doubt_due_at: datetime | None
     #: When to give up.
     horizon_at: datetime
 
-    @classmethod
-    def about(
-        cls,
-        order: OrderKey,
-        reason: InquiryReason,
-        due: datetime,
-        *,
-        now: datetime,
-        horizon_seconds: float,
-        anyones: bool = False,
-    ) -> "Question":
-        """A question for one reason, its horizon counted from when it is due, or from `now` where it has long been.
-
-        `anyones`: the reason is a claim of which nothing proves who made it.
-        """
-        return cls(
-            order=order,
-            reasons=reason,
-            due_at=None if anyones else due,
-            doubt_due_at=due if anyones else None,
-            horizon_at=max(due, now) + timedelta(seconds=horizon_seconds),
-        )
-
-    def merged(self, other: "Question") -> "Question":
-        """One question for the reasons of both, due at the earlier times."""
-        return Question(
+    def merged(self, other: "InquiryRequest") -> "InquiryRequest":
+        """One request for the reasons of both, due at the earlier times."""
+        return InquiryRequest(
             order=self.order,
             reasons=self.reasons | other.reasons,
             due_at=earliest(self.due_at, other.due_at),
@@ -103,20 +81,20 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InquiryRecord:
-    """An order's inquiry as it stands."""
+    """An order's inquiry."""
 
     state: InquiryState
     reasons: InquiryReason
     #: When it is asked next, while it is open.
     due_at: datetime
     horizon_at: datetime
-    #: Questions asked since it was opened last.
+    #: The number of questions since it was last opened.
     attempts: int
     last_asked_at: datetime | None
     opened_at: datetime
 
 
-# What is the same in every inquiry that is opened for the first time.
+# The columns that start with one value in every inquiry.
 _NEVER_ASKED: Mapping[str, Any] = {
     "state": InquiryState.OPEN.value,
     "raised": 1,
@@ -137,44 +115,44 @@ _NEVER_ASKED: Mapping[str, Any] = {
 
 
 def earliest(*times: datetime | None) -> datetime | None:
-    """The earliest of those that are there; None where none is."""
+    """The earliest of the times that are not None; None where all are."""
     return min((time for time in times if time is not None), default=None)
 
 
-def open_inquiries(connection: Connection, questions: Collection[Question], *, now: datetime) -> None:
-    """Open the orders' inquiries, or add the reasons to those already open; at most one question per order.
+def open_inquiries(connection: Connection, requests: Collection[InquiryRequest], *, now: datetime) -> None:
+    """Open the orders' inquiries, or add the reasons to those already open; at most one request per order.
 
-    An open one keeps the earlier due times. One that is opened again starts a new series of attempts, but nothing is
-    due before the least interval and the daily most allow. While one is being asked, a new reason is kept for after the
-    answer: `raised` tells the asker that its answer comes too early to settle it.
+    An open inquiry keeps the earlier due times. One that is opened again starts a new series of attempts, but is not
+    due before the minimum interval and the daily maximum allow. A reason that comes while the gateway is being asked is
+    kept: `raised` shows that the answer came too early to settle it.
     """
-    if not questions:
+    if not requests:
         return
     rows = [
         {
-            "merchant": question.order.merchant,
-            "biz_order_no": question.order.biz_order_no,
-            "reasons": int(question.reasons),
-            "due_at": question.due_at,
-            "doubt_due_at": question.doubt_due_at,
-            "horizon_at": question.horizon_at,
+            "merchant": request.order.merchant,
+            "biz_order_no": request.order.biz_order_no,
+            "reasons": int(request.reasons),
+            "due_at": request.due_at,
+            "doubt_due_at": request.doubt_due_at,
+            "horizon_at": request.horizon_at,
         }
-        for question in sorted(questions, key=lambda question: question.order)
+        for request in sorted(requests, key=lambda request: request.order)
     ]
     statement = _open(connection.dialect.name, tuple(rows[0]), (*_NEVER_ASKED, "opened_at"))
-    execute_rows(connection, statement, rows, same={**_NEVER_ASKED, "opened_at": now})
+    execute_insert(connection, statement, rows, constants={**_NEVER_ASKED, "opened_at": now})
 
 
 @cache
-def _open(dialect: str, names: Sequence[str], same: Sequence[str]) -> Any:
-    insert = insert_rows(dialect, inquiries, names, same)
+def _open(dialect: str, names: Sequence[str], constants: Sequence[str]) -> Any:
+    insert = make_insert(dialect, inquiries, names, constants)
     old, new = inquiries.c, insert.excluded
     is_asking = old.state == InquiryState.ASKING.value
     is_open = (old.state == InquiryState.OPEN.value) | is_asking
     doubt_floor = case((old.doubt_not_before > old.not_before, old.doubt_not_before), else_=old.not_before)
     is_parked = old.state == InquiryState.PARKED.value
-    # Nobody's forgeries put off the end, and none of them bring it nearer than the order's own. What is parked they
-    # have asked about once more, and it waits for a person again: else they would take it out of sight for days.
+    # A doubt never changes the horizon of an open inquiry. It has a parked one asked once more, which then waits for a
+    # person again: otherwise forged callbacks would hide it from the parked ones for days.
     keeps_horizon = (is_open | is_parked) & new.due_at.is_(None) | is_open & (old.horizon_at > new.horizon_at)
     return insert.on_conflict_do_update(
         index_elements=[old.merchant, old.biz_order_no],
@@ -196,32 +174,35 @@ def _open(dialect: str, names: Sequence[str], same: Sequence[str]) -> Any:
 
 
 def close_inquiries(connection: Connection, orders: Collection[OrderKey]) -> None:
-    """Close the inquiries, in whatever state, of orders about which nothing is left to ask.
+    """Close the inquiries of orders about which nothing is left to ask, whatever state they are in.
 
-    Who is asking just now loses the lease, also when it is the answer to the question that settled the order.
+    A process that is asking loses its lease, even when it was its own answer that settled the order.
     """
     if not orders:
         return
-    connection.execute(_close(connection.dialect.name), given_keys(orders))
+    given, statement = _close(connection.dialect.name)
+    connection.execute(statement, given.parameter(orders))
 
 
 @cache
-def _close(dialect: str) -> Update:
-    # In the order of their keys, as they are opened: two batches that wait for each other's rows would be a deadlock.
-    # PostgreSQL sees in advance how many rows a key finds, but not how many of those have a certain state: it would
-    # take them for none, and read the whole table for each key.
-    found = select(*_KEY, inquiries.c.state).where(keys_given(dialect, _KEY)).order_by(*_KEY).with_for_update()
+def _close(dialect: str) -> tuple[GivenRows, Update]:
+    given = GivenRows(dialect)
+    # Rows are locked in the order of their keys, as when they are opened: two batches that wait for each other's rows
+    # would be a deadlock. The state is no condition of the search: PostgreSQL would estimate that no row has it, and
+    # read the whole table for each key.
+    found = select(*_KEY, inquiries.c.state).where(given.have_key(_KEY)).order_by(*_KEY).with_for_update()
     locked = found.cte("locked")
-    return (
+    close = (
         update(inquiries)
         .where(*(column == locked.c[column.name] for column in _KEY), locked.c.state != InquiryState.ANSWERED.value)
         .values(state=InquiryState.ANSWERED.value, lease_until=None, fence=inquiries.c.fence + 1, unknown_since=None)
         .execution_options(**{PLANNED_ANEW: True})
     )
+    return given, close
 
 
 def load_inquiry(connection: Connection, order: OrderKey) -> InquiryRecord | None:
-    """The order's inquiry, or None where there never was a reason to ask."""
+    """The order's inquiry; None where there never was a reason to ask."""
     query = select(inquiries).where(
         inquiries.c.merchant == order.merchant, inquiries.c.biz_order_no == order.biz_order_no
     )
@@ -240,7 +221,7 @@ def load_inquiry(connection: Connection, order: OrderKey) -> InquiryRecord | Non
 
 
 def _sooner(is_open: ColumnElement[bool], old: Any, new: Any) -> Any:
-    """What an open inquiry has already, where that comes first; NULL is never."""
+    """The time that an open inquiry already has, where it is earlier; NULL is never."""
     keeps = is_open & old.is_not(None) & (new.is_(None) | (old < new))
     return case((keeps, old), else_=new)
 

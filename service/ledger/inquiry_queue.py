@@ -1,13 +1,12 @@
-"""The agenda: inquiries that are due, claimed by lease and settled by fencing number.
+"""The inquiry queue: due inquiries are leased, and settled by fencing number.
 
-- A question is counted, and the next one scheduled as if no answer came, in the transaction that leases it, before it
-  is sent. So a process that dies at any point has asked at most what was counted, and when its lease has run out the
-  order is asked about again as scheduled.
-- An answer is recorded in the transaction that settles its question: a crash loses both or none.
-- Of one merchant's questions all processes together ask no more than its rate, of which a share is kept from reasons
-  that anyone can give.
-- Of orders that only strangers speak of, those with news come before those that are asked for again, and one that the
-  gateway does not know is soon asked for no more.
+- The transaction that leases an inquiry also counts its question and schedules the next one as if no answer came. A
+  process that dies at any point has therefore asked no more than was counted, and when its lease has run out the
+  gateway is asked again as scheduled.
+- An answer is recorded in the transaction that settles its question: a crash loses both or neither.
+- All processes together ask one merchant's gateway no more often than its rate allows.
+- Of the inquiries that have only doubts, those with a new claim come before those that are repeated. About an order
+  that it does not have, the gateway is asked only a few times.
 """
 
 import random
@@ -18,49 +17,49 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
-from service.domain.claims import Claim, OrderKey
+from service.domain.claims import Claim, OrderKey, Trust
 from service.domain.order_state import Verdict
 from service.ledger import inquiry_limits, orders
-from service.ledger.claim_rows import last_traceparent
-from service.ledger.clock import shared_time
-from service.ledger.due_inquiries import (
+from service.ledger.claims import last_traceparent
+from service.ledger.inquiries import InquiryReason, InquiryState, earliest
+from service.ledger.inquiry_limits import MOST_NOT_FOUND, InquiryRules, InquirySchedule, lock_rate, save_rate
+from service.ledger.orders import OrderRecord
+from service.ledger.questions import (
     DueInquiry,
+    QuestionOutcome,
+    QuestionResult,
     anything_due,
     count_parked,
     lock_doubts,
     lock_owed,
     oldest_doubt_age,
     oldest_owed_age,
+    record_asked,
+    record_result,
     reopen_expired,
 )
-from service.ledger.inquiries import InquiryReason, InquiryState
-from service.ledger.inquiry_limits import OrderPace
-from service.ledger.inquiry_outcome import after_not_found, after_question, closed_by_answer, only_strangers_ask
-from service.ledger.questions import QuestionOutcome, Reply, record_asked, record_reply
-from service.ledger.rates import lock_rate, save_rate
-from service.ledger.rules import InquiryRules
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
-from service.ledger.transactions import read, write
+from service.ledger.transactions import read, shared_time, write
 
-_PACE = tuple(field.name for field in fields(OrderPace))
+_SCHEDULE_COLUMNS = tuple(field.name for field in fields(InquirySchedule))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
-    """What became of a question."""
+    """What became of a question and its inquiry."""
 
-    #: Where the inquiry stands now.
+    #: The inquiry's state now.
     state: InquiryState
     #: What the answer did to its order; None where there was no answer.
     verdict: Verdict | None
 
 
 class InquiryQueue:
-    """Questions that are due. Safe to share between threads; any number of processes may claim at once.
+    """Due inquiries. Safe to share between threads; any number of processes may lease at once.
 
-    Every method raises LedgerUnavailable while the database cannot be used; calling again is safe, though a claim that
-    was committed unseen is asked only when its lease has run out.
+    Every method raises LedgerUnavailable while the database cannot be used. Calling again is safe, but an inquiry whose
+    lease was committed without our knowledge is asked only after that lease has run out.
     """
 
     def __init__(
@@ -72,9 +71,9 @@ class InquiryQueue:
         clock: Callable[[Connection], datetime] = shared_time,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        """`rules` of every merchant whose gateway can be asked; `chance` spreads load, from 0 to below 1.
+        """`rules` of every merchant whose gateway can be asked; `chance` (0 to below 1) spreads load.
 
-        `clock` has to tell all processes the same time.
+        `clock` has to give all processes the same time.
         """
         self._engine = engine
         self._store = store
@@ -85,28 +84,28 @@ class InquiryQueue:
     def claim_due(self, merchant: str, *, limit: int, lease_seconds: float) -> Sequence[DueInquiry]:
         """Lease at most `limit` due inquiries of a merchant, the longest due first, as far as its rate allows.
 
-        Each allows one question. Until settled or `lease_seconds` have passed, nobody else gets them.
+        Each lease is for one question. Nobody else gets them until they are settled or `lease_seconds` have passed.
         """
         rules = self._rules[merchant]
-        lease = timedelta(seconds=lease_seconds)
-        # Looking takes no lock; most looks find nothing.
+        duration = timedelta(seconds=lease_seconds)
+        # This takes no lock, and mostly finds nothing.
         if not read(self._engine, lambda connection: anything_due(connection, merchant, self._clock(connection))):
             return []
-        return write(self._engine, lambda connection: self._claim(connection, merchant, rules, limit, lease))
+        return write(self._engine, lambda connection: self._lease_due(connection, merchant, rules, limit, duration))
 
-    def settle(self, asked: DueInquiry, reply: Reply, *, claim: Claim | None = None) -> Settlement:
-        """Record how a question went and, with an answer, what it claims; what became of both.
+    def settle(self, asked: DueInquiry, result: QuestionResult, *, claim: Claim | None = None) -> Settlement:
+        """Record the result of a question and, with an answer, its claim; what became of both.
 
-        It is asked again as scheduled unless its answer settled the order, and parked beyond its horizon. Where only
-        strangers want to know and the gateway has said often enough that it has no such order, that is the end of it.
-        A claim counts also where the lease was lost meanwhile. Raises ClaimUnstorable.
+        The inquiry stays open unless the answer settled the order, and is parked beyond its horizon. One that has only
+        doubts ends when the gateway has said often enough that it has no such order. The claim is recorded also where
+        the lease was lost meanwhile. Raises ClaimUnstorable.
         """
-        return write(self._engine, lambda connection: self._settle(connection, asked, reply, claim))
+        return write(self._engine, lambda connection: self._settle(connection, asked, result, claim))
 
     def oldest_due_ages(self, merchants: Collection[str]) -> Mapping[tuple[str, str], float]:
-        """How long each merchant's question that is due longest has waited, in seconds; 0 where none is due.
+        """How long each merchant's longest due inquiry has waited, in seconds; 0 where none is due.
 
-        By merchant and `owed` or `doubt`: questions that an order is owed, and those that anyone can have caused.
+        By merchant and kind: `owed` where the order is owed an answer, `doubt` where there are only doubts.
         """
 
         def measure(connection: Connection) -> Mapping[tuple[str, str], float]:
@@ -120,26 +119,26 @@ class InquiryQueue:
         return read(self._engine, measure)
 
     def count_parked(self, merchants: Collection[str]) -> Mapping[str, int]:
-        """How many orders of each merchant were asked about to their horizon in vain and wait for a person."""
+        """How many inquiries of each merchant reached their horizon without result and wait for a person."""
         return read(
             self._engine, lambda connection: {merchant: count_parked(connection, merchant) for merchant in merchants}
         )
 
-    def _claim(
-        self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, lease: timedelta
+    def _lease_due(
+        self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, duration: timedelta
     ) -> Sequence[DueInquiry]:
-        # Whoever holds the rate's row is alone in claiming for this merchant, and may have waited for it.
+        # Only the holder of this lock leases for the merchant. It may have to wait, so it reads the clock afterwards.
         rate = lock_rate(connection, merchant)
         now = self._clock(connection)
         reopen_expired(connection, merchant, now)
         room = min(limit, rate.free(rules, now))
         owed = lock_owed(connection, merchant, now, limit=room)
-        owed = self._within_daily_most(connection, owed, rules, now, owed=True)
+        owed = self._allowed_today(connection, owed, rules, now, owed=True)
         doubt_room = min(room, rate.free_doubts(rules, now))
         news = lock_doubts(connection, merchant, now, limit=doubt_room, repeated=False)
-        news = self._within_daily_most(connection, news, rules, now, owed=False)
+        news = self._allowed_today(connection, news, rules, now, owed=False)
         repeats = lock_doubts(connection, merchant, now, limit=doubt_room, repeated=True)
-        repeats = self._within_daily_most(connection, repeats, rules, now, owed=False)
+        repeats = self._allowed_today(connection, repeats, rules, now, owed=False)
         most_owed, most_doubts = inquiry_limits.split(
             room=room,
             first=len(owed),
@@ -157,17 +156,17 @@ class InquiryQueue:
         owed, doubts = owed[:most_owed], [*news[:most_news], *repeats[:most_repeats]]
         if not owed and not doubts:
             return []
-        due = [self._lease(connection, row, rules, now, now + lease, owed=True) for row in owed]
-        due += [self._lease(connection, row, rules, now, now + lease, owed=False) for row in doubts]
+        due = [self._lease(connection, row, rules, now, now + duration, owed=True) for row in owed]
+        due += [self._lease(connection, row, rules, now, now + duration, owed=False) for row in doubts]
         record_asked(connection, [(inquiry.order, inquiry.fence, inquiry.reasons) for inquiry in due], now=now)
         save_rate(connection, merchant, rate.used(rules, now, questions=len(due), doubts=len(doubts)))
         return due
 
-    def _within_daily_most(
+    def _allowed_today(
         self, connection: Connection, rows: Sequence[Row[Any]], rules: InquiryRules, now: datetime, *, owed: bool
     ) -> Sequence[Row[Any]]:
-        """Those that may be asked about today. The others, which only new settings leave behind, are put off."""
-        allowed = [(row, _pace(row).allowed_at(owed=owed, rules=rules, now=now)) for row in rows]
+        """The rows that may be asked about today. The others (there are some after new settings) are postponed."""
+        allowed = [(row, _schedule(row).allowed_at(owed=owed, rules=rules, now=now)) for row in rows]
         column = "due_at" if owed else "doubt_due_at"
         for row, at in allowed:
             if at > now:
@@ -177,7 +176,7 @@ class InquiryQueue:
     def _lease(
         self, connection: Connection, row: Row[Any], rules: InquiryRules, now: datetime, until: datetime, *, owed: bool
     ) -> DueInquiry:
-        next_ = _pace(row).asked(owed=owed, rules=rules, now=now, chance=self._chance())
+        next_ = _schedule(row).asked(owed=owed, rules=rules, now=now, chance=self._chance())
         inquiry = DueInquiry(
             order=OrderKey(row.merchant, row.biz_order_no),
             reasons=InquiryReason(row.reasons),
@@ -201,36 +200,41 @@ class InquiryQueue:
         _save(connection, inquiry.order, {**asdict(next_), **leased})
         return inquiry
 
-    def _settle(self, connection: Connection, asked: DueInquiry, reply: Reply, claim: Claim | None) -> Settlement:
+    def _settle(
+        self, connection: Connection, asked: DueInquiry, result: QuestionResult, claim: Claim | None
+    ) -> Settlement:
         order, raised_by_answer, verdict = None, False, None
         if claim is not None:
-            # Orders before inquiries, as everybody locks them.
+            # Orders are always locked before inquiries.
             decided = self._store.apply(connection, claim)
-            order, raised_by_answer = decided.order, decided.question is not None
+            order, raised_by_answer = decided.order, decided.inquiry is not None
             [verdict] = decided.verdicts.values()
-        record_reply(connection, asked, reply)
+        record_result(connection, asked, result)
         row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one_or_none()
         if row is None:
-            # The lease was lost, and the order has been removed since as a forged one.
+            # The lease was lost, and the order has been removed as a forged one since.
             state = InquiryState.NOT_FOUND if claim is None else InquiryState.ANSWERED
             return Settlement(state=state, verdict=verdict)
         if row.last_asked_at != asked.asked_at:
-            # The lease was lost to another. The fence alone does not tell: where the order was removed as a forged one
-            # and came again, it counts anew.
+            # Another process has the lease. The fencing number alone does not show that: it starts again where the
+            # order was removed as a forged one and came back.
             return Settlement(state=InquiryState(row.state), verdict=verdict)
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
+        was_closed_by_answer = (
+            claim is not None and row.state == InquiryState.ANSWERED.value and row.fence == asked.fence + 1
+        )
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
-            known = orders.load(connection, asked.order) if reply.outcome is QuestionOutcome.NOT_FOUND else order
-            if reply.outcome is QuestionOutcome.NOT_FOUND and only_strangers_ask(row, known):
+            known = orders.load(connection, asked.order) if result.outcome is QuestionOutcome.NOT_FOUND else order
+            if result.outcome is QuestionOutcome.NOT_FOUND and _has_only_doubts(row, known):
                 rules = self._rules[row.merchant]
                 pause = inquiry_limits.pause_after_not_found(row.not_found + 1, rules=rules, chance=self._chance())
                 now = self._clock(connection)
-                values = after_not_found(row, known, now=now, pause=pause, raised_meanwhile=raised_meanwhile)
+                values = _after_not_found(row, known, now=now, pause=pause, raised_meanwhile=raised_meanwhile)
             else:
-                values = after_question(
+                values = _after_answer(
                     asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile
                 )
-        elif closed_by_answer(asked, row, claim) and raised_meanwhile:
+        elif was_closed_by_answer and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
         else:
             return Settlement(state=InquiryState(row.state), verdict=verdict)
@@ -239,7 +243,7 @@ class InquiryQueue:
 
 
 def _save(connection: Connection, order: OrderKey, values: Mapping[str, Any]) -> None:
-    """Write an inquiry that was locked before."""
+    """Update an inquiry that was locked before."""
     connection.execute(update(inquiries).where(_is(order)).values(**values))
 
 
@@ -247,5 +251,54 @@ def _is(order: OrderKey) -> ColumnElement[bool]:
     return (inquiries.c.merchant == order.merchant) & (inquiries.c.biz_order_no == order.biz_order_no)
 
 
-def _pace(row: Row[Any]) -> OrderPace:
-    return OrderPace(**{name: row._mapping[name] for name in _PACE})
+def _schedule(row: Row[Any]) -> InquirySchedule:
+    return InquirySchedule(**{name: row._mapping[name] for name in _SCHEDULE_COLUMNS})
+
+
+def _after_answer(
+    asked: DueInquiry, row: Row[Any], order: OrderRecord | None, *, raised_by_answer: bool, raised_meanwhile: bool
+) -> dict[str, Any]:
+    """The new values of an inquiry whose question was settled while its lease was held."""
+    if order is not None and _is_final(order) and not raised_by_answer and not raised_meanwhile:
+        return {"state": InquiryState.ANSWERED.value}
+    due_at, doubt_due_at, horizon_at = row.due_at, row.doubt_due_at, row.horizon_at
+    if raised_by_answer and not raised_meanwhile:
+        # An answer that settles nothing is no reason to ask sooner than planned, or longer. Otherwise each would move
+        # the horizon, and a gateway that always answers the same would be asked for ever.
+        if asked.due_at is not None:
+            due_at, horizon_at = asked.due_at, asked.horizon_at
+        doubt_due_at = asked.doubt_due_at
+    next_due = earliest(due_at, doubt_due_at)
+    is_over = next_due is None or next_due > horizon_at
+    state = InquiryState.PARKED if is_over else InquiryState.OPEN
+    return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at, "horizon_at": horizon_at}
+
+
+def _after_not_found(
+    row: Row[Any], order: OrderRecord | None, *, now: datetime, pause: timedelta, raised_meanwhile: bool
+) -> dict[str, Any]:
+    """The new values of an inquiry that has only doubts, and whose order the gateway does not have.
+
+    It is never parked for a person. Otherwise anyone could invent order numbers, or use old ones that the gateway has
+    forgotten, and have people called. `pause` is how long to wait before the gateway is asked again.
+    """
+    times = row.not_found + 1
+    due_at = row.doubt_due_at if raised_meanwhile else max(row.doubt_due_at, now + pause)
+    # A claim that came while we asked is asked about once more in any case.
+    is_over = not raised_meanwhile and (due_at > row.horizon_at or times >= MOST_NOT_FOUND)
+    state = InquiryState.NOT_FOUND if is_over else InquiryState.OPEN
+    unknown_since = now if is_over and order is None else None
+    return {"state": state.value, "doubt_due_at": due_at, "not_found": times, "unknown_since": unknown_since}
+
+
+def _has_only_doubts(row: Row[Any], order: OrderRecord | None) -> bool:
+    """Whether the order is owed no answer: it is final, or it was neither announced nor the subject of a trusted claim.
+
+    A process that changes that at this moment waits for our lock, and finds the inquiry as we leave it.
+    """
+    return row.due_at is None and (order is None or _is_final(order))
+
+
+def _is_final(order: OrderRecord) -> bool:
+    """Whether no further answer could change the order: only a person can change what a person has decided."""
+    return order.settled or (order.state.conflicted and order.state.trust is Trust.OPERATOR)

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.order_state import OrderState
+from service.ledger.bulk import PLANNED_ANEW, GivenRows, insert_new, insert_or_update
 from service.ledger.errors import ClaimUnstorable
-from service.ledger.inserts import PLANNED_ANEW, given_keys, insert_new, insert_or_update, keys_given
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import orders
 
@@ -108,7 +108,8 @@ def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, O
     """Lock those orders that exist until the transaction ends, always in the order of their keys, and load them."""
     if not keys:
         return {}
-    rows = connection.execute(_lock(connection.dialect.name), given_keys(keys))
+    given, statement = _lock(connection.dialect.name)
+    rows = connection.execute(statement, given.parameter(keys))
     return {record.key: record for record in map(_from_row, rows)}
 
 
@@ -152,9 +153,10 @@ def save(connection: Connection, records: Iterable[OrderRecord]) -> None:
 
 
 @cache
-def _lock(dialect: str) -> Select[Any]:
-    locked = select(orders).where(keys_given(dialect, _KEY)).order_by(*_KEY).with_for_update(key_share=True)
-    return locked.execution_options(**{PLANNED_ANEW: True})
+def _lock(dialect: str) -> tuple[GivenRows, Select[Any]]:
+    given = GivenRows(dialect)
+    locked = select(orders).where(given.have_key(_KEY)).order_by(*_KEY).with_for_update(key_share=True)
+    return given, locked.execution_options(**{PLANNED_ANEW: True})
 
 
 def _to_row(record: OrderRecord) -> dict[str, Any]:

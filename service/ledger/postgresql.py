@@ -2,7 +2,7 @@
 
 `statement_timeout` is the server's to keep. One that is frozen (its disk hangs, its machine is paused) keeps none, and
 its kernel goes on acknowledging what we send, so that neither keepalives nor `tcp_user_timeout` notice. This module and
-`postgresql_url` alone need the driver, which the embedded default lacks.
+`database_url` alone need the driver, which the embedded default lacks.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,9 +16,8 @@ from psycopg.errors import _WaitTimeout
 from psycopg.pq import TransactionStatus
 from sqlalchemy import Engine, create_engine, event
 
-from service.ledger.inserts import PLANNED_ANEW
-from service.ledger.limits import MARGIN_SECONDS, STATEMENT_SECONDS
-from service.ledger.postgresql_url import read_postgresql_url
+from service.ledger.bulk import PLANNED_ANEW
+from service.ledger.database_url import MARGIN_SECONDS, STATEMENT_SECONDS, read_postgresql_url
 
 Answer = TypeVar("Answer")
 

@@ -1,65 +1,186 @@
-"""Asked questions: what the gateway was asked and how it went, for people who ask how an order came to its state."""
+"""Questions to the gateway: which inquiries are due, and what was asked and answered.
+
+Each search reads one index, however many inquiries are open.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from sqlalchemy import Connection, delete, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, delete, func, or_, select, tuple_, update
 
 from service.domain.claims import OrderKey
 from service.domain.masking import mask_personal
-from service.ledger.due_inquiries import DueInquiry
-from service.ledger.inquiries import InquiryReason
-from service.ledger.inserts import insert_new
+from service.ledger.bulk import insert_new
+from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import asked_questions
+from service.ledger.tables import asked_questions, inquiries, to_record
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DueInquiry:
+    """An inquiry that is leased to us. Its question is counted already, to be asked once and then settled."""
+
+    order: OrderKey
+    reasons: InquiryReason
+    #: Whether the order is owed an answer; otherwise there are only doubts.
+    owed: bool
+    #: 1, 2, 3 ... since it was opened; a question that a crash interrupted counts.
+    attempt: int
+    #: When it is due next if the answer settles nothing.
+    due_at: datetime | None
+    doubt_due_at: datetime | None
+    #: When to give up.
+    horizon_at: datetime
+    #: How many reasons had been raised when it was leased.
+    raised: int
+    #: The fencing number: the next lease of this inquiry has a higher one.
+    fence: int
+    #: When it was leased, by the database's clock.
+    asked_at: datetime
+    #: From the last claim about the order, for log lines and the event of the answer; None without one.
+    traceparent: str | None
+
+
+def anything_due(connection: Connection, merchant: str, now: datetime) -> bool:
+    """Whether there is anything to lease; takes no lock."""
+    is_open = inquiries.c.state == InquiryState.OPEN.value
+    for condition, since in (
+        (is_open & (inquiries.c.due_at <= now), inquiries.c.due_at),
+        (is_open & _is_doubt(repeated=False) & (inquiries.c.doubt_due_at <= now), inquiries.c.doubt_due_at),
+        (is_open & _is_doubt(repeated=True) & (inquiries.c.doubt_due_at <= now), inquiries.c.doubt_due_at),
+        (_expired(now), inquiries.c.lease_until),
+    ):
+        # One query each, in order: a planner that expects many rows would read the whole table to find none.
+        of_merchant = select(inquiries.c.fence).where(inquiries.c.merchant == merchant, condition)
+        found = of_merchant.order_by(since).limit(1)
+        if connection.execute(found).first() is not None:
+            return True
+    return False
+
+
+def reopen_expired(connection: Connection, merchant: str, now: datetime) -> None:
+    """Open inquiries again whose lease has run out."""
+    connection.execute(
+        update(inquiries)
+        .where(inquiries.c.merchant == merchant, _expired(now))
+        .values(state=InquiryState.OPEN.value, lease_until=None)
+    )
+
+
+def lock_owed(connection: Connection, merchant: str, now: datetime, *, limit: int) -> Sequence[Row[Any]]:
+    """Lock at most `limit` due inquiries whose orders are owed an answer, the longest due first."""
+    return _lock(connection, merchant, inquiries.c.due_at <= now, inquiries.c.due_at, limit)
+
+
+def lock_doubts(
+    connection: Connection, merchant: str, now: datetime, *, limit: int, repeated: bool
+) -> Sequence[Row[Any]]:
+    """Lock at most `limit` due inquiries that only have doubts, the longest due first.
+
+    Either those with a new claim or, where `repeated`, those without one since the gateway was last asked.
+    """
+    not_owed = or_(inquiries.c.due_at.is_(None), inquiries.c.due_at > now)
+    is_due = _is_doubt(repeated=repeated) & (inquiries.c.doubt_due_at <= now) & not_owed
+    return _lock(connection, merchant, is_due, inquiries.c.doubt_due_at, limit)
+
+
+def oldest_owed_age(connection: Connection, merchant: str, now: datetime) -> timedelta:
+    """How long the longest due inquiry of an order that is owed an answer has waited; zero where none is due."""
+    return _age(connection.execute(select(func.min(inquiries.c.due_at)).where(_is_open(merchant))).scalar_one(), now)
+
+
+def oldest_doubt_age(connection: Connection, merchant: str, now: datetime) -> timedelta:
+    """How long the longest due doubt has waited; zero where none is due."""
+    firsts = (
+        select(func.min(inquiries.c.doubt_due_at)).where(_is_open(merchant), _is_doubt(repeated=repeated))
+        for repeated in (False, True)
+    )
+    return _age(earliest(*(connection.execute(first).scalar_one() for first in firsts)), now)
+
+
+def count_parked(connection: Connection, merchant: str) -> int:
+    """How many of the merchant's inquiries reached their horizon without result and wait for a person."""
+    is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
+    return connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
+
+
+def _age(since: datetime | None, now: datetime) -> timedelta:
+    return timedelta() if since is None else max(timedelta(), now - since)
+
+
+def _is_open(merchant: str) -> ColumnElement[bool]:
+    return (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.OPEN.value)
+
+
+def _is_doubt(*, repeated: bool) -> ColumnElement[bool]:
+    return inquiries.c.doubt_repeats == repeated
+
+
+def _expired(now: datetime) -> ColumnElement[bool]:
+    return (inquiries.c.state == InquiryState.ASKING.value) & (inquiries.c.lease_until <= now)
+
+
+def _lock(
+    connection: Connection, merchant: str, is_due: ColumnElement[bool], due: ColumnElement[Any], limit: int
+) -> Sequence[Row[Any]]:
+    query = (
+        select(inquiries)
+        .where(inquiries.c.merchant == merchant, inquiries.c.state == InquiryState.OPEN.value, is_due)
+        .order_by(due)
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return connection.execute(query).all() if limit else []
+
 
 _LONGEST_DETAIL = 500
 
 
 class QuestionOutcome(StrEnum):
-    """What came of a question."""
+    """The outcome of a question."""
 
-    #: The gateway spoke of the order; what it said is a claim.
+    #: The gateway knows the order; its answer is a claim.
     ANSWERED = "answered"
-    #: The gateway knows of no such order, which does not mean that it failed.
+    #: The gateway has no such order, which does not mean that the payment failed.
     NOT_FOUND = "not-found"
-    #: Nothing that says anything of the order.
+    #: No answer that says anything about the order.
     NO_ANSWER = "no-answer"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedQuestion:
-    """One question, as it was recorded."""
+    """A question as it was recorded."""
 
     asked_at: datetime
     reasons: InquiryReason
-    #: None while it is being asked, and for good where the process that asked has died.
+    #: None while it is being asked, and for ever where the process died meanwhile.
     outcome: QuestionOutcome | None
-    #: What to name when asking the gateway's people; "" where none is known.
+    #: The request's id, for questions to the gateway's staff; "" where none is known.
     request_id: str
     seconds: float | None
-    #: Why there was no answer; "" otherwise.
+    #: Why there was no answer; "" where there was one.
     detail: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """How a question went."""
+class QuestionResult:
+    """The result of one question."""
 
     outcome: QuestionOutcome
     request_id: str
-    #: From asking to the answer, or to giving up.
+    #: The time until the answer, or until it was given up.
     seconds: float
-    #: Why there was no answer, for people; "" otherwise.
+    #: Why there was no answer, for people; "" where there was one.
     detail: str = ""
 
 
 def record_asked(
     connection: Connection, asked: Collection[tuple[OrderKey, int, InquiryReason]], *, now: datetime
 ) -> None:
-    """Record questions, before they are sent: each by its order, its fence and why it is asked."""
+    """Record questions before they are sent: each one's order, fencing number and reasons."""
     rows = [
         {
             "merchant": order.merchant,
@@ -77,8 +198,8 @@ def record_asked(
     insert_new(connection, asked_questions, rows)
 
 
-def record_reply(connection: Connection, asked: DueInquiry, reply: Reply) -> None:
-    """Record how a question went; nothing where it has been removed since."""
+def record_result(connection: Connection, asked: DueInquiry, result: QuestionResult) -> None:
+    """Record the result of a question; does nothing where the question has been removed since."""
     own = (
         (asked_questions.c.merchant == asked.order.merchant)
         & (asked_questions.c.biz_order_no == asked.order.biz_order_no)
@@ -89,36 +210,34 @@ def record_reply(connection: Connection, asked: DueInquiry, reply: Reply) -> Non
         update(asked_questions)
         .where(own)
         .values(
-            outcome=reply.outcome.value,
-            request_id=reply.request_id,
-            seconds=round(reply.seconds, 3),
-            detail=mask_personal(escaped(reply.detail))[:_LONGEST_DETAIL],
+            outcome=result.outcome.value,
+            request_id=result.request_id,
+            seconds=round(result.seconds, 3),
+            detail=mask_personal(escaped(result.detail))[:_LONGEST_DETAIL],
         )
     )
 
 
 def load_asked(connection: Connection, order: OrderKey) -> Sequence[AskedQuestion]:
-    """Every question about an order that is still kept, oldest first."""
+    """The questions about an order that are still kept, oldest first."""
     query = (
         select(asked_questions)
         .where(asked_questions.c.merchant == order.merchant, asked_questions.c.biz_order_no == order.biz_order_no)
         .order_by(asked_questions.c.fence)
     )
     return [
-        AskedQuestion(
-            asked_at=row.asked_at,
+        to_record(
+            AskedQuestion,
+            row,
             reasons=InquiryReason(row.reasons),
             outcome=None if row.outcome is None else QuestionOutcome(row.outcome),
-            request_id=row.request_id,
-            seconds=row.seconds,
-            detail=row.detail,
         )
         for row in connection.execute(query)
     ]
 
 
 def prune_asked(connection: Connection, *, before: datetime, most: int) -> int:
-    """Remove at most `most` questions that were asked before; how many. How often an order was asked is kept apart."""
+    """Remove at most `most` questions that were asked before; how many. The counts per order are kept elsewhere."""
     key = tuple(asked_questions.primary_key)
     old = select(*key).where(asked_questions.c.asked_at < before).limit(most)
     removed = delete(asked_questions).where(tuple_(*key).in_(old)).returning(asked_questions.c.fence)

@@ -12,10 +12,10 @@ from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.masking import mask_personal
 from service.domain.order_state import Verdict
-from service.ledger.limits import allow_longer
-from service.ledger.refusal_counts import count_refusals
-from service.ledger.tables import claims, events, inquiries, orders
-from service.ledger.transactions import read
+from service.domain.refusals import RefusalCount
+from service.ledger.bulk import insert_or_update
+from service.ledger.tables import claims, events, inquiries, orders, refusals
+from service.ledger.transactions import allow_longer, read
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, and whoever forges callbacks can make up as many as they like.
@@ -197,3 +197,27 @@ def _open_conflicts(connection: Connection, merchants: Collection[str]) -> Mappi
     query = select(orders.c.merchant, func.count()).where(orders.c.conflicted).group_by(orders.c.merchant)
     found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
     return {merchant: found.get(merchant, 0) for merchant in merchants}
+
+
+def record_refusals(connection: Connection, counts: Sequence[RefusalCount]) -> None:
+    """Keep these counts, except those that are smaller than what is known. Applying them again changes nothing."""
+    largest: dict[tuple[str, str, str, str], int] = {}
+    for count in counts:
+        key = (count.merchant, count.day.isoformat(), count.reason, count.process)
+        largest[key] = max(largest.get(key, 0), count.callbacks)
+    names = [column.name for column in refusals.primary_key]
+    # In the order of their keys, so that two consumers wait for one another and never both.
+    rows = [{**dict(zip(names, key, strict=True)), "callbacks": largest[key]} for key in sorted(largest)]
+    insert_or_update(connection, refusals, rows, growing="callbacks")
+
+
+def count_refusals(connection: Connection, merchant: str, day: date) -> Mapping[str, int]:
+    """Callbacks refused on a day by reason, the most frequent first; `merchant` is "" for addresses of none."""
+    callbacks = func.sum(refusals.c.callbacks)
+    query = (
+        select(refusals.c.reason, callbacks)
+        .where(refusals.c.merchant == merchant, refusals.c.day == day.isoformat())
+        .group_by(refusals.c.reason)
+        .order_by(callbacks.desc(), refusals.c.reason)
+    )
+    return {reason: int(count) for reason, count in connection.execute(query)}

@@ -6,9 +6,8 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, inspect, select, text
 
 from service.ledger.errors import SchemaForeign, SchemaMissing, SchemaNewer
-from service.ledger.limits import allow_longer
 from service.ledger.tables import metadata
-from service.ledger.transactions import read, write
+from service.ledger.transactions import allow_longer, read, write
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 #: Alembic's own name for it, alembic_version, may be another application's in the same schema.

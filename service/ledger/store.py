@@ -1,4 +1,4 @@
-"""The ledger: claims go in, and what they change is recorded together with whom it is told to."""
+"""The ledger store: records claims, and with them what they change and which endpoints receive the events."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,8 +11,16 @@ from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
-from service.ledger.claim_rows import Entry, correct_verdicts, firsts, insert_claims, prune_payloads
-from service.ledger.decisions import Decider, Decision, question
+from service.ledger.claims import (
+    IncomingClaim,
+    Resolution,
+    claim_from_resolution,
+    correct_verdicts,
+    drop_repeats,
+    insert_claims,
+    prune_payloads,
+)
+from service.ledger.decisions import Decision, EndpointRules, MerchantRules
 from service.ledger.errors import OrderUnknown, UnknownMerchant
 from service.ledger.forgeries import Forgeries
 from service.ledger.histories import OrderHistory, is_known, load_history
@@ -20,9 +28,7 @@ from service.ledger.inquiries import InquiryReason, InquiryRecord, close_inquiri
 from service.ledger.orders import OrderFilter, OrderRecord
 from service.ledger.outbox import enqueue
 from service.ledger.questions import prune_asked
-from service.ledger.refusal_counts import record_refusals
-from service.ledger.resolutions import Resolution, claim_from_resolution
-from service.ledger.rules import EndpointRules, MerchantRules
+from service.ledger.reports import record_refusals
 from service.ledger.sanitizing import require_sanitized, sanitized, shortened
 from service.ledger.transactions import read, write
 
@@ -30,7 +36,7 @@ _PRUNED_AT_ONCE = 1000
 
 
 class LedgerStore:
-    """What we know of every order. Safe to share between threads; any number of processes may have their own.
+    """What is known of every order. Safe to share between threads; any number of processes may have one each.
 
     Every method raises LedgerUnavailable while the database cannot be used; calling again is safe.
     """
@@ -49,33 +55,33 @@ class LedgerStore:
         self._clock = clock
 
     def record(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
-        """Record claims in one transaction, with all that they change; their verdicts, in their order.
+        """Record claims in one transaction, with all that they change; their verdicts, in the same order.
 
-        They are decided in the order given. A claim that was recorded before is a DUPLICATE and not decided again.
-        One of a merchant that is not configured is kept as QUARANTINED; so it is not lost, and when the gateway repeats
-        it after the merchant was configured, it is decided. Raises ClaimUnstorable, with nothing recorded, where one
-        of them can never be stored.
+        Claims are decided in the order given. A claim that was recorded before is a DUPLICATE and not decided again.
+        A claim about a merchant that is not configured is kept as QUARANTINED, and is decided when the gateway repeats
+        it after the merchant was configured. Raises ClaimUnstorable, and records nothing, where one of the claims can
+        never be stored.
         """
         if not claims:
             return []
-        entries = [self._entry(position, sanitized(claim)) for position, claim in enumerate(claims)]
-        verdicts = _verdicts(write(self._engine, lambda connection: self._record(connection, entries)))
-        return [verdicts.get(entry.position, Verdict.DUPLICATE) for entry in entries]
+        incoming = [self._incoming(position, claim) for position, claim in enumerate(claims)]
+        verdicts = _verdicts(write(self._engine, lambda connection: self._record(connection, incoming)))
+        return [verdicts.get(position, Verdict.DUPLICATE) for position in range(len(incoming))]
 
     def record_refusals(self, counts: Sequence[RefusalCount]) -> None:
-        """Take over how many callbacks each process of the receiver has refused so far; again is harmless."""
+        """Store how many callbacks each receiver process has refused so far. Repeating it is harmless."""
         write(self._engine, lambda connection: record_refusals(connection, counts))
 
     def apply(self, connection: Connection, claim: Claim) -> Decision:
-        """Record one claim within the caller's transaction; what was decided. For who settles something with it."""
-        [decision] = self._record(connection, [self._entry(0, sanitized(claim))])
+        """Record one claim within the caller's transaction, which settles something with it; what was decided."""
+        [decision] = self._record(connection, [self._incoming(0, claim)])
         return decision
 
     def announce(self, announcement: Announcement) -> OrderRecord:
-        """Make an order known before it is sent to the gateway, so that it is asked for if no callback comes.
+        """Record an order before it is sent to the gateway, so that the gateway is asked if no callback comes.
 
-        Announcing it again with equal values is harmless; with others raises AnnouncementDiffers. Where a callback
-        has overtaken the announcement, fills in what only the announcement knows. Raises UnknownMerchant.
+        Announcing it again with equal values is harmless; other values raise AnnouncementDiffers. Where a callback came
+        first, this fills in what only the announcement knows. Raises UnknownMerchant.
         """
         merchant = self._merchant(announcement.merchant)
         now = self._clock()
@@ -93,15 +99,15 @@ class LedgerStore:
         if not merchant.can_ask:
             return False
         now = self._clock()
-        asked = question(order, reason, now, merchant, now=now)
-        write(self._engine, lambda connection: open_inquiries(connection, [asked], now=now))
+        request = merchant.request_inquiry(order, reason, now, now=now)
+        write(self._engine, lambda connection: open_inquiries(connection, [request], now=now))
         return True
 
     def resolve(self, resolution: Resolution) -> Verdict:
-        """Record a person's word, which outranks every other, and all that it changes; its verdict.
+        """Record a person's resolution, which outranks every other claim, and all that it changes; its verdict.
 
-        Each call is a word of its own: what an operator says twice is there twice. Raises UnknownMerchant, OrderUnknown
-        where nobody ever spoke of the order, so that a slip of the pen makes no payment, and ClaimUnstorable.
+        Each call records a claim of its own, even one with the same content. Raises UnknownMerchant and ClaimUnstorable
+        and, so that a typing error makes no payment, OrderUnknown where nothing is known of the order.
         """
         self._merchant(resolution.order.merchant)
         require_sanitized(resolution.order)
@@ -111,15 +117,15 @@ class LedgerStore:
         return verdict
 
     def is_configured(self, merchant: str) -> bool:
-        """Whether it has rules for a merchant of this name."""
+        """Whether there are rules for a merchant of this name."""
         return merchant in self._rules
 
     def load_order(self, key: OrderKey) -> OrderRecord | None:
-        """What is believed of the order; None where it was neither announced nor spoken of with enough trust."""
+        """What is believed of the order; None where it was neither announced nor the subject of a trusted claim."""
         return read(self._engine, lambda connection: orders.load(connection, key))
 
     def knows(self, key: OrderKey) -> bool:
-        """Whether anybody ever spoke of the order, believed or not."""
+        """Whether the order was announced or any claim about it was recorded, believed or not."""
         return read(self._engine, lambda connection: is_known(connection, key))
 
     def load_inquiry(self, key: OrderKey) -> InquiryRecord | None:
@@ -127,22 +133,21 @@ class LedgerStore:
         return read(self._engine, lambda connection: load_inquiry(connection, key))
 
     def order_history(self, key: OrderKey) -> OrderHistory:
-        """Claims, events, deliveries and the inquiry around the order; empty where nobody ever spoke of it.
+        """Claims, events, deliveries and the inquiry of the order; empty where nothing is known of it.
 
-        All claims that counted, and the newest of the others.
+        It has all claims that counted, and the newest of the others.
         """
         return read(self._engine, lambda connection: load_history(connection, key))
 
     def list_orders(self, chosen: OrderFilter, *, limit: int) -> Sequence[OrderRecord]:
-        """At most `limit` orders, those that changed last first."""
+        """At most `limit` orders, the last changed first."""
         return read(self._engine, lambda connection: orders.listed(connection, chosen, limit))
 
     def prune(self, *, before: datetime) -> int:
-        """Remove forged orders that were over before, and the payloads of claims recorded before; of how many claims.
+        """Remove old forged orders, payloads of old claims, and old questions; the number of claims concerned.
 
-        Payloads are the channel's words, unnamed fields and words that nobody knows. What the gateway was asked before
-        then is forgotten as well. Orders, their claims and events themselves stay. Runs in many short transactions; may
-        be stopped at any point.
+        A payload is the channel's response, unknown fields and unknown types. Orders, their claims and their events
+        stay. Runs in many short transactions, and may be stopped at any point.
         """
         pruned = Forgeries(engine=self._engine).remove(before=before).claims
         while some := write(
@@ -159,59 +164,71 @@ class LedgerStore:
         except KeyError:
             raise UnknownMerchant(name) from None
 
-    def _entry(self, position: int, claim: Claim) -> Entry:
-        merchant = self._rules.get(claim.merchant)
-        if merchant is None:
+    def _incoming(self, position: int, claim: Claim) -> IncomingClaim:
+        claim = sanitized(claim)
+        rules = self._rules.get(claim.merchant)
+        if rules is None:
             claim = replace(claim, quarantine=claim.quarantine or "the merchant is not configured")
-            return Entry(position=position, claim=claim, counted=False)
-        counted = merchant.counts(claim)
+            return IncomingClaim(position=position, claim=claim, counted=False)
+        counted = rules.counts(claim)
         if claim.trust is Trust.CHECKSUM and not counted:
             claim = shortened(claim)
-        return Entry(position=position, claim=claim, counted=counted)
+        return IncomingClaim(position=position, claim=claim, counted=counted)
 
-    def _record(self, connection: Connection, entries: Sequence[Entry]) -> Collection[Decision]:
+    def _record(self, connection: Connection, incoming: Sequence[IncomingClaim]) -> Collection[Decision]:
         now = self._clock()
-        candidates = firsts(entries)
-        about: dict[OrderKey, list[Entry]] = {}
-        for entry in candidates:
-            about.setdefault(entry.claim.order, []).append(entry)
-        deciders = {name: self._decider(name, now) for name in {key.merchant for key in about}}
+        candidates = drop_repeats(incoming)
+        by_order: dict[OrderKey, list[IncomingClaim]] = {}
+        for one in candidates:
+            by_order.setdefault(one.claim.order, []).append(one)
 
-        # Most are of orders that are not there yet. Those are made as the claims leave them, and are written once.
+        # Most claims are about orders that do not exist yet. Those are inserted once, as the claims leave them.
         blank = {
             key: OrderRecord(merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=now, updated_at=now)
-            for key, of_order in about.items()
-            if any(entry.counted for entry in of_order)
+            for key, of_order in by_order.items()
+            if any(one.counted for one in of_order)
         }
-        presumed = {key: deciders[key.merchant].decide(order, about[key]) for key, order in blank.items()}
-        made = orders.insert_missing(connection, [one.order for one in presumed.values() if one.order])
-        before: Mapping[OrderKey, OrderRecord] = {**blank, **orders.lock(connection, about.keys() - made)}
-        decided = {
-            key: presumed[key] if key in made else deciders[key.merchant].decide(before.get(key), of_order)
-            for key, of_order in about.items()
+        presumed = {key: self._decide(key, order, by_order[key], now=now) for key, order in blank.items()}
+        created = orders.insert_missing(connection, [one.order for one in presumed.values() if one.order])
+        before: Mapping[OrderKey, OrderRecord] = {**blank, **orders.lock(connection, by_order.keys() - created)}
+        decisions = {
+            key: presumed[key] if key in created else self._decide(key, before.get(key), of_order, now=now)
+            for key, of_order in by_order.items()
         }
 
-        verdicts = _verdicts(decided.values())
-        row_ids = insert_claims(connection, candidates, [verdicts[entry.position] for entry in candidates], now=now)
+        verdicts = _verdicts(decisions.values())
+        row_ids = insert_claims(connection, candidates, [verdicts[one.position] for one in candidates], now=now)
         if len(row_ids) < len(candidates):
-            # Some were recorded before: decide as if they had not come, and mend what they have led astray.
-            for key in {entry.claim.order for entry in candidates if entry.position not in row_ids}:
-                fresh = [entry for entry in about[key] if entry.position in row_ids]
-                repeated = [entry for entry in about[key] if entry.position not in row_ids]
-                decided[key] = deciders[key.merchant].decide(before.get(key), fresh, repeated=repeated)
-            mended = _verdicts(decided.values()).items()
-            correct_verdicts(connection, {row_ids[place]: new for place, new in mended if new is not verdicts[place]})
+            # Some were recorded before: decide again without them, and correct the verdicts that they changed.
+            for key in {one.claim.order for one in candidates if one.position not in row_ids}:
+                fresh = [one for one in by_order[key] if one.position in row_ids]
+                repeated = [one for one in by_order[key] if one.position not in row_ids]
+                decisions[key] = self._decide(key, before.get(key), fresh, now=now, repeated=repeated)
+            corrected = _verdicts(decisions.values()).items()
+            changed = {row_ids[place]: verdict for place, verdict in corrected if verdict is not verdicts[place]}
+            correct_verdicts(connection, changed)
 
-        stored = {key: presumed[key].order if key in made else before.get(key) for key in about}
-        orders.save(connection, [one.order for key, one in decided.items() if one.order and one.order != stored[key]])
-        enqueue(connection, decided.values(), now=now)
-        close_inquiries(connection, [key for key, one in decided.items() if one.answered])
-        open_inquiries(connection, [one.question for one in decided.values() if one.question], now=now)
-        return decided.values()
+        stored = {key: presumed[key].order if key in created else before.get(key) for key in by_order}
+        orders.save(connection, [one.order for key, one in decisions.items() if one.order and one.order != stored[key]])
+        enqueue(connection, decisions.values(), now=now)
+        close_inquiries(connection, [key for key, one in decisions.items() if one.closes_inquiry])
+        open_inquiries(connection, [one.inquiry for one in decisions.values() if one.inquiry], now=now)
+        return decisions.values()
 
-    def _decider(self, merchant: str, now: datetime) -> Decider:
-        return Decider(merchant=self._rules.get(merchant), endpoints=self._endpoints, now=now)
+    def _decide(
+        self,
+        key: OrderKey,
+        order: OrderRecord | None,
+        incoming: Iterable[IncomingClaim],
+        *,
+        now: datetime,
+        repeated: Iterable[IncomingClaim] = (),
+    ) -> Decision:
+        decision = Decision(order, rules=self._rules.get(key.merchant), endpoints=self._endpoints, now=now)
+        decision.take(incoming)
+        decision.take_repeated(repeated)
+        return decision
 
 
-def _verdicts(decided: Iterable[Decision]) -> dict[int, Verdict]:
-    return {position: verdict for one in decided for position, verdict in one.verdicts.items()}
+def _verdicts(decisions: Iterable[Decision]) -> dict[int, Verdict]:
+    return {position: verdict for one in decisions for position, verdict in one.verdicts.items()}

@@ -1,11 +1,15 @@
 """The ledger's tables. What they mean; how a database gets them is `migrations`."""
 
-from typing import Any
+from dataclasses import fields
+from datetime import UTC, datetime
+from typing import Any, TypeVar
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    DateTime,
+    Dialect,
     Float,
     ForeignKeyConstraint,
     Index,
@@ -13,14 +17,47 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     PrimaryKeyConstraint,
+    Row,
     SmallInteger,
     Table,
     Text,
     UniqueConstraint,
     text,
 )
+from sqlalchemy.types import TypeDecorator
 
-from service.ledger.columns import RowNumber, UtcDateTime
+_Record = TypeVar("_Record")
+
+#: A row number that the database generates.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, to the microsecond, read back in UTC.
+
+    PostgreSQL stores `timestamptz`. SQLite stores text in UTC of one width, so that it sorts as time does. A naive
+    time is a TypeError.
+    """
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn an aware time into what the database stores."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise TypeError(f"a time without a zone: {value.isoformat()}")
+        utc = value.astimezone(UTC)
+        return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's
+        """Turn what the database stores into an aware time in UTC."""
+        if value is None:
+            return None
+        stored: datetime = value
+        return stored.replace(tzinfo=UTC) if stored.tzinfo is None else stored.astimezone(UTC)
+
 
 #: Every table of the ledger.
 metadata = MetaData(
@@ -286,3 +323,9 @@ refusals = Table(
     Column("callbacks", BigInteger, nullable=False),
     PrimaryKeyConstraint("merchant", "day", "reason", "process"),
 )
+
+
+def to_record(record: type[_Record], row: Row[Any], **converted: Any) -> _Record:
+    """Make a dataclass from the columns with its fields' names, and from those values that were `converted`."""
+    columns = [field.name for field in fields(record) if field.name not in converted]  # type: ignore[arg-type]
+    return record(**{name: row._mapping[name] for name in columns}, **converted)

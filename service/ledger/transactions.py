@@ -5,12 +5,14 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from datetime import datetime
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, func, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
+from service.ledger.database_url import MARGIN_SECONDS
 from service.ledger.engine import READS_ONLY, TURNS
 from service.ledger.errors import (
     ClaimUnstorable,
@@ -21,6 +23,7 @@ from service.ledger.errors import (
     SequenceBehind,
 )
 from service.runtime.backoff import exponential
+from service.runtime.clock import now
 from service.runtime.file_locks import LockTimeout, hold_file_lock
 
 Result = TypeVar("Result")
@@ -127,3 +130,33 @@ def _turn(engine: Engine) -> Iterator[None]:
 def _pause_seconds(attempt: int) -> float:
     chance = random.random()  # noqa: S311 - spreads the tries, guards nothing
     return exponential(attempt, first_seconds=0.02, most_seconds=0.5, jitter=0.9, random=chance)
+
+
+def shared_time(connection: Connection) -> datetime:
+    """The present time, aware: PostgreSQL's, or our own where all are on the machine of the SQLite file."""
+    if connection.dialect.name == "sqlite":
+        return now()
+    # Not `now()`, which is when the transaction began: it may have waited for a lock since.
+    time: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
+    return time
+
+
+def wait_at_most(connection: Connection, *, milliseconds: int) -> None:
+    """Let each lock be waited for no longer until the transaction ends; then the statement fails as contended.
+
+    On SQLite nothing waits inside of a transaction.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+
+
+def allow_longer(connection: Connection, *, seconds: int | None) -> None:
+    """Let each statement take up to `seconds` until the transaction ends; None is as long as it takes.
+
+    SQLite, which is this very process, knows no limit.
+    """
+    if connection.dialect.name != "postgresql":
+        return
+    connection.exec_driver_sql(f"SET LOCAL statement_timeout = {0 if seconds is None else seconds * 1000}")
+    limited: Any = connection.connection.driver_connection
+    limited.limit_seconds = None if seconds is None else seconds + MARGIN_SECONDS

@@ -1,65 +1,64 @@
-"""Withholds: which orders were sent to the gateway, so that each is sent once, however often it is asked for."""
+"""Withholds: which orders were sent to the gateway, so that each is sent once, however often that is requested."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
 from service.domain.claims import OrderKey
 from service.ledger import orders
+from service.ledger.bulk import insert_into
 from service.ledger.errors import LedgerError, NotAnnounced
-from service.ledger.inserts import insert_into
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import withholds
+from service.ledger.tables import to_record, withholds
 from service.ledger.transactions import read, write
 
 
 class WithholdOutcome(StrEnum):
-    """What is known of a withhold that was to be sent."""
+    """What is known of the outcome of a withhold."""
 
-    #: On its way; where the process died meanwhile, as unknown as `UNKNOWN`.
+    #: Being sent. Where the process died meanwhile, the outcome is as unknown as with `UNKNOWN`.
     SENDING = "sending"
-    #: The gateway took it, which says nothing of it being paid.
+    #: The gateway accepted it, which does not mean that it is paid.
     ACCEPTED = "accepted"
-    #: Surely not done; it may be sent again.
+    #: Certainly not done; it may be sent again.
     NOT_DONE = "not-done"
-    #: Nobody knows yet; the gateway is asked.
+    #: Not known yet; the gateway is asked.
     UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithholdRecord:
-    """The one sending of an order."""
+    """An order that was sent to the gateway."""
 
     outcome: WithholdOutcome
-    #: Who wanted it: the name of an API token, or what the command line says of itself.
+    #: Who requested it: the name of an API token, or the command line's own name.
     sent_by: str
     sent_at: datetime
-    #: When its outcome became known to us; None while it is being sent.
+    #: When the outcome became known; None while it is being sent.
     settled_at: datetime | None
-    #: What was answered or went wrong, for people; no personal data.
+    #: The answer, or what went wrong, for people; no personal data.
     detail: str
-    #: What to name when asking the gateway's people; "" where no request was made or it was accepted.
+    #: The request's id, for questions to the gateway's staff; "" where no request was made or it was accepted.
     request_id: str
 
 
 class SentBefore(LedgerError):
-    """The order was sent before, and is not sent again: two withholds may move money twice."""
+    """The order was sent before, and is not sent again: two withholds could move money twice."""
 
     def __init__(self, record: WithholdRecord) -> None:
         super().__init__(f"sent before, by {record.sent_by}; outcome: {record.outcome.value}")
         self.record = record
 
 
-class SpokenOfBefore(LedgerError):
-    """Something is known of the order already though it was not sent from here; sending it might charge it twice."""
+class StatusKnown(LedgerError):
+    """The order has a status although we did not send it; sending it could charge it twice."""
 
 
 class Withholds:
-    """Keeps each order from being sent twice. Safe to share between threads and, by the database, between processes.
+    """Keeps each order from being sent twice. Safe to share between threads; any number of processes may have one each.
 
     Every method raises LedgerUnavailable while the database cannot be used.
     """
@@ -69,16 +68,16 @@ class Withholds:
         self._clock = clock
 
     def begin(self, order: OrderKey, *, sent_by: str) -> None:
-        """Take the right to send the order, which must be announced. Commits before it returns.
+        """Acquire the right to send the order, which must be announced. Commits before it returns.
 
-        Of any number of callers one gets it; the others, and every later one, get SentBefore, unless the sending ended
-        as `NOT_DONE`. Raises SpokenOfBefore where the order has a status already, NotAnnounced where it is unknown.
+        One caller gets it. All others, also later ones, get SentBefore, unless the outcome was `NOT_DONE`. Raises
+        StatusKnown where the order has a status already, and NotAnnounced where it is unknown.
         """
         now = self._clock()
         write(self._engine, lambda connection: _begin(connection, order, escaped(sent_by), now))
 
     def settle(self, order: OrderKey, outcome: WithholdOutcome, *, detail: str = "", request_id: str = "") -> None:
-        """Record how the sending that `begin` allowed has ended."""
+        """Record the outcome of the sending that `begin` allowed."""
         values = {
             "outcome": outcome.value,
             "detail": escaped(detail),
@@ -89,14 +88,14 @@ class Withholds:
         write(self._engine, lambda connection: connection.execute(update(withholds).where(is_under_way).values(values)))
 
     def load(self, order: OrderKey) -> WithholdRecord | None:
-        """What is known of the order's sending; None where it was not sent from here."""
+        """What is known of the order's withhold; None where we did not send it."""
         return read(self._engine, lambda connection: load_withhold(connection, order))
 
 
 def load_withhold(connection: Connection, order: OrderKey) -> WithholdRecord | None:
-    """The sending of an order; None where it was not sent from here."""
+    """The withhold of an order; None where we did not send it."""
     row = connection.execute(select(withholds).where(_is(order))).one_or_none()
-    return None if row is None else _from_row(row)
+    return None if row is None else to_record(WithholdRecord, row, outcome=WithholdOutcome(row.outcome))
 
 
 def _begin(connection: Connection, order: OrderKey, sent_by: str, now: datetime) -> None:
@@ -107,7 +106,7 @@ def _begin(connection: Connection, order: OrderKey, sent_by: str, now: datetime)
     if sent is not None and sent.outcome is not WithholdOutcome.NOT_DONE:
         raise SentBefore(sent)
     if known.state.trust is not None:
-        raise SpokenOfBefore(f"the order is {known.state.status.value} already")
+        raise StatusKnown(f"the order is {known.state.status.value} already")
     fresh = {
         "merchant": order.merchant,
         "biz_order_no": order.biz_order_no,
@@ -118,7 +117,7 @@ def _begin(connection: Connection, order: OrderKey, sent_by: str, now: datetime)
         "detail": "",
         "request_id": "",
     }
-    # The lock on the order keeps others out.
+    # The lock on the order keeps other processes out.
     insert = insert_into(connection, withholds).values(fresh)
     connection.execute(
         insert.on_conflict_do_update(index_elements=[withholds.c.merchant, withholds.c.biz_order_no], set_=fresh)
@@ -127,14 +126,3 @@ def _begin(connection: Connection, order: OrderKey, sent_by: str, now: datetime)
 
 def _is(order: OrderKey) -> ColumnElement[bool]:
     return (withholds.c.merchant == order.merchant) & (withholds.c.biz_order_no == order.biz_order_no)
-
-
-def _from_row(row: Row[Any]) -> WithholdRecord:
-    return WithholdRecord(
-        outcome=WithholdOutcome(row.outcome),
-        sent_by=row.sent_by,
-        sent_at=row.sent_at,
-        settled_at=row.settled_at,
-        detail=row.detail,
-        request_id=row.request_id,
-    )

@@ -13,8 +13,8 @@ from sqlalchemy import event
 
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
+from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.engine import make_engine
-from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 

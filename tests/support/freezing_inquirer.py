@@ -17,8 +17,8 @@ from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer
 from service.config.reading import load_settings
-from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.questions import DueInquiry
 
 
 def main(settings_file: str) -> None:

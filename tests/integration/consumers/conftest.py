@@ -11,9 +11,9 @@ from sqlalchemy import Engine
 from service.config.settings import BrokerSettings, LedgerSettings, MerchantSettings, Secret, Settings
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
+from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
-from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.messaging.rabbitmq import topology

@@ -13,10 +13,10 @@ from consumers.endpoint_worker import EndpointWorker
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
 from service.config.settings import DispatcherSettings, EndpointSettings
 from service.domain.claims import OrderKey, OrderStatus
+from service.ledger.endpoints import Pauses
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.histories import DeliveryRecord
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
-from service.ledger.pauses import Pauses
 from service.ledger.store import LedgerStore
 from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim

@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
+from service.ledger.decisions import MerchantRules
 from service.ledger.questions import AskedQuestion, QuestionOutcome
-from service.ledger.rules import MerchantRules
 from service.ledger.store import LedgerStore
 from tests.support.asked_gateway import AES_KEY, AskedGateway
 from tests.support.processes import Process, Processes

@@ -25,11 +25,12 @@ from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
 from service.ledger.announcements import Announcement
+from service.ledger.decisions import MerchantRules
 from service.ledger.engine import make_engine
 from service.ledger.inquiries import InquiryReason, InquiryState
+from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.questions import QuestionOutcome
-from service.ledger.rules import InquiryRules, MerchantRules
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries

@@ -11,8 +11,8 @@ from sqlalchemy import Engine, select
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
+from service.ledger.decisions import MerchantRules
 from service.ledger.engine import READS_ONLY
-from service.ledger.rules import MerchantRules
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions
 from tests.support.asked_gateway import AES_KEY, AskedGateway

@@ -10,10 +10,11 @@ from sqlalchemy import Engine, Table, func, select
 
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES, EventType
+from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.engine import make_engine
+from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.outbox import Outbox
-from service.ledger.rules import EndpointRules, InquiryRules, MerchantRules
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON

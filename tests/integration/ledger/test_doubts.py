@@ -7,17 +7,16 @@ import pytest
 
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.due_inquiries import DueInquiry
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import QuestionOutcome, Reply
+from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 
 KEY = OrderKey("acme", "DK1")
-NO_ANSWER = Reply(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
-NOT_FOUND = Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
-ANSWERED = Reply(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
+NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
+NOT_FOUND = QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
+ANSWERED = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
 
 MakeStore = Callable[..., LedgerStore]
 MakeAgenda = Callable[..., InquiryQueue]
@@ -52,12 +51,12 @@ def inquiry_of(store: LedgerStore) -> InquiryRecord:
     return inquiry
 
 
-def ask(agenda: InquiryQueue, reply: Reply) -> InquiryState:
+def ask(agenda: InquiryQueue, reply: QuestionResult) -> InquiryState:
     (inquiry,) = claim(agenda)
     return agenda.settle(inquiry, reply).state
 
 
-def ask_while_open(store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: Reply) -> list[float]:
+def ask_while_open(store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: QuestionResult) -> list[float]:
     """The pauses between the questions, until it is asked for no more."""
     pauses = []
     while ask(agenda, reply) is InquiryState.OPEN:
@@ -255,7 +254,7 @@ def test_an_order_that_is_owed_an_answer_is_not_given_up_when_it_is_not_found(
 
 @pytest.mark.parametrize("reply", [NOT_FOUND, NO_ANSWER])
 def test_strangers_take_no_parked_order_out_of_a_persons_sight(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: Reply
+    store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: QuestionResult
 ) -> None:
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
     clock.forward(600)

@@ -15,7 +15,7 @@ from service.ledger.announcements import Announcement
 from service.ledger.inquiries import InquiryState
 from service.ledger.inquiry_limits import MOST_NOT_FOUND
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import QuestionOutcome, Reply
+from service.ledger.questions import QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
@@ -84,7 +84,7 @@ def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
                 name = inquiry.order.biz_order_no
                 if inquiry.owed:
                     owed_first_at.setdefault(name, clock())
-                reply = Reply(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
+                reply = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
                 agenda.settle(inquiry, reply, claim=truth.answer(name))
             per_minute[int(step * STEP_SECONDS // 60)] += len(asked)
         if step * STEP_SECONDS > 750 and _all_ended(ledger_engine):
@@ -179,12 +179,12 @@ def _ask_all(
             name = inquiry.order.biz_order_no
             if name in came_at:
                 waits[name] = clock() - came_at[name]
-                reply = Reply(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
+                reply = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
                 answer = a_claim(trust=Trust.QUERIED, order=name, stated_at=clock())
                 agenda.settle(inquiry, reply, claim=answer)
             else:
                 invented[name] += 1
-                agenda.settle(inquiry, Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="", seconds=0.0))
+                agenda.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="", seconds=0.0))
 
 
 def _any_open(engine: Engine) -> bool:

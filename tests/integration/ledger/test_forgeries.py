@@ -13,13 +13,12 @@ from sqlalchemy import Connection, Engine, event, text, update
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
 from service.ledger.announcements import Announcement, record_announcement
-from service.ledger.due_inquiries import DueInquiry
+from service.ledger.decisions import MerchantRules
 from service.ledger.errors import LedgerContended
 from service.ledger.forgeries import Forgeries, Removed
 from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import QuestionOutcome, Reply
-from service.ledger.rules import MerchantRules
+from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, claims, inquiries, orders
 from tests.support.claims import NOON, a_claim
@@ -31,8 +30,8 @@ Count = Callable[..., int]
 
 KEY = OrderKey("acme", "DK1")
 LATER = timedelta(days=40)
-NOT_FOUND = Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="", seconds=0.0)
-ANSWERED = Reply(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
+NOT_FOUND = QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="", seconds=0.0)
+ANSWERED = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
 RULES = MerchantRules(
     required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=600, inquiry_horizon_seconds=86_400
 )
@@ -183,7 +182,7 @@ def test_an_order_that_was_given_up_and_waits_for_a_person_stays(
     store.record([forged()])
     while (asked := agenda.claim_due("acme", limit=1, lease_seconds=60)) or not agenda.count_parked(["acme"])["acme"]:
         for inquiry in asked:
-            agenda.settle(inquiry, Reply(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0))
+            agenda.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0))
         clock.forward(3600)
     clock.forward(LATER.total_seconds())
     assert forgeries.remove(before=clock(), most_kept=0) == Removed()

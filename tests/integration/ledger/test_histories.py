@@ -2,8 +2,7 @@
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.claim_rows import MOST_UNCOUNTED
-from service.ledger.resolutions import Resolution
+from service.ledger.claims import MOST_UNCOUNTED, Resolution
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 

@@ -9,9 +9,8 @@ import pytest
 
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
-from service.ledger.errors import LeaseLost
+from service.ledger.decisions import EndpointRules
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
-from service.ledger.rules import EndpointRules
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from tests.support.claims import a_claim
@@ -67,10 +66,9 @@ def test_a_settlement_with_an_old_fence_is_refused(store: LedgerStore, outbox: O
     clock.forward(31)
     (new,) = due(outbox)
     assert outbox.settle_delivered([old]) == [old]
-    with pytest.raises(LeaseLost):
-        outbox.retry_in(old, 0, error="late")
-    with pytest.raises(LeaseLost):
-        outbox.park(old, error="late")
+    for wait_seconds in (0, None):
+        late = FailedDelivery(delivery=old, error="late", wait_seconds=wait_seconds)
+        assert outbox.settle_failed([late]) == [old]
     assert outbox.settle_delivered([new]) == []
 
 
@@ -94,7 +92,8 @@ def test_a_delivery_that_waits_for_its_next_try_holds_later_ones_back(
 ) -> None:
     store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
     (delivery,) = due(outbox)
-    outbox.retry_in(delivery, 60, error="503")
+    failure = FailedDelivery(delivery=delivery, error="503", wait_seconds=60)
+    assert outbox.settle_failed([failure]) == []
     assert due(outbox) == []
     clock.forward(60)
     assert sequences(due(outbox)) == [1]
@@ -103,7 +102,8 @@ def test_a_delivery_that_waits_for_its_next_try_holds_later_ones_back(
 def test_a_parked_delivery_lets_later_ones_pass(store: LedgerStore, outbox: Outbox) -> None:
     store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
     (delivery,) = due(outbox)
-    outbox.park(delivery, error="410 Gone")
+    failure = FailedDelivery(delivery=delivery, error="410 Gone", wait_seconds=None)
+    assert outbox.settle_failed([failure]) == []
     assert sequences(due(outbox)) == [2]
 
 
@@ -151,7 +151,8 @@ def test_any_order_number_is_claimed_settled_and_given_back(store: LedgerStore, 
     outbox.release([first])
     (first,) = due(outbox)
     assert (first.biz_order_no, first.attempt) == (order, 1)
-    outbox.retry_in(first, 0, error="503")
+    failure = FailedDelivery(delivery=first, error="503", wait_seconds=0)
+    assert outbox.settle_failed([failure]) == []
     (first,) = due(outbox)
     assert outbox.settle_delivered([first]) == []
     assert sequences(due(outbox)) == [2]
@@ -169,7 +170,8 @@ def test_one_endpoint_does_not_hold_back_another(make_store: MakeStore, outbox: 
 def test_errors_are_kept_short_and_without_personal_data(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
     store.record([a_claim()])
     (delivery,) = due(outbox)
-    outbox.retry_in(delivery, 0, error="no 13812345678 \x00" + "x" * 9999)
+    failure = FailedDelivery(delivery=delivery, error="no 13812345678 \x00" + "x" * 9999, wait_seconds=0)
+    assert outbox.settle_failed([failure]) == []
     (event,) = store.order_history(delivery.order).events
     assert event.deliveries[0].last_error.startswith("no 138****5678 \\u0000x")
     assert len(event.deliveries[0].last_error) == 500
@@ -194,7 +196,8 @@ def test_a_replay_takes_the_lease_from_who_is_sending(store: LedgerStore, outbox
 def test_all_that_is_parked_can_be_replayed(store: LedgerStore, outbox: Outbox) -> None:
     store.record([a_claim(order=f"DK{n}") for n in range(3)])
     for delivery in due(outbox):
-        outbox.park(delivery, error="410 Gone")
+        failure = FailedDelivery(delivery=delivery, error="410 Gone", wait_seconds=None)
+        assert outbox.settle_failed([failure]) == []
     assert outbox.replay_parked(endpoint="books") == 3
     assert len(due(outbox)) == 3
 

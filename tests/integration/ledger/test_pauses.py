@@ -9,10 +9,9 @@ from sqlalchemy import Engine
 
 from service.domain.claims import OrderStatus
 from service.domain.events import DEFAULT_EVENT_TYPES
-from service.ledger.endpoint_states import read_endpoint_states
-from service.ledger.outbox import DueDelivery, Outbox
-from service.ledger.pauses import Pause, Pauses
-from service.ledger.rules import EndpointRules
+from service.ledger.decisions import EndpointRules
+from service.ledger.endpoints import Pause, Pauses, read_endpoint_states
+from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
 
@@ -98,11 +97,13 @@ def test_an_endpoint_s_state_tells_what_waits_what_it_took_last_and_what_went_wr
     outbox.settle_delivered(claim(outbox))
     clock.forward(60)
     store.record([a_claim(order="GIVEN UP")])
-    outbox.park(claim(outbox)[0], error="the endpoint answered 400")
+    failure = FailedDelivery(delivery=claim(outbox)[0], error="the endpoint answered 400", wait_seconds=None)
+    assert outbox.settle_failed([failure]) == []
     (before,) = read_endpoint_states(ledger_engine, ["books"])
     assert before.last_error == "the endpoint answered 400"
     store.record([a_claim(order="WAITS")])
-    outbox.retry_in(claim(outbox)[0], 0, error="the endpoint answered 503")
+    failure = FailedDelivery(delivery=claim(outbox)[0], error="the endpoint answered 503", wait_seconds=0)
+    assert outbox.settle_failed([failure]) == []
     pause = pauses.pause("books", by="Li Lei", reason="moving")
 
     (state,) = read_endpoint_states(ledger_engine, ["books"])

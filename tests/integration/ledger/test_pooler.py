@@ -9,14 +9,13 @@ from sqlalchemy import Connection, Engine, text
 
 from service.domain.claims import OrderKey
 from service.domain.order_state import Verdict
-from service.ledger import postgresql_url
+from service.ledger import database_url
 from service.ledger.engine import make_engine
 from service.ledger.errors import ClaimUnstorable, LedgerContended, LedgerUnavailable
-from service.ledger.limits import allow_longer
 from service.ledger.postgresql import LimitedConnection
 from service.ledger.schema import migrate, schema_is_current
 from service.ledger.store import LedgerStore
-from service.ledger.transactions import read, write
+from service.ledger.transactions import allow_longer, read, write
 from tests.support.claims import a_claim
 from tests.support.pgbouncer import POOL_SIZE, PgBouncer
 from tests.support.postgresql import Database
@@ -45,7 +44,7 @@ def engine(pooler_url: str) -> Iterator[Engine]:
 @pytest.fixture
 def short(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The limit that the test names is one second."""
-    monkeypatch.setitem(postgresql_url._SETTINGS, request.param, "1s")
+    monkeypatch.setitem(database_url._SETTINGS, request.param, "1s")
 
 
 def show(connection: Connection | psycopg.Connection, name: str) -> object:

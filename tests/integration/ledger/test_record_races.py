@@ -10,7 +10,7 @@ from sqlalchemy import Engine, Table, event, text
 
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
-from service.ledger.claim_rows import Entry, insert_claims
+from service.ledger.claims import IncomingClaim, insert_claims
 from service.ledger.errors import LedgerContended, LedgerUnavailable
 from service.ledger.orders import OrderRecord, insert_missing
 from service.ledger.store import LedgerStore
@@ -95,7 +95,7 @@ def test_batches_take_their_locks_in_one_order_and_never_deadlock(
         # Both batches get as far as they can before this; each would then hold what the other needs next.
         blank = OrderRecord(merchant="acme", biz_order_no="DK25", created_at=NOON, updated_at=NOON)
         insert_missing(holder, [blank])
-        entry = Entry(position=0, claim=middle, counted=trust >= Trust.CAPABILITY)
+        entry = IncomingClaim(position=0, claim=middle, counted=trust >= Trust.CAPABILITY)
         insert_claims(holder, [entry], [Verdict.STALE], now=NOON)
         batches = [threads.submit(store.record, batch) for batch in (forwards, forwards[::-1])]
         eventually(lambda: waiting(ledger_engine) == 2)

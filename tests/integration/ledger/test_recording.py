@@ -16,8 +16,8 @@ from service.gateway.bodies import BodyKind
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import VerifiedCallback
 from service.gateway.strict_json import JsonValue
+from service.ledger.decisions import EndpointRules
 from service.ledger.errors import ClaimUnstorable
-from service.ledger.rules import EndpointRules
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, orders
 from tests.support.claims import NOON, a_claim

@@ -8,9 +8,9 @@ from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
 from service.ledger.announcements import Announcement
+from service.ledger.claims import Resolution
 from service.ledger.errors import OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryState
-from service.ledger.resolutions import Resolution
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 

@@ -11,7 +11,7 @@ from service.domain.claims import OrderKey, OrderStatus
 from service.ledger.announcements import Announcement
 from service.ledger.errors import NotAnnounced
 from service.ledger.store import LedgerStore
-from service.ledger.withholds import SentBefore, SpokenOfBefore, WithholdOutcome, Withholds
+from service.ledger.withholds import SentBefore, StatusKnown, WithholdOutcome, Withholds
 from tests.support.claims import NOON, a_claim
 
 KEY = OrderKey("acme", "DK1")
@@ -64,7 +64,7 @@ def test_what_was_surely_not_done_may_be_sent_again(withholds: Withholds) -> Non
 
 def test_an_order_with_a_status_is_not_sent(withholds: Withholds, store: LedgerStore) -> None:
     store.record([a_claim(OrderStatus.PROCESSING)])
-    with pytest.raises(SpokenOfBefore):
+    with pytest.raises(StatusKnown):
         withholds.begin(KEY, sent_by="shop")
 
 

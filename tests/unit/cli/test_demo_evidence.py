@@ -10,7 +10,7 @@ from service.demo.report import measure
 from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import OrderState, Verdict
-from service.ledger.claim_rows import ClaimRecord
+from service.ledger.claims import ClaimRecord
 from service.ledger.histories import OrderHistory
 from service.ledger.orders import OrderRecord
 

@@ -7,7 +7,7 @@ import pytest
 from service.cli.order_tables import show_history
 from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.domain.order_state import Verdict
-from service.ledger.claim_rows import ClaimRecord
+from service.ledger.claims import ClaimRecord
 from service.ledger.histories import OrderHistory
 from tests.support.claims import NOON
 

@@ -12,7 +12,7 @@ from service.bootstrap.ledger import make_store
 from service.cli.main import main
 from service.config.reading import load_settings
 from service.config.settings import Settings
-from service.ledger.outbox import Outbox
+from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.schema import migrate
 from tests.support.claims import a_claim
 
@@ -58,7 +58,8 @@ def outbox(settings: Settings, engine: Engine) -> Outbox:
     outbox.settle_delivered(outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60))
     store.record([a_claim(order="PARKED")])
     (parked,) = outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60)
-    outbox.park(parked, error="the endpoint answered 500")
+    failure = FailedDelivery(delivery=parked, error="the endpoint answered 500", wait_seconds=None)
+    assert outbox.settle_failed([failure]) == []
     return outbox
 
 

@@ -16,10 +16,9 @@ from jsonschema import Draft202012Validator, ValidationError
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.event_schemas import write_event, write_test
 from service.domain.events import EndpointTest, EventType, PaymentEvent
-from service.ledger.claim_rows import Entry
-from service.ledger.decisions import Decider
+from service.ledger.claims import IncomingClaim
+from service.ledger.decisions import Decision, EndpointRules, MerchantRules
 from service.ledger.orders import OrderRecord
-from service.ledger.rules import EndpointRules, MerchantRules
 from service.ledger.sanitizing import sanitized
 from tests.support.contracts import event_validator, shipped_event_schema
 
@@ -75,10 +74,12 @@ def events_of(
         updated_at=NOON,
     )
     entries = [
-        Entry(position=position, claim=sanitized(_about(claim, order_no)), counted=True)
+        IncomingClaim(position=position, claim=sanitized(_about(claim, order_no)), counted=True)
         for position, claim in enumerate(claims)
     ]
-    return Decider(merchant=rules, endpoints=[EVERYTHING], now=NOON).decide(order, entries).events
+    decision = Decision(order, rules=rules, endpoints=[EVERYTHING], now=NOON)
+    decision.take(entries)
+    return decision.events
 
 
 def _about(claim: Claim, order_no: str) -> Claim:

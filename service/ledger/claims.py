@@ -1,36 +1,78 @@
-"""Claims as rows: each true callback once, each answer and each operator's word as often as it is given."""
+"""Claims as rows: each distinct callback once, each answer and each operator's resolution every time."""
 
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
 
 from service.domain.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
-from service.ledger.inserts import insert_new
-from service.ledger.tables import claims, repeated_callback
+from service.ledger.bulk import insert_new
+from service.ledger.tables import claims, repeated_callback, to_record
 
-#: So many of an order's claims that never counted are loaded, the newest: a forger can make any number of them.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resolution:
+    """What a named person decides about an order. It outranks every other claim; only another one can replace it."""
+
+    order: OrderKey
+    status: OrderStatus
+    #: Who decides, and by which interface.
+    stated_by: str
+    reason: str
+    #: The gateway's number for the payment, where the person knows it.
+    pay_order_no: str | None = None
+    #: When the money moved, aware, where the person knows it.
+    paid_at: datetime | None = None
+
+
+def claim_from_resolution(resolution: Resolution, *, stated_at: datetime) -> Claim:
+    """The resolution as a claim, stated at `stated_at` (aware)."""
+    stated = [
+        "operator-v1",
+        resolution.status.value,
+        resolution.pay_order_no or "",
+        resolution.paid_at.isoformat() if resolution.paid_at else "",
+        resolution.stated_by,
+        resolution.reason,
+    ]
+    return Claim(
+        merchant=resolution.order.merchant,
+        biz_order_no=resolution.order.biz_order_no,
+        trust=Trust.OPERATOR,
+        source=ClaimSource.OPERATOR,
+        status=resolution.status,
+        pay_order_no=resolution.pay_order_no,
+        paid_at=resolution.paid_at,
+        stated_at=stated_at,
+        digest=sha256(json.dumps(stated).encode()).hexdigest(),
+        stated_by=resolution.stated_by,
+        reason=resolution.reason,
+    )
+
+
+#: The most uncounted claims of an order that are loaded, the newest ones: a forger can make any number of them.
 MOST_UNCOUNTED = 200
 _PRUNED_QUARANTINE = "words that nobody knew, pruned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """A claim on its way into the ledger."""
+class IncomingClaim:
+    """A claim in a batch that is being recorded."""
 
     #: Its place in the batch.
     position: int
     claim: Claim
-    #: Whether it can be read and is trusted enough to change its order.
+    #: Whether it is readable and trusted enough to change its order.
     counted: bool
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What two entries share of which one repeats the other."""
+        """Two claims with equal identities are repeats of each other."""
         claim = self.claim
         once = (claim.merchant, claim.biz_order_no, claim.digest, int(claim.trust), self.counted)
         return once if claim.trust < Trust.QUERIED else (*once, self.position)
@@ -38,21 +80,21 @@ class Entry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimRecord:
-    """A claim as it was recorded, for people who ask how an order came to its state."""
+    """A claim as it was recorded: why an order is in its state."""
 
     verdict: Verdict
     trust: Trust
     source: ClaimSource
     status: OrderStatus | None
     pay_order_no: str | None
-    #: As sent; "" once pruned, where nobody knew the word.
+    #: As sent; "" once pruned, where the claim was quarantined.
     order_type: str
     pay_type: str
     paid_at: datetime | None
     #: Unmasked; "" once pruned.
     channel_response: str
     unknown_fields: Mapping[str, str]
-    #: What the document requires and was left out.
+    #: Fields that the document requires and the gateway left out.
     missing_fields: Sequence[str]
     stated_at: datetime
     recorded_at: datetime
@@ -63,21 +105,21 @@ class ClaimRecord:
 
 
 def insert_claims(
-    connection: Connection, entries: Sequence[Entry], verdicts: Sequence[Verdict], *, now: datetime
+    connection: Connection, incoming: Sequence[IncomingClaim], verdicts: Sequence[Verdict], *, now: datetime
 ) -> dict[int, int]:
-    """Record entries with their verdicts; answers the row's id by the position of each that was not recorded before."""
-    rows = [_to_row(entry, verdict) for entry, verdict in zip(entries, verdicts, strict=True)]
-    # Two batches that wait for each other's rows would be a deadlock, so they insert in one order. Claims that count
-    # are kept apart by the locks on their orders; their ids tell in which order they were decided.
+    """Record claims with their verdicts; the row ids of those that were not recorded before, by position."""
+    rows = [_to_row(one, verdict) for one, verdict in zip(incoming, verdicts, strict=True)]
+    # All batches insert in one order: two that wait for each other's rows would be a deadlock. Claims that count are
+    # kept apart by the locks on their orders; their ids show in which order they were decided.
     rows.sort(key=lambda row: (row["merchant"], row["biz_order_no"], row["counted"], _insertion_order(row)))
     new = [claims.c.position, claims.c.id]
-    same = {"recorded_at": now, "pruned": False}
-    recorded = insert_new(connection, claims, rows, same=same, unique=repeated_callback, returning=new)
+    constants = {"recorded_at": now, "pruned": False}
+    recorded = insert_new(connection, claims, rows, constants=constants, unique=repeated_callback, returning=new)
     return {row.position: row.id for row in recorded}
 
 
 def correct_verdicts(connection: Connection, verdicts: Mapping[int, Verdict]) -> None:
-    """Write other verdicts, by row id, for claims that this transaction recorded."""
+    """Replace verdicts, by row id, of claims that this transaction recorded."""
     if verdicts:
         connection.execute(
             update(claims).where(claims.c.id == bindparam("row")).values(verdict=bindparam("decided")),
@@ -86,9 +128,9 @@ def correct_verdicts(connection: Connection, verdicts: Mapping[int, Verdict]) ->
 
 
 def load_claims(connection: Connection, key: OrderKey) -> tuple[Sequence[ClaimRecord], int]:
-    """Claims about an order, in the order in which they were decided, and how many others there are.
+    """An order's claims, in the order in which they were decided, and the number of those left out.
 
-    All that counted, every answer and every person's word, and of the rest the newest `MOST_UNCOUNTED`.
+    Loads all that counted, all answers and resolutions, and the newest `MOST_UNCOUNTED` of the rest.
     """
     about = select(claims).where(_about(key))
     lasting = claims.c.counted | (claims.c.trust >= int(Trust.QUERIED))
@@ -96,24 +138,37 @@ def load_claims(connection: Connection, key: OrderKey) -> tuple[Sequence[ClaimRe
     found = [*connection.execute(about.where(lasting)), *connection.execute(others)]
     rows = sorted(found, key=lambda row: row.id)
     total = connection.execute(select(func.count()).select_from(claims).where(_about(key))).scalar_one()
-    return [_from_row(row) for row in rows], total - len(rows)
+    records = [
+        to_record(
+            ClaimRecord,
+            row,
+            verdict=Verdict(row.verdict),
+            trust=Trust(row.trust),
+            source=ClaimSource(row.source),
+            status=None if row.status is None else OrderStatus(row.status),
+            unknown_fields=json.loads(row.unknown_fields),
+            missing_fields=tuple(row.missing_fields.split()),
+        )
+        for row in rows
+    ]
+    return records, total - len(rows)
 
 
 def any_claim(connection: Connection, key: OrderKey) -> bool:
-    """Whether anybody ever spoke of the order, believed or not."""
+    """Whether any claim about the order was recorded, believed or not."""
     return connection.execute(select(claims.c.id).where(_about(key)).limit(1)).first() is not None
 
 
 def last_traceparent(connection: Connection, key: OrderKey) -> str | None:
-    """The traceparent of the order's last claim; None where it had none, or nobody ever spoke of the order."""
+    """The traceparent of the order's last claim; None where it had none, or there is no claim."""
     query = select(claims.c.traceparent).where(_about(key)).order_by(claims.c.id.desc()).limit(1)
     return connection.execute(query).scalar_one_or_none()
 
 
 def prune_payloads(connection: Connection, *, before: datetime, most: int) -> int:
-    """Remove from at most `most` claims recorded before what the channel said and what nobody named or knew; how many.
+    """Remove the payloads of at most `most` claims recorded before; the number of claims.
 
-    Nobody knew, of a claim that was quarantined, the words for which it was.
+    The payload is the channel's response, unknown fields and, of a quarantined claim, its order type and pay type.
     """
     old = select(claims.c.id).where(claims.c.recorded_at < before, ~claims.c.pruned).limit(most)
     emptied = (
@@ -132,11 +187,11 @@ def prune_payloads(connection: Connection, *, before: datetime, most: int) -> in
     return len(connection.execute(emptied).all())
 
 
-def firsts(entries: Collection[Entry]) -> list[Entry]:
-    """The entries without those that repeat an earlier one of the same batch."""
-    seen: dict[tuple[object, ...], Entry] = {}
-    for entry in entries:
-        seen.setdefault(entry.identity, entry)
+def drop_repeats(incoming: Collection[IncomingClaim]) -> list[IncomingClaim]:
+    """The claims without those that repeat an earlier one of the same batch."""
+    seen: dict[tuple[object, ...], IncomingClaim] = {}
+    for one in incoming:
+        seen.setdefault(one.identity, one)
     return list(seen.values())
 
 
@@ -148,15 +203,15 @@ def _insertion_order(row: Mapping[str, Any]) -> tuple[str, int]:
     return ("", row["position"]) if row["counted"] else (row["digest"], row["trust"])
 
 
-def _to_row(entry: Entry, verdict: Verdict) -> dict[str, Any]:
-    claim = entry.claim
+def _to_row(incoming: IncomingClaim, verdict: Verdict) -> dict[str, Any]:
+    claim = incoming.claim
     return {
-        "position": entry.position,
+        "position": incoming.position,
         "merchant": claim.merchant,
         "biz_order_no": claim.biz_order_no,
         "digest": claim.digest,
         "trust": int(claim.trust),
-        "counted": entry.counted,
+        "counted": incoming.counted,
         "verdict": verdict.value,
         "source": claim.source.value,
         "status": None if claim.status is None else claim.status.value,
@@ -165,7 +220,7 @@ def _to_row(entry: Entry, verdict: Verdict) -> dict[str, Any]:
         "pay_type": claim.pay_type,
         "paid_at": claim.paid_at,
         "channel_response": claim.channel_response,
-        # ASCII: no character in it that a database could refuse.
+        # ASCII has no character that a database could refuse.
         "unknown_fields": json.dumps(dict(claim.unknown_fields), ensure_ascii=True) if claim.unknown_fields else "{}",
         "missing_fields": " ".join(claim.missing_fields),
         "stated_at": claim.stated_at,
@@ -174,24 +229,3 @@ def _to_row(entry: Entry, verdict: Verdict) -> dict[str, Any]:
         "stated_by": claim.stated_by,
         "reason": claim.reason,
     }
-
-
-def _from_row(row: Row[Any]) -> ClaimRecord:
-    return ClaimRecord(
-        verdict=Verdict(row.verdict),
-        trust=Trust(row.trust),
-        source=ClaimSource(row.source),
-        status=None if row.status is None else OrderStatus(row.status),
-        pay_order_no=row.pay_order_no,
-        order_type=row.order_type,
-        pay_type=row.pay_type,
-        paid_at=row.paid_at,
-        channel_response=row.channel_response,
-        unknown_fields=json.loads(row.unknown_fields),
-        missing_fields=tuple(row.missing_fields.split()),
-        stated_at=row.stated_at,
-        recorded_at=row.recorded_at,
-        quarantine=row.quarantine,
-        stated_by=row.stated_by,
-        reason=row.reason,
-    )

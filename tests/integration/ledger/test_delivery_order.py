@@ -6,7 +6,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
@@ -14,9 +13,9 @@ import pytest
 from sqlalchemy import Engine, func, select
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
-from service.ledger.delivery_order import postpone_followers
-from service.ledger.errors import LeaseLost, LedgerContended
-from service.ledger.outbox import DueDelivery, Outbox
+from service.ledger.delivery_order import postpone_blocked
+from service.ledger.errors import LedgerContended
+from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from tests.support.claims import NOON, a_claim
@@ -52,7 +51,8 @@ def fail(outbox: Outbox, clock: Clock, *, orders: int = 1) -> datetime:
     found = due(outbox, limit=orders)
     assert len(found) == orders
     for delivery in found:
-        outbox.retry_in(delivery, RETRY_SECONDS, error="503")
+        failure = FailedDelivery(delivery=delivery, error="503", wait_seconds=RETRY_SECONDS)
+        assert outbox.settle_failed([failure]) == []
     return again_at
 
 
@@ -90,7 +90,8 @@ def test_what_was_put_off_has_its_own_time_again_as_soon_as_the_first_is_settled
     outbox.replay(["acme/DK1/1"], endpoint="books")
     (first,) = due(outbox)
     if parked:
-        outbox.park(first, error="410 Gone")
+        failure = FailedDelivery(delivery=first, error="410 Gone", wait_seconds=None)
+        assert outbox.settle_failed([failure]) == []
     else:
         assert outbox.settle_delivered([first]) == []
     assert due_times(store)[1] == NOON + timedelta(seconds=1)
@@ -135,7 +136,8 @@ def test_a_replay_takes_nobodys_lease_and_is_not_put_off(store: LedgerStore, out
     (second,) = due(outbox)
     outbox.replay(["acme/DK1/1"], endpoint="books")
     # The second fails meanwhile: it may put off what comes behind it, and not the first.
-    outbox.retry_in(second, RETRY_SECONDS, error="503")
+    failure = FailedDelivery(delivery=second, error="503", wait_seconds=RETRY_SECONDS)
+    assert outbox.settle_failed([failure]) == []
     (first,) = due(outbox)
     outbox.settle_delivered([first])
     assert due(outbox) == []
@@ -174,7 +176,7 @@ def test_what_is_put_off_while_the_first_is_being_settled_is_due_all_the_same(
     beyond = clock.now + timedelta(seconds=LEASE_SECONDS - 1)
     with ThreadPoolExecutor(1) as thread:
         with ledger_engine.begin() as claiming:
-            postpone_followers(claiming, "books", due_before=clock.now, waits_beyond=beyond)
+            postpone_blocked(claiming, "books", due_before=clock.now, waits_beyond=beyond)
             settled = thread.submit(outbox.settle_delivered, [first])
             eventually(lambda: _is_waited_for(ledger_engine))
         assert settled.result(timeout=10) == []
@@ -236,16 +238,17 @@ def test_events_made_sent_retried_and_parked_all_at_once_arrive_in_order_and_non
         while not made.is_set() or outbox.oldest_open_age() is not None:
             assert time.monotonic() < ends_at, "some are left"
             for delivery in insist(lambda: due(outbox, limit=5)):
-                with suppress(LeaseLost):
-                    insist(choose(delivery, chance))
+                insist(choose(delivery, chance))
 
     def choose(delivery: DueDelivery, chance: random.Random) -> Callable[[], object]:
         fate = chance.random()
         if fate < 0.3:
             wait_seconds = chance.uniform(0, 90)
-            return lambda: outbox.retry_in(delivery, wait_seconds, error="503")
+            again = FailedDelivery(delivery=delivery, error="503", wait_seconds=wait_seconds)
+            return lambda: outbox.settle_failed([again])
         if fate < 0.35:
-            return lambda: outbox.park(delivery, error="given up")
+            parked = FailedDelivery(delivery=delivery, error="given up", wait_seconds=None)
+            return lambda: outbox.settle_failed([parked])
         if fate < 0.45:
             return lambda: outbox.release([delivery])
         with lock:

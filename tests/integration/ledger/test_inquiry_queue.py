@@ -12,11 +12,10 @@ from sqlalchemy import Engine, event
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
 from service.ledger.announcements import Announcement
-from service.ledger.due_inquiries import DueInquiry
+from service.ledger.decisions import EndpointRules
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import QuestionOutcome, Reply
-from service.ledger.rules import EndpointRules
+from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
 
@@ -24,9 +23,9 @@ on_every_database = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled
 
 KEY = OrderKey("acme", "DK1")
 ANNOUNCED = Announcement(merchant="acme", biz_order_no="DK1")
-NO_ANSWER = Reply(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
-NOT_FOUND = Reply(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
-ANSWERED = Reply(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
+NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
+NOT_FOUND = QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
+ANSWERED = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
 
 MakeStore = Callable[..., LedgerStore]
 MakeAgenda = Callable[..., InquiryQueue]
@@ -137,7 +136,7 @@ def test_an_order_that_has_not_ended_is_asked_for_again_with_growing_pauses(
 
 @pytest.mark.parametrize("reply", [NOT_FOUND, NO_ANSWER])
 def test_no_answer_and_not_found_say_nothing_of_the_order(
-    store: LedgerStore, agenda: InquiryQueue, clock: Clock, reply: Reply
+    store: LedgerStore, agenda: InquiryQueue, clock: Clock, reply: QuestionResult
 ) -> None:
     store.announce(ANNOUNCED)
     clock.forward(600)

@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ledger.inquiry_limits import MOST_NOT_FOUND, OrderPace, pause_after_not_found, split
-from service.ledger.rules import InquiryRules
+from service.ledger.inquiry_limits import MOST_NOT_FOUND, InquiryRules, InquirySchedule, pause_after_not_found, split
 
 EVENING = datetime(2026, 1, 5, 23, 0, tzinfo=UTC)
 RULES = InquiryRules(
@@ -19,7 +18,7 @@ RULES = InquiryRules(
     first_repeat_seconds=5,
     most_repeat_seconds=7200,
 )
-FRESH = OrderPace(
+FRESH = InquirySchedule(
     due_at=EVENING,
     doubt_due_at=None,
     not_before=None,
@@ -33,7 +32,7 @@ FRESH = OrderPace(
 DOUBTED = replace(FRESH, due_at=None, doubt_due_at=EVENING)
 
 
-def ask_until_spent(pace: OrderPace, *, owed: bool, now: datetime = EVENING) -> tuple[OrderPace, int]:
+def ask_until_spent(pace: InquirySchedule, *, owed: bool, now: datetime = EVENING) -> tuple[InquirySchedule, int]:
     asked = 0
     while pace.allowed_at(owed=owed, rules=RULES, now=now) <= now:
         pace = pace.asked(owed=owed, rules=RULES, now=now, chance=0.0)

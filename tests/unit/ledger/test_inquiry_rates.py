@@ -5,8 +5,7 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ledger.rates import Rate
-from service.ledger.rules import InquiryRules
+from service.ledger.inquiry_limits import InquiryRules, Rate
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 UNUSED = Rate(used_until=NOON - timedelta(days=1), doubts_used_until=NOON - timedelta(days=1))

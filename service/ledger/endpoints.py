@@ -1,0 +1,154 @@
+"""Endpoints: which are paused by an operator, and the state of each one's deliveries."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Row, Select, delete, exists, func, select
+
+from service.ledger.bulk import insert_into
+from service.ledger.sanitizing import escaped
+from service.ledger.tables import deliveries, paused_endpoints, to_record
+from service.ledger.transactions import read, write
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Why nothing is sent to an endpoint, for all processes and across restarts."""
+
+    endpoint: str
+    #: Aware.
+    paused_at: datetime
+    #: Who paused it, as they named themselves.
+    paused_by: str
+    reason: str
+
+
+class Pauses:
+    """Pauses endpoints and resumes them. Safe to share between threads.
+
+    The deliveries of a paused endpoint cannot be claimed. They keep their order, and no try is counted. Every method
+    raises LedgerUnavailable while the database cannot be used; calling again is safe.
+    """
+
+    def __init__(self, *, engine: Engine, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    def pause(self, endpoint: str, *, by: str, reason: str) -> Pause:
+        """Pause an endpoint; the pause that holds now. Where it was paused already, that pause stays as it was."""
+        pause = Pause(endpoint=endpoint, paused_at=self._clock(), paused_by=escaped(by), reason=escaped(reason))
+        return write(self._engine, lambda connection: _pause(connection, pause))
+
+    def resume(self, endpoint: str) -> Pause | None:
+        """End a pause; the pause that was ended, or None where there was none."""
+        return write(self._engine, lambda connection: _resume(connection, endpoint))
+
+    def ages(self, endpoints: Collection[str]) -> Mapping[str, float]:
+        """How long each of `endpoints` has been paused, in seconds; 0 where it is not."""
+        now, pauses = self._clock(), read(self._engine, load_pauses)
+        return {
+            name: max((now - pauses[name].paused_at).total_seconds(), 0.0) if name in pauses else 0.0
+            for name in endpoints
+        }
+
+
+def load_pauses(connection: Connection) -> Mapping[str, Pause]:
+    """Every pause, by endpoint."""
+    return {row.endpoint: to_record(Pause, row) for row in connection.execute(select(paused_endpoints))}
+
+
+def is_paused(endpoint: str | BindParameter[str]) -> ColumnElement[bool]:
+    """The condition that an endpoint is paused, for statements that must leave its deliveries alone."""
+    return exists().where(paused_endpoints.c.endpoint == endpoint)
+
+
+def _pause(connection: Connection, pause: Pause) -> Pause:
+    insert = insert_into(connection, paused_endpoints).values(asdict(pause))
+    # Changes nothing, and so returns the row that is there.
+    kept = insert.on_conflict_do_update(
+        index_elements=[paused_endpoints.c.endpoint], set_={"endpoint": insert.excluded.endpoint}
+    )
+    return to_record(Pause, connection.execute(kept.returning(*paused_endpoints.c)).one())
+
+
+def _resume(connection: Connection, endpoint: str) -> Pause | None:
+    ended = delete(paused_endpoints).where(paused_endpoints.c.endpoint == endpoint).returning(*paused_endpoints.c)
+    row = connection.execute(ended).one_or_none()
+    return None if row is None else to_record(Pause, row)
+
+
+_IS_OPEN = deliveries.c.state == "open"
+_IS_PARKED = deliveries.c.state == "parked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointState:
+    """One endpoint's pause and the numbers of its deliveries. Times are aware."""
+
+    endpoint: str
+    pause: Pause | None
+    #: Neither delivered nor parked yet.
+    open: int
+    #: Given up until a person replays them.
+    parked: int
+    #: When the event of the oldest open delivery was made; None where nothing is open.
+    oldest_open_at: datetime | None
+    #: When it last accepted an event; None where it never has.
+    last_delivered_at: datetime | None
+    #: The last error of an undelivered event, of an open one first; "" where none has failed.
+    last_error: str
+
+
+def read_endpoint_states(engine: Engine, endpoints: Collection[str]) -> Sequence[EndpointState]:
+    """The states of `endpoints`, and then of all others that are paused or have undelivered events.
+
+    The others are no longer in the settings, and nothing is delivered to them. Raises LedgerUnavailable.
+    """
+    return read(engine, lambda connection: _read_states(connection, endpoints))
+
+
+def _read_states(connection: Connection, endpoints: Collection[str]) -> Sequence[EndpointState]:
+    pauses = load_pauses(connection)
+    opened = _by_endpoint(connection, _counted(func.min(deliveries.c.created_at).label("oldest")).where(_IS_OPEN))
+    parked = _by_endpoint(connection, _counted().where(_IS_PARKED))
+    others = sorted({*pauses, *opened, *parked} - set(endpoints))
+    return [
+        EndpointState(
+            endpoint=name,
+            pause=pauses.get(name),
+            open=opened[name].deliveries if name in opened else 0,
+            parked=parked[name].deliveries if name in parked else 0,
+            oldest_open_at=opened[name].oldest if name in opened else None,
+            last_delivered_at=_last_delivered_at(connection, name),
+            last_error=_last_error(connection, name),
+        )
+        for name in (*endpoints, *others)
+    ]
+
+
+def _counted(*more: Any) -> Select[Any]:
+    return select(deliveries.c.endpoint, func.count().label("deliveries"), *more).group_by(deliveries.c.endpoint)
+
+
+def _by_endpoint(connection: Connection, query: Select[Any]) -> dict[str, Row[Any]]:
+    return {row.endpoint: row for row in connection.execute(query)}
+
+
+def _last_delivered_at(connection: Connection, endpoint: str) -> datetime | None:
+    delivered = (deliveries.c.endpoint == endpoint) & (deliveries.c.state == "delivered")
+    last: datetime | None = connection.execute(select(func.max(deliveries.c.settled_at)).where(delivered)).scalar_one()
+    return last
+
+
+def _last_error(connection: Connection, endpoint: str) -> str:
+    failed = select(deliveries.c.last_error).where(deliveries.c.endpoint == endpoint, deliveries.c.last_error != "")
+    for query in (
+        failed.where(_IS_OPEN).order_by(deliveries.c.due_at.desc()),
+        failed.where(_IS_PARKED).order_by(deliveries.c.settled_at.desc()),
+    ):
+        found = connection.execute(query.limit(1)).scalar_one_or_none()
+        if found is not None:
+            return str(found)
+    return ""
