@@ -1,4 +1,4 @@
-"""From the outbox to the sinks: one worker per endpoint, so that none waits for another."""
+"""The dispatcher: delivers the outbox's events with one worker per endpoint, so that none waits for another."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ _RESTART_SECONDS = 5.0
 class Dispatcher:
     """Delivers every endpoint's events. Any number of processes may do so at once.
 
-    The outbox's engine needs a connection per endpoint, since all of them may claim or settle at the same moment.
+    The outbox's engine needs a connection per endpoint, since all of them may lease or settle at the same moment.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Dispatcher:
     ) -> None:
         """`sinks` by the endpoint's name, one for each of `endpoints`; they are closed at the end of `run`."""
         self._sinks = [sinks[endpoint.name] for endpoint in endpoints]
-        self._workers = {
+        self._loops = {
             endpoint.name: EndpointWorker(
                 outbox=outbox,
                 sink=sinks[endpoint.name],
@@ -44,16 +44,15 @@ class Dispatcher:
                 settings=settings,
                 metrics=metrics,
                 clock=clock,
-            )
+            ).run
             for endpoint in endpoints
         }
 
     def run(self, stop: threading.Event) -> None:
         """Deliver until `stop` is set and what is being sent has ended, within the endpoints' time limits."""
         try:
-            if self._workers:
-                members = {name: worker.run for name, worker in self._workers.items()}
-                ThreadSupervisor(members, restart_seconds=_RESTART_SECONDS).run(stop)
+            if self._loops:
+                ThreadSupervisor(self._loops, restart_seconds=_RESTART_SECONDS).run(stop)
             else:
                 _log.warning("no_endpoints")
                 stop.wait()

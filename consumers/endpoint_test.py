@@ -1,4 +1,4 @@
-"""A trial of one endpoint: a signed test goes out by the very way of its events, and what comes back is told."""
+"""A test of one endpoint: a signed test event is sent exactly as payment events are."""
 
 import secrets
 import time
@@ -6,33 +6,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent, Sink
-from service.domain.event_schemas import write_test
-from service.domain.events import TEST_TYPE, EndpointTest
+from consumers.sinks.sink import DeliveryFailed, EndpointGone, Sink
+from service.domain.events import TEST_TYPE, EndpointTest, SerializedEvent, write_test
 
-#: In the merchant's place of a test's routing key: no slug begins with an underscore.
+#: Stands for the merchant in a test's routing key: no slug begins with an underscore.
 TEST_WORD = "_test"
-# A queue that nobody reads must not keep it, least of all the one whose every message is an alert.
+# A queue that nobody reads must not keep it, and above all not the one whose messages raise alerts.
 _EXPIRES_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointTestOutcome:
-    """What came of a trial."""
+    """The outcome of a test."""
 
     event_id: str
-    #: Whether the endpoint took the test as it would have to take an event.
-    taken: bool
-    #: What came back, or that nothing did.
+    #: Whether the endpoint accepted the test as it would an event.
+    accepted: bool
+    #: What came back, or why nothing did.
     answer: str
     seconds: float
 
 
-def test_endpoint(sink: Sink, *, endpoint: str, clock: Callable[[], datetime]) -> EndpointTestOutcome:
+def send_test_event(sink: Sink, *, endpoint: str, clock: Callable[[], datetime]) -> EndpointTestOutcome:
     """Send one test, once, within the endpoint's time limit. Nothing is recorded, and no delivery is touched."""
     test = EndpointTest(endpoint=endpoint, number=secrets.token_hex(8), sent_at=clock())
-    event = OutgoingEvent(
-        id=test.id,
+    event = SerializedEvent(
+        event_id=test.id,
         type=TEST_TYPE,
         merchant=TEST_WORD,
         order_type=endpoint,
@@ -42,7 +41,7 @@ def test_endpoint(sink: Sink, *, endpoint: str, clock: Callable[[], datetime]) -
     )
     began = time.monotonic()
     try:
-        answer, taken = sink.send(event), True
+        answer, accepted = sink.send(event), True
     except (DeliveryFailed, EndpointGone) as error:
-        answer, taken = str(error), False
-    return EndpointTestOutcome(event_id=test.id, taken=taken, answer=answer, seconds=time.monotonic() - began)
+        answer, accepted = str(error), False
+    return EndpointTestOutcome(event_id=test.id, accepted=accepted, answer=answer, seconds=time.monotonic() - began)

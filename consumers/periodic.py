@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 @contextmanager
 def repeated(work: Callable[[threading.Event], None], *, name: str, every_seconds: float) -> Iterator[None]:
-    """Do `work` again and again while the `with` lasts, on a thread called `name`, with pauses in between.
+    """Repeat `work` while the `with` lasts, on a thread called `name`, with a pause after each time.
 
-    `work` must not raise. It gets the event that is set at the end; what is under way then is not waited for.
+    `work` must not raise. It gets an event that is set at the end; what is under way then is not waited for.
     """
     over = threading.Event()
 

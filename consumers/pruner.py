@@ -1,4 +1,4 @@
-"""The pruner: removes forged orders at intervals, beside the ledger's work and without a person."""
+"""The pruner: removes forged orders at intervals, beside the ledger's work."""
 
 import threading
 from collections.abc import Callable
@@ -14,14 +14,14 @@ from service.ledger.forgeries import Forgeries
 
 _log = structlog.get_logger()
 
-#: A round that finds nothing reads a part of one index per merchant.
+#: A round that finds nothing reads part of one index per merchant.
 EVERY_SECONDS = 15.0
 
 
 class Pruner:
     """Removes forged orders again and again, on a thread of its own; any number of processes may do so at once.
 
-    A round that fails, whatever of, is tried again after the pause: the disk must not fill because of one bad moment.
+    A failed round is repeated after the pause, whatever the error: the disk must not fill up because of one failure.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Pruner:
         clock: Callable[[], datetime],
         every_seconds: float = EVERY_SECONDS,
     ) -> None:
-        """`keep`: how long one is kept; `most_kept`: how many of each merchant."""
+        """`keep`: how long a forged order is kept; `most_kept`: how many of each merchant."""
         self._forgeries = forgeries
         self._keep = keep
         self._most_kept = most_kept
@@ -41,7 +41,7 @@ class Pruner:
         self._every_seconds = every_seconds
 
     def running(self) -> AbstractContextManager[None]:
-        """Prune while the `with` lasts. The order in hand at its end is not waited for: it is removed whole or not."""
+        """Prune while the `with` lasts. The removal that is under way at its end is not waited for; it is atomic."""
         return repeated(self._prune, name="pruner", every_seconds=self._every_seconds)
 
     def _prune(self, over: threading.Event) -> None:
@@ -51,8 +51,8 @@ class Pruner:
             )
         except LedgerUnavailable as error:
             _log.warning("pruning_failed", error=type(error).__name__, reason=str(error))
-        except Exception as error:  # noqa: BLE001 - a mistake here must not end all pruning
-            _log.error("pruning_fails", reason=describe_fault(error), frames=frames_of(error))
+        except Exception as error:  # noqa: BLE001 - a bug must not end all pruning
+            _log.error("pruning_failed", reason=describe_fault(error), frames=frames_of(error))
         else:
             if removed.claims or removed.orders:
                 _log.info("forged_orders_removed", orders=removed.orders, claims=removed.claims)

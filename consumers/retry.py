@@ -1,4 +1,4 @@
-"""Holding on: what every consumer does while the database or the broker is away."""
+"""Retry while the database or the broker is unavailable."""
 
 import random
 import threading
@@ -12,54 +12,58 @@ from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import NotConfirmed
 from service.runtime.backoff import exponential
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 _log = structlog.get_logger()
 
-# Half of a wait is left to chance, so that processes that lost one database do not come back to it as one.
+# Half of a pause is random, so that processes that lost one database do not return to it at the same moment.
 _JITTER = 0.5
 
 
-class Stopping(Exception):
-    """Shutdown was asked for while something was held: leave at once, and leave what is open to others."""
+class Stopped(Exception):
+    """The process is asked to stop while something was retried: leave at once, and leave open work to others."""
 
 
-class Patience:
-    """Does a thing again and again, with growing pauses, as long as what it needs is away.
+class Retrier:
+    """Repeats an action, with growing pauses, for as long as the database or the broker is unavailable.
 
-    Trouble with the database or the queue says nothing about the message or event in hand: nothing is given up, given
-    back or counted because of it. The pauses grow from `first_seconds` to `most_seconds`.
+    That says nothing about the message or event at hand: it is not given up, not released, and no try is counted. The
+    pauses grow from `first_seconds` to `most_seconds`.
     """
 
-    def __init__(self, *, stop: threading.Event, first_seconds: float, most_seconds: float) -> None:
+    def __init__(self, *, stop: threading.Event, first_seconds: float = 0.5, most_seconds: float = 15.0) -> None:
         self._stop = stop
         self._first_seconds = first_seconds
         self._most_seconds = most_seconds
 
-    def insist(self, action: Callable[[], Answer]) -> Answer:
-        """The answer of `action`, which must be safe to repeat, once what it needs is there.
+    def call(self, action: Callable[[], Result]) -> Result:
+        """Call `action`, which must be safe to repeat, until it succeeds; its result.
 
-        Raises `Stopping` where `stop` is set before that; whatever else `action` raises passes through. `action` is
-        tried at least once, also when `stop` is set already.
+        It is called at least once, also when `stop` is set already. Raises `Stopped` where `stop` is set before it
+        succeeds. All other errors of `action` pass through.
         """
         attempt = 0
         since = time.monotonic()
         while True:
             attempt += 1
             try:
-                answer = action()
+                result = action()
             except (LedgerUnavailable, NotConfirmed) as error:
-                trouble = error
+                failure = error
             else:
                 if attempt > 1:
-                    _log.info("trouble_over", attempts=attempt, seconds=round(time.monotonic() - since, 3))
-                return answer
+                    _log.info("recovered", attempts=attempt, seconds=round(time.monotonic() - since, 3))
+                return result
             pause = self.pause_after(attempt)
             _log.warning(
-                "trouble", error=type(trouble).__name__, reason=str(trouble), attempt=attempt, retry_in_seconds=pause
+                "unavailable",
+                error=type(failure).__name__,
+                reason=str(failure),
+                attempt=attempt,
+                retry_in_seconds=pause,
             )
             if self._stop.wait(pause):
-                raise Stopping from trouble
+                raise Stopped from failure
 
     def pause_after(self, attempt: int) -> float:
         """Seconds to wait after try number `attempt` (1, 2, 3 ...)."""

@@ -1,4 +1,4 @@
-"""A watch: measures at intervals what no event tells, beside a role's work and whether or not that goes on."""
+"""The sampler: measures at intervals what no event shows, beside a role's work and independently of it."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ Labels = TypeVar("Labels", str, tuple[str, str])
 
 _log = structlog.get_logger()
 
-#: Half of what Prometheus usually lets pass between two scrapes.
+#: Half of the usual time between two scrapes of Prometheus.
 EVERY_SECONDS = 15.0
 
 
@@ -28,44 +28,44 @@ class Sample(Generic[Labels]):
     """One thing to measure."""
 
     name: str
-    #: What is there now, by label. Raises LedgerUnavailable or MessagingError where it cannot be known.
+    #: The present values by label. Raises LedgerUnavailable or MessagingError where they cannot be known.
     measure: Callable[[], Mapping[Labels, float]]
-    #: Takes the place of what was shown before; an empty mapping shows nothing.
+    #: Replaces what was shown before; an empty mapping shows nothing.
     show: Callable[[Mapping[Labels, float]], None]
 
 
 class Sampler:
-    """Takes its looks one after the other, again and again, on a thread of its own.
+    """Takes its samples one after the other, again and again, on a thread of its own.
 
-    What cannot be measured is not shown at all: an old number would pass for a new one. A failed look is counted, and
-    tried again at the next round, whatever it failed of: a watch that ended at a bug would leave its last numbers up.
+    What cannot be measured is not shown at all: an old value would pass for a new one. A failed sample is counted and
+    taken again in the next round, whatever the error: if a bug ended the sampler, its last values would stay up.
     """
 
     def __init__(
-        self, looks: Sequence[Sample[Any]], *, metrics: SampleMetrics, every_seconds: float = EVERY_SECONDS
+        self, samples: Sequence[Sample[Any]], *, metrics: SampleMetrics, every_seconds: float = EVERY_SECONDS
     ) -> None:
-        self._looks = looks
+        self._samples = samples
         self._metrics = metrics
         self._every_seconds = every_seconds
 
     def running(self) -> AbstractContextManager[None]:
-        """Sampler while the `with` lasts. A look that is under way at its end is not waited for."""
-        return repeated(self._take_all, name="watch", every_seconds=self._every_seconds)
+        """Take samples while the `with` lasts. A sample that is under way at its end is not waited for."""
+        return repeated(self._take_all, name="sampler", every_seconds=self._every_seconds)
 
     def _take_all(self, _over: threading.Event) -> None:
-        for look in self._looks:
-            self._take(look)
+        for sample in self._samples:
+            self._take(sample)
 
-    def _take(self, look: Sample[Any]) -> None:
+    def _take(self, sample: Sample[Any]) -> None:
         try:
-            look.show(look.measure())
+            sample.show(sample.measure())
         except (LedgerUnavailable, MessagingError) as error:
-            self._show_nothing(look)
-            _log.warning("look_failed", look=look.name, error=type(error).__name__, reason=str(error))
-        except Exception as error:  # noqa: BLE001 - a mistake in one look must not blind all
-            self._show_nothing(look)
-            _log.error("look_fails", look=look.name, reason=describe_fault(error), frames=frames_of(error))
+            self._show_nothing(sample)
+            _log.warning("sample_failed", sample=sample.name, error=type(error).__name__, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a bug in one sample must not hide the others
+            self._show_nothing(sample)
+            _log.error("sample_failed", sample=sample.name, reason=describe_fault(error), frames=frames_of(error))
 
-    def _show_nothing(self, look: Sample[Any]) -> None:
-        look.show({})
-        self._metrics.count_failure(look.name)
+    def _show_nothing(self, sample: Sample[Any]) -> None:
+        sample.show({})
+        self._metrics.count_failure(sample.name)

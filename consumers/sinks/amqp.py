@@ -1,40 +1,40 @@
-"""Events to RabbitMQ: the topic exchange `payment.status`, to which any service binds a queue of its own."""
+"""The AMQP sink: publishes events to the topic exchange `payment.status`, to which any service binds its own queue."""
 
 import hashlib
 import re
 
-from consumers.sinks.sink import DeliveryFailed, OutgoingEvent
-from service.domain.events import CONTENT_TYPE
+from consumers.sinks.sink import DeliveryFailed
+from service.domain.events import CONTENT_TYPE, SerializedEvent
 from service.messaging.contract import Message, Publisher
 from service.messaging.errors import NotConfirmed
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE
 from service.runtime.traceparent import TRACEPARENT
 
-# A routing key is words between dots, so a word takes no character that could end it or match a pattern.
+# A routing key is words between dots, so a word must have no character that ends it or matches a pattern.
 _WORD = re.compile(r"[a-z0-9_-]{1,64}")
 _UNKNOWN_WORD = "unknown"
-# AMQP 0-9-1: message-id is a short string.
+# In AMQP 0-9-1, message-id is a short string.
 _MOST_MESSAGE_ID_BYTES = 255
 _CLOSE_SECONDS = 2.0
 
 
 class AmqpSink:
-    """Publishes with the confirm of the broker. What nobody has bound a queue for, the alternate exchange keeps.
+    """Publishes with the broker's confirm. The alternate exchange keeps events for which no queue is bound.
 
-    The publisher is the sink's own, and closed with it.
+    The sink owns the publisher and closes it.
     """
 
     def __init__(self, *, publisher: Publisher, timeout_seconds: float) -> None:
         self._publisher = publisher
         self._timeout_seconds = timeout_seconds
 
-    def send(self, event: OutgoingEvent) -> str:
+    def send(self, event: SerializedEvent) -> str:
         """Publish the event under `<merchant>.<order_type>.<status>`; see `Sink.send`."""
         message = Message(
             exchange=STATUS_EXCHANGE,
             routing_key=routing_key(event),
             body=event.body,
-            message_id=_message_id(event.id),
+            message_id=_message_id(event.event_id),
             type=event.type,
             content_type=CONTENT_TYPE,
             headers={} if event.traceparent is None else {TRACEPARENT: event.traceparent},
@@ -51,18 +51,18 @@ class AmqpSink:
         self._publisher.close(timeout_seconds=_CLOSE_SECONDS)
 
 
-def routing_key(event: OutgoingEvent) -> str:
+def routing_key(event: SerializedEvent) -> str:
     """`<merchant>.<order_type>.<status>`, the order type in lower case.
 
-    An order type of other characters than a-z, 0-9, `_` and `-`, or none at all, is the word `unknown`: it comes from
-    outside, and a dot in it would let it pass for other words.
+    An order type that is empty, or has other characters than a-z, 0-9, `_` and `-`, becomes `unknown`: it comes from
+    outside, and a dot in it would make it several words.
     """
     order_type = event.order_type.lower()
     return f"{event.merchant}.{order_type if _WORD.fullmatch(order_type) else _UNKNOWN_WORD}.{event.status}"
 
 
 def _message_id(event_id: str) -> str:
-    """The event's id. One that is too long for AMQP is hashed; the body has it in full."""
+    """The event's id. An id that is too long for AMQP is hashed; the body has all of it."""
     if len(event_id.encode()) <= _MOST_MESSAGE_ID_BYTES:
         return event_id
     return f"sha256:{hashlib.sha256(event_id.encode()).hexdigest()}"

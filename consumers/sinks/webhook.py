@@ -1,4 +1,4 @@
-"""Events as signed HTTP webhooks, after the Standard Webhooks convention (https://www.standardwebhooks.com)."""
+"""The webhook sink: signed HTTP requests after the Standard Webhooks convention (https://www.standardwebhooks.com)."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,25 +9,25 @@ from standardwebhooks import Webhook
 from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
-from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
+from consumers.sinks.sink import DeliveryFailed, EndpointGone
 from service.config.settings import EndpointSettings
-from service.domain.events import CONTENT_TYPE
+from service.domain.events import CONTENT_TYPE, SerializedEvent
 from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
 from service.runtime.traceparent import TRACEPARENT
 
 _GONE = 410
-# Of a response only the status counts. This much is read so that the connection can be used again; a longer one is cut.
+# Only the status of a response counts. This much of it is read so that the connection can be reused; the rest is cut.
 _MOST_RESPONSE_BYTES = 16 * 1024
 
 
 class WebhookSink:
     """Posts the stored event to one URL, signed with each of the endpoint's secrets.
 
-    `webhook-id` is the event's id. The convention signs `id.timestamp.body` and so forbids a dot in the id; ours
-    percent-encode it. `clock` gives the aware time that `webhook-timestamp` says.
+    `webhook-id` is the event's id. The convention signs `id.timestamp.body`, so an id must have no dot; ours
+    percent-encode it. `clock` gives the aware time for `webhook-timestamp`.
 
-    The whole exchange takes `timeout_seconds` at most, however slowly the response drips in. Redirects are refused,
-    since a URL that moved is for an operator to change, and certificates are verified.
+    Request and response together take `timeout_seconds` at most, however slowly the response arrives. Certificates are
+    verified. Redirects are refused: an operator has to change the URL.
     """
 
     def __init__(self, *, endpoint: EndpointSettings, clock: Callable[[], datetime]) -> None:
@@ -35,14 +35,14 @@ class WebhookSink:
         self._clock = clock
         self._timeout_seconds = endpoint.timeout_seconds
         url = urlsplit(endpoint.url)
-        self._poster = HttpClient(url, connections=endpoint.concurrency, max_bytes=_MOST_RESPONSE_BYTES)
+        self._client = HttpClient(url, connections=endpoint.concurrency, max_bytes=_MOST_RESPONSE_BYTES)
         self._retry_after = Retry(retry_after_max=math.ceil(endpoint.most_retry_seconds))
 
-    def send(self, event: OutgoingEvent) -> str:
+    def send(self, event: SerializedEvent) -> str:
         """Post the event; see `Sink.send`. Any 2xx is success, whatever the body says."""
         headers = self._headers(event)
         try:
-            answer = self._poster.post(event.body, headers=headers, timeout_seconds=self._timeout_seconds)
+            answer = self._client.post(event.body, headers=headers, timeout_seconds=self._timeout_seconds)
         except NoResponse as error:
             raise DeliveryFailed(f"no answer: {error}") from error
         self._judge(answer)
@@ -50,17 +50,17 @@ class WebhookSink:
 
     def close(self) -> None:
         """Close the kept connections."""
-        self._poster.close()
+        self._client.close()
 
-    def _headers(self, event: OutgoingEvent) -> Mapping[str, str]:
+    def _headers(self, event: SerializedEvent) -> Mapping[str, str]:
         now = self._clock()
         body = event.body.decode()
-        signatures = [signer.sign(event.id, now, body) for signer in self._signers]
+        signatures = [signer.sign(event.event_id, now, body) for signer in self._signers]
         trace = {} if event.traceparent is None else {TRACEPARENT: event.traceparent}
         return {
             **trace,
             "content-type": CONTENT_TYPE,
-            "webhook-id": event.id,
+            "webhook-id": event.event_id,
             "webhook-timestamp": str(int(now.timestamp())),
             "webhook-signature": " ".join(signatures),
         }

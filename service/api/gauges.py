@@ -6,7 +6,7 @@ from prometheus_client.registry import Collector
 
 from service.gateway.client import GatewayClients
 from service.runtime.metrics.exposition import name_role
-from service.runtime.metrics.gateways import show_gateways
+from service.runtime.metrics.merchants import show_gateways
 
 #: The content type of `Gauges.scrape`.
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4

@@ -9,7 +9,7 @@ from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
 from service.bootstrap.messaging import make_rabbit_publisher
-from service.bootstrap.role_metrics import make_watch
+from service.bootstrap.role_metrics import make_sampler
 from service.config.settings import EndpointSettings, Settings
 from service.ledger.endpoints import Pauses
 from service.ledger.outbox import Outbox
@@ -37,19 +37,19 @@ def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
     return WebhookSink(endpoint=endpoint, clock=now)
 
 
-def make_dispatcher_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
+def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
     """What the role `dispatcher` measures at intervals; takes one connection of `engine`."""
     metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine)
     pauses = Pauses(engine=engine, clock=now)
     names = [endpoint.name for endpoint in settings.endpoints]
-    looks = [
+    samples = [
         Sample(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.show_oldest),
         Sample(name="parked-deliveries", measure=lambda: outbox.count_parked(names), show=metrics.show_parked),
         Sample(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.show_paused),
     ]
-    return make_watch(looks, registry)
+    return make_sampler(samples, registry)
 
 
 def dispatcher_pool_size(settings: Settings) -> int:
-    """Database connections that the dispatcher's loops and its watch use at once."""
+    """Database connections that the dispatcher's loops and its sampler use at once."""
     return len(settings.endpoints) + 1

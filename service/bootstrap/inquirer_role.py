@@ -5,16 +5,16 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from consumers.inquirer import AskedGateway, Inquirer
-from consumers.queried_gateway import QueriedGateway
+from consumers.gateway import MerchantGateway
+from consumers.inquirer import Inquirer
 from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_inquiry_queue
-from service.bootstrap.role_metrics import make_claim_metrics, make_watch
+from service.bootstrap.role_metrics import make_claim_metrics, make_sampler
 from service.config.settings import Settings
 from service.domain.claims import ClaimSource
 from service.gateway.client import GatewayClients
-from service.runtime.metrics.gateways import show_gateways
 from service.runtime.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
+from service.runtime.metrics.merchants import show_gateways
 
 
 def make_inquirer(
@@ -23,10 +23,11 @@ def make_inquirer(
     """The role `inquirer`, which asks those gateways that can be used. The other merchants' inquiries stay open."""
     show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
     return Inquirer(
-        agenda=make_inquiry_queue(settings, engine),
+        queue=make_inquiry_queue(settings, engine),
         gateways={
-            slug: AskedGateway(
-                gateway=QueriedGateway(client=gateways.usable[slug], merchant=merchant),
+            slug: MerchantGateway(
+                client=gateways.usable[slug],
+                merchant=merchant,
                 timeout_seconds=merchant.gateway.timeout_seconds,
             )
             for slug, merchant in settings.merchants.items()
@@ -38,18 +39,18 @@ def make_inquirer(
     )
 
 
-def make_inquirer_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
+def make_inquirer_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
     """What the role `inquirer` measures at intervals; takes one connection of `engine`."""
-    metrics, agenda = InquirerBacklogMetrics(registry=registry), make_inquiry_queue(settings, engine)
+    metrics, queue = InquirerBacklogMetrics(registry=registry), make_inquiry_queue(settings, engine)
     # Also those whose gateway cannot be used: what is due to them waits all the same.
     asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
-    looks: list[Sample[Any]] = [
-        Sample(name="due-inquiries", measure=lambda: agenda.oldest_due_ages(asked), show=metrics.show_oldest_due),
-        Sample(name="parked-inquiries", measure=lambda: agenda.count_parked(asked), show=metrics.show_parked),
+    samples: list[Sample[Any]] = [
+        Sample(name="due-inquiries", measure=lambda: queue.oldest_due_ages(asked), show=metrics.show_oldest_due),
+        Sample(name="parked-inquiries", measure=lambda: queue.count_parked(asked), show=metrics.show_parked),
     ]
-    return make_watch(looks, registry)
+    return make_sampler(samples, registry)
 
 
 def inquirer_pool_size(settings: Settings) -> int:
-    """Database connections that the inquirer's loops and its watch use at once."""
+    """Database connections that the inquirer's loops and its sampler use at once."""
     return sum(merchant.gateway is not None for merchant in settings.merchants.values()) + 1

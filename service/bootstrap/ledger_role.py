@@ -7,12 +7,12 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from consumers.ledger import LedgerConsumer
+from consumers.ledger import LedgerConsumer, Recorder
 from consumers.pruner import Pruner
 from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_store
 from service.bootstrap.messaging import make_message_counter, make_subscriber
-from service.bootstrap.role_metrics import make_claim_metrics, make_watch
+from service.bootstrap.role_metrics import make_claim_metrics, make_sampler
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
 from service.ledger.forgeries import Forgeries
@@ -20,7 +20,7 @@ from service.ledger.reports import Reports
 from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 
-#: Database connections that the role uses at once: its consumer, its watch and its pruner.
+#: Database connections that the role uses at once: its consumer, its sampler and its pruner.
 LEDGER_POOL_SIZE = 3
 
 
@@ -28,18 +28,20 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
     """The role `ledger`."""
     return LedgerConsumer(
         subscriber=make_subscriber(settings),
-        store=make_store(settings, engine),
+        recorder=Recorder(
+            store=make_store(settings, engine),
+            metrics=LedgerMetrics(registry=registry),
+            claim_metrics=make_claim_metrics(settings, registry, ClaimSource.CALLBACK),
+            clock=now,
+        ),
         settings=settings.ledger,
-        metrics=LedgerMetrics(registry=registry),
-        claim_metrics=make_claim_metrics(settings, registry, ClaimSource.CALLBACK),
-        clock=now,
     )
 
 
-def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
+def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
     """What the role `ledger` measures at intervals; takes one connection of `engine`."""
     metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
-    looks: list[Sample[Any]] = [
+    samples: list[Sample[Any]] = [
         Sample(name="queues", measure=make_message_counter(settings), show=metrics.show_queues),
         Sample(
             name="conflicts",
@@ -52,7 +54,7 @@ def make_ledger_watch(settings: Settings, engine: Engine, registry: CollectorReg
             show=metrics.show_last_claims,
         ),
     ]
-    return make_watch(looks, registry)
+    return make_sampler(samples, registry)
 
 
 def make_pruner(settings: Settings, engine: Engine) -> Pruner:

@@ -9,7 +9,7 @@ from consumers.sampler import Sample, Sampler
 from service.config.settings import Settings
 from service.domain.claims import ClaimSource
 from service.domain.order_state import Verdict
-from service.runtime.metrics.claims import ClaimMetrics
+from service.runtime.metrics.merchants import ClaimMetrics
 from service.runtime.metrics.samples import SampleMetrics
 
 
@@ -18,6 +18,6 @@ def make_claim_metrics(settings: Settings, registry: CollectorRegistry, source: 
     return ClaimMetrics(registry=registry, merchants=settings.merchants, source=source, verdicts=list(Verdict))
 
 
-def make_watch(looks: Sequence[Sample[Any]], registry: CollectorRegistry) -> Sampler:
+def make_sampler(samples: Sequence[Sample[Any]], registry: CollectorRegistry) -> Sampler:
     """Measures at intervals, and shows how that goes."""
-    return Sampler(looks, metrics=SampleMetrics(registry=registry, looks=[look.name for look in looks]))
+    return Sampler(samples, metrics=SampleMetrics(registry=registry, samples=[sample.name for sample in samples]))

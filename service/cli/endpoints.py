@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from consumers.endpoint_test import test_endpoint
+from consumers.endpoint_test import send_test_event
 from service.bootstrap.dispatcher_role import make_sink
 from service.cli.endpoint_tables import print_endpoints_json, show_endpoints
 from service.cli.ledger_access import open_ledger
@@ -51,11 +51,11 @@ def test(context: click.Context, name: str) -> None:
     settings = settings_of(context)
     sink = make_sink(settings, _endpoint(settings, name))
     try:
-        outcome = test_endpoint(sink, endpoint=name, clock=now)
+        outcome = send_test_event(sink, endpoint=name, clock=now)
     finally:
         sink.close()
     said = f"{name}: {outcome.answer}, in {outcome.seconds:.3f} s ({outcome.event_id})"
-    if not outcome.taken:
+    if not outcome.accepted:
         raise click.ClickException(said)
     click.echo(said)
 

@@ -77,7 +77,7 @@ def ledger(context: click.Context) -> None:
     """Apply queued callbacks to the ledger."""
     from prometheus_client import CollectorRegistry
 
-    from service.bootstrap.ledger_role import LEDGER_POOL_SIZE, make_ledger_consumer, make_ledger_watch, make_pruner
+    from service.bootstrap.ledger_role import LEDGER_POOL_SIZE, make_ledger_consumer, make_ledger_sampler, make_pruner
     from service.bootstrap.messaging import declare_topology
     from service.cli.ledger_access import engine_of
 
@@ -91,7 +91,7 @@ def ledger(context: click.Context) -> None:
     if ready:
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.ledger.metrics_bind)
-        with make_ledger_watch(settings, engine, registry).running(), make_pruner(settings, engine).running():
+        with make_ledger_sampler(settings, engine, registry).running(), make_pruner(settings, engine).running():
             # What is there by now stays: every full collection would look at it again, a tenth of this role's work.
             gc.freeze()
             make_ledger_consumer(settings, engine, registry).run(stop)
@@ -103,7 +103,7 @@ def inquirer(context: click.Context) -> None:
     """Ask the gateways about orders that are unconfirmed, overdue or in doubt."""
     from prometheus_client import CollectorRegistry
 
-    from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer, make_inquirer_watch
+    from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer, make_inquirer_sampler
     from service.cli.gateway_access import make_gateways
     from service.cli.ledger_access import engine_of
 
@@ -117,7 +117,7 @@ def inquirer(context: click.Context) -> None:
         registry = CollectorRegistry()
         asking = make_inquirer(settings, engine, registry, gateways)
         _expose_metrics(context, registry, settings.inquirer.metrics_bind)
-        with make_inquirer_watch(settings, engine, registry).running():
+        with make_inquirer_sampler(settings, engine, registry).running():
             asking.run(stop)
 
 
@@ -127,7 +127,7 @@ def dispatcher(context: click.Context) -> None:
     """Tell downstream what has changed."""
     from prometheus_client import CollectorRegistry
 
-    from service.bootstrap.dispatcher_role import dispatcher_pool_size, make_dispatcher, make_dispatcher_watch
+    from service.bootstrap.dispatcher_role import dispatcher_pool_size, make_dispatcher, make_dispatcher_sampler
     from service.cli.ledger_access import engine_of
 
     settings = _settings(context)
@@ -139,7 +139,7 @@ def dispatcher(context: click.Context) -> None:
             _declare_topology_once(settings)
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.dispatcher.metrics_bind)
-        with make_dispatcher_watch(settings, engine, registry).running():
+        with make_dispatcher_sampler(settings, engine, registry).running():
             gc.freeze()  # as in the ledger's role
             make_dispatcher(settings, engine, registry).run(stop)
 

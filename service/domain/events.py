@@ -1,7 +1,9 @@
-"""Events: what downstream is told. `service.domain.event_schemas` writes them."""
+"""Events: what downstream systems receive, as CloudEvents 1.0."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from urllib.parse import quote
 
@@ -14,26 +16,32 @@ class EventType(StrEnum):
     PROCESSING = "payment.processing"
     SUCCEEDED = "payment.succeeded"
     FAILED = "payment.failed"
-    #: Replaces what an earlier event said of the order; `previous_status` names it.
+    #: Replaces an earlier event's status of the order, which `previous_status` names.
     CORRECTED = "payment.corrected"
-    #: The order's claims contradict each other; sent to endpoints that name it, and to no other.
+    #: The order's claims contradict each other; only endpoints that ask for this type receive it.
     CONFLICTED = "payment.conflicted"
 
 
-#: What an endpoint receives that names no types of its own.
+#: What an endpoint receives that names no types.
 DEFAULT_EVENT_TYPES = frozenset(EventType) - {EventType.CONFLICTED}
 
-#: CloudEvents `type` of what `payment-callbacks endpoints test` sends. Not an `EventType`: it tells of no payment, no
-#: endpoint asks for it, and none is told it but by an operator's hand.
+#: CloudEvents `type` of what `payment-callbacks endpoints test` sends. It is no `EventType`: it reports no payment, and
+#: an endpoint cannot ask for it.
 TEST_TYPE = "payment.test"
+
+#: What a test says about itself, for people who find it in a log.
+TEST_NOTE = "A test. It tells of no payment."
 
 #: The content type of an event on either wire.
 CONTENT_TYPE = "application/cloudevents+json"
 
 
+_JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentEvent:
-    """One status change of one order, as downstream gets it."""
+    """One status change of one order."""
 
     type: EventType
     merchant: str
@@ -49,7 +57,7 @@ class PaymentEvent:
     #: The announced amount, an exact string in `amount_unit` ("yuan" or "fen"); both None where never announced.
     amount: str | None
     amount_unit: str | None
-    #: The channel's words, masked.
+    #: The channel's response, masked.
     channel_response: str
     trust: Trust
     #: When the claim behind the event was stated, aware.
@@ -63,9 +71,9 @@ class PaymentEvent:
 
     @property
     def id(self) -> str:
-        """`<merchant>/<biz_order_no, percent-encoded>/<sequence>`: the same however often it is sent.
+        """`<merchant>/<biz_order_no, percent-encoded>/<sequence>`: the same at every try.
 
-        ASCII without blanks or dots: webhooks sign `id.timestamp.body`, and an order number is somebody else's text.
+        It is ASCII without blanks or dots: webhooks sign `id.timestamp.body`, and an order number may be any text.
         """
         order = quote(self.biz_order_no, safe="").replace(".", "%2E")
         return f"{self.merchant}/{order}/{self.sequence}"
@@ -78,20 +86,99 @@ class PaymentEvent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointTest:
-    """What an operator has sent to see whether an endpoint takes events. It tells of no payment."""
+    """A test event, with which an operator checks that an endpoint accepts events. It reports no payment."""
 
     endpoint: str
-    #: Tells this test from every other; letters and digits.
+    #: Unique per test; letters and digits.
     number: str
     #: Aware.
     sent_at: datetime
 
     @property
     def id(self) -> str:
-        """`test:<endpoint>:<number>`. No event has such an id: a colon is in no merchant's slug."""
+        """`test:<endpoint>:<number>`. No payment event has such an id, since no merchant's slug has a colon."""
         return f"test:{self.endpoint}:{self.number}"
 
     @property
     def source(self) -> str:
         """CloudEvents `source`."""
         return f"/endpoints/{self.endpoint}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SerializedEvent:
+    """An event as it is sent: its bytes, and what a sink routes by."""
+
+    event_id: str
+    #: CloudEvents `type`.
+    type: str
+    merchant: str
+    #: The gateway's word, as sent; any text.
+    order_type: str
+    #: An `OrderStatus`; "test" for a test.
+    status: str
+    #: CloudEvents 1.0, structured JSON, UTF-8; the same bytes at every try and for every endpoint.
+    body: bytes
+    #: W3C traceparent of the callback that caused it; None where there is none.
+    traceparent: str | None = None
+    #: A queue drops the event after this time; None: never. Webhooks have no such limit.
+    expires_after_seconds: float | None = None
+
+
+def write_event(event: PaymentEvent) -> bytes:
+    """The event in CloudEvents' structured JSON, UTF-8; the same bytes however often it is written."""
+    observed_at = _time_text(event.observed_at)
+    envelope = {
+        "specversion": "1.0",
+        "id": event.id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.biz_order_no,
+        "time": observed_at,
+        "datacontenttype": "application/json",
+        "data": {
+            "merchant": event.merchant,
+            "biz_order_no": event.biz_order_no,
+            "pay_order_no": event.pay_order_no,
+            "order_type": event.order_type,
+            "pay_type": event.pay_type,
+            "status": event.status,
+            "previous_status": event.previous_status,
+            "sequence": event.sequence,
+            "paid_at": None if event.paid_at is None else _time_text(event.paid_at),
+            "amount": event.amount,
+            "amount_unit": event.amount_unit,
+            "channel_response": event.channel_response,
+            "trust": event.trust.word,
+            "observed_at": observed_at,
+        },
+    }
+    if event.traceparent:  # CloudEvents, section 3.1: an attribute without a value is left out
+        envelope["traceparent"] = event.traceparent
+    return _write(envelope)
+
+
+def write_test(test: EndpointTest) -> bytes:
+    """The test in CloudEvents' structured JSON, UTF-8."""
+    return _write(
+        {
+            "specversion": "1.0",
+            "id": test.id,
+            "source": test.source,
+            "type": TEST_TYPE,
+            "time": _time_text(test.sent_at),
+            "datacontenttype": "application/json",
+            "data": {"endpoint": test.endpoint, "note": TEST_NOTE},
+        }
+    )
+
+
+def _time_text(time: datetime) -> str:
+    """An aware time in RFC 3339."""
+    text = time.isoformat()
+    # Before about 1900, zones have offsets with seconds (local mean time), which RFC 3339 cannot express.
+    return text if text[-6] in "+-" else time.astimezone(UTC).isoformat()
+
+
+def _write(envelope: Mapping[str, object]) -> bytes:
+    return _JSON.encode(envelope).encode()

@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, update
 
 from service.domain.claims import OrderKey, OrderStatus
-from service.domain.event_schemas import write_event
-from service.domain.events import EventType, PaymentEvent
+from service.domain.events import EventType, PaymentEvent, SerializedEvent, write_event
 from service.domain.masking import mask_personal
 from service.ledger.bulk import GivenRows, insert_new
 from service.ledger.decisions import Decision
@@ -71,20 +70,14 @@ _statements = cache(_Statements)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DueDelivery:
+class DueDelivery(SerializedEvent):
     """An event that is leased to us, to be sent to one endpoint."""
 
     endpoint: str
-    event_id: str
     type: EventType
-    merchant: str
+    status: OrderStatus
     biz_order_no: str
     sequence: int
-    order_type: str
-    status: OrderStatus
-    #: The CloudEvent in structured JSON: the same bytes on every attempt and to every endpoint.
-    body: bytes
-    traceparent: str | None
     #: 1, 2, 3 ...; a try that a crash interrupted counts.
     attempt: int
     #: When the claim behind it was stated, aware; the column may be NULL.

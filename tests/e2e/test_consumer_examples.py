@@ -11,8 +11,7 @@ import urllib3
 from standardwebhooks import Webhook
 
 from service.domain.claims import OrderStatus, Trust
-from service.domain.event_schemas import write_event, write_test
-from service.domain.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
+from service.domain.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent, write_event, write_test
 from service.messaging.contract import Message
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, declare

@@ -99,5 +99,5 @@ def test_every_role_does_its_work_through_a_pooler(
         done = deployment.command(*command)
         assert done.returncode == 0, done.stderr
     assert len(own_shop.received) == len({event.id for event in own_shop.received}), "nobody died: nothing is repeated"
-    assert '"event": "trouble"' not in deployment.output
+    assert '"event": "unavailable"' not in deployment.output
     assert "Traceback" not in deployment.output

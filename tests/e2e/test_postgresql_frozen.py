@@ -138,7 +138,7 @@ def await_trouble(deployment: Deployment) -> None:
     for role in ("ledger", "dispatcher", "inquirer"):
         process = deployment.role(role)
         process.wait_until(
-            lambda role=process: '"event": "trouble"' in role.output, within_seconds=NOTICED_WITHIN_SECONDS
+            lambda role=process: '"event": "unavailable"' in role.output, within_seconds=NOTICED_WITHIN_SECONDS
         )
 
 

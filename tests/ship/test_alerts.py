@@ -177,9 +177,9 @@ CASES = [
     ),
     Case(
         "PaymentCallbacksUnwatched",
-        {'payment_callbacks_looks_failed_total{look="queues"}': "0+4x1000"},
-        {'payment_callbacks_looks_failed_total{look="queues"}': "3x1000"},
-        {"look": "queues"},
+        {'payment_callbacks_samples_failed_total{sample="queues"}': "0+4x1000"},
+        {'payment_callbacks_samples_failed_total{sample="queues"}': "3x1000"},
+        {"sample": "queues"},
     ),
     Case(
         "PaymentCallbacksLogLost",

@@ -11,8 +11,7 @@ import pytest
 import urllib3
 from standardwebhooks.webhooks import Webhook
 
-from service.domain.event_schemas import write_test
-from service.domain.events import EndpointTest
+from service.domain.events import EndpointTest, write_test
 from tests.support.compose import FOLDER
 from tests.support.downstream import WEBHOOK_SECRET
 

@@ -10,7 +10,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
-from consumers.ledger import LedgerConsumer
+from consumers.ledger import LedgerConsumer, Recorder
 from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.ledger import make_store
 from service.config.settings import Settings
@@ -27,8 +27,8 @@ from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
 from service.runtime.clock import now
-from service.runtime.metrics.claims import ClaimMetrics
 from service.runtime.metrics.ledger import LedgerMetrics
+from service.runtime.metrics.merchants import ClaimMetrics
 from tests.support.messages import count_messages, embedded_publisher, rabbit_publisher
 
 _PUBLISHERS_AT_ONCE = 16
@@ -67,16 +67,18 @@ class Stack:
         registry = CollectorRegistry()
         return LedgerConsumer(
             subscriber=self._make_subscriber(),
-            store=make_store(self.settings, self.engine),
-            settings=self.settings.ledger,
-            metrics=LedgerMetrics(registry=registry),
-            claim_metrics=ClaimMetrics(
-                registry=registry,
-                merchants=self.settings.merchants,
-                source=ClaimSource.CALLBACK,
-                verdicts=list(Verdict),
+            recorder=Recorder(
+                store=make_store(self.settings, self.engine),
+                metrics=LedgerMetrics(registry=registry),
+                claim_metrics=ClaimMetrics(
+                    registry=registry,
+                    merchants=self.settings.merchants,
+                    source=ClaimSource.CALLBACK,
+                    verdicts=list(Verdict),
+                ),
+                clock=now,
             ),
-            clock=now,
+            settings=self.settings.ledger,
         )
 
     def dead_letters(self) -> list[DeadLetter]:

@@ -1,13 +1,17 @@
-"""Merchants as a label: what outsiders send must not make new time series."""
+"""Metrics by merchant that several roles have, and the label itself: outsiders must not be able to add time series."""
 
 from collections.abc import Collection
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from service.domain.claims import ClaimSource, OrderStatus
 
 #: The label of merchants that are not configured.
 UNKNOWN_MERCHANT = "unknown"
 
 
 class MerchantLabel:
-    """The label's value for any merchant at all. Safe to share between threads."""
+    """The label's value for any merchant. Safe to share between threads."""
 
     def __init__(self, merchants: Collection[str]) -> None:
         """`merchants`: the configured slugs."""
@@ -16,3 +20,53 @@ class MerchantLabel:
     def of(self, merchant: str) -> str:
         """The slug where it is configured, else `unknown`."""
         return merchant if merchant in self.known else UNKNOWN_MERCHANT
+
+
+class ClaimMetrics:
+    """Claims and what they changed. Safe to use from many threads."""
+
+    def __init__(
+        self, *, registry: CollectorRegistry, merchants: Collection[str], source: ClaimSource, verdicts: Collection[str]
+    ) -> None:
+        """`merchants`: the configured slugs; `source`: whose claims the role records; `verdicts`: all possible ones."""
+        self._label = MerchantLabel(merchants)
+        self._source = source
+        self._claims = Counter(
+            "payment_callbacks_claims_recorded",
+            "Claims recorded, by who spoke and what it did to the order.",
+            ["merchant", "source", "verdict"],
+            registry=registry,
+        )
+        self._transitions = Counter(
+            "payment_callbacks_transitions",
+            "Orders that moved to a status, or were corrected to it.",
+            ["merchant", "source", "status"],
+            registry=registry,
+        )
+        # All series exist from the start, so that the first of a kind is seen as an increase.
+        for merchant in (*self._label.known, UNKNOWN_MERCHANT):
+            for verdict in verdicts:
+                self._claims.labels(merchant, source.value, verdict)
+            for status in OrderStatus:
+                self._transitions.labels(merchant, source.value, status.value)
+
+    def count_claims(self, merchant: str, *, verdict: str, moved_to: OrderStatus | None, claims: int = 1) -> None:
+        """Count committed claims; `moved_to` where their orders took their status."""
+        label = self._label.of(merchant)
+        self._claims.labels(label, self._source.value, verdict).inc(claims)
+        if moved_to is not None:
+            self._transitions.labels(label, self._source.value, moved_to.value).inc(claims)
+
+
+def show_gateways(registry: CollectorRegistry, *, usable: Collection[str], unusable: Collection[str]) -> None:
+    """Show which merchants' gateways this process cannot use; that changes only with a restart."""
+    gauge = Gauge(
+        "payment_callbacks_gateway_unusable",
+        "1 where the settings of the merchant's gateway cannot be used, so that nothing is sent or asked; else 0.",
+        ["merchant"],
+        registry=registry,
+    )
+    for merchant in usable:
+        gauge.labels(merchant).set(0)
+    for merchant in unusable:
+        gauge.labels(merchant).set(1)

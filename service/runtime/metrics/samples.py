@@ -1,4 +1,4 @@
-"""What Prometheus can read of looks: measurements that were taken at intervals, and those that failed."""
+"""Metrics of samples: measurements that a role takes at intervals."""
 
 from collections.abc import Collection, Mapping
 
@@ -6,26 +6,26 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 
 
 class SampleMetrics:
-    """Whether what a role measures at intervals could be measured. Safe to use from many threads."""
+    """Samples that failed. Safe to use from many threads."""
 
-    def __init__(self, *, registry: CollectorRegistry, looks: Collection[str]) -> None:
-        """`looks`: their names."""
+    def __init__(self, *, registry: CollectorRegistry, samples: Collection[str]) -> None:
+        """`samples`: their names."""
         self._failed = Counter(
-            "payment_callbacks_looks_failed",
-            "Looks at a queue or at the database that failed; what they show is missing until one succeeds.",
-            ["look"],
+            "payment_callbacks_samples_failed",
+            "Samples of a queue or of the database that failed; what they show is missing until one succeeds.",
+            ["sample"],
             registry=registry,
         )
-        for look in looks:
-            self._failed.labels(look)
+        for sample in samples:
+            self._failed.labels(sample)
 
-    def count_failure(self, look: str) -> None:
-        """One look failed."""
-        self._failed.labels(look).inc()
+    def count_failure(self, sample: str) -> None:
+        """Count a failed sample."""
+        self._failed.labels(sample).inc()
 
 
 def show_instead(gauge: Gauge, values: Mapping[str, float] | Mapping[tuple[str, str], float]) -> None:
-    """Show these values by the gauge's label, or labels, in place of all that it showed before."""
+    """Replace all that the gauge shows by these values, which are by its label or labels."""
     gauge.clear()
     for labels, value in values.items():
         gauge.labels(*((labels,) if isinstance(labels, str) else labels)).set(value)

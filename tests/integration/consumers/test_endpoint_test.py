@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from consumers.endpoint_test import EndpointTestOutcome, test_endpoint
+from consumers.endpoint_test import EndpointTestOutcome, send_test_event
 from consumers.sinks.sink import Sink
 from service.bootstrap.dispatcher_role import make_sink
 from service.config.settings import BrokerSettings, EndpointSettings, Secret, Settings
@@ -49,7 +49,7 @@ def try_bus(amqp_url: str, tmp_path: Path) -> Callable[[], EndpointTestOutcome]:
 
 def _try(sink: Sink) -> EndpointTestOutcome:
     try:
-        return test_endpoint(sink, endpoint="shop", clock=now)
+        return send_test_event(sink, endpoint="shop", clock=now)
     finally:
         sink.close()
 
@@ -58,7 +58,7 @@ def test_a_webhook_gets_a_signed_test_that_the_contract_knows_and_that_is_no_pay
     shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]
 ) -> None:
     outcome = try_webhook(shop.url)
-    assert (outcome.taken, outcome.answer) == (True, "the endpoint answered 204")
+    assert (outcome.accepted, outcome.answer) == (True, "the endpoint answered 204")
     (told,) = shop.received  # they are verified
     assert told.id == told.envelope["id"] == outcome.event_id
     payload_validator(shipped_asyncapi(), "webhook", "paymentTest").validate(told.envelope)
@@ -71,14 +71,14 @@ def test_two_tests_are_two(shop: Downstream, try_webhook: Callable[[str], Endpoi
 
 def test_what_a_webhook_answers_is_told(shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
     shop.fail(500)
-    assert (try_webhook(shop.url).taken, try_webhook(shop.url).answer) == (False, "the endpoint answered 500")
+    assert (try_webhook(shop.url).accepted, try_webhook(shop.url).answer) == (False, "the endpoint answered 500")
     shop.fail(410)
-    assert (try_webhook(shop.url).taken, try_webhook(shop.url).answer) == (False, "the endpoint answered 410 Gone")
+    assert (try_webhook(shop.url).accepted, try_webhook(shop.url).answer) == (False, "the endpoint answered 410 Gone")
 
 
 def test_a_webhook_that_nobody_listens_at_is_told_of_as_such(try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
     outcome = try_webhook(f"http://127.0.0.1:{find_free_port()}/")
-    assert not outcome.taken
+    assert not outcome.accepted
     assert outcome.answer.startswith("no answer: NewConnectionError")
 
 
@@ -87,7 +87,7 @@ def test_a_webhook_that_hangs_is_told_of_within_its_time_limit(
 ) -> None:
     shop.hang()
     outcome = try_webhook(shop.url)
-    assert not outcome.taken
+    assert not outcome.accepted
     assert outcome.answer.startswith("no answer: ReadTimeoutError")
 
 
@@ -100,7 +100,7 @@ def test_a_queue_that_is_bound_to_tests_gets_one_and_one_that_is_bound_to_mercha
             session.declare_queue(name, arguments={"x-queue-type": "quorum"})
             session.bind_queue(name, exchange=STATUS_EXCHANGE, routing_key=key)
     outcome = try_bus()
-    assert (outcome.taken, outcome.answer) == (True, "the broker confirmed it")
+    assert (outcome.accepted, outcome.answer) == (True, "the broker confirmed it")
     eventually(lambda: [count_messages(amqp_url, name) for name in ("tests", "everything")] == [1, 1])
     assert count_messages(amqp_url, "payments") == 0
     with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
@@ -116,12 +116,12 @@ def test_a_test_that_nobody_is_bound_for_is_soon_gone_from_where_lost_events_are
 ) -> None:
     monkeypatch.setattr("consumers.endpoint_test._EXPIRES_SECONDS", 3.0)
     declare([amqp_url], timeout_seconds=10)
-    assert try_bus().taken
+    assert try_bus().accepted
     eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 1)
     eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 0, within_seconds=20)
 
 
 def test_a_broker_without_the_exchange_is_told_of_as_such(try_bus: Callable[[], EndpointTestOutcome]) -> None:
     outcome = try_bus()
-    assert not outcome.taken
+    assert not outcome.accepted
     assert "payment.status" in outcome.answer

@@ -10,9 +10,10 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.endpoint_worker import EndpointWorker
-from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
+from consumers.sinks.sink import DeliveryFailed, EndpointGone
 from service.config.settings import DispatcherSettings, EndpointSettings
 from service.domain.claims import OrderKey, OrderStatus
+from service.domain.events import SerializedEvent
 from service.ledger.endpoints import Pauses
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.histories import DeliveryRecord
@@ -36,11 +37,11 @@ class Clock(Protocol):
 class ScriptedSink:
     """Does what it is told with each event, and writes down which it was handed."""
 
-    def __init__(self, behave: Callable[[OutgoingEvent], None] = lambda _event: None) -> None:
+    def __init__(self, behave: Callable[[SerializedEvent], None] = lambda _event: None) -> None:
         self.behave = behave
-        self.sent: list[OutgoingEvent] = []
+        self.sent: list[SerializedEvent] = []
 
-    def send(self, event: OutgoingEvent) -> None:
+    def send(self, event: SerializedEvent) -> None:
         self.sent.append(event)
         self.behave(event)
 
@@ -49,7 +50,7 @@ class ScriptedSink:
 
     @property
     def ids(self) -> list[str]:
-        return [event.id for event in self.sent]
+        return [event.event_id for event in self.sent]
 
 
 def fail(*_: object) -> None:
@@ -140,8 +141,8 @@ def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
 ) -> None:
     record_both_statuses(store)
 
-    def fail_the_first(event: OutgoingEvent) -> None:
-        if event.id.endswith("/1"):
+    def fail_the_first(event: SerializedEvent) -> None:
+        if event.event_id.endswith("/1"):
             fail()
 
     sink = ScriptedSink(fail_the_first)
@@ -159,7 +160,7 @@ def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
 def test_retry_after_leaves_the_whole_endpoint_alone_for_as_long(
     store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
-    def ask_for_a_break(_event: OutgoingEvent) -> None:
+    def ask_for_a_break(_event: SerializedEvent) -> None:
         raise DeliveryFailed("the endpoint answered 429", retry_after_seconds=30)
 
     store.record([a_claim(order="DK1")])
@@ -179,7 +180,7 @@ def test_retry_after_leaves_the_whole_endpoint_alone_for_as_long(
 def test_retry_after_is_granted_up_to_the_longest_backoff_only(
     store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
-    def ask_for_a_year(_event: OutgoingEvent) -> None:
+    def ask_for_a_year(_event: SerializedEvent) -> None:
         raise DeliveryFailed("the endpoint answered 503", retry_after_seconds=31_536_000)
 
     store.record([a_claim()])
@@ -191,7 +192,7 @@ def test_retry_after_is_granted_up_to_the_longest_backoff_only(
 def test_a_gone_endpoint_is_left_alone_and_asked_once_more_later_without_losing_the_event(
     store: LedgerStore, make_worker: MakeWorker, clock: Clock
 ) -> None:
-    def gone(_event: OutgoingEvent) -> None:
+    def gone(_event: SerializedEvent) -> None:
         raise EndpointGone("the endpoint answered 410 Gone")
 
     store.record([a_claim(order="DK1")])
@@ -211,8 +212,8 @@ def test_a_gone_endpoint_is_left_alone_and_asked_once_more_later_without_losing_
 def test_a_bug_in_the_sink_costs_the_event_a_try_and_the_others_nothing(
     store: LedgerStore, make_worker: MakeWorker
 ) -> None:
-    def stumble(event: OutgoingEvent) -> None:
-        if "DK1" in event.id:
+    def stumble(event: SerializedEvent) -> None:
+        if "DK1" in event.event_id:
             raise ZeroDivisionError("card 6222021234561234")
 
     store.record([a_claim(order="DK1"), a_claim(order="DK2")])
@@ -231,7 +232,7 @@ def test_as_many_events_are_under_way_as_the_endpoint_takes_at_once(
     lock = threading.Lock()
     now, most = 0, 0
 
-    def meet(_event: OutgoingEvent) -> None:
+    def meet(_event: SerializedEvent) -> None:
         nonlocal now, most
         with lock:
             now += 1
@@ -251,7 +252,7 @@ def test_what_is_being_sent_at_sigterm_ends_and_is_settled_and_nothing_more_is_s
     record_both_statuses(store)
     under_way, go_on = threading.Event(), threading.Event()
 
-    def linger(_event: OutgoingEvent) -> None:
+    def linger(_event: SerializedEvent) -> None:
         under_way.set()
         assert go_on.wait(10)
 
@@ -270,7 +271,7 @@ def test_what_was_claimed_ahead_and_not_begun_at_sigterm_is_given_back_without_a
     store.record([a_claim(order=f"DK{number}") for number in range(4)])
     under_way, go_on = threading.Event(), threading.Event()
 
-    def linger(_event: OutgoingEvent) -> None:
+    def linger(_event: SerializedEvent) -> None:
         under_way.set()
         assert go_on.wait(10)
 
@@ -288,7 +289,7 @@ def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerSt
     store.record([a_claim(order=f"DK{number}") for number in range(3)])
     first_may_end = threading.Event()
 
-    def ask_for_a_break(_event: OutgoingEvent) -> None:
+    def ask_for_a_break(_event: SerializedEvent) -> None:
         # Until the others are claimed too, so that there is something to give back.
         assert first_may_end.wait(10)
         raise DeliveryFailed("the endpoint answered 429", retry_after_seconds=500)
@@ -386,7 +387,7 @@ def test_one_that_lost_its_lease_settles_nothing_and_goes_on(
 ) -> None:
     store.record([a_claim(order="DK1")])
 
-    def lose_the_lease(_event: OutgoingEvent) -> None:
+    def lose_the_lease(_event: SerializedEvent) -> None:
         clock.forward(61)
         assert outbox.claim_due(endpoint="shop", limit=1, lease_seconds=600)
         fail()
@@ -472,7 +473,7 @@ def test_an_event_whose_lease_may_end_before_its_time_limit_is_given_back_untrie
     store.record([a_claim(order="DK1"), a_claim(order="DK2")])
     under_way, go_on = threading.Event(), threading.Event()
 
-    def linger(_event: OutgoingEvent) -> None:
+    def linger(_event: SerializedEvent) -> None:
         under_way.set()
         wait_for(go_on)
 

@@ -13,11 +13,9 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, update
 
 from consumers import inquirer
-from consumers.gateway import Answer, NoAnswer
-from consumers.inquirer import AskedGateway as Asked
+from consumers.gateway import GatewayAnswer, MerchantGateway, NoAnswer
 from consumers.inquirer import Inquirer
-from consumers.queried_gateway import QueriedGateway
-from service.bootstrap.inquirer_role import make_inquirer_watch
+from service.bootstrap.inquirer_role import make_inquirer_sampler
 from service.config.reading import parse_settings
 from service.config.settings import GatewaySettings, InquirerSettings, MerchantSettings, Secret
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
@@ -34,8 +32,8 @@ from service.ledger.questions import QuestionOutcome
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
-from service.runtime.metrics.claims import ClaimMetrics
 from service.runtime.metrics.inquirer import InquirerMetrics
+from service.runtime.metrics.merchants import ClaimMetrics
 from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.claims import a_claim
 from tests.support.ports import find_free_port
@@ -47,7 +45,7 @@ MERCHANTS = ("acme", "other")
 RULES = MerchantRules(
     required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=0.01, inquiry_horizon_seconds=86_400
 )
-PACE: Mapping[str, float] = {
+LIMITS: Mapping[str, float] = {
     "least_interval_seconds": 0.05,
     "most_per_day": 1000,
     "most_per_minute": 60_000,
@@ -81,14 +79,14 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
     def make(
         engine: Engine,
         store: LedgerStore,
-        gateways: Mapping[str, Asked],
+        gateways: Mapping[str, MerchantGateway],
         *,
-        agenda: InquiryQueue | None = None,
-        **pace: float,
+        queue: InquiryQueue | None = None,
+        **limits: float,
     ) -> Inquirer:
-        rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**PACE, **pace}))  # type: ignore[arg-type]
+        rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**LIMITS, **limits}))  # type: ignore[arg-type]
         return Inquirer(
-            agenda=agenda or InquiryQueue(engine=engine, store=store, rules=rules),
+            queue=queue or InquiryQueue(engine=engine, store=store, rules=rules),
             gateways=gateways,
             settings=InquirerSettings(poll_seconds=0.02, lease_seconds=5.0),
             metrics=InquirerMetrics(registry=registry),
@@ -107,7 +105,7 @@ def make_inquirer(
     return partial(make_inquirer_on, engine, store)
 
 
-def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -> Asked:
+def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -> MerchantGateway:
     settings = GatewaySettings(
         url=url,
         ua="ACME",
@@ -116,10 +114,11 @@ def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -
         timeout_seconds=timeout_seconds,
     )
     client = GatewayClient(settings=settings, amount_unit=AmountUnit.YUAN, pay_types={"bank"}, clock=now)
-    gateway = QueriedGateway(
-        client=client, merchant=MerchantSettings(slug=merchant, pay_types=frozenset({"bank"}), amount_unit="yuan")
+    return MerchantGateway(
+        client=client,
+        merchant=MerchantSettings(slug=merchant, pay_types=frozenset({"bank"}), amount_unit="yuan"),
+        timeout_seconds=timeout_seconds,
     )
-    return Asked(gateway=gateway, timeout_seconds=timeout_seconds)
 
 
 def announce(store: LedgerStore, count: int, *, merchant: str = "acme") -> None:
@@ -237,30 +236,36 @@ def test_a_postgresql_that_goes_away_leaves_no_order_unasked(
     engine.dispose()
 
 
-class BuggyGateway:
+class BuggyGateway(MerchantGateway):
     """Breaks on one order."""
 
-    def ask(self, biz_order_no: str) -> Answer:
+    def __init__(self) -> None:
+        self.timeout_seconds = 1
+
+    def ask(self, biz_order_no: str) -> GatewayAnswer:
         if biz_order_no == "DK0":
             raise ZeroDivisionError
-        return Answer(claim=a_claim(trust=Trust.QUERIED, order=biz_order_no, stated_at=now()), request_id="r")
+        return GatewayAnswer(claim=a_claim(trust=Trust.QUERIED, order=biz_order_no, stated_at=now()), request_id="r")
 
 
 def test_a_bug_with_one_order_keeps_no_other_from_its_answer(
     store: LedgerStore, make_inquirer: Callable[..., Inquirer]
 ) -> None:
     announce(store, 5)
-    with running(make_inquirer({"acme": Asked(gateway=BuggyGateway(), timeout_seconds=1)})):
+    with running(make_inquirer({"acme": BuggyGateway()})):
         eventually(lambda: statuses(store, 5)[1:] == [OrderStatus.SUCCEEDED] * 4)
         eventually(lambda: store.order_history(OrderKey("acme", "DK0")).questions[0].outcome)
     question = store.order_history(OrderKey("acme", "DK0")).questions[0]
     assert (question.outcome, question.detail) == (QuestionOutcome.NO_ANSWER, "ZeroDivisionError: ")
 
 
-class SilentGateway:
+class SilentGateway(MerchantGateway):
     """Never answers."""
 
-    def ask(self, biz_order_no: str) -> Answer:
+    def __init__(self) -> None:
+        self.timeout_seconds = 1
+
+    def ask(self, biz_order_no: str) -> GatewayAnswer:
         raise NoAnswer("silence", request_id="r7")
 
 
@@ -270,7 +275,7 @@ def test_what_is_asked_and_given_up_is_counted(
     impatient = replace(RULES, inquiry_horizon_seconds=0.01)
     store = LedgerStore(engine=engine, rules={"acme": impatient}, endpoints=[], clock=now)
     store.inquire(OrderKey("acme", "DK0"), InquiryReason.OPERATOR)
-    with running(make_inquirer({"acme": Asked(gateway=SilentGateway(), timeout_seconds=1)})):
+    with running(make_inquirer({"acme": SilentGateway()})):
         eventually(lambda: sample(registry, "given_up_total") == 1.0)
     assert sample(registry, "asked_total", outcome="no-answer") == 1.0
 
@@ -283,7 +288,7 @@ def test_how_many_orders_wait_for_a_person_is_shown_whoever_gave_them_up(
         connection.execute(update(inquiries).values(state="parked"))
     store.inquire(OrderKey("acme", "DK1"), InquiryReason.OPERATOR)
     settings = parse_settings(WATCHED, {}, name="test", folder=tmp_path)
-    with make_inquirer_watch(settings, engine, registry).running():
+    with make_inquirer_sampler(settings, engine, registry).running():
         eventually(lambda: sample(registry, "parked") == 1.0)
         eventually(lambda: (sample(registry, "oldest_due_seconds", kind="owed") or 0) > 0)
     assert sample(registry, "oldest_due_seconds", kind="doubt") == 0.0
@@ -301,7 +306,7 @@ def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | Non
     return registry.get_sample_value(f"payment_callbacks_inquiries_{name}", {"merchant": "acme", **labels})
 
 
-class BreakingAgenda(InquiryQueue):
+class BreakingQueue(InquiryQueue):
     """Its first claim meets a bug."""
 
     broken = False
@@ -321,14 +326,14 @@ def test_an_asker_that_breaks_is_started_again(
 ) -> None:
     monkeypatch.setattr(inquirer, "_RESTART_SECONDS", 0.01)
     announce(store, 1)
-    rules = {"acme": InquiryRules(**PACE)}  # type: ignore[arg-type]
-    agenda = BreakingAgenda(engine=engine, store=store, rules=rules)
+    rules = {"acme": InquiryRules(**LIMITS)}  # type: ignore[arg-type]
+    queue = BreakingQueue(engine=engine, store=store, rules=rules)
     with (
         AskedGateway(lambda _order: "success") as gateway,
-        running(make_inquirer({"acme": reached(gateway.url)}, agenda=agenda)),
+        running(make_inquirer({"acme": reached(gateway.url)}, queue=queue)),
     ):
         eventually(lambda: statuses(store, 1) == [OrderStatus.SUCCEEDED])
-    assert agenda.broken
+    assert queue.broken
 
 
 def test_without_gateways_it_waits_for_its_end(make_inquirer: Callable[..., Inquirer]) -> None:

@@ -167,7 +167,7 @@ def test_sigterm_while_the_database_is_away_gives_everything_back_at_once(
     consumer.wait_until(lambda: stack.count_claims() == 1)
     own_postgresql.stop()
     stack.publish(both_statuses(range(50)))
-    consumer.wait_until(lambda: "trouble" in consumer.output)
+    consumer.wait_until(lambda: '"unavailable"' in consumer.output)
     assert consumer.terminate(within_seconds=10) == 0
     eventually(lambda: stack.count_queued() == 100)
     assert stack.dead_letters() == []

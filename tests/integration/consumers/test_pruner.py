@@ -44,7 +44,7 @@ def test_it_removes_at_intervals_what_is_old_or_too_much() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "logged"), [(LedgerUnavailable("away"), "pruning_failed"), (ValueError("a bug"), "pruning_fails")]
+    ("error", "logged"), [(LedgerUnavailable("away"), "pruning_failed"), (ValueError("a bug"), "pruning_failed")]
 )
 def test_a_round_that_fails_is_said_and_the_next_one_comes(error: Exception, logged: str) -> None:
     forgeries = Scripted(error)

@@ -11,12 +11,11 @@ from pathlib import Path
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from consumers.sinks.sink import DeliveryFailed, EndpointGone, OutgoingEvent
+from consumers.sinks.sink import DeliveryFailed, EndpointGone
 from consumers.sinks.webhook import WebhookSink
 from service.config.settings import EndpointSettings, Secret
 from service.domain.claims import OrderStatus, Trust
-from service.domain.event_schemas import write_event
-from service.domain.events import EventType, PaymentEvent
+from service.domain.events import EventType, PaymentEvent, SerializedEvent, write_event
 from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
 from tests.support.ports import find_free_port
 from tests.support.scripted_server import Answer, ScriptedServer
@@ -24,7 +23,7 @@ from tests.support.scripted_server import Answer, ScriptedServer
 TIMEOUT_SECONDS = 0.6
 
 
-def make_event(biz_order_no: str = "20260301-7") -> OutgoingEvent:
+def make_event(biz_order_no: str = "20260301-7") -> SerializedEvent:
     event = PaymentEvent(
         type=EventType.SUCCEEDED,
         merchant="acme",
@@ -42,8 +41,8 @@ def make_event(biz_order_no: str = "20260301-7") -> OutgoingEvent:
         trust=Trust.QUERIED,
         observed_at=datetime(2026, 3, 1, tzinfo=UTC),
     )
-    return OutgoingEvent(
-        id=event.id,
+    return SerializedEvent(
+        event_id=event.id,
         type=event.type.value,
         merchant=event.merchant,
         order_type=event.order_type,
@@ -99,7 +98,7 @@ def test_the_stored_bytes_arrive_as_a_structured_cloudevent(sink: WebhookSink, s
     assert request.body == event.body
     assert request.path == "/events?tenant=1"
     assert request.headers["content-type"] == "application/cloudevents+json"
-    assert request.headers["webhook-id"] == event.id == json.loads(request.body)["id"]
+    assert request.headers["webhook-id"] == event.event_id == json.loads(request.body)["id"]
 
 
 def test_each_of_two_secrets_verifies_what_was_sent(

@@ -14,8 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.claims import OrderStatus, Trust
-from service.domain.event_schemas import write_event
-from service.domain.events import EventType, PaymentEvent
+from service.domain.events import EventType, PaymentEvent, write_event
 from tests.support.postgresql import Database
 
 _SOURCE = (Path(__file__).parents[3] / "docs" / "examples" / "orders_by_queue.py").read_text()

@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 
 from consumers.sinks.amqp import AmqpSink, routing_key
-from consumers.sinks.sink import DeliveryFailed, OutgoingEvent
-from service.domain.events import EventType
+from consumers.sinks.sink import DeliveryFailed
+from service.domain.events import EventType, SerializedEvent
 from service.messaging.contract import Message
 from service.messaging.errors import ConfirmTimeout
 
-EVENT = OutgoingEvent(
-    id="acme/20260301-7/2",
+EVENT = SerializedEvent(
+    event_id="acme/20260301-7/2",
     type=EventType.SUCCEEDED.value,
     merchant="acme",
     order_type="withhold",
@@ -43,7 +43,7 @@ def test_the_stored_bytes_are_published_under_the_events_id() -> None:
             exchange="payment.status",
             routing_key="acme.withhold.succeeded",
             body=EVENT.body,
-            message_id=EVENT.id,
+            message_id=EVENT.event_id,
             type="payment.succeeded",
             content_type="application/cloudevents+json",
         )
@@ -70,7 +70,7 @@ def test_an_order_type_is_one_word_of_the_routing_key_whatever_it_says(order_typ
 
 def test_an_id_that_amqp_has_no_room_for_is_hashed() -> None:
     publisher = RecordingPublisher()
-    AmqpSink(publisher=publisher, timeout_seconds=1).send(replace(EVENT, id="acme/" + "%E4" * 128 + "/1"))
+    AmqpSink(publisher=publisher, timeout_seconds=1).send(replace(EVENT, event_id="acme/" + "%E4" * 128 + "/1"))
     [message] = publisher.published
     assert message.message_id.startswith("sha256:")
     assert len(message.message_id) == len("sha256:") + 64

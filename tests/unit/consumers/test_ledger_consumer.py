@@ -5,7 +5,8 @@ from collections.abc import Callable, Collection, Sequence
 
 import pytest
 
-from consumers.runner import Runner
+from consumers.ledger import LedgerConsumer
+from service.config.settings import LedgerSettings
 from service.ledger.errors import ClaimUnstorable, LedgerUnavailable
 from service.messaging.contract import Delivery, Message
 from service.messaging.errors import BrokerUnavailable, UndecodableMessage
@@ -66,24 +67,24 @@ class ScriptedSubscriber:
         self.closed = True
 
 
-class ScriptedHandler:
-    """Applies all but what `refuse` raises for."""
+class ScriptedRecorder:
+    """Records all but what `refuse` raises for."""
 
     def __init__(self, *, refuse: Callable[[Collection[str]], None], steps: list[str]) -> None:
         self._refuse = refuse
         self._steps = steps
         self.transactions = 0
-        self.applied: list[str] = []
+        self.recorded: list[str] = []
 
     def decode(self, message: Message) -> str:
         if message.message_id.startswith("undecodable"):
             raise UndecodableMessage("no JSON")
         return message.message_id
 
-    def apply(self, items: Sequence[str]) -> None:
+    def record(self, items: Sequence[str]) -> None:
         self.transactions += 1
         self._refuse(items)
-        self.applied += items
+        self.recorded += items
         self._steps.append("committed")
 
 
@@ -97,7 +98,7 @@ def refuse_poison(items: Collection[str]) -> None:
 
 
 class Consumer:
-    """A runner between a scripted subscriber and a scripted handler."""
+    """A ledger consumer between a scripted subscriber and a scripted recorder."""
 
     def __init__(
         self,
@@ -108,17 +109,16 @@ class Consumer:
         self.stop = threading.Event()
         self.steps: list[str] = []
         self.subscriber = ScriptedSubscriber(*batches, stop=self.stop, steps=self.steps)
-        self.handler = ScriptedHandler(refuse=refuse, steps=self.steps)
-        self.runner = Runner(
+        self.recorder = ScriptedRecorder(refuse=refuse, steps=self.steps)
+        settings = LedgerSettings(batch_size=batch_size, first_retry_seconds=0.001, most_retry_seconds=0.002)
+        self.consumer = LedgerConsumer(
             subscriber=self.subscriber,
-            handler=self.handler,
-            batch_size=batch_size,
-            first_retry_seconds=0.001,
-            most_retry_seconds=0.002,
+            recorder=self.recorder,  # type: ignore[arg-type]
+            settings=settings,
         )
 
     def run(self) -> None:
-        self.runner.run(self.stop)
+        self.consumer.run(self.stop)
 
 
 def test_a_batch_is_committed_before_it_is_acknowledged() -> None:
@@ -135,14 +135,17 @@ def test_one_poison_among_a_hundred_costs_few_transactions_and_harms_no_other() 
     consumer = Consumer(batch, refuse=refuse_poison)
     consumer.run()
     assert consumer.subscriber.dead == {"poison": "ClaimUnstorable: holds a NUL"}
-    assert consumer.handler.applied == consumer.subscriber.acknowledged == [name for name in batch if name != "poison"]
-    assert consumer.handler.transactions <= 15
+    others = [name for name in batch if name != "poison"]
+    assert consumer.recorder.recorded == consumer.subscriber.acknowledged == others
+        consumer.recorder.recorded == consumer.subscriber.acknowledged == [name for name in batch if name != "poison"]
+    )
+    assert consumer.recorder.transactions <= 15
 
 
 def test_the_order_of_a_batch_is_kept_when_it_is_run_by_halves() -> None:
     consumer = Consumer(["a", "b", "poison", "c", "d"], refuse=refuse_poison)
     consumer.run()
-    assert consumer.handler.applied == ["a", "b", "c", "d"]
+    assert consumer.recorder.recorded == ["a", "b", "c", "d"]
 
 
 def test_a_batch_of_nothing_but_poison_goes_to_the_dead_letters() -> None:
@@ -156,8 +159,8 @@ def test_an_undecodable_message_goes_to_the_dead_letters_without_another_transac
     consumer = Consumer(["a", "undecodable", "b"])
     consumer.run()
     assert consumer.subscriber.dead == {"undecodable": "UndecodableMessage: no JSON"}
-    assert consumer.handler.applied == ["a", "b"]
-    assert consumer.handler.transactions == 1
+    assert consumer.recorder.recorded == ["a", "b"]
+    assert consumer.recorder.transactions == 1
 
 
 def test_a_batch_is_held_while_the_database_is_away_and_nothing_more_is_taken() -> None:
@@ -170,7 +173,7 @@ def test_a_batch_is_held_while_the_database_is_away_and_nothing_more_is_taken() 
     consumer = Consumer(["a", "b"], refuse=refuse)
     consumer.run()
     assert consumer.steps == ["received", "committed", "acknowledged"]
-    assert consumer.handler.transactions == 4
+    assert consumer.recorder.transactions == 4
     assert consumer.subscriber.dead == {}
     assert consumer.subscriber.released == []
 
@@ -213,17 +216,17 @@ def test_an_unexpected_error_of_one_message_among_others_puts_it_aside_without_p
     consumer = Consumer(["a", "odd", "b"], refuse=fail_on("odd"))
     consumer.run()
     assert consumer.subscriber.dead == {"odd": "KeyError: 'card 6222****1234'"}
-    assert consumer.handler.applied == ["a", "b"]
+    assert consumer.recorder.recorded == ["a", "b"]
 
 
-def test_an_unexpected_error_of_a_lone_message_waits_for_another_to_prove_that_the_handler_works() -> None:
+def test_an_unexpected_error_of_a_lone_message_waits_for_another_to_prove_that_recording_works() -> None:
     consumer = Consumer(["odd"], ["a"], refuse=fail_on("odd"))
     consumer.run()
     assert set(consumer.subscriber.dead) == {"odd"}
     assert consumer.subscriber.acknowledged == ["a"]
 
 
-def test_a_handler_that_fails_for_every_message_buries_none() -> None:
+def test_a_recorder_that_fails_for_every_message_buries_none() -> None:
     def refuse(items: Collection[str]) -> None:
         raise RuntimeError("broken")
 
@@ -234,7 +237,7 @@ def test_a_handler_that_fails_for_every_message_buries_none() -> None:
     assert sorted(consumer.subscriber.released) == ["a", "b", "c", "d", "e", "f"]
 
 
-def test_a_handler_that_comes_to_itself_applies_what_was_held() -> None:
+def test_a_recorder_that_recovers_records_what_was_held() -> None:
     failures = iter(range(3))
 
     def refuse(items: Collection[str]) -> None:
@@ -281,10 +284,10 @@ def test_suspects_that_fill_a_batch_are_tried_again_though_their_connection_was_
     consumer.subscriber.lost = {"a", "b"}
     consumer.run()
     assert consumer.subscriber.asked_for == [2, 2]
-    assert consumer.handler.applied == ["a", "b"]
+    assert consumer.recorder.recorded == ["a", "b"]
 
 
-def test_the_subscriber_is_closed_when_the_runner_itself_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_subscriber_is_closed_when_the_consumer_itself_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     consumer = Consumer(["a"])
 
     def broken(deliveries: Sequence[Delivery]) -> None:

@@ -1,11 +1,11 @@
-"""Holding on while the database or the broker is away."""
+"""Retries while the database or the broker is unavailable."""
 
 import threading
 from collections.abc import Callable
 
 import pytest
 
-from consumers.retry import Patience, Stopping
+from consumers.retry import Retrier, Stopped
 from service.ledger.errors import LedgerContended, LedgerUnavailable, SchemaOutdated
 from service.messaging.errors import BrokerUnavailable, Rejected, Unroutable
 
@@ -16,8 +16,8 @@ def stop() -> threading.Event:
 
 
 @pytest.fixture
-def patience(stop: threading.Event) -> Patience:
-    return Patience(stop=stop, first_seconds=0.001, most_seconds=0.002)
+def retrier(stop: threading.Event) -> Retrier:
+    return Retrier(stop=stop, first_seconds=0.001, most_seconds=0.002)
 
 
 def failing(*errors: Exception) -> Callable[[], str]:
@@ -34,34 +34,34 @@ def failing(*errors: Exception) -> Callable[[], str]:
 @pytest.mark.parametrize(
     "error", [LedgerUnavailable, LedgerContended, SchemaOutdated, BrokerUnavailable, Rejected, Unroutable]
 )
-def test_trouble_of_the_database_or_the_queue_is_waited_for(patience: Patience, error: type[Exception]) -> None:
-    assert patience.insist(failing(error("away"), error("away"), error("away"))) == "done"
+def test_trouble_of_the_database_or_the_queue_is_waited_for(retrier: Retrier, error: type[Exception]) -> None:
+    assert retrier.call(failing(error("away"), error("away"), error("away"))) == "done"
 
 
-def test_any_other_error_passes_through_at_once(patience: Patience) -> None:
+def test_any_other_error_passes_through_at_once(retrier: Retrier) -> None:
     with pytest.raises(KeyError):
-        patience.insist(failing(KeyError("bug")))
+        retrier.call(failing(KeyError("bug")))
 
 
 def test_waiting_ends_when_a_stop_is_asked_for(stop: threading.Event) -> None:
-    patience = Patience(stop=stop, first_seconds=3600, most_seconds=3600)
+    retrier = Retrier(stop=stop, first_seconds=3600, most_seconds=3600)
 
     def fail() -> None:
         threading.Timer(0.01, stop.set).start()
         raise LedgerUnavailable("away")
 
-    with pytest.raises(Stopping):
-        patience.insist(fail)
+    with pytest.raises(Stopped):
+        retrier.call(fail)
 
 
-def test_one_try_is_made_even_after_a_stop_was_asked_for(patience: Patience, stop: threading.Event) -> None:
+def test_one_try_is_made_even_after_a_stop_was_asked_for(retrier: Retrier, stop: threading.Event) -> None:
     stop.set()
-    assert patience.insist(failing()) == "done"
-    with pytest.raises(Stopping):
-        patience.insist(failing(LedgerUnavailable("away")))
+    assert retrier.call(failing()) == "done"
+    with pytest.raises(Stopped):
+        retrier.call(failing(LedgerUnavailable("away")))
 
 
 def test_pauses_grow_to_the_most_and_not_beyond(stop: threading.Event) -> None:
-    patience = Patience(stop=stop, first_seconds=1, most_seconds=10)
+    retrier = Retrier(stop=stop, first_seconds=1, most_seconds=10)
     for attempt, whole in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (1000, 10)]:
-        assert whole / 2 <= patience.pause_after(attempt) <= whole
+        assert whole / 2 <= retrier.pause_after(attempt) <= whole

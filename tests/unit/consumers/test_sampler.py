@@ -21,11 +21,11 @@ class Gauge:
     def __init__(self, name: str, answer: Answer) -> None:
         self.answer = answer
         self.shown: Mapping[str, float] | None = None
-        self.looks = 0
-        self.look = Sample(name=name, measure=self._measure, show=self._show)
+        self.taken = 0
+        self.sample = Sample(name=name, measure=self._measure, show=self._show)
 
     def _measure(self) -> Mapping[str, float]:
-        self.looks += 1
+        self.taken += 1
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
@@ -51,18 +51,18 @@ def conflicts() -> Gauge:
 
 @pytest.fixture
 def watched(registry: CollectorRegistry, queues: Gauge, conflicts: Gauge) -> Iterator[None]:
-    """While the test lasts, both are looked at as fast as it goes."""
-    watch = Sampler(
-        [queues.look, conflicts.look],
-        metrics=SampleMetrics(registry=registry, looks=["queues", "conflicts"]),
+    """While the test lasts, both are sampled as fast as possible."""
+    sampler = Sampler(
+        [queues.sample, conflicts.sample],
+        metrics=SampleMetrics(registry=registry, samples=["queues", "conflicts"]),
         every_seconds=0.001,
     )
-    with watch.running():
+    with sampler.running():
         yield
 
 
-def failures(registry: CollectorRegistry, look: str) -> float:
-    found = registry.get_sample_value("payment_callbacks_looks_failed_total", {"look": look})
+def failures(registry: CollectorRegistry, sample: str) -> float:
+    found = registry.get_sample_value("payment_callbacks_samples_failed_total", {"sample": sample})
     assert found is not None
     return found
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_measured_is_not_shown_until_it_can(
 
 
 @pytest.mark.usefixtures("watched")
-def test_a_look_that_fails_hides_no_other(registry: CollectorRegistry, queues: Gauge, conflicts: Gauge) -> None:
+def test_a_sample_that_fails_hides_no_other(registry: CollectorRegistry, queues: Gauge, conflicts: Gauge) -> None:
     queues.answer = BrokerUnavailable("away")
     eventually(lambda: failures(registry, "queues") > 1)
     conflicts.answer = {"acme": 2.0}
@@ -98,7 +98,7 @@ def test_a_look_that_fails_hides_no_other(registry: CollectorRegistry, queues: G
     assert failures(registry, "conflicts") == 0
 
 
-def test_the_end_waits_for_no_look(registry: CollectorRegistry) -> None:
+def test_the_end_waits_for_no_sample(registry: CollectorRegistry) -> None:
     begun, released = threading.Event(), threading.Event()
 
     def hang() -> Mapping[str, float]:
@@ -106,16 +106,16 @@ def test_the_end_waits_for_no_look(registry: CollectorRegistry) -> None:
         released.wait(60)
         return {}
 
-    look = Sample(name="queues", measure=hang, show=lambda _: None)
-    with Sampler([look], metrics=SampleMetrics(registry=registry, looks=["queues"])).running():
+    sample = Sample(name="queues", measure=hang, show=lambda _: None)
+    with Sampler([sample], metrics=SampleMetrics(registry=registry, samples=["queues"])).running():
         assert begun.wait(10)
     assert not released.is_set()
     released.set()
 
 
-def test_no_look_is_taken_after_the_end(registry: CollectorRegistry, queues: Gauge) -> None:
+def test_no_sample_is_taken_after_the_end(registry: CollectorRegistry, queues: Gauge) -> None:
     before = set(threading.enumerate())
-    metrics = SampleMetrics(registry=registry, looks=["queues"])
-    with Sampler([queues.look], metrics=metrics, every_seconds=0.001).running():
-        eventually(lambda: queues.looks > 1)
+    metrics = SampleMetrics(registry=registry, samples=["queues"])
+    with Sampler([queues.sample], metrics=metrics, every_seconds=0.001).running():
+        eventually(lambda: queues.taken > 1)
     eventually(lambda: set(threading.enumerate()) <= before)

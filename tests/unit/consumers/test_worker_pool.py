@@ -6,15 +6,15 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumers.senders import Senders
+from consumers.worker_pool import WorkerPool
 from tests.support.waiting import eventually
 
 _SECONDS = 30.0
 
 
 @contextmanager
-def senders(work: Callable[[int], int], *, threads: int) -> Iterator[Senders[int, int]]:
-    made = Senders(work, threads=threads, name="test")
+def worker_pool(work: Callable[[int], int], *, threads: int) -> Iterator[WorkerPool[int, int]]:
+    made = WorkerPool(work, threads=threads, name="test")
     try:
         yield made
     finally:
@@ -22,7 +22,7 @@ def senders(work: Callable[[int], int], *, threads: int) -> Iterator[Senders[int
 
 
 def test_one_thread_works_in_the_order_in_which_jobs_were_added() -> None:
-    with senders(lambda job: job * 10, threads=1) as working:
+    with worker_pool(lambda job: job * 10, threads=1) as working:
         working.add([1, 2])
         working.add([3])
         assert working.collect(wait_seconds=_SECONDS) == [10, 20, 30]
@@ -35,7 +35,7 @@ def test_as_many_jobs_are_under_way_as_there_are_threads() -> None:
         together.wait()
         return job
 
-    with senders(meet, threads=3) as working:
+    with worker_pool(meet, threads=3) as working:
         working.add([1, 2, 3])
         assert sorted(working.collect(wait_seconds=_SECONDS)) == [1, 2, 3]
 
@@ -47,7 +47,7 @@ def test_results_are_collected_once_there_are_as_many_as_are_wanted() -> None:
         assert job < 3 or go_on.wait(_SECONDS)
         return job
 
-    with senders(wait_at_the_third, threads=1) as working:
+    with worker_pool(wait_at_the_third, threads=1) as working:
         working.add([1, 2, 3])
         assert working.collect(wanted=2, wait_seconds=_SECONDS) == [1, 2]
         assert working.unfinished == 1
@@ -57,7 +57,7 @@ def test_results_are_collected_once_there_are_as_many_as_are_wanted() -> None:
 
 
 def test_nothing_to_do_has_no_results_and_nobody_waits_for_them() -> None:
-    with senders(lambda job: job, threads=1) as working:
+    with worker_pool(lambda job: job, threads=1) as working:
         assert working.collect(wait_seconds=_SECONDS) == []
 
 
@@ -71,7 +71,7 @@ def test_jobs_that_no_thread_has_begun_can_be_taken_back_and_are_not_done() -> N
         done.append(job)
         return job
 
-    with senders(linger, threads=1) as working:
+    with worker_pool(linger, threads=1) as working:
         working.add([1, 2, 3])
         assert begun.wait(_SECONDS)
         assert working.waiting == 2
@@ -82,7 +82,7 @@ def test_jobs_that_no_thread_has_begun_can_be_taken_back_and_are_not_done() -> N
 
 
 def test_a_bug_in_the_work_is_raised_to_who_collects() -> None:
-    with senders(lambda job: 1 // job, threads=1) as working:
+    with worker_pool(lambda job: 1 // job, threads=1) as working:
         working.add([0, 1])
         with pytest.raises(ZeroDivisionError):
             working.collect(wait_seconds=_SECONDS)
@@ -95,7 +95,7 @@ def test_closing_ends_the_threads_after_what_they_have_begun() -> None:
         assert go_on.wait(_SECONDS)
         return job
 
-    with senders(linger, threads=2) as working:
+    with worker_pool(linger, threads=2) as working:
         working.add([1, 2, 3])
         eventually(lambda: working.waiting == 1)
     go_on.set()

@@ -10,12 +10,18 @@ import pytest
 from click.testing import CliRunner
 
 from consumers.sinks.amqp import routing_key
-from consumers.sinks.sink import OutgoingEvent
 from service.cli.main import main
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
 from service.domain.claims import OrderStatus, Trust
-from service.domain.event_schemas import write_event, write_test
-from service.domain.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent
+from service.domain.events import (
+    CONTENT_TYPE,
+    EndpointTest,
+    EventType,
+    PaymentEvent,
+    SerializedEvent,
+    write_event,
+    write_test,
+)
 from service.messaging.rabbitmq.topology import EXCHANGES, STATUS_EXCHANGE
 from tests.support.contracts import asyncapi_faults, event_validator, payload_validator, shipped_asyncapi
 
@@ -40,7 +46,7 @@ def document() -> Any:
     return shipped_asyncapi()
 
 
-def an_event(type_: EventType, *, order_type: str = "single_withhold") -> OutgoingEvent:
+def an_event(type_: EventType, *, order_type: str = "single_withhold") -> SerializedEvent:
     previous, status = _STATUSES[type_]
     event = PaymentEvent(
         type=type_,
@@ -59,8 +65,8 @@ def an_event(type_: EventType, *, order_type: str = "single_withhold") -> Outgoi
         trust=Trust.QUERIED,
         observed_at=datetime(2026, 1, 5, tzinfo=UTC),
     )
-    return OutgoingEvent(
-        id=event.id,
+    return SerializedEvent(
+        event_id=event.id,
         type=type_.value,
         merchant=event.merchant,
         order_type=order_type,

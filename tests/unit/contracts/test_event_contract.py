@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, ValidationError
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
-from service.domain.event_schemas import write_event, write_test
-from service.domain.events import EndpointTest, EventType, PaymentEvent
+from service.domain.events import EndpointTest, EventType, PaymentEvent, write_event, write_test
 from service.ledger.claims import IncomingClaim
 from service.ledger.decisions import Decision, EndpointRules, MerchantRules
 from service.ledger.orders import OrderRecord

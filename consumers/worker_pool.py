@@ -1,19 +1,29 @@
-"""A fixed number of threads that work off one queue, and whose results are collected many at a time."""
+"""A fixed number of threads that work off one queue, and the loop of a worker that leases what they do."""
 
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
+
+import structlog
+
+from consumers.retry import Retrier, Stopped
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_log = structlog.get_logger()
 
-class Senders(Generic[Job, Result]):
-    """Does `work` with each job, in the order in which they were added, by `threads` at once.
+#: At shutdown, jobs under way get this much on top of their own time limit.
+GRACE_SECONDS = 2.0
 
-    `work` must not raise: what it raises is a bug, and is raised by `collect`.
+
+class WorkerPool(Generic[Job, Result]):
+    """Does `work` with each job, in the order in which they were added, in `threads` at once.
+
+    Results are collected many at a time. `work` must not raise: an exception is a bug, and `collect` raises it.
     """
 
     def __init__(self, work: Callable[[Job], Result], *, threads: int, name: str) -> None:
@@ -27,39 +37,39 @@ class Senders(Generic[Job, Result]):
         self._lock = threading.Lock()
         self._added = threading.Condition(self._lock)
         self._finished = threading.Condition(self._lock)
-        # How many results whoever collects waits for.
+        # The number of results that `collect` waits for.
         self._wanted = 1
         for number in range(threads):
             threading.Thread(target=self._run, name=f"{name}-{number}", daemon=True).start()
 
     @property
     def waiting(self) -> int:
-        """Jobs that no thread has begun."""
+        """The number of jobs that no thread has begun."""
         return len(self._waiting)
 
     @property
     def unfinished(self) -> int:
-        """Jobs that wait, and those that are under way."""
+        """The number of jobs that wait or are under way."""
         with self._lock:
             return len(self._waiting) + self._under_way
 
     def add(self, jobs: Sequence[Job]) -> None:
-        """Put jobs at the end of the queue."""
+        """Append jobs to the queue."""
         with self._lock:
             self._waiting.extend(jobs)
             self._added.notify(len(jobs))
 
     def take_back(self) -> Sequence[Job]:
-        """Every job that no thread has begun; none of them will be."""
+        """Remove and return every job that no thread has begun."""
         with self._lock:
             waiting = list(self._waiting)
             self._waiting.clear()
         return waiting
 
     def collect(self, *, wanted: int = sys.maxsize, wait_seconds: float) -> Sequence[Result]:
-        """The results that nobody has collected yet.
+        """The results that were not collected yet.
 
-        Waits until there are as many as are `wanted`, all jobs are finished, or `wait_seconds` have passed.
+        Waits until there are `wanted` results, all jobs are finished, or `wait_seconds` have passed.
         """
         with self._lock:
             self._wanted = wanted
@@ -99,3 +109,28 @@ class Senders(Generic[Job, Result]):
                 self._bug = self._bug or bug
                 if len(self._results) >= self._wanted or self._is_idle or bug is not None:
                     self._finished.notify()
+
+
+def run_leased(
+    stop: threading.Event,
+    pool: WorkerPool[Job, Result],
+    *,
+    turn: Callable[[WorkerPool[Job, Result], Retrier], None],
+    finish: Callable[[WorkerPool[Job, Result], Retrier], None],
+    name: str,
+) -> None:
+    """Repeat `turn`, which leases jobs and settles results, until `stop` is set; then `finish`, and close the pool.
+
+    May be called again, with another pool, after it has raised: the leases of what was under way run out. `name` is for
+    the log line about jobs that are left unfinished.
+    """
+    retrier = Retrier(stop=stop)
+    try:
+        with suppress(Stopped):
+            while not stop.is_set():
+                turn(pool, retrier)
+            finish(pool, retrier)
+    finally:
+        pool.close()
+        if pool.unfinished:
+            _log.warning("work_left_unfinished", worker=name, count=pool.unfinished)
