@@ -45,8 +45,8 @@ def make_inquirer_sampler(settings: Settings, engine: Engine, registry: Collecto
     # Also those whose gateway cannot be used: what is due to them waits all the same.
     asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     samples: list[Sample[Any]] = [
-        Sample(name="due-inquiries", measure=lambda: queue.oldest_due_ages(asked), show=metrics.show_oldest_due),
-        Sample(name="parked-inquiries", measure=lambda: queue.count_parked(asked), show=metrics.show_parked),
+        Sample(name="due-inquiries", measure=lambda: queue.oldest_due_ages(asked), show=metrics.oldest_due.show),
+        Sample(name="parked-inquiries", measure=lambda: queue.count_parked(asked), show=metrics.parked.show),
     ]
     return make_sampler(samples, registry)
 

@@ -42,16 +42,16 @@ def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorR
     """What the role `ledger` measures at intervals; takes one connection of `engine`."""
     metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
     samples: list[Sample[Any]] = [
-        Sample(name="queues", measure=make_message_counter(settings), show=metrics.show_queues),
+        Sample(name="queues", measure=make_message_counter(settings), show=metrics.queue_messages.show),
         Sample(
             name="conflicts",
             measure=lambda: reports.open_conflicts(settings.merchants),
-            show=metrics.show_conflicts,
+            show=metrics.conflicts.show,
         ),
         Sample(
             name="last-claims",
             measure=lambda: _last_claim_times(settings.merchants, reports),
-            show=metrics.show_last_claims,
+            show=metrics.last_claim.show,
         ),
     ]
     return make_sampler(samples, registry)

@@ -13,15 +13,15 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from service.ledger.database_url import find_libpq_url, require_driver
 from service.ledger.errors import UnusableDatabaseUrl
 
-#: Execution option of a connection whose transaction only reads; SQLite then takes no write lock.
+#: Execution option of a connection that only reads; SQLite then takes no write lock.
 READS_ONLY = "ledger_reads_only"
-#: Execution option of an engine on a SQLite file: the file at which its writers take their turns.
-TURNS = "ledger_turns"
+#: Execution option of an engine on a SQLite file: the lock file of its writers.
+WRITE_LOCK = "ledger_write_lock"
 
 _POOL_TIMEOUT_SECONDS = 5
-# For what takes no turn: a command of another release, or of SQLite's own.
+# For writers that do not use the lock file: SQLite's own commands, for example.
 _SQLITE_BUSY_SECONDS = 0.8
-# Where a connection keeps which file it has opened.
+# The key under which a connection keeps the status of the file that it has opened.
 _FILE = "ledger_file"
 
 
@@ -30,15 +30,15 @@ def make_engine(
 ) -> Engine:
     """An engine for `url` (`postgresql://...` or `sqlite:///...`), without connecting.
 
-    Make it after forking. `pool_size` is the most connections it opens. `pooled` says that a pooler gives PostgreSQL's
-    sessions out for one transaction at a time. The SQLite file is made with mode 0600 when it is first used, and must
-    lie on a local disk; its folder must exist. Raises UnusableDatabaseUrl.
+    Make it after forking. `pool_size` is the most connections that it opens. `pooled` means that a pooler hands out
+    PostgreSQL's sessions for one transaction at a time. The SQLite file is created with mode 0600 at its first use; it
+    must be on a local disk, and its folder must exist. Raises UnusableDatabaseUrl.
     """
     settings = {
         "pool_size": pool_size,
         "max_overflow": 0,
         "pool_timeout": _POOL_TIMEOUT_SECONDS,
-        # They would show people's data in the message of every exception.
+        # The messages of exceptions would otherwise show personal data.
         "hide_parameters": True,
     }
     libpq_url = find_libpq_url(url)
@@ -61,26 +61,25 @@ def _sqlite(text: str, settings: dict[str, Any]) -> Engine:
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:" or url.host:
         raise UnusableDatabaseUrl("the database URL must begin with postgresql:// or name a sqlite:/// file")
     file = Path(url.database)
-    # isolation_level None: the driver begins nothing of its own, _begin does.
+    # isolation_level None: transactions are begun by _begin and not by the driver.
     arguments = {"timeout": _SQLITE_BUSY_SECONDS, "isolation_level": None}
     engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args=arguments, **settings)
 
     def create_private(*_: object) -> None:
-        # Otherwise SQLite makes it as the umask says; it holds people's data. What hinders us will hinder SQLite, which
-        # says so in its own words. Only ever a new file is opened: closing any descriptor of a database drops all locks
-        # that this process has on it. Then the next command that ends takes itself for the last user, and deletes the
-        # write-ahead log that we go on writing to.
+        # SQLite would create the file by the umask, and it holds personal data. SQLite reports what prevents us from
+        # creating it. Only a new file is opened here: closing any descriptor of a database releases all locks that this
+        # process has on it, and then the next command that ends deletes the write-ahead log that we still write to.
         with suppress(OSError):
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
 
     def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
-        # What is pruned must be gone from the file; whether it is without our word is up to who compiled SQLite.
+        # Pruned data must be gone from the file; the default of secure_delete depends on how SQLite was compiled.
         for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON", "secure_delete = ON"):
             connection.execute(f"PRAGMA {pragma}")
         record.info[_FILE] = os.stat(file)
 
     def require_file(_connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
-        # When the file is deleted or replaced, SQLite goes on in the one that nobody will ever find again.
+        # When the file is deleted or replaced, SQLite goes on writing to the old one, which nobody finds again.
         try:
             there = os.path.samestat(os.stat(file), record.info[_FILE])
         except FileNotFoundError:
@@ -92,11 +91,11 @@ def _sqlite(text: str, settings: dict[str, Any]) -> Engine:
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", require_file)
     event.listen(engine, "begin", _begin)
-    engine.update_execution_options(**{TURNS: file.with_name(f"{file.name}.turns")})
+    engine.update_execution_options(**{WRITE_LOCK: file.with_name(f"{file.name}.turns")})
     return engine
 
 
 def _begin(connection: Connection) -> None:
-    # A transaction that reads first and writes later fails at once when another has written in between.
+    # A transaction that first reads and then writes fails at once if another one has written in between.
     reads_only = connection.get_execution_options().get(READS_ONLY, False)
     connection.exec_driver_sql("BEGIN" if reads_only else "BEGIN IMMEDIATE")

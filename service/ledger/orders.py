@@ -1,4 +1,4 @@
-"""Orders: what is believed of each, as a value and as its row."""
+"""Orders: what is believed of each, as a value and as a row."""
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ _NEVER_SEEN = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderRecord:
-    """All that is kept of one order."""
+    """All that is stored about one order."""
 
     merchant: str
     biz_order_no: str
@@ -37,7 +37,7 @@ class OrderRecord:
     amount_unit: str | None = None
     #: None for an order that is known by its callbacks alone.
     announced_at: datetime | None = None
-    #: When an announced order is asked for, if it has no terminal status by then.
+    #: When the gateway is asked about an announced order that has no terminal status by then.
     answer_due_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
@@ -49,25 +49,25 @@ class OrderRecord:
 
     @property
     def settled(self) -> bool:
-        """Whether nothing further is expected: a terminal status that nobody disputes."""
+        """Whether it has a terminal status that is not in conflict, so that nothing further is expected."""
         return self.state.status.terminal and not self.state.conflicted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderFilter:
-    """Which orders to list; what is None filters nothing."""
+    """Which orders to list; None is no filter."""
 
     merchant: str | None = None
     status: OrderStatus | None = None
     conflicted: bool | None = None
     updated_before: datetime | None = None
-    #: Only what is listed after this order, as it was when it was listed.
+    #: Only orders that are listed after this place.
     after: "OrderPlace | None" = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderPlace:
-    """An order's place in the list of those that changed last."""
+    """An order's place in the list of last changed orders."""
 
     updated_at: datetime
     merchant: str
@@ -75,10 +75,10 @@ class OrderPlace:
 
 
 def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> set[OrderKey]:
-    """Make a row for each order that has none yet, and say for which; what is there stays as it is.
+    """Insert a row for each order that has none yet; the keys of those inserted. Existing rows stay as they are.
 
-    Rows that are made are locked until the transaction ends. Always before `lock`, so that two batches wait for one
-    another and never both.
+    Inserted rows are locked until the transaction ends. Call it before `lock`, in every transaction: then two batches
+    never wait for each other at once.
     """
     rows = [_to_row(record) for record in sorted(records, key=lambda record: record.key)]
     made = insert_new(connection, orders, rows, returning=_KEY)
@@ -86,10 +86,10 @@ def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> 
 
 
 def hold_absent(connection: Connection, key: OrderKey) -> bool:
-    """Keep anybody else from making the order until the transaction ends; False where it has a row already.
+    """Keep others from creating the order until the transaction ends; False where it has a row already.
 
-    A row that does not exist can be locked in no other way than by making it. Call `release_absent` before the
-    transaction ends, or it stays.
+    A row that does not exist can be locked only by inserting it. Call `release_absent` before the transaction ends, or
+    the row stays.
     """
     held = OrderRecord(
         merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=_NEVER_SEEN, updated_at=_NEVER_SEEN
@@ -98,14 +98,14 @@ def hold_absent(connection: Connection, key: OrderKey) -> bool:
 
 
 def release_absent(connection: Connection, key: OrderKey) -> None:
-    """Remove the row that `hold_absent` has made in this transaction: nobody else ever saw it."""
+    """Remove the row that `hold_absent` has inserted in this transaction, and which nobody else has seen."""
     connection.execute(
         delete(orders).where(orders.c.merchant == key.merchant, orders.c.biz_order_no == key.biz_order_no)
     )
 
 
 def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, OrderRecord]:
-    """Lock those orders that exist until the transaction ends, always in the order of their keys, and load them."""
+    """Lock and load the orders that exist, until the transaction ends. They are locked in the order of their keys."""
     if not keys:
         return {}
     given, statement = _lock(connection.dialect.name)
@@ -114,19 +114,19 @@ def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, O
 
 
 def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
-    """The order as it is, or None."""
+    """The order; None where it has no row."""
     query = select(orders).where(orders.c.merchant == key.merchant, orders.c.biz_order_no == key.biz_order_no)
     row = connection.execute(query).one_or_none()
     return None if row is None else _from_row(row)
 
 
 def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[OrderRecord]:
-    """At most `limit` orders, those that changed last first. Raises ClaimUnstorable for a name that none can have."""
+    """At most `limit` orders, the last changed first. Raises ClaimUnstorable for a name that no order can have."""
     place = chosen.after
     names = [] if place is None else [place.merchant, place.biz_order_no]
     if any(escaped(name) != name for name in (*names, chosen.merchant or "")):
         raise ClaimUnstorable("what is asked for must hold no NUL and no lone surrogate")
-    # A batch gives all of its orders one time, so the time alone is no order.
+    # All orders of a batch have one time, so the time alone does not order them.
     query = select(orders).order_by(orders.c.updated_at.desc(), *_KEY).limit(limit)
     if chosen.merchant is not None:
         query = query.where(orders.c.merchant == chosen.merchant)
@@ -140,7 +140,7 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
         same_time = (orders.c.updated_at == place.updated_at) & (
             tuple_(*_KEY) > tuple_(literal(place.merchant), literal(place.biz_order_no))
         )
-        # The first condition is what an index can use.
+        # An index can be used for the first condition.
         query = query.where(
             orders.c.updated_at <= place.updated_at, (orders.c.updated_at < place.updated_at) | same_time
         )
@@ -148,7 +148,7 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
 
 
 def save(connection: Connection, records: Iterable[OrderRecord]) -> None:
-    """Write orders that were locked before."""
+    """Update orders that were locked before."""
     insert_or_update(connection, orders, [_to_row(record) for record in records], unchanged=["created_at"])
 
 

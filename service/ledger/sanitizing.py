@@ -1,4 +1,4 @@
-"""What a database can store: every claim is brought into this form before anything is decided about it."""
+"""Sanitizing: every claim is made storable before anything is decided about it."""
 
 from dataclasses import replace
 from datetime import UTC
@@ -19,7 +19,7 @@ _TEXTS = (
     "stated_by",
     "reason",
 )
-# Of a stranger's words: more than a gateway's have.
+# Limits for claims that nobody believes: more than a gateway's have.
 _LONGEST_STRANGE_TEXT = 250
 _MOST_STRANGE_FIELDS = 8
 
@@ -27,9 +27,8 @@ _MOST_STRANGE_FIELDS = 8
 def sanitized(claim: Claim) -> Claim:
     """`claim` with each NUL and lone surrogate of its texts escaped (`\\u0000`), which PostgreSQL cannot store.
 
-    So a stray character in the channel's words costs no payment. An order's name is never altered, for downstream
-    would be told of another order: where that cannot be stored, and where a time has no place in UTC, raises
-    ClaimUnstorable.
+    So a stray character in the channel's response costs no payment. An order's name is never altered: the events would
+    be about another order. Raises ClaimUnstorable where the name cannot be stored, or a time not expressed in UTC.
     """
     require_sanitized(claim.order)
     for time in (claim.stated_at, claim.paid_at):
@@ -42,17 +41,18 @@ def sanitized(claim: Claim) -> Claim:
         except OverflowError as error:
             raise ClaimUnstorable(f"a time beyond the calendar: {time.isoformat()}") from error
     altered: dict[str, Any] = {
-        name: escaped(text) for name in _TEXTS if (text := getattr(claim, name)) is not None and not _is_storable(text)
+        name: escaped(text) for name in _TEXTS if (text := getattr(claim, name)) is not None and not _is_sanitized(text)
     }
-    if not all(map(_is_storable, claim.missing_fields)):
+    if not all(map(_is_sanitized, claim.missing_fields)):
         altered["missing_fields"] = tuple(map(escaped, claim.missing_fields))
     return replace(claim, **altered) if altered else claim
 
 
 def shortened(claim: Claim) -> Claim:
-    """`claim` with no more words than a gateway's would have.
+    """`claim` with texts no longer than a gateway's.
 
-    For claims that anyone can make and nobody believes: else whoever forges callbacks fills the disk by 64 KiB each.
+    This is for claims that anyone can make and nobody believes: each forged callback could otherwise take 64 KiB of the
+    disk.
     """
     return replace(
         claim,
@@ -71,15 +71,15 @@ def _cut(text: str) -> str:
 
 
 def require_sanitized(order: OrderKey) -> None:
-    """Raise ClaimUnstorable unless every database can store the order's name exactly as it is."""
+    """Raise ClaimUnstorable unless every database can store the order's name unaltered."""
     if not 1 <= len(order.biz_order_no) <= _LONGEST_ORDER_NO:
         raise ClaimUnstorable(f"biz_order_no must have 1 to {_LONGEST_ORDER_NO} characters")
-    if not all(map(_is_storable, order)):
+    if not all(map(_is_sanitized, order)):
         raise ClaimUnstorable("merchant and biz_order_no must hold no NUL and no lone surrogate")
 
 
-def _is_storable(text: str) -> bool:
-    # Most texts are ASCII, which Python knows of each without looking.
+def _is_sanitized(text: str) -> bool:
+    # Most texts are ASCII, which Python knows without reading them.
     return (text.isascii() or escaped(text) == text) and "\x00" not in text
 
 

@@ -1,4 +1,4 @@
-"""Transactions: the only way to the database, and where its exceptions become the ledger's errors."""
+"""Transactions: all access to the database, and the translation of its exceptions into the ledger's errors."""
 
 import random
 import sqlite3
@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
 from service.ledger.database_url import MARGIN_SECONDS
-from service.ledger.engine import READS_ONLY, TURNS
+from service.ledger.engine import READS_ONLY, WRITE_LOCK
 from service.ledger.errors import (
     ClaimUnstorable,
     LedgerContended,
@@ -29,24 +29,24 @@ from service.runtime.file_locks import LockTimeout, hold_file_lock
 Result = TypeVar("Result")
 
 _MOST_TRIES = 6
-# A longer wait for other writers would be a hang to whoever waits for us.
-_MOST_TURN_SECONDS = 5.0
+# A longer wait for other writers would look like a hang to our callers.
+_LOCK_SECONDS = 5.0
 
 # PostgreSQL's: serialization_failure, deadlock_detected, lock_not_available.
 _CONTENDED = frozenset({"40001", "40P01", "55P03"})
 # undefined_table, undefined_column.
 _OUTDATED = frozenset({"42P01", "42703"})
-# unique_violation. Our own repeats are passed over, so it is a key that the database made.
+# unique_violation. Our own repeats are skipped, so it is a key that the database generated.
 _TAKEN = "23505"
-# Data exceptions, and limits that a value exceeds (the length of an index row).
+# Data exceptions, and values that exceed a limit (the length of an index row).
 _UNSTORABLE_CLASSES = ("22", "54")
 
 
 def write(engine: Engine, work: Callable[[Connection], Result]) -> Result:
-    """Do `work` in one transaction and commit; all of it is stored, or nothing.
+    """Do `work` in one transaction and commit it.
 
-    `work` is run again, a few times and within seconds, when another transaction stood in its way, so it must have no
-    effect but on the connection. Raises errors of `service.ledger.errors` only.
+    Where another transaction was in the way, `work` is repeated a few times within seconds, so it must have no effects
+    besides those on the connection. Raises errors of `service.ledger.errors` only.
     """
     for attempt in range(1, _MOST_TRIES):
         try:
@@ -68,10 +68,10 @@ def read(engine: Engine, work: Callable[[Connection], Result]) -> Result:
 
 
 def translated(error: DBAPIError | NoFreeConnection) -> LedgerError:
-    """The ledger's word for what the database library raised. What is not surely the data's fault is trouble."""
+    """The ledger's error for an exception of the database library: unavailable, unless the data is surely at fault."""
     if isinstance(error, NoFreeConnection):
         return LedgerUnavailable("every connection of the pool is in use")
-    # The first line alone: PostgreSQL's further ones quote the row.
+    # Only the first line: PostgreSQL's other lines quote the row.
     reason = f"{type(error.orig).__name__}: {error.orig}".splitlines()[0]
     if isinstance(error.orig, sqlite3.Error):
         return _of_sqlite(error, error.orig, reason)
@@ -100,7 +100,7 @@ def _of_sqlite(error: DBAPIError, cause: sqlite3.Error, reason: str) -> LedgerEr
 
 def _write_once(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     try:
-        with _turn(engine), engine.begin() as connection:
+        with _write_lock(engine), engine.begin() as connection:
             return work(connection)
     except (DBAPIError, NoFreeConnection) as error:
         raise translated(error) from error
@@ -109,19 +109,19 @@ def _write_once(engine: Engine, work: Callable[[Connection], Result]) -> Result:
 
 
 def _unwritable() -> ClaimUnstorable:
-    # Before anything was sent. Without the text: it may be a person's name.
+    # It was raised before anything was sent. The message leaves the text out, which may be a person's name.
     return ClaimUnstorable("a text holds a lone surrogate, which no database can store")
 
 
 @contextmanager
-def _turn(engine: Engine) -> Iterator[None]:
-    """SQLite has one writer at a time, and no fair way to choose it; PostgreSQL has no need of one."""
-    file = engine.get_execution_options().get(TURNS)
+def _write_lock(engine: Engine) -> Iterator[None]:
+    """Hold the file lock of SQLite's writers: SQLite has one writer at a time, and does not choose it fairly."""
+    file = engine.get_execution_options().get(WRITE_LOCK)
     if file is None:
         yield
         return
     try:
-        with hold_file_lock(file, wait_seconds=_MOST_TURN_SECONDS):
+        with hold_file_lock(file, wait_seconds=_LOCK_SECONDS):
             yield
     except (LockTimeout, OSError) as error:
         raise LedgerUnavailable(str(error)) from error
@@ -133,28 +133,29 @@ def _pause_seconds(attempt: int) -> float:
 
 
 def shared_time(connection: Connection) -> datetime:
-    """The present time, aware: PostgreSQL's, or our own where all are on the machine of the SQLite file."""
+    """The present time, aware, by the clock that all processes of a ledger share: PostgreSQL's, or this machine's.
+
+    The clocks of two hosts may be minutes apart. By two such clocks a question that has just been asked would be due
+    again, a lease would run out early, and the rate that one process has used would look unused to the other.
+    """
     if connection.dialect.name == "sqlite":
         return now()
-    # Not `now()`, which is when the transaction began: it may have waited for a lock since.
+    # Not `now()`, which is the start of the transaction: it may have waited for a lock since.
     time: datetime = connection.execute(select(func.clock_timestamp())).scalar_one()
     return time
 
 
 def wait_at_most(connection: Connection, *, milliseconds: int) -> None:
-    """Let each lock be waited for no longer until the transaction ends; then the statement fails as contended.
+    """Limit the wait for each lock until the transaction ends; a statement that waits longer fails as contended.
 
-    On SQLite nothing waits inside of a transaction.
+    On SQLite, nothing waits within a transaction.
     """
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
 
 
 def allow_longer(connection: Connection, *, seconds: int | None) -> None:
-    """Let each statement take up to `seconds` until the transaction ends; None is as long as it takes.
-
-    SQLite, which is this very process, knows no limit.
-    """
+    """Let each statement take up to `seconds` until the transaction ends; None is no limit. SQLite never has one."""
     if connection.dialect.name != "postgresql":
         return
     connection.exec_driver_sql(f"SET LOCAL statement_timeout = {0 if seconds is None else seconds * 1000}")

@@ -1,10 +1,10 @@
-"""What Prometheus can read of the dispatcher."""
+"""The dispatcher's metrics."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from service.runtime.metrics.samples import show_instead
+from service.runtime.metrics.samples import SampledGauge
 
 _SEND_BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _LAG_BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
@@ -36,56 +36,43 @@ class DispatcherMetrics:
             buckets=_LAG_BUCKETS_SECONDS,
             registry=registry,
         )
-        # From the start, so that the first of a kind is seen as an increase.
+        # All series exist from the start, so that the first of a kind is seen as an increase.
         for endpoint in endpoints:
             for outcome in _OUTCOMES:
                 self._deliveries.labels(endpoint, outcome)
 
     def count_delivery(self, endpoint: str, *, outcome: str) -> None:
-        """One try was settled: `delivered`, `failed`, `parked` or `lease-lost`."""
+        """Count a settled try: `delivered`, `failed`, `parked` or `lease-lost`."""
         self._deliveries.labels(endpoint, outcome).inc()
 
     def observe_send(self, endpoint: str, seconds: float) -> None:
-        """One try took so long."""
+        """Record how long one try took."""
         self._send_seconds.labels(endpoint).observe(seconds)
 
     def observe_lag(self, endpoint: str, seconds: float) -> None:
-        """One event was delivered so long after its cause; clocks that differ may make it negative."""
+        """Record how long after its cause an event was delivered; clocks that differ may make it negative."""
         self._lag_seconds.labels(endpoint).observe(max(seconds, 0.0))
 
 
 class DispatcherBacklogMetrics:
-    """What waits for a delivery, or for a person, by endpoint, and which are paused. Safe to use from many threads."""
+    """What waits for a delivery or for a person, by endpoint, and which endpoints are paused."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
-        self._oldest = Gauge(
+        self.oldest = SampledGauge(
             "payment_callbacks_undelivered_oldest_seconds",
             "How long the oldest undelivered event has waited; 0 where none does. The same in every process.",
             ["endpoint"],
             registry=registry,
         )
-        self._parked = Gauge(
+        self.parked = SampledGauge(
             "payment_callbacks_deliveries_parked",
             "Events that were given up and wait for a person. The same in every process.",
             ["endpoint"],
             registry=registry,
         )
-
-        self._paused = Gauge(
+        self.paused = SampledGauge(
             "payment_callbacks_endpoint_paused_seconds",
             "How long an operator has had the endpoint paused; 0 where it is not. The same in every process.",
             ["endpoint"],
             registry=registry,
         )
-
-    def show_oldest(self, seconds: Mapping[str, float]) -> None:
-        """The oldest undelivered event by endpoint, in place of what was shown before; one not named is not known."""
-        show_instead(self._oldest, seconds)
-
-    def show_parked(self, events: Mapping[str, float]) -> None:
-        """Parked events by endpoint, in place of what was shown before; one not named is not known."""
-        show_instead(self._parked, events)
-
-    def show_paused(self, seconds: Mapping[str, float]) -> None:
-        """Pauses by endpoint, in place of what was shown before; one not named is not known."""
-        show_instead(self._paused, seconds)

@@ -1,4 +1,4 @@
-"""How a role's metrics reach Prometheus: on a port of its own, from one process or from several that share files."""
+"""Exposition: how Prometheus reads a role's metrics, on a port of its own, from one process or several."""
 
 import os
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 
 
 def name_role(registry: CollectorRegistry, role: str) -> None:
-    """Say which role this is, and of which release, so that one that is missing can be told."""
+    """Show the role and its release, so that a missing role can be noticed."""
     info = Gauge(
         "payment_callbacks_build_info",
         "Always 1: the role, and the release that it runs.",
@@ -35,19 +35,19 @@ def share_between_processes(directory: Path) -> None:
     For a master that forks workers: call it in the master, before any metric is made.
     """
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(directory)
-    # The library chooses at its import, from the environment; here importing decides nothing.
+    # The library reads the environment when it is imported, and may be imported already.
     values.ValueClass = values.MultiProcessValue(_ProcessId())  # type: ignore[no-untyped-call]
 
 
 def forget_process(pid: int, directory: Path) -> None:
-    """Drop the gauges of a process that has ended; its counts stay in the sums."""
+    """Remove the gauges of a process that has ended; its counters stay in the sums."""
     mark_process_dead(pid, str(directory))  # type: ignore[no-untyped-call]
 
 
 def expose_shared(directory: Path, *more: Collector, bind: str) -> None:
     """Serve the sums over all processes that share `directory`, and `more`, on a daemon thread of this process.
 
-    The process may go on forking: no fork happens in the middle of a scrape. Raises OSError where the port is taken.
+    The process may go on forking: a fork waits for the end of a scrape. Raises OSError where the port is taken.
     """
     registry = CollectorRegistry()
     collector = MultiProcessCollector(None, str(directory))  # type: ignore[no-untyped-call]
@@ -64,7 +64,7 @@ def _split(bind: str) -> tuple[str, int]:
 
 
 class _ProcessId:
-    """`os.getpid`, asked once per process: every counter asks at every increment, 9 % of what a callback costs."""
+    """`os.getpid`, called once per process: every increment of a counter asks for it, 9 % of a callback's cost."""
 
     def __init__(self) -> None:
         self._read()
@@ -78,7 +78,7 @@ class _ProcessId:
 
 
 class _BetweenForks(Collector):
-    """Collects while no fork is under way: a child must not inherit what a scraping thread has half done."""
+    """Collects while no fork is under way: a child must not inherit the half-done work of a scraping thread."""
 
     def __init__(self, collector: Collector) -> None:
         self._collector = collector

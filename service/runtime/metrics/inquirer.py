@@ -1,10 +1,10 @@
-"""What Prometheus can read of the inquirer."""
+"""The inquirer's metrics."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from service.runtime.metrics.samples import show_instead
+from service.runtime.metrics.samples import SampledGauge
 
 _ANSWER_BUCKETS_SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 30.0)
 
@@ -40,39 +40,31 @@ class InquirerMetrics:
         )
 
     def count_question(self, merchant: str, *, outcome: str, reasons: Collection[str], seconds: float) -> None:
-        """One question was asked and settled; `reasons` are constant words."""
+        """Count a settled question; `reasons` are constant words."""
         self._asked.labels(merchant, outcome).inc()
         self._seconds.labels(merchant).observe(seconds)
         for reason in reasons:
             self._reasons.labels(merchant, reason).inc()
 
     def count_parked(self, merchant: str) -> None:
-        """One inquiry was given up."""
+        """Count an inquiry that was given up."""
         self._parked_by_us.labels(merchant).inc()
 
 
 class InquirerBacklogMetrics:
-    """What is to be asked, and what waits for a person, by merchant. Safe to use from many threads."""
+    """What is to be asked, and what waits for a person, by merchant."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
-        self._oldest_due = Gauge(
+        self.oldest_due = SampledGauge(
             "payment_callbacks_inquiries_oldest_due_seconds",
             "How long the question that is due longest has waited, of those that an order is owed and of doubts, which"
             " anyone can raise; 0 where none is due. The same in every process.",
             ["merchant", "kind"],
             registry=registry,
         )
-        self._parked = Gauge(
+        self.parked = SampledGauge(
             "payment_callbacks_inquiries_parked",
             "Orders that were asked about in vain and wait for a person. The same in every process. Alert above 0.",
             ["merchant"],
             registry=registry,
         )
-
-    def show_oldest_due(self, seconds: Mapping[tuple[str, str], float]) -> None:
-        """The question due longest by merchant and kind, in place of what was shown before."""
-        show_instead(self._oldest_due, seconds)
-
-    def show_parked(self, orders: Mapping[str, float]) -> None:
-        """Parked orders by merchant, in place of what was shown before; one not named is not known."""
-        show_instead(self._parked, orders)

@@ -1,10 +1,8 @@
-"""What Prometheus can read of the ledger's consumer."""
+"""The ledger consumer's metrics."""
 
-from collections.abc import Mapping
+from prometheus_client import CollectorRegistry, Histogram
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram
-
-from service.runtime.metrics.samples import show_instead
+from service.runtime.metrics.samples import SampledGauge
 
 _BATCH_BUCKETS_CLAIMS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 _BATCH_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -35,50 +33,36 @@ class LedgerMetrics:
         )
 
     def observe_batch(self, *, claims: int, seconds: float) -> None:
-        """One transaction was committed."""
+        """Record a committed transaction."""
         self._batch_claims.observe(claims)
         self._batch_seconds.observe(seconds)
 
     def observe_wait(self, seconds: float) -> None:
-        """One callback was recorded so long after its arrival; clocks that differ may make it negative."""
+        """Record how long after its arrival a callback was recorded; clocks that differ may make it negative."""
         self._wait_seconds.observe(max(seconds, 0.0))
 
 
 class LedgerBacklogMetrics:
-    """What waits in the queues, and in the ledger for a person, and who is heard of. Safe to use from many threads."""
+    """What waits in the queues, what waits in the ledger for a person, and when gateways were last heard of."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
-        self._queue_messages = Gauge(
+        self.queue_messages = SampledGauge(
             "payment_callbacks_queue_messages",
             "Messages that wait, by queue: ledger, dead (put aside for a person), or unrouted (events nobody takes). "
             "The same in every process.",
             ["queue"],
             registry=registry,
         )
-        self._conflicts = Gauge(
+        self.conflicts = SampledGauge(
             "payment_callbacks_conflicts_open",
             "Orders whose trusted claims contradict each other. The same in every process.",
             ["merchant"],
             registry=registry,
         )
-        self._last_claim = Gauge(
+        self.last_claim = SampledGauge(
             "payment_callbacks_last_claim_timestamp_seconds",
             "When a merchant's gateway was last heard of, by an answer or a callback; 0 for never. Of callbacks, only "
             "those by token count where a merchant has tokens. The same in every process.",
             ["merchant", "source"],
             registry=registry,
         )
-
-    def show_queues(self, messages: Mapping[str, float]) -> None:
-        """How much lies in each queue, in place of what was shown before; a queue not named is not known."""
-        show_instead(self._queue_messages, messages)
-
-    def show_conflicts(self, orders: Mapping[str, float]) -> None:
-        """Open conflicts by merchant, in place of what was shown before; a merchant not named is not known."""
-        show_instead(self._conflicts, orders)
-
-    def show_last_claims(self, times: Mapping[tuple[str, str], float]) -> None:
-        """When each gateway was last heard of, in seconds since 1970, by merchant and source, in place of what was
-        shown before; one not named is not known.
-        """
-        show_instead(self._last_claim, times)

@@ -1,4 +1,4 @@
-"""What Prometheus can read of a role's log."""
+"""Metrics of a role's log."""
 
 from collections.abc import Callable, Iterable, Mapping
 
@@ -8,15 +8,15 @@ from prometheus_client.registry import Collector
 
 
 class LogMetrics(Collector):
-    """Lines that the log lost, and lines whose characters it had to escape. Safe to use from many threads."""
+    """Lines that the log lost, and lines with escaped characters. Safe to use from many threads."""
 
     def __init__(self, *, lost: Callable[[], Mapping[str, int]], escaped: Callable[[], int]) -> None:
-        """`lost` says how many lines so far, by reason; `escaped` how many: of all processes of the role."""
+        """`lost` gives the lines so far by reason, `escaped` their number, both for all processes of the role."""
         self._lost = lost
         self._escaped = escaped
 
     def collect(self) -> Iterable[Metric]:
-        """Both counters, as they are now."""
+        """Both counters."""
         lost = CounterMetricFamily(
             "payment_callbacks_log_lines_lost",
             "Log lines that were not written, or not in full: the buffer was full, the stream could not be written, or "

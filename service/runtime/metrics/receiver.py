@@ -1,4 +1,4 @@
-"""What Prometheus can read of the receiver."""
+"""The receiver's metrics."""
 
 from collections.abc import Collection
 from datetime import datetime
@@ -17,17 +17,17 @@ class ReceiverMetrics:
     def __init__(self, *, registry: CollectorRegistry, merchants: Collection[str]) -> None:
         """`merchants`: the configured slugs; every other one is counted as `unknown`."""
         self._label = MerchantLabel(merchants)
-        # The series of each counter by its labels' values: prometheus-client looks them up in ten times the time.
+        # The series of each counter by its labels' values: prometheus-client takes ten times as long to look them up.
         self._series: dict[tuple[Counter | str, ...], Counter] = {}
         self._callbacks = Counter(
             "payment_callbacks_received",
-            "Callbacks answered, by what became of them, and how far their origin was proven where they were read.",
+            "Callbacks answered, by outcome and, where they were read, by how far their origin was proven.",
             ["merchant", "outcome", "reason", "trust"],
             registry=registry,
         )
         self._dialects = Counter(
             "payment_callbacks_sign_dialect",
-            "Callbacks with a fitting sign, by the way of writing JSON that it fits.",
+            "Callbacks with a valid sign, by the JSON dialect in which it is valid.",
             ["merchant", "dialect"],
             registry=registry,
         )
@@ -44,14 +44,14 @@ class ReceiverMetrics:
             buckets=_CONFIRM_BUCKETS_SECONDS,
             registry=registry,
         )
-        #: Callbacks that are being answered at this moment.
+        #: Callbacks that are being answered now.
         self.in_flight = Gauge(
             "payment_callbacks_in_flight",
             "Callbacks being answered now.",
             registry=registry,
             multiprocess_mode="livesum",
         )
-        # Every worker sees the same file, so the newest word is the right one, not the sum.
+        # All workers measure the same file, so the newest value is right, and not the sum.
         self._spool_messages = Gauge(
             "payment_callbacks_spool_messages",
             "Callbacks kept while the broker is away.",
@@ -64,7 +64,7 @@ class ReceiverMetrics:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
-        # A time and not an age: it stays true when nobody is left to tell.
+        # A time and not an age: it stays true when no process is left to update it.
         self._spool_oldest = Gauge(
             "payment_callbacks_spool_oldest_timestamp_seconds",
             "When the oldest callback in the spool came in; 0 where it is empty.",
@@ -73,20 +73,20 @@ class ReceiverMetrics:
         )
 
     def count_callback(self, merchant: str, *, outcome: str, reason: str = "", trust: Trust | None = None) -> None:
-        """One callback was answered; `reason` is a constant word, "" where all went well; `trust` where it was read."""
+        """Count an answered callback; `reason` is a constant word, "" for success; `trust` where it was read."""
         proven = "" if trust is None else trust.word
         self._count(self._callbacks, self._label.of(merchant), outcome, reason, proven)
 
     def count_dialect(self, merchant: str, dialect: str) -> None:
-        """One callback's sign fitted in this dialect."""
+        """Count a callback whose sign is valid in this dialect."""
         self._count(self._dialects, self._label.of(merchant), dialect)
 
     def count_cut(self, reason: str) -> None:
-        """One request was ended by the server itself: too slow, too large, or not HTTP."""
+        """Count a request that the server itself ended: too slow, too large, or not HTTP."""
         self._cut.labels(reason).inc()
 
     def set_spool_depth(self, *, messages: int, size_bytes: int, oldest_at: datetime | None) -> None:
-        """How much the spool holds now, and since when (aware)."""
+        """Set how much the spool holds, and since when (aware)."""
         self._spool_messages.set(messages)
         self._spool_bytes.set(size_bytes)
         self._spool_oldest.set(0 if oldest_at is None else oldest_at.timestamp())

@@ -1,6 +1,6 @@
 """Metrics of samples: measurements that a role takes at intervals."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
@@ -24,8 +24,14 @@ class SampleMetrics:
         self._failed.labels(sample).inc()
 
 
-def show_instead(gauge: Gauge, values: Mapping[str, float] | Mapping[tuple[str, str], float]) -> None:
-    """Replace all that the gauge shows by these values, which are by its label or labels."""
-    gauge.clear()
-    for labels, value in values.items():
-        gauge.labels(*((labels,) if isinstance(labels, str) else labels)).set(value)
+class SampledGauge:
+    """A gauge whose values are measured all at once. Safe to use from many threads."""
+
+    def __init__(self, name: str, description: str, labels: Sequence[str], *, registry: CollectorRegistry) -> None:
+        self._gauge = Gauge(name, description, labels, registry=registry)
+
+    def show(self, values: Mapping[str, float] | Mapping[tuple[str, str], float]) -> None:
+        """Replace all that it shows by these values, by its label or labels; what is not named is not known."""
+        self._gauge.clear()
+        for labels, value in values.items():
+            self._gauge.labels(*((labels,) if isinstance(labels, str) else labels)).set(value)
