@@ -1,4 +1,4 @@
-"""Claims: what somebody says an order's status is, and how far that somebody is to be believed."""
+"""Claims: what somebody says about an order's status, and how far that is to be trusted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 
 class OrderStatus(StrEnum):
-    """How far an order has come. The order of the members is the order of the states."""
+    """An order's status. The order of the members is the order of the states."""
 
     INITIAL = "initial"
     PROCESSING = "processing"
@@ -17,33 +17,33 @@ class OrderStatus(StrEnum):
 
     @property
     def terminal(self) -> bool:
-        """Whether the gateway promises nothing further after this status."""
+        """Whether no further status follows."""
         return self in (OrderStatus.SUCCEEDED, OrderStatus.FAILED)
 
 
 class Trust(IntEnum):
-    """How far a claim's origin is proven; higher wins over lower.
+    """How far a claim's origin is proven; a higher trust outranks a lower one.
 
-    The callback's sign has no secret: it proves that a body arrived as it was sent, never who sent it.
+    A callback's sign uses no secret: it proves that the body is unaltered, and not who sent it.
     """
 
-    #: The sign fits the body. Anyone can make such a body.
+    #: The sign is valid, which anyone can achieve.
     CHECKSUM = 10
-    #: It came in on the unguessable notify_url that was minted for this very order.
+    #: It came in at the unguessable notify_url that was made for this order.
     CAPABILITY = 20
-    #: The gateway itself answered so when it was asked.
+    #: The gateway itself stated it when it was asked.
     QUERIED = 30
-    #: A named person said so, with a reason.
+    #: A named person stated it, with a reason.
     OPERATOR = 40
 
     @property
     def word(self) -> str:
-        """What settings, events, queue messages and logs call it."""
+        """Its name in settings, events, queue messages and logs."""
         return "query" if self is Trust.QUERIED else self.name.lower()
 
 
 class ClaimSource(StrEnum):
-    """Who speaks."""
+    """Where a claim comes from."""
 
     CALLBACK = "callback"
     QUERY = "query"
@@ -59,9 +59,9 @@ class OrderKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """One statement about one order, normalised: the gateway's spelling ends where a Claim begins."""
+    """One statement about one order, in our own terms instead of the gateway's."""
 
-    #: Slug of the merchant, from the address the callback came in on; never from the body.
+    #: Slug of the merchant, from the callback's address; never from its body.
     merchant: str
     #: 1 to 128 printable characters.
     biz_order_no: str
@@ -69,29 +69,29 @@ class Claim:
     source: ClaimSource
     #: None where `quarantine` says why the status cannot be read.
     status: OrderStatus | None
-    #: The gateway's own number for the payment; None where it gave none.
+    #: The gateway's number of the payment; None where it gave none.
     pay_order_no: str | None = None
-    #: The gateway's words, kept as sent; "" where absent. Where there is a `quarantine` they may be anything.
+    #: As sent by the gateway; "" where absent. With a `quarantine` they may be anything.
     order_type: str = ""
     pay_type: str = ""
-    #: When the money moved, aware; None unless the gateway said so.
+    #: When the payment was made, aware; None where the gateway did not state it.
     paid_at: datetime | None = None
-    #: The payment channel's own words, unmasked; "" where absent.
+    #: The payment channel's response, unmasked; "" where absent.
     channel_response: str = ""
-    #: When the claim was made, aware. Callback: when it was received. Query: when it was *asked*, not answered.
-    #: Operator: when the person spoke.
+    #: When the claim was made, aware. Callback: when it was received. Query: when the gateway was asked, not when it
+    #: answered. Operator: when the person made it.
     stated_at: datetime
-    #: sha256, hex, over the normalised fields: equal digests say the same thing.
+    #: sha256, hex, over the normalised fields: claims with equal digests state the same.
     digest: str
-    #: Why a person has to look (unknown status, order type or pay type), the words masked; None for an ordinary claim.
+    #: Why a person has to look (unknown status, order type or pay type), masked; None for an ordinary claim.
     quarantine: str | None = None
-    #: Fields that the document does not name, as sent (strings as strings, other values as JSON text).
+    #: Fields that are not in the gateway's document, as sent (strings as strings, other values as JSON text).
     unknown_fields: Mapping[str, str] = field(default_factory=dict)
-    #: Fields that the document requires and the gateway left out, by the document's names.
+    #: Fields that the document requires and that are missing, by the document's names.
     missing_fields: Sequence[str] = ()
     #: W3C traceparent of the request that brought it; None where there was none.
     traceparent: str | None = None
-    #: Operator's claims: who said so, and why. "" otherwise.
+    #: Of an operator's claim: who made it, and why. "" otherwise.
     stated_by: str = ""
     reason: str = ""
 

@@ -1,4 +1,4 @@
-"""What an order number may be: the merchant's own, so nearly anything."""
+"""Order numbers: the merchants make them, so they may be nearly anything."""
 
 import unicodedata
 
@@ -7,12 +7,12 @@ MAX_ORDER_NO_CHARACTERS = 128
 
 
 def is_order_no(text: str) -> bool:
-    """Whether a text can be an order number: 1 to 128 printable characters, a space being one of them."""
+    """Whether a text can be an order number: 1 to 128 printable characters, including spaces."""
     return 0 < len(text) <= MAX_ORDER_NO_CHARACTERS and text.isprintable()
 
 
 def is_other_spelling(one: str, other: str) -> bool:
-    """Whether two texts differ in case, width, accents or outer blanks alone: to many a database they are the same."""
+    """Whether two texts differ only in case, width, accents or outer blanks: many databases take them for equal."""
     return one != other and _fold(one) == _fold(other)
 
 

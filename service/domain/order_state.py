@@ -1,6 +1,6 @@
-"""The state machine of an order: one pure table that answers every (order, claim).
+"""The state machine of an order: a pure function of an order and a claim. No I/O, no clock.
 
-Why each row is as it is: `docs/decisions/0003-order-state-machine.md`. No I/O, no clock.
+The reasons for its rules: `docs/decisions/0003-order-state-machine.md`.
 """
 
 from dataclasses import dataclass, replace
@@ -29,61 +29,61 @@ class Verdict(StrEnum):
 
     #: The order moves on to the claimed status.
     APPLIED = "applied"
-    #: A later question, an operator or a higher trust replaces what the order said.
+    #: A later query, an operator or a higher trust replaces the order's status or payment.
     CORRECTED = "corrected"
-    #: It says what is known; it may raise the trust in it, or fill in a missing number.
+    #: It states what is known; it may raise the trust, or fill in a missing number.
     DUPLICATE = "duplicate"
-    #: A lower state, or a lesser or older word, too late to matter.
+    #: A lower status, or a less trusted or older claim, that comes too late to matter.
     STALE = "stale"
-    #: It contradicts what the order says, and neither word outranks the other.
+    #: It contradicts the order, and neither outranks the other.
     CONFLICT = "conflict"
-    #: Below the trust that the merchant requires: recorded, and nothing changes.
+    #: Below the trust that the merchant requires: recorded without effect.
     UNTRUSTED = "untrusted"
-    #: Trusted, and its status, order type or pay type is unknown: recorded, and a person has to look.
+    #: Trusted, but its status, order type or pay type is unknown: recorded without effect, and a person has to look.
     QUARANTINED = "quarantined"
 
     @property
     def moves(self) -> bool:
-        """Whether the order takes the claim's word for its own."""
+        """Whether the order takes the claim's status."""
         return self in (Verdict.APPLIED, Verdict.CORRECTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrderState:
-    """What is believed of an order. The default is an order of which nobody has said anything."""
+    """What is believed of an order. The default is an order about which there is no claim."""
 
     status: OrderStatus = OrderStatus.INITIAL
-    #: The highest trust among the claims that say `status`; None while nobody has.
+    #: The highest trust of the claims that state `status`; None while there is no claim.
     trust: Trust | None = None
-    #: Sufficiently trusted claims contradict each other, and no later question has settled it.
+    #: Sufficiently trusted claims contradict each other, and no later query has settled it.
     conflicted: bool = False
     pay_order_no: str | None = None
-    #: When the latest word that counts was stated, aware: only a question asked after it can correct it.
+    #: When the latest claim that counts was stated, aware: only a query after that time can correct it.
     as_of: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """The table's answer."""
+    """What a claim does to an order."""
 
     verdict: Verdict
     #: The order afterwards.
     after: OrderState
-    #: What downstream must hear; None where nothing that it knows has changed.
+    #: The event to send downstream; None where nothing changed for it.
     event: EventType | None = None
-    #: Whether the gateway ought to be asked because of this claim.
+    #: Whether the gateway is to be asked because of this claim.
     ask: bool = False
 
 
 def decide(order: OrderState, claim: Claim, *, required: Trust) -> Transition:
     """What `claim` does to `order` where the merchant requires `required` trust.
 
-    Claims that agree reach the same state in every order of arrival. Terminal claims of equal trust that
-    contradict each other reach the same `conflicted` flag, and the same status once a later question is
-    answered. Deciding the same claim again changes nothing further.
+    Claims that agree lead to the same state in every order of arrival. Terminal claims of equal trust that contradict
+    each other lead to the same `conflicted` flag, and to the same status once a later query is answered. Deciding the
+    same claim again changes nothing.
     """
     if claim.quarantine is not None or claim.status is None:
-        # Only what is believed is a person's work: anyone can make up words that nobody knows.
+        # Only a trusted claim is quarantined for a person: anyone can invent unknown words.
         verdict = Verdict.UNTRUSTED if claim.trust < required else Verdict.QUARANTINED
         return Transition(verdict=verdict, after=order, ask=not order.status.terminal)
     if claim.trust < required:
@@ -98,10 +98,10 @@ def decide(order: OrderState, claim: Claim, *, required: Trust) -> Transition:
 
 
 def _contradict(order: OrderState, claim: Claim, status: OrderStatus) -> bool:
-    """Two different ends of one payment, or two payments under one order number."""
-    two_ends = order.status.terminal and status.terminal and order.status is not status
+    """Whether they state two terminal statuses of one payment, or two payments under one order number."""
+    two_terminals = order.status.terminal and status.terminal and order.status is not status
     two_payments = bool(order.pay_order_no and claim.pay_order_no and order.pay_order_no != claim.pay_order_no)
-    return two_ends or two_payments
+    return two_terminals or two_payments
 
 
 def _would_be_news(order: OrderState, claim: Claim, status: OrderStatus) -> bool:
@@ -109,7 +109,7 @@ def _would_be_news(order: OrderState, claim: Claim, status: OrderStatus) -> bool
 
 
 def _agree(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -> Transition:
-    """The claim and the order tell one story: it moves on, says it again, or comes late."""
+    """The claim agrees with the order: it moves the order on, repeats its status, or comes late."""
     pay_order_no = order.pay_order_no or claim.pay_order_no
     if _RANK[status] > _RANK[order.status]:
         after = replace(order, status=status, trust=claim.trust, pay_order_no=pay_order_no, as_of=claim.stated_at)
@@ -122,20 +122,20 @@ def _agree(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -
             as_of=_latest(order.as_of, claim.stated_at),
         )
         return Transition(verdict=Verdict.DUPLICATE, after=after)
-    # A gateway that is asked about a paid order and knows nothing of it makes the callback doubtful: ask again.
+    # If the gateway, asked about a paid order, knows nothing of the payment, the callback is doubtful: ask again.
     doubtful = order.status.terminal and claim.trust > trust and _asked_later(order, claim)
     return Transition(verdict=Verdict.STALE, after=replace(order, pay_order_no=pay_order_no), ask=doubtful)
 
 
 def _dispute(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -> Transition:
-    """The claim contradicts the order, or comes while an earlier contradiction is open."""
+    """The claim contradicts the order, or an earlier contradiction is open."""
     agrees = not _contradict(order, claim, status)
-    never_back = status.terminal or not order.status.terminal
-    if claim.trust is Trust.QUERIED and _asked_later(order, claim) and never_back and (agrees or trust <= claim.trust):
+    moves_on = status.terminal or not order.status.terminal
+    if claim.trust is Trust.QUERIED and _asked_later(order, claim) and moves_on and (agrees or trust <= claim.trust):
         if order.conflicted and not status.terminal:
             return _unsettled(order, claim, status, trust)
         return _settle(order, claim, status)
-    if not order.conflicted and trust < claim.trust < Trust.QUERIED and never_back:
+    if not order.conflicted and trust < claim.trust < Trust.QUERIED and moves_on:
         return _settle(order, claim, status)
     if not agrees and _outranked(order, claim, trust):
         return Transition(verdict=Verdict.STALE, after=order, ask=True)
@@ -143,16 +143,16 @@ def _dispute(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust)
 
 
 def _outranked(order: OrderState, claim: Claim, trust: Trust) -> bool:
-    """Whether the word that stands is better than the claim, so that the claim is no reason for a dispute."""
+    """Whether the order's state outranks the claim, so that the claim is no reason for a conflict."""
     earlier = order.as_of is not None and claim.stated_at < order.as_of
     if claim.trust is trust:
         return trust >= Trust.QUERIED and earlier
-    # Anyone can state a CHECKSUM at any time; it never disputes what is better known.
+    # Anyone can make a CHECKSUM claim at any time; it never disputes a more trusted state.
     return claim.trust < trust and (earlier or claim.trust is Trust.CHECKSUM)
 
 
 def _unsettled(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -> Transition:
-    """The dispute is open: the status stays, and the question that settles it must be asked after this word."""
+    """The conflict is open: the status stays, and only a query after this claim can settle it."""
     if order.conflicted and not status.terminal:
         return Transition(verdict=Verdict.STALE, after=order, ask=trust < Trust.OPERATOR)
     same = order.conflicted and status is order.status and not _contradict(order, claim, status)
@@ -160,13 +160,13 @@ def _unsettled(order: OrderState, claim: Claim, status: OrderStatus, trust: Trus
         verdict=Verdict.DUPLICATE if same else Verdict.CONFLICT,
         after=replace(order, conflicted=True, as_of=_latest(order.as_of, claim.stated_at)),
         event=None if order.conflicted else EventType.CONFLICTED,
-        # What a person has decided, only a person can decide again.
+        # Only a person can change what a person has decided.
         ask=trust < Trust.OPERATOR,
     )
 
 
 def _settle(order: OrderState, claim: Claim, status: OrderStatus) -> Transition:
-    """The claim's word replaces the order's, and ends any dispute."""
+    """The claim replaces the order's state and ends any conflict."""
     agrees = not _contradict(order, claim, status)
     after = OrderState(
         status=status,

@@ -1,4 +1,4 @@
-"""Refusals: callbacks that were turned away at the door, so that all the ledger ever hears of them is how many."""
+"""Refusals: callbacks that the receiver refused. The ledger gets only their numbers."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -6,19 +6,18 @@ from datetime import date
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusalCount:
-    """How many callbacks one process of the receiver has refused for one reason on one day, so far.
+    """How many callbacks one process of the receiver has refused so far, for one reason on one day.
 
-    It only ever grows, so of two counts by the same process the larger one is the newer one: told twice, late or out
-    of order, they come to the same.
+    A process's count only grows, so the larger of two is the newer: repeated, late and reordered messages are harmless.
     """
 
-    #: Slug of the merchant, from the address; "" where that names none that is configured.
+    #: Slug of the merchant, from the address; "" where it names no configured merchant.
     merchant: str
-    #: In the merchant's own time zone; UTC where there is none.
+    #: In the merchant's time zone; in UTC where there is no merchant.
     day: date
-    #: A constant word, as in the receiver's metric and log.
+    #: A constant word, as in the receiver's metrics and log.
     reason: str
-    #: Names the process for as long as it lives.
+    #: Unique for the life of the process.
     process: str
     #: At least 1.
     callbacks: int

@@ -1,10 +1,10 @@
-"""Forged orders: only strangers ever spoke of them, and the gateway says that it has none. They are removed in time.
+"""Forged orders: all claims about them are forgeable, and the gateway does not have them. They are removed in time.
 
 Anyone who knows a merchant's address can invent order numbers. Each costs a claim, an inquiry and up to five questions,
-and nothing of it is ever needed again. Removed is an order only where it has no row (so it was neither announced nor
-spoken of by anyone who is believed), its inquiry has ended as not found, and nothing was said since. When it is spoken
-of again, it is asked about anew, as any other number that a stranger could invent, within the merchant's share for
-doubts. Why and how: `docs/decisions/0007-two-due-times-per-inquiry.md`.
+none of which is ever needed again. An order is removed only where it has no row (so it was neither announced nor the
+subject of a trusted claim), its inquiry has ended as not found, and no claim came since. A later claim about it opens a
+new inquiry within the merchant's share for doubts, as with any invented number. Why and how:
+`docs/decisions/0007-two-due-times-per-inquiry.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,17 +20,17 @@ from service.ledger.inquiries import InquiryState
 from service.ledger.tables import asked_questions, claims, inquiries, inquiry_rates
 from service.ledger.transactions import read, wait_at_most, write
 
-# So many orders are looked up at once; each is then removed in a transaction of its own.
+# The number of orders that are looked up at once; each is then removed in its own transaction.
 _LOOKED_UP_AT_ONCE = 100
-# Of one order, in one transaction: a stranger can say any number of things about it.
+# The number of an order's claims that are removed in one transaction: anyone can make any number of them.
 _REMOVED_AT_ONCE = 1000
-# Whoever works on one of these orders comes first.
+# Other work on such an order takes precedence.
 _LOCK_MILLISECONDS = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Removed:
-    """What was removed."""
+    """The numbers of orders and claims that were removed."""
 
     orders: int = 0
     claims: int = 0
@@ -42,7 +42,7 @@ class Removed:
 class Forgeries:
     """Forged orders of every merchant. Safe to share between threads; any number of processes may remove at once.
 
-    A transaction is about one order and short, and gives way to whoever works on that order.
+    Each transaction is short, concerns one order, and gives way to other work on that order.
     """
 
     def __init__(self, *, engine: Engine) -> None:
@@ -51,9 +51,9 @@ class Forgeries:
     def remove(
         self, *, before: datetime, most_kept: int | None = None, stop: Callable[[], bool] = lambda: False
     ) -> Removed:
-        """Remove what has been a forged order since before then and, of each merchant, the oldest beyond `most_kept`.
+        """Remove orders that have been forged ones since before then and, per merchant, the oldest beyond `most_kept`.
 
-        None keeps any number. May be stopped at any point; `stop` is asked between two orders. Raises
+        A `most_kept` of None keeps any number. May be stopped at any point; `stop` is called between two orders. Raises
         LedgerUnavailable.
         """
         removed = Removed()
@@ -67,7 +67,7 @@ class Forgeries:
                     progress |= done is not None
                     removed += done or Removed()
                 if not progress:
-                    break  # others work on all of them
+                    break  # other processes work on all of them
         return removed
 
     def _find(self, merchant: str, before: datetime, most_kept: int | None) -> Sequence[OrderKey]:
@@ -81,7 +81,7 @@ class Forgeries:
 
 
 def _asked_merchants(connection: Connection) -> Sequence[str]:
-    """Every merchant whose gateway was ever asked, those that are configured no longer among them."""
+    """Every merchant whose gateway was ever asked, including those that are no longer configured."""
     return connection.execute(select(inquiry_rates.c.merchant).order_by(inquiry_rates.c.merchant)).scalars().all()
 
 
@@ -99,9 +99,9 @@ def _find(connection: Connection, merchant: str, before: datetime, most_kept: in
 
 
 def _remove(connection: Connection, key: OrderKey) -> Removed | None:
-    """Remove the order, or a part of it; None where someone else works on it."""
+    """Remove the order, or a part of it; None where another process works on it."""
     wait_at_most(connection, milliseconds=_LOCK_MILLISECONDS)
-    # Orders before inquiries, as everybody locks them. From here on nobody announces it, and no claim about it counts.
+    # Orders are always locked before inquiries. From here on nobody can announce it, and no claim about it can count.
     if not orders.hold_absent(connection, key):
         return _keep(connection, key)
     removed = _remove_held(connection, key)
@@ -110,7 +110,7 @@ def _remove(connection: Connection, key: OrderKey) -> Removed | None:
 
 
 def _remove_held(connection: Connection, key: OrderKey) -> Removed | None:
-    """The same for an order that has no row, and gets none meanwhile."""
+    """Remove an order that has no row and cannot get one meanwhile."""
     own = _of(inquiries, key) & (inquiries.c.state == InquiryState.NOT_FOUND.value)
     since = connection.execute(
         select(inquiries.c.unknown_since)
@@ -135,14 +135,14 @@ def _remove_held(connection: Connection, key: OrderKey) -> Removed | None:
 
 
 def _keep(connection: Connection, key: OrderKey) -> Removed | None:
-    """It is no forged order, or not any more: never look at it again."""
+    """Mark the order as not forged, so that it is not looked at again."""
     own = select(*inquiries.primary_key).where(_of(inquiries, key)).with_for_update(skip_locked=True)
     kept = update(inquiries).where(tuple_(*inquiries.primary_key).in_(own)).values(unknown_since=None)
     return Removed() if connection.execute(kept).rowcount else None
 
 
 def _is_proven(connection: Connection, key: OrderKey) -> bool:
-    """Whether somebody spoke of it who is no stranger, though nobody could read or believe it."""
+    """Whether there is a claim of proven origin, although it could not be read or was not trusted enough."""
     proven = select(claims.c.id).where(_of(claims, key), claims.c.trust > int(Trust.CHECKSUM)).limit(1)
     return connection.execute(proven).first() is not None
 

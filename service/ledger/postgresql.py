@@ -1,8 +1,8 @@
-"""PostgreSQL, with a time limit of our own on all that it is asked.
+"""PostgreSQL, with our own time limit on every statement.
 
-`statement_timeout` is the server's to keep. One that is frozen (its disk hangs, its machine is paused) keeps none, and
-its kernel goes on acknowledging what we send, so that neither keepalives nor `tcp_user_timeout` notice. This module and
-`database_url` alone need the driver, which the embedded default lacks.
+The server enforces `statement_timeout`. A frozen server (its disk hangs, its machine is paused) does not, but its
+kernel goes on acknowledging what we send, so neither keepalives nor `tcp_user_timeout` notice. Only this module and
+`database_url` need the driver, which an embedded installation does not have.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,27 +19,27 @@ from sqlalchemy import Engine, create_engine, event
 from service.ledger.bulk import PLANNED_ANEW
 from service.ledger.database_url import MARGIN_SECONDS, STATEMENT_SECONDS, read_postgresql_url
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-# Before a connection that rested is used again. Nothing is lost by giving it up: nothing was sent on it yet.
+# For the test of a pooled connection before it is used. Nothing was sent on it yet, so it can be dropped.
 _PING_SECONDS = 5.0
-# How soon a signal is seen, as psycopg has it.
+# psycopg's default: how soon a signal is noticed.
 _INTERVAL_SECONDS = 0.1
 
 
 class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
     """psycopg's connection, which closes itself where an answer takes longer than `limit_seconds`.
 
-    What was asked may be done all the same: of such a connection nothing is known any more.
+    The statement may be executed all the same: the state of such a connection is unknown.
     """
 
     #: None is no limit.
     limit_seconds: float | None = STATEMENT_SECONDS + MARGIN_SECONDS
-    #: What a TransactionStartCursor sends with the first statement of each transaction.
+    #: Sent by a TransactionStartCursor with the first statement of each transaction.
     transaction_start: sql.Composed | None = None
 
-    def wait(self, gen: PQGen[Answer], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> Answer:
-        """Send and receive what `gen` says; all that is asked passes here. Raises psycopg.OperationalError."""
+    def wait(self, gen: PQGen[Result], interval: float = _INTERVAL_SECONDS, timeout: float | None = None) -> Result:
+        """Send and receive what `gen` yields; every statement passes here. Raises psycopg.OperationalError."""
         limit = self.limit_seconds if timeout is None else timeout
         try:
             return super().wait(gen, interval, limit)
@@ -49,7 +49,7 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
 
     @contextmanager
     def pipeline(self) -> Iterator[psycopg.Pipeline]:
-        """Send what is asked within it together, without waiting for each answer."""
+        """Send the statements within it together, without waiting for each answer."""
         with self.lock:
             self._check_connection_ok()
             self._pipeline = self._pipeline or _Pipeline(self)
@@ -60,8 +60,8 @@ class LimitedConnection(psycopg.Connection[tuple[Any, ...]]):
 class _Pipeline(psycopg.Pipeline):
     """A pipeline that ends with Sync.
 
-    psycopg's ends with a Flush after it. That counts as a message from us, with which PostgreSQL (15.18 at least) ends
-    its watch over an idle transaction, until the next statement. Sync sends all answers by itself.
+    psycopg's sends a Flush after the Sync. PostgreSQL (15.18 at least) takes the Flush for activity and stops the timer
+    of `idle_in_transaction_session_timeout` until the next statement. Sync alone already sends all answers.
     """
 
     def _exit_gen(self) -> PQGen[None]:
@@ -73,9 +73,9 @@ class _Pipeline(psycopg.Pipeline):
 
 
 class TransactionStartCursor(psycopg.Cursor[tuple[Any, ...]]):
-    """A cursor whose connection's `transaction_start` goes first in each transaction, in one pipeline with a statement.
+    """A cursor that sends its connection's `transaction_start` first in each transaction, in one pipeline.
 
-    Behind a pooler, the next transaction may have another session: what is set for the session would be another's.
+    Behind a pooler, the next transaction may run in another session, so settings of the session cannot be used.
     """
 
     def execute(self, *arguments: Any, **keywords: Any) -> Self:
@@ -100,9 +100,9 @@ class TransactionStartCursor(psycopg.Cursor[tuple[Any, ...]]):
 
 
 def make_postgresql_engine(url: str, *, pooled: bool, application_name: str, **settings: Any) -> Engine:
-    """An engine of such connections, `settings` as for SQLAlchemy's `create_engine`.
+    """An engine of such connections; `settings` are for SQLAlchemy's `create_engine`.
 
-    Where they are `pooled` by transaction, nothing is kept in a session. Raises UnusableDatabaseUrl.
+    Where a pooler hands sessions out per transaction (`pooled`), nothing is kept in them. Raises UnusableDatabaseUrl.
     """
     access = read_postgresql_url(url, pooled=pooled, application_name=application_name)
     arguments: dict[str, Any] = dict(access.parameters)
@@ -125,7 +125,7 @@ def make_postgresql_engine(url: str, *, pooled: bool, application_name: str, **s
 
 
 def _set_local(settings: Mapping[str, str]) -> sql.Composed:
-    """`SET LOCAL` of them all as one statement, which a pipeline needs."""
+    """`SET LOCAL` of all settings in one statement, as a pipeline needs it."""
     calls = [sql.SQL("set_config({}, {}, true)").format(name, value) for name, value in settings.items()]
     return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls))
 
@@ -139,7 +139,7 @@ def _connect(arguments: Any, keywords: Any) -> LimitedConnection:
         raise
     encoding = connection.info.parameter_status("server_encoding")
     if encoding not in ("UTF8", None):  # None: a pooler that does not say
-        # Names and banks' words could not be stored, and would be taken for poison.
+        # Names and banks' texts could not be stored, and such claims would go to the dead letters.
         advice = f"CREATE DATABASE {connection.info.dbname} ENCODING 'UTF8' TEMPLATE template0"
         connection.close()
         raise psycopg.OperationalError(f"the database has the encoding {encoding}, and has to have UTF8: {advice}")
@@ -147,7 +147,7 @@ def _connect(arguments: Any, keywords: Any) -> LimitedConnection:
 
 
 def _limit_ping(connection: LimitedConnection | None, _record: object) -> None:
-    if connection is not None:  # else it was given up
+    if connection is not None:  # None: it was invalidated
         connection.limit_seconds = _PING_SECONDS
 
 
@@ -156,7 +156,7 @@ def _limit_statements(connection: LimitedConnection, _record: object, _proxy: ob
 
 
 def _execute(cursor: psycopg.Cursor[Any], statement: str, parameters: Any, context: Any) -> bool:
-    """Leave all to SQLAlchemy but those statements that are to be planned each time."""
+    """Execute statements that are to be planned at each execution; leave all others to SQLAlchemy."""
     if context is None or not context.execution_options.get(PLANNED_ANEW, False):
         return False
     cursor.execute(statement, parameters, prepare=False)

@@ -1,4 +1,4 @@
-"""Reports: how complete a day was, counted over the orders that became known on it."""
+"""Reports: how complete a day was, counted over the orders that became known on that day."""
 
 import math
 from collections import Counter
@@ -18,7 +18,7 @@ from service.ledger.tables import claims, events, inquiries, orders, refusals
 from service.ledger.transactions import allow_longer, read
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
-# A reason quotes the callback, and whoever forges callbacks can make up as many as they like.
+# A reason quotes the callback, so forged callbacks can produce any number of reasons.
 _MOST_REASONS = 20
 _MOST_SECONDS = 600
 _NOT_COUNTED = (Verdict.UNTRUSTED.value, Verdict.QUARANTINED.value)
@@ -26,22 +26,22 @@ _NOT_COUNTED = (Verdict.UNTRUSTED.value, Verdict.QUARANTINED.value)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lags:
-    """How long after their `pay_time` orders were told of as succeeded, in seconds; None where there were none.
+    """The time from the orders' `pay_time` to their succeeded events, in seconds; None where there were none.
 
-    Negative where the gateway's clock is ahead of ours.
+    It is negative where the gateway's clock is ahead of ours.
     """
 
     median_seconds: float | None
     p99_seconds: float | None
-    #: How many orders it is taken from: those that succeeded with a time of payment.
+    #: The number of orders measured: those that succeeded with a time of payment.
     orders: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DayReport:
-    """One merchant's orders that became known on one day, as they stand now.
+    """One merchant's orders that became known on one day, by their present state.
 
-    An order becomes known when it is announced, or with the first claim about it that is trusted.
+    An order becomes known when it is announced, or with the first trusted claim about it.
     """
 
     merchant: str
@@ -51,21 +51,21 @@ class DayReport:
     called_back: int
     #: About which the gateway was asked at least once.
     asked: int
-    #: About which the gateway's answer said something.
+    #: For which the gateway's answer was a claim.
     answered: int
-    #: Without an undisputed end.
+    #: Without a terminal status, or in conflict.
     still_open: int
-    #: Whose trusted claims contradicted each other, settled by now or not.
+    #: Whose trusted claims contradicted each other, whether or not that is settled now.
     conflicts: int
-    #: Callbacks recorded on that day that changed nothing, about any order, by why; the most frequent reasons first.
+    #: Callbacks about any order that were recorded on that day and did not count, by reason, the most frequent first.
     not_counted: Mapping[str, int]
-    #: Callbacks that the receiver refused on that day, by why; the most frequent reasons first.
+    #: Callbacks that the receiver refused on that day, by reason, the most frequent first.
     refused: Mapping[str, int]
     lags: Lags
 
 
 class Reports:
-    """Reads the ledger for reports. Safe to share between threads. Raises LedgerUnavailable."""
+    """Reads the ledger for reports. Safe to share between threads. Every method raises LedgerUnavailable."""
 
     def __init__(self, *, engine: Engine) -> None:
         self._engine = engine
@@ -79,10 +79,10 @@ class Reports:
         return read(self._engine, lambda connection: sum(count_refusals(connection, "", day).values()))
 
     def last_claims(self, merchants: Mapping[str, Trust]) -> Mapping[tuple[str, ClaimSource], datetime]:
-        """When the gateway of each merchant was last heard of, by callback and by answer; without who never was.
+        """When each merchant's gateway last sent a callback or an answer; one that never did has no entry.
 
-        `merchants` by the least trust of a callback that counts: one that anyone may have made says nothing of a
-        gateway that sends better ones.
+        `merchants` gives the least trust that a callback must have: a forgeable callback does not show that a gateway
+        works whose callbacks normally have more.
         """
         return read(self._engine, lambda connection: _last_claims(connection, merchants))
 
@@ -92,9 +92,9 @@ class Reports:
 
 
 def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinfo) -> DayReport:
-    # Midnight to midnight by the calendar: where clocks change, a day has 23 or 25 hours.
+    # From midnight to midnight: where clocks are changed, a day has 23 or 25 hours.
     since, until = (datetime.combine(day + timedelta(days=n), time.min, time_zone) for n in (0, 1))
-    # It reads a day's orders, not one.
+    # It reads all orders of a day.
     allow_longer(connection, seconds=_MOST_SECONDS)
     of_day = (orders.c.merchant == merchant) & (orders.c.created_at >= since) & (orders.c.created_at < until)
     believed = select(
@@ -102,7 +102,7 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
         func.count(orders.c.announced_at).label("announced"),
         _number(orders.c.status.not_in(_TERMINAL) | orders.c.conflicted).label("still_open"),
     ).where(of_day)
-    # Joined, and not looked up per order: without statistics PostgreSQL looks up by the wrong index, and takes
+    # A join and not a lookup per order: without statistics, PostgreSQL uses the wrong index for lookups, and takes
     # minutes for 60,000 orders where this takes 3 s.
     claimed = (
         select(
@@ -121,7 +121,7 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
         .where(of_day)
     )
     counts = [connection.execute(query).one()._mapping for query in (believed, claimed, asked)]
-    told = (
+    succeeded = (
         select(orders.c.paid_at, func.min(events.c.created_at))
         .join(events, _about_the_order(events))
         .where(of_day, orders.c.paid_at.is_not(None), events.c.type == EventType.SUCCEEDED.value)
@@ -131,7 +131,7 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
         merchant=merchant,
         not_counted=_count_by_reason(connection, merchant, since, until),
         refused=count_refusals(connection, merchant, day),
-        lags=_measure([(told_at - paid_at).total_seconds() for paid_at, told_at in connection.execute(told)]),
+        lags=_measure([(at - paid_at).total_seconds() for paid_at, at in connection.execute(succeeded)]),
         **{name: count or 0 for counted in counts for name, count in counted.items()},
     )
 
@@ -174,7 +174,7 @@ def _measure(lags: Sequence[float]) -> Lags:
 
 
 def _percentile(ordered: Sequence[float], share: float) -> float | None:
-    """The nearest-rank percentile: a value that was measured, not one in between."""
+    """The nearest-rank percentile, which is one of the measured values."""
     return ordered[max(math.ceil(share * len(ordered)), 1) - 1] if ordered else None
 
 
@@ -186,7 +186,7 @@ def _last_claims(connection: Connection, merchants: Mapping[str, Trust]) -> Mapp
                 claims.c.merchant == merchant, claims.c.source == source.value
             )
             if least > Trust.CHECKSUM:
-                # By a number in the statement: an index that is for some rows is not used for a parameter.
+                # A literal and not a parameter: otherwise the partial index would not be used.
                 last = last.where(claims.c.trust > literal_column(str(int(Trust.CHECKSUM))))
             if (recorded_at := connection.execute(last).scalar()) is not None:
                 found[merchant, source] = recorded_at
@@ -200,19 +200,19 @@ def _open_conflicts(connection: Connection, merchants: Collection[str]) -> Mappi
 
 
 def record_refusals(connection: Connection, counts: Sequence[RefusalCount]) -> None:
-    """Keep these counts, except those that are smaller than what is known. Applying them again changes nothing."""
+    """Store these counts, except those that are smaller than the stored ones. Repeating it changes nothing."""
     largest: dict[tuple[str, str, str, str], int] = {}
     for count in counts:
         key = (count.merchant, count.day.isoformat(), count.reason, count.process)
         largest[key] = max(largest.get(key, 0), count.callbacks)
     names = [column.name for column in refusals.primary_key]
-    # In the order of their keys, so that two consumers wait for one another and never both.
+    # In the order of their keys, so that two consumers never wait for each other at once.
     rows = [{**dict(zip(names, key, strict=True)), "callbacks": largest[key]} for key in sorted(largest)]
     insert_or_update(connection, refusals, rows, growing="callbacks")
 
 
 def count_refusals(connection: Connection, merchant: str, day: date) -> Mapping[str, int]:
-    """Callbacks refused on a day by reason, the most frequent first; `merchant` is "" for addresses of none."""
+    """Callbacks refused on a day by reason, the most frequent first; `merchant` is "" for unknown addresses."""
     callbacks = func.sum(refusals.c.callbacks)
     query = (
         select(refusals.c.reason, callbacks)

@@ -1,4 +1,4 @@
-"""The schema's version: brings a database to this release's tables, or says that it is not there yet."""
+"""The schema's version: migrates a database to this release's tables, or checks whether it has them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,35 +10,34 @@ from service.ledger.tables import metadata
 from service.ledger.transactions import allow_longer, read, write
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
-#: Alembic's own name for it, alembic_version, may be another application's in the same schema.
+#: Alembic's default, alembic_version, may be another application's table in the same schema.
 VERSION_TABLE = "payment_callbacks_version"
 
-# Any number that nobody else in the same database uses for pg_advisory_lock: the letters "payc".
+# A number that nobody else in the same database uses for pg_advisory_lock: the letters "payc".
 _ADVISORY_LOCK = 0x70617963
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the database to this release's schema, in one transaction; does nothing where it is there already.
+    """Migrate the database to this release's schema, in one transaction; does nothing where it has that already.
 
-    Any number of processes may call it at once: one migrates, the others wait for it. Raises LedgerUnavailable, and of
-    its kind SchemaNewer where a later release has been there, SchemaForeign where somebody else's tables have the names
-    of ours, and SchemaMissing where there is no schema to make ours in.
+    Any number of processes may call it at once: one migrates, and the others wait. Raises LedgerUnavailable; in
+    particular SchemaNewer where a later release has migrated it, SchemaForeign where another application's tables have
+    our names, and SchemaMissing where the schema to use does not exist.
     """
     write(engine, _upgrade)
 
 
 def schema_is_current(engine: Engine) -> bool:
-    """Whether the database has this very release's schema. Raises the errors of `migrate`."""
+    """Whether the database has exactly this release's schema. Raises the errors of `migrate`."""
     found = read(engine, _versions)
     _refuse_newer(found)
     return found == _wanted()
 
 
 def make_schema_check(engine: Engine) -> Callable[[], bool]:
-    """Makes a question that is cheap to repeat: whether the database has this release's schema, or a later one's.
+    """Make a check, cheap to repeat, of whether the database has this release's schema or a later one's.
 
-    While an upgrade rolls out, the older processes work on what the newer release has made of the schema. Raises
-    LedgerUnavailable when asked.
+    During an upgrade, processes of the older release work with the newer schema. The check raises LedgerUnavailable.
     """
     wanted, known = _wanted(), _known()
 
@@ -54,7 +53,7 @@ def _wanted() -> set[str]:
 
 
 def _known() -> set[str]:
-    """Every migration of this release; one follows the other, and files are named by their revision."""
+    """The revisions of this release, by which the files of migrations are named; they sort in their order."""
     return {file.stem.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*.py")}
 
 
@@ -67,7 +66,7 @@ def _refuse_newer(found: set[str]) -> None:
 
 
 def _versions(connection: Connection) -> set[str]:
-    # The schema that tables are made in: another one of the search_path may hold another ledger.
+    # Only the schema in which tables are created: another one in the search_path may hold another ledger.
     schema = connection.dialect.default_schema_name
     found: set[str] = set()
     if inspect(connection).has_table(VERSION_TABLE, schema=schema):
@@ -95,7 +94,7 @@ def _refuse_foreign(connection: Connection) -> None:
 
 def _upgrade(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
-        # A migration, and waiting for another's, may take longer than any statement of daily work.
+        # A migration, and the wait for another process's, may take longer than ordinary statements.
         allow_longer(connection, seconds=None)
         for limit in ("lock_timeout", "idle_in_transaction_session_timeout"):
             connection.execute(text(f"SET LOCAL {limit} = 0"))
@@ -109,11 +108,11 @@ def _upgrade(connection: Connection) -> None:
 
 
 def _run_migrations(connection: Connection) -> None:
-    from alembic import command  # a fifth of a second, once per release
+    from alembic import command  # slow to import, and needed once per release
     from alembic.config import Config
 
     config = Config()
-    # Alembic reads "%" in it as the start of a name.
+    # Alembic takes "%" for the start of a name.
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     config.attributes["version_options"] = {

@@ -1,4 +1,4 @@
-"""The ledger's tables. What they mean; how a database gets them is `migrations`."""
+"""The ledger's tables and what they mean. `migrations` creates them."""
 
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -35,7 +35,7 @@ RowNumber = BigInteger().with_variant(Integer, "sqlite")
 class UtcDateTime(TypeDecorator[datetime]):
     """An aware time, to the microsecond, read back in UTC.
 
-    PostgreSQL stores `timestamptz`. SQLite stores text in UTC of one width, so that it sorts as time does. A naive
+    PostgreSQL stores `timestamptz`. SQLite stores text in UTC with a fixed width, which sorts as the times do. A naive
     time is a TypeError.
     """
 
@@ -43,7 +43,7 @@ class UtcDateTime(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Turn an aware time into what the database stores."""
+        """Convert an aware time to what the database stores."""
         if value is None:
             return None
         if value.tzinfo is None:
@@ -52,7 +52,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return utc.replace(tzinfo=None) if dialect.name == "sqlite" else utc
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy's
-        """Turn what the database stores into an aware time in UTC."""
+        """Convert what the database stores to an aware time in UTC."""
         if value is None:
             return None
         stored: datetime = value
@@ -73,8 +73,7 @@ def _where(condition: str) -> dict[str, Any]:
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
-#: What is believed of an order. Once committed, a row is never deleted: without it a replayed old callback would pay
-#: again.
+#: What is believed of an order. A committed row is never deleted: without it, a replayed old callback would pay again.
 orders = Table(
     "orders",
     metadata,
@@ -105,19 +104,19 @@ orders = Table(
     Index("ix_orders_conflicted", "updated_at", **_where("conflicted")),
 )
 
-#: Every statement about an order, believed or not. No foreign key: a claim that nobody believes makes no order.
+#: Every claim about an order, believed or not. No foreign key: a claim that is not believed creates no order.
 claims = Table(
     "claims",
     metadata,
     Column("id", RowNumber, nullable=False, autoincrement=True),
-    # The place in the batch that brought it.
+    # Its place in its batch.
     Column("position", Integer, nullable=False),
     Column("merchant", Text, nullable=False),
     Column("biz_order_no", Text, nullable=False),
     Column("digest", Text, nullable=False),
     Column("trust", SmallInteger, nullable=False),
-    # Whether it could be read and was trusted enough when it came. Part of the key: what is repeated after the
-    # settings have learned to read or to trust it is not a repeat.
+    # Whether it was readable and trusted enough when it came. Part of the key: a repeat that counts only after a change
+    # of the settings is not skipped.
     Column("counted", Boolean, nullable=False),
     Column("verdict", Text, nullable=False),
     Column("source", Text, nullable=False),
@@ -129,9 +128,9 @@ claims = Table(
     Column("channel_response", Text, nullable=False),
     # A JSON object.
     Column("unknown_fields", Text, nullable=False),
-    # Names of fields that the document requires and that were left out, with blanks between them.
+    # Names of fields that the document requires and that are missing, separated by blanks.
     Column("missing_fields", Text, nullable=False),
-    # Whether channel_response and unknown_fields were removed for their age.
+    # Whether channel_response and unknown_fields were removed because of their age.
     Column("pruned", Boolean, nullable=False),
     Column("stated_at", UtcDateTime, nullable=False),
     Column("recorded_at", UtcDateTime, nullable=False),
@@ -142,12 +141,12 @@ claims = Table(
     PrimaryKeyConstraint("id"),
     Index("ix_claims_order", "merchant", "biz_order_no", "id"),
     Index("ix_claims_source", "merchant", "source", "recorded_at"),
-    # What nobody can forge, however much of the rest there is.
+    # Claims that nobody can forge, however many others there are.
     Index("ix_claims_proven", "merchant", "source", "recorded_at", **_where("trust > 10")),
     Index("ix_claims_unpruned", "recorded_at", **_where("NOT pruned")),
 )
 
-#: What makes a callback a repeat. Answers to questions (30) and people's words (40) are never repeats of one another.
+#: What makes a callback a repeat. Answers (30) and resolutions (40) are never repeats of one another.
 repeated_callback = Index(
     "uq_claims_callback",
     *(claims.c[name] for name in ("merchant", "biz_order_no", "digest", "trust", "counted")),
@@ -155,7 +154,7 @@ repeated_callback = Index(
     **_where("trust < 30"),
 )
 
-#: The one sending of an order to the gateway, where it was sent from here.
+#: The withhold of an order that we sent to the gateway.
 withholds = Table(
     "withholds",
     metadata,
@@ -171,7 +170,7 @@ withholds = Table(
     ForeignKeyConstraint(["merchant", "biz_order_no"], ["orders.merchant", "orders.biz_order_no"]),
 )
 
-#: What downstream was told or is yet to be told, in the very bytes.
+#: Events, with the bytes that are sent downstream.
 events = Table(
     "events",
     metadata,
@@ -184,7 +183,7 @@ events = Table(
     Column("order_type", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     Column("traceparent", Text),
-    # When the claim behind it was stated; NULL in rows of before 0002.
+    # When the claim behind it was stated.
     Column("observed_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("merchant", "biz_order_no", "sequence"),
@@ -201,10 +200,10 @@ deliveries = Table(
     Column("endpoint", Text, nullable=False),
     Column("sequence", Integer, nullable=False),
     Column("state", Text, nullable=False),
-    # When it may be claimed next: a lease is a due time that lies ahead.
+    # When it may be leased next: a lease moves the due time into the future.
     Column("due_at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False),
-    # Counts claims and replays; a settlement that holds an older number is refused.
+    # The fencing number: counts leases and replays; a settlement with an older number is refused.
     Column("fence", Integer, nullable=False),
     Column("last_error", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -217,7 +216,7 @@ deliveries = Table(
     Index("ix_deliveries_due", "endpoint", "due_at", **_where("state = 'open'")),
     Index("ix_deliveries_oldest", "endpoint", "created_at", **_where("state = 'open'")),
     Index("ix_deliveries_parked", "endpoint", **_where("state = 'parked'")),
-    # For a person who asks when an endpoint last took anything.
+    # For showing when an endpoint last accepted an event.
     Index("ix_deliveries_delivered", "endpoint", "settled_at", **_where("state = 'delivered'")),
 )
 
@@ -232,8 +231,8 @@ paused_endpoints = Table(
     PrimaryKeyConstraint("endpoint"),
 )
 
-#: The question due about an order. One row per order for good, so that no new reason resets how often it was asked;
-#: only a forged order's is removed (`forgeries`).
+#: The inquiry about an order. There is one row per order, so that a new reason does not reset the counts; only a forged
+#: order's row is removed (`forgeries`).
 inquiries = Table(
     "inquiries",
     metadata,
@@ -242,21 +241,21 @@ inquiries = Table(
     Column("state", Text, nullable=False),
     # A set of InquiryReason.
     Column("reasons", Integer, nullable=False),
-    # Counts reasons raised: an answer settles only what was raised before it was asked for.
+    # Counts raised reasons: an answer settles only those raised before the question.
     Column("raised", Integer, nullable=False),
-    # When the order is owed an answer, and when reasons that anyone can give ask for one; never both NULL.
+    # When the order is owed an answer, and when a doubt is due; never both NULL.
     Column("due_at", UtcDateTime),
     Column("doubt_due_at", UtcDateTime),
-    # What the least interval and the daily most allow, for any reason and for anyone's; NULL before the first question.
+    # The earliest next question and doubt by the minimum interval and the daily maxima; NULL before the first question.
     Column("not_before", UtcDateTime),
     Column("doubt_not_before", UtcDateTime),
     Column("horizon_at", UtcDateTime, nullable=False),
-    # Since the inquiry was opened last: questions that the order was owed, and those for anyone's reasons.
+    # Since the inquiry was last opened: questions that were owed, and doubts.
     Column("attempts", Integer, nullable=False),
     Column("doubt_attempts", Integer, nullable=False),
-    # Whether the next question for anyone's reasons only repeats the last: nobody has said anything new since.
+    # Whether the next doubt only repeats the last: no new claim has come since.
     Column("doubt_repeats", Boolean, nullable=False),
-    # Since it was opened last, while nobody who is believed spoke of the order: answers that there is no such order.
+    # Since it was last opened, while the order was owed no answer: answers that the gateway does not have the order.
     Column("not_found", SmallInteger, nullable=False),
     Column("last_asked_at", UtcDateTime),
     # The day (UTC, YYYY-MM-DD) that asked_today and, of these, doubts_today count.
@@ -266,8 +265,8 @@ inquiries = Table(
     Column("lease_until", UtcDateTime),
     Column("fence", Integer, nullable=False),
     Column("opened_at", UtcDateTime, nullable=False),
-    # Since when it is `not-found`, or since the last word after that: a forged order is removed so long after it. NULL
-    # in every other state, and where the order was found to have a row.
+    # Since when it is `not-found`, or the last claim after that: a forged order is removed some time after it. NULL in
+    # every other state, and where the order was found to have a row.
     Column("unknown_since", UtcDateTime),
     PrimaryKeyConstraint("merchant", "biz_order_no"),
     Index("ix_inquiries_due", "merchant", "due_at", **_where("state = 'open'")),
@@ -283,12 +282,12 @@ asked_questions = Table(
     metadata,
     Column("merchant", Text, nullable=False),
     Column("biz_order_no", Text, nullable=False),
-    # That of the inquiry while it was asked.
+    # The inquiry's fencing number while it was asked.
     Column("fence", Integer, nullable=False),
     Column("asked_at", UtcDateTime, nullable=False),
     # A set of InquiryReason.
     Column("reasons", Integer, nullable=False),
-    # NULL until it is settled, and for good where whoever asked has died.
+    # NULL until it is settled, and for ever where the process has died.
     Column("outcome", Text),
     Column("request_id", Text, nullable=False),
     Column("seconds", Float),
@@ -297,14 +296,14 @@ asked_questions = Table(
     Index("ix_asked_questions_asked_at", "asked_at"),
 )
 
-#: How far each merchant's rate of questions is used up, for all processes together.
+#: How far each merchant's rate of questions is used, for all processes together.
 inquiry_rates = Table(
     "inquiry_rates",
     metadata,
     Column("merchant", Text, nullable=False),
-    # Every question moves it on by one interval; it never falls further behind the present than one burst.
+    # Every question moves it on by one interval; it is at most one burst behind the present.
     Column("used_until", UtcDateTime, nullable=False),
-    # The same for questions for anyone's reasons, whose interval is longer.
+    # The same for doubts, whose interval is longer.
     Column("doubts_used_until", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("merchant"),
 )
@@ -319,7 +318,7 @@ refusals = Table(
     Column("day", Text, nullable=False),
     Column("reason", Text, nullable=False),
     Column("process", Text, nullable=False),
-    # So far: it only grows.
+    # The number so far, which only grows.
     Column("callbacks", BigInteger, nullable=False),
     PrimaryKeyConstraint("merchant", "day", "reason", "process"),
 )
