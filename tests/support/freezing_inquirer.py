@@ -37,9 +37,9 @@ def _freeze_after_first_claim() -> None:
     frozen = threading.Event()
 
     def claim_and_freeze(
-        agenda: InquiryQueue, merchant: str, *, limit: int, lease_seconds: float
+        queue: InquiryQueue, merchant: str, *, limit: int, lease_seconds: float
     ) -> Sequence[DueInquiry]:
-        claimed = claim_due(agenda, merchant, limit=limit, lease_seconds=lease_seconds)
+        claimed = claim_due(queue, merchant, limit=limit, lease_seconds=lease_seconds)
         if claimed and not frozen.is_set():
             frozen.set()
             # To this very thread: sent to the process, another thread may take it, and this one run on for a moment.

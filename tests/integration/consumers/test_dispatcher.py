@@ -1,4 +1,4 @@
-"""From the outbox to real downstreams: order kept, the slow and the dead kept apart, outages and kills survived."""
+"""From the outbox to real downstreams: order, isolation of slow and dead endpoints, outages and kills."""
 
 import base64
 import json
@@ -117,7 +117,9 @@ def test_a_hanging_and_a_dead_endpoint_delay_no_other(engine: Engine, make_store
     assert sequences(well.requests) == {f"DK{number}": [1, 2] for number in range(20)}
 
 
-def test_each_order_is_told_in_sequence_however_often_the_endpoint_fails(engine: Engine, make_store: MakeStore) -> None:
+def test_each_order_is_delivered_in_sequence_however_often_the_endpoint_fails(
+    engine: Engine, make_store: MakeStore
+) -> None:
     record_both_statuses(make_store(engine, "shop"), range(30))
     chance = random.Random(7)
     taken: list[Request] = []

@@ -1,4 +1,4 @@
-"""Trials of endpoints: a test by the real way, what came back, and nothing left behind."""
+"""Tests of endpoints: sent as events are, the answer is shown, and nothing is recorded."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -69,20 +69,22 @@ def test_two_tests_are_two(shop: Downstream, try_webhook: Callable[[str], Endpoi
     assert try_webhook(shop.url).event_id != try_webhook(shop.url).event_id
 
 
-def test_what_a_webhook_answers_is_told(shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
+def test_the_answer_of_a_webhook_is_reported(
+    shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]
+) -> None:
     shop.fail(500)
     assert (try_webhook(shop.url).accepted, try_webhook(shop.url).answer) == (False, "the endpoint answered 500")
     shop.fail(410)
     assert (try_webhook(shop.url).accepted, try_webhook(shop.url).answer) == (False, "the endpoint answered 410 Gone")
 
 
-def test_a_webhook_that_nobody_listens_at_is_told_of_as_such(try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
+def test_a_webhook_that_nobody_listens_at_is_reported(try_webhook: Callable[[str], EndpointTestOutcome]) -> None:
     outcome = try_webhook(f"http://127.0.0.1:{find_free_port()}/")
     assert not outcome.accepted
     assert outcome.answer.startswith("no answer: NewConnectionError")
 
 
-def test_a_webhook_that_hangs_is_told_of_within_its_time_limit(
+def test_a_webhook_that_hangs_is_reported_within_its_time_limit(
     shop: Downstream, try_webhook: Callable[[str], EndpointTestOutcome]
 ) -> None:
     shop.hang()
@@ -121,7 +123,7 @@ def test_a_test_that_nobody_is_bound_for_is_soon_gone_from_where_lost_events_are
     eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 0, within_seconds=20)
 
 
-def test_a_broker_without_the_exchange_is_told_of_as_such(try_bus: Callable[[], EndpointTestOutcome]) -> None:
+def test_a_broker_without_the_exchange_is_reported(try_bus: Callable[[], EndpointTestOutcome]) -> None:
     outcome = try_bus()
     assert not outcome.accepted
     assert "payment.status" in outcome.answer

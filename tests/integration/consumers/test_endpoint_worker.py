@@ -1,4 +1,4 @@
-"""One endpoint's worker on a real outbox: when it sends, when it waits, when it gives up."""
+"""One endpoint's worker on a real outbox: when it sends, waits and gives up."""
 
 import threading
 from collections.abc import Callable, Sequence

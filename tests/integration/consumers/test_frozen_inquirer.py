@@ -1,4 +1,4 @@
-"""An inquirer that was frozen past its lease does not send, when it wakes, what is no longer its own to ask."""
+"""An inquirer that was frozen until its lease ran out does not ask what another may have asked."""
 
 import sys
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""From due inquiries to real gateways: slow and dead ones kept apart, lies and silence told from answers."""
+"""From due inquiries to real gateways: isolation of slow and dead ones, and what counts as an answer."""
 
 import threading
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""Inquirers that are killed again and again ask no order more often than allowed, and forget none."""
+"""Inquirers that are killed again and again ask about no order more often than allowed, and forget none."""
 
 import random
 from collections import Counter, defaultdict

@@ -1,4 +1,4 @@
-"""The pruner beside the ledger's work: it goes on whatever happens, and is over when the role is."""
+"""The pruner beside the ledger's work: it goes on after errors, and ends with the role."""
 
 import threading
 from collections.abc import Callable

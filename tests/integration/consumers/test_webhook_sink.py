@@ -362,7 +362,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(secure: ScriptedServer
     sink.close()
 
 
-def test_a_trusted_server_is_told_over_tls(
+def test_events_are_sent_over_tls_to_a_trusted_server(
     secure: ScriptedServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))

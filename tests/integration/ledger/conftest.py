@@ -98,11 +98,11 @@ def store(make_store: MakeStore) -> LedgerStore:
     return make_store()
 
 
-MakeAgenda = Callable[..., InquiryQueue]
+MakeInquiryQueue = Callable[..., InquiryQueue]
 
 
 @pytest.fixture
-def make_inquiry_queue(ledger_engine: Engine, clock: Clock) -> MakeAgenda:
+def make_inquiry_queue(ledger_engine: Engine, clock: Clock) -> MakeInquiryQueue:
     """Makes what is to be asked of the gateway of "acme", by limits that hinder nobody unless told otherwise."""
 
     def make(store: LedgerStore, **limits: float) -> InquiryQueue:

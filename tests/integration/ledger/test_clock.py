@@ -1,4 +1,4 @@
-"""The time that all processes of a ledger go by."""
+"""The clock that all processes of a ledger share."""
 
 from datetime import timedelta
 

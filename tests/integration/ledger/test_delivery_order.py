@@ -1,4 +1,4 @@
-"""Deliveries behind one that waits: put off with it, so that no claim steps over them, and never forgotten."""
+"""Deliveries that are blocked by an earlier one: postponed with it, and never forgotten."""
 
 import random
 import threading
@@ -67,14 +67,14 @@ def waiting(store: LedgerStore, outbox: Outbox, clock: Clock) -> datetime:
     return again_at
 
 
-def test_what_comes_behind_one_that_waits_is_put_off_with_it(
+def test_a_delivery_made_behind_a_waiting_one_is_postponed_with_it(
     store: LedgerStore, outbox: Outbox, waiting: datetime
 ) -> None:
     assert due(outbox) == []
     assert due_times(store) == [waiting, waiting]
 
 
-def test_what_is_there_already_is_put_off_when_the_first_has_failed(
+def test_later_deliveries_are_postponed_when_the_first_has_failed(
     store: LedgerStore, outbox: Outbox, clock: Clock
 ) -> None:
     store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
@@ -83,7 +83,7 @@ def test_what_is_there_already_is_put_off_when_the_first_has_failed(
 
 
 @pytest.mark.parametrize("parked", [False, True], ids=["delivered", "parked"])
-def test_what_was_put_off_has_its_own_time_again_as_soon_as_the_first_is_settled(
+def test_a_postponed_delivery_gets_its_own_time_back_when_the_first_is_settled(
     store: LedgerStore, outbox: Outbox, clock: Clock, waiting: datetime, parked: bool
 ) -> None:
     due(outbox)
@@ -98,7 +98,7 @@ def test_what_was_put_off_has_its_own_time_again_as_soon_as_the_first_is_settled
     assert [delivery.sequence for delivery in due(outbox)] == [2]
 
 
-def test_what_was_put_off_keeps_its_place_before_what_was_made_later(
+def test_a_postponed_delivery_keeps_its_place_before_newer_ones(
     store: LedgerStore, outbox: Outbox, clock: Clock, waiting: datetime
 ) -> None:
     due(outbox)
@@ -109,7 +109,7 @@ def test_what_was_put_off_keeps_its_place_before_what_was_made_later(
     assert [(delivery.biz_order_no, delivery.sequence) for delivery in due(outbox, limit=1)] == [("DK1", 2)]
 
 
-def test_however_many_are_held_back_none_is_due_after_a_few_claims(
+def test_however_many_are_blocked_none_is_due_after_a_few_leases(
     store: LedgerStore, outbox: Outbox, clock: Clock, count: Count
 ) -> None:
     names = [f"DK{number}" for number in range(1200)]
@@ -122,7 +122,7 @@ def test_however_many_are_held_back_none_is_due_after_a_few_claims(
     assert count(deliveries, deliveries.c.due_at <= clock.now) == 0
 
 
-def test_one_that_is_being_sent_puts_nothing_off(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
+def test_a_delivery_that_is_being_sent_postpones_nothing(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
     store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
     assert len(due(outbox)) == 1
     clock.forward(1)
@@ -130,7 +130,7 @@ def test_one_that_is_being_sent_puts_nothing_off(store: LedgerStore, outbox: Out
     assert due_times(store)[1] == NOON
 
 
-def test_a_replay_takes_nobodys_lease_and_is_not_put_off(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
+def test_a_replay_takes_no_lease_away_and_is_not_postponed(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:
     store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
     outbox.settle_delivered(due(outbox))
     (second,) = due(outbox)
@@ -154,7 +154,7 @@ def test_a_release_that_is_repeated_takes_off_one_try(store: LedgerStore, outbox
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_a_claim_waits_for_nobody_who_settles_and_puts_nothing_off_behind_it(
+def test_a_lease_waits_for_no_settlement_and_postpones_nothing_behind_it(
     ledger_engine: Engine, store: LedgerStore, outbox: Outbox, waiting: datetime
 ) -> None:
     made_at = due_times(store)[1]
@@ -167,7 +167,7 @@ def test_a_claim_waits_for_nobody_who_settles_and_puts_nothing_off_behind_it(
 
 
 @pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
-def test_what_is_put_off_while_the_first_is_being_settled_is_due_all_the_same(
+def test_a_delivery_postponed_while_the_first_is_being_settled_is_due_all_the_same(
     ledger_engine: Engine, store: LedgerStore, outbox: Outbox, clock: Clock, waiting: datetime
 ) -> None:
     clock.forward(RETRY_SECONDS)
@@ -208,7 +208,7 @@ def insist(action: Callable[[], Answer]) -> Answer:
             pass
 
 
-def test_events_made_sent_retried_and_parked_all_at_once_arrive_in_order_and_none_is_left(
+def test_events_made_sent_retried_and_parked_at_once_arrive_in_order_and_none_is_left(
     ledger_engine: Engine, store: LedgerStore
 ) -> None:
     clock = FastClock()

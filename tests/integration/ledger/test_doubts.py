@@ -1,4 +1,4 @@
-"""What only strangers speak of: which of it is asked about first, and when it is asked about no more."""
+"""Inquiries that have only doubts: which are asked about first, and when they end."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ NOT_FOUND = QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="r", se
 ANSWERED = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
 
 MakeStore = Callable[..., LedgerStore]
-MakeAgenda = Callable[..., InquiryQueue]
+MakeInquiryQueue = Callable[..., InquiryQueue]
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def store(make_store: MakeStore) -> LedgerStore:
 
 
 @pytest.fixture
-def agenda(store: LedgerStore, make_inquiry_queue: MakeAgenda) -> InquiryQueue:
+def queue(store: LedgerStore, make_inquiry_queue: MakeInquiryQueue) -> InquiryQueue:
     return make_inquiry_queue(store)
 
 
@@ -37,8 +37,8 @@ def a_strangers_word(store: LedgerStore, *orders: str, **said: Any) -> None:
     store.record([a_claim(trust=Trust.CHECKSUM, order=order, **said) for order in orders])
 
 
-def claim(agenda: InquiryQueue, *, limit: int = 1000) -> Sequence[DueInquiry]:
-    return agenda.claim_due("acme", limit=limit, lease_seconds=60)
+def claim(queue: InquiryQueue, *, limit: int = 1000) -> Sequence[DueInquiry]:
+    return queue.claim_due("acme", limit=limit, lease_seconds=60)
 
 
 def names(asked: Sequence[DueInquiry]) -> list[str]:
@@ -51,90 +51,90 @@ def inquiry_of(store: LedgerStore) -> InquiryRecord:
     return inquiry
 
 
-def ask(agenda: InquiryQueue, reply: QuestionResult) -> InquiryState:
-    (inquiry,) = claim(agenda)
-    return agenda.settle(inquiry, reply).state
+def ask(queue: InquiryQueue, reply: QuestionResult) -> InquiryState:
+    (inquiry,) = claim(queue)
+    return queue.settle(inquiry, reply).state
 
 
-def ask_while_open(store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: QuestionResult) -> list[float]:
+def ask_while_open(store: LedgerStore, queue: InquiryQueue, clock: Any, reply: QuestionResult) -> list[float]:
     """The pauses between the questions, until it is asked for no more."""
     pauses = []
-    while ask(agenda, reply) is InquiryState.OPEN:
+    while ask(queue, reply) is InquiryState.OPEN:
         pauses.append((inquiry_of(store).due_at - clock()).total_seconds())
         clock.forward(pauses[-1])
     return pauses
 
 
 def test_an_order_that_was_never_asked_about_comes_before_repeats(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     invented = [f"F{number}" for number in range(5)]
     a_strangers_word(store, *invented)
-    for inquiry in claim(agenda):
-        agenda.settle(inquiry, NO_ANSWER)
+    for inquiry in claim(queue):
+        queue.settle(inquiry, NO_ANSWER)
     clock.forward(100)
     a_strangers_word(store, "DK1")
-    assert names(claim(agenda, limit=1)) == ["DK1"]
-    assert names(claim(agenda)) == invented
+    assert names(claim(queue, limit=1)) == ["DK1"]
+    assert names(claim(queue)) == invented
 
 
-def test_something_new_about_an_order_is_no_repeat(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
+def test_something_new_about_an_order_is_no_repeat(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "F1", "DK1")
-    for inquiry in claim(agenda):
-        agenda.settle(inquiry, NO_ANSWER)
+    for inquiry in claim(queue):
+        queue.settle(inquiry, NO_ANSWER)
     clock.forward(100)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
-    assert names(claim(agenda, limit=1)) == ["DK1"]
+    assert names(claim(queue, limit=1)) == ["DK1"]
 
 
-def test_a_flood_of_new_orders_leaves_repeats_a_tenth(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
+def test_a_flood_of_new_orders_leaves_repeats_a_tenth(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     repeats = [f"DK{number}" for number in range(5)]
     a_strangers_word(store, *repeats)
-    for inquiry in claim(agenda):
-        agenda.settle(inquiry, NO_ANSWER)
+    for inquiry in claim(queue):
+        queue.settle(inquiry, NO_ANSWER)
     clock.forward(100)
     a_strangers_word(store, *(f"F{number}" for number in range(50)))
-    asked = names(claim(agenda, limit=20))
+    asked = names(claim(queue, limit=20))
     assert (len(asked), len(set(asked) & set(repeats))) == (20, 2)
 
 
 def test_what_a_crash_cut_short_is_a_repeat_and_is_asked_again(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
-    assert names(claim(agenda)) == ["DK1"]
+    assert names(claim(queue)) == ["DK1"]
     clock.forward(60)
     a_strangers_word(store, "F1")
-    assert names(claim(agenda)) == ["F1", "DK1"]
+    assert names(claim(queue)) == ["F1", "DK1"]
 
 
-def test_an_order_that_the_gateway_does_not_know_is_asked_for_five_times_and_wakes_nobody(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+def test_an_order_that_the_gateway_does_not_have_is_asked_about_five_times_and_not_parked(
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
-    assert ask_while_open(store, agenda, clock, NOT_FOUND) == [20, 160, 1280, 3600]
+    assert ask_while_open(store, queue, clock, NOT_FOUND) == [20, 160, 1280, 3600]
     assert inquiry_of(store).state is InquiryState.NOT_FOUND
     clock.forward(7 * 86_400)
-    assert not claim(agenda)
-    assert agenda.count_parked(["acme"]) == {"acme": 0}
+    assert not claim(queue)
+    assert queue.count_parked(["acme"]) == {"acme": 0}
     assert store.load_order(KEY) is None
 
 
-def test_no_answer_is_not_taken_for_not_found(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
+def test_no_answer_is_not_taken_for_not_found(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "DK1")
     for _ in range(4):
-        assert ask(agenda, NOT_FOUND) is InquiryState.OPEN
+        assert ask(queue, NOT_FOUND) is InquiryState.OPEN
         clock.forward(3600)
-    assert len(ask_while_open(store, agenda, clock, NO_ANSWER)) > 10
+    assert len(ask_while_open(store, queue, clock, NO_ANSWER)) > 10
     assert inquiry_of(store).state is InquiryState.PARKED
 
 
-def test_what_the_gateway_does_not_know_to_the_horizon_is_no_persons_work_either(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+def test_an_order_that_the_gateway_does_not_have_until_the_horizon_is_not_parked(
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
     clock.forward(86_390)
-    assert ask(agenda, NOT_FOUND) is InquiryState.NOT_FOUND
+    assert ask(queue, NOT_FOUND) is InquiryState.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -147,49 +147,49 @@ def test_what_the_gateway_does_not_know_to_the_horizon_is_no_persons_work_either
     ],
     ids=["a different claim", "a claim on its own notify_url", "an announcement", "a person"],
 )
-def test_a_new_word_has_an_order_asked_for_again_that_was_not_found(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any, speak: Callable[[LedgerStore], object]
+def test_a_new_claim_about_an_order_that_was_not_found_is_asked_about(
+    store: LedgerStore, queue: InquiryQueue, clock: Any, speak: Callable[[LedgerStore], object]
 ) -> None:
     a_strangers_word(store, "DK1")
-    ask_while_open(store, agenda, clock, NOT_FOUND)
+    ask_while_open(store, queue, clock, NOT_FOUND)
     clock.forward(60)
     speak(store)
     clock.forward(600)
-    assert [(inquiry.order, inquiry.attempt) for inquiry in claim(agenda)] == [(KEY, 1)]
+    assert [(inquiry.order, inquiry.attempt) for inquiry in claim(queue)] == [(KEY, 1)]
 
 
-def test_the_same_claim_again_does_not(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
+def test_the_same_claim_again_does_not(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "DK1")
-    ask_while_open(store, agenda, clock, NOT_FOUND)
+    ask_while_open(store, queue, clock, NOT_FOUND)
     a_strangers_word(store, "DK1", minute=600)
     clock.forward(86_400)
-    assert not claim(agenda)
+    assert not claim(queue)
 
 
 def test_a_claim_that_comes_while_the_gateway_is_asked_outlives_its_not_found(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
     for _ in range(4):
-        ask(agenda, NOT_FOUND)
+        ask(queue, NOT_FOUND)
         clock.forward(3600)
-    (last,) = claim(agenda)
+    (last,) = claim(queue)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
-    assert agenda.settle(last, NOT_FOUND).state is InquiryState.OPEN
+    assert queue.settle(last, NOT_FOUND).state is InquiryState.OPEN
     clock.forward(10)
-    assert ask(agenda, NOT_FOUND) is InquiryState.NOT_FOUND
+    assert ask(queue, NOT_FOUND) is InquiryState.NOT_FOUND
 
 
 def test_a_claim_that_comes_while_the_gateway_is_asked_for_the_last_time_before_the_horizon_is_asked_about(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
     clock.forward(86_399)
-    (last,) = claim(agenda)
+    (last,) = claim(queue)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
-    assert agenda.settle(last, NOT_FOUND).state is InquiryState.OPEN
+    assert queue.settle(last, NOT_FOUND).state is InquiryState.OPEN
     clock.forward(10)
-    assert ask(agenda, NOT_FOUND) is InquiryState.NOT_FOUND
+    assert ask(queue, NOT_FOUND) is InquiryState.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -201,34 +201,34 @@ def test_a_claim_that_comes_while_the_gateway_is_asked_for_the_last_time_before_
     ],
     ids=["a claim on its own notify_url", "an announcement", "a person"],
 )
-def test_an_order_of_which_others_speak_is_asked_for_to_its_horizon_though_it_is_not_found(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any, speak: Callable[[LedgerStore], object]
+def test_an_order_with_proven_claims_is_asked_about_until_its_horizon_though_it_is_not_found(
+    store: LedgerStore, queue: InquiryQueue, clock: Any, speak: Callable[[LedgerStore], object]
 ) -> None:
     a_strangers_word(store, "DK1")
     speak(store)
-    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) > 10
+    assert len(ask_while_open(store, queue, clock, NOT_FOUND)) > 10
     assert inquiry_of(store).state is InquiryState.PARKED
 
 
-def test_strangers_wake_nobody_by_an_order_that_was_paid_long_ago_and_that_the_gateway_has_forgotten(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+def test_doubts_about_an_old_paid_order_that_the_gateway_has_forgotten_park_nothing(
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     store.record([a_claim(trust=Trust.QUERIED)])
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
-    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) == 4
+    assert len(ask_while_open(store, queue, clock, NOT_FOUND)) == 4
     assert inquiry_of(store).state is InquiryState.NOT_FOUND
     order = store.load_order(KEY)
     assert order is not None
     assert (order.state.status, order.settled) == (OrderStatus.SUCCEEDED, True)
 
 
-def test_strangers_wake_nobody_by_a_dispute_that_only_a_person_can_settle(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
+def test_doubts_about_a_conflict_that_only_a_person_can_settle_park_nothing(
+    store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     store.record([a_claim(trust=Trust.OPERATOR), a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
-    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) == 4
-    assert agenda.count_parked(["acme"]) == {"acme": 0}
+    assert len(ask_while_open(store, queue, clock, NOT_FOUND)) == 4
+    assert queue.count_parked(["acme"]) == {"acme": 0}
     order = store.load_order(KEY)
     assert order is not None
     assert order.state.conflicted
@@ -243,45 +243,43 @@ def test_strangers_wake_nobody_by_a_dispute_that_only_a_person_can_settle(
     ids=["still open", "disputed"],
 )
 def test_an_order_that_is_owed_an_answer_is_not_given_up_when_it_is_not_found(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any, truths: list[Claim]
+    store: LedgerStore, queue: InquiryQueue, clock: Any, truths: list[Claim]
 ) -> None:
     store.record(truths)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
     clock.forward(3600)
-    assert len(ask_while_open(store, agenda, clock, NOT_FOUND)) > 10
+    assert len(ask_while_open(store, queue, clock, NOT_FOUND)) > 10
     assert inquiry_of(store).state is InquiryState.PARKED
 
 
 @pytest.mark.parametrize("reply", [NOT_FOUND, NO_ANSWER])
-def test_strangers_take_no_parked_order_out_of_a_persons_sight(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any, reply: QuestionResult
+def test_doubts_do_not_hide_a_parked_order(
+    store: LedgerStore, queue: InquiryQueue, clock: Any, reply: QuestionResult
 ) -> None:
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
     clock.forward(600)
-    ask_while_open(store, agenda, clock, reply)
+    ask_while_open(store, queue, clock, reply)
     clock.forward(86_400)
     a_strangers_word(store, "DK1")
-    assert ask(agenda, reply) is InquiryState.PARKED
-    assert agenda.count_parked(["acme"]) == {"acme": 1}
+    assert ask(queue, reply) is InquiryState.PARKED
+    assert queue.count_parked(["acme"]) == {"acme": 1}
 
 
-def test_what_a_stranger_says_of_a_parked_order_is_asked_about(
-    store: LedgerStore, agenda: InquiryQueue, clock: Any
-) -> None:
+def test_a_doubt_about_a_parked_order_is_asked_about(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
     clock.forward(600)
-    ask_while_open(store, agenda, clock, NOT_FOUND)
+    ask_while_open(store, queue, clock, NOT_FOUND)
     a_strangers_word(store, "DK1")
     clock.forward(600)
-    (asked,) = claim(agenda)
+    (asked,) = claim(queue)
     answer = a_claim(trust=Trust.QUERIED, stated_at=clock())
-    assert agenda.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED
+    assert queue.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED
 
 
-def test_the_truth_that_is_heard_after_all_counts(store: LedgerStore, agenda: InquiryQueue, clock: Any) -> None:
+def test_an_answer_that_comes_late_counts(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "DK1")
-    ask(agenda, NOT_FOUND)
+    ask(queue, NOT_FOUND)
     clock.forward(20)
-    (asked,) = claim(agenda)
+    (asked,) = claim(queue)
     answer = a_claim(trust=Trust.QUERIED, stated_at=clock())
-    assert agenda.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED
+    assert queue.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED

@@ -21,7 +21,7 @@ from service.ledger.tables import asked_questions, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
 
 MakeStore = Callable[..., LedgerStore]
-MakeAgenda = Callable[..., InquiryQueue]
+MakeInquiryQueue = Callable[..., InquiryQueue]
 
 ORDERS = 200
 FORGERIES = 10_000
@@ -65,10 +65,10 @@ def forgeries(ending: Mapping[str, OrderStatus], clock: Callable[[], datetime]) 
 
 @pytest.mark.timeout(300)
 def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
-    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Any, ledger_engine: Engine
+    make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Any, ledger_engine: Engine
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    agenda = make_inquiry_queue(store, most_per_day=PER_DAY, most_per_minute=PER_MINUTE)
+    queue = make_inquiry_queue(store, most_per_day=PER_DAY, most_per_minute=PER_MINUTE)
     truth = Truth(clock)
     for order in truth.ending:
         store.announce(Announcement(merchant="acme", biz_order_no=order))
@@ -79,13 +79,13 @@ def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
     for step in range(int(3600 / STEP_SECONDS)):
         if step % 15 == 0 and step < 750:
             store.record(list(islice(flood, FORGERIES // 50)))
-        while asked := agenda.claim_due("acme", limit=50, lease_seconds=60):
+        while asked := queue.claim_due("acme", limit=50, lease_seconds=60):
             for inquiry in asked:
                 name = inquiry.order.biz_order_no
                 if inquiry.owed:
                     owed_first_at.setdefault(name, clock())
                 reply = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
-                agenda.settle(inquiry, reply, claim=truth.answer(name))
+                queue.settle(inquiry, reply, claim=truth.answer(name))
             per_minute[int(step * STEP_SECONDS // 60)] += len(asked)
         if step * STEP_SECONDS > 750 and _all_ended(ledger_engine):
             break
@@ -118,25 +118,25 @@ def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
 
 
 def test_orders_of_a_flood_keep_their_questions_for_the_time_when_they_are_overdue(
-    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Any
+    make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Any
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    agenda = make_inquiry_queue(store, most_per_day=PER_DAY)
+    queue = make_inquiry_queue(store, most_per_day=PER_DAY)
     store.announce(Announcement(merchant="acme", biz_order_no="DK0"))
     for number in range(100):
         store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, order="DK0", pay_order_no=f"FORGED{number}")])
-        agenda.claim_due("acme", limit=1, lease_seconds=1)
+        queue.claim_due("acme", limit=1, lease_seconds=1)
         clock.forward(5)
     clock.forward(100)
-    (overdue,) = agenda.claim_due("acme", limit=1, lease_seconds=1)
+    (overdue,) = queue.claim_due("acme", limit=1, lease_seconds=1)
     assert (overdue.order, overdue.owed) == (OrderKey("acme", "DK0"), True)
 
 
 def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about(
-    make_store: MakeStore, make_inquiry_queue: MakeAgenda, clock: Any, ledger_engine: Engine
+    make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Any, ledger_engine: Engine
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    agenda = make_inquiry_queue(store, most_per_minute=PER_MINUTE)
+    queue = make_inquiry_queue(store, most_per_minute=PER_MINUTE)
     # Of all that follows, nothing was announced and nothing has a token.
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(INVENTED)])
     came_at: dict[str, datetime] = {}
@@ -147,7 +147,7 @@ def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about
             name = f"DK{step}"
             came_at[name] = clock()
             store.record([a_claim(trust=Trust.CHECKSUM, order=name)])
-        _ask_all(agenda, clock, came_at=came_at, waits=waits, invented=invented)
+        _ask_all(queue, clock, came_at=came_at, waits=waits, invented=invented)
         clock.forward(STEP_SECONDS)
     assert waits.keys() == came_at.keys(), "a true order was not asked about"
     first_round = timedelta(seconds=INVENTED / (PER_MINUTE / 2) * 60 + INVENTED / 4 + 2 * STEP_SECONDS)
@@ -157,16 +157,16 @@ def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about
 
     while _any_open(ledger_engine):
         clock.forward(60)
-        _ask_all(agenda, clock, came_at=came_at, waits=waits, invented=invented)
+        _ask_all(queue, clock, came_at=came_at, waits=waits, invented=invented)
     assert set(invented.values()) == {MOST_NOT_FOUND}
-    assert agenda.count_parked(["acme"]) == {"acme": 0}
+    assert queue.count_parked(["acme"]) == {"acme": 0}
     with ledger_engine.connect() as connection:
         known = set(connection.execute(select(orders.c.biz_order_no)).scalars())
     assert known == came_at.keys()
 
 
 def _ask_all(
-    agenda: InquiryQueue,
+    queue: InquiryQueue,
     clock: Any,
     *,
     came_at: Mapping[str, datetime],
@@ -174,17 +174,17 @@ def _ask_all(
     invented: Counter[str],
 ) -> None:
     """Have a gateway asked that knows those orders alone which truly came."""
-    while asked := agenda.claim_due("acme", limit=50, lease_seconds=60):
+    while asked := queue.claim_due("acme", limit=50, lease_seconds=60):
         for inquiry in asked:
             name = inquiry.order.biz_order_no
             if name in came_at:
                 waits[name] = clock() - came_at[name]
                 reply = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="", seconds=0.0)
                 answer = a_claim(trust=Trust.QUERIED, order=name, stated_at=clock())
-                agenda.settle(inquiry, reply, claim=answer)
+                queue.settle(inquiry, reply, claim=answer)
             else:
                 invented[name] += 1
-                agenda.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="", seconds=0.0))
+                queue.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="", seconds=0.0))
 
 
 def _any_open(engine: Engine) -> bool:

@@ -1,4 +1,4 @@
-"""Forged orders are removed in time, and nothing that anybody could still need goes with them."""
+"""Forged orders are removed in time, and nothing else."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -25,7 +25,7 @@ from tests.support.claims import NOON, a_claim
 from tests.support.waiting import eventually
 
 MakeStore = Callable[..., LedgerStore]
-MakeAgenda = Callable[..., InquiryQueue]
+MakeInquiryQueue = Callable[..., InquiryQueue]
 Count = Callable[..., int]
 
 KEY = OrderKey("acme", "DK1")
@@ -45,7 +45,7 @@ def store(make_store: MakeStore) -> LedgerStore:
 
 
 @pytest.fixture
-def agenda(make_inquiry_queue: MakeAgenda, store: LedgerStore) -> InquiryQueue:
+def queue(make_inquiry_queue: MakeInquiryQueue, store: LedgerStore) -> InquiryQueue:
     return make_inquiry_queue(store)
 
 
@@ -58,11 +58,11 @@ def forged(order: str = "DK1", **more: Any) -> Claim:
     return a_claim(trust=Trust.CHECKSUM, order=order, **more)
 
 
-def ask_until_over(agenda: InquiryQueue, clock: Any, engine: Engine) -> None:
+def ask_until_over(queue: InquiryQueue, clock: Any, engine: Engine) -> None:
     """The gateway knows none of the orders."""
     while _any_open(engine):
-        for inquiry in agenda.claim_due("acme", limit=100, lease_seconds=60):
-            agenda.settle(inquiry, NOT_FOUND)
+        for inquiry in queue.claim_due("acme", limit=100, lease_seconds=60):
+            queue.settle(inquiry, NOT_FOUND)
         clock.forward(600)
 
 
@@ -72,12 +72,12 @@ def _any_open(engine: Engine) -> bool:
 
 
 @pytest.fixture
-def forge(store: LedgerStore, agenda: InquiryQueue, clock: Any, ledger_engine: Engine) -> Callable[..., datetime]:
+def forge(store: LedgerStore, queue: InquiryQueue, clock: Any, ledger_engine: Engine) -> Callable[..., datetime]:
     """Makes forged orders whose inquiries are over; answers a time by which they are old."""
 
     def make(*names: str) -> datetime:
         store.record([forged(name) for name in names or ("DK1",)])
-        ask_until_over(agenda, clock, ledger_engine)
+        ask_until_over(queue, clock, ledger_engine)
         clock.forward(LATER.total_seconds())
         old: datetime = clock() - timedelta(days=30)
         return old
@@ -95,7 +95,7 @@ def forge(store: LedgerStore, agenda: InquiryQueue, clock: Any, ledger_engine: E
 )
 def test_of_a_forged_order_nothing_stays_once_it_is_old(
     store: LedgerStore,
-    agenda: InquiryQueue,
+    queue: InquiryQueue,
     forgeries: Forgeries,
     clock: Any,
     ledger_engine: Engine,
@@ -103,7 +103,7 @@ def test_of_a_forged_order_nothing_stays_once_it_is_old(
     said: dict[str, Any],
 ) -> None:
     store.record([forged(**said), forged(pay_order_no="P2", **said)])
-    ask_until_over(agenda, clock, ledger_engine)
+    ask_until_over(queue, clock, ledger_engine)
     assert forgeries.remove(before=clock() - timedelta(days=30)) == Removed()
     assert store.knows(KEY)
     clock.forward(LATER.total_seconds())
@@ -119,12 +119,12 @@ def test_the_prune_command_removes_them_too(store: LedgerStore, forge: Callable[
 
 
 def test_a_removed_order_that_comes_again_is_a_new_one(
-    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any
+    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any
 ) -> None:
     forgeries.remove(before=forge())
     assert store.record([forged()]) == [Verdict.UNTRUSTED]
-    (asked,) = agenda.claim_due("acme", limit=10, lease_seconds=60)
-    agenda.settle(asked, ANSWERED, claim=a_claim(trust=Trust.QUERIED, stated_at=clock()))
+    (asked,) = queue.claim_due("acme", limit=10, lease_seconds=60)
+    queue.settle(asked, ANSWERED, claim=a_claim(trust=Trust.QUERIED, stated_at=clock()))
     history = store.order_history(KEY)
     assert history.order is not None
     assert history.order.state.status is OrderStatus.SUCCEEDED
@@ -132,7 +132,11 @@ def test_a_removed_order_that_comes_again_is_a_new_one(
 
 
 def test_replayed_forgeries_cost_no_more_questions_than_the_share_for_doubts(
-    store: LedgerStore, make_inquiry_queue: MakeAgenda, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any
+    store: LedgerStore,
+    make_inquiry_queue: MakeInquiryQueue,
+    forgeries: Forgeries,
+    forge: Callable[..., datetime],
+    clock: Any,
 ) -> None:
     names = [f"DK{number}" for number in range(50)]
     forgeries.remove(before=forge(*names))
@@ -147,10 +151,10 @@ def test_replayed_forgeries_cost_no_more_questions_than_the_share_for_doubts(
 
 
 def test_an_order_of_which_a_stranger_said_very_much_goes_in_small_pieces(
-    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
+    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
 ) -> None:
     store.record([forged(pay_order_no=f"P{number}") for number in range(2500)])
-    ask_until_over(agenda, clock, ledger_engine)
+    ask_until_over(queue, clock, ledger_engine)
     clock.forward(LATER.total_seconds())
     removed: list[int] = []
 
@@ -167,29 +171,29 @@ def test_an_order_of_which_a_stranger_said_very_much_goes_in_small_pieces(
 
 
 def test_an_order_stays_while_its_question_is_open(
-    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
+    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
 ) -> None:
     store.record([forged(), forged("DK2")])
-    agenda.claim_due("acme", limit=1, lease_seconds=10**9)
+    queue.claim_due("acme", limit=1, lease_seconds=10**9)
     clock.forward(LATER.total_seconds())
     assert forgeries.remove(before=clock(), most_kept=0) == Removed()
     assert count(claims) == 2
 
 
 def test_an_order_that_was_given_up_and_waits_for_a_person_stays(
-    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
+    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
 ) -> None:
     store.record([forged()])
-    while (asked := agenda.claim_due("acme", limit=1, lease_seconds=60)) or not agenda.count_parked(["acme"])["acme"]:
+    while (asked := queue.claim_due("acme", limit=1, lease_seconds=60)) or not queue.count_parked(["acme"])["acme"]:
         for inquiry in asked:
-            agenda.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0))
+            queue.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0))
         clock.forward(3600)
     clock.forward(LATER.total_seconds())
     assert forgeries.remove(before=clock(), most_kept=0) == Removed()
     assert count(claims) == 1
 
 
-def test_an_order_that_became_real_stays_with_all_that_strangers_said(
+def test_an_order_that_became_real_keeps_all_of_its_claims(
     store: LedgerStore, forgeries: Forgeries, forge: Callable[..., datetime], clock: Any, count: Count
 ) -> None:
     forge("DK1", "DK2")
@@ -213,11 +217,11 @@ def test_an_order_that_became_real_while_nobody_could_be_asked_is_kept_and_not_l
 
 
 def test_a_settled_order_that_the_gateway_has_forgotten_stays(
-    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine, count: Count
+    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine, count: Count
 ) -> None:
     store.record([a_claim(trust=Trust.QUERIED, stated_at=clock())])
     store.record([forged(status=OrderStatus.FAILED)])
-    ask_until_over(agenda, clock, ledger_engine)
+    ask_until_over(queue, clock, ledger_engine)
     clock.forward(LATER.total_seconds())
     assert count(inquiries, inquiries.c.state == InquiryState.NOT_FOUND.value) == 1
     assert forgeries.remove(before=clock(), most_kept=0) == Removed()
@@ -247,11 +251,11 @@ def test_an_order_counts_as_old_from_the_last_word_about_it(
 
 
 def test_of_more_than_the_cap_the_oldest_that_are_over_go_early(
-    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
+    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
 ) -> None:
     for number in range(5):
         store.record([forged(f"DK{number}")])
-        ask_until_over(agenda, clock, ledger_engine)
+        ask_until_over(queue, clock, ledger_engine)
     store.record([forged(f"OPEN{number}") for number in range(10)])
     store.announce(Announcement(merchant="acme", biz_order_no="ANNOUNCED"))
     assert forgeries.remove(before=NOON, most_kept=2) == Removed(orders=3, claims=3)
@@ -261,7 +265,7 @@ def test_of_more_than_the_cap_the_oldest_that_are_over_go_early(
     assert forgeries.remove(before=NOON, most_kept=2) == Removed()
 
 
-def test_removal_stops_between_two_orders_when_it_is_told_to(
+def test_removal_stops_between_two_orders_when_asked(
     forgeries: Forgeries, forge: Callable[..., datetime], count: Count
 ) -> None:
     old = forge("DK1", "DK2", "DK3")
@@ -435,7 +439,7 @@ def test_an_announcement_that_is_taken_back_leaves_a_forged_order_that_is_remove
 def test_an_inquiry_that_is_opened_and_leased_meanwhile_is_not_removed(
     ledger_engine: Engine,
     store: LedgerStore,
-    agenda: InquiryQueue,
+    queue: InquiryQueue,
     forgeries: Forgeries,
     forge: Callable[..., datetime],
     threads: ThreadPoolExecutor,
@@ -446,10 +450,10 @@ def test_an_inquiry_that_is_opened_and_leased_meanwhile_is_not_removed(
         removing = threads.submit(forgeries.remove, before=old)
         assert go_on.reached.wait(30)  # type: ignore[attr-defined]
         have_it_asked(store)
-        (asked,) = agenda.claim_due("acme", limit=1, lease_seconds=60)
+        (asked,) = queue.claim_due("acme", limit=1, lease_seconds=60)
         go_on.set()
         assert removing.result() == Removed()
-    assert agenda.settle(asked, NOT_FOUND).state is InquiryState.OPEN
+    assert queue.settle(asked, NOT_FOUND).state is InquiryState.OPEN
 
 
 def test_two_that_remove_at_once_remove_each_order_once(
@@ -506,12 +510,12 @@ def test_whatever_comes_while_orders_are_removed_is_kept_and_asked_about(
 # Who was asking.
 
 
-def _lose_lease(store: LedgerStore, agenda: InquiryQueue, clock: Any, engine: Engine) -> DueInquiry:
+def _lose_lease(store: LedgerStore, queue: InquiryQueue, clock: Any, engine: Engine) -> DueInquiry:
     """An asker that is frozen until its order was given up by others."""
     store.record([forged()])
-    (lost,) = agenda.claim_due("acme", limit=1, lease_seconds=1)
+    (lost,) = queue.claim_due("acme", limit=1, lease_seconds=1)
     clock.forward(100)
-    ask_until_over(agenda, clock, engine)
+    ask_until_over(queue, clock, engine)
     clock.forward(LATER.total_seconds())
     return lost
 
@@ -519,19 +523,19 @@ def _lose_lease(store: LedgerStore, agenda: InquiryQueue, clock: Any, engine: En
 @pytest.mark.parametrize("claim", [None, OrderStatus.SUCCEEDED, OrderStatus.PROCESSING])
 def test_an_answer_that_comes_after_the_order_was_removed_counts(
     store: LedgerStore,
-    agenda: InquiryQueue,
+    queue: InquiryQueue,
     forgeries: Forgeries,
     clock: Any,
     ledger_engine: Engine,
     claim: OrderStatus | None,
 ) -> None:
-    lost = _lose_lease(store, agenda, clock, ledger_engine)
+    lost = _lose_lease(store, queue, clock, ledger_engine)
     assert forgeries.remove(before=clock()).orders == 1
     if claim is None:
-        assert agenda.settle(lost, NOT_FOUND).state is InquiryState.NOT_FOUND
+        assert queue.settle(lost, NOT_FOUND).state is InquiryState.NOT_FOUND
         assert not store.knows(KEY)
         return
-    settled = agenda.settle(lost, ANSWERED, claim=a_claim(claim, Trust.QUERIED, stated_at=NOON))
+    settled = queue.settle(lost, ANSWERED, claim=a_claim(claim, Trust.QUERIED, stated_at=NOON))
     assert settled.verdict is Verdict.APPLIED
     assert settled.state is (InquiryState.ANSWERED if claim.terminal else InquiryState.OPEN)
     order = store.load_order(KEY)
@@ -540,14 +544,14 @@ def test_an_answer_that_comes_after_the_order_was_removed_counts(
 
 
 def test_a_late_reply_settles_nothing_of_an_order_that_was_removed_and_came_again(
-    store: LedgerStore, agenda: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
+    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, ledger_engine: Engine
 ) -> None:
-    lost = _lose_lease(store, agenda, clock, ledger_engine)
+    lost = _lose_lease(store, queue, clock, ledger_engine)
     forgeries.remove(before=clock())
     store.record([forged()])
-    (again,) = agenda.claim_due("acme", limit=1, lease_seconds=60)
+    (again,) = queue.claim_due("acme", limit=1, lease_seconds=60)
     assert again.fence == lost.fence
-    assert agenda.settle(lost, NOT_FOUND).state is InquiryState.ASKING
+    assert queue.settle(lost, NOT_FOUND).state is InquiryState.ASKING
     (question,) = store.order_history(KEY).questions
     assert question.outcome is None
-    assert agenda.settle(again, NOT_FOUND).state is InquiryState.OPEN
+    assert queue.settle(again, NOT_FOUND).state is InquiryState.OPEN

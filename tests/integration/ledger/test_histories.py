@@ -1,4 +1,4 @@
-"""What people are shown of an order, also while a stranger floods it with claims."""
+"""An order's history, also under a flood of forged claims."""
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement

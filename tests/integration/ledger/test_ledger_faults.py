@@ -1,4 +1,4 @@
-"""Trouble with the database is told from trouble with the data, in bounded time."""
+"""Errors of the database are distinguished from errors of the data, in bounded time."""
 
 import os
 import stat

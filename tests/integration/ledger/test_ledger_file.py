@@ -1,4 +1,4 @@
-"""Many processes on one SQLite ledger: none may take the file, or what is in it, away from another."""
+"""Many processes on one SQLite ledger: none may remove the file, or its content, under another."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Migrations make the very tables that the code uses, once, however many processes begin with them."""
+"""Migrations create exactly the tables that the code uses, once, however many processes start them."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -64,7 +64,7 @@ def test_a_schema_serves_that_is_this_release_s_or_a_later_one_s(empty_engine: E
 
 
 @pytest.mark.parametrize("attempt", [migrate, schema_is_current])
-def test_an_older_release_is_told_that_there_is_no_way_back(
+def test_an_older_release_reports_that_there_is_no_downgrade(
     empty_engine: Engine, attempt: Callable[[Engine], object]
 ) -> None:
     migrate(empty_engine)

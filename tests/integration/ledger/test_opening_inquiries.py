@@ -1,4 +1,4 @@
-"""When the gateway ought to be asked about an order, and when nothing is left to ask."""
+"""When an inquiry is opened, and when nothing is left to ask."""
 
 from collections.abc import Callable
 from datetime import timedelta

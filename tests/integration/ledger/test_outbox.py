@@ -1,4 +1,4 @@
-"""Deliveries: claimed by lease, settled by fence, in order per order."""
+"""Deliveries: leased, settled by fencing number, and in sequence per order."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""Paused endpoints: nothing of theirs can be claimed, and nothing is lost or counted."""
+"""Paused endpoints: their deliveries cannot be leased, and nothing is lost or counted."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -118,7 +118,7 @@ def test_an_endpoint_that_has_never_heard_anything_has_a_state_too(ledger_engine
     assert (state.last_error, state.pause) == ("", None)
 
 
-def test_endpoints_that_are_asked_for_no_more_are_told_after_the_others_while_something_waits_for_them(
+def test_endpoints_that_are_no_longer_configured_are_listed_last_while_they_have_undelivered_events(
     ledger_engine: Engine, two_endpoints: LedgerStore, pauses: Pauses
 ) -> None:
     two_endpoints.record([a_claim()])

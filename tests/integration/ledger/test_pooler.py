@@ -1,4 +1,4 @@
-"""Behind a pooler that gives out sessions by transaction, every limit holds, and nothing is left in a session."""
+"""Behind a pooler that hands sessions out per transaction, every limit holds, and nothing is left in a session."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -166,7 +166,7 @@ def test_a_database_that_freezes_behind_the_pooler_is_given_up_and_used_again_on
         engine.dispose()
 
 
-def test_what_fails_as_the_first_statement_is_told_as_what_it_is(engine: Engine) -> None:
+def test_an_error_of_the_first_statement_is_reported_as_such(engine: Engine) -> None:
     with pytest.raises(ClaimUnstorable, match="division by zero"):
         write(engine, lambda connection: connection.execute(text("SELECT 1/0")))
     assert not schema_is_current(engine)
@@ -188,7 +188,7 @@ def test_the_settings_of_a_direct_url_are_added_to_ours(postgresql: Database) ->
     engine.dispose()
 
 
-def test_who_does_not_say_that_a_pooler_is_there_is_told_to(pooler_url: str) -> None:
+def test_a_pooler_that_is_not_configured_is_reported(pooler_url: str) -> None:
     engine = make_engine(pooler_url)
     with pytest.raises(LedgerUnavailable, match=r"set database\.pooled = true"):
         migrate(engine)

@@ -1,4 +1,4 @@
-"""The state machine's properties hold through the database too, for any arrivals in any batches."""
+"""The state machine's properties hold with the database too, for any claims in any batches."""
 
 from itertools import count as numbers
 

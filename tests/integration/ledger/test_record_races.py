@@ -1,4 +1,4 @@
-"""Many ledgers at once, and ledgers that die: nothing twice, nothing half, nothing lost."""
+"""Many ledgers at once, and ledgers that die: nothing is recorded twice or in part, and nothing is lost."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""What recording claims leaves in the database, one rule of the ledger at a time."""
+"""What recorded claims leave in the database, rule by rule."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -49,7 +49,7 @@ def status(store: LedgerStore) -> OrderStatus | None:
     return None if order is None else order.state.status
 
 
-def test_a_success_is_applied_and_told_to_the_endpoint(store: LedgerStore) -> None:
+def test_a_success_is_applied_and_queued_for_the_endpoint(store: LedgerStore) -> None:
     assert store.record([a_claim()]) == [Verdict.APPLIED]
     (event,) = store.order_history(KEY).events
     assert (event.type, event.sequence) == (EventType.SUCCEEDED, 1)
@@ -287,7 +287,7 @@ def test_pruning_removes_words_that_nobody_knew_and_leaves_those_that_are_known(
     assert store.record([a_claim(trust=trust, **said)]) == [Verdict.DUPLICATE]
 
 
-def test_of_a_strangers_words_no_more_is_kept_than_a_gateway_has_and_of_a_believed_claim_all(
+def test_texts_of_a_forgeable_claim_are_shortened_and_those_of_a_trusted_claim_are_not(
     make_store: MakeStore,
 ) -> None:
     store = make_store(required=Trust.CAPABILITY)

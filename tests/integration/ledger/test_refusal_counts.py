@@ -1,4 +1,4 @@
-"""Counts of refused callbacks come to the same sums, however often and in whatever order they are told."""
+"""Counts of refused callbacks have the same sums, however often and in whatever order they arrive."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -57,7 +57,7 @@ def test_other_days_and_merchants_are_counted_apart(
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(told=tellings, data=st.data())
-def test_told_twice_late_or_out_of_order_they_come_to_the_largest_of_each(
+def test_repeated_late_or_reordered_counts_result_in_the_largest_of_each_process(
     store: LedgerStore,
     refused: Callable[..., object],
     ledger_engine: Engine,

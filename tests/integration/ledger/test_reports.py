@@ -1,4 +1,4 @@
-"""A day's report counts what the ledger holds, and says how late downstream heard of it."""
+"""A day's report: its counts, and how late events were made."""
 
 from collections.abc import Callable
 from datetime import UTC, timedelta

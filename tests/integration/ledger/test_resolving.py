@@ -1,4 +1,4 @@
-"""An operator's word outranks every other, and is kept with who said it and why."""
+"""A resolution outranks every other claim, and is kept with its author and reason."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""An order is sent once, however many ask for it at once."""
+"""An order is sent once, however many requests come at once."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

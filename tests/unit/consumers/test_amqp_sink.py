@@ -1,4 +1,4 @@
-"""What the broker is given of an event."""
+"""How an event is published to the broker."""
 
 from dataclasses import replace
 

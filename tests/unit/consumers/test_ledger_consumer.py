@@ -1,4 +1,4 @@
-"""What becomes of messages: acknowledged, held, put aside or given back."""
+"""What becomes of messages: they are acknowledged, held, dead-lettered or released."""
 
 import threading
 from collections.abc import Callable, Collection, Sequence

@@ -1,4 +1,4 @@
-"""What is measured beside a role's work: shown while it is known, and not a moment longer."""
+"""Samples: shown while they are known, and not after that."""
 
 import threading
 from collections.abc import Iterator, Mapping

@@ -1,4 +1,4 @@
-"""A fixed number of threads on one queue: in order, collected together, taken back where not begun."""
+"""The worker pool: jobs in order, results collected together, jobs taken back that have not begun."""
 
 import threading
 from collections.abc import Callable, Iterator

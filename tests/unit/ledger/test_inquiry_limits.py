@@ -1,4 +1,4 @@
-"""How often one order is asked about, whatever comes."""
+"""The limits on questions about one order."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A merchant's rate of questions: never exceeded, never saved up."""
+"""A merchant's rate of questions: it is never exceeded and does not accumulate."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""The order state machine: the rules of the ledger, one by one, and as properties over all arrivals."""
+"""The order state machine: its rules one by one, and its properties over all orders of arrival."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -304,7 +304,7 @@ def test_any_claims_reach_the_same_state_once_a_later_question_is_answered(
 
 @settings(max_examples=500)
 @given(st.lists(any_claim, min_size=1, max_size=6), st.sampled_from(TRUSTS), st.data())
-def test_a_claim_told_again_makes_no_second_event(claims: list[Claim], required: Trust, data: st.DataObject) -> None:
+def test_a_repeated_claim_makes_no_second_event(claims: list[Claim], required: Trust, data: st.DataObject) -> None:
     order, _ = told(*claims, required=required)
     again = data.draw(st.sampled_from(claims))
     once = decide(order, again, required=required)

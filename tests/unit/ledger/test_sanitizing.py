@@ -1,4 +1,4 @@
-"""What is escaped, and what no database could store."""
+"""Which texts and times are escaped, and which cannot be stored."""
 
 from datetime import UTC, datetime, timedelta, timezone
 
