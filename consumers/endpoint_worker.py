@@ -165,8 +165,8 @@ class EndpointWorker:
         lease_seconds = self._settings.lease_seconds
         # Read before the database does: by our clock the lease ends no later than by the database's.
         ends_at = self._monotonic() + lease_seconds
-        claimed = self._outbox.claim_due(endpoint=self._endpoint.name, limit=limit, lease_seconds=lease_seconds)
-        return [_Leased(delivery, ends_at) for delivery in claimed]
+        due = self._outbox.lease_due(endpoint=self._endpoint.name, limit=limit, lease_seconds=lease_seconds)
+        return [_Leased(delivery, ends_at) for delivery in due]
 
     def _try(self, leased: _Leased, stop: threading.Event) -> _Try:
         """Send it, in a thread of the pool. A pause that the endpoint asks for holds from the next event on."""

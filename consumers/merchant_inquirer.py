@@ -107,7 +107,7 @@ class MerchantInquirer:
         lease_seconds = self._settings.lease_seconds
         # Read before the database does: by our clock the lease ends no later than by the database's.
         ends_at = self._monotonic() + lease_seconds
-        due = self._queue.claim_due(self._merchant, limit=limit, lease_seconds=lease_seconds)
+        due = self._queue.lease_due(self._merchant, limit=limit, lease_seconds=lease_seconds)
         # An order that was only announced has no trace yet.
         return [
             _Leased(replace(inquiry, traceparent=inquiry.traceparent or new_traceparent()), ends_at) for inquiry in due

@@ -1,14 +1,14 @@
-"""Delivery order: of one order, an endpoint gets a later event only once the earlier ones are delivered or parked.
+"""Delivery order: an endpoint gets a later event of an order only once the earlier ones are delivered or parked.
 
-A delivery behind an open earlier one of its order and endpoint is *blocked*. It cannot be claimed, but it is due from
-the moment it is made, so while an endpoint is down every claim would have to step over all blocked deliveries.
+A delivery behind an open earlier one of its order and endpoint is *blocked*. It cannot be leased, but it is due from
+the moment it is made, so while an endpoint is down every lease would have to step over all blocked deliveries.
 Therefore the due time of a blocked delivery follows the next try of the delivery before it, and is set back when that
 one is settled.
 
-- This is only for speed. What may be claimed is decided without it.
+- This is only for speed. What may be leased is decided without it.
 - It happens under the lock on the row of the earlier delivery: nothing is postponed behind a delivery that is being
   settled.
-- A delivery that was ever claimed keeps its due time, which may be a lease. It can be blocked all the same, where an
+- A delivery that was ever leased keeps its due time, which may be a lease. It can be blocked all the same, where an
   earlier event is replayed.
 """
 
@@ -30,7 +30,7 @@ KEY = (deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.endpoint, 
 
 # In one transaction; the rest is for the next one.
 _MOST_AT_ONCE = 500
-_NEVER_CLAIMED = and_(deliveries.c.state == "open", deliveries.c.attempts == 0)
+_NEVER_LEASED = and_(deliveries.c.state == "open", deliveries.c.attempts == 0)
 
 _earlier = deliveries.alias("waiting")
 _FIND_BLOCKED = (
@@ -45,7 +45,7 @@ _FIND_BLOCKED = (
         ),
     )
     .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.due_at < bindparam("due_before"))
-    .where(_NEVER_CLAIMED, _earlier.c.state == "open", _earlier.c.due_at > bindparam("waits_beyond"))
+    .where(_NEVER_LEASED, _earlier.c.state == "open", _earlier.c.due_at > bindparam("waits_beyond"))
     # Without this, it would read all deliveries of a paused endpoint.
     .where(~is_paused(bindparam("of_endpoint")))
     .order_by(deliveries.c.due_at)
@@ -69,7 +69,7 @@ class _Statements:
     def __init__(self, dialect: str) -> None:
         self.rows = GivenRows(dialect)
         until = self.rows.time(len(KEY))
-        of_orders = _update_of_given_orders(self.rows).where(_NEVER_CLAIMED)
+        of_orders = _update_of_given_orders(self.rows).where(_NEVER_LEASED)
         self.postpone = update_given(self.rows).values(due_at=until)
         self.postpone_later = of_orders.where(deliveries.c.sequence > self.rows.number(len(KEY) - 1)).values(
             due_at=until

@@ -28,7 +28,7 @@ class Pause:
 class Pauses:
     """Pauses endpoints and resumes them. Safe to share between threads.
 
-    The deliveries of a paused endpoint cannot be claimed. They keep their order, and no try is counted. Every method
+    The deliveries of a paused endpoint cannot be leased. They keep their order, and no try is counted. Every method
     raises LedgerUnavailable while the database cannot be used; calling again is safe.
     """
 

@@ -81,7 +81,7 @@ class InquiryQueue:
         self._clock = clock
         self._chance = chance
 
-    def claim_due(self, merchant: str, *, limit: int, lease_seconds: float) -> Sequence[DueInquiry]:
+    def lease_due(self, merchant: str, *, limit: int, lease_seconds: float) -> Sequence[DueInquiry]:
         """Lease at most `limit` due inquiries of a merchant, the longest due first, as far as its rate allows.
 
         Each lease is for one question. Nobody else gets them until they are settled or `lease_seconds` have passed.

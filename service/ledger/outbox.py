@@ -118,7 +118,7 @@ class Outbox:
         self._engine = engine
         self._clock = clock
 
-    def claim_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
+    def lease_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
         """Lease at most `limit` due deliveries of an endpoint, those that have waited longest first.
 
         Only the lowest open sequence of an order can be leased, so that its events arrive in order; a parked one blocks

@@ -1,6 +1,6 @@
 """An inquirer that is frozen at the worst moment: `python -m tests.support.freezing_inquirer SETTINGS`.
 
-Runs the role as the command line does, and sends itself SIGSTOP once, when its first claim is committed and not one of
+Runs the role as the command line does, and sends itself SIGSTOP once, when its first lease is committed and not one of
 its questions has been sent.
 """
 
@@ -22,31 +22,31 @@ from service.ledger.questions import DueInquiry
 
 
 def main(settings_file: str) -> None:
-    """Claim, freeze, and go on when thawed."""
+    """Lease, freeze, and go on when thawed."""
     settings = load_settings(Path(settings_file), {})
     stop = threading.Event()
     stop_on_signals(stop)
-    _freeze_after_first_claim()
+    _freeze_after_first_lease()
     engine = make_ledger_engine(settings, pool_size=inquirer_pool_size(settings))
     gateways = make_gateway_clients(settings)
     make_inquirer(settings, engine, CollectorRegistry(), gateways).run(stop)
 
 
-def _freeze_after_first_claim() -> None:
-    claim_due = InquiryQueue.claim_due
+def _freeze_after_first_lease() -> None:
+    lease_due = InquiryQueue.lease_due
     frozen = threading.Event()
 
-    def claim_and_freeze(
+    def lease_and_freeze(
         queue: InquiryQueue, merchant: str, *, limit: int, lease_seconds: float
     ) -> Sequence[DueInquiry]:
-        claimed = claim_due(queue, merchant, limit=limit, lease_seconds=lease_seconds)
-        if claimed and not frozen.is_set():
+        leased = lease_due(queue, merchant, limit=limit, lease_seconds=lease_seconds)
+        if leased and not frozen.is_set():
             frozen.set()
             # To this very thread: sent to the process, another thread may take it, and this one run on for a moment.
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
-        return claimed
+        return leased
 
-    InquiryQueue.claim_due = claim_and_freeze  # type: ignore[method-assign,assignment]
+    InquiryQueue.lease_due = lease_and_freeze  # type: ignore[method-assign,assignment]
 
 
 if __name__ == "__main__":

@@ -231,11 +231,11 @@ class BreakingOutbox(Outbox):
 
     broken = False
 
-    def claim_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
+    def lease_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
         if endpoint == "shop" and not self.broken:
             self.broken = True
             raise ZeroDivisionError
-        return super().claim_due(endpoint=endpoint, limit=limit, lease_seconds=lease_seconds)
+        return super().lease_due(endpoint=endpoint, limit=limit, lease_seconds=lease_seconds)
 
 
 def test_a_worker_that_breaks_is_started_again(

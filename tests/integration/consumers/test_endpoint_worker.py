@@ -374,7 +374,7 @@ def test_what_was_claimed_ahead_is_not_sent_once_its_lease_has_run_out(
     with running(make_worker(sink, concurrency=1)):
         eventually(lambda: sink.sent)
         clock.forward(61)
-        others = outbox.claim_due(endpoint="shop", limit=10, lease_seconds=60)
+        others = outbox.lease_due(endpoint="shop", limit=10, lease_seconds=60)
         assert len(others) == 2
         outbox.settle_delivered(others)
         taken_by_another.set()
@@ -389,7 +389,7 @@ def test_one_that_lost_its_lease_settles_nothing_and_goes_on(
 
     def lose_the_lease(_event: SerializedEvent) -> None:
         clock.forward(61)
-        assert outbox.claim_due(endpoint="shop", limit=1, lease_seconds=600)
+        assert outbox.lease_due(endpoint="shop", limit=1, lease_seconds=600)
         fail()
 
     sink = ScriptedSink(lose_the_lease)
@@ -410,9 +410,9 @@ class WatchedOutbox(Outbox):
         self.asked_for: list[int] = []
         self.settled: list[int] = []
 
-    def claim_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
+    def lease_due(self, *, endpoint: str, limit: int, lease_seconds: float) -> Sequence[DueDelivery]:
         self.asked_for.append(limit)
-        return super().claim_due(endpoint=endpoint, limit=limit, lease_seconds=lease_seconds)
+        return super().lease_due(endpoint=endpoint, limit=limit, lease_seconds=lease_seconds)
 
     def settle_delivered(self, sent: Sequence[DueDelivery]) -> Sequence[DueDelivery]:
         self.settled.append(len(sent))

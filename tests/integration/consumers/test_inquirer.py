@@ -311,11 +311,11 @@ class BreakingQueue(InquiryQueue):
 
     broken = False
 
-    def claim_due(self, merchant: str, *, limit: int, lease_seconds: float) -> Any:
+    def lease_due(self, merchant: str, *, limit: int, lease_seconds: float) -> Any:
         if not self.broken:
             self.broken = True
             raise ZeroDivisionError
-        return super().claim_due(merchant, limit=limit, lease_seconds=lease_seconds)
+        return super().lease_due(merchant, limit=limit, lease_seconds=lease_seconds)
 
 
 def test_an_asker_that_breaks_is_started_again(

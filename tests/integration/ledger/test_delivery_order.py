@@ -37,7 +37,7 @@ class Clock(Protocol):
 
 
 def due(outbox: Outbox, *, limit: int = 10) -> list[DueDelivery]:
-    return list(outbox.claim_due(endpoint="books", limit=limit, lease_seconds=LEASE_SECONDS))
+    return list(outbox.lease_due(endpoint="books", limit=limit, lease_seconds=LEASE_SECONDS))
 
 
 def due_times(store: LedgerStore, order: str = "DK1") -> list[datetime]:

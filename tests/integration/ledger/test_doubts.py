@@ -37,8 +37,8 @@ def a_strangers_word(store: LedgerStore, *orders: str, **said: Any) -> None:
     store.record([a_claim(trust=Trust.CHECKSUM, order=order, **said) for order in orders])
 
 
-def claim(queue: InquiryQueue, *, limit: int = 1000) -> Sequence[DueInquiry]:
-    return queue.claim_due("acme", limit=limit, lease_seconds=60)
+def lease(queue: InquiryQueue, *, limit: int = 1000) -> Sequence[DueInquiry]:
+    return queue.lease_due("acme", limit=limit, lease_seconds=60)
 
 
 def names(asked: Sequence[DueInquiry]) -> list[str]:
@@ -52,7 +52,7 @@ def inquiry_of(store: LedgerStore) -> InquiryRecord:
 
 
 def ask(queue: InquiryQueue, reply: QuestionResult) -> InquiryState:
-    (inquiry,) = claim(queue)
+    (inquiry,) = lease(queue)
     return queue.settle(inquiry, reply).state
 
 
@@ -70,31 +70,31 @@ def test_an_order_that_was_never_asked_about_comes_before_repeats(
 ) -> None:
     invented = [f"F{number}" for number in range(5)]
     a_strangers_word(store, *invented)
-    for inquiry in claim(queue):
+    for inquiry in lease(queue):
         queue.settle(inquiry, NO_ANSWER)
     clock.forward(100)
     a_strangers_word(store, "DK1")
-    assert names(claim(queue, limit=1)) == ["DK1"]
-    assert names(claim(queue)) == invented
+    assert names(lease(queue, limit=1)) == ["DK1"]
+    assert names(lease(queue)) == invented
 
 
 def test_something_new_about_an_order_is_no_repeat(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     a_strangers_word(store, "F1", "DK1")
-    for inquiry in claim(queue):
+    for inquiry in lease(queue):
         queue.settle(inquiry, NO_ANSWER)
     clock.forward(100)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
-    assert names(claim(queue, limit=1)) == ["DK1"]
+    assert names(lease(queue, limit=1)) == ["DK1"]
 
 
 def test_a_flood_of_new_orders_leaves_repeats_a_tenth(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
     repeats = [f"DK{number}" for number in range(5)]
     a_strangers_word(store, *repeats)
-    for inquiry in claim(queue):
+    for inquiry in lease(queue):
         queue.settle(inquiry, NO_ANSWER)
     clock.forward(100)
     a_strangers_word(store, *(f"F{number}" for number in range(50)))
-    asked = names(claim(queue, limit=20))
+    asked = names(lease(queue, limit=20))
     assert (len(asked), len(set(asked) & set(repeats))) == (20, 2)
 
 
@@ -102,10 +102,10 @@ def test_what_a_crash_cut_short_is_a_repeat_and_is_asked_again(
     store: LedgerStore, queue: InquiryQueue, clock: Any
 ) -> None:
     a_strangers_word(store, "DK1")
-    assert names(claim(queue)) == ["DK1"]
+    assert names(lease(queue)) == ["DK1"]
     clock.forward(60)
     a_strangers_word(store, "F1")
-    assert names(claim(queue)) == ["F1", "DK1"]
+    assert names(lease(queue)) == ["F1", "DK1"]
 
 
 def test_an_order_that_the_gateway_does_not_have_is_asked_about_five_times_and_not_parked(
@@ -115,7 +115,7 @@ def test_an_order_that_the_gateway_does_not_have_is_asked_about_five_times_and_n
     assert ask_while_open(store, queue, clock, NOT_FOUND) == [20, 160, 1280, 3600]
     assert inquiry_of(store).state is InquiryState.NOT_FOUND
     clock.forward(7 * 86_400)
-    assert not claim(queue)
+    assert not lease(queue)
     assert queue.count_parked(["acme"]) == {"acme": 0}
     assert store.load_order(KEY) is None
 
@@ -155,7 +155,7 @@ def test_a_new_claim_about_an_order_that_was_not_found_is_asked_about(
     clock.forward(60)
     speak(store)
     clock.forward(600)
-    assert [(inquiry.order, inquiry.attempt) for inquiry in claim(queue)] == [(KEY, 1)]
+    assert [(inquiry.order, inquiry.attempt) for inquiry in lease(queue)] == [(KEY, 1)]
 
 
 def test_the_same_claim_again_does_not(store: LedgerStore, queue: InquiryQueue, clock: Any) -> None:
@@ -163,7 +163,7 @@ def test_the_same_claim_again_does_not(store: LedgerStore, queue: InquiryQueue, 
     ask_while_open(store, queue, clock, NOT_FOUND)
     a_strangers_word(store, "DK1", minute=600)
     clock.forward(86_400)
-    assert not claim(queue)
+    assert not lease(queue)
 
 
 def test_a_claim_that_comes_while_the_gateway_is_asked_outlives_its_not_found(
@@ -173,7 +173,7 @@ def test_a_claim_that_comes_while_the_gateway_is_asked_outlives_its_not_found(
     for _ in range(4):
         ask(queue, NOT_FOUND)
         clock.forward(3600)
-    (last,) = claim(queue)
+    (last,) = lease(queue)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
     assert queue.settle(last, NOT_FOUND).state is InquiryState.OPEN
     clock.forward(10)
@@ -185,7 +185,7 @@ def test_a_claim_that_comes_while_the_gateway_is_asked_for_the_last_time_before_
 ) -> None:
     a_strangers_word(store, "DK1")
     clock.forward(86_399)
-    (last,) = claim(queue)
+    (last,) = lease(queue)
     a_strangers_word(store, "DK1", status=OrderStatus.FAILED)
     assert queue.settle(last, NOT_FOUND).state is InquiryState.OPEN
     clock.forward(10)
@@ -271,7 +271,7 @@ def test_a_doubt_about_a_parked_order_is_asked_about(store: LedgerStore, queue: 
     ask_while_open(store, queue, clock, NOT_FOUND)
     a_strangers_word(store, "DK1")
     clock.forward(600)
-    (asked,) = claim(queue)
+    (asked,) = lease(queue)
     answer = a_claim(trust=Trust.QUERIED, stated_at=clock())
     assert queue.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED
 
@@ -280,6 +280,6 @@ def test_an_answer_that_comes_late_counts(store: LedgerStore, queue: InquiryQueu
     a_strangers_word(store, "DK1")
     ask(queue, NOT_FOUND)
     clock.forward(20)
-    (asked,) = claim(queue)
+    (asked,) = lease(queue)
     answer = a_claim(trust=Trust.QUERIED, stated_at=clock())
     assert queue.settle(asked, ANSWERED, claim=answer).state is InquiryState.ANSWERED

@@ -79,7 +79,7 @@ def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
     for step in range(int(3600 / STEP_SECONDS)):
         if step % 15 == 0 and step < 750:
             store.record(list(islice(flood, FORGERIES // 50)))
-        while asked := queue.claim_due("acme", limit=50, lease_seconds=60):
+        while asked := queue.lease_due("acme", limit=50, lease_seconds=60):
             for inquiry in asked:
                 name = inquiry.order.biz_order_no
                 if inquiry.owed:
@@ -125,10 +125,10 @@ def test_orders_of_a_flood_keep_their_questions_for_the_time_when_they_are_overd
     store.announce(Announcement(merchant="acme", biz_order_no="DK0"))
     for number in range(100):
         store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, order="DK0", pay_order_no=f"FORGED{number}")])
-        queue.claim_due("acme", limit=1, lease_seconds=1)
+        queue.lease_due("acme", limit=1, lease_seconds=1)
         clock.forward(5)
     clock.forward(100)
-    (overdue,) = queue.claim_due("acme", limit=1, lease_seconds=1)
+    (overdue,) = queue.lease_due("acme", limit=1, lease_seconds=1)
     assert (overdue.order, overdue.owed) == (OrderKey("acme", "DK0"), True)
 
 
@@ -174,7 +174,7 @@ def _ask_all(
     invented: Counter[str],
 ) -> None:
     """Have a gateway asked that knows those orders alone which truly came."""
-    while asked := queue.claim_due("acme", limit=50, lease_seconds=60):
+    while asked := queue.lease_due("acme", limit=50, lease_seconds=60):
         for inquiry in asked:
             name = inquiry.order.biz_order_no
             if name in came_at:

@@ -61,7 +61,7 @@ def forged(order: str = "DK1", **more: Any) -> Claim:
 def ask_until_over(queue: InquiryQueue, clock: Any, engine: Engine) -> None:
     """The gateway knows none of the orders."""
     while _any_open(engine):
-        for inquiry in queue.claim_due("acme", limit=100, lease_seconds=60):
+        for inquiry in queue.lease_due("acme", limit=100, lease_seconds=60):
             queue.settle(inquiry, NOT_FOUND)
         clock.forward(600)
 
@@ -123,7 +123,7 @@ def test_a_removed_order_that_comes_again_is_a_new_one(
 ) -> None:
     forgeries.remove(before=forge())
     assert store.record([forged()]) == [Verdict.UNTRUSTED]
-    (asked,) = queue.claim_due("acme", limit=10, lease_seconds=60)
+    (asked,) = queue.lease_due("acme", limit=10, lease_seconds=60)
     queue.settle(asked, ANSWERED, claim=a_claim(trust=Trust.QUERIED, stated_at=clock()))
     history = store.order_history(KEY)
     assert history.order is not None
@@ -144,7 +144,7 @@ def test_replayed_forgeries_cost_no_more_questions_than_the_share_for_doubts(
     store.record([forged(name) for name in names])
     asked = 0
     for _ in range(60):
-        asked += len(slow.claim_due("acme", limit=100, lease_seconds=60))
+        asked += len(slow.lease_due("acme", limit=100, lease_seconds=60))
         clock.forward(1)
     # A minute's share, and what one burst may have left of the minute before.
     assert 25 <= asked <= 32
@@ -174,7 +174,7 @@ def test_an_order_stays_while_its_question_is_open(
     store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
 ) -> None:
     store.record([forged(), forged("DK2")])
-    queue.claim_due("acme", limit=1, lease_seconds=10**9)
+    queue.lease_due("acme", limit=1, lease_seconds=10**9)
     clock.forward(LATER.total_seconds())
     assert forgeries.remove(before=clock(), most_kept=0) == Removed()
     assert count(claims) == 2
@@ -184,7 +184,7 @@ def test_an_order_that_was_given_up_and_waits_for_a_person_stays(
     store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
 ) -> None:
     store.record([forged()])
-    while (asked := queue.claim_due("acme", limit=1, lease_seconds=60)) or not queue.count_parked(["acme"])["acme"]:
+    while (asked := queue.lease_due("acme", limit=1, lease_seconds=60)) or not queue.count_parked(["acme"])["acme"]:
         for inquiry in asked:
             queue.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0))
         clock.forward(3600)
@@ -450,7 +450,7 @@ def test_an_inquiry_that_is_opened_and_leased_meanwhile_is_not_removed(
         removing = threads.submit(forgeries.remove, before=old)
         assert go_on.reached.wait(30)  # type: ignore[attr-defined]
         have_it_asked(store)
-        (asked,) = queue.claim_due("acme", limit=1, lease_seconds=60)
+        (asked,) = queue.lease_due("acme", limit=1, lease_seconds=60)
         go_on.set()
         assert removing.result() == Removed()
     assert queue.settle(asked, NOT_FOUND).state is InquiryState.OPEN
@@ -513,7 +513,7 @@ def test_whatever_comes_while_orders_are_removed_is_kept_and_asked_about(
 def _lose_lease(store: LedgerStore, queue: InquiryQueue, clock: Any, engine: Engine) -> DueInquiry:
     """An asker that is frozen until its order was given up by others."""
     store.record([forged()])
-    (lost,) = queue.claim_due("acme", limit=1, lease_seconds=1)
+    (lost,) = queue.lease_due("acme", limit=1, lease_seconds=1)
     clock.forward(100)
     ask_until_over(queue, clock, engine)
     clock.forward(LATER.total_seconds())
@@ -549,7 +549,7 @@ def test_a_late_reply_settles_nothing_of_an_order_that_was_removed_and_came_agai
     lost = _lose_lease(store, queue, clock, ledger_engine)
     forgeries.remove(before=clock())
     store.record([forged()])
-    (again,) = queue.claim_due("acme", limit=1, lease_seconds=60)
+    (again,) = queue.lease_due("acme", limit=1, lease_seconds=60)
     assert again.fence == lost.fence
     assert queue.settle(lost, NOT_FOUND).state is InquiryState.ASKING
     (question,) = store.order_history(KEY).questions

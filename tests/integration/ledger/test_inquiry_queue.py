@@ -52,7 +52,7 @@ def queue(store: LedgerStore, make_inquiry_queue: MakeInquiryQueue) -> InquiryQu
 
 
 def claim_all(queue: InquiryQueue, *, limit: int = 1000) -> Sequence[DueInquiry]:
-    return queue.claim_due("acme", limit=limit, lease_seconds=60)
+    return queue.lease_due("acme", limit=limit, lease_seconds=60)
 
 
 def claim_one(queue: InquiryQueue) -> DueInquiry:

@@ -168,4 +168,4 @@ def test_the_outbox_without_the_tables_says_to_migrate(empty_engine: Engine, out
     with empty_engine.begin() as connection:
         metadata.drop_all(connection)
     with pytest.raises(SchemaOutdated):
-        outbox.claim_due(endpoint="books", limit=1, lease_seconds=1)
+        outbox.lease_due(endpoint="books", limit=1, lease_seconds=1)

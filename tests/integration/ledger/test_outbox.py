@@ -28,7 +28,7 @@ class Clock(Protocol):
 
 
 def due(outbox: Outbox, *, endpoint: str = "books", limit: int = 10) -> list[DueDelivery]:
-    return list(outbox.claim_due(endpoint=endpoint, limit=limit, lease_seconds=30))
+    return list(outbox.lease_due(endpoint=endpoint, limit=limit, lease_seconds=30))
 
 
 def sequences(found: list[DueDelivery]) -> list[int]:

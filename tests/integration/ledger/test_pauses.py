@@ -32,8 +32,8 @@ def two_endpoints(make_store: Callable[..., LedgerStore]) -> LedgerStore:
     return make_store(endpoints=[EndpointRules(name=name, types=DEFAULT_EVENT_TYPES) for name in ("books", "shop")])
 
 
-def claim(outbox: Outbox, endpoint: str = "books") -> list[DueDelivery]:
-    return list(outbox.claim_due(endpoint=endpoint, limit=10, lease_seconds=30))
+def lease(outbox: Outbox, endpoint: str = "books") -> list[DueDelivery]:
+    return list(outbox.lease_due(endpoint=endpoint, limit=10, lease_seconds=30))
 
 
 def test_nothing_of_a_paused_endpoint_is_claimed_and_others_go_on(
@@ -43,8 +43,8 @@ def test_nothing_of_a_paused_endpoint_is_claimed_and_others_go_on(
     pauses.pause("books", by="Li Lei", reason="the books are being moved")
     assert outbox.is_paused("books")
     assert not outbox.is_paused("shop")
-    assert claim(outbox) == []
-    assert len(claim(outbox, "shop")) == 1
+    assert lease(outbox) == []
+    assert len(lease(outbox, "shop")) == 1
 
 
 def test_a_resumed_endpoint_gets_what_has_waited_in_order_and_untried(
@@ -53,12 +53,12 @@ def test_a_resumed_endpoint_gets_what_has_waited_in_order_and_untried(
     pauses.pause("books", by="Li Lei", reason="moving")
     store.record([a_claim(OrderStatus.PROCESSING), a_claim(minute=1)])
     clock.forward(86_400)
-    assert claim(outbox) == []
+    assert lease(outbox) == []
     assert pauses.resume("books") == Pause(endpoint="books", paused_at=NOON, paused_by="Li Lei", reason="moving")
-    (first,) = claim(outbox)
+    (first,) = lease(outbox)
     assert (first.sequence, first.attempt) == (1, 1)
     outbox.settle_delivered([first])
-    (second,) = claim(outbox)
+    (second,) = lease(outbox)
     assert (second.sequence, second.attempt) == (2, 1)
 
 
@@ -66,13 +66,13 @@ def test_what_was_claimed_before_the_pause_can_be_settled_and_given_back(
     store: LedgerStore, outbox: Outbox, pauses: Pauses
 ) -> None:
     store.record([a_claim(order="DK1"), a_claim(order="DK2")])
-    sent, unsent = claim(outbox)
+    sent, unsent = lease(outbox)
     pauses.pause("books", by="Li Lei", reason="moving")
     assert outbox.settle_delivered([sent]) == []
     outbox.release([unsent])
-    assert claim(outbox) == []
+    assert lease(outbox) == []
     pauses.resume("books")
-    assert [(left.event_id, left.attempt) for left in claim(outbox)] == [(unsent.event_id, 1)]
+    assert [(left.event_id, left.attempt) for left in lease(outbox)] == [(unsent.event_id, 1)]
 
 
 def test_pausing_what_is_paused_leaves_the_first_pause_as_it_was(pauses: Pauses, clock: Clock) -> None:
@@ -94,15 +94,15 @@ def test_an_endpoint_s_state_tells_what_waits_what_it_took_last_and_what_went_wr
     ledger_engine: Engine, store: LedgerStore, outbox: Outbox, pauses: Pauses, clock: Clock
 ) -> None:
     store.record([a_claim(order="TAKEN")])
-    outbox.settle_delivered(claim(outbox))
+    outbox.settle_delivered(lease(outbox))
     clock.forward(60)
     store.record([a_claim(order="GIVEN UP")])
-    failure = FailedDelivery(delivery=claim(outbox)[0], error="the endpoint answered 400", wait_seconds=None)
+    failure = FailedDelivery(delivery=lease(outbox)[0], error="the endpoint answered 400", wait_seconds=None)
     assert outbox.settle_failed([failure]) == []
     (before,) = read_endpoint_states(ledger_engine, ["books"])
     assert before.last_error == "the endpoint answered 400"
     store.record([a_claim(order="WAITS")])
-    failure = FailedDelivery(delivery=claim(outbox)[0], error="the endpoint answered 503", wait_seconds=0)
+    failure = FailedDelivery(delivery=lease(outbox)[0], error="the endpoint answered 503", wait_seconds=0)
     assert outbox.settle_failed([failure]) == []
     pause = pauses.pause("books", by="Li Lei", reason="moving")
 

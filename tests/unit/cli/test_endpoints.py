@@ -76,13 +76,13 @@ def listed(path: Path) -> dict[str, Any]:
 
 
 def due(outbox: Outbox, endpoint: str) -> int:
-    return len(outbox.claim_due(endpoint=endpoint, limit=9, lease_seconds=0.001))
+    return len(outbox.lease_due(endpoint=endpoint, limit=9, lease_seconds=0.001))
 
 
 def test_every_endpoint_is_listed_with_what_it_hears_of_and_what_waits_for_it(
     path: Path, outbox: Outbox, shop: Downstream
 ) -> None:
-    outbox.settle_delivered(outbox.claim_due(endpoint="books", limit=9, lease_seconds=60))
+    outbox.settle_delivered(outbox.lease_due(endpoint="books", limit=9, lease_seconds=60))
     rows = listed(path)
     assert list(rows) == ["shop", "books"]
     assert (rows["shop"]["open"], rows["shop"]["last_delivered_at"], rows["shop"]["merchants"]) == (1, None, None)

@@ -55,16 +55,16 @@ def outbox(settings: Settings, engine: Engine) -> Outbox:
     store = make_store(settings, engine)
     outbox = Outbox(engine=engine)
     store.record([a_claim(order="DELIVERED")])
-    outbox.settle_delivered(outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60))
+    outbox.settle_delivered(outbox.lease_due(endpoint="shop", limit=9, lease_seconds=60))
     store.record([a_claim(order="PARKED")])
-    (parked,) = outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60)
+    (parked,) = outbox.lease_due(endpoint="shop", limit=9, lease_seconds=60)
     failure = FailedDelivery(delivery=parked, error="the endpoint answered 500", wait_seconds=None)
     assert outbox.settle_failed([failure]) == []
     return outbox
 
 
 def due(outbox: Outbox) -> list[str]:
-    return [delivery.event_id for delivery in outbox.claim_due(endpoint="shop", limit=9, lease_seconds=60)]
+    return [delivery.event_id for delivery in outbox.lease_due(endpoint="shop", limit=9, lease_seconds=60)]
 
 
 def run(path: Path, *options: str) -> Result:
