@@ -1,4 +1,4 @@
-"""The client and the sandbox over real HTTP: what surely happened, what surely did not, and what nobody knows."""
+"""The client and the sandbox over real HTTP: what was done, what was surely not done, and unknown outcomes."""
 
 import socket
 import threading
@@ -17,7 +17,7 @@ def truth_of(server):
     return {order["biz_order_no"]: order["pay_status"] for order in orders}
 
 
-def test_an_accepted_withhold_returns_the_gateways_words(start_sandbox, make_client, args):
+def test_an_accepted_withhold_returns_the_order(start_sandbox, make_client, args):
     server = start_sandbox()
     accepted = make_client(server.url).withhold(args("T1"))
     assert (accepted.order.biz_order_no, accepted.order.pay_status) == ("T1", "pending")
@@ -68,7 +68,7 @@ def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(start_s
     assert truth_of(server) == {"T1-stall-instant": "success"}
 
 
-def test_a_refusal_is_unknown_too_because_nobody_can_tell_it_from_a_denial(start_sandbox, make_client, args):
+def test_a_refused_withhold_has_an_unknown_outcome(start_sandbox, make_client, args):
     server = start_sandbox()
     with pytest.raises(OutcomeUnknown):
         make_client(server.url).withhold(args("T1-refuse"))
@@ -87,7 +87,7 @@ def test_a_withhold_is_never_sent_twice_by_itself(start_sandbox, make_client, ar
     assert [report[f"withholds_{mode}"] for mode in ("lost", "broken", "denied")] == [1, 1, 1]
 
 
-def test_a_gateway_that_is_away_was_surely_not_sent_to(make_client, args, free_port):
+def test_a_request_to_an_unreachable_gateway_was_surely_not_sent(make_client, args, free_port):
     with pytest.raises(NotSent):
         make_client(f"http://127.0.0.1:{free_port}/gateway").withhold(args("T1"))
 
@@ -99,7 +99,7 @@ def test_arguments_that_the_document_does_not_allow_are_not_sent(start_sandbox, 
     assert truth_of(server) == {}
 
 
-def test_a_gateway_whose_certificate_nobody_vouches_for_is_sent_nothing(make_client, args, self_signed):
+def test_a_gateway_with_an_untrusted_certificate_is_sent_nothing(make_client, args, self_signed):
     with CallbackListener(tls=self_signed) as listener:
         with pytest.raises(NotSent, match="SSLError"):
             make_client(listener.url).withhold(args("T1"))

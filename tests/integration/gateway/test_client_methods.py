@@ -1,4 +1,4 @@
-"""Binding a card and asking for an order: what comes back, what counts as an answer, what is tried again."""
+"""Binding a card and querying an order: what is returned, what counts as an answer, what is tried again."""
 
 import json
 import threading
@@ -84,7 +84,7 @@ def test_arguments_that_cannot_be_right_are_not_sent(make_client, args):
         assert listener.heard == []
 
 
-def test_a_query_answers_what_the_gateway_says_and_when_it_was_asked(start_sandbox, make_client, args):
+def test_a_query_returns_the_order_and_the_time_of_the_query(start_sandbox, make_client, args):
     client = make_client(start_sandbox().url)
     client.withhold(args("T1-instant-fail"))
     began = datetime.now(UTC)
@@ -93,9 +93,7 @@ def test_a_query_answers_what_the_gateway_says_and_when_it_was_asked(start_sandb
     assert began <= queried.asked_at <= datetime.now(UTC)
 
 
-def test_an_order_that_the_gateway_does_not_have_is_an_answer_only_in_the_words_that_were_configured(
-    start_sandbox, make_client
-):
+def test_an_order_is_missing_only_if_the_gateway_answers_with_a_configured_message(start_sandbox, make_client):
     server = start_sandbox()
     found = make_client(server.url, not_found_messages=[NOT_FOUND]).query("T1")
     assert (found.order, found.message) == (None, NOT_FOUND)
@@ -114,7 +112,7 @@ def test_an_order_that_the_gateway_does_not_have_is_an_answer_only_in_the_words_
         (302, ""),
     ],
 )
-def test_what_is_no_answer_to_a_query_is_asked_three_times_and_then_told(make_client, status, text):
+def test_a_query_without_a_usable_answer_is_tried_three_times(make_client, status, text):
     with CallbackListener(lambda _: (status, text)) as listener:
         with pytest.raises(OutcomeUnknown):
             make_client(listener.url, not_found_messages=[NOT_FOUND]).query("T1")
@@ -124,11 +122,9 @@ def test_what_is_no_answer_to_a_query_is_asked_three_times_and_then_told(make_cl
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(0, "'0'"), ("OK", "'OK'"), (2, "'2'"), (None, "''"), (True, "'true'"), (1.0, "'1.0'")]
+    ("status", "quoted"), [(0, "'0'"), ("OK", "'OK'"), (2, "'2'"), (None, "''"), (True, "'true'"), (1.0, "'1.0'")]
 )
-def test_a_status_that_the_document_does_not_know_is_told_and_leaves_the_outcome_unknown(
-    make_client, args, status, told
-):
+def test_an_undocumented_status_leaves_the_outcome_unknown(make_client, args, status, quoted):
     with CallbackListener(lambda _: (200, answer(status, NOT_FOUND))) as listener:
         client = make_client(listener.url, not_found_messages=[NOT_FOUND])
         for call in (
@@ -137,7 +133,7 @@ def test_a_status_that_the_document_does_not_know_is_told_and_leaves_the_outcome
             lambda: client.withhold(args("T1")),
             lambda: client.query("T1", most_tries=1),
         ):
-            with pytest.raises(OutcomeUnknown, match=f"status {told}, which is neither 1 nor -1"):
+            with pytest.raises(OutcomeUnknown, match=f"status {quoted}, which is neither 1 nor -1"):
                 call()
 
 
@@ -150,7 +146,7 @@ def test_an_order_in_a_list_of_one_is_the_answer(make_client, args):
 
 
 @pytest.mark.parametrize("asked", ["dk1", "DK1 ", "ＤＫ1", "ĎK1"])
-def test_an_answer_about_another_spelling_says_that_there_is_no_such_order(make_client, asked):
+def test_an_answer_about_another_spelling_means_that_there_is_no_such_order(make_client, asked):
     with CallbackListener(lambda _: (200, about("DK1"))) as listener:
         queried = make_client(listener.url).query(asked)
     assert queried.order is None
@@ -192,14 +188,14 @@ def test_an_answer_whose_chunks_cannot_be_read_leaves_the_outcome_unknown(make_c
             make_client(server.url).withhold(args("T1"))
 
 
-def test_a_gateway_is_believed_on_the_word_of_the_certificates_that_are_pinned(make_client, self_signed, tmp_path):
+def test_a_gateway_is_trusted_with_the_pinned_certificates(make_client, self_signed, tmp_path):
     with CallbackListener(lambda _: (200, about("T1")), tls=self_signed) as listener:
         with pytest.raises(NotSent):
             make_client(listener.url).query("T1")
         assert make_client(listener.url, ca_certificates=(tmp_path / "certificate.pem").read_text()).query("T1").order
 
 
-def test_the_log_tells_outcomes_apart_and_holds_no_words_of_the_gateway(start_sandbox, make_client):
+def test_the_log_distinguishes_outcomes_and_quotes_nothing_of_the_gateway(start_sandbox, make_client):
     client = make_client(start_sandbox().url, not_found_messages=[NOT_FOUND])
     with structlog.testing.capture_logs() as logs:
         unique_code = client.pre_tie_card(card())

@@ -107,15 +107,15 @@ def test_too_many_interim_answers_and_another_protocol_leave_the_outcome_unknown
 
 @pytest.mark.parametrize("over_tls", [False, True])
 def test_what_comes_behind_an_answer_is_nobodys(make_client, gateway, secure, certificate, over_tls):
-    told = secure if over_tls else gateway
+    called = secure if over_tls else gateway
     others = b'{"status":1,"message":"","response":{"unique_code":"another\'s"}}'
     unasked = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(others), others)
 
     def answer(request):
         return Answer(body=after(Interim(103))(request).body, after=unasked)
 
-    told.behave = answer
-    client = make_client(told.url, ca_certificates=certificate.read_text() if over_tls else "")
+    called.behave = answer
+    client = make_client(called.url, ca_certificates=certificate.read_text() if over_tls else "")
     for mobile in ("13800138000", "13800138001"):
         assert client.pre_tie_card(card_of(mobile)) == f"code of {mobile}"
 

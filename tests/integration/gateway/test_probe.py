@@ -98,7 +98,7 @@ def test_a_short_key_filled_with_zero_bytes_is_learned(start_sandbox):
     assert learned(result) == {**DEFAULT, **dialect}
 
 
-def test_an_iv_that_the_gateways_people_gave_is_tried_where_the_settings_have_it(start_sandbox):
+def test_the_iv_of_the_settings_is_tried(start_sandbox):
     given = {"mode": "cbc", "iv": "'handed out by us'"}
     server = start_sandbox(dialect={**given, "key": "aes_key | md5", "encoding": "hex"})
     assert probe(server.url, most_requests=100).dialect is None
@@ -172,7 +172,7 @@ def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too(says_w
     assert gateway.methods == {"single-order-query"}
 
 
-def test_a_gateway_with_one_word_for_bad_signs_and_bad_args_is_learned_too():
+def test_a_gateway_with_one_message_for_bad_signs_and_bad_args_is_learned_too():
     with CallbackListener(_Gateway(dialect={"encoding": "hex"}, one_word_for_bad_requests=True)) as listener:
         result = probe(listener.url)
     assert learned(result) == {**DEFAULT, "encoding": "hex"}
@@ -183,14 +183,14 @@ def test_what_varies_in_messages_does_not_part_the_groups():
         assert meanings(probe(listener.url))["订单…不存在, …"] is Meaning.NO_SUCH_ORDER
 
 
-def test_a_gateway_that_says_one_thing_only_teaches_nothing():
+def test_nothing_is_learned_from_a_gateway_with_one_answer_only():
     with CallbackListener(lambda _: (200, '{"status":-1,"message":"IP不在白名单","response":[]}')) as listener:
         result = probe(listener.url)
     assert result.dialect is None
     assert meanings(result) == {"IP不在白名单": Meaning.SAME_FOR_ALL}
 
 
-def test_a_gateway_that_locks_out_who_asks_too_fast_is_not_taken_to_have_understood():
+def test_a_gateway_that_locks_out_fast_clients_is_not_taken_to_have_understood():
     count = itertools.count(1)
 
     def tired(heard):
@@ -219,6 +219,6 @@ def test_no_more_is_asked_than_is_allowed():
     assert "7 requests" in result.stopped
 
 
-def test_a_gateway_that_is_away_is_told(free_port):
+def test_an_unreachable_gateway_is_reported(free_port):
     with pytest.raises(NotSent):
         probe(f"http://127.0.0.1:{free_port}/")

@@ -1,4 +1,4 @@
-"""A gateway that is reached through a proxy, by tunnel or by forwarding; and what the environment has to say of it."""
+"""A gateway behind a proxy, by tunnel or forwarding. Proxies from the environment are ignored."""
 
 import json
 from collections.abc import Iterator

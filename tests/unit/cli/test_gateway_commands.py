@@ -1,4 +1,4 @@
-"""`payment-callbacks gateway`: where personal data comes from, whom a command speaks for, what it refuses to do."""
+"""`payment-callbacks gateway`: sources of personal data, the choice of the merchant, and what it refuses."""
 
 import json
 
@@ -94,7 +94,7 @@ def test_numbers_that_are_typed_stay_off_the_screen(run):
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ('{"id_card_nummer": "1"}', "id_card_nummer: unknown key; did you mean `id_card_number`?"),
         ('{"mobile": 13800138000}', "mobile: must be a string, in quotes"),
@@ -102,10 +102,10 @@ def test_numbers_that_are_typed_stay_off_the_screen(run):
         ("张三", "neither a JSON object nor TOML"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_told_without_quoting_it(run, text, told):
+def test_an_unusable_file_is_reported_and_not_quoted(run, text, expected):
     done = run("bind", "--from", "-", stdin=text)
     assert done.exit_code == 1
-    assert told in done.output
+    assert expected in done.output
     assert_tells_no_value(done.output)
 
 
@@ -149,14 +149,14 @@ def test_a_pay_type_is_asked_for_where_there_are_several(run):
     assert "--pay-type: one of a, b" in done.output
 
 
-def test_a_key_that_cannot_be_used_is_told_and_not_shown(run):
+def test_an_unusable_key_is_reported_and_not_quoted(run):
     done = run("query", "T1", settings=merchant("acme", key="a short key"))
     assert done.exit_code == 1
     assert "merchants.acme.gateway: key = 'aes_key'" in done.output
     assert "a short key" not in done.output
 
 
-def test_a_probe_of_a_gateway_that_is_away_says_so(run):
+def test_a_probe_of_an_unreachable_gateway_says_so(run):
     done = run("probe", "--pause-seconds", "0")
     assert done.exit_code == 1
     assert "the gateway does not answer" in done.output

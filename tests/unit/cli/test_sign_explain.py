@@ -1,4 +1,4 @@
-"""`payment-callbacks sign explain`: what a person reads, and what stays masked."""
+"""`payment-callbacks sign explain`: what it prints, and what it masks."""
 
 import gzip
 import json
@@ -32,22 +32,22 @@ def sent(sign):
 WRONG = sent("0" * 31 + "1")
 
 
-def test_a_sign_that_fits_is_told_with_its_dialect_in_plain_words():
+def test_a_sign_that_fits_is_printed_with_its_dialect_in_plain_words():
     canonical = json.dumps(dict(sorted(FIELDS.items())), separators=(",", ":"), ensure_ascii=False)
-    told = explain(sent(md5(canonical.encode()).hexdigest()))
-    assert told.exit_code == 0
-    assert "The sign fits." in told.output
-    assert "JSON_UNESCAPED_UNICODE" in told.output
-    assert "does not prove who sent it" in told.output
+    result = explain(sent(md5(canonical.encode()).hexdigest()))
+    assert result.exit_code == 0
+    assert "The sign fits." in result.output
+    assert "JSON_UNESCAPED_UNICODE" in result.output
+    assert "does not prove who sent it" in result.output
 
 
 def test_a_sign_that_fits_nothing_ends_with_1_and_marks_where_the_texts_part():
-    told = explain(WRONG)
-    assert told.exit_code == 1
-    assert "The sign does not fit." in told.output
-    assert "characters beyond ASCII" in told.output
-    assert "»" in told.output
-    assert "\x1b[" not in told.output
+    result = explain(WRONG)
+    assert result.exit_code == 1
+    assert "The sign does not fit." in result.output
+    assert "characters beyond ASCII" in result.output
+    assert "»" in result.output
+    assert "\x1b[" not in result.output
 
 
 @pytest.mark.parametrize("options", [(), ("--full",)], ids=str)
@@ -58,7 +58,7 @@ def test_personal_data_is_masked_in_every_text_however_it_is_escaped(options):
         assert private not in output
 
 
-def test_personal_data_is_shown_to_who_asks_for_it():
+def test_personal_data_is_printed_on_request():
     output = explain(WRONG, "--unmasked", "--full").output
     assert CARD in output
     assert "欧阳娜娜" in output
@@ -70,13 +70,13 @@ def test_a_name_that_a_sender_made_up_moves_no_cursor(name):
     unsigned = {**FIELDS, name: "left out of the sign"}
     sign = md5(json.dumps(dict(sorted(FIELDS.items())), separators=(",", ":")).encode()).hexdigest()
     for body in ({**fields, "sign": "1" * 32}, {**unsigned, "sign": sign}):
-        told = explain(json.dumps(body).encode(), "--full")
-        assert told.exit_code == 1
-        assert repr(name)[1:-1] in told.output
-        assert [character for character in told.output if not character.isprintable() and character != "\n"] == []
+        result = explain(json.dumps(body).encode(), "--full")
+        assert result.exit_code == 1
+        assert repr(name)[1:-1] in result.output
+        assert [character for character in result.output if not character.isprintable() and character != "\n"] == []
 
 
-def test_the_whole_of_every_text_is_shown_to_who_asks_for_it():
+def test_every_text_is_printed_in_full_on_request():
     briefly, fully = explain(WRONG).output, explain(WRONG, "--full").output
     assert fully.count("md5 ") > briefly.count("md5 ")
 
@@ -85,10 +85,10 @@ def test_the_whole_of_every_text_is_shown_to_who_asks_for_it():
     ("body", "reason"),
     [(b"", "not-an-object"), (b'{"a":1}', "missing-sign"), (b'{"a":1,"a":2}', "duplicate-key"), (b"\xff", "bad-utf8")],
 )
-def test_what_is_refused_before_signs_are_compared_is_told(body, reason):
-    told = explain(body)
-    assert told.exit_code == 1
-    assert reason in told.output
+def test_a_refusal_before_signs_are_compared_is_printed(body, reason):
+    result = explain(body)
+    assert result.exit_code == 1
+    assert reason in result.output
 
 
 PART = '--X1\r\nContent-Disposition: form-data; name="{}"\r\n\r\n{}\r\n'
@@ -97,9 +97,9 @@ MULTIPART = "".join(PART.format(name, value) for name, value in json.loads(WRONG
 
 @pytest.mark.parametrize("options", [(), ("--content-type", "multipart/form-data; boundary=X1")], ids=str)
 def test_a_multipart_form_is_explained_with_its_header_or_without(options):
-    told = explain(MULTIPART.encode(), *options)
-    assert told.exit_code == 1
-    assert "The body is a multipart form; its sign is" in " ".join(told.output.split())
+    result = explain(MULTIPART.encode(), *options)
+    assert result.exit_code == 1
+    assert "The body is a multipart form; its sign is" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(
@@ -116,22 +116,22 @@ def test_a_multipart_form_is_explained_with_its_header_or_without(options):
     ],
 )
 def test_what_a_body_is_wrapped_in_is_named(body, said):
-    told = explain(body)
-    assert told.exit_code == 1
-    assert said in " ".join(told.output.split())
+    result = explain(body)
+    assert result.exit_code == 1
+    assert said in " ".join(result.output.split())
 
 
-def test_a_sign_over_numbers_of_a_form_is_told_in_plain_words():
+def test_a_sign_over_numbers_of_a_form_is_described_in_plain_words():
     sign = md5(b'{"a":1,"b":"x"}').hexdigest()
-    told = explain(f"a=1&b=x&sign={sign}".encode())
-    assert told.exit_code == 0
-    assert "php+numbers" in told.output
-    assert "signed as one, without quotes" in told.output
+    result = explain(f"a=1&b=x&sign={sign}".encode())
+    assert result.exit_code == 0
+    assert "php+numbers" in result.output
+    assert "signed as one, without quotes" in result.output
 
 
-def test_texts_of_another_reading_are_told_with_it():
-    told = explain(b"a=1+2&sign=" + b"1" * 32)
-    assert "php (form-with-plus)" in told.output
+def test_texts_of_another_reading_are_printed_with_its_name():
+    result = explain(b"a=1+2&sign=" + b"1" * 32)
+    assert "php (form-with-plus)" in result.output
 
 
 def test_a_file_is_read_byte_for_byte(tmp_path):

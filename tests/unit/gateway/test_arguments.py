@@ -1,4 +1,4 @@
-"""Numbers that cannot be a person's or a card's are told before a gateway is asked."""
+"""Invalid personal and card numbers are refused before anything is sent to a gateway."""
 
 from dataclasses import replace
 
@@ -44,7 +44,7 @@ def test_arguments_that_can_be_right_are_let_through():
         ("130503670401001", "first-generation number, void since 2013"),
     ],
 )
-def test_what_is_no_id_number_is_told_and_not_quoted(number, text):
+def test_an_invalid_id_number_is_refused_and_not_quoted(number, text):
     found = problems(id_card_number=number)
     assert list(found) == ["id_card_number"]
     assert text in found["id_card_number"]
@@ -69,20 +69,20 @@ def test_cards_of_12_to_19_digits_need_their_check_digit(number):
 
 
 @pytest.mark.parametrize("number", ["", "00000000000", "6222 0212 3456 7890 128", "62220212345678901280000", "６2"])
-def test_what_is_no_card_number_is_told(number):
+def test_an_invalid_card_number_is_refused(number):
     assert "12 to 19 digits" in problems(bank_card_number=number)["bank_card_number"]
 
 
 @pytest.mark.parametrize("number", ["", "12800138000", "+8613800138000", "138001380001", "138 0013 8000"])
-def test_what_is_no_mobile_number_is_told(number):
+def test_an_invalid_mobile_number_is_refused(number):
     assert "11 digits" in problems(mobile=number)["mobile"]
 
 
-def test_a_pay_type_of_another_merchant_is_told_with_those_that_are_allowed():
+def test_a_pay_type_of_another_merchant_is_refused_with_the_allowed_ones():
     assert problems(pay_type="other_001") == {"pay_type": "not this merchant's; allowed is baofoo_001"}
 
 
-def test_everything_that_is_wrong_is_told_at_once():
+def test_all_problems_are_reported_at_once():
     assert problems(id_card_number="1", bank_card_number="2", mobile="3", pay_type="4").keys() == {
         "id_card_number",
         "bank_card_number",
@@ -104,5 +104,5 @@ def test_a_name_is_what_people_are_called(name):
 
 
 @pytest.mark.parametrize("name", ["", " ", "x" * 65, "a\x00b", "a\nb", "\ud800", "a\u202eb"])
-def test_what_nobody_is_called_is_told(name):
+def test_an_impossible_name_is_refused(name):
     assert list(problems(name=name)) == ["name"]

@@ -118,7 +118,7 @@ def test_the_sign_of_nothing_is_refused_in_every_wrapping(kind, content_type, wr
 
 
 @wrapped
-def test_a_missing_sign_is_told_in_every_wrapping(kind, content_type, wrap):
+def test_a_missing_sign_is_reported_in_every_wrapping(kind, content_type, wrap):
     assert refusal(wrap(FIELDS), content_type).reason is Refusal.MISSING_SIGN
 
 
@@ -158,7 +158,7 @@ def test_json_beside_another_field_is_not_taken_out_of_a_form():
     refusal(urlencode({"more": "1", json.dumps(signed()): ""}))
 
 
-def test_one_field_is_not_read_in_another_way_than_the_next():
+def test_all_fields_are_read_in_the_same_encoding():
     fields = {**FIELDS, "channel_response": "a b", "pay_time": "a+b"}
     form = urlencode(signed(fields)).replace("a%2Bb", "a+b")
     assert form.count("a+b") == 2
@@ -339,7 +339,7 @@ def test_half_of_a_character_in_json_in_json_is_refused():
     ],
 )
 @pytest.mark.parametrize("dialect", ["php", "python+recursive", "org-json+utf16"])
-def test_what_looks_like_numbers_and_booleans_in_a_form_may_have_been_signed_so(sent, typed, dialect):
+def test_numbers_and_booleans_in_a_form_may_have_been_signed_without_quotes(sent, typed, dialect):
     sign = sign_callback(typed, find_dialect(dialect))
     for body, content_type in ((urlencode(signed(sent, sign)), None), (multipart(signed(sent, sign)), MULTIPART)):
         verified = verify_callback(body.encode(), content_type)
@@ -361,7 +361,7 @@ def test_numbers_and_nulls_of_a_form_may_have_been_signed_so_at_once():
     assert verified.fields == {"biz_order_no": "D1", "pay_order_no": NumberToken("7"), "pay_status": "fail"}
 
 
-def test_a_mismatch_tells_of_every_reading_that_finds_a_sign():
+def test_a_mismatch_lists_every_reading_that_finds_a_sign():
     found = refusal(urlencode(signed(sign="a" * 32)))
     assert isinstance(found, SignMismatch)
     assert found.kind is BodyKind.FORM

@@ -17,7 +17,7 @@ WIRES = {
     FORM: "application/x-www-form-urlencoded",
 }
 
-_NO_NESTING = "a form of nested values: what was a list, an object or empty is not to be told from it"
+_NO_NESTING = "a form of nested values: what was a list, an object or empty cannot be recovered from it"
 _NOT_UTF8 = "the form holds GBK bytes; PHP signed something else than them"
 _NUMBER_REWRITTEN = "another writer's body, in which the number's text is not the one that was signed"
 _NUMBER_OF_THE_FORM = "PHP writes this number into a form with other digits than into JSON"
@@ -123,7 +123,7 @@ def test_a_changed_byte_is_refused_wherever_it_is(wire):
                 verify_callback(bytes(changed), WIRES[wire])
 
 
-def test_a_field_added_or_taken_away_is_refused():
+def test_an_added_or_removed_field_is_refused():
     case = next(case for case in load_vectors("callback") if case["case"].endswith("php-default/ascii-success"))
     fields = json.loads(case[SAME_WRITER])
 

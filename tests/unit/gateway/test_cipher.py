@@ -100,7 +100,7 @@ def test_hex_is_read_in_either_case_and_base64_with_or_without_padding():
         (SECRET[:10], "aes_key | first 16", r"makes 10 bytes of an aes_key of 10"),
     ],
 )
-def test_a_key_that_does_not_fit_is_refused_without_being_shown(key, line, message):
+def test_a_key_that_does_not_fit_is_refused_and_not_quoted(key, line, message):
     with pytest.raises(KeyUnusable, match=message) as refused:
         ArgsCipher(key=key, dialect=RequestDialect(key=line))
 
@@ -116,7 +116,7 @@ def test_a_key_that_does_not_fit_is_refused_without_being_shown(key, line, messa
         (f"'{SECRET}' | from hex", "iv: 'from hex' cannot decode what is before it"),
     ],
 )
-def test_an_iv_that_does_not_fit_is_refused_without_being_shown(iv, message):
+def test_an_iv_that_does_not_fit_is_refused_and_not_quoted(iv, message):
     with pytest.raises(KeyUnusable, match=message) as refused:
         ArgsCipher(key=SECRET, dialect=RequestDialect(mode=Mode.CBC, iv=iv))
 
@@ -141,7 +141,7 @@ def test_neither_the_key_nor_a_given_iv_is_in_a_repr():
         ("QUFBQUFBQUFBQUFBQUFBQQ==", "the padding is not PKCS7: another key, mode or padding was used"),
     ],
 )
-def test_an_error_says_at_which_step_it_failed(text, message):
+def test_an_error_names_the_step_that_failed(text, message):
     with pytest.raises(CipherError, match=message):
         ArgsCipher(key=SECRET, dialect=RequestDialect()).decrypt(text)
 

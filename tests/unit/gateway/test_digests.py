@@ -1,4 +1,4 @@
-"""Digests are stored, so what the release before hashed is hashed to the same bytes for ever."""
+"""Digests are stored: a statement must have the same digest in every release."""
 
 from datetime import timedelta, timezone
 

@@ -1,4 +1,4 @@
-"""Why a sign fits or does not, told to a person: by the receiver's own check, and without quoting what is private."""
+"""Explaining why a sign fits or does not: by the receiver's own check, without quoting personal data."""
 
 import json
 from hashlib import md5
@@ -58,13 +58,13 @@ def judged(check, wire):
 def test_real_callbacks_are_explained_as_the_receiver_judges_them():
     assert len(bodies()) > 100
     for wire in bodies():
-        told = judged(explain, wire)
+        explained = judged(explain, wire)
         assert judged(lambda wire: verify_callback(wire, None), wire) == (
-            told.received_sign if isinstance(told, Mismatch) else told
+            explained.received_sign if isinstance(explained, Mismatch) else explained
         )
 
 
-def test_every_way_that_is_tried_has_plain_words():
+def test_every_dialect_that_is_tried_has_a_description():
     names = {dialect.name for dialect in DIALECTS}
     for wire in (body(FIELDS), b"a=1&sign=2"):
         (read,) = read_body(wire, None).bodies
@@ -76,15 +76,15 @@ def test_every_way_that_is_tried_has_plain_words():
         assert describe_kind(kind)
 
 
-def test_a_body_that_no_dialect_fits_is_told_with_every_text_that_was_tried():
-    told = explain(body(FIELDS))
-    assert isinstance(told, Mismatch)
-    assert told.received_sign == WRONG
-    assert told.fields == list(FIELDS)
-    assert [candidate.sign for candidate in told.candidates] == [
-        md5(candidate.canonical.encode()).hexdigest() for candidate in told.candidates
+def test_a_mismatch_has_every_text_that_was_tried():
+    explained = explain(body(FIELDS))
+    assert isinstance(explained, Mismatch)
+    assert explained.received_sign == WRONG
+    assert explained.fields == list(FIELDS)
+    assert [candidate.sign for candidate in explained.candidates] == [
+        md5(candidate.canonical.encode()).hexdigest() for candidate in explained.candidates
     ]
-    names = [name for candidate in told.candidates for name in candidate.dialects]
+    names = [name for candidate in explained.candidates for name in candidate.dialects]
     assert {dialect.name for dialect in DIALECTS} <= set(names)
 
 
@@ -101,8 +101,8 @@ def test_a_body_that_no_dialect_fits_is_told_with_every_text_that_was_tried():
         ("\ud800", "a lone surrogate"),
     ],
 )
-def test_characters_that_languages_write_differently_are_told(value, what):
-    found = [trait for (field, told), trait in traits(channel_response=value).items() if what in told]
+def test_characters_that_languages_write_differently_are_listed(value, what):
+    found = [trait for (field, trait_text), trait in traits(channel_response=value).items() if what in trait_text]
     assert len(found) == 1
     assert len(found[0]) > 1
 
@@ -111,7 +111,7 @@ def test_plain_text_has_nothing_that_languages_write_differently():
     assert traits(pay_status="success", pay_time="2026-07-01 12:00:00") == {}
 
 
-def test_null_is_told_with_who_leaves_it_out():
+def test_null_is_listed_with_the_writers_that_leave_it_out():
     ((_, spellings),) = traits(pay_time=None).items()
     assert "gson" in spellings["left out"]
     assert "php" in spellings["null"]
@@ -121,18 +121,18 @@ def test_null_is_told_with_who_leaves_it_out():
     ("text", "what"),
     [("1.50", "a fraction"), ("-1", "a sign"), ("1", "signed as a string"), ("[]", "PHP writes")],
 )
-def test_types_that_languages_write_differently_are_told(text, what):
-    told = explain(f'{{"a":{text},"sign":"{WRONG}"}}'.encode())
-    assert isinstance(told, Mismatch)
-    assert any(what in trait.what for trait in told.traits)
+def test_types_that_languages_write_differently_are_listed(text, what):
+    explained = explain(f'{{"a":{text},"sign":"{WRONG}"}}'.encode())
+    assert isinstance(explained, Mismatch)
+    assert any(what in trait.what for trait in explained.traits)
 
 
-def test_keys_that_languages_sort_differently_are_told():
+def test_keys_that_languages_sort_differently_are_listed():
     assert any(field == "" for field, _ in traits(**{"10": "a", "9": "b"}))
 
 
 @given(st.text(alphabet="张三娜", min_size=1))
-def test_no_letter_of_a_name_is_told(name):
+def test_no_letter_of_a_name_is_quoted(name):
     for trait in find_traits({"name": name}):
         assert not set(name) & set(trait.what + "".join(trait.spellings))
 
@@ -151,12 +151,12 @@ def test_no_letter_of_a_name_is_told(name):
     ],
 )
 def test_a_change_under_which_the_sign_would_fit_is_named(sent, signed, what):
-    told = explain(body(sent, signed))
-    assert isinstance(told, Mismatch)
-    assert told.guess is not None
-    assert what in told.guess.what
-    assert told.guess.dialect == "php"
+    explained = explain(body(sent, signed))
+    assert isinstance(explained, Mismatch)
+    assert explained.guess is not None
+    assert what in explained.guess.what
+    assert explained.guess.dialect == "php"
 
 
-def test_a_body_that_fits_is_told_as_verified():
+def test_a_body_that_fits_is_returned_as_verified():
     assert isinstance(explain(body(FIELDS, FIELDS)), VerifiedCallback)

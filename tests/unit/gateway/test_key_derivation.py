@@ -123,7 +123,7 @@ def test_an_iv_is_made_of_either_key_or_of_a_text_that_was_handed_out(line, valu
         ("aes_key | md5 '", "a quote is not closed"),
     ],
 )
-def test_a_line_that_cannot_be_read_is_refused_by_its_word_with_the_nearest_known_one(line, message):
+def test_an_invalid_line_is_refused_with_the_nearest_known_step(line, message):
     with pytest.raises(DialectInvalid, match=message):
         parse_key(line)
 
@@ -140,13 +140,13 @@ def test_a_line_that_cannot_be_read_is_refused_by_its_word_with_the_nearest_know
         ("key | upper", "'upper' works on a text"),
     ],
 )
-def test_an_iv_that_cannot_be_read_is_refused_by_its_word(line, message):
+def test_an_invalid_iv_is_refused(line, message):
     with pytest.raises(DialectInvalid, match=message):
         parse_iv(line)
 
 
 @pytest.mark.parametrize("secret", ["Xk29-Qq81-Zz77-Ab", "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "Qw3!rT5&yU7*iO9("])
-def test_a_secret_put_where_a_word_belongs_is_not_shown(secret):
+def test_a_secret_in_place_of_a_step_is_not_quoted(secret):
     for line in (secret, f"aes_key | {secret.upper()}", f"'{secret}", f"'{secret}' {secret}"):
         with pytest.raises(DialectInvalid) as refused:
             parse_iv(line)
@@ -155,7 +155,7 @@ def test_a_secret_put_where_a_word_belongs_is_not_shown(secret):
 
 
 @pytest.mark.parametrize("line", ["aes_key | from hex", "aes_key | from base64"])
-def test_a_value_that_a_step_cannot_read_is_not_shown(line):
+def test_a_value_that_a_step_cannot_decode_is_not_quoted(line):
     with pytest.raises(KeyUnusable, match="cannot decode what is before it") as refused:
         made(line, b"no!such")
     assert "no!such" not in str(refused.value)

@@ -139,7 +139,7 @@ def test_one_or_two_different_keys_are_needed(keys):
         NotifyTokens(merchant="acme", keys=keys)
 
 
-def test_a_short_secret_is_refused_without_being_shown():
+def test_a_short_secret_is_refused_and_not_quoted():
     with pytest.raises(KeyUnusable, match="has 6 bytes; needed are 32") as refused:
         NotifyTokenKey("k", b"hunter")
 

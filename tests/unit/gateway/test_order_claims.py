@@ -95,7 +95,7 @@ def test_what_is_not_known_waits_for_a_person_and_is_not_refused(fields, quarant
 @pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])
 @pytest.mark.parametrize("field", ["pay_status", "order_type", "pay_type"])
 @pytest.mark.parametrize("word", ["张三", "Zhang San", "6222021234561234", "13812345678", "卡6222021234561234"])
-def test_a_word_that_nobody_knows_is_not_quoted_where_it_may_be_a_persons(trust, field, word):
+def test_an_unknown_value_is_not_quoted_if_it_may_be_personal_data(trust, field, word):
     quarantine = _claim(trust=trust, **{field: word}).quarantine
 
     assert field in quarantine
@@ -103,7 +103,7 @@ def test_a_word_that_nobody_knows_is_not_quoted_where_it_may_be_a_persons(trust,
     assert "****" in quarantine
 
 
-def test_a_strangers_word_is_not_quoted_whatever_it_looks_like():
+def test_an_unknown_value_of_an_unauthenticated_callback_is_never_quoted():
     assert _claim(trust=Trust.CHECKSUM, pay_status="zhangsan").quarantine == "unknown pay_status 'zh****an'"
 
 
@@ -164,7 +164,7 @@ def test_fields_that_the_document_does_not_name_are_kept():
     }
 
 
-def test_an_over_long_value_is_kept_and_warned_of_without_being_shown():
+def test_a_too_long_value_is_kept_with_a_warning_that_does_not_quote_it():
     with capture_logs() as logs:
         claim = _claim(channel_response="余" * 300)
 
@@ -216,7 +216,7 @@ def test_a_time_in_any_format_is_the_time_of_payment():
     assert _claim(pay_time=NumberToken("1561953605123")).paid_at.utcoffset() == timedelta(hours=8)
 
 
-def test_a_time_of_payment_is_believed_of_successes_only():
+def test_only_a_success_has_a_time_of_payment():
     assert _claim(pay_status="fail").paid_at is None
 
 
@@ -224,7 +224,7 @@ def test_digests_are_stable_across_releases():
     assert _claim().digest == "2b3bd29bc38674e4a191e926e80fdcd3e746ab995dc7e3e50767f4186ab0a139"
 
 
-def test_claims_that_say_the_same_have_one_digest():
+def test_claims_with_the_same_content_have_the_same_digest():
     same = [
         _claim(),
         _claim(pay_time="1561953605"),
@@ -253,7 +253,7 @@ def test_claims_that_differ_in_any_normalised_field_have_different_digests():
     assert len({claim.digest for claim in different}) == len(different)
 
 
-def test_an_answer_to_a_query_is_believed_as_of_when_it_was_asked():
+def test_a_claim_from_a_query_is_as_of_the_time_of_the_query():
     claim = _query(OrderStatement(biz_order_no="DK1", pay_status="wait_pay"))
 
     assert (claim.trust, claim.source, claim.stated_at) == (Trust.QUERIED, ClaimSource.QUERY, NOW)

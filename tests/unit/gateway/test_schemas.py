@@ -244,13 +244,13 @@ def test_any_other_status_is_not(status):
 
 
 @pytest.mark.parametrize(
-    ("status", "told"),
+    ("status", "expected"),
     [("-1", "-1"), (NumberToken("-1"), "-1"), (-1, "-1"), ("0", "0"), (True, "true"), (None, ""), ("ok", "ok")],
 )
-def test_a_status_is_kept_as_answered_and_only_minus_1_is_a_failure(status, told):
+def test_a_status_is_kept_as_answered_and_only_minus_1_is_a_failure(status, expected):
     read = ORDER_ANSWER.read({"status": status})
 
-    assert (read.status, read.failed) == (told, told == "-1")
+    assert (read.status, read.failed) == (expected, expected == "-1")
 
 
 ORDER = {"biz_order_no": "DK1", "pay_order_no": "P1", "pay_status": "success"}
@@ -279,7 +279,7 @@ EMPTY_RESPONSES = [{"response": empty} for empty in (None, [], {}, "")] + [{}]
 
 
 @pytest.mark.parametrize("rest", EMPTY_RESPONSES)
-def test_a_failure_may_leave_its_response_empty_in_any_way(rest):
+def test_a_failure_may_have_any_kind_of_empty_response(rest):
     answer = {"status": "-1", "message": "no", **rest}
 
     assert ORDER_ANSWER.read(answer) == OrderAnswer(status="-1", message="no")
@@ -295,7 +295,7 @@ def test_a_success_may_not(rest):
     assert _problems(CONFIRM_TIED_CARD_ANSWER, answer) == {"response.protocol_no": "missing; needed where status is 1"}
 
 
-def test_a_failure_may_say_something_of_an_order_or_something_else():
+def test_a_failure_may_hold_an_order_or_anything_else():
     order = {"biz_order_no": "DK1", "pay_status": "fail"}
 
     assert ORDER_ANSWER.read({"status": "-1", "response": order}).order == OrderStatement(**order)

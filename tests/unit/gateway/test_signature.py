@@ -37,7 +37,7 @@ def test_what_the_sandbox_signs_in_any_dialect_is_verified_in_any_encoding(diale
         assert dict(verify_callback(body.encode(), None).fields) == fields
 
 
-def test_the_name_of_the_dialect_that_matched_is_told():
+def test_the_dialect_that_matched_is_returned():
     sign = sign_callback(FIELDS, find_dialect("gson+utf16"))
     rewritten = json.dumps({**FIELDS, "sign": sign}, ensure_ascii=False).encode()
     own_text = '{"b":"\\u003c","a":1}'
@@ -47,7 +47,7 @@ def test_the_name_of_the_dialect_that_matched_is_told():
     assert verify_callback(own.encode(), None).dialect == "spliced"
 
 
-def test_the_encoding_of_the_body_is_told():
+def test_the_encoding_of_the_body_is_returned():
     sign = sign_callback(FIELDS, find_dialect("php"))
 
     assert verify_callback(json.dumps({**FIELDS, "sign": sign}).encode(), None).kind is BodyKind.JSON
@@ -74,7 +74,7 @@ def test_indented_json_is_verified_whether_it_was_signed_so_or_compact():
         assert verify_callback(body.encode(), None).fields == {"a": NumberToken("1"), "b": NumberToken("2")}
 
 
-def test_a_form_that_leaves_out_what_was_signed_as_null_is_verified_and_says_nothing_more():
+def test_a_form_that_leaves_out_a_signed_null_is_verified_without_that_field():
     signed = '{"biz_order_no":"1","channel_response":null,"order_type":null,"pay_order_no":"2","pay_status":"fail",'
     signed += '"pay_time":null,"pay_type":"b"}'
     sign = md5(signed.encode()).hexdigest()
@@ -84,7 +84,7 @@ def test_a_form_that_leaves_out_what_was_signed_as_null_is_verified_and_says_not
 
 
 @pytest.mark.parametrize(("signed", "said"), [("null", None), ('"null"', "null")])
-def test_a_forms_null_is_what_was_signed_the_word_or_none_at_all(signed, said):
+def test_null_in_a_form_is_text_or_null_as_it_was_signed(signed, said):
     text = f'{{"biz_order_no":"1","order_type":"w","pay_order_no":"2","pay_status":"fail","pay_time":{signed},'
     text += f'"pay_type":{signed},"channel_response":"x"}}'
     sign = sign_callback(read_object(text).values, find_dialect("php"))
@@ -93,7 +93,7 @@ def test_a_forms_null_is_what_was_signed_the_word_or_none_at_all(signed, said):
     assert (fields["pay_type"], fields["pay_time"]) == (said, said)
 
 
-def test_json_says_null_itself_so_a_missing_field_is_not_taken_for_one():
+def test_a_missing_field_of_json_is_not_read_as_null():
     signed = '{"biz_order_no":"1","channel_response":null,"order_type":null,"pay_order_no":null,"pay_status":"fail",'
     signed += '"pay_time":null,"pay_type":null}'
     sign = md5(signed.encode()).hexdigest()

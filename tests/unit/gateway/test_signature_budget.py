@@ -1,4 +1,4 @@
-"""What checking one body may cost is bounded by counting, whatever a stranger puts into it."""
+"""The work on one body's sign is limited by counting, whatever the body holds."""
 
 import json
 from urllib.parse import urlencode
@@ -81,7 +81,7 @@ def test_a_body_of_an_ordinary_size_is_tried_to_the_end():
         assert "its size" not in str(refused.value)
 
 
-def test_where_not_all_is_tried_the_refusal_says_so():
+def test_the_refusal_says_that_not_every_dialect_was_tried():
     body = b"sign=" + b"a" * 32 + b"&x=" + b"\x01" * 60_000
     with pytest.raises(SignMismatch, match="more are not tried on a body of its size"):
         verify_callback(body, None)
@@ -94,7 +94,7 @@ def test_the_shares_of_all_readings_make_no_more_than_the_whole(size, readings):
     assert share.bytes * readings <= MOST_BYTES_PER_BYTE * max(size, LEAST_BODY_BYTES)
 
 
-def test_what_cannot_be_paid_is_not_done_and_told():
+def test_a_step_beyond_the_budget_is_left_out_and_marked():
     budget = Budget(texts=1, bytes=10)
     assert budget.pay_writing(8)
     assert not budget.pay_text(2)
