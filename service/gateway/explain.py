@@ -17,28 +17,7 @@ from service.gateway.strict_json import JsonValue, NumberToken, walk
 # RFC 2046, 5.1.1: the characters of a boundary.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_WRITERS_IN_WORDS: Mapping[str, str] = {
-    "php": "PHP's json_encode without flags",
-    "php-unescaped-slashes": "PHP's json_encode with JSON_UNESCAPED_SLASHES",
-    "php-unescaped-unicode": "PHP's json_encode with JSON_UNESCAPED_UNICODE",
-    "php-unescaped-unicode-slashes": "PHP's json_encode with JSON_UNESCAPED_UNICODE and JSON_UNESCAPED_SLASHES",
-    "unicode": "compact JSON that escapes only what it must (JavaScript's JSON.stringify, fastjson)",
-    "unicode-no-nulls": "compact JSON that escapes only what it must and leaves out nulls (fastjson)",
-    "jackson": "Java's Jackson",
-    "jackson-escape-non-ascii": "Java's Jackson with ESCAPE_NON_ASCII",
-    "gson": "Java's Gson",
-    "gson-nulls": "Java's Gson with serializeNulls",
-    "gson-no-html": "Java's Gson with disableHtmlEscaping",
-    "gson-no-html-nulls": "Java's Gson with disableHtmlEscaping and serializeNulls",
-    "org-json": "Java's org.json",
-    "org-json-nulls": "Java's org.json with JSONObject.NULL",
-    "json-simple": "Java's json-simple",
-    "go": "Go's json.Marshal",
-    "go-no-escape": "Go's json.Encoder with SetEscapeHTML(false)",
-    "python": "Python's json.dumps",
-    "python-unicode": "Python's json.dumps with ensure_ascii=False",
-    "python-compact": "Python's json.dumps with compact separators",
-    "python-compact-unicode": "Python's json.dumps with compact separators and ensure_ascii=False",
+_SPLICES_IN_WORDS: Mapping[str, str] = {
     "spliced": "the body's own text, cut into its fields and sorted",
     "spliced-compact": "the body's own text, cut into its fields and sorted, without white space between them",
 }
@@ -291,7 +270,8 @@ def _replace(value: JsonValue, old: str, new: str) -> JsonValue:
 def describe_dialect(name: str) -> str:
     """A dialect's name, e.g. `php+as-sent`, in plain words."""
     writer, *details = name.split("+")
-    return "; ".join([_WRITERS_IN_WORDS[writer], *(_DETAILS_IN_WORDS[detail] for detail in details)])
+    described = _SPLICES_IN_WORDS.get(writer) or WRITERS_BY_NAME[writer].description
+    return "; ".join([described, *(_DETAILS_IN_WORDS[detail] for detail in details)])
 
 
 def describe_kind(kind: BodyKind) -> str:

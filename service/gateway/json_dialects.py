@@ -105,7 +105,10 @@ _BYTES_OF_EACH = 16
 class JsonWriter:
     """How one JSON library writes. Numbers are written as their token: no library's number format is imitated."""
 
+    #: What settings, logs and metrics call it.
     name: str
+    #: What it is, for people.
+    description: str
     #: Whether all non-ASCII characters are written as `\\uxxxx`.
     ascii_only: bool = False
     #: Characters that Python does not escape, with their escapes. None of them may occur within an escape.
@@ -213,45 +216,100 @@ _HTML = (("<", "\\u003c"), (">", "\\u003e"), ("&", "\\u0026"))
 _RAW_DEL = (("\x7f", "\\u007f", "\x7f"),)
 _LONG_CONTROLS = (("\b", "\\b", "\\u0008"), ("\f", "\\f", "\\u000c"))
 
-#: PHP's json_encode: no flags, and JSON_UNESCAPED_SLASHES, JSON_UNESCAPED_UNICODE, both. With unescaped unicode, PHP
-#: 7.1 and later still escape U+2028 and U+2029.
-PHP = JsonWriter(name="php", ascii_only=True, escapes=_SLASH, respells=_RAW_DEL)
-PHP_SLASHES = JsonWriter(name="php-unescaped-slashes", ascii_only=True, respells=_RAW_DEL)
-PHP_UNICODE = JsonWriter(name="php-unescaped-unicode", escapes=_SLASH + _LINE_ENDS)
-PHP_UNICODE_SLASHES = JsonWriter(name="php-unescaped-unicode-slashes", escapes=_LINE_ENDS)
-#: JSON.stringify and its like.
-UNICODE = JsonWriter(name="unicode")
-#: fastjson, and Jackson set to leave out nulls.
-UNICODE_NO_NULLS = JsonWriter(name="unicode-no-nulls", drops_nulls=True)
-#: Jackson, and Jackson with ESCAPE_NON_ASCII.
-JACKSON = JsonWriter(name="jackson", upper_hex=True)
-JACKSON_ASCII = JsonWriter(name="jackson-escape-non-ascii", ascii_only=True, upper_hex=True, respells=_RAW_DEL)
-#: Gson leaves out nulls and escapes for HTML by default.
+# With JSON_UNESCAPED_UNICODE, PHP 7.1 and later still escape U+2028 and U+2029.
+PHP = JsonWriter(
+    name="php", description="PHP's json_encode without flags", ascii_only=True, escapes=_SLASH, respells=_RAW_DEL
+)
+PHP_SLASHES = JsonWriter(
+    name="php-unescaped-slashes",
+    description="PHP's json_encode with JSON_UNESCAPED_SLASHES",
+    ascii_only=True,
+    respells=_RAW_DEL,
+)
+PHP_UNICODE = JsonWriter(
+    name="php-unescaped-unicode",
+    description="PHP's json_encode with JSON_UNESCAPED_UNICODE",
+    escapes=_SLASH + _LINE_ENDS,
+)
+PHP_UNICODE_SLASHES = JsonWriter(
+    name="php-unescaped-unicode-slashes",
+    description="PHP's json_encode with JSON_UNESCAPED_UNICODE and JSON_UNESCAPED_SLASHES",
+    escapes=_LINE_ENDS,
+)
+UNICODE = JsonWriter(
+    name="unicode", description="compact JSON that escapes only what it must (JavaScript's JSON.stringify, fastjson)"
+)
+UNICODE_NO_NULLS = JsonWriter(
+    name="unicode-no-nulls",
+    description="compact JSON that escapes only what it must and leaves out nulls (fastjson)",
+    drops_nulls=True,
+)
+JACKSON = JsonWriter(name="jackson", description="Java's Jackson", upper_hex=True)
+JACKSON_ASCII = JsonWriter(
+    name="jackson-escape-non-ascii",
+    description="Java's Jackson with ESCAPE_NON_ASCII",
+    ascii_only=True,
+    upper_hex=True,
+    respells=_RAW_DEL,
+)
+# Gson leaves out nulls and escapes for HTML by default.
 GSON = JsonWriter(
     name="gson",
+    description="Java's Gson",
     escapes=(*_HTML, ("=", "\\u003d"), ("'", "\\u0027"), *_LINE_ENDS),
     drops_nulls=True,
 )
-GSON_NULLS = replace(GSON, name="gson-nulls", drops_nulls=False)
-GSON_NO_HTML = JsonWriter(name="gson-no-html", escapes=_LINE_ENDS, drops_nulls=True)
-GSON_NO_HTML_NULLS = replace(GSON_NO_HTML, name="gson-no-html-nulls", drops_nulls=False)
-#: org.json's JSONObject made from a map, which leaves out nulls, and with JSONObject.NULL.
+GSON_NULLS = replace(GSON, name="gson-nulls", description="Java's Gson with serializeNulls", drops_nulls=False)
+GSON_NO_HTML = JsonWriter(
+    name="gson-no-html", description="Java's Gson with disableHtmlEscaping", escapes=_LINE_ENDS, drops_nulls=True
+)
+GSON_NO_HTML_NULLS = replace(
+    GSON_NO_HTML,
+    name="gson-no-html-nulls",
+    description="Java's Gson with disableHtmlEscaping and serializeNulls",
+    drops_nulls=False,
+)
+# org.json's JSONObject leaves out nulls when it is made from a map.
 ORG_JSON = JsonWriter(
-    name="org-json", escapes=(("</", "<\\/"),), escaped_runs=re.compile("[\x80-\x9f\u2000-\u20ff]++"), drops_nulls=True
+    name="org-json",
+    description="Java's org.json",
+    escapes=(("</", "<\\/"),),
+    escaped_runs=re.compile("[\x80-\x9f\u2000-\u20ff]++"),
+    drops_nulls=True,
 )
-ORG_JSON_NULLS = replace(ORG_JSON, name="org-json-nulls", drops_nulls=False)
-#: json-simple's JSONObject.
+ORG_JSON_NULLS = replace(
+    ORG_JSON, name="org-json-nulls", description="Java's org.json with JSONObject.NULL", drops_nulls=False
+)
 JSON_SIMPLE = JsonWriter(
-    name="json-simple", escapes=_SLASH, escaped_runs=re.compile("[\x7f-\x9f\u2000-\u20ff]++"), upper_hex=True
+    name="json-simple",
+    description="Java's json-simple",
+    escapes=_SLASH,
+    escaped_runs=re.compile("[\x7f-\x9f\u2000-\u20ff]++"),
+    upper_hex=True,
 )
-#: Go's json.Marshal, and an Encoder with SetEscapeHTML(false); before Go 1.22 neither has `\\b` and `\\f`.
-GO = JsonWriter(name="go", escapes=_HTML + _LINE_ENDS, respells=_LONG_CONTROLS)
-GO_NO_ESCAPE = JsonWriter(name="go-no-escape", escapes=_LINE_ENDS, respells=_LONG_CONTROLS)
-#: Python's json.dumps: as it is, with ensure_ascii=False, and both with compact separators.
-PYTHON = JsonWriter(name="python", ascii_only=True, item_separator=", ", key_separator=": ")
-PYTHON_UNICODE = JsonWriter(name="python-unicode", item_separator=", ", key_separator=": ")
-PYTHON_COMPACT = JsonWriter(name="python-compact", ascii_only=True)
-PYTHON_COMPACT_UNICODE = JsonWriter(name="python-compact-unicode")
+# Before Go 1.22, neither writes `\b` and `\f`.
+GO = JsonWriter(name="go", description="Go's json.Marshal", escapes=_HTML + _LINE_ENDS, respells=_LONG_CONTROLS)
+GO_NO_ESCAPE = JsonWriter(
+    name="go-no-escape",
+    description="Go's json.Encoder with SetEscapeHTML(false)",
+    escapes=_LINE_ENDS,
+    respells=_LONG_CONTROLS,
+)
+PYTHON = JsonWriter(
+    name="python", description="Python's json.dumps", ascii_only=True, item_separator=", ", key_separator=": "
+)
+PYTHON_UNICODE = JsonWriter(
+    name="python-unicode",
+    description="Python's json.dumps with ensure_ascii=False",
+    item_separator=", ",
+    key_separator=": ",
+)
+PYTHON_COMPACT = JsonWriter(
+    name="python-compact", description="Python's json.dumps with compact separators", ascii_only=True
+)
+PYTHON_COMPACT_UNICODE = JsonWriter(
+    name="python-compact-unicode", description="Python's json.dumps with compact separators and ensure_ascii=False"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
