@@ -13,7 +13,7 @@ from service.config.settings import GatewaySettings, MerchantSettings
 from service.domain.masking import mask_personal
 from service.domain.order_numbers import is_other_spelling
 from service.gateway.arguments import PersonalArgs, check_arguments
-from service.gateway.cipher import RequestDialect
+from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import (
     ArgumentsInvalid,
     CallFailed,
@@ -34,7 +34,7 @@ from service.gateway.messages import (
     SingleOrderQueryArgs,
     SingleWithholdArgs,
 )
-from service.gateway.request_envelope import EnvelopeSealer, new_request_id
+from service.gateway.request_envelope import new_request_id, write_envelope
 from service.gateway.schemas import (
     CONFIRM_TIED_CARD_ANSWER,
     CONFIRM_TIED_CARD_ARGS,
@@ -136,12 +136,9 @@ class GatewayClient:
         self._pay_types = frozenset(pay_types)
         self._clock = clock
         self._withhold_args = SINGLE_WITHHOLD_ARGS[amount_unit]
-        self._sealer = EnvelopeSealer(
-            ua=settings.ua,
-            aes_key=settings.aes_key,
-            dialect=RequestDialect.from_settings(settings.dialect),
-            clock=clock,
-        )
+        self._ua, self._aes_key = settings.ua, settings.aes_key
+        self._dialect = RequestDialect.from_settings(settings.dialect)
+        self._cipher = ArgsCipher(key=settings.aes_key.reveal(), dialect=self._dialect)
         self._transport = GatewayTransport(settings=settings)
 
     def pre_tie_card(self, args: PreTiedCardArgs) -> str:
@@ -238,7 +235,15 @@ class GatewayClient:
         *,
         deadline: float | None = None,
     ) -> Answer:
-        request = self._sealer.seal(record.method, fields, request_id=record.request_id)
+        request = write_envelope(
+            record.method,
+            self._cipher.seal(fields),
+            ua=self._ua,
+            aes_key=self._aes_key,
+            dialect=self._dialect,
+            request_id=record.request_id,
+            sent_at=self._clock(),
+        )
         seconds = self._timeout_seconds if deadline is None else max(deadline - time.monotonic(), 0.001)
         response = self._transport.post(request, timeout_seconds=seconds)
         try:

@@ -32,7 +32,7 @@ from service.gateway.cipher import (
 from service.gateway.errors import KeyUnusable, OutcomeUnknown
 from service.gateway.key_derivation import SENT
 from service.gateway.messages import RequestMethod
-from service.gateway.request_envelope import new_request_id, sign_request, write_envelope
+from service.gateway.request_envelope import new_request_id, write_envelope
 from service.gateway.schemas import to_text
 from service.gateway.transport import GatewayTransport, HttpAnswer
 
@@ -299,16 +299,18 @@ class Probe:
         if self._counts:
             self._pause()
         self._on_request(label)
-        method, ua, aes_key = RequestMethod.SINGLE_ORDER_QUERY, self._settings.ua, self._settings.aes_key
+        aes_key = self._settings.aes_key
         order_no, sealed = ("", args) if args else _seal_new_order_no(field, aes_key, dialect, distinctive=distinctive)
         request_id = new_request_id()
         body = write_envelope(
-            method,
+            RequestMethod.SINGLE_ORDER_QUERY,
             sealed,
-            ua=ua,
-            sign=sign or sign_request(ua=ua, key=aes_key.reveal(), method=method, args=sealed, dialect=dialect),
+            ua=self._settings.ua,
+            aes_key=aes_key,
+            dialect=dialect,
             request_id=request_id,
-            timestamp=self._clock().timestamp(),
+            sent_at=self._clock(),
+            sign=sign,
         )
         answer = self._transport.post(body, timeout_seconds=self._settings.timeout_seconds)
         kind = _classify(answer, request_ids=[text for text in (order_no, request_id) if text])

@@ -371,8 +371,16 @@ class CallbackSchema(OrderStatementSchema):
 
 
 class _AnswerSchema(MessageSchema[Message]):
+    #: The field that a success must have, and the error if it has none.
+    result: ClassVar[str]
+    no_result: ClassVar[Any]
     status = LenientText(expected_characters=66, required=True, needed=f"{SUCCEEDED} (success) or {FAILED} (failure)")
     message = LenientText(expected_characters=250)
+
+    @validates_schema
+    def _require_result_on_success(self, data: dict[str, Any], **_kwargs: Any) -> None:
+        if data["status"] == SUCCEEDED and data.get(self.result) is None:
+            raise ValidationError({"response": self.no_result})
 
 
 class PreTiedCardAnswerSchema(_AnswerSchema[PreTiedCardAnswer]):
@@ -380,11 +388,8 @@ class PreTiedCardAnswerSchema(_AnswerSchema[PreTiedCardAnswer]):
 
     message_type = PreTiedCardAnswer
     message_name = "answer to pre-tied-card"
+    result, no_result = "unique_code", {"unique_code": ["missing; needed where status is 1"]}
     unique_code = WrappedText("unique_code", data_key="response", required=False)
-
-    @validates_schema
-    def _require_code_on_success(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        _require_on_success(data, "unique_code")
 
 
 class ConfirmTiedCardAnswerSchema(_AnswerSchema[ConfirmTiedCardAnswer]):
@@ -392,16 +397,8 @@ class ConfirmTiedCardAnswerSchema(_AnswerSchema[ConfirmTiedCardAnswer]):
 
     message_type = ConfirmTiedCardAnswer
     message_name = "answer to confirm-tied-card"
+    result, no_result = "protocol_no", {"protocol_no": ["missing; needed where status is 1"]}
     protocol_no = WrappedText("protocol_no", data_key="response", required=False)
-
-    @validates_schema
-    def _require_protocol_on_success(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        _require_on_success(data, "protocol_no")
-
-
-def _require_on_success(data: Mapping[str, Any], name: str) -> None:
-    if data["status"] == SUCCEEDED and data.get(name) is None:
-        raise ValidationError({"response": {name: ["missing; needed where status is 1"]}})
 
 
 class OrderAnswerSchema(_AnswerSchema[OrderAnswer]):
@@ -409,6 +406,7 @@ class OrderAnswerSchema(_AnswerSchema[OrderAnswer]):
 
     message_type = OrderAnswer
     message_name = "answer about an order"
+    result, no_result = "order", ["empty; needed is an order where status is 1"]
     order = fields.Nested(OrderStatementSchema, data_key="response", load_default=None, allow_none=True)
 
     @pre_load
@@ -417,11 +415,6 @@ class OrderAnswerSchema(_AnswerSchema[OrderAnswer]):
         response = _unwrap(data.get("response"))
         names_an_order = isinstance(response, dict) and response.get("biz_order_no") not in (None, "")
         return {**data, "response": response if names_an_order else None}
-
-    @validates_schema
-    def _require_order_on_success(self, data: dict[str, Any], **_kwargs: Any) -> None:
-        if data["status"] == SUCCEEDED and data["order"] is None:
-            raise ValidationError({"response": ["empty; needed is an order where status is 1"]})
 
     @post_dump
     def _write_empty_response(self, data: dict[str, Any], **_kwargs: Any) -> dict[str, Any]:
