@@ -259,7 +259,7 @@ def _read_multipart(text: str, boundary: str) -> dict[str, JsonValue]:
     # A boundary includes the line end before it. The first boundary has none, so it is given one.
     before, *parts = f"\r\n{text}".split(f"\r\n--{boundary}")
     if before or len(parts) < 2 or parts.pop() != "--":
-        raise _broken("it does not begin and end with the boundary that the Content-Type header names")
+        raise _not_multipart("it does not begin and end with the boundary that the Content-Type header names")
     if len(parts) > MAX_VALUES:
         raise CallbackRefused(Refusal.TOO_MANY_VALUES, f"the form holds more than {MAX_VALUES} fields")
     values: dict[str, JsonValue] = {}
@@ -274,20 +274,20 @@ def _read_multipart(text: str, boundary: str) -> dict[str, JsonValue]:
 def _read_part(part: str) -> tuple[str, str]:
     headers, end, value = part.partition("\r\n\r\n")
     if not end or not headers.startswith("\r\n"):
-        raise _broken("a part has no headers, or its lines do not end in CR LF")
+        raise _not_multipart("a part has no headers, or its lines do not end in CR LF")
     disposition = _DISPOSITION.findall(headers.replace("\r\n", "\n"))
     names = _NAME.findall(disposition[0]) if len(disposition) == 1 else []
     if len(names) != 1:
-        raise _broken("a part does not have exactly one Content-Disposition: form-data with one name")
+        raise _not_multipart("a part does not have exactly one Content-Disposition: form-data with one name")
     if _FILE.search(disposition[0]):
         raise CallbackRefused(Refusal.FILE_IN_FORM, "the multipart form holds a file; a callback has fields only")
     if _ENCODED.search(headers.replace("\r\n", "\n")):
-        raise _broken("a part has a Content-Transfer-Encoding; forms have none (RFC 7578, 4.7)")
+        raise _not_multipart("a part has a Content-Transfer-Encoding; forms have none (RFC 7578, 4.7)")
     quoted, bare = names[0]
     return _ESCAPED.sub(r"\1", quoted) if quoted else bare, value
 
 
-def _broken(what: str) -> CallbackRefused:
+def _not_multipart(what: str) -> CallbackRefused:
     return CallbackRefused(Refusal.NOT_MULTIPART, f"the body is not a multipart form: {what}")
 
 

@@ -17,11 +17,11 @@ from service.gateway.strict_json import JsonValue, NumberToken, walk
 # RFC 2046, 5.1.1: the characters of a boundary.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
-_SPLICES_IN_WORDS: Mapping[str, str] = {
+_SPLICE_DESCRIPTIONS: Mapping[str, str] = {
     "spliced": "the body's own text, cut into its fields and sorted",
     "spliced-compact": "the body's own text, cut into its fields and sorted, without white space between them",
 }
-_DETAILS_IN_WORDS: Mapping[str, str] = {
+_DETAIL_DESCRIPTIONS: Mapping[str, str] = {
     "utf16": "keys sorted by UTF-16 units, as Java does",
     "javascript": "keys sorted as JavaScript's objects are, numbers first",
     "php": "keys sorted by PHP's ksort without SORT_STRING",
@@ -31,7 +31,7 @@ _DETAILS_IN_WORDS: Mapping[str, str] = {
     "numbers": "what looks like a number or a boolean signed as one, without quotes",
     "nulls": "documented fields that are not there signed as null",
 }
-_KINDS_IN_WORDS: Mapping[BodyKind, str] = {
+_KIND_DESCRIPTIONS: Mapping[BodyKind, str] = {
     BodyKind.JSON: "a JSON object",
     BodyKind.FORM: "a form",
     BodyKind.FORM_WITH_PLUS: "a form whose + was not escaped and stands for itself",
@@ -270,10 +270,10 @@ def _replace(value: JsonValue, old: str, new: str) -> JsonValue:
 def describe_dialect(name: str) -> str:
     """A dialect's name, e.g. `php+as-sent`, in plain words."""
     writer, *details = name.split("+")
-    described = _SPLICES_IN_WORDS.get(writer) or WRITERS_BY_NAME[writer].description
-    return "; ".join([described, *(_DETAILS_IN_WORDS[detail] for detail in details)])
+    described = _SPLICE_DESCRIPTIONS.get(writer) or WRITERS_BY_NAME[writer].description
+    return "; ".join([described, *(_DETAIL_DESCRIPTIONS[detail] for detail in details)])
 
 
 def describe_kind(kind: BodyKind) -> str:
     """How a body was read, in plain words."""
-    return _KINDS_IN_WORDS[kind]
+    return _KIND_DESCRIPTIONS[kind]
