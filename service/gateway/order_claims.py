@@ -100,8 +100,8 @@ def _find_quarantine(
     statement: OrderStatement, status: OrderStatus | None, pay_types: Collection[str], *, from_stranger: bool
 ) -> str | None:
     # Masked here, because it goes into logs, reports and tables.
-    def quote(word: str) -> str:
-        shown = mask_unknown_word(word, from_stranger=from_stranger)
+    def quote(value: str) -> str:
+        shown = mask_unknown_word(value, from_stranger=from_stranger)
         return repr(shown if len(shown) <= _LONGEST_QUOTE else f"{shown[:_LONGEST_QUOTE]}…")
 
     reasons = []
