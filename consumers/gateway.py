@@ -48,7 +48,7 @@ class MerchantGateway:
         """Ask about an order exactly once, within the time limit. Raises NoAnswer."""
         try:
             # The caller counts questions, so the client must not retry.
-            queried = self._client.query(biz_order_no, most_tries=1)
+            queried = self._client.query(biz_order_no, max_tries=1)
         except CallFailed as error:
             raise NoAnswer(str(error), request_id=error.request_id) from error
         if queried.order is None:

@@ -33,7 +33,7 @@ HEX_UPPER = "hex-upper"
 BASE64_TWICE = "base64 | base64"
 _BLOCK = AES.block_size
 _KEY_LENGTHS = (16, 24, 32)
-_MOST_ENCODINGS = 3
+_MAX_ENCODINGS = 3
 _BASE64_TEXT = re.compile(r"[A-Za-z0-9+/]*={0,2}")
 _BASE64_URL_TEXT = re.compile(r"[A-Za-z0-9_-]*={0,2}")
 _TO_URL_SAFE = str.maketrans("+/", "-_")
@@ -87,8 +87,8 @@ def parse_encoding(line: str) -> Encoding:
             raise DialectInvalid(
                 f"encoding: {name!r} is no encoding{hint} Allowed are {', '.join(_ENCODERS)}, and several with `|`"
             )
-    if len(names) > _MOST_ENCODINGS:
-        raise DialectInvalid(f"encoding: {len(names)} encodings one after the other; allowed are {_MOST_ENCODINGS}")
+    if len(names) > _MAX_ENCODINGS:
+        raise DialectInvalid(f"encoding: {len(names)} encodings one after the other; allowed are {_MAX_ENCODINGS}")
     return Encoding(names)
 
 

@@ -180,8 +180,8 @@ class GatewayClient:
                 raise OutcomeUnknown("the gateway answered about another order")
             return AcceptedOrder(order=answer.order, request_id=record.request_id)
 
-    def query(self, biz_order_no: str, *, most_tries: int = len(_QUERY_PAUSES_SECONDS) + 1) -> QueriedOrder:
-        """Query an order's status. Tries at most `most_tries` times within the time limit until an answer comes.
+    def query(self, biz_order_no: str, *, max_tries: int = len(_QUERY_PAUSES_SECONDS) + 1) -> QueriedOrder:
+        """Query an order's status. Tries at most `max_tries` times within the time limit until an answer comes.
 
         The gateway has no such order if it answers with an order whose number is spelled differently, or with status -1
         and one of the merchant's `not_found_messages`. Raises `CallFailed` for no answer, for any other answer without
@@ -189,7 +189,7 @@ class GatewayClient:
         """
         fields = _write(SINGLE_ORDER_QUERY_ARGS, SingleOrderQueryArgs(biz_order_no=biz_order_no))
         deadline = time.monotonic() + self._timeout_seconds
-        for pause_seconds in _QUERY_PAUSES_SECONDS[: most_tries - 1]:
+        for pause_seconds in _QUERY_PAUSES_SECONDS[: max_tries - 1]:
             try:
                 return self._query_once(biz_order_no, fields, deadline)
             except CallFailed:

@@ -179,7 +179,7 @@ def _raise_hex(part: str) -> str:
     return "\\u".join([before, *(escape[:4].upper() + escape[4:] for escape in escapes)])
 
 
-def most_bytes(value: JsonValue) -> int:
+def max_bytes(value: JsonValue) -> int:
     """How many bytes of UTF-8 any writer needs for the value at most."""
     texts = list(_texts(value))
     everything = "".join(texts)

@@ -25,7 +25,7 @@ ZEROS = "zeros"
 #: 16 random bytes, new for each request and sent before its ciphertext; for ivs. No step may follow.
 SENT = "sent"
 
-_MOST_BYTES = 64
+_MAX_BYTES = 64
 _TOKEN = re.compile(r"""\s*(?:(?P<quote>["'])(?P<text>.*?)(?P=quote)|(?P<bar>\|)|(?P<word>[^\s|"']+))""")
 # Anything else may be a key that was pasted in place of a step, and errors do not quote it.
 _LIKE_A_STEP = re.compile(r"[a-z0-9_ -]{1,16}")
@@ -207,8 +207,8 @@ def _read_step(tokens: list[_Token], setting: str) -> tuple[str, int]:
         return text, 0
     name, counts = words[0], words[1:]
     if name in _COUNTED:
-        if len(counts) != 1 or not re.fullmatch(r"[0-9]{1,2}", counts[0]) or not 1 <= int(counts[0]) <= _MOST_BYTES:
-            raise DialectInvalid(f"{setting}: {name!r} needs a number of bytes after it, 1 to {_MOST_BYTES}: {name} 16")
+        if len(counts) != 1 or not re.fullmatch(r"[0-9]{1,2}", counts[0]) or not 1 <= int(counts[0]) <= _MAX_BYTES:
+            raise DialectInvalid(f"{setting}: {name!r} needs a number of bytes after it, 1 to {_MAX_BYTES}: {name} 16")
         return name, int(counts[0])
     if name in _PLAIN:
         raise DialectInvalid(f"{setting}: nothing comes after {name!r} but a `|` and the next step")

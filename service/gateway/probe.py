@@ -36,7 +36,7 @@ from service.gateway.request_envelope import new_request_id, write_envelope
 from service.gateway.schemas import to_text
 from service.gateway.transport import GatewayTransport, HttpAnswer
 
-_MOST_EXAMPLES = 3
+_MAX_EXAMPLES = 3
 _ORDER_NO_FIELD = "biz_order_no"
 # Of the same length, so that only the content can make a difference.
 _OTHER_FIELD = "probe_number"
@@ -315,7 +315,7 @@ class Probe:
         answer = self._transport.post(body, timeout_seconds=self._settings.timeout_seconds)
         kind = _classify(answer, request_ids=[text for text in (order_no, request_id) if text])
         self._counts[kind] += 1
-        if len(self._examples[kind]) < _MOST_EXAMPLES:
+        if len(self._examples[kind]) < _MAX_EXAMPLES:
             self._examples[kind].append(label)
         return kind
 

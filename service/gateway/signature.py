@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from service.gateway.bodies import BodyKind, CallbackBody, Readings, read_body
 from service.gateway.errors import CallbackRefused, Refusal, SignMismatch, TriedDialect
-from service.gateway.json_dialects import DIALECTS_BY_NAME, JsonDialect, KeyOrder, most_bytes
+from service.gateway.json_dialects import DIALECTS_BY_NAME, JsonDialect, KeyOrder, max_bytes
 from service.gateway.strict_json import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject, walk
 
 #: The field that holds the sign. It is not signed itself.
@@ -29,11 +29,11 @@ DOCUMENTED_FIELDS = frozenset(
 #: Signs that say nothing about a body: md5 of "" (PHP could not encode the fields), of "[]" and of "{}" (no fields).
 DEGENERATE_SIGNS = frozenset(md5(text).hexdigest() for text in (b"", b"[]", b"{}"))
 #: How many texts are hashed for one body at most, over all readings and dialects. A genuine body needs a few.
-MOST_TEXTS = 64
+MAX_TEXTS = 64
 #: How many bytes are written or hashed at most for each byte of a body.
-MOST_BYTES_PER_BYTE = 16
+MAX_BYTES_PER_BYTE = 16
 #: A shorter body has the budget of one of this size. It suffices for 64 texts of an ordinary callback.
-LEAST_BODY_BYTES = 16 * 1024
+MIN_BODY_BYTES = 16 * 1024
 
 _PLAIN_FORMS = (BodyKind.FORM, BodyKind.FORM_WITH_PLUS)
 _MD5_HEX = re.compile(r"[0-9a-fA-F]{32}")
@@ -82,23 +82,23 @@ class Budget:
     @classmethod
     def of_body(cls, size_bytes: int, *, readings: int) -> "Budget":
         """The share of one of a body's readings. Shares are equal, so the order of the readings does not matter."""
-        least_bytes = max(size_bytes, LEAST_BODY_BYTES)
-        return cls(texts=MOST_TEXTS // readings, bytes=MOST_BYTES_PER_BYTE * least_bytes // readings)
+        counted_bytes = max(size_bytes, MIN_BODY_BYTES)
+        return cls(texts=MAX_TEXTS // readings, bytes=MAX_BYTES_PER_BYTE * counted_bytes // readings)
 
-    def pay_writing(self, most_bytes: int) -> bool:
+    def pay_writing(self, max_bytes: int) -> bool:
         """Pay for writing at most so many bytes. False if the budget does not suffice."""
-        return self._pay(texts=0, most_bytes=most_bytes)
+        return self._pay(texts=0, max_bytes=max_bytes)
 
-    def pay_text(self, most_bytes: int) -> bool:
+    def pay_text(self, max_bytes: int) -> bool:
         """Pay for joining and hashing a text of at most so many bytes. False if the budget does not suffice."""
-        return self._pay(texts=1, most_bytes=2 * most_bytes)
+        return self._pay(texts=1, max_bytes=2 * max_bytes)
 
-    def _pay(self, *, texts: int, most_bytes: int) -> bool:
-        if self.texts < texts or self.bytes < most_bytes:
+    def _pay(self, *, texts: int, max_bytes: int) -> bool:
+        if self.texts < texts or self.bytes < max_bytes:
             self.exceeded = True
             return False
         self.texts -= texts
-        self.bytes -= most_bytes
+        self.bytes -= max_bytes
         return True
 
 
@@ -240,7 +240,7 @@ def dialect_texts(fields: Mapping[str, JsonValue], budget: Budget) -> Iterator[t
         name in DOCUMENTED_FIELDS if value is None else None not in walk(value) for name, value in fields.items()
     )
     orders: dict[KeyOrder, list[str]] = {}
-    most = most_bytes(dict(fields))
+    most = max_bytes(dict(fields))
     written: dict[tuple[str, KeyOrder], dict[str, str]] = {}
     texts: dict[tuple[int, tuple[str, ...], str, str], bytes] = {}
     for name, dialect in DIALECTS_BY_NAME.items():

@@ -131,7 +131,7 @@ def test_an_undocumented_status_leaves_the_outcome_unknown(make_client, args, st
             lambda: client.pre_tie_card(card()),
             lambda: client.confirm_tied_card(confirmation("U1", "123456")),
             lambda: client.withhold(args("T1")),
-            lambda: client.query("T1", most_tries=1),
+            lambda: client.query("T1", max_tries=1),
         ):
             with pytest.raises(OutcomeUnknown, match=f"status {quoted}, which is neither 1 nor -1"):
                 call()
@@ -156,7 +156,7 @@ def test_an_answer_about_another_spelling_means_that_there_is_no_such_order(make
 def test_who_counts_questions_asks_once(make_client):
     with CallbackListener(lambda _: (500, "")) as listener:
         with pytest.raises(OutcomeUnknown):
-            make_client(listener.url).query("T1", most_tries=1)
+            make_client(listener.url).query("T1", max_tries=1)
         assert len(listener.heard) == 1
 
 

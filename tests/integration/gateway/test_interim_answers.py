@@ -61,7 +61,7 @@ def connections_of(server):
 def test_each_query_gets_the_status_that_was_sent_for_its_order(make_client, gateway, interim):
     gateway.behave = after(interim)
     client = make_client(gateway.url)
-    assert {order: client.query(order, most_tries=1).order.pay_status for order in STATUSES} == STATUSES
+    assert {order: client.query(order, max_tries=1).order.pay_status for order in STATUSES} == STATUSES
     assert connections_of(gateway) == len(STATUSES)
 
 
@@ -92,9 +92,9 @@ def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(make_c
     with pytest.raises(OutcomeUnknown):
         client.pre_tie_card(card_of("13800138000"))
     with pytest.raises(OutcomeUnknown):
-        client.query("T1", most_tries=1)
+        client.query("T1", max_tries=1)
     gateway.behave = after(Interim(status, count))
-    assert client.query("T2", most_tries=1).order.pay_status == "fail"
+    assert client.query("T2", max_tries=1).order.pay_status == "fail"
     assert client.pre_tie_card(card_of("13800138001")) == "code of 13800138001"
 
 
@@ -102,7 +102,7 @@ def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(make_c
 def test_too_many_interim_answers_and_another_protocol_leave_the_outcome_unknown(make_client, gateway, before):
     gateway.behave = lambda _: Answer(before=before)
     with pytest.raises(OutcomeUnknown):
-        make_client(gateway.url).query("T1", most_tries=1)
+        make_client(gateway.url).query("T1", max_tries=1)
 
 
 @pytest.mark.parametrize("over_tls", [False, True])

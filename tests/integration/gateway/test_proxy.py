@@ -38,7 +38,7 @@ def through(proxy, credentials=f"{USER}:{PASSWORD}"):
 def ask(make_client, gateway: ScriptedServer, certificate: Path):
     def ask_through(proxy, **changes):
         client = make_client(gateway.url, ca_certificates=certificate.read_text(), proxy=proxy, **changes)
-        return client.query("T1", most_tries=1).order.pay_status
+        return client.query("T1", max_tries=1).order.pay_status
 
     return ask_through
 
@@ -118,7 +118,7 @@ def test_what_a_proxy_sends_behind_its_answer_is_no_answer_of_the_gateway(ask, p
 
 def test_a_gateway_behind_a_proxy_needs_its_certificate_all_the_same(make_client, proxy, gateway):
     with pytest.raises(NotSent, match="SSLError"):
-        make_client(gateway.url, proxy=through(proxy)).query("T1", most_tries=1)
+        make_client(gateway.url, proxy=through(proxy)).query("T1", max_tries=1)
     assert gateway.requests == []
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from service.gateway import json_dialects as writers
 from service.gateway.errors import DialectInvalid
-from service.gateway.json_dialects import KeyOrder, find_writer, most_bytes
+from service.gateway.json_dialects import KeyOrder, find_writer, max_bytes
 from service.gateway.strict_json import NumberToken
 
 ALL_WRITERS = [value for value in vars(writers).values() if isinstance(value, writers.JsonWriter)]
@@ -31,7 +31,7 @@ def test_every_writer_writes_json_with_the_same_values(writer, text):
 @settings(max_examples=30)
 @given(value=VALUES)
 def test_no_writer_writes_more_bytes_than_are_reckoned_with(writer, value):
-    assert len(writer.write(value).encode("utf-8", "backslashreplace")) <= most_bytes(value)
+    assert len(writer.write(value).encode("utf-8", "backslashreplace")) <= max_bytes(value)
 
 
 @given(text=TEXTS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from service.gateway.errors import CallbackRefused, SignMismatch
 from service.gateway.json_dialects import JsonWriter
-from service.gateway.signature import LEAST_BODY_BYTES, MOST_BYTES_PER_BYTE, MOST_TEXTS, Budget, verify_callback
+from service.gateway.signature import MAX_BYTES_PER_BYTE, MAX_TEXTS, MIN_BODY_BYTES, Budget, verify_callback
 from tests.support.costly_bodies import CONTENT_TYPE, LARGEST_BODY_BYTES, costly_bodies
 
 
@@ -48,9 +48,9 @@ def cost(body, written):
 def test_no_body_costs_more_than_its_share_of_texts_and_bytes(written, body):
     texts, spent = cost(body, written)
     target(float(texts), label="texts")
-    target(spent / max(len(body), LEAST_BODY_BYTES), label="bytes written or hashed for each byte of the body")
-    assert texts <= MOST_TEXTS
-    assert spent <= MOST_BYTES_PER_BYTE * max(len(body), LEAST_BODY_BYTES)
+    target(spent / max(len(body), MIN_BODY_BYTES), label="bytes written or hashed for each byte of the body")
+    assert texts <= MAX_TEXTS
+    assert spent <= MAX_BYTES_PER_BYTE * max(len(body), MIN_BODY_BYTES)
 
 
 @pytest.mark.parametrize("filling", ["\b\x7f\f\x01\\", "\b\x7f\f\x01\\+", "\x80</", "a" * 40 + "\u2028</", "a", "中/"])
@@ -58,8 +58,8 @@ def test_a_form_of_full_size_stays_within_its_bounds_whatever_it_is_filled_with(
     start = f"sign={'a' * 32}&channel_response="
     body = (start + filling * LARGEST_BODY_BYTES).encode()[:LARGEST_BODY_BYTES].decode(errors="ignore").encode()
     texts, spent = cost(body, written)
-    assert texts <= MOST_TEXTS
-    assert spent <= MOST_BYTES_PER_BYTE * LARGEST_BODY_BYTES
+    assert texts <= MAX_TEXTS
+    assert spent <= MAX_BYTES_PER_BYTE * LARGEST_BODY_BYTES
 
 
 def test_a_body_of_an_ordinary_size_is_tried_to_the_end():
@@ -90,8 +90,8 @@ def test_the_refusal_says_that_not_every_dialect_was_tried():
 @given(size=st.integers(0, 70_000), readings=st.integers(1, 9))
 def test_the_shares_of_all_readings_make_no_more_than_the_whole(size, readings):
     share = Budget.of_body(size, readings=readings)
-    assert share.texts * readings <= MOST_TEXTS
-    assert share.bytes * readings <= MOST_BYTES_PER_BYTE * max(size, LEAST_BODY_BYTES)
+    assert share.texts * readings <= MAX_TEXTS
+    assert share.bytes * readings <= MAX_BYTES_PER_BYTE * max(size, MIN_BODY_BYTES)
 
 
 def test_a_step_beyond_the_budget_is_left_out_and_marked():
