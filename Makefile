@@ -113,6 +113,10 @@ test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart, alerts and compose 
 chart-docs: $(INSTALLED_SHIP) ## Write the chart's README anew, from its values' comments
 	$(BIN)/python -m tests.support.chart_readme
 
+.PHONY: path-docs
+path-docs: $(INSTALLED_DEV) ## Rewrite the path of a callback in docs/architecture.md
+	$(BIN)/python -m tests.support.architecture_page
+
 # uv's virtual environment is thrown away afterwards.
 .PHONY: lock
 lock: ## Resolve the requirements anew, from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
