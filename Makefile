@@ -51,11 +51,12 @@ venv: $(INSTALLED_DEV) ## Make .venv with everything the tests and checks use
 	@echo '$(VENV) is up to date'
 
 .PHONY: check
-check: $(INSTALLED_DEV) ## Lint, types, the house's contracts, and the locked requirements
+check: $(INSTALLED_DEV) ## Lint, types, layers, unused code, and the locked requirements
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/vulture
 	$(BIN)/python -m pip --disable-pip-version-check check
 	$(BIN)/python -m pytest -q tests/unit/packaging
 
