@@ -346,7 +346,7 @@ def test_every_alert_has_a_page_that_says_what_it_means_and_what_to_do() -> None
     titles = [page.partition("\n")[0] for page in pages]
     assert titles == list(_rules())
     for page in pages:
-        for part in ("**It means**: ", "**Sample at**: ", "**Do**: "):
+        for part in ("**It means**: ", "**Look at**: ", "**Do**: "):
             assert part in page, f"{page.partition(chr(10))[0]} lacks {part}"
 
 
