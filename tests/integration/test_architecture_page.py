@@ -11,7 +11,7 @@ from tests.support.callback_path import Leg
 from tests.support.processes import Processes
 
 #: The most files on each part of the path. Goals: 10, 14 and 9. Lower a number when the path gets shorter.
-_MOST_FILES = {Leg.RECEIVE: 32, Leg.RECORD: 23, Leg.DELIVER: 14}
+_MOST_FILES = {Leg.RECEIVE: 25, Leg.RECORD: 22, Leg.DELIVER: 13}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def legs(tmp_path_factory: pytest.TempPathFactory) -> dict[Leg, list[str]]:
 
 def test_the_page_lists_the_files_that_a_callback_passes_through(legs):
     page = PAGE.read_text(encoding="utf-8")
-    assert page == make_page(legs, page), "run `make path-docs`"
+    assert make_page(legs, page) == page, "run `make path-docs`"
 
 
 def test_no_part_of_the_path_gets_longer(legs):
