@@ -37,7 +37,7 @@ def make_readme(chart: Path = CHART) -> str:
     return "\n".join(
         [
             written + begin,
-            "Made from the comments in `values.yaml`.\n",
+            "Generated from the comments in `values.yaml`.\n",
             "| value | default | |",
             "|---|---|---|",
             *rows,

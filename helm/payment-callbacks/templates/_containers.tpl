@@ -1,8 +1,8 @@
-{{/* What each role's container has of its own: ports, probes, and how it goes. */}}
+{{/* What differs between the containers of the roles: ports, probes and shutdown. */}}
 
 {{/*
-Ready says "send callbacks here", alive says "do not restart me"; neither asks the broker. While RabbitMQ is away the gateway
-should get this pod's quick and definite answer, and not the platform's 502.
+Neither readiness nor liveness depends on the broker. While RabbitMQ is away, the gateway should get this pod's quick and
+definite failure, not the platform's 502.
 */}}
 {{- define "payment-callbacks.container.receiver" -}}
 ports:
@@ -26,20 +26,20 @@ readinessProbe:
 lifecycle:
   preStop:
     {{- if .Values.settings.spool.enabled }}
-    # It goes on answering and forwarding meanwhile. What RabbitMQ does not take in time stays on the volume.
+    # In the meantime, the pod still answers and forwards. What RabbitMQ does not take in time stays on the volume.
     exec:
       command: [payment-callbacks, spool, drain, --at-least, {{ .Values.receiver.preStopSeconds | int | quote }}, --within, {{ add .Values.receiver.preStopSeconds .Values.receiver.spool.drainSeconds | quote }}]
     {{- else }}
-    # Until every proxy has heard that this pod is no longer among the endpoints.
+    # Until every proxy knows that this pod is no longer an endpoint.
     sleep:
       seconds: {{ .Values.receiver.preStopSeconds | int }}
     {{- end }}
 {{- end -}}
 
 {{/*
-The API listens once the database has this release's schema, so its start may take as long as a migration. Alive never asks the
-database: to restart a pod brings none back. Ready does: a pod that cannot reach it is passed over for one that can. Where none can,
-callers get a definite 503 for half a minute, and are refused after that.
+The API listens once the database has this release's schema, so its start may take as long as a migration. Liveness does not depend
+on the database, because restarting a pod does not bring it back. Readiness does, so that requests go to pods that can reach it. If
+no pod can, callers get a definite 503 for half a minute; after that, their connections are refused.
 */}}
 {{- define "payment-callbacks.container.api" -}}
 ports:
@@ -66,10 +66,10 @@ lifecycle:
 {{- end -}}
 
 {{/*
-Consumers serve nothing but their metrics, and these only once the schema, and for the ledger the broker, are there for them. That
-makes a pod ready: until then a rollout keeps the old ones, however long a migration takes. Alive is not asked. From outside one that is
-stuck looks like one that waits for its database, and to restart the latter helps nobody. They end by themselves where they cannot
-go on, and work that is not done shows in the age of queue, outbox and inquiries, which is what the alerts watch.
+Consumers serve only metrics, and only once the schema is current and, for the ledger, the broker is there. Then the pod is ready. Until
+then a rollout keeps the old pods, however long a migration takes. There is no liveness probe: from outside, a stuck process looks like one
+that waits for its database, and restarting the second one does not help. Consumers exit when they cannot go on. Work that is not done
+shows in the ages of queue, outbox and inquiries, and alerts check these.
 */}}
 {{- define "payment-callbacks.container.consumer" -}}
 ports:

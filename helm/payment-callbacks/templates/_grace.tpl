@@ -1,4 +1,4 @@
-{{/* How long a role needs from SIGTERM to its end, in seconds: what it may have in hand, and ten for everything else. */}}
+{{/* How many seconds a role needs from SIGTERM to its end: the time for the work under way, and ten more. */}}
 {{- define "payment-callbacks.grace" -}}
 {{- $settings := .root.Values.settings -}}
 {{- $seconds := 20 -}}

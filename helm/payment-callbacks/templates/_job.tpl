@@ -1,4 +1,4 @@
-{{/* The pod of what runs once and ends: (dict "root" $ "role" "migrate" "args" (list "migrate")). Its values are those of its role. */}}
+{{/* The pod of a Job: (dict "root" $ "role" "migrate" "args" (list "migrate")). Its values are those of its role. */}}
 {{- define "payment-callbacks.job.pod" -}}
 {{- $root := .root -}}
 {{- $pods := $root.Values.pods -}}
@@ -14,7 +14,7 @@ metadata:
   {{- end }}
 spec:
   {{- include "payment-callbacks.pod.common" $root | nindent 2 }}
-  # Not OnFailure: when the Job gives up, that would take the only pod away, and its log.
+  # Not OnFailure: when the Job gives up, that would remove the only pod and its log.
   restartPolicy: Never
   {{- with $pods.nodeSelector }}
   nodeSelector:

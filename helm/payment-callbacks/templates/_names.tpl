@@ -1,10 +1,10 @@
-{{/* What things are called. Everything takes the root context; with a role: (dict "root" $ "role" "ledger"). */}}
+{{/* Names. Every template takes the root context, or with a role: (dict "root" $ "role" "ledger"). */}}
 
 {{- define "payment-callbacks.name" -}}
 {{- .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* Room is left for the longest suffix, a migration's. */}}
+{{/* Leaves room for the longest suffix, that of a migration. */}}
 {{- define "payment-callbacks.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride | trunc 40 | trimSuffix "-" -}}
@@ -62,7 +62,7 @@ app.kubernetes.io/component: {{ .role }}
 {{- end -}}
 {{- end -}}
 
-{{/* The roles that have something to do, as `run all` starts them, with blanks between. */}}
+{{/* The roles that have something to do, separated by spaces. */}}
 {{- define "payment-callbacks.roles" -}}
 receiver ledger
 {{- if include "payment-callbacks.asksGateways" . }} inquirer{{ end }}

@@ -1,4 +1,4 @@
-{{/* Who reaches whom. Beside these, everybody asks the DNS. */}}
+{{/* Which role may reach what. In addition, every role may reach the DNS. */}}
 
 {{- define "payment-callbacks.reaches.receiver" -}}broker{{- end -}}
 {{- define "payment-callbacks.reaches.ledger" -}}broker database{{- end -}}
@@ -14,7 +14,7 @@ database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- define "payment-callbacks.reaches.prune" -}}database{{- end -}}
 {{- define "payment-callbacks.reaches.test" -}}release{{- end -}}
 
-{{/* Where to, and on which ports: (dict "to" peers "ports" numbers). No peers: anywhere. No ports: no rule. */}}
+{{/* An egress rule: (dict "to" peers "ports" numbers). No peers: any peer. No ports: no rule. */}}
 {{- define "payment-callbacks.egressRule" -}}
 {{- if .ports -}}
 - ports:
@@ -28,7 +28,7 @@ database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- end -}}
 {{- end -}}
 
-{{/* Who may come in to a role, and where. A role without a port lets nobody in. */}}
+{{/* The ingress rules of a role. A role without a port accepts no connections. */}}
 {{- define "payment-callbacks.ingressRules" -}}
 {{- $policy := .root.Values.networkPolicy -}}
 {{- if eq .role "receiver" }}
@@ -58,7 +58,7 @@ database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- end }}
 {{- end -}}
 
-{{/* The ports in the addresses that the settings name, as a JSON list. */}}
+{{/* The ports of the URLs in the settings, as a JSON list. */}}
 {{- define "payment-callbacks.gatewayPorts" -}}
 {{- $urls := list -}}
 {{- range .Values.settings.merchants -}}

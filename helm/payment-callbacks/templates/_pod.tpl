@@ -1,4 +1,4 @@
-{{/* A role's pods, from `metadata` on: (dict "root" $ "role" "ledger"). Restricted; no value makes them less so. */}}
+{{/* A role's pods, from `metadata` on: (dict "root" $ "role" "ledger"). Restricted; no value makes them less restricted. */}}
 
 {{- define "payment-callbacks.pod" -}}
 {{- $root := .root -}}
@@ -13,7 +13,7 @@ metadata:
     {{- end }}
   annotations:
     kubectl.kubernetes.io/default-container: {{ .role }}
-    # Nothing in it outlives its process; without this, the autoscaler of nodes would not empty one that runs this pod.
+    # Its content need not outlive the process. Without this, the cluster autoscaler would not evict the pod from a node.
     cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes: tmp
     checksum/settings: {{ include "payment-callbacks.settings.toml" (dict "root" $root "document" $document) | sha256sum }}
     {{- with merge dict $own.podAnnotations $pods.podAnnotations }}
@@ -73,7 +73,7 @@ spec:
     {{- end }}
 {{- end -}}
 
-{{/* What every pod of the release has, jobs and tests included. */}}
+{{/* For every pod of the release, including jobs and tests. */}}
 {{- define "payment-callbacks.pod.common" -}}
 serviceAccountName: {{ include "payment-callbacks.serviceAccountName" . }}
 automountServiceAccountToken: false
@@ -97,7 +97,7 @@ securityContext:
 {{- define "payment-callbacks.container" -}}
 image: {{ include "payment-callbacks.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-# Why one ended is among what `kubectl describe pod` tells.
+# Shows in `kubectl describe pod` why a container ended.
 terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   allowPrivilegeEscalation: false

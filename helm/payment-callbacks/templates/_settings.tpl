@@ -1,9 +1,9 @@
 {{/*
-Who reads what: three documents, made from .Values.settings. Each takes and gives YAML, for templates return nothing else.
+Three documents, made from .Values.settings. Each template takes and returns YAML, because templates can only return text.
 
-- receiver.toml: what stands in the public's way holds no gateway's key, no database and no downstream's secret.
+- receiver.toml: the public reaches this role, so it contains no gateway's key, no database and no downstream system's secret.
 - api.toml: everything.
-- consumers.toml: everything but the API's tokens. The migration and the operator's commands read it too.
+- consumers.toml: everything except the API's tokens. The migration and the operator's commands read it, too.
 */}}
 
 {{- define "payment-callbacks.settings.all" -}}
@@ -20,7 +20,7 @@ Who reads what: three documents, made from .Values.settings. Each takes and give
 {{- toYaml $settings -}}
 {{- end -}}
 
-{{/* The roles with a metrics port of their own. The API serves its metrics beside everything else. */}}
+{{/* The roles that have their own metrics port. The API serves its metrics on its only port. */}}
 {{- define "payment-callbacks.metricsRoles" -}}
 receiver ledger inquirer dispatcher
 {{- end -}}
@@ -44,7 +44,7 @@ receiver ledger inquirer dispatcher
 {{- omit (include "payment-callbacks.settings.all" . | fromYaml) "api" | toYaml -}}
 {{- end -}}
 
-{{/* Which of the documents a role reads. */}}
+{{/* The document that a role reads. */}}
 {{- define "payment-callbacks.document" -}}
 {{- has . (list "receiver" "api") | ternary . "consumers" -}}
 {{- end -}}
@@ -54,7 +54,7 @@ receiver ledger inquirer dispatcher
 {{- include (printf "payment-callbacks.settings.%s" .document) .root | fromYaml | include "payment-callbacks.toml" -}}
 {{- end -}}
 
-{{/* Every secret that a document names, as `name/key` with a newline after each; neither can hold a slash. */}}
+{{/* Every secret that a document names, as lines of `name/key`. Neither can contain a slash. */}}
 {{- define "payment-callbacks.settings.secrets" -}}
 {{- if kindIs "map" . -}}
 {{- if and (hasKey . "secret") (hasKey . "key") }}{{ .secret }}/{{ .key }}{{ "\n" }}
@@ -65,7 +65,7 @@ receiver ledger inquirer dispatcher
 {{- end -}}
 {{- end -}}
 
-{{/* The projected sources that put those secrets, and no others, into a pod. */}}
+{{/* The projected sources that put exactly those secrets into a pod. */}}
 {{- define "payment-callbacks.settings.secretSources" -}}
 {{- $document := include (printf "payment-callbacks.settings.%s" .document) .root | fromYaml -}}
 {{- range include "payment-callbacks.settings.secrets" $document | splitList "\n" | compact | uniq | sortAlpha }}

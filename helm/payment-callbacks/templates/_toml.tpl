@@ -1,6 +1,6 @@
 {{/*
-A value as TOML on one line. Helm's own toToml writes whole numbers as floats. A reference to a secret becomes the file in
-which a pod finds it. JSON's strings are TOML's, and JSON's escapes are among TOML's.
+A value as TOML on one line. Helm's own toToml writes integers as floats. A reference to a secret becomes the path of its file in
+the pod. JSON strings are valid TOML strings, and so are JSON's escapes.
 */}}
 {{- define "payment-callbacks.toml.value" -}}
 {{- if kindIs "map" . -}}
@@ -29,7 +29,7 @@ which a pod finds it. JSON's strings are TOML's, and JSON's escapes are among TO
 {{- end -}}
 {{- end -}}
 
-{{/* A whole file: scalars first, then a table per section, per merchant and per endpoint. */}}
+{{/* A whole file: first the scalars, then a table for each section, merchant and endpoint. */}}
 {{- define "payment-callbacks.toml" -}}
 {{- $scalars := omit . "merchants" "endpoints" "database" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
 {{- include "payment-callbacks.toml.table" $scalars | trim }}
