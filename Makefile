@@ -1,4 +1,4 @@
-# Everything a person or CI does here. `make` lists it.
+# All tasks of developers and CI. `make` lists them.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -14,16 +14,16 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 # longest begin, so that at the end none is waited for alone.
 TESTS_AT_ONCE := 3
 
-# What was last installed is kept as empty files in the virtual environment.
+# Empty files in the virtual environment record what is installed.
 CREATED := $(VENV)/.created
 INSTALLED_RUN := $(VENV)/.installed-run
 INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_SHIP := $(VENV)/.installed-ship
-# What the benchmarks compare with has other dependencies.
+# The implementations that the benchmarks compare with have other dependencies.
 PEERS_VENV := .venv-peers
 PEERS := tests/benchmarks/peers
 INSTALLED_PEERS := $(PEERS_VENV)/.installed $(PEERS)/node_modules/.installed
-# HELM=/path/to/helm takes another: the one that is fetched is for x86_64.
+# HELM=/path/to/helm uses another helm; the one that is downloaded is for x86_64.
 HELM ?= $(BIN)/helm
 
 CONTAINER_BUILD := docker build
@@ -33,7 +33,7 @@ IMAGE = payment-callbacks:$(VERSION)
 ##@ Use it
 
 .PHONY: help
-help: ## List what can be made
+help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } \
 	  /^##@ / { printf "\n%s\n", substr($$0, 5) } \
 	  /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,7 +47,7 @@ demo: $(INSTALLED_RUN) ## Run the whole service on this machine against a sandbo
 ##@ Work on it
 
 .PHONY: venv
-venv: $(INSTALLED_DEV) ## Make .venv with everything the tests and checks use
+venv: $(INSTALLED_DEV) ## Create .venv with everything that tests and checks use
 	@echo '$(VENV) is up to date'
 
 .PHONY: check
@@ -61,7 +61,7 @@ check: $(INSTALLED_DEV) ## Lint, types, layers, unused code, and the locked requ
 	$(BIN)/python -m pytest -q tests/unit/packaging
 
 .PHONY: format
-format: $(INSTALLED_DEV) ## Format the code, and mend what ruff can mend
+format: $(INSTALLED_DEV) ## Format the code, and fix what ruff can fix
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format
 
@@ -74,10 +74,10 @@ test: servers $(INSTALLED_DEV) ## Run all tests: unit, integration, end to end (
 test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
-# Three hosts on one machine: network namespaces, whose links are cut.
+# Three hosts on one machine, as network namespaces whose links the tests cut.
 .PHONY: test-cluster
 test-cluster: PROGRAMS := ip:iproute2
-test-cluster: servers $(INSTALLED_DEV) ## Lose brokers of a cluster of three, one after the other, under load (as root)
+test-cluster: servers $(INSTALLED_DEV) ## Stop the brokers of a cluster of three, one after the other, under load (as root)
 	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
 .PHONY: bench
@@ -97,30 +97,30 @@ image: ## Build the image with docker (CONTAINER_BUILD="podman build" for anothe
 	  --build-arg REVISION=$$(git rev-parse HEAD)$$(git diff --quiet HEAD || echo -modified) \
 	  --build-arg CREATED=$$(date --utc +%Y-%m-%dT%H:%M:%SZ) .
 
-# Kept from one run to the next, in the user's cache: the stand-in for the base, and the wheels.
+# The user's cache keeps the replacement for the base image, and the wheels, for the next run.
 .PHONY: image-test
 image-test: PROGRAMS := buildah podman runc debootstrap
 image-test: FILES := /usr/lib/podman/netavark
-image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a registry, and run every role of it, locked down
+image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a registry, and run every role in it, read-only and without root
 	$(BIN)/python -m pytest tests/ship/test_image_*.py $(PYTEST_ARGS)
 
 .PHONY: test-ship
 test-ship: PROGRAMS := buildah podman runc debootstrap catatonit prometheus nft:nftables ip:iproute2
 test-ship: FILES := /usr/lib/podman/netavark
-test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart, alerts and compose file: rendered, held to their schemas, and run
+test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart, alerts and compose file: render them, validate them, and run them
 	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship --ignore-glob='*/test_image_*' $(PYTEST_ARGS)
 
 .PHONY: chart-docs
-chart-docs: $(INSTALLED_SHIP) ## Write the chart's README anew, from its values' comments
+chart-docs: $(INSTALLED_SHIP) ## Rewrite the chart's README from the comments of its values
 	$(BIN)/python -m tests.support.chart_readme
 
 .PHONY: path-docs
 path-docs: $(INSTALLED_DEV) ## Rewrite the path of a callback in docs/architecture.md
 	$(BIN)/python -m tests.support.architecture_page
 
-# uv's virtual environment is thrown away afterwards.
+# uv gets a virtual environment of its own, which is deleted afterwards.
 .PHONY: lock
-lock: ## Resolve the requirements anew, from pyproject.toml (LOCK_ARGS=--upgrade for newer versions)
+lock: ## Resolve pyproject.toml into requirements/*.txt (LOCK_ARGS=--upgrade for newer versions)
 	@$(find_python); \
 	folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	"$$python" -m venv "$$folder"; \
@@ -151,7 +151,7 @@ clean: ## Remove .venv, caches and build products
 
 # ---- what the targets above need --------------------------------------------------------------------------------
 
-# Sets $python to the first Python that is new enough and can make virtual environments, or says what to install.
+# Sets $python to the first Python that is new enough and can create virtual environments, or says what to install.
 define find_python
 	python=; without_venv=; \
 	for candidate in $${PYTHON:-python3.11 python3.12 python3.13 python3.14 python3}; do \
@@ -206,14 +206,14 @@ $(PEERS_VENV)/.installed: requirements/peers.txt
 	  -r requirements/peers.txt
 	@touch $@
 
-# The lock names no registry; npm asks the one that it is configured for.
+# The lock file names no registry; npm uses the one in its configuration.
 $(PEERS)/node_modules/.installed: $(PEERS)/package.json $(PEERS)/package-lock.json
 	@echo 'Installing $(PEERS)/package-lock.json'
 	@npm ci --prefix $(PEERS) --silent --no-audit --no-fund
 	@touch $@
 
-# The servers that tests start privately, from Debian's packages. None is started as a service, and what keeps them from
-# it (policy-rc.d, which invoke-rc.d asks) is removed again. `program:package` where the two have other names.
+# Installs the servers that tests start, from Debian's packages. A temporary policy-rc.d keeps the packages from starting them as
+# services. `program:package` is for programs whose package has another name.
 .PHONY: servers
 servers:
 	@missing=; \
