@@ -1,6 +1,6 @@
-"""A downstream system of compose.yaml: takes webhooks, believes only signed ones, and acts on each event once.
+"""A downstream system for compose.yaml: it accepts only signed webhooks and acts on each event once.
 
-Standard Webhooks has libraries for most languages; this is the Python one, on the standard library's HTTP server.
+Standard Webhooks has libraries for most languages. This uses the Python one, and the standard library's HTTP server.
 """
 
 import json
@@ -14,21 +14,21 @@ from typing import Any
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 SECRET_FILE = Path("/run/secrets/shop_webhook_secret")
-ADDRESS = ("0.0.0.0", 8000)  # noqa: S104 - its network has nobody else in it
+ADDRESS = ("0.0.0.0", 8000)  # noqa: S104 - nobody else is in its network
 MAX_BODY_BYTES = 64 * 1024
 
 
 class Shop:
-    """What this system knows of its orders."""
+    """What this system knows about its orders."""
 
     def __init__(self) -> None:
-        # A real one keeps both in its database: the ids under a unique key, in the transaction that acts on the event.
+        # A real system keeps both in its database: the ids under a unique key, in the transaction that acts on the event.
         self._seen: set[str] = set()
         self._sequences: dict[str, int] = {}
         self._lock = Lock()
 
     def take(self, event: dict[str, Any]) -> str:
-        """Act on an event, and say what was done: `applied`, or why nothing was."""
+        """Act on an event, and return what was done: `applied`, or why nothing was done."""
         if event["type"] == "payment.test":
             return "a test"
         order, sequence = event["subject"], event["data"]["sequence"]
@@ -43,18 +43,18 @@ class Shop:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """`POST /payment-events`; any GET answers that it lives."""
+    """`POST /payment-events`; any GET is a health check."""
 
     protocol_version = "HTTP/1.1"
     shop = Shop()
     webhook: Webhook
 
     def do_GET(self) -> None:
-        """Say that it lives."""
+        """Answer a health check."""
         self._answer(204)
 
     def do_POST(self) -> None:
-        """Take one event. Anything but 2xx has it sent again."""
+        """Accept one event. After any answer but 2xx, it is sent again."""
         body = self.rfile.read(min(int(self.headers.get("Content-Length", 0)), MAX_BODY_BYTES))
         try:
             self.webhook.verify(body, dict(self.headers.items()))
@@ -67,7 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(204)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Say nothing: the events are the log."""
+        """Log nothing: the events are the log."""
 
     def _answer(self, status: int) -> None:
         self.send_response(status)
@@ -80,7 +80,7 @@ def main() -> None:
     """Serve until SIGTERM."""
     Handler.webhook = Webhook(SECRET_FILE.read_text().strip())
     server = ThreadingHTTPServer(ADDRESS, Handler)
-    # shutdown() waits for the loop that this very thread runs.
+    # shutdown() waits for the loop in this thread, so it needs another thread.
     signal.signal(signal.SIGTERM, lambda *_: Thread(target=server.shutdown).start())
     server.serve_forever()
     server.server_close()

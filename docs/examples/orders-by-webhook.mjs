@@ -1,17 +1,17 @@
-// Keeps a book of paid orders from signed webhooks: every payment is booked once, whatever is repeated, late or forged.
+// Keeps a book of paid orders from signed webhooks. Each payment is booked once, even if events repeat, are late or forged.
 //
 // Needs Node 18 or newer, and no packages. To run it:
 //
 //   WEBHOOK_SECRETS="whsec_..." BOOK=book.jsonl PORT=8090 node orders-by-webhook.mjs
 //
-// The book is a journal: one line of JSON per event, on disk before the event is answered. A line holds the event's id
-// and its effect, so neither is there without the other; a database transaction does the same where you have one.
+// The book is a journal: one line of JSON per event, written to disk before the event is answered. A line contains the
+// event's id and its effect, so neither exists without the other. A database transaction does the same.
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import { closeSync, fsyncSync, ftruncateSync, openSync, readFileSync, writeSync } from "node:fs";
 import { createServer } from "node:http";
 
-// Two secrets, separated by a blank, while one is being replaced by the other.
+// Two secrets, separated by a space, while one replaces the other.
 const SECRETS = process.env.WEBHOOK_SECRETS.split(" ").map((secret) =>
   Buffer.from(secret.replace(/^whsec_/, ""), "base64"),
 );
@@ -26,7 +26,7 @@ class Refused extends Error {
   }
 }
 
-/** Throws unless one of our secrets has signed these very bytes (https://www.standardwebhooks.com), not long ago. */
+/** Throws unless one of our secrets signed exactly these bytes recently (https://www.standardwebhooks.com). */
 function verify(headers, body, nowSeconds) {
   const id = headers["webhook-id"] ?? "";
   const timestamp = headers["webhook-timestamp"] ?? "";
@@ -43,7 +43,7 @@ function verify(headers, body, nowSeconds) {
   if (!fits) throw new Refused(401, "no signature fits");
 }
 
-/** The book: what is known of every order, and the journal that it is read from at the start. */
+/** The book: the state of every order, and the journal from which it is read at the start. */
 class Book {
   #seen = new Set();
   #orders = new Map();
@@ -52,21 +52,21 @@ class Book {
   constructor(path) {
     this.#journal = openSync(path, "a+");
     const text = readFileSync(path);
-    // A last line without an end was cut off by a crash, and was never answered: it will come again.
+    // A last line without a line break was cut off by a crash. Its event was never answered, so it will come again.
     const whole = text.subarray(0, text.lastIndexOf("\n") + 1);
     ftruncateSync(this.#journal, whole.length);
     for (const line of whole.toString().split("\n").slice(0, -1)) this.#remember(JSON.parse(line));
   }
 
-  /** Books one event and says what became of it. Returns when that is on disk. */
+  /** Books one event and returns what was done, once that is on disk. */
   take({ id, type, data }) {
     if (this.#seen.has(id)) return "seen before";
     const order = JSON.stringify([data.merchant, data.biz_order_no]);
     const known = this.#orders.get(order) ?? { sequence: 0, booked: false };
-    // Of one order the highest sequence holds. Gaps are no reason to wait: they are events that we did not ask for.
+    // For each order, the highest sequence counts. Do not wait for gaps: they are events that we did not ask for.
     const late = data.sequence <= known.sequence;
-    // Nothing is done about a disputed order until a later event says what is true. Otherwise `status` is what
-    // holds now, whatever the type; so payment.corrected needs no code of its own.
+    // Do nothing about a disputed order until a later event says what is true. Otherwise `status` is the current
+    // status, whatever the type. So payment.corrected needs no code of its own.
     const disputed = type === "payment.conflicted";
     const booked = late || disputed ? known.booked : data.status === "succeeded";
     const direction = Number(booked) - Number(known.booked); // 1 books the payment, -1 takes it back
@@ -77,7 +77,7 @@ class Book {
 
   #write(entry) {
     const line = Buffer.from(`${JSON.stringify(entry)}\n`);
-    // Should the disk be full, the process ends over it: the journal alone says what is true.
+    // If the disk is full, the process ends, because only the journal says what is true.
     if (writeSync(this.#journal, line) !== line.length) throw new Error("the journal was written in part");
     fsyncSync(this.#journal);
     this.#remember(entry);
@@ -93,7 +93,7 @@ class Book {
   }
 }
 
-/** The body's bytes as they were sent: it is they that are signed, not what JSON.parse makes of them. */
+/** The bytes of the body as they were sent, because these are signed, and not the result of JSON.parse. */
 async function readBody(request) {
   const parts = [];
   let size = 0;
@@ -110,7 +110,7 @@ async function readBody(request) {
   return Buffer.concat(parts);
 }
 
-/** The event of a verified body. Further fields may come one day, and are not ours to refuse. */
+/** The event of a verified body. Unknown fields are allowed: later versions may add some. */
 function readEvent(body) {
   try {
     const { id, type, data } = JSON.parse(body);
@@ -129,16 +129,16 @@ async function answer(request, response) {
   const body = await readBody(request);
   verify(request.headers, body, Date.now() / 1000);
   const event = readEvent(body);
-  // The operator's test tells of no payment: it is answered, and not booked.
+  // An operator's test is about no payment: answer it, and do not book it.
   console.log(`${event.id}: ${event.type === TEST ? "a test" : book.take(event)}`);
-  // Any 2xx says that it need not come again: also for an event that was seen before, or came late.
+  // Any 2xx means that the event need not be sent again. This includes repeated and late events.
   response.writeHead(204).end();
 }
 
 const server = createServer((request, response) => {
   answer(request, response).catch((error) => {
     console.error(error.message);
-    if (!(error instanceof Refused)) process.exit(1); // the book: started again, it reads what is on disk
+    if (!(error instanceof Refused)) process.exit(1); // an error of the book: after a restart, it reads what is on disk
     response.writeHead(error.status, { connection: "close" }).end();
   });
 });

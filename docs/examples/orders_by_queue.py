@@ -1,11 +1,11 @@
-"""Keeps a book of paid orders from the events on RabbitMQ: every payment is booked once, whatever is repeated or late.
+"""Keeps a book of paid orders from the events on RabbitMQ. Each payment is booked once, even if events repeat or come late.
 
 Needs Python 3.11 and `pip install pika`. To run it:
 
     AMQP_URL=amqp://user:password@localhost BOOK=book.sqlite3 python orders_by_queue.py
 
-Kill it whenever you like: what it has not acknowledged is delivered again. Where the book is in a database server, any
-number of these processes may share a queue; docs/consumers-guide.md says what to change for PostgreSQL.
+You can kill it at any time: RabbitMQ redelivers what it has not acknowledged. If the book is in a database server, any
+number of these processes may share a queue. docs/consumers-guide.md says what to change for PostgreSQL.
 """
 
 import json
@@ -19,10 +19,10 @@ from pika.adapters.blocking_connection import BlockingChannel
 from pika.exceptions import AMQPError
 
 EXCHANGE = "payment.status"
-# The queue is ours: its name, what it is bound to, and how long it may become.
+# Our own queue: we choose its name and its binding.
 QUEUE = "shop.payments"
 DEAD_LETTERS = "shop.payments.dead"
-BINDING = "acme.*.*"  # <merchant>.<order_type>.<status>; `#` is everything
+BINDING = "acme.*.*"  # <merchant>.<order_type>.<status>; `#` matches everything
 TEST = "payment.test"
 PREFETCH = 50
 PAUSE_SECONDS = 1.0
@@ -43,19 +43,19 @@ log = logging.getLogger("orders")
 
 
 class NotAnEvent(Exception):
-    """The message is no event of ours; delivering it again would not make it one."""
+    """The message is not one of these events, so it must not be delivered again."""
 
 
 def take(book: sqlite3.Connection, body: bytes) -> str:
-    """Book one event, and say what became of it: its id and its effect are committed together, or neither is."""
+    """Book one event and return what was done. Its id and its effect are committed together."""
     event_id, type_, data = read(body)
     if type_ == TEST:
-        return "a test"  # by the operator; it tells of no payment
+        return "a test"  # sent by an operator; it is about no payment
     order = (data["merchant"], data["biz_order_no"])
     with book:  # one transaction: committed here, rolled back by any exception
         if book.execute("INSERT INTO seen VALUES (?) ON CONFLICT DO NOTHING", (event_id,)).rowcount == 0:
             return "seen before"
-        # Of one order the highest sequence holds. Gaps are no reason to wait: they are events that we did not ask for.
+        # For each order, the highest sequence counts. Do not wait for gaps: they are events that we did not ask for.
         book.execute("INSERT INTO orders VALUES (?, ?, 0, 'initial', FALSE, FALSE) ON CONFLICT DO NOTHING", order)
         disputed = type_ == "payment.conflicted"
         news = book.execute(
@@ -66,8 +66,8 @@ def take(book: sqlite3.Connection, body: bytes) -> str:
         if news.rowcount == 0:
             return "late"
         if disputed:
-            return "disputed"  # nothing more is done about this order until a later event says what is true
-        # Whatever the type, `status` is what holds now; so payment.corrected needs no code of its own.
+            return "disputed"  # do nothing more about this order until a later event says what is true
+        # `status` is the current status, whatever the type. So payment.corrected needs no code of its own.
         paid = data["status"] == "succeeded"
         changed = book.execute(
             "UPDATE orders SET booked = ? WHERE merchant = ? AND biz_order_no = ? AND booked <> ?", (paid, *order, paid)
@@ -80,7 +80,7 @@ def take(book: sqlite3.Connection, body: bytes) -> str:
 
 
 def read(body: bytes) -> tuple[str, str, dict]:
-    """The event's id, its type and its data. Further fields may come one day, and are not ours to refuse."""
+    """Return the event's id, type and data. Unknown fields are allowed: later versions may add some."""
     try:
         event = json.loads(body)
         data = event["data"]
@@ -93,7 +93,7 @@ def read(body: bytes) -> tuple[str, str, dict]:
 
 
 def consume(channel: BlockingChannel, book: sqlite3.Connection) -> None:
-    """Take events until the connection breaks."""
+    """Book events until the connection breaks."""
     channel.queue_declare(DEAD_LETTERS, durable=True, arguments={"x-queue-type": "quorum"})
     channel.queue_declare(
         QUEUE,
@@ -118,7 +118,7 @@ def consume(channel: BlockingChannel, book: sqlite3.Connection) -> None:
 
 
 def main() -> None:
-    """Consume for ever. Trouble with the database ends the process; whoever runs it starts it again."""
+    """Consume for ever. An error of the database ends the process; its supervisor starts it again."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     logging.getLogger("pika").setLevel(logging.WARNING)
     book = sqlite3.connect(os.environ["BOOK"], isolation_level="IMMEDIATE")

@@ -69,13 +69,13 @@ def test_no_panel_lies_on_another_or_over_the_edge(dashboard: Node) -> None:
 def test_it_reads_from_top_to_bottom_as_one_callbacks_way(dashboard: Node) -> None:
     rows = [panel for panel in dashboard["panels"] if panel["type"] == "row"]
     assert [row["title"] for row in rows] == [
-        "0. In short",
+        "0. Overview",
         "1. The callback arrives",
-        "2. It is put into the queue",
+        "2. It is queued",
         "3. It is recorded",
         "4. It changes its order",
-        "5. Or the gateway is asked",
-        "6. Downstream is told",
+        "5. Or the gateway is queried",
+        "6. Events are delivered",
     ]
     assert all(above["gridPos"]["y"] < below["gridPos"]["y"] for above, below in pairwise(rows))
     assert [panel["gridPos"]["y"] for panel in dashboard["panels"]] == sorted(
