@@ -22,7 +22,7 @@ class Shop:
     """What this system knows about its orders."""
 
     def __init__(self) -> None:
-        # A real system keeps both in its database: the ids under a unique key, in the transaction that acts on the event.
+        # A real system keeps both in its database: the ids under a unique key, in the transaction of the effect.
         self._seen: set[str] = set()
         self._sequences: dict[str, int] = {}
         self._lock = Lock()

@@ -1,4 +1,4 @@
-"""Keeps a book of paid orders from the events on RabbitMQ. Each payment is booked once, even if events repeat or come late.
+"""Keeps a book of paid orders from the events on RabbitMQ. Each payment is booked once, even if its events repeat.
 
 Needs Python 3.11 and `pip install pika`. To run it:
 
