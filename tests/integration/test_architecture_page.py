@@ -25,17 +25,17 @@ def legs(tmp_path_factory: pytest.TempPathFactory) -> dict[Leg, list[str]]:
         processes.kill_all()
 
 
-def test_the_page_lists_the_files_that_a_callback_passes_through(legs):
+def test_the_page_lists_the_files_that_a_callback_passes_through(legs: dict[Leg, list[str]]) -> None:
     page = PAGE.read_text(encoding="utf-8")
     assert make_page(legs, page) == page, "run `make path-docs`"
 
 
-def test_no_part_of_the_path_gets_longer(legs):
+def test_no_part_of_the_path_gets_longer(legs: dict[Leg, list[str]]) -> None:
     lengths = {leg: len(files_on_path(legs[leg])) for leg in _MOST_FILES}
     assert {leg: length for leg, length in lengths.items() if length > _MOST_FILES[leg]} == {}
 
 
-def test_the_page_has_a_line_for_every_package():
+def test_the_page_has_a_line_for_every_package() -> None:
     packages = {
         str(file.parent.relative_to(PAGE.parents[1]))
         for root in ("service", "consumers")
@@ -46,7 +46,7 @@ def test_the_page_has_a_line_for_every_package():
     assert named == packages
 
 
-def test_the_documents_name_only_files_that_exist():
+def test_the_documents_name_only_files_that_exist() -> None:
     repository = PAGE.parents[1]
     pages = [repository / "README.md", repository / "CONTRIBUTING.md", *(repository / "docs").rglob("*.md")]
     named = {
