@@ -27,6 +27,49 @@ def pytest_sessionstart() -> None:
         signal.signal(number, signal.default_int_handler)
 
 
+# pytest-timeout limits a test's three phases as one. Where its time is up between two of them, while a failure is being
+# reported, its exception ends the worker and with it the whole run. So each phase is limited by itself.
+_TIME_LIMIT = pytest.StashKey[object]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> bool | None:
+    """Keep the limit of the whole test for its phases."""
+    if _TIME_LIMIT in item.stash:
+        return None  # one of the phases begins: pytest-timeout sets its timer
+    item.stash[_TIME_LIMIT] = settings
+    return True
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Limit the setup."""
+    yield from _limit_time(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Limit the test itself."""
+    yield from _limit_time(item)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Limit the teardown."""
+    yield from _limit_time(item)
+
+
+def _limit_time(item: pytest.Item) -> Generator[None, None, None]:
+    if _TIME_LIMIT not in item.stash:
+        yield
+        return
+    item.config.hook.pytest_timeout_set_timer(item=item, settings=item.stash[_TIME_LIMIT])
+    try:
+        yield
+    finally:
+        item.config.hook.pytest_timeout_cancel_timer(item=item)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

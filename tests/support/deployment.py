@@ -11,11 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.bootstrap.database import make_ledger_engine
+from service.bootstrap.database import make_ledger_engine, make_migration_engine
 from service.bootstrap.ledger import make_store
 from service.config.reading import load_settings
-from service.config.settings import ApiScope
+from service.config.settings import ApiScope, Settings
 from service.ledger.announcements import Announcement
+from service.ledger.schema import migrate
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
 from service.messaging.sqlite.queue import EmbeddedQueue
@@ -27,6 +28,7 @@ from tests.support.ledger_view import LedgerView
 from tests.support.messages import embedded_publisher, rabbit_publisher
 from tests.support.ports import find_free_port
 from tests.support.processes import Process, Processes
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 ROLES = ("receiver", "ledger", "dispatcher")
 
@@ -174,13 +176,14 @@ class Deployment:
         return self._processes.describe()
 
     def prepare(self) -> None:
-        """Bring the database to this release's schema, as a deployment's first step does."""
-        done = self.command("migrate")
-        assert done.returncode == 0, done.stdout + done.stderr
+        """Bring the database to this release's schema, as the command `migrate` does."""
+        engine = make_migration_engine(self._settings())
+        migrate(engine)
+        engine.dispose()
 
     def announce(self, announcements: Iterable[Announcement]) -> None:
         """Announce orders, as the API does for whoever is about to send them."""
-        settings = load_settings(self.settings_file, self._environment)
+        settings = self._settings()
         engine = make_ledger_engine(settings)
         store = make_store(settings, engine)
         for announcement in announcements:
@@ -266,7 +269,7 @@ class Deployment:
             env={**os.environ, **self._environment, **(environment or {})},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANGS_AFTER_SECONDS,
             check=False,
         )
 
@@ -281,6 +284,9 @@ class Deployment:
             publisher.publish(message, timeout_seconds=10)
         finally:
             publisher.close(timeout_seconds=5)
+
+    def _settings(self) -> Settings:
+        return load_settings(self.settings_file, self._environment)
 
     def callback(self, biz_order_no: str, *, merchant: str = "acme", **more: object) -> Callback:
         """A callback on the address that was minted for its order."""

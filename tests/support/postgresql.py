@@ -83,7 +83,7 @@ class PostgreSQL:
     def stop(self) -> None:
         """Shut it down at once but in good order: open transactions are rolled back (a "fast" shutdown)."""
         self._server.signal(signal.SIGINT)
-        self._server.wait(within_seconds=30)
+        self._server.wait()
 
     def kill(self) -> None:
         """End all its processes with SIGKILL; the next start recovers from its log."""
@@ -129,7 +129,7 @@ class PostgreSQL:
         if self._server.running:
             self._server.thaw()
             self._server.signal(signal.SIGQUIT)  # an "immediate" shutdown; SIGKILL would leak its shared memory
-            self._server.wait(within_seconds=30)
+            self._server.wait()
         self._server.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
 

@@ -7,12 +7,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 _REPOSITORY = Path(__file__).parents[2]
+# What it holds is imported by every Python that finds it on its path.
+_THREAD_STACKS = Path(__file__).parent / "thread_stacks"
+_SHOW_THREAD_STACKS = signal.SIGRTMIN + 7
 
 
 class Process:
@@ -35,11 +39,17 @@ class Process:
         """`output` is a descriptor to write to in place of the file."""
         self.name = name
         self.log_file = log_file
+        self._stacks_file = log_file.with_suffix(".stacks")
         # SIGHUP is ignored where the tests themselves run under nohup.
         kept = [_program("env"), "--default-signal=HUP", _program("setpriv"), "--pdeathsig=KILL"]
         self._command = [*kept, *map(str, command)]
         self._output = output
-        self._environment = dict(os.environ if environment is None else environment)
+        inherited = dict(os.environ if environment is None else environment)
+        self._environment = {
+            **inherited,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(_THREAD_STACKS), inherited.get("PYTHONPATH")])),
+            "THREAD_STACKS": str(self._stacks_file),
+        }
         self._directory = directory
         self._child: subprocess.Popen[bytes] | None = None
 
@@ -85,16 +95,13 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready: Callable[[], object], *, within_seconds: float = 60.0) -> None:
-        """Wait until `ready` is true; fails at once, with the output, where the process ends before that.
-
-        A start takes 2 s on a machine of its own, and took 20 s on two cores with twenty others in line for them.
-        """
+    def wait_until(self, ready: Callable[[], object], *, within_seconds: float = HANGS_AFTER_SECONDS) -> None:
+        """Wait until `ready` is true; fails at once, with the output, where the process ends before that."""
 
         def is_ready_or_ended() -> bool:
             return bool(ready()) or not self.running
 
-        eventually(is_ready_or_ended, within_seconds=within_seconds, why=self.describe)
+        eventually(is_ready_or_ended, within_seconds=within_seconds, why=self._describe_hanging)
         assert self.running, f"ended before it was ready: {self.describe()}"
 
     def signal(self, number: signal.Signals) -> None:
@@ -102,18 +109,18 @@ class Process:
         assert self._child is not None, f"{self.name} was never started"
         self._child.send_signal(number)
 
-    def terminate(self, *, within_seconds: float = 20.0) -> int:
+    def terminate(self, *, within_seconds: float = HANGS_AFTER_SECONDS) -> int:
         """SIGTERM, as an orderly shutdown does, and the exit code; an AssertionError where it does not end in time."""
         self.signal(signal.SIGTERM)
         return self.wait(within_seconds=within_seconds)
 
-    def wait(self, *, within_seconds: float = 20.0) -> int:
+    def wait(self, *, within_seconds: float = HANGS_AFTER_SECONDS) -> int:
         """The exit code, once it has ended by itself; an AssertionError where it does not end in time."""
         assert self._child is not None, f"{self.name} was never started"
         try:
             return self._child.wait(timeout=within_seconds)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"still running after {within_seconds} s: {self.describe()}") from None
+            raise AssertionError(f"still running after {within_seconds} s: {self._describe_hanging()}") from None
 
     def kill(self) -> None:
         """SIGKILL to it and all its descendants. Safe to call twice, and after its end."""
@@ -145,6 +152,20 @@ class Process:
         """Name, state and the end of the output, for the message of a failed assertion."""
         state = "running" if self.running else f"exit code {self.exit_code}"
         return f"{self.name} ({state}), its output ends with:\n{self.output[-4000:]}"
+
+    def _describe_hanging(self) -> str:
+        """And where the threads of it and of its descendants stand, of those that are Python."""
+        for pid in [self.pid, *_descendants(self.pid)] if self.running else []:
+            with contextlib.suppress(OSError):  # it has ended
+                command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if "python" not in command:
+                    continue  # the signal would end it
+                with self._stacks_file.open("a") as file:
+                    file.write(f"\nProcess {pid}: {command}\n")
+                os.kill(pid, _SHOW_THREAD_STACKS)
+                time.sleep(0.3)  # it writes at once, but may be one of many that want the processor
+        stacks = self._stacks_file.read_text(errors="replace") if self._stacks_file.exists() else ""
+        return f"{self.describe()}\n{stacks[-20_000:]}"
 
 
 class Processes:

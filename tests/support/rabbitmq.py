@@ -13,6 +13,7 @@ from typing import Self
 
 from tests.support.ports import find_free_port
 from tests.support.processes import Process
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 # The package's own scripts: those in /usr/sbin change to the user `rabbitmq` and read the system's settings.
 _SCRIPTS = Path("/usr/lib/rabbitmq/bin")
@@ -28,8 +29,6 @@ log.file = false
 log.console = true
 log.console.level = warning
 """
-
-_VIRTUAL_HOSTS_AT_ONCE = 10
 
 # On hosts of their own all have the same one: the nodes of a cluster find each other by it.
 _EPMD_PORT = "4369"
@@ -66,7 +65,7 @@ class RabbitMQ:
         self._environment = self._prepare(more_settings, cookie)
         self._epmd = Process(
             name="epmd",
-            command=[*self._host.inside, shutil.which("epmd") or "epmd", "-port", self._environment["ERL_EPMD_PORT"]],
+            command=[*self._host.inside, _installed("epmd"), "-port", self._environment["ERL_EPMD_PORT"]],
             log_file=self._folder / "epmd.log",
             environment=self._environment,
         )
@@ -78,7 +77,6 @@ class RabbitMQ:
             directory=self._folder,
         )
         self._virtual_hosts_made = 0
-        self._virtual_hosts_unused: list[str] = []
 
     def __enter__(self) -> Self:
         try:
@@ -121,19 +119,19 @@ class RabbitMQ:
 
     def wait_until_answering(self) -> None:
         """Return once it answers AMQP."""
-        self._server.wait_until(self._answers, within_seconds=90)
+        self._server.wait_until(self._answers)
 
     def stop(self) -> None:
         """Shut it down in good order."""
-        self._server.terminate(within_seconds=60)
+        self._server.terminate()
 
     def kill(self) -> None:
         """Kill it with SIGKILL, as the kernel does when memory runs out.
 
-        Its queues are written down first (takes a second): RabbitMQ does that only every half second for quorum queues,
+        Its queues are written down first: RabbitMQ does that only every half second for quorum queues,
         and one declared just before the kill would come back without a leader, for ever.
         """
-        self.ctl("eval", _WRITE_DOWN_QUEUES)
+        self.evaluate(_WRITE_DOWN_QUEUES)
         self._server.kill()
 
     def restart(self) -> None:
@@ -151,50 +149,46 @@ class RabbitMQ:
 
     def block_publishers(self) -> None:
         """Raise the memory alarm: from now on the broker reads nothing from connections that publish."""
-        self.ctl("eval", f"{_limit_memory(limit_bytes=1)}.")
+        self.evaluate(f"{_limit_memory(limit_bytes=1)}.")
 
     def unblock_publishers(self) -> None:
         """End the alarm that `block_publishers` raised."""
-        self.ctl("eval", f"{_limit_memory(limit_bytes=_MEMORY_BYTES)}.")
+        self.evaluate(f"{_limit_memory(limit_bytes=_MEMORY_BYTES)}.")
 
     def limit_holding(self, *, seconds: float) -> None:
         """Take messages back that are held unsettled for longer, until `clear`: `consumer_timeout`, else half an hour.
 
         Only from channels that are opened from now on.
         """
-        self.ctl("eval", f"{_limit_holding(timeout_ms=int(seconds * 1000), look_every_ms=100)}.")
+        self.evaluate(f"{_limit_holding(timeout_ms=int(seconds * 1000), look_every_ms=100)}.")
+
+    def evaluate(self, expressions: str) -> str:
+        """Evaluate Erlang there and return the value of the last expression; an AssertionError where it failed.
+
+        With erl_call, in milliseconds: `rabbitmqctl eval` starts an Erlang of its own, which takes a second.
+        """
+        cookie = (self._folder / ".erlang.cookie").read_text()
+        name = ["-name" if self._host.inside else "-sname", self._host.node_name]
+        answer = self._run(_installed("erl_call"), *name, "-c", cookie, "-e", given=expressions + "\n")
+        assert answer.startswith("{ok, "), f"{expressions} failed:\n{answer}"
+        return answer.removeprefix("{ok, ").removesuffix("}")
 
     def ctl(self, *arguments: str) -> str:
         """Run `rabbitmqctl` (about a second) and return what it wrote; an AssertionError where it failed."""
-        done = subprocess.run(
-            [*self._host.inside, _SCRIPTS / "rabbitmqctl", "--quiet", *arguments],
-            env=self._environment,
-            cwd=self._folder,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"rabbitmqctl {arguments} failed:\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return self._run(_SCRIPTS / "rabbitmqctl", "--quiet", *arguments)
 
     def clear(self) -> None:
         """Forget every queue, exchange and message of the default virtual host, and any limit; ends its connections."""
         forget = f'rabbit_vhost:delete(<<"/">>, <<"tests">>), {_make_virtual_host("/")}'
         patient = _limit_holding(timeout_ms=1_800_000, look_every_ms=60_000)
-        self.ctl("eval", f"{forget}, {_limit_memory(limit_bytes=_MEMORY_BYTES)}, {patient}.")
+        self.evaluate(f"{forget}, {_limit_memory(limit_bytes=_MEMORY_BYTES)}, {patient}.")
 
     def create_virtual_host(self) -> str:
         """The AMQP URL of a new, empty virtual host."""
-        if not self._virtual_hosts_unused:
-            first = self._virtual_hosts_made
-            names = [f"test-{number}" for number in range(first, first + _VIRTUAL_HOSTS_AT_ONCE)]
-            # Several in one call: nearly all of its time goes into starting rabbitmqctl.
-            self.ctl("eval", ", ".join(map(_make_virtual_host, names)) + ".")
-            self._virtual_hosts_made += len(names)
-            self._virtual_hosts_unused = names[::-1]
-        return self._url(self._virtual_hosts_unused.pop())
+        self._virtual_hosts_made += 1
+        name = f"test-{self._virtual_hosts_made}"
+        self.evaluate(_make_virtual_host(name) + ".")
+        return self._url(name)
 
     def _url(self, virtual_host: str) -> str:
         return f"amqp://guest:guest@{self._host.address}:{self.port}/{virtual_host}"
@@ -206,6 +200,20 @@ class RabbitMQ:
                 return connection.recv(1) == b"\x01"  # the first byte of Connection.Start's frame
         except OSError:
             return False
+
+    def _run(self, *command: str | Path, given: str = "") -> str:
+        done = subprocess.run(
+            [*self._host.inside, *command],
+            env=self._environment,
+            cwd=self._folder,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=HANGS_AFTER_SECONDS,
+            check=False,
+        )
+        assert done.returncode == 0, f"{command} failed:\n{done.stdout}{done.stderr}"
+        return done.stdout
 
     def _prepare(self, more_settings: str, cookie: str) -> dict[str, str]:
         settings = self._folder / "rabbitmq.conf"
@@ -240,6 +248,12 @@ class RabbitMQ:
         self._server.kill()
         self._epmd.kill()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _installed(program: str) -> str:
+    found = shutil.which(program)
+    assert found is not None, f"{program} is not installed: `make test` as root does it, or says how"
+    return found
 
 
 def _limit_memory(*, limit_bytes: int) -> str:

@@ -35,11 +35,11 @@ def url(broker: RabbitMQ) -> str:
 
 @contextmanager
 def _out_of_memory(broker: RabbitMQ) -> Iterator[None]:
-    broker.ctl("set_vm_memory_high_watermark", "absolute", "1")
+    broker.block_publishers()
     try:
         yield
     finally:
-        broker.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
+        broker.unblock_publishers()
 
 
 @contextmanager

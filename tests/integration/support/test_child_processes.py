@@ -49,3 +49,21 @@ def test_a_server_is_ready_once_it_answers(processes: Processes, free_port: int)
 
     assert server.terminate() == -signal.SIGTERM
     assert not answers(url)
+
+
+def test_a_process_that_does_not_end_shows_where_its_threads_stand(processes: Processes) -> None:
+    program = (
+        "import subprocess, sys, time\n"
+        "def sleep_for_long():\n    time.sleep(600)\n"
+        "if 'child' not in sys.argv:\n"
+        "    subprocess.Popen([sys.executable, '-c', sys.orig_argv[2], 'child'])\n"
+        "print('begun', flush=True)\n"
+        "sleep_for_long()\n"
+    )
+    process = processes.start_command(sys.executable, "-c", program)
+    process.wait_until(lambda: process.output.count("begun") == 2)
+
+    with pytest.raises(AssertionError) as failed:
+        process.wait(within_seconds=0.1)
+
+    assert str(failed.value).count("in sleep_for_long") == 2

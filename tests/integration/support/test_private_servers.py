@@ -42,7 +42,7 @@ def test_a_broker_that_was_left_blocked_and_stopped_is_up_and_empty_for_the_next
     publish(own_rabbitmq.url, queue="left", body=b"left behind")
 
     own_rabbitmq.block_publishers()
-    eventually(lambda: "memory" in own_rabbitmq.ctl("eval", "rabbit_alarm:get_alarms()."))
+    eventually(lambda: "memory" in own_rabbitmq.evaluate("rabbit_alarm:get_alarms()."))
     own_rabbitmq.stop()
 
 

@@ -60,12 +60,12 @@ def test_a_hung_broker_means_503_in_time(start_receiver, own_rabbitmq):
 def test_a_broker_with_an_alarm_means_503_in_time(start_receiver, own_rabbitmq):
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
-    own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.0000001")
+    own_rabbitmq.block_publishers()
     try:
         assert_failed_in_time(post_many(receiver, "alarm"))
         assert receiver.is_ready()
     finally:
-        own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1GB")
+        own_rabbitmq.unblock_publishers()
     assert_taken_again(receiver)
 
 
