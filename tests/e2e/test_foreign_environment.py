@@ -35,9 +35,9 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str
 
 
 def test_every_role_works_beside_the_variables_of_other_services(
-    fresh_deployment: Deployment, own_shop: Downstream, environment: dict[str, str]
+    deploy: Callable[..., Deployment], own_shop: Downstream, environment: dict[str, str]
 ) -> None:
-    deployment = fresh_deployment
+    deployment = deploy(Place())
     api = deployment.give_api()
     deployment.start(*ROLES, "inquirer", "api", environment=environment)
     deployment.wait_until_receiving()

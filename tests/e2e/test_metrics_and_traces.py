@@ -71,15 +71,43 @@ class Watched:
         families = text_string_to_metric_families(self.scrape(role))
         return [sample for family in families for sample in family.samples if sample.name == metric]
 
-    def lines(self, role: str, event: str) -> list[dict[str, object]]:
+    def lines(self, role: str, event: str, **fields: object) -> list[dict[str, object]]:
+        """The role's log lines of one event that have these fields."""
         output = self.deployment.role(role).output.splitlines()
-        lines = [json.loads(line) for line in output if line.startswith("{")]
-        return [line for line in lines if line["event"] == event]
+        lines = [json.loads(line) for line in output if line.startswith("{") and line.endswith("}")]
+        return [line for line in lines if {"event": event, **fields}.items() <= line.items()]
+
+
+@pytest.fixture(scope="module")
+def _standing(
+    find_place: Callable[[], Place], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Watched, Downstream]]:
+    with (
+        Downstream() as shop,
+        Deployment(
+            folder=tmp_path_factory.mktemp("watched"), place=find_place(), downstreams={"shop": shop}
+        ) as deployment,
+    ):
+        deployment.prepare()
+        yield Watched(deployment), shop
 
 
 @pytest.fixture
-def watched(deploy: Callable[..., Deployment], find_place: Callable[[], Place]) -> Watched:
-    return Watched(deploy(find_place()))
+def watched(_standing: tuple[Watched, Downstream]) -> Watched:
+    """A deployment that tests share: only "acme" is called back, and only order numbers tell the tests apart."""
+    return _standing[0]
+
+
+@pytest.fixture
+def deployment(watched: Watched) -> Deployment:
+    """That of `watched`."""
+    return watched.deployment
+
+
+@pytest.fixture
+def shop(_standing: tuple[Watched, Downstream]) -> Downstream:
+    """The webhook endpoint of `watched`."""
+    return _standing[1]
 
 
 @pytest.fixture
@@ -101,18 +129,18 @@ def _send_no_http(deployment: Deployment) -> None:
 
 
 def test_every_metric_that_alerts_and_dashboard_name_is_exported(
-    watched: Watched, own_shop: Downstream, order: str
+    watched: Watched, deployment: Deployment, shop: Downstream, order: str
 ) -> None:
-    deployment = watched.deployment
     assert deployment.sender.send(deployment.callback(order)).acknowledged
     _send_no_http(deployment)
-    eventually(lambda: own_shop.about(order), within_seconds=30)
+    eventually(lambda: shop.about(order))
     wanted = _named("alerts.yaml") | _named("dashboard.json")
     eventually(lambda: wanted <= watched.exported(), within_seconds=30, why=lambda: wanted - watched.exported())
 
 
-def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(watched: Watched, order: str) -> None:
-    deployment = watched.deployment
+def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(
+    watched: Watched, deployment: Deployment, order: str
+) -> None:
     assert deployment.sender.send(deployment.callback(order)).acknowledged
 
     def last_claims() -> dict[tuple[str, ...], float]:
@@ -120,7 +148,7 @@ def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(w
 
     eventually(lambda: last_claims().get(("acme", "callback")), within_seconds=60)
     last = last_claims()
-    assert abs(time.time() - last.pop(("acme", "callback"))) < 60
+    assert abs(time.time() - last.pop(("acme", "callback"))) < 600
     never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
     assert last == dict.fromkeys(never, 0.0)
 
@@ -140,20 +168,21 @@ def test_a_consumer_has_metrics_once_the_schema_is_there_so_that_who_waits_for_i
             eventually(lambda url=url: answers(url), within_seconds=30)
 
 
-def test_one_trace_joins_the_callback_to_its_webhook(watched: Watched, own_shop: Downstream, order: str) -> None:
-    deployment = watched.deployment
+def test_one_trace_joins_the_callback_to_its_webhook(
+    watched: Watched, deployment: Deployment, shop: Downstream, order: str
+) -> None:
     assert deployment.sender.send(deployment.callback(order)).acknowledged
-    (event,) = eventually(lambda: own_shop.about(order), within_seconds=30)
+    (event,) = eventually(lambda: shop.about(order))
     trace_id = event.headers["traceparent"].split("-")[1]
     assert event.envelope["traceparent"] == event.headers["traceparent"]
-    for role, said in (
-        ("receiver", "callback_acknowledged"),
-        ("ledger", "claim_recorded"),
-        ("dispatcher", "event_delivered"),
+    for role, said, about_it in (
+        ("receiver", "callback_acknowledged", {"biz_order_no": order}),
+        ("ledger", "claim_recorded", {"biz_order_no": order}),
+        ("dispatcher", "event_delivered", {"event_id": event.id}),
     ):
-        eventually(lambda role=role, said=said: watched.lines(role, said))
         # One line per endpoint of the dispatcher's.
-        assert {line["trace_id"] for line in watched.lines(role, said)} == {trace_id}, role
+        lines = eventually(lambda role=role, said=said, about_it=about_it: watched.lines(role, said, **about_it))
+        assert {line["trace_id"] for line in lines} == {trace_id}, role
 
 
 def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_question_to_the_webhook(
@@ -178,11 +207,9 @@ def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_questi
 
 def test_a_flood_of_made_up_words_is_counted_to_the_last_and_makes_no_new_series(watched: Watched) -> None:
     """By two workers, as everywhere: what each has counted is in one sum."""
-    first = _made_up(watched.deployment, "first")
-    _flood(watched, first, in_all=len(first))
+    _flood(watched, _made_up(watched.deployment, "first"))
     series = watched.series()
-    second = _made_up(watched.deployment, "second")
-    _flood(watched, second, in_all=len(first) + len(second))
+    _flood(watched, _made_up(watched.deployment, "second"))
     assert watched.series() == series
 
 
@@ -207,13 +234,16 @@ def _made_up(deployment: Deployment, word: str) -> Sequence[Callback]:
     return made
 
 
-def _flood(watched: Watched, callbacks: Sequence[Callback], *, in_all: int) -> None:
-    """Send them, and wait until every role has counted what reached it; `in_all` were sent so far."""
+def _flood(watched: Watched, callbacks: Sequence[Callback]) -> None:
+    """Send them, and wait until every role has counted what reached it."""
+    received = "payment_callbacks_received_total"
+    received_before = watched.total("receiver", received)
+    taken_before = watched.total("receiver", received, outcome="acknowledged")
     answers = watched.deployment.sender.send_all(callbacks)
     assert {answer.status for answer in answers} == {200, 400}
-    assert watched.total("receiver", "payment_callbacks_received_total") == in_all
-    taken = watched.total("receiver", "payment_callbacks_received_total", outcome="acknowledged")
-    assert taken == in_all * sum(answer.acknowledged for answer in answers) / len(callbacks)
+    assert watched.total("receiver", received) - received_before == len(callbacks)
+    taken = watched.total("receiver", received, outcome="acknowledged")
+    assert taken - taken_before == sum(answer.acknowledged for answer in answers)
     eventually(lambda: watched.total("ledger", "payment_callbacks_claims_recorded_total") == taken, within_seconds=30)
     moved = watched.total("ledger", "payment_callbacks_transitions_total")
     delivered = "payment_callbacks_deliveries_total"
@@ -222,9 +252,8 @@ def _flood(watched: Watched, callbacks: Sequence[Callback], *, in_all: int) -> N
     )
 
 
-def test_no_metric_tells_an_order(watched: Watched, own_shop: Downstream, order: str) -> None:
-    deployment = watched.deployment
+def test_no_metric_tells_an_order(watched: Watched, deployment: Deployment, shop: Downstream, order: str) -> None:
     assert deployment.sender.send(deployment.callback(order)).acknowledged
-    eventually(lambda: own_shop.about(order), within_seconds=30)
+    eventually(lambda: shop.about(order))
     for role in watched.ports:
         assert order not in watched.scrape(role)

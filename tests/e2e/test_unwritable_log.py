@@ -5,14 +5,14 @@ import os
 import select
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.deployment import ROLES, Deployment
+from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.gateway_sender import Callback
 from tests.support.ports import find_free_port
@@ -105,9 +105,9 @@ def test_callbacks_are_acknowledged_and_applied_whatever_becomes_of_the_log(
 
 
 def test_all_roles_on_one_machine_end_in_time_though_nobody_reads_their_log(
-    fresh_deployment: Deployment, own_shop: Downstream, output: int
+    deploy: Callable[..., Deployment], own_shop: Downstream, output: int
 ) -> None:
-    deployment = fresh_deployment
+    deployment = deploy(Place())
     deployment.start("all", output=output)
     deployment.wait_until_receiving("all")
     assert deployment.sender.send(deployment.callback("one")).acknowledged
