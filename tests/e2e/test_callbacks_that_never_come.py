@@ -114,8 +114,8 @@ def test_every_announced_order_reaches_its_true_status_by_inquiry_alone(
             events = [json.loads(request.body) for request in shop.requests]
             return {event["subject"]: event["data"]["status"] for event in events}
 
-        running.wait_until(lambda: told() == expected, within_seconds=60)
-        assert running.terminate(within_seconds=40) == 0
+        running.wait_until(lambda: told() == expected)
+        assert running.terminate() == 0
         assert {name: ledger.order(name).status for name in names} == expected  # type: ignore[union-attr]
         assert all(claim.source == "query" for name in names for claim in ledger.claims_about(name))
         ledger.close()
@@ -129,7 +129,7 @@ def send_all(settings: Settings, names: list[str]) -> None:
     assert merchant.gateway is not None
     client = make_gateway_client(merchant, merchant.gateway)
     lost = 0
-    eventually(lambda: schema_is_current(engine), within_seconds=30)
+    eventually(lambda: schema_is_current(engine))
     for name in names:
         store.announce(Announcement(merchant="acme", biz_order_no=name, amount="10.00", amount_unit="yuan"))
         try:

@@ -97,10 +97,10 @@ def test_both_examples_book_a_payment_once_hold_still_in_a_dispute_and_take_it_b
 
     for status in ("pending", "success"):
         assert deployment.sender.send(deployment.callback(order, pay_status=status)).acknowledged
-    eventually(lambda: all(one.bookings == [(order, 1)] for one in both), within_seconds=30, why=processes.describe)
+    eventually(lambda: all(one.bookings == [(order, 1)] for one in both), why=processes.describe)
 
     assert deployment.sender.send(deployment.callback(order, pay_status="fail")).acknowledged
-    eventually(lambda: all(one.count("disputed") for one in both), within_seconds=30, why=processes.describe)
+    eventually(lambda: all(one.count("disputed") for one in both), why=processes.describe)
     assert all(one.bookings == [(order, 1)] for one in both)
 
     decided = ("failed", "--name", "Li Lei", "--reason", "the bank says so", "--yes")
@@ -108,15 +108,14 @@ def test_both_examples_book_a_payment_once_hold_still_in_a_dispute_and_take_it_b
     assert done.returncode == 0, done.stdout + done.stderr
     eventually(
         lambda: all(one.bookings == [(order, 1), (order, -1)] for one in both),
-        within_seconds=30,
         why=processes.describe,
     )
-    eventually(lambda: queue.count("seen before") >= 3, within_seconds=30, why=processes.describe)
+    eventually(lambda: queue.count("seen before") >= 3, why=processes.describe)
 
     for endpoint in ("books", "queues"):
         done = deployment.command("endpoints", "test", endpoint)
         assert done.returncode == 0, done.stdout + done.stderr
-    eventually(lambda: webhook.count("a test"), within_seconds=30, why=processes.describe)
+    eventually(lambda: webhook.count("a test"), why=processes.describe)
 
     headers = shipped_asyncapi()["components"]["schemas"]["WebhookHeaders"]
     for told in own_shop.received:

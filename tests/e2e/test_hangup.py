@@ -30,7 +30,7 @@ def served(deploy: Callable[..., Deployment]) -> Deployment:
 @pytest.mark.parametrize("to_group", [False, True], ids=["to the process", "to its group"])
 def test_every_role_ends_in_good_order(served: Deployment, own_shop: Downstream, to_group: bool) -> None:
     assert served.sender.send(served.callback("one")).acknowledged
-    eventually(lambda: own_shop.about("one"), within_seconds=30)
+    eventually(lambda: own_shop.about("one"))
     for name in (*ROLES, "inquirer", "api"):
         role = served.role(name)
         if to_group:
@@ -46,7 +46,7 @@ def test_all_roles_on_one_machine_end_in_good_order(deploy: Callable[..., Deploy
     deployment.start("all")
     deployment.wait_until_receiving("all")
     deployment.role("all").signal(signal.SIGHUP)
-    assert deployment.role("all").wait(within_seconds=40) == 0
+    assert deployment.role("all").wait() == 0
     eventually(lambda: not answers(deployment.url + "/healthz"))
 
 
@@ -56,10 +56,10 @@ def test_workers_that_it_reaches_finish_what_they_have_in_hand(own_deployment: D
         before = set(own_deployment.children("receiver"))
         for worker in before:
             os.kill(worker, signal.SIGHUP)
-        eventually(lambda: not before & set(own_deployment.children("receiver")), within_seconds=30)
+        eventually(lambda: not before & set(own_deployment.children("receiver")))
         own_deployment.wait_until_receiving()
         load.wait_for_acknowledgements(30)
-    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="hung-up", within_seconds=30)
+    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="hung-up")
     assert "was sent" not in own_deployment.output  # gunicorn's words for a worker that a signal ended
 
 

@@ -68,7 +68,7 @@ def ask(find_place: Callable[[], Place], own_shop: Downstream, tmp_path: Path) -
 def test_with_every_callback_dropped_each_order_reaches_its_true_status(ask: Ask, own_shop: Downstream) -> None:
     deployment, gateway = ask(Misbehaviour(drop_share=1.0), due_seconds=1.0)
     truth = gateway.truth()
-    eventually(lambda: ended(own_shop) == one_true_end_each(gateway), within_seconds=60)
+    eventually(lambda: ended(own_shop) == one_true_end_each(gateway))
     assert gateway.sandbox.counters.counts()["callbacks_sent"] == 0
     for name, status in truth.items():
         recorded = deployment.ledger.order(name)
@@ -80,8 +80,8 @@ def test_with_every_callback_dropped_each_order_reaches_its_true_status(ask: Ask
 def test_a_gateway_whose_callbacks_lie_is_believed_only_when_it_is_asked(ask: Ask, own_shop: Downstream) -> None:
     """The lies come on the orders' own notify_urls, and long before anything is overdue."""
     deployment, gateway = ask(Misbehaviour(lie_share=1.0), due_seconds=3600.0)
-    eventually(lambda: len({lie.biz_order_no for lie in gateway.sandbox.counters.lies()}) == ORDERS, within_seconds=30)
-    eventually(lambda: ended(own_shop) == one_true_end_each(gateway), within_seconds=60)
+    eventually(lambda: len({lie.biz_order_no for lie in gateway.sandbox.counters.lies()}) == ORDERS)
+    eventually(lambda: ended(own_shop) == one_true_end_each(gateway))
     eventually(lambda: deployment.ledger.count_deliveries("open") == 0)
     assert ended(own_shop) == one_true_end_each(gateway)
     for name in gateway.truth():

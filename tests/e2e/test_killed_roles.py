@@ -32,10 +32,8 @@ def test_whoever_is_killed_every_acknowledged_callback_is_recorded_and_told_once
             load.wait_for_acknowledgements(chance.randrange(5, 60))
             _kill_and_restart(own_deployment, victim)
         load.wait_for_acknowledgements(20)
-    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="killed", within_seconds=60)
-    await_events(
-        load.acknowledged, ledger=own_deployment.ledger, downstream=own_shop, prefix="killed", within_seconds=60
-    )
+    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="killed")
+    await_events(load.acknowledged, ledger=own_deployment.ledger, downstream=own_shop, prefix="killed")
 
 
 def _kill_and_restart(deployment: Deployment, victim: str) -> None:
@@ -57,7 +55,7 @@ def test_what_a_killed_ledger_held_is_recorded_by_the_one_that_run_all_starts_in
     deployment.start("all")
     deployment.wait_until_receiving("all")
     assert deployment.sender.send(deployment.callback("first")).acknowledged
-    eventually(lambda: own_shop.about("first"), within_seconds=60, why=deployment.describe)  # all roles are there
+    eventually(lambda: own_shop.about("first"), why=deployment.describe)  # all roles are there
     data = deployment.settings_file.with_name("data")
     with _locked(data / "ledger.sqlite3"):
         assert deployment.sender.send(deployment.callback("held")).acknowledged
@@ -65,7 +63,7 @@ def test_what_a_killed_ledger_held_is_recorded_by_the_one_that_run_all_starts_in
         os.kill(_ledger_of(deployment), signal.SIGKILL)
         _prolong_lease(data / "callbacks.sqlite3", seconds=59)
 
-    eventually(lambda: own_shop.about("held"), within_seconds=50, why=deployment.describe)
+    eventually(lambda: own_shop.about("held"), why=deployment.describe)
 
 
 @contextmanager

@@ -135,7 +135,7 @@ def test_every_metric_that_alerts_and_dashboard_name_is_exported(
     _send_no_http(deployment)
     eventually(lambda: shop.about(order))
     wanted = _named("alerts.yaml") | _named("dashboard.json")
-    eventually(lambda: wanted <= watched.exported(), within_seconds=30, why=lambda: wanted - watched.exported())
+    eventually(lambda: wanted <= watched.exported(), why=lambda: wanted - watched.exported())
 
 
 def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(
@@ -146,7 +146,7 @@ def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(
     def last_claims() -> dict[tuple[str, ...], float]:
         return watched.values("ledger", "payment_callbacks_last_claim_timestamp_seconds", "merchant", "source")
 
-    eventually(lambda: last_claims().get(("acme", "callback")), within_seconds=60)
+    eventually(lambda: last_claims().get(("acme", "callback")))
     last = last_claims()
     assert abs(time.time() - last.pop(("acme", "callback"))) < 600
     never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
@@ -161,11 +161,11 @@ def test_a_consumer_has_metrics_once_the_schema_is_there_so_that_who_waits_for_i
         consumers = ("ledger", "inquirer", "dispatcher")
         urls = {role: f"http://127.0.0.1:{watched.ports[role]}/metrics" for role in consumers}
         for role, url in urls.items():
-            eventually(lambda role=role: watched.lines(role, "start_awaits"), within_seconds=60)
+            eventually(lambda role=role: watched.lines(role, "start_awaits"))
             assert not answers(url)
         deployment.prepare()
         for url in urls.values():
-            eventually(lambda url=url: answers(url), within_seconds=30)
+            eventually(lambda url=url: answers(url))
 
 
 def test_one_trace_joins_the_callback_to_its_webhook(
@@ -191,7 +191,7 @@ def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_questi
     deployment = asking.deployment
     sent = deployment.callback(order, merchant="ask", traceparent=f"00-{_TRACE_ID}-00f067aa0ba902b7-01")
     assert deployment.sender.send(sent).acknowledged
-    (event,) = eventually(lambda: own_shop.about(order), within_seconds=30)
+    (event,) = eventually(lambda: own_shop.about(order))
     assert event.envelope["data"]["trust"] == "query"
     # What the gateway sent, flags and all: no spans are made here.
     assert event.headers["traceparent"] == event.envelope["traceparent"] == sent.traceparent
@@ -244,12 +244,10 @@ def _flood(watched: Watched, callbacks: Sequence[Callback]) -> None:
     assert watched.total("receiver", received) - received_before == len(callbacks)
     taken = watched.total("receiver", received, outcome="acknowledged")
     assert taken - taken_before == sum(answer.acknowledged for answer in answers)
-    eventually(lambda: watched.total("ledger", "payment_callbacks_claims_recorded_total") == taken, within_seconds=30)
+    eventually(lambda: watched.total("ledger", "payment_callbacks_claims_recorded_total") == taken)
     moved = watched.total("ledger", "payment_callbacks_transitions_total")
     delivered = "payment_callbacks_deliveries_total"
-    eventually(
-        lambda: watched.total("dispatcher", delivered, endpoint="shop", outcome="delivered") == moved, within_seconds=30
-    )
+    eventually(lambda: watched.total("dispatcher", delivered, endpoint="shop", outcome="delivered") == moved)
 
 
 def test_no_metric_tells_an_order(watched: Watched, deployment: Deployment, shop: Downstream, order: str) -> None:

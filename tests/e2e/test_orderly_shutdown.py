@@ -12,8 +12,8 @@ from tests.support.load import Load
 from tests.support.reckoning import await_claims, await_events
 from tests.support.waiting import eventually
 
-# As long as the receiver may take.
-_DRAIN_SECONDS = 20
+# Three times what the receiver may take: the machine may be slow.
+_ENDED_WITHIN_SECONDS = 60
 
 
 def test_every_role_ends_with_zero_under_load_and_loses_no_acknowledged_callback(
@@ -22,14 +22,12 @@ def test_every_role_ends_with_zero_under_load_and_loses_no_acknowledged_callback
     with Load(sender=own_deployment.sender, make_callback=own_deployment.callback, prefix="ended") as load:
         for role in ROLES:
             load.wait_for_acknowledgements(30)
-            assert own_deployment.role(role).terminate(within_seconds=_DRAIN_SECONDS) == 0
+            assert own_deployment.role(role).terminate(within_seconds=_ENDED_WITHIN_SECONDS) == 0
             own_deployment.start(role)
         own_deployment.wait_until_receiving()
         load.wait_for_acknowledgements(30)
-    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="ended", within_seconds=30)
-    await_events(
-        load.acknowledged, ledger=own_deployment.ledger, downstream=own_shop, prefix="ended", within_seconds=30
-    )
+    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="ended")
+    await_events(load.acknowledged, ledger=own_deployment.ledger, downstream=own_shop, prefix="ended")
     assert "Traceback" not in own_deployment.output
 
 
@@ -40,17 +38,17 @@ def test_run_all_supervises_every_role_and_leaves_none_behind(
     deployment.start("all")
     deployment.wait_until_receiving("all")
     assert deployment.sender.send(deployment.callback("first")).acknowledged
-    eventually(lambda: own_shop.about("first"), within_seconds=20)
+    eventually(lambda: own_shop.about("first"))
 
     children = deployment.children("all")
     assert len(children) >= len(ROLES)
     for child in children:
         os.kill(child, signal.SIGKILL)
-    eventually(lambda: deployment.sender.send(deployment.callback("second")).acknowledged, within_seconds=30)
-    eventually(lambda: own_shop.about("second"), within_seconds=30)
+    eventually(lambda: deployment.sender.send(deployment.callback("second")).acknowledged)
+    eventually(lambda: own_shop.about("second"))
 
     children = deployment.children("all")
-    assert deployment.role("all").terminate(within_seconds=_DRAIN_SECONDS + 10) == 0
+    assert deployment.role("all").terminate(within_seconds=_ENDED_WITHIN_SECONDS) == 0
     assert [child for child in children if _lives(child)] == []
     # The workers of the master that was killed above notice it themselves.
     eventually(lambda: not answers(deployment.url + "/healthz"))
@@ -63,11 +61,11 @@ def test_children_of_a_killed_supervisor_end_by_themselves(
     deployment.start("all")
     deployment.wait_until_receiving("all")
     assert deployment.sender.send(deployment.callback("first")).acknowledged
-    eventually(lambda: own_shop.about("first"), within_seconds=20)
+    eventually(lambda: own_shop.about("first"))
     children = deployment.children("all")
     deployment.role("all").signal(signal.SIGKILL)
     # They drain by themselves, all at once.
-    eventually(lambda: not any(map(_lives, children)), within_seconds=2 * _DRAIN_SECONDS)
+    eventually(lambda: not any(map(_lives, children)), within_seconds=_ENDED_WITHIN_SECONDS)
     eventually(lambda: not answers(deployment.url + "/healthz"))
 
 

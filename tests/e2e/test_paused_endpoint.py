@@ -19,26 +19,24 @@ def test_a_paused_endpoint_hears_nothing_over_restarts_and_everything_once_and_i
         deployment.start(*ROLES, "dispatcher-2")
         deployment.wait_until_receiving()
         with Load(sender=deployment.sender, make_callback=deployment.callback, prefix="paused") as load:
-            eventually(lambda: own_shop.received, within_seconds=30)
+            eventually(lambda: own_shop.received)
             run(deployment, "pause", "shop", "--by", "Li Lei", "--reason", "they are moving")
-            eventually(lambda: deployment.ledger.count_under_way("shop") == 0, within_seconds=30)
+            eventually(lambda: deployment.ledger.count_under_way("shop") == 0)
             heard = len(own_shop.received)
             load.wait_for_acknowledgements(60)
             deployment.kill("dispatcher")
             deployment.start("dispatcher")
             load.wait_for_acknowledgements(60)
-        await_claims(load.acknowledged, ledger=deployment.ledger, prefix="paused", within_seconds=60)
+        await_claims(load.acknowledged, ledger=deployment.ledger, prefix="paused")
         # The other endpoint hears of every payment meanwhile: so long had the paused one time to hear of one.
         paid = {callback.biz_order_no for callback in load.acknowledged if callback.pay_status == "success"}
-        eventually(lambda: paid <= paid_orders(books), within_seconds=60)
+        eventually(lambda: paid <= paid_orders(books))
         assert len(own_shop.received) == heard
         assert not paid <= paid_orders(own_shop)
         assert "they are moving" in run(deployment, "list")
 
         run(deployment, "resume", "shop")
-        await_events(
-            load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="paused", within_seconds=60
-        )
+        await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="paused")
         came = Counter(event.id for event in own_shop.received)
         twice = {event_id for event_id, times in came.items() if times > 1}
         assert twice <= failed_tries(deployment), "came more than once, and no try had failed"

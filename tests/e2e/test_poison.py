@@ -35,9 +35,9 @@ def test_poison_among_good_callbacks_is_put_aside_with_its_reason_until_a_person
         assert deployment.sender.send(deployment.callback(good)).acknowledged
         deployment.publish(poison)
     assert deployment.sender.send(deployment.callback(orders[-1])).acknowledged
-    eventually(lambda: all(shop.about(good) for good in orders), within_seconds=20)
+    eventually(lambda: all(shop.about(good) for good in orders))
 
-    eventually(lambda: _list(deployment).keys() == _POISON.keys(), within_seconds=20)
+    eventually(lambda: _list(deployment).keys() == _POISON.keys())
     listed = _list(deployment)
     for message_id, (_, reason) in _POISON.items():
         assert reason in listed[message_id]
@@ -46,7 +46,7 @@ def test_poison_among_good_callbacks_is_put_aside_with_its_reason_until_a_person
 
     replayed = deployment.command("dead", "replay", "poison-fields")
     assert (replayed.returncode, replayed.stdout) == (0, "replayed: 1\n")
-    eventually(lambda: _died_again(listed, _list(deployment)), within_seconds=20)
+    eventually(lambda: _died_again(listed, _list(deployment)))
 
     dropped = deployment.command("dead", "drop", "--all", "--yes")
     assert (dropped.returncode, dropped.stdout) == (0, f"dropped: {len(_POISON)}\n")

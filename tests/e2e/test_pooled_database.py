@@ -80,10 +80,10 @@ def test_every_role_does_its_work_through_a_pooler(
 
     with Load(sender=deployment.sender, make_callback=deployment.callback, prefix="pooled") as load:
         load.wait_for_acknowledgements(100)
-    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="pooled", within_seconds=60)
-    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="pooled", within_seconds=60)
+    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="pooled")
+    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="pooled")
 
-    eventually(lambda: all(own_shop.about(order) for order in ASKED), within_seconds=60)
+    eventually(lambda: all(own_shop.about(order) for order in ASKED))
     assert {order: len(times) for order, times in gateway.asked().items()} == dict.fromkeys(ASKED, 1)
 
     assert api.announce({"merchant": "acme", "biz_order_no": "by-api"}).status == 200

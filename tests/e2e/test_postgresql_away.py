@@ -29,8 +29,8 @@ def test_an_outage_of_postgresql_loses_nothing_and_dead_letters_nothing(
             assert [answer for answer in load.wait_for_answers(10) if not answer.acknowledged] == []
         own_postgresql.start()
         load.wait_for_acknowledgements(20)
-    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="away", within_seconds=60)
-    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="away", within_seconds=60)
+    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="away")
+    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="away")
     assert all(deployment.role(role).running for role in ROLES)
     assert deployment.command("dead", "list").stdout == ""
     assert "Traceback" not in deployment.output

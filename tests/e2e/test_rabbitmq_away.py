@@ -13,6 +13,8 @@ from tests.support.reckoning import await_claims, await_events
 from tests.support.waiting import eventually
 
 _ANSWERS_DURING_OUTAGE = 100
+# The receiver answers within 2 s; a slow machine adds to that.
+_IN_TIME_SECONDS = 8.0
 
 
 @pytest.mark.parametrize("spool", [False, True], ids=["spool-off", "spool-on"])
@@ -27,17 +29,17 @@ def test_every_acknowledged_callback_outlives_a_killed_broker(
         own_rabbitmq.kill()
         # What was under way at the kill is answered too before the count begins.
         load.wait_for_answers(8)
-        meanwhile = load.wait_for_answers(_ANSWERS_DURING_OUTAGE, within_seconds=60)
+        meanwhile = load.wait_for_answers(_ANSWERS_DURING_OUTAGE)
         # What is in the spool must outlive this, and a receiver that finds no broker must start.
         deployment.kill("receiver")
         deployment.start("receiver")
         deployment.wait_until_receiving()
         own_rabbitmq.start()
-        load.wait_for_acknowledgements(30, within_seconds=60)
-    assert max(answer.seconds for answer in load.answers) < 2.5, "an answer comes in time, whatever it is"
+        load.wait_for_acknowledgements(30)
+    assert max(answer.seconds for answer in load.answers) < _IN_TIME_SECONDS, "an answer comes in time, whatever it is"
     assert {(answer.status, answer.body) for answer in meanwhile} == {(200, b"success") if spool else (503, b"fail")}
-    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="broker", within_seconds=30)
-    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="broker", within_seconds=30)
+    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="broker")
+    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="broker")
     assert all(deployment.role(role).running for role in ROLES)
     assert deployment.command("dead", "list").stdout == ""
 
@@ -51,12 +53,12 @@ def test_every_role_starts_without_a_broker_and_finds_it_when_it_comes(
     deployment.wait_until_receiving()
     early = deployment.sender.send(deployment.callback("early"))
     assert (early.status, early.body) == (503, b"fail")
-    assert early.seconds < 2.5
-    eventually(lambda: deployment.role("ledger").output.count("start_awaits") >= 1, within_seconds=30)
+    assert early.seconds < _IN_TIME_SECONDS
+    eventually(lambda: deployment.role("ledger").output.count("start_awaits") >= 1)
     # Webhooks need no broker.
-    eventually(lambda: deployment.role("dispatcher").output.count("topology_undeclared") == 1, within_seconds=30)
+    eventually(lambda: deployment.role("dispatcher").output.count("topology_undeclared") == 1)
 
     own_rabbitmq.start()
-    eventually(lambda: deployment.sender.send(early.callback).acknowledged, within_seconds=30)
-    eventually(lambda: own_shop.about("early"), within_seconds=30)
+    eventually(lambda: deployment.sender.send(early.callback).acknowledged)
+    eventually(lambda: own_shop.about("early"))
     assert all(deployment.role(role).running for role in ROLES)

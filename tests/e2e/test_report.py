@@ -58,7 +58,7 @@ def test_refused_callbacks_are_in_the_days_report_by_merchant_and_reason(own_dep
         ("other", "missing-token"): 5,
         (_OF_NO_MERCHANT, "unknown-merchant"): 4,
     }
-    eventually(lambda: _refused(own_deployment, began) == expected, within_seconds=30)
+    eventually(lambda: _refused(own_deployment, began) == expected)
 
 
 def test_a_day_on_which_nothing_happened_is_reported_with_zeros_for_every_merchant(deployment: Deployment) -> None:

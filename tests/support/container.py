@@ -63,12 +63,12 @@ class Container:
 
     def wait(self) -> int:
         """The exit code, once it has ended by itself."""
-        return self._process.wait(within_seconds=60)
+        return self._process.wait()
 
     def stop(self) -> int:
         """SIGTERM, as every platform does it, and the exit code; an AssertionError where 20 s do not suffice."""
         self._tools.podman("kill", "--signal", "TERM", self.name)
-        return self._process.wait(within_seconds=20)
+        return self._process.wait()
 
     def execute(self, *command: str, given: str = "") -> str:
         """Run a command in it, which reads `given`, and return what it wrote; an AssertionError where it failed."""

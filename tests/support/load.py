@@ -47,16 +47,16 @@ class Load:
         """What the gateway need not repeat any more, as often as it was acknowledged."""
         return [answer.callback for answer in self.answers if answer.acknowledged]
 
-    def wait_for_answers(self, count: int, *, within_seconds: float = 30.0) -> Sequence[Answer]:
+    def wait_for_answers(self, count: int) -> Sequence[Answer]:
         """Wait until `count` more are answered, in whatever way, and return what has been answered since the call."""
         before = len(self.answers)
-        eventually(lambda: len(self.answers) >= before + count, within_seconds=within_seconds)
+        eventually(lambda: len(self.answers) >= before + count)
         return self.answers[before:]
 
-    def wait_for_acknowledgements(self, count: int, *, within_seconds: float = 30.0) -> None:
+    def wait_for_acknowledgements(self, count: int) -> None:
         """Wait until `count` more are acknowledged."""
         before = len(self.acknowledged)
-        eventually(lambda: len(self.acknowledged) >= before + count, within_seconds=within_seconds)
+        eventually(lambda: len(self.acknowledged) >= before + count)
 
     def __enter__(self) -> Self:
         for thread in self._threads:

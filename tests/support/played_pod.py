@@ -78,7 +78,7 @@ class PlayedPod:
 
     def wait(self) -> int:
         """The exit code, once it has ended by itself."""
-        eventually(lambda: self.inspect()["State"]["Status"] == "exited", within_seconds=120, why=lambda: self.output)
+        eventually(lambda: self.inspect()["State"]["Status"] == "exited", why=lambda: self.output)
         return int(self.inspect()["State"]["ExitCode"])
 
     def inspect(self) -> Manifest:

@@ -13,7 +13,7 @@ TERMINAL = frozenset({"payment.succeeded", "payment.failed", "payment.corrected"
 _STATUSES = {"success": "succeeded", "pending": "processing", "fail": "failed"}
 
 
-def await_claims(acknowledged: Sequence[Callback], *, ledger: LedgerView, prefix: str, within_seconds: float) -> None:
+def await_claims(acknowledged: Sequence[Callback], *, ledger: LedgerView, prefix: str) -> None:
     """Wait until every acknowledged callback is in the ledger; then none may be there twice."""
     promised = {claim_key(callback) for callback in acknowledged}
     assert promised, "nothing was acknowledged"
@@ -26,14 +26,12 @@ def await_claims(acknowledged: Sequence[Callback], *, ledger: LedgerView, prefix
         assert not lost, f"{len(lost)} of {len(promised)} acknowledged claims are not in the ledger: {sorted(lost)[:5]}"
         return True
 
-    eventually(all_there, within_seconds=within_seconds)
+    eventually(all_there)
     twice = {key: count for key, count in ledger.count_claims(prefix).items() if count > 1}
     assert not twice, f"recorded more than once: {twice}"
 
 
-def await_events(
-    acknowledged: Sequence[Callback], *, ledger: LedgerView, downstream: Downstream, prefix: str, within_seconds: float
-) -> None:
+def await_events(acknowledged: Sequence[Callback], *, ledger: LedgerView, downstream: Downstream, prefix: str) -> None:
     """Wait until every order that was paid has been told downstream; then each was told once, and in order."""
     paid = {callback.biz_order_no for callback in acknowledged if callback.pay_status == "success"}
 
@@ -43,7 +41,7 @@ def await_events(
         assert not untold, f"{len(untold)} of {len(paid)} paid orders were not told: {sorted(untold)[:5]}"
         return ledger.count_deliveries("open") == 0
 
-    eventually(all_told, within_seconds=within_seconds)
+    eventually(all_told)
     assert ledger.count_deliveries("parked") == 0
     for biz_order_no, events in first_arrivals(downstream, prefix).items():
         terminal = [event.id for event in events if event.type in TERMINAL]
