@@ -18,7 +18,7 @@ from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
 ORDER = OrderKey("acme", "DK1")
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 6.0
 
 SETTINGS = f"""\
 data_directory = "{{folder}}"
@@ -34,7 +34,7 @@ first_inquiry_repeat_seconds = 0.1
 url = "{{gateway_url}}"
 ua = "ACME"
 aes_key = "{AES_KEY}"
-timeout_seconds = 1.0
+timeout_seconds = 3.0
 
 [inquirer]
 poll_seconds = 0.05

@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from tests.support.callbacks import callback
 from tests.support.waiting import eventually
 
-_LONGEST_ANSWER_SECONDS = 2.5
+# The receiver answers within 2 s; a slow machine adds to that.
+_LONGEST_ANSWER_SECONDS = 8.0
 
 
 def post_many(receiver, prefix, count=24):

@@ -10,6 +10,7 @@ from typing import Self
 from tests.support.callbacks import callback
 
 _REQUEST_TIMEOUT_SECONDS = 5.0
+# For a slow machine.
 _SLACK_SECONDS = 6.0
 _LONGEST_ANSWER_SECONDS = 8.0
 
