@@ -23,8 +23,8 @@ def load(deployment: Deployment) -> Load:
 def assert_nothing_is_lost(load: Load, deployment: Deployment, shop: Downstream) -> None:
     assert max(answer.seconds for answer in load.answers) < 3.0, "an answer comes in time, whatever it is"
     assert {(answer.status, answer.body) for answer in load.answers} <= {(200, b"success"), (503, b"fail")}
-    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="cluster", within_seconds=60)
-    await_events(load.acknowledged, ledger=deployment.ledger, downstream=shop, prefix="cluster", within_seconds=60)
+    await_claims(load.acknowledged, ledger=deployment.ledger, prefix="cluster")
+    await_events(load.acknowledged, ledger=deployment.ledger, downstream=shop, prefix="cluster")
     assert all(deployment.role(role).running for role in ROLES)
     assert deployment.command("dead", "list").stdout == ""
 
@@ -49,9 +49,9 @@ def test_callbacks_go_on_without_any_one_node_and_none_is_lost_or_told_twice(
         load.wait_for_acknowledgements(30)
         for number in _NODES:
             lose(cluster, number)
-            load.wait_for_acknowledgements(60, within_seconds=60)
+            load.wait_for_acknowledgements(60)
             bring_back(cluster, number)
-            load.wait_for_acknowledgements(30, within_seconds=60)
+            load.wait_for_acknowledgements(30)
     assert_nothing_is_lost(load, deployment, shop)
 
 
@@ -64,12 +64,12 @@ def test_without_a_majority_nothing_is_acknowledged_and_the_rest_goes_on_once_th
             cluster.kill(number)
         # What was under way is answered too before the count begins.
         load.wait_for_answers(8)
-        assert {answer.status for answer in load.wait_for_answers(60, within_seconds=60)} == {503}
+        assert {answer.status for answer in load.wait_for_answers(60)} == {503}
         for number in (0, 1):
             cluster.nodes[number].begin()
         for number in (0, 1):
             cluster.nodes[number].wait_until_answering()
-        load.wait_for_acknowledgements(30, within_seconds=90)
+        load.wait_for_acknowledgements(30)
     assert_nothing_is_lost(load, deployment, shop)
 
 
@@ -80,7 +80,7 @@ def test_a_memory_alarm_on_one_node_is_a_definite_failure_everywhere_until_it_en
         load.wait_for_acknowledgements(30)
         cluster.nodes[1].block_publishers()
         load.wait_for_answers(8)
-        assert {answer.status for answer in load.wait_for_answers(60, within_seconds=60)} == {503}
+        assert {answer.status for answer in load.wait_for_answers(60)} == {503}
         cluster.nodes[1].unblock_publishers()
-        load.wait_for_acknowledgements(30, within_seconds=60)
+        load.wait_for_acknowledgements(30)
     assert_nothing_is_lost(load, deployment, shop)

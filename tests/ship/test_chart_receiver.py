@@ -65,9 +65,7 @@ def play(container_tools: ContainerTools, image: Image, tmp_path: Path, address:
                 folder=tmp_path,
             )
             pods.enter_context(pod)
-            eventually(
-                lambda: answers(url + probe_path(pod, "readinessProbe")), within_seconds=60, why=lambda: pod.output
-            )
+            eventually(lambda: answers(url + probe_path(pod, "readinessProbe")), why=lambda: pod.output)
             return pod
 
         yield play

@@ -120,7 +120,7 @@ def installed(
             pod = release.start(role)
             (folder / f"{role}.container").write_text(pod.container_name)
         ledger = release.pod("ledger")
-        eventually(lambda: "start_awaits" in ledger.output, within_seconds=120, why=lambda: ledger.output)
+        eventually(lambda: "start_awaits" in ledger.output, why=lambda: ledger.output)
         assert release.start("migrate").wait() == 0
         kubectl = folder / "kubectl"
         kubectl.write_text(_KUBECTL.format(folder=folder))
@@ -166,9 +166,9 @@ def test_every_role_becomes_what_its_probes_ask_for(installed: Installed) -> Non
             if probe in container:
                 request = container[probe]["httpGet"]
                 url = installed.url(role, ports[request["port"]]) + request["path"]
-                eventually(partial(answers, url), within_seconds=60, why=lambda pod=pod: pod.output)
+                eventually(partial(answers, url), why=lambda pod=pod: pod.output)
         metrics = installed.url(role, ports.get("metrics", ports.get("api", 0))) + "/metrics"
-        eventually(partial(answers, metrics), within_seconds=60, why=lambda pod=pod: pod.output)
+        eventually(partial(answers, metrics), why=lambda pod=pod: pod.output)
 
 
 def test_helms_own_test_passes(installed: Installed) -> None:
@@ -182,7 +182,7 @@ def test_the_pages_first_callback_is_acknowledged_succeeds_and_reaches_the_shop(
     announce, send, show = SHELL[first : first + 3]
     wait = f"until {show.strip()} | tee /dev/stderr | grep -q succeeded; do sleep 0.2; done"
     assert installed.shell(f"{announce}\n{send}\n{wait}").startswith("success")
-    (event,) = eventually(lambda: installed.shop.about("TRIAL-1"), within_seconds=60)
+    (event,) = eventually(lambda: installed.shop.about("TRIAL-1"))
     assert event.type == "payment.succeeded"
 
 
@@ -190,7 +190,7 @@ def test_an_order_of_a_merchant_with_a_gateway_is_asked_for(installed: Installed
     exec_in_ledger = "kubectl -n payments exec deploy/payment-callbacks-ledger -- payment-callbacks"
     announce = "orders announce asked ASKED-1 --amount 1.00 --pay-type baofoo_002"
     installed.shell(f"{exec_in_ledger} {announce}\n{exec_in_ledger} orders inquire asked ASKED-1")
-    (event,) = eventually(lambda: installed.shop.about("ASKED-1"), within_seconds=60)
+    (event,) = eventually(lambda: installed.shop.about("ASKED-1"))
     assert (event.type, event.envelope["data"]["trust"]) == ("payment.succeeded", "query")
 
 
@@ -235,7 +235,7 @@ def test_every_panel_of_the_dashboard_shows_something(installed: Installed) -> N
     try:
         prometheus.wait_until(lambda: answers("http://127.0.0.1:9099/-/ready"))
         _send_no_http(installed)
-        eventually(lambda: not _blank_panels(), within_seconds=60, why=_blank_panels)
+        eventually(lambda: not _blank_panels(), why=_blank_panels)
     finally:
         prometheus.kill()
 

@@ -90,7 +90,7 @@ def test_the_first_callback_is_acknowledged_and_the_order_has_succeeded(tmp_path
     kubectl.write_text(KUBECTL.format(python=sys.executable, settings=settings))
     kubectl.chmod(0o755)
     service = processes.start("--config", str(settings), "run", "all", name="all")
-    service.wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), within_seconds=60)
+    service.wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
 
     first = next(index for index, text in enumerate(SHELL) if text.startswith("order="))
     announce, send, show = SHELL[first : first + 3]
