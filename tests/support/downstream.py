@@ -4,11 +4,12 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from standardwebhooks import Webhook, WebhookVerificationError
+
+from tests.support.local_server import LocalServer, SilentHandler
 
 #: What `payment-callbacks keys new --webhook` prints.
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
@@ -35,7 +36,7 @@ class ReceivedEvent:
         return int(self.envelope["data"]["sequence"])
 
 
-class Downstream:
+class Downstream(LocalServer):
     """Listens on a free port of 127.0.0.1. Healthy until told otherwise; what it refuses it does not remember."""
 
     def __init__(self) -> None:
@@ -49,8 +50,7 @@ class Downstream:
         self._webhook = Webhook(WEBHOOK_SECRET)
         downstream = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
+        class Handler(SilentHandler):
             disable_nagle_algorithm = True
 
             def do_POST(self) -> None:
@@ -65,21 +65,12 @@ class Downstream:
                     self.send_header("Content-Length", "0")
                 self.end_headers()
 
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-            # Whoever hung up on a hanging downstream is not to fill the test's output.
-            handle_error = lambda *_: None  # noqa: E731
-
-        self._server = Server(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        super().__init__(Handler)
 
     @property
     def url(self) -> str:
         """Where it takes webhooks."""
-        return f"http://127.0.0.1:{self._server.server_port}/payment-events"
+        return f"{self.origin}/payment-events"
 
     @property
     def received(self) -> Sequence[ReceivedEvent]:
@@ -116,17 +107,11 @@ class Downstream:
         self._released.set()
         self._status = 204
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._released.set()
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        super().__exit__(kind, error, trace)
 
     def _take(self, headers: Mapping[str, str], body: bytes) -> int:
         status = self._status

@@ -4,14 +4,12 @@ import base64
 import http.client
 import select
 import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Any, Self
 from urllib.parse import urlsplit
 
+from tests.support.local_server import LocalServer, SilentHandler
 
-class HttpProxy:
+
+class HttpProxy(LocalServer):
     """Use it as a context manager. What it is told to send wrong, it sends in place of a good answer to CONNECT."""
 
     def __init__(self, *, user: str = "", password: str = "") -> None:
@@ -27,51 +25,23 @@ class HttpProxy:
         self.status = 200
         #: It takes CONNECT and never answers.
         self.silent = False
-        self.closing = threading.Event()
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
-    @property
-    def port(self) -> int:
-        """It listens there on 127.0.0.1."""
-        return self._server.server_port
+        class Handler(_Handler):
+            proxy = self
+
+        super().__init__(Handler)
 
     def lets_in(self, authorization: str | None) -> bool:
         """Whether it serves whoever names itself so."""
         self.authorizations.append(authorization)
         return self._wanted is None or authorization == self._wanted
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, proxy: HttpProxy) -> None:
-        self.proxy = proxy
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
+class _Handler(SilentHandler):
+    proxy: HttpProxy
 
     def do_CONNECT(self) -> None:
-        proxy = self.server.proxy
+        proxy = self.proxy
         proxy.asked.append(self.requestline)
         self.close_connection = True
         if not proxy.lets_in(self.headers["Proxy-Authorization"]):
@@ -90,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
             _relay(self.connection, target)
 
     def do_POST(self) -> None:
-        proxy = self.server.proxy
+        proxy = self.proxy
         proxy.asked.append(self.requestline)
         url = urlsplit(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -107,9 +77,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent."""
 
 
 def _relay(one: socket.socket, other: socket.socket) -> None:

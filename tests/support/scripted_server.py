@@ -5,10 +5,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+
+from tests.support.local_server import LocalServer, SilentHandler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +44,7 @@ class Answer:
 Behaviour = Callable[[Request], Answer]
 
 
-class ScriptedServer:
+class ScriptedServer(LocalServer):
     """Use it as a context manager. `behave` may be exchanged at any time."""
 
     def __init__(self, behave: Behaviour = lambda _request: Answer(), *, certificate: Path | None = None) -> None:
@@ -54,37 +53,20 @@ class ScriptedServer:
         self.requests: list[Request] = []
         #: How many were answered, with all that goes out last.
         self.answered = 0
-        #: How many connections it has closed.
-        self.hung_up = 0
-        #: Set at the end, for behaviours that hang.
-        self.closing = threading.Event()
-        self._scheme = "http"
-        self._server = _Server(self)
+        tls = None
         if certificate is not None:
-            self._scheme = "https"
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(certificate)
-            self._server.socket = context.wrap_socket(
-                self._server.socket, server_side=True, do_handshake_on_connect=False
-            )
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+            tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            tls.load_cert_chain(certificate)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        class Handler(_Handler):
+            script = self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.closing.set()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        super().__init__(Handler, tls=tls)
 
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"{self._scheme}://127.0.0.1:{self._server.server_port}/events"
+        return f"{self.origin}/events"
 
     def hang(self, _request: Request) -> Answer:
         """A behaviour: never answer while the server lives."""
@@ -92,28 +74,11 @@ class ScriptedServer:
         return Answer(status=500)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, script: ScriptedServer) -> None:
-        self.script = script
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def shutdown_request(self, request: Any) -> None:
-        super().shutdown_request(request)
-        self.script.hung_up += 1
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that hung up is no error here."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
+class _Handler(SilentHandler):
+    script: ScriptedServer
 
     def do_POST(self) -> None:
-        script = self.server.script
+        script = self.script
         size = int(self.headers["content-length"])
         body = self.rfile.read(size)
         if len(body) < size:
@@ -149,6 +114,3 @@ class _Handler(BaseHTTPRequestHandler):
         for position in range(len(data)):
             self.wfile.write(data[position : position + 1])
             time.sleep(pause_seconds)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Silent."""
