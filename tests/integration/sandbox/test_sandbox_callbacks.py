@@ -10,6 +10,9 @@ from service.gateway.signature import verify_callback
 from service.sandbox.settings import CallbackStyle, Misbehaviour, Timing
 from tests.support.waiting import eventually
 
+# So much later that the first callback is there before it, on a slow machine, too.
+SETTLES_LATER = Timing(settle_seconds=0.5)
+
 
 def report_of(server):
     return urllib3.request("GET", f"{server.base_url}/admin/report").json()
@@ -47,14 +50,14 @@ def withhold(call, listener):
     ids=str,
 )
 def test_every_style_of_callback_carries_a_good_sign(start_sandbox, withhold, listener, style):
-    server = start_sandbox(callback=style)
+    server = start_sandbox(callback=style, timing=SETTLES_LATER)
     withhold(server, "T1/订单-fail")
     sent_all(server)
     assert statuses(listener) == ["pending", "fail"]
 
 
 def test_an_acknowledged_callback_is_sent_once(start_sandbox, withhold, listener):
-    server = start_sandbox()
+    server = start_sandbox(timing=SETTLES_LATER)
     withhold(server, "T1")
     report = sent_all(server)
     assert statuses(listener) == ["pending", "success"]
