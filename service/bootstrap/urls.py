@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from contextlib import suppress
 
-from service.config.settings import Secret, Settings
+from service.config.secrets import Secret
+from service.config.settings import Settings
 from service.ledger.errors import DriverMissing, UnusableDatabaseUrl
 from service.messaging.errors import UnusableBrokerUrl
 

@@ -6,7 +6,8 @@ from importlib.resources import files
 import click
 
 from service.cli.options import settings_of, settings_path_of
-from service.config.settings import Secret, Settings
+from service.config.secrets import Secret
+from service.config.settings import Settings
 from service.ledger.errors import DriverMissing
 
 

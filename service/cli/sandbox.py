@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from consumers.signals import stop_on_signals
-from service.config.settings import Secret
+from service.config.secrets import Secret
 from service.gateway.errors import GatewayError
 from service.runtime.logs import configure_logs
 from service.sandbox.admin import help_text

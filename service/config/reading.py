@@ -1,15 +1,12 @@
 """Reads `Settings` from a TOML file; AMQP_URL and DATABASE_URL of the environment win."""
 
-import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields
-
-from service.config.schemas import SettingsSchema
+from service.config.schema import InvalidSection, Mistake, load_section
 from service.config.settings import Settings
 
 
@@ -17,8 +14,8 @@ class SettingsError(Exception):
     """The settings cannot be used. Each line names a key, what is wrong with it and what is allowed."""
 
 
-#: Finds what cannot be used in settings that hold to their schema: the place of each mistake, and what is wrong there.
-FindMistakes = Callable[[Settings], Iterable[tuple[str, str]]]
+#: Finds mistakes that only the libraries can see, such as a URL that cannot be connected to.
+FindMistakes = Callable[[Settings], Iterable[Mistake]]
 
 
 def load_settings(
@@ -49,25 +46,36 @@ def parse_settings(
     find_mistakes: FindMistakes = lambda _: (),
 ) -> Settings:
     """The settings in TOML `text`, called `name` in errors; relative paths in it start at `folder`."""
-    try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{name}: not TOML: {error}") from error
     reader = _Reader(environment=environment, folder=folder)
-    document = reader.resolve(reader.with_urls(document))
-    document.setdefault("data_directory", "data")
-    schema = SettingsSchema()
-    found: Iterable[tuple[str, str]]
+    document = reader.resolve(reader.with_urls(parse_toml(text, name=name)))
+    found: Iterable[Mistake]
     try:
-        settings: Settings = schema.load(document)
+        settings = load_section(Settings, document)
         found = find_mistakes(settings)
-    except ValidationError as error:
-        found = _found(error.messages, schema, ())
+    except InvalidSection as error:
+        found = error.mistakes
     # Of a secret that is not there the schema can only say that it is empty.
     others = [(place, f"{message}{reader.origin(place)}") for place, message in found if place not in reader.mistakes]
     if mistakes := [*reader.mistakes.items(), *others]:
-        raise SettingsError("\n".join(f"{name}: {place}: {message}" for place, message in mistakes))
-    return replace(settings, data_directory=folder / settings.data_directory)
+        raise SettingsError(describe_mistakes(mistakes, name=name))
+    return replace(
+        settings,
+        data_directory=folder / settings.data_directory,
+        merchants={slug: replace(merchant, slug=slug) for slug, merchant in settings.merchants.items()},
+    )
+
+
+def parse_toml(text: str, *, name: str) -> dict[str, Any]:
+    """The document in `text`, called `name` in errors. Raises SettingsError."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{name}: not TOML: {error}") from error
+
+
+def describe_mistakes(mistakes: Iterable[Mistake], *, name: str) -> str:
+    """A line per mistake in the file called `name`."""
+    return "\n".join(f"{name}: {place or 'settings'}: {message}" for place, message in mistakes)
 
 
 class _Reader:
@@ -121,42 +129,3 @@ class _Reader:
                 self.mistakes[place] = f"the secret's file cannot be read: {value['file']} is not UTF-8"
             return ""
         return {key: self.resolve(item, (*where, key)) for key, item in value.items()}
-
-
-def _found(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Marshmallow's tree of messages, each with its place; that of an unknown key with the nearest known one."""
-    if not isinstance(messages, dict):
-        for message in messages if isinstance(messages, list) else [messages]:
-            yield ".".join(where) or "settings", str(message)
-        return
-    for key, below in messages.items():
-        in_dict = isinstance(field, fields.Dict) and key in ("key", "value")
-        place = where if key == "_schema" or in_dict else (*where, str(key))
-        known = _children(field)
-        if below == ["Unknown field."] and known is not None:
-            near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
-            hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(known))}"
-            yield ".".join(place), f"unknown key; {hint}"
-        else:
-            yield from _found(below, _child(field, str(key)), place)
-
-
-def _schema_of(field: Any) -> Any:
-    return field.schema if isinstance(field, fields.Nested) else field
-
-
-def _children(field: Any) -> Sequence[str] | None:
-    field = _schema_of(field)
-    return list(field.fields) if isinstance(field, Schema) else None
-
-
-def _child(field: Any, key: str) -> Any:
-    """The schema one step down; a dict's and a list's messages name the item, then `value`."""
-    field = _schema_of(field)
-    if isinstance(field, Schema):
-        return field.fields.get(key)
-    if isinstance(field, fields.Dict):
-        return field.value_field if key == "value" else field
-    if isinstance(field, fields.List):
-        return field.inner
-    return None

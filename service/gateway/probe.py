@@ -15,7 +15,8 @@ from enum import StrEnum
 from itertools import product
 from math import prod
 
-from service.config.settings import GatewaySettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import GatewaySettings
 from service.gateway.cipher import (
     BASE64,
     BASE64_TWICE,

@@ -6,7 +6,7 @@ import secrets
 from datetime import datetime
 from hashlib import md5
 
-from service.config.settings import Secret
+from service.config.secrets import Secret
 from service.gateway.cipher import RequestDialect, SignCase
 from service.gateway.errors import RequestRefused
 from service.gateway.messages import RequestEnvelope, RequestMethod

@@ -10,7 +10,7 @@ from http.client import HTTPException
 from typing import Any
 from urllib.parse import SplitResult
 
-from service.config.settings import Proxy
+from service.config.secrets import Proxy
 from service.runtime.http_connection import Connection, time_left
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -15,7 +15,7 @@ from urllib3 import HTTPHeaderDict
 from urllib3 import HTTPResponse as Urllib3Response
 from urllib3.exceptions import HTTPError
 
-from service.config.settings import Proxy
+from service.config.secrets import Proxy
 from service.runtime.dialer import Dialer, ProxyFailed
 from service.runtime.http_connection import Connection, Response
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from service.config.settings import Acknowledgement, Secret
+from service.config.secrets import Secret
+from service.config.settings import Acknowledgement
 from service.sandbox.document_rules import STRICT, DocumentRule
 
 

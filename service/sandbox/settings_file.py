@@ -6,7 +6,8 @@ from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, post_load, validate
 
-from service.config.settings import Acknowledgement, Secret
+from service.config.secrets import Secret
+from service.config.settings import Acknowledgement
 from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.settings import Account, CallbackStyle, EmptyResponse, Misbehaviour, SandboxSettings, Timing
 

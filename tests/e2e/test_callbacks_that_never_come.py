@@ -12,7 +12,8 @@ from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_client
 from service.bootstrap.ledger import make_store
 from service.config.reading import load_settings
-from service.config.settings import Secret, Settings
+from service.config.secrets import Secret
+from service.config.settings import Settings
 from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import SingleWithholdArgs
 from service.ledger.announcements import Announcement

@@ -13,7 +13,7 @@ import yaml
 from marshmallow import Schema, fields
 
 from service.config.reading import parse_settings
-from service.config.schemas import SettingsSchema
+from service.config.schema import make_schema
 from service.config.settings import ApiScope, Settings
 from tests.support.chart import CHART, VALUE_SETS, find, pod_specs, render, settings_of
 
@@ -176,13 +176,13 @@ def test_the_charts_schema_knows_every_scope_and_invents_none() -> None:
 def test_the_charts_schema_knows_every_setting_and_invents_none() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     theirs = set(keys_of_chart(schema["definitions"]["settings"], schema["definitions"]))
-    ours = set(keys_of_service(SettingsSchema()))
+    ours = set(keys_of_service(make_schema(Settings)()))
     assert theirs == ours - DECIDED
 
 
 def test_every_role_with_metrics_of_its_own_serves_them() -> None:
     document = tomllib.loads(settings_of(render("everything"))["api.toml"])
-    roles = {key.partition(".")[0] for key in keys_of_service(SettingsSchema()) if key.endswith(".metrics_bind")}
+    roles = {key.partition(".")[0] for key in keys_of_service(make_schema(Settings)()) if key.endswith(".metrics_bind")}
     assert {role for role, section in document.items() if "metrics_bind" in section} == roles
     for name, spec in pod_specs(render("everything")).items():
         ports = {port["name"]: port["containerPort"] for port in spec["containers"][0].get("ports", [])}

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
-from service.config.settings import Secret
+from service.config.secrets import Secret
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.strict_json import read_object
 from service.sandbox.gateway import Answer

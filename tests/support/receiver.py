@@ -6,7 +6,8 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, Secret, TokenKey
+from service.config.secrets import Secret
+from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, TokenKey
 from service.domain.claims import Trust
 from service.messaging.contract import AsyncPublisher
 from service.messaging.rabbitmq.publisher import RabbitPublisher

@@ -13,7 +13,8 @@ from service.api.health import Drain
 from service.bootstrap.api import make_api
 from service.bootstrap.database import make_ledger_engine
 from service.config.reading import parse_settings
-from service.config.settings import Secret, Settings
+from service.config.secrets import Secret
+from service.config.settings import Settings
 from service.ledger.schema import migrate
 from service.runtime.metrics.logs import LogMetrics
 from service.sandbox.server import SandboxServer

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine
 
-from service.config.settings import BrokerSettings, LedgerSettings, MerchantSettings, Secret, Settings
+from service.config.secrets import Secret
+from service.config.settings import BrokerSettings, LedgerSettings, MerchantSettings, Settings
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
 from service.ledger.decisions import EndpointRules, MerchantRules

@@ -20,7 +20,8 @@ from consumers.dispatcher import Dispatcher
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
-from service.config.settings import DispatcherSettings, EndpointSettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import DispatcherSettings, EndpointSettings
 from service.domain.claims import OrderStatus
 from service.ledger.engine import READS_ONLY, make_engine
 from service.ledger.outbox import DueDelivery, Outbox

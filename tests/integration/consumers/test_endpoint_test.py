@@ -9,7 +9,8 @@ import pytest
 from consumers.endpoint_test import EndpointTestOutcome, send_test_event
 from consumers.sinks.sink import Sink
 from service.bootstrap.dispatcher_role import make_sink
-from service.config.settings import BrokerSettings, EndpointSettings, Secret, Settings
+from service.config.secrets import Secret
+from service.config.settings import BrokerSettings, EndpointSettings, Settings
 from service.domain.events import EventType
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare

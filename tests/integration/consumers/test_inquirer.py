@@ -17,7 +17,8 @@ from consumers.gateway import GatewayAnswer, MerchantGateway, NoAnswer
 from consumers.inquirer import Inquirer
 from service.bootstrap.inquirer_role import make_inquirer_sampler
 from service.config.reading import parse_settings
-from service.config.settings import GatewaySettings, InquirerSettings, MerchantSettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import GatewaySettings, InquirerSettings, MerchantSettings
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClient

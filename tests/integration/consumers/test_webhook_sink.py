@@ -13,7 +13,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from consumers.sinks.sink import DeliveryFailed, EndpointGone
 from consumers.sinks.webhook import WebhookSink
-from service.config.settings import EndpointSettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import EndpointSettings
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import EventType, PaymentEvent, SerializedEvent, write_event
 from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from service.config.settings import GatewaySettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import GatewaySettings
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer

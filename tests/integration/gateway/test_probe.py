@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.config.settings import GatewaySettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import GatewaySettings
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import CipherError, NotSent
 from service.gateway.probe import Meaning, Probe

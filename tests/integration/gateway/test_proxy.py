@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.config.settings import Proxy, Secret
+from service.config.secrets import Proxy, Secret
 from service.gateway.errors import NotSent, OutcomeUnknown, PlainHttpRefused
 from tests.support.http_proxy import HttpProxy
 from tests.support.interim_answers import Interim

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.config.settings import Proxy
+from service.config.secrets import Proxy
 from service.runtime.dialer import HostLookup
 from service.runtime.http_client import HttpClient, NoResponse
 from tests.support.scripted_server import ScriptedServer

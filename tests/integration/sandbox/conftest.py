@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.config.settings import Secret
+from service.config.secrets import Secret
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
 from tests.support.callback_listener import CallbackListener

@@ -5,7 +5,8 @@ import hmac
 import pytest
 
 from service.api.callers import Callers, ScopeMissing, Unauthenticated
-from service.config.settings import ApiScope, ApiToken, Secret
+from service.config.secrets import Secret
+from service.config.settings import ApiScope, ApiToken
 
 TOKENS = [
     ApiToken(name="shop", token=Secret("s" * 40), scopes=frozenset(ApiScope)),

@@ -2,7 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from service.config.settings import GatewaySettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import GatewaySettings
 from service.gateway.client import GatewayClient
 from service.gateway.errors import CertificatesUnusable, DialectInvalid, KeyUnusable, PlainHttpRefused, UrlUnusable
 from service.gateway.messages import AmountUnit

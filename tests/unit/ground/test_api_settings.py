@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from service.config.reading import SettingsError, parse_settings
-from service.config.settings import ApiScope, ApiSettings, Secret
+from service.config.secrets import Secret
+from service.config.settings import ApiScope, ApiSettings
 
 _MERCHANT = """
 [merchants.acme]

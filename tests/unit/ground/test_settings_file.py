@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 
 from service.config.reading import SettingsError, load_settings, parse_settings
-from service.config.settings import Secret, Settings
+from service.config.secrets import Secret
+from service.config.settings import Settings
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES, EventType
 

@@ -9,7 +9,7 @@ import pytest
 from marshmallow import Schema, fields
 
 from service.config import settings
-from service.config.schemas import SettingsSchema
+from service.config.schema import make_schema
 from service.gateway.cipher import RequestDialect
 
 _REFERENCE = Path(__file__).parents[3] / "docs" / "settings.md"
@@ -42,7 +42,7 @@ def _documented() -> dict[str, dict[str, str]]:
 
 
 def _schema(path: tuple[str, ...]) -> Schema:
-    schema: Any = SettingsSchema()
+    schema: Any = make_schema(settings.Settings)()
     for name in path:
         field = schema.fields[name]
         inner = {fields.Dict: "value_field", fields.List: "inner"}.get(type(field))

@@ -1,6 +1,6 @@
 import pytest
 
-from service.config.settings import Secret
+from service.config.secrets import Secret
 from service.sandbox.script import (
     VOCABULARY,
     AnswerMode,

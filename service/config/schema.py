@@ -1,0 +1,169 @@
+"""Makes marshmallow schemas from dataclasses, so that a setting is declared once.
+
+Each attribute of a section (a frozen dataclass) is a key of a table in the file. Its annotation chooses the marshmallow
+field. `Annotated` adds validators, or names another field (`ReadBy`). An attribute without a default is required. A key
+that no attribute declares is an error.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
+from types import NoneType, UnionType
+from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args, get_origin, runtime_checkable
+
+from marshmallow import Schema, ValidationError, fields, post_load
+
+#: A place in the file, like `receiver.bind`, and what is wrong there.
+Mistake = tuple[str, str]
+
+Section = TypeVar("Section")
+
+_SCALARS: Mapping[Any, Callable[..., fields.Field[Any]]] = {
+    str: fields.String,
+    int: fields.Integer,
+    float: fields.Float,
+}
+#: In `Annotated`: the attribute is no key of the file.
+NOT_A_KEY = object()
+
+
+@dataclasses.dataclass(frozen=True)
+class ReadBy:
+    """In `Annotated`: the marshmallow field that reads the attribute, where the annotation alone does not say it."""
+
+    field: Callable[..., fields.Field[Any]]
+    #: The key in the file, where the attribute has another name.
+    key: str = ""
+
+
+@runtime_checkable
+class Checked(Protocol):
+    """A section whose attributes have to fit together."""
+
+    def find_mistakes(self) -> Iterable[Mistake]:
+        """The mistakes in the section, their places relative to it; "" is the section itself."""
+
+
+class InvalidSection(ValueError):
+    """A table does not hold to its section."""
+
+    def __init__(self, mistakes: Sequence[Mistake]) -> None:
+        super().__init__(mistakes)
+        #: Each of them, in full.
+        self.mistakes = mistakes
+
+
+def load_section(section: type[Section], table: Mapping[str, Any]) -> Section:
+    """The section that a table of the file describes. Raises InvalidSection with every mistake in it."""
+    schema = make_schema(section)()
+    try:
+        loaded: Section = schema.load(table)
+    except ValidationError as error:
+        raise InvalidSection(list(_find_mistakes(error.messages, schema, ()))) from error
+    return loaded
+
+
+def make_schema(section: type) -> type[Schema]:
+    """The schema of a section; it loads to an instance of it."""
+    members: dict[str, Any] = {"section": section}
+    for attribute in dataclasses.fields(section):
+        read_by, annotation, validators = _unwrap(attribute.type)
+        if NOT_A_KEY in validators:
+            continue
+        options: dict[str, Any] = {"validate": validators, "attribute": attribute.name}
+        if attribute.default is attribute.default_factory is dataclasses.MISSING:
+            options["required"] = True
+        key = (read_by and read_by.key) or attribute.name
+        members[key] = _make_field(read_by, annotation, options)
+    return type(section.__name__, (_SectionSchema,), members)
+
+
+class FrozenSetField(fields.List[Any]):
+    """Reads a list without an order."""
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        return frozenset(super()._deserialize(*args, **kwargs))
+
+
+class _SectionSchema(Schema):
+    section: ClassVar[type]
+
+    class Meta:
+        register = False
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Any:
+        section = self.section(**data)
+        if isinstance(section, Checked):
+            messages: dict[str, list[str]] = {}
+            for place, message in section.find_mistakes():
+                messages.setdefault(place, []).append(message)
+            if messages:
+                raise ValidationError(messages)
+        return section
+
+
+def _unwrap(annotation: Any) -> tuple[ReadBy | None, Any, list[Any]]:
+    """What reads the attribute, its type without `None` and `Annotated`, and its validators."""
+    if get_origin(annotation) in (Union, UnionType):
+        (annotation,) = (choice for choice in get_args(annotation) if choice is not NoneType)
+    if get_origin(annotation) is not Annotated:
+        return None, annotation, []
+    annotation, *notes = get_args(annotation)
+    read_by = next((note for note in notes if isinstance(note, ReadBy)), None)
+    return read_by, annotation, [note for note in notes if not isinstance(note, ReadBy)]
+
+
+def _make_field(read_by: ReadBy | None, annotation: Any, options: dict[str, Any]) -> fields.Field[Any]:
+    if read_by:
+        return read_by.field(**options)
+    inner = [_make_inner_field(argument) for argument in get_args(annotation)]
+    match get_origin(annotation):
+        case kind if kind is frozenset:
+            return FrozenSetField(*inner, **options)
+        case kind if kind is Sequence:
+            return fields.List(*inner, **options)
+        case kind if kind is Mapping:
+            return fields.Dict(*inner, **options)
+    if dataclasses.is_dataclass(annotation):
+        return fields.Nested(make_schema(annotation), **options)  # type: ignore[arg-type]
+    if annotation is bool:
+        return fields.Boolean(truthy={True}, falsy={False}, **options)
+    if issubclass(annotation, Enum):
+        return fields.Enum(annotation, by_value=True, **options)
+    return _SCALARS[annotation](**options)
+
+
+def _make_inner_field(annotation: Any) -> fields.Field[Any]:
+    read_by, annotation, validators = _unwrap(annotation)
+    return _make_field(read_by, annotation, {"validate": validators})
+
+
+def _find_mistakes(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[Mistake]:
+    """Marshmallow's tree of messages, each with its place; an unknown key with the nearest known one."""
+    if not isinstance(messages, dict):
+        for message in messages if isinstance(messages, list) else [messages]:
+            yield ".".join(where), str(message)
+        return
+    if isinstance(field, fields.Nested):
+        field = field.schema
+    for key, below in messages.items():
+        if isinstance(field, fields.Dict) and key in ("key", "value"):  # an item's messages, below its own key
+            yield from _find_mistakes(below, field.value_field if key == "value" else None, where)
+        elif key == "_schema":
+            yield from _find_mistakes(below, None, where)
+        elif below == ["Unknown field."] and isinstance(field, Schema):
+            near = difflib.get_close_matches(str(key), field.fields, n=1, cutoff=0.5)
+            hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(field.fields))}"
+            yield ".".join((*where, str(key))), f"unknown key; {hint}"
+        else:
+            yield from _find_mistakes(below, _child(field, str(key)), (*where, str(key)))
+
+
+def _child(field: Any, key: str) -> Any:
+    if isinstance(field, Schema):
+        return field.fields.get(key)
+    if isinstance(field, fields.List):
+        return field.inner
+    return field
