@@ -71,5 +71,5 @@ def _last_claim_times(merchants: Mapping[str, MerchantSettings], reports: Report
     # A gateway that was never heard of is one to be alerted of, not one without a sample.
     times = {(slug, ClaimSource.CALLBACK.value): 0.0 for slug in merchants}
     times |= {(slug, ClaimSource.QUERY.value): 0.0 for slug, merchant in merchants.items() if merchant.gateway}
-    heard = reports.last_claims({slug: merchant.least_telling_trust for slug, merchant in merchants.items()})
+    heard = reports.last_claims({slug: merchant.liveness_trust for slug, merchant in merchants.items()})
     return times | {(slug, source.value): at.timestamp() for (slug, source), at in heard.items()}

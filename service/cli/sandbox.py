@@ -9,13 +9,13 @@ from pathlib import Path
 import click
 
 from consumers.signals import stop_on_signals
+from service.config.reading import SettingsError
 from service.config.secrets import Secret
 from service.gateway.errors import GatewayError
 from service.runtime.logs import configure_logs
 from service.sandbox.admin import help_text
 from service.sandbox.server import SandboxServer
-from service.sandbox.settings import Account, SandboxSettings
-from service.sandbox.settings_file import SandboxSettingsError, load_sandbox_settings
+from service.sandbox.settings import Account, SandboxSettings, load_sandbox_settings
 
 #: Known to everybody, and of use nowhere else.
 _DEFAULT_ACCOUNT = Account(
@@ -45,7 +45,7 @@ def sandbox(settings_path: Path | None, bind: str | None) -> None:
         )
         settings = replace(settings, bind=bind or settings.bind)
         server = SandboxServer(settings=settings, clock=lambda: datetime.now(UTC))
-    except (SandboxSettingsError, GatewayError) as error:
+    except (SettingsError, GatewayError) as error:
         raise click.ClickException(str(error)) from error
     except (OSError, OverflowError, ValueError) as error:
         raise click.ClickException(f"cannot listen on {bind or settings.bind}: {error}") from error

@@ -5,11 +5,12 @@ No error message quotes any part of a secret.
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 from urllib.parse import unquote, urlsplit
 
 from marshmallow import ValidationError, fields
 
+from service.config.schema import ReadBy
 from service.config.url_syntax import PERCENT_ENCODE, UrlMalformed, check_credentials_url
 
 
@@ -60,6 +61,10 @@ class SecretField(fields.String):
             raise ValidationError(
                 "must hold no control character, such as the end of a line or a tab, and no space at its ends"
             )
+
+
+#: The annotation of a secret in a section of the settings.
+SecretText = Annotated[Secret, ReadBy(SecretField)]
 
 
 class UrlField(SecretField):

@@ -14,31 +14,33 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from marshmallow import ValidationError, fields, validate
 
 from service.config.schema import NOT_A_KEY, FrozenSetField, Mistake, ReadBy
-from service.config.secrets import Proxy, ProxyField, Secret, SecretField, UrlField
+from service.config.secrets import Proxy, ProxyField, Secret, SecretText, UrlField
 from service.config.url_syntax import UrlMalformed, split_http_url
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES, EventType
 
-POSITIVE = validate.Range(min=0, min_inclusive=False)
-AT_LEAST_ONE = validate.Range(min=1)
 _NOT_EMPTY = validate.Length(min=1)
-_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})"
-_HOST_AND_PORT = validate.Regexp(
-    rf"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+):{_PORT}\Z", re.ASCII, error="must be host:port, the port up to 65535"
-)
 _TRUSTS = {"checksum": Trust.CHECKSUM, "capability": Trust.CAPABILITY, "query": Trust.QUERIED}
 # A withhold is announced before the gateway is called, and its outcome recorded after.
 _AROUND_A_CALL_SECONDS = 5.0
 _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret
 
+_PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})"
+_HOST_AND_PORT = validate.Regexp(
+    rf"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+):{_PORT}\Z", re.ASCII, error="must be host:port, the port up to 65535"
+)
+_SLUG = validate.Regexp(
+    r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z", error="must be a slug: a-z, 0-9 and inner hyphens, at most 64"
+)
+
+PositiveFloat = Annotated[float, validate.Range(min=0, min_inclusive=False)]
+PositiveInteger = Annotated[int, validate.Range(min=1)]
+HostAndPort = Annotated[str, _HOST_AND_PORT]
+#: host:port where Prometheus reads the metrics of the role; "": nowhere.
+MetricsBind = Annotated[str, _HOST_AND_PORT]
 #: The name of a merchant, an endpoint or a caller.
-Slug = Annotated[
-    str,
-    validate.Regexp(
-        r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z", error="must be a slug: a-z, 0-9 and inner hyphens, at most 64"
-    ),
-]
-SecretText = Annotated[Secret, ReadBy(SecretField)]
+Slug = Annotated[str, _SLUG]
+
 _read_broker_url = partial(UrlField, schemes=("amqp", "amqps"), example="amqp://user:password@host/vhost")
 _read_postgresql_url = partial(
     UrlField, schemes=("postgresql", "postgres"), example="postgresql://user:password@host/name"
@@ -116,7 +118,7 @@ class GatewaySettings:
     #: Messages with which a query's status -1 means "no such order" rather than "no answer".
     not_found_messages: Sequence[str] = ()
     #: Of a whole call, from connecting to the answer's last byte.
-    timeout_seconds: Annotated[float, POSITIVE] = 15.0
+    timeout_seconds: PositiveFloat = 15.0
     #: Certificates in PEM that alone are trusted to vouch for the gateway; "": the system's.
     ca_certificates: str = ""
     #: None: the gateway is reached directly, whatever the environment says.
@@ -146,9 +148,9 @@ class MerchantSettings:
     time_zone: Annotated[str, _check_time_zone] = "Asia/Shanghai"
     acknowledgement: Acknowledgement = Acknowledgement()
     #: How long after it was announced an order ought to have its terminal status.
-    answer_due_seconds: Annotated[float, POSITIVE] = 600.0
+    answer_due_seconds: PositiveFloat = 600.0
     #: The least time between two questions to the gateway about one order.
-    least_inquiry_interval_seconds: Annotated[float, POSITIVE] = 10.0
+    least_inquiry_interval_seconds: PositiveFloat = 10.0
     #: The most questions about one order in a day (UTC). At least two: of one alone there is nothing to share.
     most_inquiries_per_day: Annotated[int, validate.Range(min=2)] = 48
     #: The most questions about all orders, by all processes together.
@@ -157,10 +159,10 @@ class MerchantSettings:
     #: overdue, in conflict, of unknown outcome, or asked for by a person. Between 0 and 1.
     overdue_share: Annotated[float, validate.Range(min=0, max=1, min_inclusive=False, max_inclusive=False)] = 0.5
     #: While no answer settles an order: the first wait before it is asked for again, which doubles up to the most.
-    first_inquiry_repeat_seconds: Annotated[float, POSITIVE] = 10.0
-    most_inquiry_repeat_seconds: Annotated[float, POSITIVE] = 4 * 3600.0
+    first_inquiry_repeat_seconds: PositiveFloat = 10.0
+    most_inquiry_repeat_seconds: PositiveFloat = 4 * 3600.0
     #: How long an order without an answer is asked for before it is parked for a person.
-    inquiry_horizon_seconds: Annotated[float, POSITIVE] = 7 * 86400.0
+    inquiry_horizon_seconds: PositiveFloat = 7 * 86400.0
 
     @property
     def required_trust(self) -> Trust:
@@ -170,8 +172,8 @@ class MerchantSettings:
         return Trust.QUERIED if self.gateway else Trust.CAPABILITY
 
     @property
-    def least_telling_trust(self) -> Trust:
-        """The least trust of a callback that tells that the gateway speaks: it must have come by a token, if any do."""
+    def liveness_trust(self) -> Trust:
+        """The least trust of a callback that proves that the gateway is up. With token keys, it needs a token."""
         by_token = self.token_keys and self.required_trust > Trust.CHECKSUM
         return Trust.CAPABILITY if by_token else Trust.CHECKSUM
 
@@ -199,12 +201,12 @@ class EndpointSettings:
     types: Annotated[frozenset[EventType], _NOT_EMPTY] = DEFAULT_EVENT_TYPES
     #: None: every merchant's events.
     merchants: Annotated[frozenset[str], _NOT_EMPTY] | None = None
-    timeout_seconds: Annotated[float, POSITIVE] = 10.0
-    max_attempts: Annotated[int, AT_LEAST_ONE] = 60
-    first_retry_seconds: Annotated[float, POSITIVE] = 1.0
-    most_retry_seconds: Annotated[float, POSITIVE] = 3600.0
+    timeout_seconds: PositiveFloat = 10.0
+    max_attempts: PositiveInteger = 60
+    first_retry_seconds: PositiveFloat = 1.0
+    most_retry_seconds: PositiveFloat = 3600.0
     #: How many events are under way to this endpoint at once, per dispatcher process.
-    concurrency: Annotated[int, AT_LEAST_ONE] = 8
+    concurrency: PositiveInteger = 8
 
     def find_mistakes(self) -> Iterator[Mistake]:
         """What does not fit its kind."""
@@ -237,10 +239,10 @@ def _is_webhook_secret(secret: str) -> bool:
 class ReceiverSettings:
     """The endpoint behind notify_url."""
 
-    bind: Annotated[str, _HOST_AND_PORT] = "127.0.0.1:8080"
+    bind: HostAndPort = "127.0.0.1:8080"
     #: What the gateway reaches it by, without a path; notify_urls start with it.
     public_url: Annotated[str, _check_origin] = "http://127.0.0.1:8080"
-    workers: Annotated[int, AT_LEAST_ONE] = 2
+    workers: PositiveInteger = 2
     #: How many proxies in front of it append to X-Forwarded-For; 0 believes no header.
     trusted_proxy_hops: Annotated[int, validate.Range(min=0, max=8)] = 0
     #: The longest wait for the broker's confirm; the answer follows within half a second.
@@ -248,9 +250,8 @@ class ReceiverSettings:
     #: A whole request must have arrived within this time.
     request_timeout_seconds: Annotated[float, validate.Range(min=0.5, max=60)] = 5.0
     #: At SIGTERM, how long requests under way may take.
-    drain_seconds: Annotated[float, POSITIVE] = 10.0
-    #: host:port where Prometheus reads the receiver's metrics; "": nowhere.
-    metrics_bind: Annotated[str, _HOST_AND_PORT] = ""
+    drain_seconds: PositiveFloat = 10.0
+    metrics_bind: MetricsBind = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,7 +271,7 @@ class BrokerSettings:
     #: amqp:// or amqps:// URLs of the nodes of one cluster, tried in turn.
     urls: Annotated[Sequence[Annotated[Secret, ReadBy(_read_broker_url)]], _NOT_EMPTY] = ()
     #: Publishes without a confirm yet, per process; further ones fail at once.
-    max_in_flight: Annotated[int, AT_LEAST_ONE] = 1000
+    max_in_flight: PositiveInteger = 1000
     prefetch: Annotated[int, validate.Range(min=1, max=2000)] = 500
 
 
@@ -288,25 +289,23 @@ class LedgerSettings:
 
     batch_size: Annotated[int, validate.Range(min=1, max=1000)] = 250
     #: The pause before a batch that the database did not take is tried again; doubles up to the most.
-    first_retry_seconds: Annotated[float, POSITIVE] = 0.5
-    most_retry_seconds: Annotated[float, POSITIVE] = 15.0
+    first_retry_seconds: PositiveFloat = 0.5
+    most_retry_seconds: PositiveFloat = 15.0
     #: How long a forged order is kept: one of which only strangers spoke, and which the gateway does not have.
     forged_order_days: Annotated[int, validate.Range(min=1, max=36_500)] = 30
     #: How many of them are kept of each merchant; of more, the oldest go early.
     most_forged_orders: Annotated[int, validate.Range(min=0)] = 100_000
-    #: host:port where Prometheus reads the ledger's metrics; "": nowhere.
-    metrics_bind: Annotated[str, _HOST_AND_PORT] = ""
+    metrics_bind: MetricsBind = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherSettings:
     """The consumer that tells downstream."""
 
-    poll_seconds: Annotated[float, POSITIVE] = 0.25
+    poll_seconds: PositiveFloat = 0.25
     #: How long a claimed event is ours; at least twice any endpoint's time limit, and up to five times it pays.
-    lease_seconds: Annotated[float, POSITIVE] = 60.0
-    #: host:port where Prometheus reads the dispatcher's metrics; "": nowhere.
-    metrics_bind: Annotated[str, _HOST_AND_PORT] = ""
+    lease_seconds: PositiveFloat = 60.0
+    metrics_bind: MetricsBind = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -315,11 +314,10 @@ class InquirerSettings:
 
     #: Questions under way at once, per merchant and process.
     concurrency: Annotated[int, validate.Range(min=1, max=16)] = 4
-    poll_seconds: Annotated[float, POSITIVE] = 0.5
+    poll_seconds: PositiveFloat = 0.5
     #: How long a claimed inquiry is ours; at least twice any gateway's time limit.
-    lease_seconds: Annotated[float, POSITIVE] = 60.0
-    #: host:port where Prometheus reads the inquirer's metrics; "": nowhere.
-    metrics_bind: Annotated[str, _HOST_AND_PORT] = ""
+    lease_seconds: PositiveFloat = 60.0
+    metrics_bind: MetricsBind = ""
 
 
 class ApiScope(StrEnum):
@@ -362,13 +360,13 @@ class ApiToken:
 class ApiSettings:
     """The internal API: orders announced, sent, shown and resolved. Not for the public side of any proxy."""
 
-    bind: Annotated[str, _HOST_AND_PORT] = "127.0.0.1:8081"
+    bind: HostAndPort = "127.0.0.1:8081"
     #: Who may call it; nobody by default, and then `run all` leaves it out.
     tokens: Annotated[Sequence[ApiToken], _NOT_EMPTY] = ()
-    workers: Annotated[int, AT_LEAST_ONE] = 2
-    threads: Annotated[int, AT_LEAST_ONE] = 8
+    workers: PositiveInteger = 2
+    threads: PositiveInteger = 8
     #: At SIGTERM, how long requests under way may take; at least 5 more than any gateway's timeout_seconds.
-    drain_seconds: Annotated[float, POSITIVE] = 20.0
+    drain_seconds: PositiveFloat = 20.0
 
     def find_mistakes(self) -> Iterator[Mistake]:
         """What two callers have in common that only one may have."""

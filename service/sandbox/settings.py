@@ -1,23 +1,44 @@
-"""How the sandbox gateway behaves, as values. How they are read from a file: `settings_file.py`."""
+"""How the sandbox gateway behaves: every setting of its TOML file, and reading that file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
 
-from service.config.secrets import Secret
-from service.config.settings import Acknowledgement
+from marshmallow import fields, validate
+
+from service.config.reading import SettingsError, describe_mistakes, parse_toml
+from service.config.schema import InvalidSection, ReadBy, load_section
+from service.config.secrets import SecretText
+from service.config.settings import PositiveFloat
 from service.sandbox.document_rules import STRICT, DocumentRule
+
+_SHARE = validate.Range(min=0, max=1)
+_NOT_NEGATIVE = validate.Range(min=0)
+_NOT_EMPTY = validate.Length(min=1)
+
+
+class _StrictnessField(fields.Dict):
+    """Reads a table of switches, one per rule; a rule that it does not name stays as in `STRICT`."""
+
+    def __init__(self, **options: Any) -> None:
+        rule, switch = fields.Enum(DocumentRule, by_value=True), fields.Boolean(truthy={True}, falsy={False})
+        super().__init__(rule, switch, **options)
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        switches = super()._deserialize(*args, **kwargs)  # type: ignore[no-untyped-call]
+        return frozenset(rule for rule in DocumentRule if switches.get(rule, rule in STRICT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """Somebody who may call the sandbox: what a real gateway hands out with its contract."""
 
-    ua: str
-    aes_key: Secret
-    pay_types: frozenset[str]
-    #: "yuan" or "fen".
-    amount_unit: str = "yuan"
+    ua: Annotated[str, _NOT_EMPTY]
+    aes_key: SecretText
+    pay_types: Annotated[frozenset[str], _NOT_EMPTY]
+    amount_unit: Annotated[str, validate.OneOf(["yuan", "fen"])] = "yuan"
     #: Axes of `service.gateway.cipher.RequestDialect` that differ from its defaults.
     dialect: Mapping[str, str] = field(default_factory=dict)
 
@@ -40,15 +61,15 @@ class Timing:
     """How long things take."""
 
     #: From a withhold's acceptance to its terminal status.
-    settle_seconds: float = 0.5
+    settle_seconds: Annotated[float, _NOT_NEGATIVE] = 0.5
     #: The same for an order scripted as `slow`.
-    slow_settle_seconds: float = 5.0
+    slow_settle_seconds: Annotated[float, _NOT_NEGATIVE] = 5.0
     #: How long a `stall` keeps the caller waiting for an answer.
-    stall_seconds: float = 30.0
+    stall_seconds: Annotated[float, _NOT_NEGATIVE] = 30.0
     #: The waits before a callback that was not acknowledged is sent again; then it is given up.
-    repeat_after_seconds: Sequence[float] = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
+    repeat_after_seconds: Sequence[Annotated[float, _NOT_NEGATIVE]] = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
     #: The longest wait for the receiver's answer to one callback.
-    callback_timeout_seconds: float = 5.0
+    callback_timeout_seconds: PositiveFloat = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,23 +77,30 @@ class Misbehaviour:
     """What goes wrong, as shares from 0 (never) to 1 (always). Drawn per order from the seed."""
 
     #: Of callbacks: sent again although it was acknowledged.
-    repeat_share: float = 0.0
+    repeat_share: Annotated[float, _SHARE] = 0.0
     #: How often such a callback is sent again, at most.
-    most_repeats: int = 3
+    most_repeats: Annotated[int, validate.Range(min=1, max=1000)] = 3
     #: Of callbacks: held back for up to `most_delay_seconds`.
-    delay_share: float = 0.0
-    most_delay_seconds: float = 2.0
+    delay_share: Annotated[float, _SHARE] = 0.0
+    most_delay_seconds: Annotated[float, _NOT_NEGATIVE] = 2.0
     #: Of orders: the `pending` or `initial` callback is sent after the terminal one.
-    reorder_share: float = 0.0
+    reorder_share: Annotated[float, _SHARE] = 0.0
     #: Of orders: no callback is ever sent.
-    drop_share: float = 0.0
+    drop_share: Annotated[float, _SHARE] = 0.0
     #: Of orders: somebody else sends callbacks about it, correctly signed and false.
-    forge_share: float = 0.0
-    forgeries_per_order: int = 3
+    forge_share: Annotated[float, _SHARE] = 0.0
+    forgeries_per_order: Annotated[int, validate.Range(min=1, max=1000)] = 3
     #: Of orders: the callback itself says the opposite of what a query answers.
-    lie_share: float = 0.0
+    lie_share: Annotated[float, _SHARE] = 0.0
     #: Of withholds: accepted, and the connection is closed without an answer.
-    lose_answer_share: float = 0.0
+    lose_answer_share: Annotated[float, _SHARE] = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Acknowledgement:
+    """What the receiver has to answer so that a callback is not repeated."""
+
+    body: str = "success"
 
 
 class EmptyResponse(StrEnum):
@@ -87,28 +115,38 @@ class EmptyResponse(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SandboxSettings:
-    """Everything the sandbox is told."""
+    """All settings of the sandbox."""
 
-    accounts: Sequence[Account]
-    bind: str = "127.0.0.1:8090"
+    accounts: Annotated[Sequence[Account], _NOT_EMPTY]
+    bind: Annotated[str, validate.Regexp(r".+:[0-9]{1,5}\Z", error="must be host:port")] = "127.0.0.1:8090"
     callback: CallbackStyle = CallbackStyle()
     timing: Timing = Timing()
     misbehaviour: Misbehaviour = Misbehaviour()
     #: The rules of the document that are enforced.
-    strictness: frozenset[DocumentRule] = STRICT
+    strictness: Annotated[frozenset[DocumentRule], ReadBy(_StrictnessField)] = STRICT
     #: The empty responses of failures, used in turn.
-    empty_responses: Sequence[EmptyResponse] = tuple(EmptyResponse)
+    empty_responses: Annotated[Sequence[EmptyResponse], _NOT_EMPTY] = tuple(EmptyResponse)
     #: Of orders that no rule scripts: these fail.
-    fail_share: float = 0.0
-    #: What the receiver has to answer before a callback is not repeated.
-    acknowledgement: Acknowledgement = field(default_factory=Acknowledgement)
+    fail_share: Annotated[float, _SHARE] = 0.0
+    acknowledgement: Acknowledgement = Acknowledgement()
     #: The code "sent to the card holder"; "" draws one per binding, to be read at /admin/bindings.
     verification_code: str = "123456"
     #: The message of a query for an order that is not there; cut to 250 characters unless `strictness` lets it pass.
-    not_found_message: str = "订单不存在"
+    not_found_message: Annotated[str, _NOT_EMPTY] = "订单不存在"
     #: The same seed and order numbers misbehave in the same way.
     seed: int = 1
     #: Orders, and as many bindings, kept in memory; further ones are answered with -1. Of requestIds, the last so many.
-    max_entries: int = 100_000
+    max_entries: Annotated[int, validate.Range(min=1, max=1_000_000)] = 100_000
     #: Callbacks under way at once.
-    senders: int = 8
+    senders: Annotated[int, validate.Range(min=1, max=256)] = 8
+
+
+def load_sandbox_settings(path: Path) -> SandboxSettings:
+    """The settings in the TOML file at `path`. Raises SettingsError with a line per mistake."""
+    try:
+        document = parse_toml(path.read_text(encoding="utf-8-sig"), name=str(path))
+        return load_section(SandboxSettings, document)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except InvalidSection as error:
+        raise SettingsError(describe_mistakes(error.mistakes, name=str(path))) from error

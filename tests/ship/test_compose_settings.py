@@ -10,7 +10,7 @@ import pytest
 
 from service.config.reading import parse_settings
 from service.config.settings import Settings
-from service.sandbox.settings_file import load_sandbox_settings
+from service.sandbox.settings import load_sandbox_settings
 from tests.support.compose import FOLDER, SECRETS, load_compose, make_secrets, own_services, settings_with
 
 

@@ -5,9 +5,8 @@ from collections import Counter
 import pytest
 import urllib3
 
-from service.config.settings import Acknowledgement
 from service.gateway.signature import verify_callback
-from service.sandbox.settings import CallbackStyle, Misbehaviour, Timing
+from service.sandbox.settings import Acknowledgement, CallbackStyle, Misbehaviour, Timing
 from tests.support.waiting import eventually
 
 # So much later that the first callback is there before it, on a slow machine, too.

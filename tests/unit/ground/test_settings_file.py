@@ -69,8 +69,8 @@ KEYS = f'token_keys = [{{ kid = "k1", key = "{"k" * 43}" }}]\n'
     ("more", "least"),
     [(KEYS, Trust.CAPABILITY), ("", Trust.CHECKSUM), (KEYS + 'required_trust = "checksum"', Trust.CHECKSUM)],
 )
-def test_where_there_are_tokens_only_callbacks_by_token_tell_that_a_gateway_speaks(more: str, least: Trust) -> None:
-    assert parse(MERCHANT + more + GATEWAY).merchants["acme"].least_telling_trust is least
+def test_with_token_keys_only_a_callback_with_a_token_proves_that_the_gateway_is_up(more: str, least: Trust) -> None:
+    assert parse(MERCHANT + more + GATEWAY).merchants["acme"].liveness_trust is least
 
 
 def test_a_merchant_with_a_gateway_and_nothing_else_is_warned_of_nothing() -> None:

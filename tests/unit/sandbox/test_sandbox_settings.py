@@ -3,10 +3,18 @@ from pathlib import Path
 
 import pytest
 
+from service.config.reading import SettingsError
 from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.script import VOCABULARY
-from service.sandbox.settings import Account, CallbackStyle, EmptyResponse, Misbehaviour, SandboxSettings, Timing
-from service.sandbox.settings_file import SandboxSettingsError, load_sandbox_settings
+from service.sandbox.settings import (
+    Account,
+    CallbackStyle,
+    EmptyResponse,
+    Misbehaviour,
+    SandboxSettings,
+    Timing,
+    load_sandbox_settings,
+)
 
 ACCOUNT = """
 [[accounts]]
@@ -81,10 +89,10 @@ def test_the_empty_responses_can_be_chosen(tmp_path):
     ],
 )
 def test_a_mistake_is_named(tmp_path, text, named):
-    with pytest.raises(SandboxSettingsError, match=named):
+    with pytest.raises(SettingsError, match=named):
         load(tmp_path, text)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(SandboxSettingsError, match="cannot be read"):
+    with pytest.raises(SettingsError, match="cannot be read"):
         load_sandbox_settings(tmp_path / "none.toml")
