@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import click
 from sqlalchemy import Engine
 
-from service.bootstrap.database import make_ledger_engine, make_migration_engine
+from service.bootstrap.ledger import make_ledger_engine, make_migration_engine
 from service.config.settings import Settings
 from service.ledger.errors import LedgerError, LedgerUnavailable, SchemaOutdated, UnusableDatabaseUrl
 from service.ledger.schema import migrate

@@ -12,9 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from sqlalchemy import Engine
 
 from service.bootstrap.charging import make_withholder
-from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_clients
-from service.bootstrap.ledger import make_store
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.config.reading import load_settings
 from service.config.settings import Settings
 from service.demo.downstream import Downstream

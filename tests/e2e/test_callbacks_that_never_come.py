@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from service.bootstrap.charging import make_tokens
-from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_client
-from service.bootstrap.ledger import make_store
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.config.reading import load_settings
 from service.config.secrets import Secret
 from service.config.settings import Settings

@@ -11,8 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from service.bootstrap.database import make_ledger_engine, make_migration_engine
-from service.bootstrap.ledger import make_store
+from service.bootstrap.ledger import make_ledger_engine, make_migration_engine, make_store
 from service.config.reading import load_settings
 from service.config.settings import ApiScope, Settings
 from service.ledger.announcements import Announcement

@@ -13,9 +13,9 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 from consumers.signals import stop_on_signals
-from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer
+from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import load_settings
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.questions import DueInquiry

@@ -11,8 +11,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 
 from consumers.ledger import LedgerConsumer, Recorder
-from service.bootstrap.database import make_ledger_engine
-from service.bootstrap.ledger import make_store
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.config.settings import Settings
 from service.domain.claims import Claim, ClaimSource
 from service.domain.events import EventType

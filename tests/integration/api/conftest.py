@@ -11,7 +11,7 @@ from werkzeug.serving import WSGIRequestHandler, make_server
 
 from service.api.health import Drain
 from service.bootstrap.api import make_api
-from service.bootstrap.database import make_ledger_engine
+from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
 from service.config.secrets import Secret
 from service.config.settings import Settings

@@ -9,7 +9,7 @@ from flask.testing import FlaskClient
 
 from service.api.health import Drain
 from service.bootstrap.api import make_api
-from service.bootstrap.database import make_ledger_engine
+from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
 from service.runtime.metrics.logs import LogMetrics
 

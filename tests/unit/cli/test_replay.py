@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from service.bootstrap.database import make_ledger_engine
-from service.bootstrap.ledger import make_store
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
 from service.config.reading import load_settings
 from service.config.settings import Settings
