@@ -13,8 +13,7 @@ from service.config.reading import SettingsError
 from service.config.secrets import Secret
 from service.gateway.errors import GatewayError
 from service.runtime.logs import configure_logs
-from service.sandbox.admin import help_text
-from service.sandbox.server import SandboxServer
+from service.sandbox.server import SandboxServer, help_text
 from service.sandbox.settings import Account, SandboxSettings, load_sandbox_settings
 
 #: Known to everybody, and of use nowhere else.

@@ -31,7 +31,7 @@ from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome
 from service.messaging.sqlite.queue import EmbeddedQueue
-from service.sandbox.counters import CallbackReply
+from service.sandbox.callback_sender import CallbackReply
 
 #: What is not done by then is reported as it is: missing.
 _MOST_SECONDS = 120.0

@@ -1,20 +1,117 @@
-"""Sends callbacks when they are due, and again until they are acknowledged."""
+"""Sends callbacks when they are due, again until they are acknowledged, and counts how they were answered."""
 
 import heapq
 import random
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from itertools import count
 
 import urllib3
 
 from service.sandbox.callback_plan import Address, PlannedCallback, Sender
 from service.sandbox.callback_renderer import CallbackRenderer
-from service.sandbox.counters import CallbackReply, Counters
 from service.sandbox.orders import OrderBook, SandboxOrder
 from service.sandbox.settings import SandboxSettings
+
+#: Of forgeries, and of lies: so many are kept for a test to compare with; older ones are only counted.
+_KEPT_FALSEHOODS = 100_000
+# Counts that are shown even at 0.
+_ALWAYS = (
+    "callbacks_sent",
+    "acknowledged",
+    "refused",
+    "unanswered",
+    "duplicates_sent",
+    "lies_sent",
+    "given_up",
+    "dropped",
+    "forged_sent",
+    "forged_acknowledged",
+    "forged_refused",
+    "forged_unanswered",
+)
+
+
+class CallbackReply(StrEnum):
+    """How a callback was answered."""
+
+    ACKNOWLEDGED = "acknowledged"
+    #: With anything but the acknowledgement.
+    REFUSED = "refused"
+    #: Not at all.
+    UNANSWERED = "unanswered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Falsehood:
+    """What a forger or a lying gateway claimed, and whether the receiver took it."""
+
+    biz_order_no: str
+    pay_status: str
+    pay_order_no: str
+    address: str
+    reply: CallbackReply
+
+
+class Counters:
+    """Counts. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._forgeries: deque[Falsehood] = deque(maxlen=_KEPT_FALSEHOODS)
+        self._lies: deque[Falsehood] = deque(maxlen=_KEPT_FALSEHOODS)
+        self._lock = threading.Lock()
+
+    def record_reply(self, callback: PlannedCallback, reply: CallbackReply, *, duplicate: bool) -> None:
+        """Count one callback sent; `duplicate` when it had been acknowledged before."""
+        with self._lock:
+            if callback.sender is Sender.FORGER:
+                self._counts["forged_sent"] += 1
+                self._counts[f"forged_{reply}"] += 1
+                self._forgeries.append(_falsehood(callback, reply))
+                return
+            self._counts["callbacks_sent"] += 1
+            self._counts[reply] += 1
+            self._counts["duplicates_sent"] += duplicate
+            if callback.sender is Sender.LIAR:
+                self._counts["lies_sent"] += 1
+                self._lies.append(_falsehood(callback, reply))
+
+    def count(self, name: str) -> None:
+        """Count something else: `given_up`, a callback that was never acknowledged and is not sent again; `dropped`, an
+        order that has a notify_url and gets no callback; `withholds_*`, a withhold by how it was answered.
+        """
+        with self._lock:
+            self._counts[name] += 1
+
+    def counts(self) -> dict[str, int]:
+        """All counts by name; those that are usually asked for are there even at 0."""
+        with self._lock:
+            return {**dict.fromkeys(_ALWAYS, 0), **self._counts}
+
+    def forgeries(self) -> list[Falsehood]:
+        """The forgeries sent, oldest first."""
+        with self._lock:
+            return list(self._forgeries)
+
+    def lies(self) -> list[Falsehood]:
+        """The gateway's own callbacks that contradict its answers, oldest first, with their repetitions."""
+        with self._lock:
+            return list(self._lies)
+
+
+def _falsehood(callback: PlannedCallback, reply: CallbackReply) -> Falsehood:
+    return Falsehood(
+        biz_order_no=callback.order.biz_order_no,
+        pay_status=callback.pay_status,
+        pay_order_no=callback.pay_order_no,
+        address=callback.address,
+        reply=reply,
+    )
 
 
 @dataclass(order=True, slots=True)
@@ -53,7 +150,7 @@ class CallbackSender:
     def start(self) -> None:
         """Begin to send."""
         for number in range(self._settings.senders):
-            thread = threading.Thread(target=self._work, name=f"courier-{number}", daemon=True)
+            thread = threading.Thread(target=self._work, name=f"callback-sender-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -117,7 +214,7 @@ class CallbackSender:
             return self._schedule_in(soon.uniform(0.0, 0.5), again, acknowledged=True)
         waits = self._settings.timing.repeat_after_seconds
         if scheduled.failures >= len(waits):
-            self._counters.record_given_up()
+            self._counters.count("given_up")
             return None
         return self._schedule_in(waits[scheduled.failures], callback, failures=scheduled.failures + 1)
 

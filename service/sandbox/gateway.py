@@ -1,4 +1,4 @@
-"""The sandbox gateway: its parts, put together."""
+"""The sandbox gateway: the four methods of the document, and the callbacks that follow a withhold."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -8,19 +8,16 @@ from itertools import cycle
 
 from service.gateway.messages import RequestMethod
 from service.gateway.strict_json import JsonValue
-from service.sandbox.bindings import Bindings
-from service.sandbox.breach_log import BreachLog
 from service.sandbox.callback_plan import plan_callbacks
-from service.sandbox.callback_renderer import CallbackRenderer
-from service.sandbox.callback_sender import CallbackSender
-from service.sandbox.counters import Counters
+from service.sandbox.callback_renderer import CallbackRenderer, pay_time
+from service.sandbox.callback_sender import CallbackSender, Counters
 from service.sandbox.document_rules import MAX_MESSAGE_CHARACTERS, DocumentRule
-from service.sandbox.methods import Methods, Outcome
-from service.sandbox.orders import OrderBook, SandboxOrder
-from service.sandbox.requests import HttpRequest, RequestReader, RequestRejected
-from service.sandbox.script import AnswerMode, CallbackMode, Rule, Script, write_script
+from service.sandbox.orders import BindingRefused, Bindings, BookFull, OrderBook, OrderTaken, SandboxOrder
+from service.sandbox.requests import BreachLog, HttpRequest, OpenedRequest, RequestReader, RequestRejected
+from service.sandbox.script import AnswerMode, CallbackMode, PayStatus, Rule, write_script
 from service.sandbox.settings import EmptyResponse, SandboxSettings
 
+_OK = "成功"
 _EMPTY_RESPONSES: Mapping[EmptyResponse, Mapping[str, JsonValue]] = {
     EmptyResponse.NULL: {"response": None},
     EmptyResponse.LIST: {"response": []},
@@ -31,8 +28,18 @@ _EMPTY_RESPONSES: Mapping[EmptyResponse, Mapping[str, JsonValue]] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """What is answered, and how it reaches the caller."""
+class _Outcome:
+    """What came of a request."""
+
+    message: str
+    #: The document's 二级参数名. None is a failure: status -1, which says nothing about what was done.
+    response: Mapping[str, str] | None = None
+    mode: AnswerMode = AnswerMode.NORMAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxAnswer:
+    """An answer's fields, and how it reaches the caller."""
 
     fields: Mapping[str, JsonValue]
     mode: AnswerMode
@@ -62,14 +69,6 @@ class SandboxGateway:
         self._sender = CallbackSender(
             settings=settings, renderer=CallbackRenderer(settings.callback), book=self.book, counters=self.counters
         )
-        self._methods = Methods(
-            book=self.book,
-            bindings=self.bindings,
-            not_found_message=settings.not_found_message,
-            strict_wait_pay=self._strict_wait_pay,
-            write_script=self._write_script,
-            on_accepted=self._call_back,
-        )
 
     def start(self) -> None:
         """Begin to call back."""
@@ -84,18 +83,18 @@ class SandboxGateway:
         """The sandbox's time, aware."""
         return self._clock()
 
-    def answer(self, request: HttpRequest) -> Answer:
+    def answer(self, request: HttpRequest) -> SandboxAnswer:
         """The answer to a request, whatever it holds."""
         try:
             opened = self._reader.read(request)
         except RequestRejected as error:
-            return self._write(Outcome(message=str(error)))
+            return self._write(_Outcome(message=str(error)))
         try:
-            outcome = self._methods.call(opened, now=self.now())
+            outcome = self._call(opened, self.now())
         except RequestRejected as error:
-            outcome = Outcome(message=str(error))
+            outcome = _Outcome(message=str(error))
         if opened.method is RequestMethod.SINGLE_WITHHOLD:
-            self.counters.record_withhold(outcome.mode)
+            self.counters.count(f"withholds_{outcome.mode}")
         return self._write(outcome)
 
     def rules(self) -> tuple[Rule, ...]:
@@ -110,12 +109,80 @@ class SandboxGateway:
         """How many callbacks are still to be sent."""
         return self._sender.outstanding()
 
-    def _write_script(self, biz_order_no: str, amount: str) -> Script:
-        return write_script(biz_order_no, amount, rules=self._rules, settings=self._settings)
+    def _call(self, request: OpenedRequest, now: datetime) -> _Outcome:
+        """Route the request to its method. Raises RequestRejected, with the reason."""
+        try:
+            match request.method:
+                case RequestMethod.PRE_TIED_CARD:
+                    return self._pre_tied_card(request)
+                case RequestMethod.CONFIRM_TIED_CARD:
+                    return self._confirm_tied_card(request)
+                case RequestMethod.SINGLE_WITHHOLD:
+                    return self._single_withhold(request, now)
+                case RequestMethod.SINGLE_ORDER_QUERY:
+                    return self._single_order_query(request, now)
+        except BindingRefused as error:
+            raise RequestRejected(str(error)) from error
+        except BookFull as error:
+            raise RequestRejected("沙箱已满") from error
+
+    def _pre_tied_card(self, request: OpenedRequest) -> _Outcome:
+        binding = self.bindings.offer(
+            ua=request.account.ua,
+            bank_card_number=request.text("bank_card_number"),
+            pay_type=_pay_type(request),
+        )
+        return _Outcome(message=_OK, response={"unique_code": binding.unique_code})
+
+    def _confirm_tied_card(self, request: OpenedRequest) -> _Outcome:
+        binding = self.bindings.confirm(
+            ua=request.account.ua,
+            unique_code=request.text("unique_code"),
+            verification_code=request.text("verification_code"),
+            bank_card_number=request.text("bank_card_number"),
+            pay_type=request.text("pay_type"),
+        )
+        return _Outcome(message=_OK, response={"protocol_no": binding.protocol_no})
+
+    def _single_withhold(self, request: OpenedRequest, now: datetime) -> _Outcome:
+        pay_type = _pay_type(request)
+        protocol_no = request.text("biz_data", "protocol_no")
+        if protocol_no:
+            binding = self.bindings.find(request.account.ua, protocol_no)
+            if binding is None or binding.pay_type != pay_type:
+                raise RequestRejected("协议号不存在")
+        script = write_script(
+            request.text("biz_order_no"), request.text("amount"), rules=self._rules, settings=self._settings
+        )
+        if script.answer is AnswerMode.REFUSED:
+            return _Outcome(message="渠道拒绝", mode=AnswerMode.REFUSED)
+        try:
+            order = self.book.accept(
+                ua=request.account.ua,
+                biz_order_no=request.text("biz_order_no"),
+                pay_type=pay_type,
+                amount=request.text("amount"),
+                notify_url=request.text("notify_url"),
+                script=script,
+                now=now,
+            )
+        except OrderTaken as error:
+            raise RequestRejected("业务流水号已存在") from error
+        self._call_back(order)
+        if script.answer is AnswerMode.DENIED:
+            return _Outcome(message="系统繁忙", mode=AnswerMode.DENIED)
+        status = order.status_at(now).outside_queries(strict=self._strict_wait_pay)
+        return _Outcome(message=_OK, response=_statement(order, status), mode=script.answer)
+
+    def _single_order_query(self, request: OpenedRequest, now: datetime) -> _Outcome:
+        order = self.book.find(request.account.ua, request.text("biz_order_no"))
+        if order is None:
+            raise RequestRejected(self._settings.not_found_message)
+        return _Outcome(message=_OK, response=_statement(order, order.status_at(now)))
 
     def _call_back(self, order: SandboxOrder) -> None:
         if order.notify_url and order.script.callbacks is CallbackMode.SILENT:
-            self.counters.record_dropped()
+            self.counters.count("dropped")
         self._sender.schedule(
             plan_callbacks(
                 order,
@@ -125,7 +192,7 @@ class SandboxGateway:
             )
         )
 
-    def _write(self, outcome: Outcome) -> Answer:
+    def _write(self, outcome: _Outcome) -> SandboxAnswer:
         message = outcome.message
         if DocumentRule.MESSAGE_LENGTH in self.strictness and len(message) > MAX_MESSAGE_CHARACTERS:
             message = f"{message[: MAX_MESSAGE_CHARACTERS - 1]}…"
@@ -136,4 +203,22 @@ class SandboxGateway:
             with self._turn:
                 empty = next(self._empty_responses)
             fields = {"status": "-1", "message": message, **_EMPTY_RESPONSES[empty]}
-        return Answer(fields=fields, mode=outcome.mode)
+        return SandboxAnswer(fields=fields, mode=outcome.mode)
+
+
+def _pay_type(request: OpenedRequest) -> str:
+    pay_type = request.text("pay_type")
+    if pay_type not in request.account.pay_types:
+        raise RequestRejected("支付类型不存在")
+    return pay_type
+
+
+def _statement(order: SandboxOrder, status: PayStatus) -> Mapping[str, str]:
+    return {
+        "biz_order_no": order.biz_order_no,
+        "pay_order_no": order.pay_order_no,
+        "pay_type": order.pay_type,
+        "pay_status": status.value,
+        "pay_time": pay_time(status, order.settles_at),
+        "channel_response": order.channel_response(status),
+    }

@@ -10,7 +10,7 @@ from typing import Self
 from service.config.secrets import Secret
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.strict_json import read_object
-from service.sandbox.gateway import Answer
+from service.sandbox.gateway import SandboxAnswer
 from service.sandbox.requests import HttpRequest
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings, Timing
@@ -76,7 +76,7 @@ class CountingSandbox:
         """Each order's true payment number."""
         return {order.biz_order_no: order.pay_order_no for order in self.sandbox.book.all()}
 
-    def _count_and_answer(self, request: HttpRequest) -> Answer:
+    def _count_and_answer(self, request: HttpRequest) -> SandboxAnswer:
         envelope = read_object(request.body.decode()).values
         if envelope["method"] == "single-order-query":
             order = str(self._cipher.open(str(envelope["args"]))["biz_order_no"])
