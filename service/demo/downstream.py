@@ -1,19 +1,21 @@
-"""The demo's downstream: a shop that takes webhooks, checks who signed them, and remembers what it was told."""
+"""The demo's downstream: a shop that takes webhooks, checks their signatures and keeps their events."""
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 
+from rich.console import Console
 from standardwebhooks.webhooks import Webhook, WebhookVerificationError
 
 from service.domain.claims import OrderStatus
 from service.domain.events import TEST_TYPE, EventType
 
 _MAX_BODY_BYTES = 64 * 1024
+_COLOURS = {OrderStatus.SUCCEEDED: "green", OrderStatus.FAILED: "red"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,3 +134,27 @@ def _handler_for(downstream: Downstream) -> type[BaseHTTPRequestHandler]:
             pass
 
     return Handler
+
+
+class EventPrinter:
+    """Prints the events of a few orders, and from `show_all` on every one. Safe to call from any thread."""
+
+    def __init__(self, console: Console, *, followed: Collection[str]) -> None:
+        """`followed` are order numbers."""
+        self._console = console
+        self._followed: Collection[str] | None = followed
+        self._width = max(map(len, followed), default=0)
+
+    def show(self, event: ReceivedEvent) -> None:
+        """Print the event, if its order is followed."""
+        if self._followed is not None and event.biz_order_no not in self._followed:
+            return
+        colour = _COLOURS.get(event.status, "yellow")
+        self._console.print(
+            f"  shop heard [{colour}]{event.type.value:<18}[/] {event.biz_order_no:<{self._width}}  ¥{event.amount}",
+            highlight=False,
+        )
+
+    def show_all(self) -> None:
+        """From now on, print every event."""
+        self._followed = None

@@ -1,4 +1,4 @@
-"""What the demo has measured: the shop's and the ledger's word against the gateway's truth."""
+"""What the demo has measured: what the shop received and the ledger recorded, compared with the gateway's truth."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -24,15 +24,15 @@ _MOVED = frozenset({Verdict.APPLIED, Verdict.CORRECTED})
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A status together with the payment number that it was said of: every forgery's pair is false."""
+class Statement:
+    """A status and the payment number that it was stated for. Every forgery states a false pair."""
 
     status: OrderStatus
     pay_order_no: str | None
 
     @classmethod
-    def by_gateway(cls, pay_status: str, pay_order_no: str) -> "Said":
-        """From the gateway's own words."""
+    def by_gateway(cls, pay_status: str, pay_order_no: str) -> "Statement":
+        """From the gateway's spelling of the status."""
         return cls(_STATUSES[pay_status], pay_order_no)
 
 
@@ -41,19 +41,19 @@ class Falsehood:
     """A false callback: a forger's, or one of the gateway's own that contradicts its answers."""
 
     biz_order_no: str
-    said: Said
-    #: Whether the receiver would not have it.
+    statement: Statement
+    #: Whether the receiver refused it.
     refused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Everything that was seen; by order number where it is a mapping."""
+    """Everything that was seen. Mappings are by order number."""
 
     #: The orders that were sent.
     order_nos: Sequence[str]
     #: From the sandbox itself, once nothing was pending.
-    truths: Mapping[str, Said]
+    truths: Mapping[str, Statement]
     #: What the shop received, each event once.
     events: Sequence[ReceivedEvent]
     #: From the ledger.
@@ -64,76 +64,76 @@ class Evidence:
     lies: Sequence[Falsehood]
 
     def wrong_orders(self) -> list[str]:
-        """Orders whose last event, or whose row in the ledger, does not say the truth; those without any, too."""
+        """Orders whose last event or whose row in the ledger is missing or false."""
         last = {event.biz_order_no: event for event in sorted(self.events, key=lambda event: event.sequence)}
         wrong = []
         for order_no in self.order_nos:
             truth = self.truths.get(order_no)
             event = last.get(order_no)
-            heard = Said(event.status, event.pay_order_no) if event else None
-            if truth is None or heard != truth or self._recorded(order_no) != truth:
+            received = Statement(event.status, event.pay_order_no) if event else None
+            if truth is None or received != truth or self._recorded(order_no) != truth:
                 wrong.append(order_no)
         return wrong
 
     def missing_orders(self) -> list[str]:
-        """Orders of which the shop never heard a terminal status."""
-        told = {event.biz_order_no for event in self.events if event.type in _TERMINAL_EVENTS}
-        return [order_no for order_no in self.order_nos if order_no not in told]
+        """Orders without a terminal event at the shop."""
+        finished = {event.biz_order_no for event in self.events if event.type in _TERMINAL_EVENTS}
+        return [order_no for order_no in self.order_nos if order_no not in finished]
 
-    def orders_told_twice(self) -> list[str]:
+    def orders_with_several_terminal_events(self) -> list[str]:
         """Orders with more than one terminal event, by their distinct event ids."""
         counts = Counter(event.biz_order_no for event in self.events if event.type in _TERMINAL_EVENTS)
         return [order_no for order_no, count in counts.items() if count > 1]
 
     def open_orders(self) -> list[str]:
-        """Orders that the ledger itself does not hold to be at an undisputed end."""
+        """Orders that the ledger does not hold to be settled."""
         return [order_no for order_no in self.order_nos if not self._settled(order_no)]
 
-    def silent_orders(self) -> list[str]:
-        """Orders of which the ledger has no callback on their own address: none of the gateway's ever came."""
+    def orders_without_callback(self) -> list[str]:
+        """Orders without a callback on their own notify_url: the gateway sent none."""
         return [order_no for order_no in self.order_nos if not self._called_back(order_no)]
 
     def recovered_orders(self) -> list[str]:
-        """Silent orders that came to their true end, told to the shop, by an answer of the gateway's."""
+        """Orders without a callback that an inquiry brought to their true terminal status, at the shop too."""
         wrong, missing = set(self.wrong_orders()), set(self.missing_orders())
         return [
             order_no
-            for order_no in self.silent_orders()
+            for order_no in self.orders_without_callback()
             if order_no not in wrong and order_no not in missing and self._ended_by_answer(order_no)
         ]
 
-    def questions(self) -> int:
-        """How often the gateway was asked."""
+    def count_inquiries(self) -> int:
+        """How often the gateway was queried."""
         return sum(len(history.questions) for history in self.histories.values())
 
     def believed_forgeries(self) -> list[Falsehood]:
-        """Forgeries whose words became an event, the order's state, or a claim that counted.
+        """Forgeries whose statement became an event, the order's state, or a claim that counted.
 
-        A forgery that was refused counts too where another one with the same words was believed, but not where it only
-        says what the gateway itself lied.
+        A refused forgery counts too if another one with the same statement was believed. It does not count if the
+        gateway itself made the same false statement.
         """
-        lied = {(lie.biz_order_no, lie.said) for lie in self.lies}
+        lied = {(lie.biz_order_no, lie.statement) for lie in self.lies}
         return [
             forgery
             for forgery in self._believed(self.forgeries)
-            if not (forgery.refused and (forgery.biz_order_no, forgery.said) in lied)
+            if not (forgery.refused and (forgery.biz_order_no, forgery.statement) in lied)
         ]
 
     def orders_believed_lied(self) -> list[str]:
-        """Orders of which a lie of the gateway's became an event, the state, or a claim that counted."""
+        """Orders whose event, state or counted claim states what a false callback of the gateway stated."""
         return sorted({lie.biz_order_no for lie in self._believed(self.lies)})
 
     def _believed(self, falsehoods: Sequence[Falsehood]) -> list[Falsehood]:
-        believed: defaultdict[str, set[Said]] = defaultdict(set)
+        believed: defaultdict[str, set[Statement]] = defaultdict(set)
         for event in self.events:
-            believed[event.biz_order_no].add(Said(event.status, event.pay_order_no))
+            believed[event.biz_order_no].add(Statement(event.status, event.pay_order_no))
         for order_no, history in self.histories.items():
             if recorded := self._recorded(order_no):
                 believed[order_no].add(recorded)
             for claim in history.claims:
                 if claim.status is not None and claim.verdict not in _HARMLESS:
-                    believed[order_no].add(Said(claim.status, claim.pay_order_no))
-        return [falsehood for falsehood in falsehoods if falsehood.said in believed[falsehood.biz_order_no]]
+                    believed[order_no].add(Statement(claim.status, claim.pay_order_no))
+        return [falsehood for falsehood in falsehoods if falsehood.statement in believed[falsehood.biz_order_no]]
 
     def _settled(self, order_no: str) -> bool:
         history = self.histories.get(order_no)
@@ -155,8 +155,8 @@ class Evidence:
             for claim in self.histories[order_no].claims
         )
 
-    def _recorded(self, order_no: str) -> Said | None:
+    def _recorded(self, order_no: str) -> Statement | None:
         history = self.histories.get(order_no)
         if history is None or history.order is None:
             return None
-        return Said(history.order.state.status, history.order.state.pay_order_no)
+        return Statement(history.order.state.status, history.order.state.pay_order_no)

@@ -13,22 +13,22 @@ class DemoReport:
     """Every figure measured: by the sandbox, the shop, or by comparing them with the ledger."""
 
     orders: int
-    #: Withholds whose answer was lost: never sent again; the gateway is asked what became of them.
+    #: Withholds whose answer was lost. They are not sent again; the gateway is queried instead.
     withholds_unknown: int
-    #: Orders of which no callback of the gateway's ever came in.
+    #: Orders for which the gateway sent no callback.
     never_called_back: int
-    #: Of these, those that came to their true end by asking, and that the shop was told of.
+    #: Those of them that an inquiry brought to their true terminal status, at the shop too.
     recovered_by_inquiry: int
-    #: Questions to the gateway, about all orders.
+    #: Queries to the gateway, for all orders.
     questions_asked: int
     callbacks_sent: int
     acknowledged: int
     #: True callbacks that were not acknowledged, and so were repeated.
     refused: int
     duplicates_sent: int
-    #: The gateway's own callbacks that say the opposite of what it answers when asked.
+    #: The gateway's own callbacks that contradict its answers to queries.
     lies_sent: int
-    #: Orders of which such a callback was believed.
+    #: Orders for which such a callback was believed.
     orders_with_believed_lie: int
     forged_sent: int
     forged_acknowledged: int
@@ -36,12 +36,12 @@ class DemoReport:
     forged_believed: int
     #: Distinct events at the shop.
     events_delivered: int
-    #: Deliveries of an event that the shop had: allowed on the wire, told apart by the event's id.
+    #: Deliveries of an event that the shop already had. They are allowed: the event's id identifies them.
     deliveries_repeated: int
-    #: Deliveries whose signature did not fit.
+    #: Deliveries with a wrong signature.
     deliveries_unsigned: int
     orders_missing: int
-    #: Orders that the ledger itself does not hold to be at an undisputed end.
+    #: Orders that the ledger does not hold to be settled.
     orders_still_open: int
     orders_with_wrong_final_status: int
     orders_with_more_than_one_terminal_event: int
@@ -50,7 +50,7 @@ class DemoReport:
 
     @property
     def good(self) -> bool:
-        """Whether the service has kept what it promises."""
+        """Whether the service has kept its promises."""
         return not any(getattr(self, name) for name, _ in _MUST_BE_ZERO)
 
 
@@ -61,9 +61,9 @@ def measure(
     return DemoReport(
         orders=len(evidence.truths),
         withholds_unknown=unknown,
-        never_called_back=len(evidence.silent_orders()),
+        never_called_back=len(evidence.orders_without_callback()),
         recovered_by_inquiry=len(evidence.recovered_orders()),
-        questions_asked=evidence.questions(),
+        questions_asked=evidence.count_inquiries(),
         callbacks_sent=sandbox["callbacks_sent"],
         acknowledged=sandbox["acknowledged"],
         refused=sandbox["refused"] + sandbox["unanswered"],
@@ -80,42 +80,42 @@ def measure(
         orders_missing=len(evidence.missing_orders()),
         orders_still_open=len(evidence.open_orders()),
         orders_with_wrong_final_status=len(evidence.wrong_orders()),
-        orders_with_more_than_one_terminal_event=len(evidence.orders_told_twice()),
+        orders_with_more_than_one_terminal_event=len(evidence.orders_with_several_terminal_events()),
         seconds=round(seconds, 1),
     )
 
 
-#: What each block of the table shows; every line after a block's first is a part of the first.
+#: The blocks of the table. The first line of a block is a total, the others are parts of it.
 _SEEN = (
     (
         ("orders", "withholds that the gateway accepted 代扣订单"),
-        ("withholds_unknown", "  the answer was lost: not sent again, but asked for"),
+        ("withholds_unknown", "  the answer was lost: not sent again; the gateway was queried"),
         ("never_called_back", "  no callback ever came 从未回调"),
-        ("recovered_by_inquiry", "    of these, brought to their true end by asking 主动查询"),
+        ("recovered_by_inquiry", "    of these, settled by querying the gateway 主动查询"),
     ),
     (
         ("callbacks_sent", "callbacks by the gateway 异步回调"),
         ("duplicates_sent", "  sent again although they had been acknowledged"),
-        ("lies_sent", "  lies: the opposite of what it answers when asked 虚假回调"),
-        ("acknowledged", "  answered `success`, once they were safely queued"),
-        ("refused", "  answered otherwise or not at all, and so repeated"),
+        ("lies_sent", "  false: contradict its own answers to queries 虚假回调"),
+        ("acknowledged", "  answered `success` once safely queued"),
+        ("refused", "  answered otherwise or not at all, so sent again"),
     ),
     (
         ("forged_sent", "callbacks by somebody else, correctly signed 伪造回调"),
-        ("forged_acknowledged", "  on no order's notify_url: recorded, answered `success`"),
+        ("forged_acknowledged", "  without an order's notify_url: recorded, answered `success`"),
         ("forged_refused", "  on a notify_url that is not the order's: refused"),
     ),
-    (("questions_asked", "questions to the gateway 单笔查询"),),
+    (("questions_asked", "queries to the gateway 单笔查询"),),
     (("events_delivered", "signed events at the shop: one per real change of status"),),
 )
 _MUST_BE_ZERO = (
     ("forged_believed", "forgeries that changed an order or made an event"),
-    ("orders_with_believed_lie", "orders of which a lying callback was believed"),
+    ("orders_with_believed_lie", "orders for which a false callback of the gateway was believed"),
     ("orders_with_wrong_final_status", "orders where shop, ledger and gateway disagree 状态不一致"),
-    ("orders_with_more_than_one_terminal_event", "orders that the shop was told twice to be final 重复通知"),
-    ("orders_missing", "orders of which the shop never heard the end 漏单"),
-    ("orders_still_open", "orders whose end the service itself does not know 未决订单"),
-    ("deliveries_unsigned", "events at the shop whose signature did not fit"),
+    ("orders_with_more_than_one_terminal_event", "orders with more than one terminal event at the shop 重复通知"),
+    ("orders_missing", "orders without a terminal event at the shop 漏单"),
+    ("orders_still_open", "orders that the service could not settle 未决订单"),
+    ("deliveries_unsigned", "events at the shop with a wrong signature"),
 )
 
 

@@ -1,7 +1,9 @@
-"""The demo's orders: sent, watched until nothing is under way any more, and looked at from all three sides."""
+"""One run of the demo: send the orders, wait until nothing is under way, and collect what each side knows of them."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,13 +16,14 @@ from sqlalchemy import Engine
 from service.bootstrap.charging import make_withholder
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_ledger_engine, make_store
+from service.charging.announce import OrderDraft
+from service.charging.withhold import Payer, Withholder
 from service.config.reading import load_settings
 from service.config.settings import Settings
+from service.demo.deployment import ENDPOINT, MERCHANT, PAY_TYPE, DemoDeployment
 from service.demo.downstream import Downstream
-from service.demo.driver import SENDERS, Driver
-from service.demo.evidence import Evidence, Falsehood, Said
+from service.demo.evidence import Evidence, Falsehood, Statement
 from service.demo.report import DemoReport, measure
-from service.demo.stage import ENDPOINT, MERCHANT, Stage
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import CallFailed
 from service.ledger.errors import LedgerUnavailable
@@ -33,32 +36,40 @@ from service.ledger.withholds import WithholdOutcome
 from service.messaging.sqlite.queue import EmbeddedQueue
 from service.sandbox.callback_sender import CallbackReply
 
-#: What is not done by then is reported as it is: missing.
+#: A made-up person: the ID number is the standard's own example, the card number is nobody's.
+_PAYER = Payer(
+    name="张三", id_card_number="11010519491231002X", mobile="13800138000", bank_card_number="6222020000000000000"
+)
+#: How many withholds are under way at once.
+_SENDERS = 4
+_MOST_ATTEMPTS = 20
+_RETRY_SECONDS = 0.25
+#: The demo waits this long at most. What is not done by then is reported as missing.
 _MOST_SECONDS = 120.0
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 2.0
 
 
 class DemoRun:
-    """One run on a stage that is up."""
+    """One run on a deployment that is running."""
 
-    def __init__(self, *, stage: Stage, downstream: Downstream, console: Console) -> None:
-        self._stage = stage
+    def __init__(self, *, deployment: DemoDeployment, downstream: Downstream, console: Console) -> None:
+        self._deployment = deployment
         self._downstream = downstream
         self._console = console
 
     def perform(self, order_nos: Sequence[str], *, started: float) -> DemoReport:
         """Send the orders and measure what came of them; `started` is the monotonic time to count from.
 
-        Raises StageBroken where a role dies, and ClickException where the orders cannot be sent.
+        Raises DeploymentFailed where a role dies, and ClickException where the orders cannot be sent.
         """
-        settings = load_settings(self._stage.settings_path, {})
+        settings = load_settings(self._deployment.settings_path, {})
         with _ledger(settings) as engine, self._progress() as progress:
             migrate(engine)
             sending = progress.add_task("withholds sent", total=len(order_nos), note="")
             watching = progress.add_task("final at the shop", total=len(order_nos), note="")
             outcomes = self._send(settings, engine, order_nos, progress, sending)
-            self._watch(settings, engine, order_nos, progress, watching)
+            self._await_idle(settings, engine, order_nos, progress, watching)
             evidence = self._gather(settings, engine, order_nos)
             return measure(
                 evidence,
@@ -72,16 +83,16 @@ class DemoRun:
     def _send(
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> int:
-        """Of how many withholds the outcome was unknown."""
-        driver = Driver(withholder=make_withholder(settings, engine, make_gateway_clients(settings).usable))
+        """Send the withholds. Returns how many have an unknown outcome."""
+        withholder = make_withholder(settings, engine, make_gateway_clients(settings).usable)
         try:
-            outcomes = driver.send(order_nos, on_sent=lambda: progress.advance(task))
+            outcomes = _send_all(withholder, order_nos, on_sent=lambda: progress.advance(task))
             return len(order_nos) - outcomes[WithholdOutcome.ACCEPTED]
         except (CallFailed, LedgerUnavailable) as error:
-            self._stage.check()
+            self._deployment.check()
             raise click.ClickException(f"the withholds cannot be sent: {error}") from error
 
-    def _watch(
+    def _await_idle(
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> None:
         """Return once nothing is under way from the sandbox to the shop, or the time is up."""
@@ -90,23 +101,23 @@ class DemoRun:
         deadline = time.monotonic() + _MOST_SECONDS
         with _queue(settings) as queue:
             while time.monotonic() < deadline:
-                self._stage.check()
+                self._deployment.check()
                 sandbox = self._ask_sandbox("report")
-                # In the order in which things move, so that nothing slips by between two looks.
+                # In the order in which things move, so that nothing slips by between two checks.
                 idle = (
                     not sandbox["orders_unsettled"]
                     and not sandbox["callbacks_outstanding"]
                     and not queue.depth().messages
                     and not _any_order_open(store)
-                    and not _anything_to_ask(store, order_nos)
+                    and not _any_inquiry_open(store, order_nos)
                     and outbox.oldest_open_age(endpoint=ENDPOINT) is None
                 )
-                progress.update(task, completed=len(order_nos) - self._unheard(order_nos), note=_note(sandbox))
+                progress.update(task, completed=len(order_nos) - self._count_unfinished(order_nos), note=_note(sandbox))
                 if idle:
                     return
-                time.sleep(_LOOK_SECONDS)
+                time.sleep(_POLL_SECONDS)
 
-    def _unheard(self, order_nos: Sequence[str]) -> int:
+    def _count_unfinished(self, order_nos: Sequence[str]) -> int:
         final = {event.biz_order_no for event in self._downstream.events if event.status.terminal}
         return len(set(order_nos) - final)
 
@@ -115,7 +126,7 @@ class DemoRun:
         return Evidence(
             order_nos=order_nos,
             truths={
-                order["biz_order_no"]: Said.by_gateway(order["pay_status"], order["pay_order_no"])
+                order["biz_order_no"]: Statement.by_gateway(order["pay_status"], order["pay_order_no"])
                 for order in self._ask_sandbox("orders")
             },
             events=self._downstream.events,
@@ -127,23 +138,54 @@ class DemoRun:
     def _falsehoods(self, page: str) -> list[Falsehood]:
         return [
             Falsehood(
-                biz_order_no=told["biz_order_no"],
-                said=Said.by_gateway(told["pay_status"], told["pay_order_no"]),
-                refused=told["reply"] == CallbackReply.REFUSED,
+                biz_order_no=item["biz_order_no"],
+                statement=Statement.by_gateway(item["pay_status"], item["pay_order_no"]),
+                refused=item["reply"] == CallbackReply.REFUSED,
             )
-            for told in self._ask_sandbox(page)
+            for item in self._ask_sandbox(page)
         ]
 
     def _ask_sandbox(self, page: str) -> Any:
         try:
-            return urllib3.request("GET", f"{self._stage.sandbox_url}/admin/{page}", timeout=10.0).json()
+            return urllib3.request("GET", f"{self._deployment.sandbox_url}/admin/{page}", timeout=10.0).json()
         except urllib3.exceptions.HTTPError as error:
-            self._stage.check()
+            self._deployment.check()
             raise click.ClickException(f"the sandbox does not answer: {error}") from error
 
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description:<18}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         return Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console)
+
+
+def _send_all(
+    withholder: Withholder, order_nos: Sequence[str], *, on_sent: Callable[[], None]
+) -> Counter[WithholdOutcome]:
+    """Send each order's withhold once, as the merchant's own system would. Counts the outcomes.
+
+    Raises CallFailed where the gateway cannot be reached or refuses, LedgerUnavailable where the ledger stays away.
+    """
+
+    def send(number: int, biz_order_no: str) -> WithholdOutcome:
+        draft = OrderDraft(
+            merchant=MERCHANT, biz_order_no=biz_order_no, amount=f"{10 + number % 90}.00", pay_type=PAY_TYPE
+        )
+        attempts = 1
+        while True:
+            try:
+                return withholder.withhold(draft, _PAYER, sent_by="demo").withhold.outcome
+            except LedgerUnavailable:
+                # Several processes write one SQLite file here, and it may be busy for a moment.
+                if attempts == _MOST_ATTEMPTS:
+                    raise
+                attempts += 1
+                time.sleep(_RETRY_SECONDS)
+
+    outcomes: Counter[WithholdOutcome] = Counter()
+    with ThreadPoolExecutor(_SENDERS, thread_name_prefix="withhold") as pool:
+        for outcome in pool.map(send, range(len(order_nos)), order_nos):
+            outcomes[outcome] += 1
+            on_sent()
+    return outcomes
 
 
 def _any_order_open(store: LedgerStore) -> bool:
@@ -155,8 +197,8 @@ def _any_order_open(store: LedgerStore) -> bool:
     return any(store.list_orders(chosen, limit=1) for chosen in still_open)
 
 
-def _anything_to_ask(store: LedgerStore, order_nos: Sequence[str]) -> bool:
-    """Whether a question is due or under way, about whatever order: its answer might yet change something."""
+def _any_inquiry_open(store: LedgerStore, order_nos: Sequence[str]) -> bool:
+    """Whether an inquiry is due or under way. Its answer may still change an order."""
     histories = (store.order_history(OrderKey(MERCHANT, order_no)) for order_no in order_nos)
     return any(
         history.inquiry is not None and history.inquiry.state in (InquiryState.OPEN, InquiryState.ASKING)
@@ -179,7 +221,7 @@ def _queue(settings: Settings) -> Iterator[EmbeddedQueue]:
 
 @contextmanager
 def _ledger(settings: Settings) -> Iterator[Engine]:
-    engine = make_ledger_engine(settings, pool_size=SENDERS)
+    engine = make_ledger_engine(settings, pool_size=_SENDERS)
     try:
         yield engine
     finally:

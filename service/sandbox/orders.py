@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import count
 
-from service.sandbox.script import Pace, PayStatus, Script
+from service.sandbox.script import PayStatus, Script, SettleSpeed
 from service.sandbox.settings import Timing
 
 _FAILURE = "余额不足"
@@ -106,14 +106,14 @@ class OrderBook:
             return list(self._orders.values())
 
     def _settles_at(self, script: Script, now: datetime) -> datetime | None:
-        match script.pace:
-            case Pace.STUCK:
+        match script.speed:
+            case SettleSpeed.STUCK:
                 return None
-            case Pace.INSTANT:
+            case SettleSpeed.INSTANT:
                 return now
-            case Pace.SLOW:
+            case SettleSpeed.SLOW:
                 return now + timedelta(seconds=self._timing.slow_settle_seconds)
-            case Pace.NORMAL:
+            case SettleSpeed.NORMAL:
                 return now + timedelta(seconds=self._timing.settle_seconds)
 
 

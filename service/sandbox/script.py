@@ -61,7 +61,7 @@ class CallbackMode(StrEnum):
     LYING = "lying"
 
 
-class Pace(StrEnum):
+class SettleSpeed(StrEnum):
     """When the order reaches its terminal status."""
 
     INSTANT = "instant"
@@ -78,7 +78,7 @@ class Script:
     ending: PayStatus = PayStatus.SUCCESS
     #: What the order says of itself until then.
     waiting: PayStatus = PayStatus.PENDING
-    pace: Pace = Pace.NORMAL
+    speed: SettleSpeed = SettleSpeed.NORMAL
     answer: AnswerMode = AnswerMode.NORMAL
     callbacks: CallbackMode = CallbackMode.NORMAL
 
@@ -103,9 +103,9 @@ class Word:
 VOCABULARY = (
     Word("success", "50", "succeeds", (("ending", PayStatus.SUCCESS),)),
     Word("fail", "51", "fails, with a channel_response", (("ending", PayStatus.FAIL),)),
-    Word("slow", "52", "stays pending for slow_settle_seconds", (("pace", Pace.SLOW),)),
-    Word("stuck", "53", "never reaches a terminal status", (("pace", Pace.STUCK),)),
-    Word("instant", "54", "is terminal in the withhold's own answer", (("pace", Pace.INSTANT),)),
+    Word("slow", "52", "stays pending for slow_settle_seconds", (("speed", SettleSpeed.SLOW),)),
+    Word("stuck", "53", "never reaches a terminal status", (("speed", SettleSpeed.STUCK),)),
+    Word("instant", "54", "is terminal in the withhold's own answer", (("speed", SettleSpeed.INSTANT),)),
     Word("initial", "55", "is `initial`, in callbacks too, until it is terminal", (("waiting", PayStatus.INITIAL),)),
     Word("waitpay", "56", "is `wait_pay` in queries until it is terminal", (("waiting", PayStatus.WAIT_PAY),)),
     Word("refuse", "61", "answered -1, no order is made", (("answer", AnswerMode.REFUSED),)),

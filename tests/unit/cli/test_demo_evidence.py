@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from service.demo.downstream import ReceivedEvent
-from service.demo.evidence import Evidence, Falsehood, Said
+from service.demo.evidence import Evidence, Falsehood, Statement
 from service.demo.report import measure
 from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.domain.events import EventType
@@ -15,10 +15,10 @@ from service.ledger.histories import OrderHistory
 from service.ledger.orders import OrderRecord
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-PAID = Said(OrderStatus.SUCCEEDED, "SB1")
-UNPAID = Said(OrderStatus.FAILED, "SB1")
-FORGERY = Falsehood(biz_order_no="D1", said=UNPAID)
-LIE = Falsehood(biz_order_no="D1", said=UNPAID)
+PAID = Statement(OrderStatus.SUCCEEDED, "SB1")
+UNPAID = Statement(OrderStatus.FAILED, "SB1")
+FORGERY = Falsehood(biz_order_no="D1", statement=UNPAID)
+LIE = Falsehood(biz_order_no="D1", statement=UNPAID)
 
 
 def event(type_=EventType.SUCCEEDED, *, sequence=1, status=OrderStatus.SUCCEEDED, pay_order_no="SB1"):
@@ -89,7 +89,7 @@ def evidence(**changes):
 
 def test_where_all_three_agree_nothing_is_wrong():
     found = evidence()
-    assert (found.wrong_orders(), found.missing_orders(), found.orders_told_twice()) == ([], [], [])
+    assert (found.wrong_orders(), found.missing_orders(), found.orders_with_several_terminal_events()) == ([], [], [])
     assert found.believed_forgeries() == []
 
 
@@ -122,7 +122,7 @@ def test_an_order_without_a_terminal_event_is_missing():
 
 
 def test_two_terminal_events_of_an_order_are_one_too_many():
-    assert evidence(events=[event(sequence=1), event(sequence=2)]).orders_told_twice() == ["D1"]
+    assert evidence(events=[event(sequence=1), event(sequence=2)]).orders_with_several_terminal_events() == ["D1"]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_a_refused_forgery_is_not_blamed_for_what_the_gateway_itself_has_lied():
     ],
 )
 def test_an_order_is_silent_unless_a_callback_came_on_its_own_address(claims, silent):
-    assert evidence(histories={"D1": history(*claims)}).silent_orders() == (["D1"] if silent else [])
+    assert evidence(histories={"D1": history(*claims)}).orders_without_callback() == (["D1"] if silent else [])
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from service.sandbox.script import (
     VOCABULARY,
     AnswerMode,
     CallbackMode,
-    Pace,
     PayStatus,
     Rule,
+    SettleSpeed,
     UnknownWord,
     write_script,
 )
@@ -22,12 +22,12 @@ def script_of(biz_order_no, amount="10.00", *, rules=(), **settings):
 
 def test_an_ordinary_order_succeeds():
     script = script_of("T20190701-0001")
-    assert (script.ending, script.pace, script.answer) == (PayStatus.SUCCESS, Pace.NORMAL, AnswerMode.NORMAL)
+    assert (script.ending, script.speed, script.answer) == (PayStatus.SUCCESS, SettleSpeed.NORMAL, AnswerMode.NORMAL)
 
 
 def test_words_in_the_number_add_up():
     script = script_of("T1-fail-slow-LOST")
-    assert (script.ending, script.pace, script.answer) == (PayStatus.FAIL, Pace.SLOW, AnswerMode.LOST)
+    assert (script.ending, script.speed, script.answer) == (PayStatus.FAIL, SettleSpeed.SLOW, AnswerMode.LOST)
 
 
 def test_a_word_within_another_word_says_nothing():
@@ -44,7 +44,7 @@ def test_words_win_over_the_amount_and_a_rule_over_both():
     rules = [Rule("T1-*", ("silent",))]
     assert script_of("T1-slow", "12.51").ending is PayStatus.SUCCESS
     assert script_of("T1-slow", "12.51", rules=rules).callbacks is CallbackMode.SILENT
-    assert script_of("T1-slow", "12.51", rules=rules).pace is Pace.NORMAL
+    assert script_of("T1-slow", "12.51", rules=rules).speed is SettleSpeed.NORMAL
 
 
 def test_shares_script_what_nothing_else_does():

@@ -1,4 +1,4 @@
-"""The demo's stage: every role as a process of the real command line, in a temporary folder, on free ports."""
+"""The demo's deployment: every role as a process of the real command line, in a temporary folder, on free ports."""
 
 import os
 import secrets
@@ -28,18 +28,18 @@ _GRACE_SECONDS = 15.0
 _LOG_TAIL_LINES = 15
 
 
-class StageBroken(click.ClickException):
-    """Something on the stage does not run; the message holds the end of its log."""
+class DeploymentFailed(click.ClickException):
+    """A role does not run. The message holds the end of its log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Actor:
+class _Role:
     name: str
     process: "subprocess.Popen[bytes]"
     log_file: Path
 
 
-class Stage:
+class DemoDeployment:
     """Starts the roles and ends them. `settings_path` may be used by any other `payment-callbacks` command."""
 
     def __init__(self, *, folder: Path, downstream_url: str, webhook_secret: str, required_trust: str) -> None:
@@ -49,7 +49,7 @@ class Stage:
         self.folder = folder
         self.settings_path = folder / "payment-callbacks.toml"
         self._sandbox_settings_path = folder / "sandbox.toml"
-        self._actors: list[_Actor] = []
+        self._roles: list[_Role] = []
         aes_key = secrets.token_hex(8)
         self._write(
             self.settings_path,
@@ -79,7 +79,7 @@ class Stage:
         )
 
     def start(self) -> None:
-        """Start every role and return once all of them run and the two servers answer. Raises StageBroken.
+        """Start every role and return once all of them run and the two servers answer. Raises DeploymentFailed.
 
         Call it in the main thread: should this process be killed, the kernel ends its children with that thread.
         """
@@ -90,23 +90,23 @@ class Stage:
         self._await("receiver", lambda: _answers(f"{self.receiver_url}/readyz"))
 
     def check(self) -> None:
-        """Raises StageBroken where a role has died."""
-        for actor in self._actors:
-            if actor.process.poll() is not None:
-                raise StageBroken(f"{actor.name} ended with {actor.process.returncode}. {_tail(actor.log_file)}")
+        """Raises DeploymentFailed where a role has died."""
+        for role in self._roles:
+            if role.process.poll() is not None:
+                raise DeploymentFailed(f"{role.name} ended with {role.process.returncode}. {_tail(role.log_file)}")
 
     def close(self) -> None:
-        """SIGTERM to all at once, SIGKILL after a grace. Safe to call twice."""
-        for actor in self._actors:
-            actor.process.terminate()
+        """Send SIGTERM to all processes, and SIGKILL after a grace period. Safe to call twice."""
+        for role in self._roles:
+            role.process.terminate()
         deadline = time.monotonic() + _GRACE_SECONDS
-        for actor in self._actors:
+        for role in self._roles:
             try:
-                actor.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+                role.process.wait(timeout=max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
-                os.killpg(actor.process.pid, signal.SIGKILL)
-                actor.process.wait()
-        self._actors.clear()
+                os.killpg(role.process.pid, signal.SIGKILL)
+                role.process.wait()
+        self._roles.clear()
 
     def __enter__(self) -> Self:
         return self
@@ -118,7 +118,7 @@ class Stage:
 
     def _start(self, name: str, *arguments: str) -> None:
         log_file = self.folder / f"{name}.log"
-        # A broker or database of the surroundings would win over the settings; the demo shows the embedded default.
+        # These variables would override the settings, and the demo shows the embedded queue and database.
         environment = {key: value for key, value in os.environ.items() if key not in ("AMQP_URL", "DATABASE_URL")}
         with log_file.open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own command line
@@ -130,14 +130,14 @@ class Stage:
                 preexec_fn=die_with_parent,
                 start_new_session=True,
             )
-        self._actors.append(_Actor(name=name, process=process, log_file=log_file))
+        self._roles.append(_Role(name=name, process=process, log_file=log_file))
 
     def _await(self, name: str, ready: Callable[[], bool]) -> None:
         deadline = time.monotonic() + _START_SECONDS
         while not ready():
             self.check()
             if time.monotonic() > deadline:
-                raise StageBroken(f"{name} does not answer. {_tail(self.folder / f'{name}.log')}")
+                raise DeploymentFailed(f"{name} does not answer. {_tail(self.folder / f'{name}.log')}")
             time.sleep(0.05)
 
     @staticmethod
@@ -178,7 +178,7 @@ pay_types = ["{pay_type}"]
 amount_unit = "yuan"
 required_trust = "{required_trust}"
 token_keys = [{{ kid = "k1", key = "{token_key}" }}]
-# Nobody wants to watch for minutes: everything about asking is much faster here than it should be in earnest.
+# The demo should not take minutes: inquiries are made much sooner here than in production.
 answer_due_seconds = 4.0
 least_inquiry_interval_seconds = 1.0
 first_inquiry_repeat_seconds = 1.0
