@@ -142,7 +142,7 @@ Every other command works with these settings, for example:
   payment-callbacks --config {deployment.settings_path} orders show {MERCHANT} {_FOLLOWED[0]}
 Forge a callback yourself, with a correct sign; {_FORGERY_ANSWERS[required_trust]}:
   {_forgery(deployment)}
-Events that reach the shop from now on are shown here.""",
+Whatever reaches the shop from now on is shown here.""",
         highlight=False,
         soft_wrap=True,
     )
