@@ -1,4 +1,4 @@
-"""Where the process begins: `payment-callbacks`, and `python -m service.cli`."""
+"""The entry point of `payment-callbacks` and `python -m service.cli`."""
 
 import errno
 import io
@@ -6,9 +6,8 @@ import os
 import sys
 from typing import TextIO
 
-# By these a library would change what the settings say, or end the process: gunicorn's listening sockets, workers and
-# believed proxies, the path below which it thinks that it is mounted, Flask's debug mode, and the folder in which
-# prometheus_client then wants every process to keep its counts.
+# Libraries read these variables, which would override the settings or end the process: gunicorn's listening sockets,
+# workers, trusted proxies and mount path, Flask's debug mode, and the folder of prometheus_client's multiprocess mode.
 _FOREIGN_VARIABLES = (
     "FLASK_DEBUG",
     "FORWARDED_ALLOW_IPS",
@@ -20,9 +19,9 @@ _FOREIGN_VARIABLES = (
     "SCRIPT_NAME",
     "prometheus_multiproc_dir",
 )
-# Read by gunicorn when it is imported, which fails unless it is a number. A number does no harm: the settings win.
+# gunicorn reads it when it is imported, and fails unless it is a number. The settings override a number.
 _NUMBER_FOR_GUNICORN = "WEB_CONCURRENCY"
-# Of a file or pipe that cannot be written, and of no other file that a command works on.
+# Errors of writing to a file or pipe; other files of a command do not raise them.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 
@@ -33,7 +32,7 @@ def main() -> None:
         os.environ.pop(name, None)
     if not os.environ.get(_NUMBER_FOR_GUNICORN, "0").isdecimal():
         del os.environ[_NUMBER_FOR_GUNICORN]
-    from service.cli.main import main as command_line  # after the environment, which libraries read at their import
+    from service.cli.main import main as command_line  # libraries read the environment when they are imported
 
     try:
         try:
@@ -41,16 +40,16 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except OSError as error:
-        _end_unwritten(error)
+        _end_without_output(error)
 
 
 def _open_standard_streams() -> None:
-    """Make all three of them usable: some parents close them, and few terminals are asked for their encoding."""
+    """Open those that the parent process has closed, and write UTF-8."""
     for descriptor in (0, 1, 2):
         try:
             os.fstat(descriptor)
         except OSError:
-            # Else the next file that is opened, the database perhaps, would be taken for this stream.
+            # Otherwise the next file that is opened, such as the database, would become this stream.
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = _in_utf8(sys.stdout, 1)
     sys.stderr = _in_utf8(sys.stderr, 2)
@@ -64,9 +63,9 @@ def _in_utf8(stream: TextIO | None, descriptor: int) -> TextIO:
     return stream
 
 
-def _end_unwritten(error: OSError) -> None:
-    """End with 1 where the output could not be written: quietly where nobody reads it any more, else with a word."""
-    # What is still buffered would fail once more when Python ends.
+def _end_without_output(error: OSError) -> None:
+    """End with 1 because the output cannot be written: silently if its reader is gone, else with an error."""
+    # Otherwise what is still buffered would fail again when Python ends.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     if error.errno == errno.EPIPE:
         sys.exit(1)

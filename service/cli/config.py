@@ -1,4 +1,4 @@
-"""`payment-callbacks config`: look at the settings before anything runs on them."""
+"""`payment-callbacks config`: print an example of the settings, or check a file."""
 
 from collections.abc import Sequence
 from importlib.resources import files
@@ -25,7 +25,7 @@ def example() -> None:
 @config.command()
 @click.pass_context
 def check(context: click.Context) -> None:
-    """Check the settings: mistakes end with 1, warnings do not."""
+    """Check the settings. The exit status is 1 for mistakes, and 0 for warnings."""
     settings = settings_of(context)
     for warning in settings.warnings():
         click.echo(f"warning: {warning}", err=True)

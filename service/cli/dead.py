@@ -1,6 +1,5 @@
-"""`payment-callbacks dead`: the messages that could not be applied, and what becomes of them."""
+"""`payment-callbacks dead`: list, show, replay and drop dead letters, the messages that could not be applied."""
 
-import sys
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -8,11 +7,10 @@ import click
 
 from service.bootstrap.messaging import make_dead_letters
 from service.cli.escaping import escape_controls
-from service.cli.options import settings_of
+from service.cli.options import log_to_stderr, settings_of
 from service.domain.masking import mask_personal
 from service.messaging.contract import DeadLetter, DeadLetters
 from service.messaging.errors import MessagingError
-from service.runtime.logs import configure_logs
 
 Outcome = TypeVar("Outcome")
 
@@ -21,16 +19,15 @@ _MOST = 1000
 
 @click.group()
 def dead() -> None:
-    """Messages that were put aside for a person: look, mend what was wrong, then replay or drop them."""
-    # The output is for people and for other programs; what happens to the connection meanwhile is not part of it.
-    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+    """Dead letters: messages that could not be applied. Find and fix the cause, then replay or drop them."""
+    log_to_stderr()
 
 
 @dead.command(name="list")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, _MOST))
 @click.pass_context
 def list_(context: click.Context, limit: int) -> None:
-    """List them, oldest first: id, when, why."""
+    """List dead letters, oldest first: id, time and reason."""
     letters = _all(context, limit)
     for letter in letters:
         click.echo(f"{letter.id}  {letter.died_at:%Y-%m-%d %H:%M:%S%z}  {escape_controls(letter.reason)}")
@@ -42,7 +39,7 @@ def list_(context: click.Context, limit: int) -> None:
 @click.option("--unmasked", is_flag=True, help="Show personal data in the body as it is.")
 @click.pass_context
 def show(context: click.Context, id_: str, unmasked: bool) -> None:
-    """Show one with its headers and body."""
+    """Show a dead letter with its headers and body."""
     found = [letter for letter in _all(context, _MOST) if letter.id == id_]
     if not found:
         raise click.ClickException(f"no dead letter has the id {id_}; `payment-callbacks dead list` shows them")
@@ -55,7 +52,7 @@ def show(context: click.Context, id_: str, unmasked: bool) -> None:
         f"type:    {letter.message.type}",
         *(f"header:  {name}: {value}" for name, value in letter.message.headers.items()),
     ]
-    # Of what anyone may have sent: it must move no cursor.
+    # Anyone may have sent this text, so it must not control the terminal.
     for line in lines:
         click.echo(escape_controls(line))
     click.echo(escape_controls(body if unmasked else mask_personal(body), keep="\n\t"))
@@ -63,21 +60,21 @@ def show(context: click.Context, id_: str, unmasked: bool) -> None:
 
 @dead.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help=f"All of them; of more than {_MOST}, the oldest {_MOST}.")
+@click.option("--all", "everything", is_flag=True, help=f"Take all of them, but at most the oldest {_MOST}.")
 @click.pass_context
 def replay(context: click.Context, ids: tuple[str, ...], everything: bool) -> None:
-    """Put them back into the queue. Harmless for what was applied already: the ledger dedupes."""
+    """Put dead letters back into the queue. A message that was applied before changes nothing."""
     letters, chosen = _open(context), _chosen(context, ids, everything)
     _report("replayed", _attempt(lambda: letters.replay(chosen)), len(chosen))
 
 
 @dead.command()
 @click.argument("ids", metavar="[ID]...", nargs=-1)
-@click.option("--all", "everything", is_flag=True, help=f"All of them; of more than {_MOST}, the oldest {_MOST}.")
-@click.option("--yes", is_flag=True, help="Do not ask first.")
+@click.option("--all", "everything", is_flag=True, help=f"Take all of them, but at most the oldest {_MOST}.")
+@click.option("--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_context
 def drop(context: click.Context, ids: tuple[str, ...], everything: bool, yes: bool) -> None:
-    """Delete them for good."""
+    """Delete dead letters for good."""
     letters, chosen = _open(context), _chosen(context, ids, everything)
     if not yes:
         click.confirm(f"Delete {len(chosen)} messages for good?", abort=True)
@@ -95,7 +92,7 @@ def _all(context: click.Context, limit: int) -> Sequence[DeadLetter]:
 
 def _chosen(context: click.Context, ids: tuple[str, ...], everything: bool) -> Sequence[str]:
     if everything == bool(ids):
-        raise click.UsageError("name ids, or say --all")
+        raise click.UsageError("name ids, or use --all")
     return [letter.id for letter in _all(context, _MOST)] if everything else ids
 
 

@@ -1,9 +1,8 @@
-"""`payment-callbacks endpoints`: how they stand, whether one takes events, and a pause for one that must not."""
+"""`payment-callbacks endpoints`: list endpoints, test one, pause and resume deliveries to it."""
 
 import getpass
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,30 +13,29 @@ import click
 from consumers.endpoint_test import send_test_event
 from service.bootstrap.dispatcher_role import make_sink
 from service.cli.ledger_access import open_ledger
-from service.cli.options import settings_of
+from service.cli.options import find_endpoint, log_to_stderr, settings_of
 from service.cli.tables import add_row, make_console, make_table, time_text
 from service.config.settings import EndpointSettings, Settings
 from service.ledger.endpoints import EndpointState, Pauses, read_endpoint_states
 from service.runtime.clock import now
-from service.runtime.logs import configure_logs
 
-#: In the place of the kind of an endpoint that only the ledger knows.
+#: The kind of an endpoint that only the ledger knows.
 _NOT_IN_SETTINGS = "not in the settings"
 
 
 @click.group()
 def endpoints() -> None:
-    """See how the endpoints stand, test one, or pause and resume what is sent to it."""
-    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+    """List endpoints, test one, or pause and resume deliveries to it."""
+    log_to_stderr()
 
 
 @endpoints.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def list_(context: click.Context, as_json: bool) -> None:
-    """List endpoints: what each hears of, what waits for it, what it took last, and whether it is paused.
+    """List endpoints: the events of each, its open deliveries, its last delivery, and whether it is paused.
 
-    Those that something waits for and that are in the settings no more are listed too: nobody delivers to them.
+    An endpoint that is no longer in the settings is listed too while deliveries to it are open: nothing delivers them.
     """
     settings = settings_of(context)
     with open_ledger(settings) as engine:
@@ -50,13 +48,13 @@ def list_(context: click.Context, as_json: bool) -> None:
 @click.argument("name")
 @click.pass_context
 def test(context: click.Context, name: str) -> None:
-    """Send a signed test to an endpoint now, once, and say what comes back. Ends with 1 where it is not taken.
+    """Send one signed test event to an endpoint now, and print its answer. The exit status is 1 if it is not accepted.
 
-    Its type is payment.test, and it tells of no payment. It goes past every queue of events, also while the endpoint is
-    paused, and uses neither the ledger nor a dispatcher.
+    The event has the type payment.test and concerns no payment. It is sent at once, also while the endpoint is paused,
+    and uses neither the ledger nor a dispatcher.
     """
     settings = settings_of(context)
-    sink = make_sink(settings, _endpoint(settings, name))
+    sink = make_sink(settings, find_endpoint(settings, name))
     try:
         outcome = send_test_event(sink, endpoint=name, clock=now)
     finally:
@@ -69,37 +67,37 @@ def test(context: click.Context, name: str) -> None:
 
 @endpoints.command()
 @click.argument("name")
-@click.option("--reason", required=True, help="Why. Shown to whoever lists endpoints.")
-@click.option("--by", help="Who wants it; without it, whoever runs this.")
+@click.option("--reason", required=True, help="Why. `endpoints list` shows it.")
+@click.option("--by", help="Who pauses it. The default is the user who runs this.")
 @click.pass_context
 def pause(context: click.Context, name: str, reason: str, by: str | None) -> None:
-    """Send an endpoint nothing until it is resumed.
+    """Stop deliveries to an endpoint until it is resumed.
 
-    Every dispatcher heeds it within seconds, and after a restart, too. What is under way ends as it may; everything
-    else waits in its order, and no try is counted.
+    Every dispatcher obeys within seconds, and after a restart too. Deliveries that are under way still end. All others
+    wait in their order, and no attempt is counted.
     """
     if not reason.strip():
-        raise click.UsageError("--reason must say something")
+        raise click.UsageError("--reason must not be empty")
     settings = settings_of(context)
-    _endpoint(settings, name)
-    paused_by = (by or "").strip() or _whoever_runs_this()
+    find_endpoint(settings, name)
+    paused_by = (by or "").strip() or _current_user()
     with open_ledger(settings) as engine:
         pauses = Pauses(engine=engine, clock=now)
-        stands = pauses.pause(name, by=paused_by, reason=reason.strip())
-    click.echo(f"{name} is paused since {time_text(stands.paused_at)} by {stands.paused_by}: {stands.reason}")
+        stored = pauses.pause(name, by=paused_by, reason=reason.strip())
+    click.echo(f"{name} is paused since {time_text(stored.paused_at)} by {stored.paused_by}: {stored.reason}")
 
 
 @endpoints.command()
 @click.argument("name")
 @click.pass_context
 def resume(context: click.Context, name: str) -> None:
-    """Send an endpoint its events again, those that have waited first. Harmless where it is not paused."""
+    """Resume deliveries to an endpoint, the oldest first. Does nothing if it is not paused."""
     settings = settings_of(context)
     with open_ledger(settings) as engine:
         ended = Pauses(engine=engine, clock=now).resume(name)
         (state, *_) = read_endpoint_states(engine, [name])
     if ended is None:
-        _endpoint(settings, name)
+        find_endpoint(settings, name)
         click.echo(f"{name} was not paused")
         return
     click.echo(
@@ -108,18 +106,13 @@ def resume(context: click.Context, name: str) -> None:
     )
 
 
-def _endpoint(settings: Settings, name: str) -> EndpointSettings:
-    for endpoint in settings.endpoints:
-        if endpoint.name == name:
-            return endpoint
-    known = ", ".join(endpoint.name for endpoint in settings.endpoints) or "none"
-    raise click.UsageError(f"no endpoint is called {name}; the settings know {known}")
-
-
-def _whoever_runs_this() -> str:
+def _current_user() -> str:
     try:
         return getpass.getuser()
-    except (KeyError, OSError):  # a container's user need have no name; which of the two depends on Python's release
+    except (
+        KeyError,
+        OSError,
+    ):  # a container's user may have no name; Python's releases differ in the error
         return f"uid {os.getuid()}"
 
 
@@ -183,7 +176,7 @@ def _row(endpoint: EndpointSettings | None, state: EndpointState, now: datetime)
 
 
 def _address(endpoint: EndpointSettings | None) -> str:
-    """Where it is, without a query: some systems want their key there."""
+    """Its URL without the query, which may hold a key."""
     if endpoint is None or not endpoint.url:
         return ""
     url = urlsplit(endpoint.url)
@@ -198,7 +191,7 @@ def _filters(endpoint: EndpointSettings | None) -> str:
 
 
 def _age(since: datetime, now: datetime) -> str:
-    """Whole units, the two largest: `3 d 4 h`."""
+    """The time since then, in its two largest units: `3 d 4 h`."""
     left = round(_seconds(since, now))
     parts: list[str] = []
     for unit, seconds in (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1)):

@@ -1,9 +1,6 @@
-"""Text that others have written, as a terminal may be given it."""
+"""Escaping of untrusted text for a terminal."""
 
 
 def escape_controls(text: str, *, keep: str = "") -> str:
-    r"""`text` with every character that could move a cursor, or hide, written as Python writes it: `\x1b`, `\n`.
-
-    Those in `keep` stay as they are.
-    """
+    r"""Write each unprintable character as Python does (`\x1b`, `\n`), except those in `keep`."""
     return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)

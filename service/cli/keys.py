@@ -1,4 +1,4 @@
-"""`payment-callbacks keys`: make the keys that only this service and its friends know."""
+"""`payment-callbacks keys`: make secret keys."""
 
 import base64
 import secrets
@@ -14,7 +14,7 @@ def keys() -> None:
 @keys.command()
 @click.option("--webhook", is_flag=True, help="A secret for a webhook endpoint instead of a notify_url token key.")
 def new(webhook: bool) -> None:
-    """Print a new key of 256 random bits; put it where the settings' { env } or { file } points."""
+    """Print a new key of 256 random bits. Store it where the settings' { env } or { file } points to."""
     if webhook:
         click.echo("whsec_" + base64.b64encode(secrets.token_bytes(32)).decode())
     else:

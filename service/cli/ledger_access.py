@@ -1,4 +1,4 @@
-"""The ledger for commands that look into it or change it: opened, and what goes wrong said in one line."""
+"""The ledger's database for commands. Its errors end a command with one line that says what to do."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,9 +14,9 @@ from service.ledger.schema import migrate
 
 @contextmanager
 def open_ledger(settings: Settings) -> Iterator[Engine]:
-    """The ledger's database, with the schema made where it is the embedded one.
+    """The ledger's database. An embedded one is migrated first.
 
-    A LedgerError in the `with` ends the command with a line that says what to do.
+    A LedgerError in the `with` block ends the command with a line that says what to do.
     """
     engine = engine_of(settings)
     try:
@@ -34,7 +34,7 @@ def open_ledger(settings: Settings) -> Iterator[Engine]:
 
 
 def engine_of(settings: Settings, *, pool_size: int = 2) -> Engine:
-    """The ledger's engine; a database that cannot be used here ends the command with a line that says why."""
+    """The ledger's engine. A database URL that cannot be used ends the command with a line that says why."""
     try:
         return make_ledger_engine(settings, pool_size=pool_size)
     except UnusableDatabaseUrl as error:
@@ -42,7 +42,7 @@ def engine_of(settings: Settings, *, pool_size: int = 2) -> Engine:
 
 
 def migration_engine_of(settings: Settings) -> Engine:
-    """The engine that migrates; otherwise as `engine_of`."""
+    """The same for migrations."""
     try:
         return make_migration_engine(settings)
     except UnusableDatabaseUrl as error:

@@ -8,7 +8,7 @@ import click
 
 
 class LazyCommand(NamedTuple):
-    """Where a command is defined, and what its group's help says of it."""
+    """Where a command is defined, and its line in the help of its group."""
 
     #: `module:name`.
     target: str
@@ -17,18 +17,18 @@ class LazyCommand(NamedTuple):
 
 
 class LazyGroup(click.Group):
-    """Knows its commands by name, and imports one when it is asked for."""
+    """A group that imports a command when it is used: `--help` must not import everything."""
 
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lazy = lazy
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names, in alphabetical order."""
+        """The names of the commands, sorted."""
         return sorted({*self._lazy, *super().list_commands(ctx)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported; None where there is none of that name."""
+        """Import the command; None if there is no such command."""
         if cmd_name not in self._lazy:
             return super().get_command(ctx, cmd_name)
         module, _, name = self._lazy[cmd_name].target.partition(":")
@@ -36,7 +36,7 @@ class LazyGroup(click.Group):
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The group's help: a line for each command, without importing it."""
+        """Write a line per command, without importing it."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, self._lazy[name].summary) for name in sorted(self._lazy)])
 
@@ -48,10 +48,10 @@ _COMMANDS = {
     "endpoints": LazyCommand("service.cli.endpoints:endpoints", "List, test, pause and resume endpoints."),
     "gateway": LazyCommand("service.cli.gateway:gateway", "Speak to a merchant's gateway by hand."),
     "keys": LazyCommand("service.cli.keys:keys", "Make keys."),
-    "migrate": LazyCommand("service.cli.migrate:migrate", "Bring the database to this release's schema."),
-    "orders": LazyCommand("service.cli.orders:orders", "Announce, list, show, ask about and resolve orders."),
+    "migrate": LazyCommand("service.cli.migrate:migrate", "Migrate the database to this release's schema."),
+    "orders": LazyCommand("service.cli.orders:orders", "Announce, list, show, query and resolve orders."),
     "prune": LazyCommand("service.cli.prune:prune", "Remove old payloads, which hold personal data."),
-    "replay": LazyCommand("service.cli.replay:replay", "Send events to an endpoint again."),
+    "replay": LazyCommand("service.cli.replay:replay", "Deliver events to an endpoint again."),
     "report": LazyCommand("service.cli.report:report", "Report how complete a day was."),
     "run": LazyCommand("service.cli.run:run", "Run a role, or all of them."),
     "sandbox": LazyCommand("service.cli.sandbox:sandbox", "Run a gateway to test against."),
@@ -71,10 +71,10 @@ _COMMANDS = {
     default="payment-callbacks.toml",
     show_default=True,
     show_envvar=True,
-    help="The settings, in TOML. `payment-callbacks config example` prints a first one.",
+    help="The settings, in TOML. `payment-callbacks config example` prints an example.",
 )
 @click.version_option(package_name="payment-callbacks")
 @click.pass_context
 def main(context: click.Context, settings_path: str) -> None:
-    """Take a payment gateway's callbacks in, and hand exactly one status change on."""
+    """Receive a payment gateway's callbacks, and deliver each status change exactly once."""
     context.obj = settings_path

@@ -1,4 +1,4 @@
-"""`payment-callbacks migrate`: bring the ledger's database to this release's schema."""
+"""`payment-callbacks migrate`: migrate the ledger's database to this release's schema."""
 
 import click
 
@@ -11,7 +11,7 @@ from service.ledger.schema import migrate as migrate_engine
 @click.command()
 @click.pass_context
 def migrate(context: click.Context) -> None:
-    """Bring the ledger's database to this release's schema. Harmless to repeat, also by several at once."""
+    """Migrate the ledger's database to this release's schema. Safe to repeat, and to run several times at once."""
     engine = migration_engine_of(settings_of(context))
     try:
         migrate_engine(engine)

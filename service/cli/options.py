@@ -1,6 +1,7 @@
-"""What the commands share: the settings they run with, and how they fail."""
+"""What the commands share: settings, logs and the choice of an endpoint."""
 
 import os
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -8,13 +9,13 @@ import click
 
 from service.bootstrap.urls import find_unusable_urls
 from service.config.reading import SettingsError, load_settings
-from service.config.settings import Settings
+from service.config.settings import EndpointSettings, Settings
 
 
 def settings_of(context: click.Context, *, with_database: bool = True) -> Settings:
-    """The settings that `--config` names. Wrong ones end the command with a line per mistake.
+    """The settings that `--config` names. Mistakes end the command with a line each.
 
-    A command that uses no database need not judge its URL.
+    Without `with_database`, the URL of the database is not checked.
     """
     find_mistakes = partial(find_unusable_urls, with_database=with_database)
     try:
@@ -27,3 +28,19 @@ def settings_path_of(context: click.Context) -> Path:
     """The file that `--config` names."""
     path: str = context.find_root().obj
     return Path(path)
+
+
+def find_endpoint(settings: Settings, name: str) -> EndpointSettings:
+    """The endpoint of that name. Raises `click.UsageError`."""
+    for endpoint in settings.endpoints:
+        if endpoint.name == name:
+            return endpoint
+    known = ", ".join(endpoint.name for endpoint in settings.endpoints) or "none"
+    raise click.UsageError(f"no endpoint is called {name}; the settings know {known}")
+
+
+def log_to_stderr() -> None:
+    """Write logs to standard error, because standard output is for the command's result."""
+    from service.runtime.logs import configure_logs  # some commands never log
+
+    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())

@@ -34,7 +34,7 @@ def show_history(history: OrderHistory) -> None:
     """Print everything around one order, personal data masked."""
     console = make_console()
     if history.order is None:
-        console.print("Nobody who is believed has spoken of it; it has no status.")
+        console.print("It has no status: no trusted claim names it.")
     else:
         console.print(_order(history.order))
     if (sent := history.withhold) is not None:
@@ -127,7 +127,7 @@ def _events(history: OrderHistory) -> Table:
     for event in history.events:
         made = (time_text(event.created_at), str(event.sequence), event.type.value)
         if not event.deliveries:
-            add_row(table, *made, "nobody wants it")
+            add_row(table, *made, "no endpoint")
         for delivery in event.deliveries:
             settled = time_text(delivery.settled_at)
             add_row(

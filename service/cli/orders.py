@@ -1,7 +1,6 @@
-"""`payment-callbacks orders`: what is known of orders, and an operator's word on them. Works on the ledger directly."""
+"""`payment-callbacks orders`: announce, list, show, query and resolve orders, directly in the ledger."""
 
 import json
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -17,7 +16,7 @@ from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
 from service.charging.announce import OrderDraft
 from service.cli.ledger_access import open_ledger
-from service.cli.options import settings_of
+from service.cli.options import log_to_stderr, settings_of
 from service.cli.order_tables import show_history, show_orders
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
@@ -26,14 +25,13 @@ from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerc
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace
 from service.ledger.store import LedgerStore
-from service.runtime.logs import configure_logs
 
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, as the API answers it.")
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, like the API.")
 _TIME_HELP = "An ISO 8601 time with its zone, e.g. 2026-01-05T20:00:00+08:00."
 
 
 class _AwareTime(click.ParamType[datetime]):
-    """A time that says its zone: on a server, "local" is anybody's guess."""
+    """A time with its zone: local time on a server is ambiguous."""
 
     name = "time"
 
@@ -50,16 +48,20 @@ class _AwareTime(click.ParamType[datetime]):
 
 @click.group()
 def orders() -> None:
-    """See what is known of orders, have the gateway asked, or decide in your own name."""
-    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+    """Announce, list and show orders, query the gateway about one, or resolve one yourself."""
+    log_to_stderr()
 
 
 @orders.command()
 @click.argument("merchant")
 @click.argument("biz_order_no")
-@click.option("--amount", help="Exact, in the merchant's unit.")
-@click.option("--pay-type", default="", help="One of the merchant's.")
-@click.option("--answer-due-at", type=_AwareTime(), help=f"When to ask if no end is known by then. {_TIME_HELP}")
+@click.option("--amount", help="The exact amount, in the merchant's unit.")
+@click.option("--pay-type", default="", help="One of the merchant's pay types.")
+@click.option(
+    "--answer-due-at",
+    type=_AwareTime(),
+    help=f"When to query the gateway if there is no terminal status by then. {_TIME_HELP}",
+)
 @_AS_JSON
 @click.pass_context
 def announce(
@@ -71,7 +73,7 @@ def announce(
     answer_due_at: datetime | None,
     as_json: bool,
 ) -> None:
-    """Make an order known before it is sent, and print its notify_url. Harmless to repeat."""
+    """Announce an order before it is sent, and print its notify_url. Safe to repeat."""
     draft = OrderDraft(
         merchant=merchant,
         biz_order_no=biz_order_no,
@@ -92,12 +94,12 @@ def announce(
 @click.option("--status", type=click.Choice([status.value for status in OrderStatus]))
 @click.option("--conflicted/--not-conflicted", default=None, help="Whether trusted claims contradict each other.")
 @click.option("--updated-before", type=_AwareTime(), help=f"Only orders that have not changed since. {_TIME_HELP}")
-@click.option("--after", help="Where the page before ended, as it said.")
+@click.option("--after", help="Where the previous page ended: the value that it printed.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, MOST_LISTED))
 @_AS_JSON
 @click.pass_context
 def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -> None:
-    """List orders, those that changed last first."""
+    """List orders, the last changed ones first."""
     status, after = chosen.pop("status"), chosen.pop("after")
     with _open_store(context) as store:
         wanted = OrderFilter(
@@ -121,9 +123,9 @@ def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -
 @_AS_JSON
 @click.pass_context
 def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
-    """Show the claims, questions, events and deliveries around an order.
+    """Show an order with its claims, queries, events and deliveries.
 
-    Of claims that never counted, the newest 200: a forger can make any number of them.
+    Of the claims that never counted only the newest 200 are shown: a forger can make any number of them.
     """
     with _open_store(context) as store:
         history = store.order_history(OrderKey(merchant, biz_order_no))
@@ -141,7 +143,7 @@ def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool
 @_AS_JSON
 @click.pass_context
 def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
-    """Have the gateway asked as soon as the merchant's limits allow; the inquirer does it."""
+    """Query the gateway about an order as soon as the merchant's limits allow. The inquirer does it."""
     order = OrderKey(merchant, biz_order_no)
     with _open_store(context) as store:
         if not store.knows(order):
@@ -161,8 +163,8 @@ def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: b
 @click.argument("status", type=click.Choice([status.value for status in RESOLVABLE]))
 @click.option("--name", required=True, help="Who decides. Kept for good.")
 @click.option("--reason", required=True, help="Why, and on what evidence. Kept for good.")
-@click.option("--pay-order-no", help="The gateway's number for the payment, where known.")
-@click.option("--paid-at", type=_AwareTime(), help=f"When the money moved, where known. {_TIME_HELP}")
+@click.option("--pay-order-no", help="The gateway's number of the payment, if known.")
+@click.option("--paid-at", type=_AwareTime(), help=f"When the money moved, if known. {_TIME_HELP}")
 @_AS_JSON
 @click.confirmation_option(prompt="This outranks the gateway, and downstream is told. Go on?")
 @click.pass_context
@@ -177,9 +179,9 @@ def resolve(
     paid_at: datetime | None,
     as_json: bool,
 ) -> None:
-    """Decide an order's status in your own name. It is audited: `orders show` has it for good."""
+    """Decide an order's status in your own name. `orders show` keeps it for good."""
     if not name.strip() or not reason.strip():
-        raise click.UsageError("--name and --reason must say something")
+        raise click.UsageError("--name and --reason must not be empty")
     resolution = Resolution(
         order=OrderKey(merchant, biz_order_no),
         status=OrderStatus(status),
@@ -202,7 +204,7 @@ def resolve(
 
 @contextmanager
 def _open_store(context: click.Context) -> Iterator[LedgerStore]:
-    """The ledger; what it raises ends the command with a line that says what to do."""
+    """The ledger. Its errors end the command with a line that says what to do."""
     settings = settings_of(context)
     with open_ledger(settings) as engine:
         try:
@@ -219,7 +221,7 @@ def _read_place(cursor: str) -> OrderPlace:
     try:
         return read_cursor(cursor)
     except ValidationError as error:
-        raise click.UsageError("--after is not what an earlier page ended with") from error
+        raise click.UsageError("--after is not the end of an earlier page") from error
 
 
 def _unknown(merchant: str, biz_order_no: str) -> click.ClickException:

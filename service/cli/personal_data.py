@@ -1,4 +1,4 @@
-"""Personal data for one command: from a file or a prompt, never from arguments, which the whole machine can see."""
+"""Personal data for a command: from a file or a prompt, never from arguments, which other users could see."""
 
 import difflib
 import json
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-#: What a command may ask for, and how it asks for it.
+#: The prompt for each field.
 _PROMPTS = {
     "name": "Name",
     "id_card_number": "ID number (18 characters)",
@@ -17,19 +17,19 @@ _PROMPTS = {
     "mobile": "Mobile number",
     "verification_code": "Verification code",
 }
-# Names are seen and said in public; the others stay off the screen.
+# The other fields are not shown while they are typed.
 _SHOWN_WHILE_TYPED = frozenset({"name"})
 
 from_option = click.option(
     "--from",
     "file",
     type=click.Path(dir_okay=False, allow_dash=True, path_type=Path),
-    help="A JSON or TOML file with the personal data, or - for standard input; what it lacks is prompted for.",
+    help="A JSON or TOML file with the personal data, or - for standard input. Missing fields are prompted for.",
 )
 
 
 def collect(file: Path | None, *, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, str]:
-    """The fields by name. Those in `optional` come from the file alone. Errors quote no values."""
+    """The fields by name. The `optional` ones are read from the file only. Errors quote no values."""
     allowed = list(dict.fromkeys([*needed, *optional]))
     found = {} if file is None else _read(file, allowed)
     for name in needed:
@@ -59,6 +59,6 @@ def _parse(file: Path) -> Mapping[str, Any]:
     try:
         document: dict[str, Any] = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except (json.JSONDecodeError, tomllib.TOMLDecodeError):
-        # Without its cause, which quotes the text.
+        # Without the cause, which would quote the text.
         raise click.ClickException(f"{file}: neither a JSON object nor TOML") from None
     return document

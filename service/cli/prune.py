@@ -1,38 +1,34 @@
-"""`payment-callbacks prune`: forget what gateways and channels said, once it is old enough."""
+"""`payment-callbacks prune`: remove old payloads, which hold personal data."""
 
-import sys
 from datetime import UTC, datetime, timedelta
 
 import click
 
 from service.bootstrap.ledger import make_store
 from service.cli.ledger_access import open_ledger
-from service.cli.options import settings_of
+from service.cli.options import log_to_stderr, settings_of
 from service.runtime.clock import now
-from service.runtime.logs import configure_logs
 
 
 @click.command()
 @click.option(
     "--before",
     type=click.DateTime(formats=["%Y-%m-%d"]),
-    help="A day, in UTC: what was recorded before it is pruned.",
+    help="A day in UTC. Payloads that were recorded before it are removed.",
 )
 @click.option(
     "--keep-days",
     type=click.IntRange(min=1),
-    help="In place of --before, for a schedule: what was recorded so many days ago, or longer, is pruned.",
+    help="In place of --before, for schedules: payloads that are at least this many days old are removed.",
 )
 @click.pass_context
 def prune(context: click.Context, before: datetime | None, keep_days: int | None) -> None:
-    """Remove the payloads of old claims: the channel's words, and words and fields that nobody knows, for they hold
-    personal data.
+    """Remove the payloads of old claims, which hold personal data: channel messages, unknown values and fields.
 
-    Orders, their claims and events stay: without them a replayed old callback would pay again. Of forged orders, which
-    the gateway does not have, nothing stays. Harmless to repeat, to stop at any point, and to run while everything else
-    does.
+    Orders, their claims and events stay: without them a replayed old callback would pay again. Forged orders, which the
+    gateway does not have, are removed entirely. It is safe to repeat, to interrupt, and to run beside all roles.
     """
-    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+    log_to_stderr()
     settings = settings_of(context)
     until = _until(before, keep_days)
     with open_ledger(settings) as engine:
@@ -44,8 +40,8 @@ def _until(before: datetime | None, keep_days: int | None) -> datetime:
     if before and keep_days is None:
         day = before.replace(tzinfo=UTC)
         if day > now():
-            raise click.UsageError("--before lies ahead: it would remove what is needed today")
+            raise click.UsageError("--before is in the future: it would remove payloads that are still needed")
         return day
     if keep_days and before is None:
         return now() - timedelta(days=keep_days)
-    raise click.UsageError("say --before or --keep-days")
+    raise click.UsageError("use either --before or --keep-days")

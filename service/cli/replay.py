@@ -1,33 +1,28 @@
-"""`payment-callbacks replay`: tell an endpoint again what it was told, or never got."""
-
-import sys
+"""`payment-callbacks replay`: deliver events to an endpoint again."""
 
 import click
 
 from service.cli.ledger_access import open_ledger
-from service.cli.options import settings_of
+from service.cli.options import find_endpoint, log_to_stderr, settings_of
 from service.ledger.outbox import Outbox
-from service.runtime.logs import configure_logs
 
 
 @click.command()
 @click.argument("event_ids", metavar="[EVENT_ID]...", nargs=-1)
 @click.option("--endpoint", required=True, help="Its name in the settings.")
-@click.option("--parked", is_flag=True, help="Everything that was given up after its last try.")
+@click.option("--parked", is_flag=True, help="All events that are parked: their last attempt failed.")
 @click.pass_context
 def replay(context: click.Context, event_ids: tuple[str, ...], endpoint: str, parked: bool) -> None:
-    """Send events to an endpoint again: the named ones, whatever became of them, or all that are --parked.
+    """Deliver events to an endpoint again: those that are named, whatever their state, or all that are --parked.
 
-    Event ids are in `orders show`. An event has the same id and bytes as before, so whoever dedupes by id is not told
-    twice. Only events that the endpoint subscribed to when they were made can be sent to it.
+    `orders show` prints event ids. A replayed event has the same id and bytes as before, so a receiver that dedupes by
+    id ignores it. Only events that the endpoint subscribed to when they were made can be replayed.
     """
-    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+    log_to_stderr()
     settings = settings_of(context)
-    names = [known.name for known in settings.endpoints]
-    if endpoint not in names:
-        raise click.UsageError(f"no endpoint is called {endpoint}; the settings know {', '.join(names) or 'none'}")
+    find_endpoint(settings, endpoint)
     if parked == bool(event_ids):
-        raise click.UsageError("name event ids, or say --parked")
+        raise click.UsageError("name event ids, or use --parked")
     with open_ledger(settings) as engine:
         outbox = Outbox(engine=engine)
         found = outbox.replay_parked(endpoint=endpoint) if parked else outbox.replay(event_ids, endpoint=endpoint)

@@ -16,18 +16,17 @@ from rich.text import Text
 
 from service.cli.escaping import escape_controls
 from service.cli.ledger_access import open_ledger
-from service.cli.options import settings_of
+from service.cli.options import log_to_stderr, settings_of
 from service.ledger.reports import DayReport, Reports
-from service.runtime.logs import configure_logs
 
-#: Said with every report that a person reads, and in the JSON: what it cannot know.
+#: Printed with every report: its limits.
 NOTE = (
-    "Counted are the orders that became known on the day, as they stand now. Refused callbacks are counted on the day "
-    "they came; the receiver tells of them every few seconds, and one that is killed takes the last with it. Its log "
-    "has each (callback_refused)."
+    "The report counts orders that became known on the day, with their present state. Refused callbacks are counted on "
+    "the day they came. The receiver reports them every few seconds: if it is killed, the last ones are missing here, "
+    "but its log has each (callback_refused)."
 )
 _COUNTS = ("orders", "announced", "called_back", "asked", "answered", "still_open", "conflicts")
-_NOT_CONFIGURED = "callbacks were refused for an address that names no configured merchant (unknown-merchant)"
+_NOT_CONFIGURED = "callbacks were refused because their address names no configured merchant (unknown-merchant)"
 _FORMATS = ("table", "json", "csv")
 
 
@@ -38,16 +37,16 @@ _FORMATS = ("table", "json", "csv")
     type=click.DateTime(formats=["%Y-%m-%d"]),
     help="The day, in each merchant's own time zone.",
 )
-@click.option("--merchant", "only", multiple=True, help="Only this one; may be given more than once.")
+@click.option("--merchant", "only", multiple=True, help="Only this merchant; may be repeated.")
 @click.option("--format", "format_", type=click.Choice(_FORMATS), default="table", show_default=True)
 @click.pass_context
 def report(context: click.Context, day: datetime, only: tuple[str, ...], format_: str) -> None:
-    """Report how complete a day was: orders announced, called back, asked for, answered, still open.
+    """Report how complete a day was: orders announced, called back, queried, answered, still open.
 
-    Callbacks that changed nothing, and those that were refused, are counted by why. The lag is from the gateway's
-    pay_time to the event that downstream is told of it by.
+    Callbacks that changed nothing or were refused are counted by reason. The lag is the time from the gateway's
+    pay_time to the event.
     """
-    configure_logs(stream=sys.stderr, human=sys.stderr.isatty())
+    log_to_stderr()
     settings = settings_of(context)
     if unknown := set(only) - set(settings.merchants):
         raise click.UsageError(f"not configured: {', '.join(sorted(unknown))}")
@@ -58,7 +57,7 @@ def report(context: click.Context, day: datetime, only: tuple[str, ...], format_
             for slug, merchant in sorted(settings.merchants.items())
             if not only or slug in only
         ]
-        whole = _Report(day=day.date(), merchants=merchants, for_nobody=reports.refused_for_nobody(day.date()))
+        whole = _Report(day=day.date(), merchants=merchants, unknown_merchant=reports.refused_for_nobody(day.date()))
     {"table": _print_table, "json": _print_json, "csv": _print_csv}[format_](whole)
 
 
@@ -69,7 +68,7 @@ class _Report:
     day: date
     merchants: Sequence[DayReport]
     #: Callbacks refused because their address named no configured merchant.
-    for_nobody: int
+    unknown_merchant: int
 
 
 def _print_table(whole: _Report) -> None:
@@ -86,8 +85,8 @@ def _print_table(whole: _Report) -> None:
         for became, reasons in (("changed nothing", merchant.not_counted), ("were refused", merchant.refused)):
             for reason, callbacks in reasons.items():
                 console.print(Text(f"{merchant.merchant}: {callbacks} callbacks {became}: {escape_controls(reason)}"))
-    if whole.for_nobody:
-        console.print(Text(f"{whole.for_nobody} {_NOT_CONFIGURED}"))
+    if whole.unknown_merchant:
+        console.print(Text(f"{whole.unknown_merchant} {_NOT_CONFIGURED}"))
     click.echo(NOTE, err=True)
 
 
@@ -100,8 +99,13 @@ def _print_json(whole: _Report) -> None:
         }
         for merchant in whole.merchants
     ]
-    report_ = {"day": f"{whole.day}", "note": NOTE, "merchants": rows, "refused_for_no_merchant": whole.for_nobody}
-    click.echo(json.dumps(report_, ensure_ascii=False, indent=2))
+    document = {
+        "day": f"{whole.day}",
+        "note": NOTE,
+        "merchants": rows,
+        "refused_for_no_merchant": whole.unknown_merchant,
+    }
+    click.echo(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def _print_csv(whole: _Report) -> None:
@@ -109,12 +113,12 @@ def _print_csv(whole: _Report) -> None:
     writer = csv.DictWriter(sys.stdout, [*names, "not_counted", "refused_by_reason"], lineterminator="\n")
     writer.writeheader()
     for merchant in whole.merchants:
-        # One cell each, for reasons are not known beforehand; JSON, for they hold any character.
+        # JSON in one cell each: reasons are not known beforehand, and may hold any character.
         reasons = {"not_counted": merchant.not_counted, "refused_by_reason": merchant.refused}
         cells = {name: json.dumps(dict(by_reason), ensure_ascii=False) for name, by_reason in reasons.items()}
         writer.writerow({**_row(whole.day, merchant), **cells})
-    if whole.for_nobody:
-        click.echo(f"{whole.for_nobody} {_NOT_CONFIGURED}", err=True)
+    if whole.unknown_merchant:
+        click.echo(f"{whole.unknown_merchant} {_NOT_CONFIGURED}", err=True)
 
 
 def _row(day: date, merchant: DayReport) -> dict[str, Any]:

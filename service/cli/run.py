@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 _ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
 _RETRY_SECONDS = 2.0
 _TOPOLOGY_SECONDS = 3.0
-#: `run all`: how long children have after SIGTERM, beyond what the receiver needs to drain. To notice that the
-#: database is frozen they need less.
+#: `run all`: how long the roles have after SIGTERM, beyond the drain. It covers the time in which a role notices that
+#: the database is frozen.
 _GRACE_SECONDS = 20.0
-#: How long the end of a process waits for its log.
+#: How long a process waits for its log to be written when it ends.
 _DRAIN_SECONDS = 1.0
 _LOG_METRICS = f"{__name__}.log_metrics"
 
@@ -52,15 +52,15 @@ def run(context: click.Context) -> None:
 @run.command()
 @click.pass_context
 def receiver(context: click.Context) -> None:
-    """Take callbacks in: the endpoint behind notify_url, under gunicorn."""
+    """Receive callbacks: the endpoint behind notify_url, under gunicorn."""
     from service.bootstrap.messaging import make_callback_publisher
     from service.runtime.clock import now
     from service.web.server import ReceiverServer
 
     end_on_signals()
-    # Without warnings: it may well be given no gateway's key, since the public reaches it; the ledger says them all.
+    # Its settings may lack what only other roles need, so warnings are left to them.
     settings = settings_of(context, with_database=False)
-    # Receiving waits for no broker: the gateway gets a definite answer.
+    # The receiver does not wait for the broker: without it, it answers `fail` or uses the spool.
     _declare_topology_once(settings)
     ReceiverServer(
         merchants=settings.merchants,
@@ -85,14 +85,14 @@ def ledger(context: click.Context) -> None:
     stop = _stop_event()
     engine = engine_of(settings, pool_size=LEDGER_POOL_SIZE)
     try:
-        ready = _await_schema(settings, engine, stop) and _insist(lambda: declare_topology(settings), stop)
+        ready = _await_schema(settings, engine, stop) and _retry_until_ready(lambda: declare_topology(settings), stop)
     except MessagingError as error:
         raise click.ClickException(str(error)) from error
     if ready:
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.ledger.metrics_bind)
         with make_ledger_sampler(settings, engine, registry).running(), make_pruner(settings, engine).running():
-            # What is there by now stays: every full collection would look at it again, a tenth of this role's work.
+            # What exists by now stays. Without this, full collections would go through it again: a tenth of the work.
             gc.freeze()
             make_ledger_consumer(settings, engine, registry).run(stop)
 
@@ -100,7 +100,7 @@ def ledger(context: click.Context) -> None:
 @run.command()
 @click.pass_context
 def inquirer(context: click.Context) -> None:
-    """Ask the gateways about orders that are unconfirmed, overdue or in doubt."""
+    """Query the gateways about orders that are unconfirmed, overdue or in doubt."""
     from prometheus_client import CollectorRegistry
 
     from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer, make_inquirer_sampler
@@ -124,7 +124,7 @@ def inquirer(context: click.Context) -> None:
 @run.command()
 @click.pass_context
 def dispatcher(context: click.Context) -> None:
-    """Tell downstream what has changed."""
+    """Deliver events to the endpoints."""
     from prometheus_client import CollectorRegistry
 
     from service.bootstrap.dispatcher_role import dispatcher_pool_size, make_dispatcher, make_dispatcher_sampler
@@ -135,7 +135,7 @@ def dispatcher(context: click.Context) -> None:
     engine = engine_of(settings, pool_size=dispatcher_pool_size(settings))
     if _await_schema(settings, engine, stop):
         if any(endpoint.kind == "amqp" for endpoint in settings.endpoints):
-            # Once: a broker that is away must not keep webhooks waiting.
+            # Only once: a missing broker must not delay webhooks.
             _declare_topology_once(settings)
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.dispatcher.metrics_bind)
@@ -147,7 +147,7 @@ def dispatcher(context: click.Context) -> None:
 @run.command()
 @click.pass_context
 def api(context: click.Context) -> None:
-    """Serve the internal API, under gunicorn: orders announced, sent, shown and resolved."""
+    """Serve the internal API, under gunicorn: announce, send, show and resolve orders."""
     from service.api.server import serve_api
     from service.bootstrap.api import make_api
     from service.cli.gateway_access import make_gateways
@@ -155,16 +155,16 @@ def api(context: click.Context) -> None:
 
     settings = _settings(context)
     if not settings.api.tokens:
-        raise click.ClickException("nobody may call the API: set [[api.tokens]], each with a name and a token")
-    # Here, for each of the workers would say the same.
+        raise click.ClickException("the API has no callers: set [[api.tokens]], each with a name, a token and scopes")
+    # Logged here once, and not by each worker.
     make_gateways(settings, wanted=settings.merchants)
     end_on_signals()
     engine = engine_of(settings)
     _await_schema(settings, engine, threading.Event())
-    # Before gunicorn forks: no connection may be shared between processes.
+    # Close all connections before gunicorn forks: processes must not share one.
     engine.dispose()
     serve_api(
-        # One connection more than threads: whether the ledger answers is asked beside them.
+        # One more than there are threads, for the readiness check.
         make_app=lambda drain: make_api(
             settings, engine_of(settings, pool_size=settings.api.threads + 1), drain, context.meta[_LOG_METRICS]
         ),
@@ -175,7 +175,7 @@ def api(context: click.Context) -> None:
 @run.command(name="all")
 @click.pass_context
 def run_all(context: click.Context) -> None:
-    """Run every role on this machine as child processes, and start those again that die."""
+    """Run every role on this machine as a child process, and restart those that die."""
     from service.cli.ledger_access import migration_engine_of
     from service.ledger.schema import migrate
     from service.runtime.supervisor import Role, Supervisor
@@ -183,7 +183,7 @@ def run_all(context: click.Context) -> None:
     settings = _settings(context)
     stop = _stop_event()
     engine = migration_engine_of(settings)
-    if not _insist(lambda: migrate(engine), stop):
+    if not _retry_until_ready(lambda: migrate(engine), stop):
         return
     engine.dispose()
     path = str(settings_path_of(context))
@@ -195,13 +195,13 @@ def run_all(context: click.Context) -> None:
 
 
 def _take_over_output() -> LogMetrics:
-    """Write to standard output and error through buffers from now on: no role waits for them or fails by them."""
+    """Write to standard output and error through buffers from now on, so that no role waits for them or fails."""
     counts = LineCounts()
 
-    def say_gap(lines: int) -> None:
+    def log_gap(lines: int) -> None:
         log.warning("log_lines_lost", lines=lines)
 
-    streams = [LogStream(descriptor, counts=counts, on_gap=say_gap) for descriptor in (1, 2)]
+    streams = [LogStream(descriptor, counts=counts, on_gap=log_gap) for descriptor in (1, 2)]
     sys.stdout, sys.stderr = streams
     configure_logs(stream=sys.stdout, human=sys.stdout.isatty(), counts=counts)
     log_uncaught_errors()
@@ -218,15 +218,15 @@ def _drain(streams: Sequence[LogStream]) -> None:
 def _settings(context: click.Context) -> Settings:
     settings = settings_of(context)
     for warning in settings.warnings():
-        log.warning("settings_doubtful", warning=warning)
+        log.warning("settings_warning", warning=warning)
     return settings
 
 
 def _expose_metrics(context: click.Context, registry: "CollectorRegistry", bind: str) -> None:
-    """Serve the role's metrics at `bind`, where there is one.
+    """Serve the role's metrics at `bind`, unless it is "".
 
-    Once its work can begin, and not before: by this port alone a rollout tells a new process from one that still waits,
-    and the alert for an absent role knows that nobody does its work.
+    Call it when the role's work can begin, not earlier: rollouts and the alert for an absent role take an open port for
+    a role that works.
     """
     from service.runtime.metrics.exposition import expose, name_role
 
@@ -246,23 +246,23 @@ def _stop_event() -> threading.Event:
     return stop
 
 
-class _NotYet(Exception):
-    """What the role needs is there, and not as it has to be."""
+class _NotReady(Exception):
+    """Something that the role needs exists, but is not ready."""
 
 
 def _await_schema(settings: Settings, engine: "Engine", stop: threading.Event) -> bool:
-    """Wait until the ledger has this release's schema; False where a signal came first.
+    """Wait until the ledger has this release's schema. Returns False if a signal comes first.
 
-    The embedded ledger is migrated here. A database that others share is migrated by command, once per release.
+    An embedded ledger is migrated here. `payment-callbacks migrate` migrates other databases, once per release.
     """
     from service.ledger.schema import migrate
 
     prepare = _require_schema if settings.database_url else migrate
-    return _insist(lambda: prepare(engine), stop)
+    return _retry_until_ready(lambda: prepare(engine), stop)
 
 
 def _declare_topology_once(settings: Settings) -> None:
-    """For roles that go on without a broker; the ledger's role insists."""
+    """Try it once, for roles that can work without a broker. The ledger's role retries."""
     from service.bootstrap.messaging import declare_topology
 
     try:
@@ -275,15 +275,15 @@ def _require_schema(engine: "Engine") -> None:
     from service.ledger.schema import schema_is_current
 
     if not schema_is_current(engine):
-        raise _NotYet("the database has not this release's schema: run `payment-callbacks migrate`")
+        raise _NotReady("the database does not have this release's schema: run `payment-callbacks migrate`")
 
 
-def _insist(action: Callable[[], None], stop: threading.Event) -> bool:
-    """Do it once the database or the broker is there for it; False where a signal came first."""
+def _retry_until_ready(action: Callable[[], None], stop: threading.Event) -> bool:
+    """Retry the action until the database or the broker is available. Returns False if a signal comes first."""
     while not stop.is_set():
         try:
             action()
-        except (LedgerUnavailable, BrokerUnavailable, _NotYet) as error:
+        except (LedgerUnavailable, BrokerUnavailable, _NotReady) as error:
             log.warning("start_awaits", reason=str(error), retry_in_seconds=_RETRY_SECONDS)
             stop.wait(_RETRY_SECONDS)
         else:

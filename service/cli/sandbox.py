@@ -16,7 +16,7 @@ from service.runtime.logs import configure_logs
 from service.sandbox.server import SandboxServer, help_text
 from service.sandbox.settings import Account, SandboxSettings, load_sandbox_settings
 
-#: Known to everybody, and of use nowhere else.
+#: Everybody knows its key, which is of no use elsewhere.
 _DEFAULT_ACCOUNT = Account(
     ua="SANDBOX", aes_key=Secret("sandbox-aes-key0"), pay_types=frozenset({"sandbox_001"}), amount_unit="yuan"
 )
@@ -27,13 +27,13 @@ _DEFAULT_ACCOUNT = Account(
     "--settings",
     "settings_path",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The sandbox's own settings, in TOML (docs/sandbox.md); without them, one account and no misbehaviour.",
+    help="The sandbox's own settings, in TOML (docs/sandbox.md). The default is one account and no misbehaviour.",
 )
-@click.option("--bind", help="host:port to listen on; wins over the settings.  [default: 127.0.0.1:8090]")
+@click.option("--bind", help="host:port to listen on; overrides the settings.  [default: 127.0.0.1:8090]")
 def sandbox(settings_path: Path | None, bind: str | None) -> None:
-    """Run a gateway to test against: the document's four methods and its callbacks. Moves no money.
+    """Run a gateway to test against, with the document's four methods and its callbacks. It moves no money.
 
-    Everything is kept in memory and gone when it ends. Its help page is at its address.
+    Everything is kept in memory, and lost when it ends. Its help page is at its address.
     """
     configure_logs(stream=sys.stdout, human=sys.stdout.isatty())
     stop = threading.Event()
@@ -55,5 +55,5 @@ def sandbox(settings_path: Path | None, bind: str | None) -> None:
 
 
 def _accounts(settings: SandboxSettings) -> str:
-    # The default account's key is in the documentation; another's is nobody's business here.
+    # Without keys: the default account's is in the documentation, and others are secret.
     return ", ".join(f"{account.ua} ({', '.join(sorted(account.pay_types))})" for account in settings.accounts)

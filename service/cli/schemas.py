@@ -1,4 +1,4 @@
-"""`payment-callbacks schemas`: the contracts for whoever consumes events."""
+"""`payment-callbacks schemas`: write the contracts of events."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS
 def schemas(folder: Path) -> None:
     """Write the contracts of events into FOLDER: an AsyncAPI 3.0 document, and the events' JSON Schema.
 
-    For generating code and for checking messages in tests, without a running service; `run api` serves the same.
+    Use them to generate code and to check messages in tests, without a running service. `run api` serves the same.
     """
     documents = {
         ASYNCAPI: describe_channels(exchange=STATUS_EXCHANGE, alternate_exchange=UNROUTED_STATUS),

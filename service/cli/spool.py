@@ -1,4 +1,4 @@
-"""`payment-callbacks spool`: the callbacks that a receiver keeps while RabbitMQ is away."""
+"""`payment-callbacks spool`: wait until a receiver has forwarded its spool."""
 
 import time
 
@@ -13,22 +13,31 @@ _PAUSE_SECONDS = 0.5
 
 @click.group()
 def spool() -> None:
-    """Callbacks that are kept on disk while RabbitMQ is away."""
+    """The spool: callbacks that are kept on disk while RabbitMQ is away."""
 
 
 @spool.command()
 @click.option(
-    "--within", "most_seconds", type=click.FloatRange(min=0), default=60.0, show_default=True, help="Seconds."
+    "--within",
+    "most_seconds",
+    type=click.FloatRange(min=0),
+    default=60.0,
+    show_default=True,
+    help="The longest wait, in seconds.",
 )
 @click.option(
-    "--at-least", "least_seconds", type=click.FloatRange(min=0), default=0.0, help="Wait so many seconds even if empty."
+    "--at-least",
+    "least_seconds",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="The shortest wait, in seconds, even if the spool is empty.",
 )
 @click.pass_context
 def drain(context: click.Context, most_seconds: float, least_seconds: float) -> None:
-    """Wait until the running receiver has handed on what its spool holds; ends with 1 where that takes too long.
+    """Wait until the running receiver has forwarded its spool. The exit status is 1 if that takes too long.
 
-    It forwards nothing itself, and the receiver goes on receiving. Made for the moment before a receiver is stopped for
-    good: where callers are sent elsewhere by then, an empty spool stays empty.
+    This command forwards nothing itself, and the receiver goes on receiving. Run it before a receiver is stopped for
+    good, once callbacks go elsewhere: then an empty spool stays empty.
     """
     settings = settings_of(context)
     queue = make_spool(settings)

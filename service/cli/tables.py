@@ -1,4 +1,4 @@
-"""Tables for people, on a terminal or in a pipe."""
+"""Tables of text, for a terminal or a pipe."""
 
 import sys
 from datetime import datetime
@@ -10,7 +10,7 @@ from rich.text import Text
 from service.cli.escaping import escape_controls
 from service.domain.masking import mask_personal
 
-# Where nobody looks at it, it may be as wide as it needs.
+# A pipe has no width, so this one is wide enough for every table.
 _WIDTH_OF_A_PIPE = 240
 
 
@@ -29,7 +29,7 @@ def make_table(title: str, *columns: str) -> Table:
 
 def add_row(table: Table, *cells: str) -> None:
     """Add a row, personal data masked."""
-    # As plain text: it is partly the gateway's, which must move no cursor and mark nothing up.
+    # As plain text: the gateway wrote parts of it, which must neither control the terminal nor be markup.
     table.add_row(*(Text(escape_controls(mask_personal(cell))) for cell in cells))
 
 

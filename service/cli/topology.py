@@ -1,4 +1,4 @@
-"""`payment-callbacks topology`: what has to exist on RabbitMQ."""
+"""`payment-callbacks topology`: declare exchanges and queues on RabbitMQ."""
 
 import click
 
@@ -15,7 +15,7 @@ def topology() -> None:
 @topology.command()
 @click.pass_context
 def declare(context: click.Context) -> None:
-    """Declare exchanges, queues and bindings. Harmless to repeat; the roles do it at their start as well."""
+    """Declare exchanges, queues and bindings. Safe to repeat. The roles do it too when they start."""
     settings = settings_of(context)
     if not settings.broker.urls:
         raise click.ClickException("no broker.urls (or AMQP_URL) are set: the embedded queue needs no topology")

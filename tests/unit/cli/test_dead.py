@@ -58,7 +58,7 @@ def test_personal_data_is_shown_on_demand(settings: Path) -> None:
 def test_nobody_is_asked_whether_to_drop_before_it_is_said_what(settings: Path) -> None:
     invoked = CliRunner().invoke(main, ["--config", str(settings), "dead", "drop"])
     assert invoked.exit_code == 2
-    assert "name ids, or say --all" in invoked.output
+    assert "name ids, or use --all" in invoked.output
     refused = CliRunner().invoke(main, ["--config", str(settings), "dead", "drop", "--all"], input="n\n")
     assert "Delete 1 messages for good?" in refused.output
     assert len(dead(settings, "list").splitlines()) == 1
