@@ -1,4 +1,4 @@
-"""Reads `Settings` from a TOML file; AMQP_URL and DATABASE_URL of the environment win."""
+"""Reads `Settings` from a TOML file. The variables AMQP_URL and DATABASE_URL override it."""
 
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -11,7 +11,7 @@ from service.config.settings import Settings
 
 
 class SettingsError(Exception):
-    """The settings cannot be used. Each line names a key, what is wrong with it and what is allowed."""
+    """The settings cannot be used. Each line names a key, what is wrong, and what is allowed."""
 
 
 #: Finds mistakes that only the libraries can see, such as a URL that cannot be connected to.
@@ -21,9 +21,9 @@ FindMistakes = Callable[[Settings], Iterable[Mistake]]
 def load_settings(
     path: Path, environment: Mapping[str, str], *, find_mistakes: FindMistakes = lambda _: ()
 ) -> Settings:
-    """The settings in the TOML file at `path`; relative paths in it start at its folder.
+    """Read the TOML file at `path`. Relative paths in it start at its folder.
 
-    Raises SettingsError with a line per mistake, those of `find_mistakes` among them.
+    Raises SettingsError with a line per mistake, including those of `find_mistakes`.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -45,7 +45,7 @@ def parse_settings(
     folder: Path,
     find_mistakes: FindMistakes = lambda _: (),
 ) -> Settings:
-    """The settings in TOML `text`, called `name` in errors; relative paths in it start at `folder`."""
+    """Read TOML. `name` names the text in errors, and relative paths in it start at `folder`."""
     reader = _Reader(environment=environment, folder=folder)
     document = reader.resolve(reader.with_urls(parse_toml(text, name=name)))
     found: Iterable[Mistake]
@@ -54,7 +54,7 @@ def parse_settings(
         found = find_mistakes(settings)
     except InvalidSection as error:
         found = error.mistakes
-    # Of a secret that is not there the schema can only say that it is empty.
+    # A secret that cannot be read is empty for the schema: report the cause only.
     others = [(place, f"{message}{reader.origin(place)}") for place, message in found if place not in reader.mistakes]
     if mistakes := [*reader.mistakes.items(), *others]:
         raise SettingsError(describe_mistakes(mistakes, name=name))
@@ -74,27 +74,27 @@ def parse_toml(text: str, *, name: str) -> dict[str, Any]:
 
 
 def describe_mistakes(mistakes: Iterable[Mistake], *, name: str) -> str:
-    """A line per mistake in the file called `name`."""
+    """One line per mistake. `name` names the file."""
     return "\n".join(f"{name}: {place or 'settings'}: {message}" for place, message in mistakes)
 
 
 class _Reader:
-    """Puts the secret in the place of every `{ env = "NAME" }` and `{ file = "..." }`, and knows whence it came."""
+    """Replaces each `{ env = "NAME" }` and `{ file = "..." }` with its value, and remembers where that came from."""
 
     def __init__(self, *, environment: Mapping[str, str], folder: Path) -> None:
         self._environment = environment
         self._folder = folder
         self._origins: dict[str, str] = {}
-        #: What could not be had, by place.
+        #: The values that could not be read, by place.
         self.mistakes: dict[str, str] = {}
 
     def origin(self, place: str) -> str:
-        """Where the value at `place` was given, for the end of a message; "" where the settings' file says it."""
+        """The origin of the value at `place`, to append to a message. "" if the file itself holds the value."""
         origin = self._origins.get(place)
         return f" (given by {origin})" if origin else ""
 
     def with_urls(self, document: dict[str, Any]) -> dict[str, Any]:
-        """The document with the URLs that the environment names in place of its own."""
+        """Replace the document's URLs with those of the environment."""
         if urls := self._environment.get("AMQP_URL"):
             broker = document.setdefault("broker", {})
             if isinstance(broker, dict):
@@ -107,7 +107,7 @@ class _Reader:
         return document
 
     def resolve(self, value: Any, where: tuple[str, ...] = ()) -> Any:
-        """The value, and all below it, with its secrets."""
+        """Replace the references in a value and in everything below it."""
         if isinstance(value, list):
             return [self.resolve(item, (*where, str(number))) for number, item in enumerate(value)]
         if not isinstance(value, dict):
@@ -125,7 +125,7 @@ class _Reader:
                 return (self._folder / str(value["file"])).read_text(encoding="utf-8-sig").rstrip("\r\n")
             except OSError as error:
                 self.mistakes[place] = f"the secret's file cannot be read: {error}"
-            except UnicodeDecodeError:  # which quotes what it cannot read
+            except UnicodeDecodeError:  # its message quotes the secret
                 self.mistakes[place] = f"the secret's file cannot be read: {value['file']} is not UTF-8"
             return ""
         return {key: self.resolve(item, (*where, key)) for key, item in value.items()}

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Protocol, TypeVar, Union, get_args,
 
 from marshmallow import Schema, ValidationError, fields, post_load
 
-#: A place in the file, like `receiver.bind`, and what is wrong there.
+#: A place in the file, such as `receiver.bind`, and what is wrong there.
 Mistake = tuple[str, str]
 
 Section = TypeVar("Section")
@@ -39,23 +39,23 @@ class ReadBy:
 
 @runtime_checkable
 class Checked(Protocol):
-    """A section whose attributes have to fit together."""
+    """A section that checks its attributes against each other."""
 
     def find_mistakes(self) -> Iterable[Mistake]:
-        """The mistakes in the section, their places relative to it; "" is the section itself."""
+        """The mistakes, with their places relative to the section."""
 
 
 class InvalidSection(ValueError):
-    """A table does not hold to its section."""
+    """A table of the file has mistakes."""
 
     def __init__(self, mistakes: Sequence[Mistake]) -> None:
         super().__init__(mistakes)
-        #: Each of them, in full.
+        #: Every mistake, its place from the top of the file.
         self.mistakes = mistakes
 
 
 def load_section(section: type[Section], table: Mapping[str, Any]) -> Section:
-    """The section that a table of the file describes. Raises InvalidSection with every mistake in it."""
+    """Make the section from a table of the file. Raises InvalidSection with every mistake in the table."""
     schema = make_schema(section)()
     try:
         loaded: Section = schema.load(table)
@@ -65,7 +65,7 @@ def load_section(section: type[Section], table: Mapping[str, Any]) -> Section:
 
 
 def make_schema(section: type) -> type[Schema]:
-    """The schema of a section; it loads to an instance of it."""
+    """Make the schema of a section. It loads a table into an instance of the section."""
     members: dict[str, Any] = {"section": section}
     for attribute in dataclasses.fields(section):
         read_by, annotation, validators = _unwrap(attribute.type)
@@ -80,7 +80,7 @@ def make_schema(section: type) -> type[Schema]:
 
 
 class FrozenSetField(fields.List[Any]):
-    """Reads a list without an order."""
+    """Reads a list into a frozenset."""
 
     def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
         return frozenset(super()._deserialize(*args, **kwargs))
@@ -105,7 +105,7 @@ class _SectionSchema(Schema):
 
 
 def _unwrap(annotation: Any) -> tuple[ReadBy | None, Any, list[Any]]:
-    """What reads the attribute, its type without `None` and `Annotated`, and its validators."""
+    """Split an annotation: the reader of the attribute, its type without `None` and `Annotated`, and its validators."""
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = (choice for choice in get_args(annotation) if choice is not NoneType)
     if get_origin(annotation) is not Annotated:
@@ -141,7 +141,7 @@ def _make_inner_field(annotation: Any) -> fields.Field[Any]:
 
 
 def _find_mistakes(messages: Any, field: Any, where: tuple[str, ...]) -> Iterator[Mistake]:
-    """Marshmallow's tree of messages, each with its place; an unknown key with the nearest known one."""
+    """Flatten marshmallow's tree of messages. For an unknown key, name the nearest known one."""
     if not isinstance(messages, dict):
         for message in messages if isinstance(messages, list) else [messages]:
             yield ".".join(where), str(message)

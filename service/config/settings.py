@@ -1,4 +1,7 @@
-"""Every setting: what it is, its default, and what it may be. How the file is read: `reading.py`."""
+"""Every setting of the service, declared once: key, default, allowed values and meaning.
+
+`schema.py` makes the schemas from these classes, `reading.py` reads the file.
+"""
 
 import base64
 import binascii
@@ -21,7 +24,7 @@ from service.domain.events import DEFAULT_EVENT_TYPES, EventType
 
 _NOT_EMPTY = validate.Length(min=1)
 _TRUSTS = {"checksum": Trust.CHECKSUM, "capability": Trust.CAPABILITY, "query": Trust.QUERIED}
-# A withhold is announced before the gateway is called, and its outcome recorded after.
+# How long a withhold takes beside the call to the gateway: it is announced before, and its outcome recorded after.
 _AROUND_A_CALL_SECONDS = 5.0
 _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret
 
@@ -92,7 +95,7 @@ def _check_origin(text: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledgement:
-    """What a gateway wants to read in a 200 before it stops repeating a callback."""
+    """The body of a 200 response that the gateway takes for an acknowledgement. It repeats callbacks until then."""
 
     body: str = "success"
     content_type: str = "text/plain"
@@ -100,7 +103,7 @@ class Acknowledgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenKey:
-    """A key that notify_url tokens of one merchant are made and checked with."""
+    """A key that signs and verifies the notify_url tokens of one merchant."""
 
     kid: Annotated[str, validate.Regexp(r"[A-Za-z0-9_-]{1,16}\Z", error="must be 1 to 16 of A-Z, a-z, 0-9, _ and -")]
     key: Annotated[SecretText, _check_token_key]
@@ -108,22 +111,22 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
-    """How to reach the gateway in a merchant's name."""
+    """How a merchant's gateway is called."""
 
     url: str
     ua: Annotated[str, _NOT_EMPTY]
     aes_key: SecretText
-    #: Axes of `service.gateway.cipher.RequestDialect` that differ from its defaults.
+    #: Attributes of `service.gateway.cipher.RequestDialect` that differ from their defaults.
     dialect: Mapping[str, str] = field(default_factory=dict)
-    #: Messages with which a query's status -1 means "no such order" rather than "no answer".
+    #: If a query is answered -1 with one of these messages, the order does not exist.
     not_found_messages: Sequence[str] = ()
-    #: Of a whole call, from connecting to the answer's last byte.
+    #: For a whole call, from connecting to the last byte of the answer.
     timeout_seconds: PositiveFloat = 15.0
-    #: Certificates in PEM that alone are trusted to vouch for the gateway; "": the system's.
+    #: The CA certificates that are trusted for the gateway, in PEM. "": those of the system.
     ca_certificates: str = ""
-    #: None: the gateway is reached directly, whatever the environment says.
+    #: None: calls go directly to the gateway. Variables such as HTTPS_PROXY are ignored.
     proxy: Annotated[Proxy, ReadBy(ProxyField)] | None = None
-    #: Without TLS nothing vouches for answers. Loopback addresses need no permission.
+    #: Without TLS, anyone on the network path can forge answers. Loopback addresses are always allowed.
     allow_plain_http: bool = False
 
 
@@ -131,37 +134,37 @@ class GatewaySettings:
 class MerchantSettings:
     """One merchant at the gateway."""
 
-    #: The name of its table.
+    #: The name of the merchant's table in the file.
     slug: Annotated[str, NOT_A_KEY] = ""
     pay_types: Annotated[frozenset[str], _NOT_EMPTY]
-    #: "yuan" or "fen": the unit of `amount` at this gateway; the document does not say.
+    #: The unit of `amount` at this gateway. The gateway's document does not name it.
     amount_unit: Annotated[str, validate.OneOf(["yuan", "fen"])]
-    #: None where there are no credentials: then the gateway cannot be asked.
+    #: None: there are no credentials, so the gateway cannot be queried.
     gateway: GatewaySettings | None = None
-    #: The first one mints; both are accepted.
+    #: The first one signs new tokens. Tokens of both are accepted.
     token_keys: Annotated[Sequence[TokenKey], validate.Length(max=2)] = ()
-    #: None: `query` where the gateway can be asked, else `capability`.
+    #: None: `query` if the gateway can be queried, else `capability`.
     configured_trust: Annotated[Trust, ReadBy(_TrustField, key="required_trust")] | None = None
-    #: Whether a callback without a notify_url token is refused also where it would only be a reason to ask.
+    #: Refuse callbacks without a notify_url token, even where they would only be a reason to query the gateway.
     require_token: bool = False
-    #: Of the gateway's `pay_time`, which names none.
+    #: The time zone of the gateway's `pay_time`, which names none.
     time_zone: Annotated[str, _check_time_zone] = "Asia/Shanghai"
     acknowledgement: Acknowledgement = Acknowledgement()
-    #: How long after it was announced an order ought to have its terminal status.
+    #: An order without a terminal status is overdue this long after it was announced.
     answer_due_seconds: PositiveFloat = 600.0
-    #: The least time between two questions to the gateway about one order.
+    #: The least time between two queries of one order.
     least_inquiry_interval_seconds: PositiveFloat = 10.0
-    #: The most questions about one order in a day (UTC). At least two: of one alone there is nothing to share.
+    #: The most queries of one order in a day (UTC). `overdue_share` divides them, so there have to be two.
     most_inquiries_per_day: Annotated[int, validate.Range(min=2)] = 48
-    #: The most questions about all orders, by all processes together.
+    #: The most queries of all orders, by all processes together.
     most_inquiries_per_minute: Annotated[float, validate.Range(min=1, max=60_000)] = 600.0
-    #: The share of both that callbacks whose origin nobody can prove cannot take: it is kept for orders that are
-    #: overdue, in conflict, of unknown outcome, or asked for by a person. Between 0 and 1.
+    #: The share of both limits that callbacks of unproven origin cannot use. It is reserved for orders that are
+    #: overdue, in conflict, of unknown outcome, or queried by a person. Between 0 and 1.
     overdue_share: Annotated[float, validate.Range(min=0, max=1, min_inclusive=False, max_inclusive=False)] = 0.5
-    #: While no answer settles an order: the first wait before it is asked for again, which doubles up to the most.
+    #: The wait before the next query while no answer settles the order. It doubles each time, up to the most.
     first_inquiry_repeat_seconds: PositiveFloat = 10.0
     most_inquiry_repeat_seconds: PositiveFloat = 4 * 3600.0
-    #: How long an order without an answer is asked for before it is parked for a person.
+    #: An order without an answer is parked for a person after this time.
     inquiry_horizon_seconds: PositiveFloat = 7 * 86400.0
 
     @property
@@ -178,7 +181,7 @@ class MerchantSettings:
         return Trust.CAPABILITY if by_token else Trust.CHECKSUM
 
     def find_mistakes(self) -> Iterator[Mistake]:
-        """What does not fit together."""
+        """Find settings that contradict each other."""
         if self.require_token and not self.token_keys:
             yield (
                 "require_token",
@@ -196,7 +199,7 @@ class EndpointSettings:
     kind: Annotated[str, validate.OneOf(["webhook", "amqp"])]
     #: Webhooks only.
     url: str = ""
-    #: Webhooks only: the newest first; each signs, so that a receiver can change over.
+    #: Webhooks only: the newest first. Each of them signs, so that a receiver can change from one to the other.
     secrets: Annotated[Sequence[SecretText], validate.Length(min=1, max=2)] = ()
     types: Annotated[frozenset[EventType], _NOT_EMPTY] = DEFAULT_EVENT_TYPES
     #: None: every merchant's events.
@@ -205,11 +208,11 @@ class EndpointSettings:
     max_attempts: PositiveInteger = 60
     first_retry_seconds: PositiveFloat = 1.0
     most_retry_seconds: PositiveFloat = 3600.0
-    #: How many events are under way to this endpoint at once, per dispatcher process.
+    #: The most deliveries at once, per dispatcher process.
     concurrency: PositiveInteger = 8
 
     def find_mistakes(self) -> Iterator[Mistake]:
-        """What does not fit its kind."""
+        """Find settings that do not fit the kind."""
         if self.kind == "amqp":
             for key, given in {"url": self.url, "secrets": self.secrets}.items():
                 if given:
@@ -240,16 +243,16 @@ class ReceiverSettings:
     """The endpoint behind notify_url."""
 
     bind: HostAndPort = "127.0.0.1:8080"
-    #: What the gateway reaches it by, without a path; notify_urls start with it.
+    #: The URL, without a path, at which the gateway reaches the receiver. notify_urls start with it.
     public_url: Annotated[str, _check_origin] = "http://127.0.0.1:8080"
     workers: PositiveInteger = 2
-    #: How many proxies in front of it append to X-Forwarded-For; 0 believes no header.
+    #: How many proxies in front of it append to X-Forwarded-For. 0: the header is ignored.
     trusted_proxy_hops: Annotated[int, validate.Range(min=0, max=8)] = 0
-    #: The longest wait for the broker's confirm; the answer follows within half a second.
+    #: The longest wait for the broker's confirm. The receiver answers within half a second after it.
     confirm_timeout_seconds: Annotated[float, validate.Range(min=0.1, max=2.0)] = 2.0
-    #: A whole request must have arrived within this time.
+    #: The longest time in which a whole request must arrive.
     request_timeout_seconds: Annotated[float, validate.Range(min=0.5, max=60)] = 5.0
-    #: At SIGTERM, how long requests under way may take.
+    #: How long requests may still take after SIGTERM.
     drain_seconds: PositiveFloat = 10.0
     metrics_bind: MetricsBind = ""
 
@@ -258,26 +261,26 @@ class ReceiverSettings:
 class DatabaseSettings:
     """How PostgreSQL is reached, beyond `database_url`."""
 
-    #: Whether `database_url` names a pooler that gives out sessions for one transaction at a time.
+    #: Whether `database_url` names a pooler in transaction mode.
     pooled: bool = False
-    #: What migrations connect to instead: PostgreSQL itself, past the pooler. None: `database_url`.
+    #: The URL for migrations: PostgreSQL itself instead of the pooler. None: `database_url`.
     migrate_url: Annotated[Secret, ReadBy(_read_postgresql_url)] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BrokerSettings:
-    """RabbitMQ; without a URL, the embedded queue stands in for it."""
+    """RabbitMQ. Without a URL, the embedded queue is used."""
 
-    #: amqp:// or amqps:// URLs of the nodes of one cluster, tried in turn.
+    #: amqp:// or amqps:// URLs of the nodes of one cluster. They are tried in turn.
     urls: Annotated[Sequence[Annotated[Secret, ReadBy(_read_broker_url)]], _NOT_EMPTY] = ()
-    #: Publishes without a confirm yet, per process; further ones fail at once.
+    #: The most unconfirmed publishes per process. Further ones fail at once.
     max_in_flight: PositiveInteger = 1000
     prefetch: Annotated[int, validate.Range(min=1, max=2000)] = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpoolSettings:
-    """Where callbacks are kept while RabbitMQ is away."""
+    """The file that keeps callbacks while RabbitMQ is away."""
 
     enabled: bool = False
     max_bytes: Annotated[int, validate.Range(min=64 * 1024)] = 256 * 1024 * 1024
@@ -288,61 +291,61 @@ class LedgerSettings:
     """The consumer that writes the ledger."""
 
     batch_size: Annotated[int, validate.Range(min=1, max=1000)] = 250
-    #: The pause before a batch that the database did not take is tried again; doubles up to the most.
+    #: The wait before a batch that failed is tried again. It doubles each time, up to the most.
     first_retry_seconds: PositiveFloat = 0.5
     most_retry_seconds: PositiveFloat = 15.0
-    #: How long a forged order is kept: one of which only strangers spoke, and which the gateway does not have.
+    #: How long a forged order is kept: it has only claims of unproven origin, and the gateway does not have it.
     forged_order_days: Annotated[int, validate.Range(min=1, max=36_500)] = 30
-    #: How many of them are kept of each merchant; of more, the oldest go early.
+    #: The most forged orders that are kept per merchant. The oldest are removed first.
     most_forged_orders: Annotated[int, validate.Range(min=0)] = 100_000
     metrics_bind: MetricsBind = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DispatcherSettings:
-    """The consumer that tells downstream."""
+    """The consumer that delivers events to the endpoints."""
 
     poll_seconds: PositiveFloat = 0.25
-    #: How long a claimed event is ours; at least twice any endpoint's time limit, and up to five times it pays.
+    #: How long a delivery is leased: at least twice every endpoint's time limit. Five times is better.
     lease_seconds: PositiveFloat = 60.0
     metrics_bind: MetricsBind = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InquirerSettings:
-    """The consumer that asks the gateways."""
+    """The consumer that queries the gateways."""
 
-    #: Questions under way at once, per merchant and process.
+    #: The most queries at once, per merchant and process.
     concurrency: Annotated[int, validate.Range(min=1, max=16)] = 4
     poll_seconds: PositiveFloat = 0.5
-    #: How long a claimed inquiry is ours; at least twice any gateway's time limit.
+    #: How long an inquiry is leased: at least twice every gateway's time limit.
     lease_seconds: PositiveFloat = 60.0
     metrics_bind: MetricsBind = ""
 
 
 class ApiScope(StrEnum):
-    """What a caller of the internal API may do. None includes another."""
+    """What a caller of the internal API may do. No scope includes another."""
 
-    #: List orders, and see everything that happened around one.
+    #: List orders, and see the history of one.
     READ = "read"
     ANNOUNCE = "announce"
     #: Announce an order and have a card charged for it.
     WITHHOLD = "withhold"
     #: Bind cards.
     CARDS = "cards"
-    #: Have the gateway asked.
+    #: Query the gateway about an order.
     INQUIRE = "inquire"
-    #: Decide an order's status in a person's name: downstream takes it for paid.
+    #: Decide an order's status in a person's name, such as that it is paid.
     RESOLVE = "resolve"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiToken:
-    """What one caller of the internal API shows, and what it may do; its name is kept with what it does."""
+    """The token of one caller of the internal API, and its scopes. Its name is recorded with what it does."""
 
     name: Slug
     token: Annotated[SecretText, _check_api_token]
-    #: Without a default: whoever lets a caller in has to say what it may do, and one of the scopes makes orders paid.
+    #: Required: one of the scopes can make an order paid, so each caller's have to be chosen.
     scopes: Annotated[
         frozenset[ApiScope],
         _NOT_EMPTY,
@@ -358,18 +361,18 @@ class ApiToken:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiSettings:
-    """The internal API: orders announced, sent, shown and resolved. Not for the public side of any proxy."""
+    """The internal API, which announces, sends, shows and resolves orders. It must not be public."""
 
     bind: HostAndPort = "127.0.0.1:8081"
-    #: Who may call it; nobody by default, and then `run all` leaves it out.
+    #: Its callers. Without any, `run all` does not start it.
     tokens: Annotated[Sequence[ApiToken], _NOT_EMPTY] = ()
     workers: PositiveInteger = 2
     threads: PositiveInteger = 8
-    #: At SIGTERM, how long requests under way may take; at least 5 more than any gateway's timeout_seconds.
+    #: How long requests may still take after SIGTERM: at least 5 more than every gateway's timeout_seconds.
     drain_seconds: PositiveFloat = 20.0
 
     def find_mistakes(self) -> Iterator[Mistake]:
-        """What two callers have in common that only one may have."""
+        """Find names and tokens that are not unique."""
         if len(self.tokens) != len({token.name for token in self.tokens}):
             yield "tokens", "two of them have the same name"
         if len(self.tokens) != len({token.token for token in self.tokens}):
@@ -378,13 +381,13 @@ class ApiSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """Everything, checked."""
+    """All settings, checked."""
 
     merchants: Annotated[Mapping[Slug, MerchantSettings], _NOT_EMPTY]
     endpoints: Sequence[EndpointSettings] = ()
-    #: Where the embedded queue, the embedded ledger and the spool keep their files. A local disk.
+    #: The folder of the embedded queue, the embedded ledger and the spool, on a local disk.
     data_directory: Annotated[Path, ReadBy(_PathField)] = Path("data")
-    #: PostgreSQL's URL as libpq reads it, or sqlite:///...; None: SQLite in the data directory.
+    #: A URL of PostgreSQL, as libpq reads it, or sqlite:///... None: SQLite in the data directory.
     database_url: Annotated[Secret, ReadBy(_read_database_url)] | None = None
     database: DatabaseSettings = DatabaseSettings()
     receiver: ReceiverSettings = ReceiverSettings()
@@ -396,7 +399,7 @@ class Settings:
     api: ApiSettings = ApiSettings()
 
     def find_mistakes(self) -> Iterator[Mistake]:
-        """What does not fit together in different sections."""
+        """Find sections that contradict each other."""
         if self.database != DatabaseSettings() and not self.database_url:
             yield "database", "has no effect without database_url, which names PostgreSQL"
         names = [endpoint.name for endpoint in self.endpoints]
@@ -430,7 +433,7 @@ class Settings:
             )
 
     def warnings(self) -> list[str]:
-        """What is allowed and yet worth a second look; said at start and by `config check`."""
+        """What is allowed but doubtful. It is logged at the start and printed by `config check`."""
         found = []
         for merchant in self.merchants.values():
             where = f"merchants.{merchant.slug}"
@@ -445,15 +448,15 @@ class Settings:
                 found.append(f"{where} requires `query` and has no gateway to ask: no order will ever change.")
             if merchant.gateway and merchant.gateway.allow_plain_http:
                 found.append(
-                    f"{where}.gateway.allow_plain_http: whoever is on the way to the gateway can read personal data "
-                    "and answer that any order is paid."
+                    f"{where}.gateway.allow_plain_http: anyone on the network path to the gateway can read personal "
+                    "data, and answer that any order is paid."
                 )
         for endpoint in self.endpoints:
             terminal = endpoint.types & {EventType.SUCCEEDED, EventType.FAILED}
             if terminal and EventType.CORRECTED not in endpoint.types:
                 found.append(
                     f"endpoints.{endpoint.name} takes {', '.join(sorted(terminal))} but not payment.corrected: "
-                    "it would never hear that one of them was wrong."
+                    "it would never learn that one of them was wrong."
                 )
         if self.spool.enabled and not self.broker.urls:
             found.append("spool.enabled has no effect on the embedded queue, which is a file itself.")

@@ -1,14 +1,14 @@
-"""The syntax of URLs in the settings (RFC 3986), judged before any library reads them.
+"""The syntax of URLs in the settings (RFC 3986), checked before any library reads them.
 
-Libraries differ in what they make of a URL that breaks it: of a raw `@` in a password, some take the first and some the
-last for the end of the credentials, and name the rest of the password as a host in their errors. No message of ours
-quotes any of a URL.
+Libraries disagree about URLs that break the syntax. If a password has a raw `@`, some take the first `@` and some the
+last for the end of the credentials, and print the rest of the password as a host in their errors. Our messages quote no
+part of a URL.
 """
 
 import re
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
-#: What to do about a URL that cannot be read.
+#: How to correct a URL that cannot be read.
 PERCENT_ENCODE = (
     "percent-encode special characters in its user, password and path"
     " (@ is %40, : is %3A, / is %2F, ? is %3F, # is %23, % is %25, a comma is %2C, a space is %20)"
@@ -18,11 +18,11 @@ _END_OF_AUTHORITY = re.compile(r"[/?#]")
 
 
 class UrlMalformed(ValueError):
-    """The URL breaks the syntax. The message says how, and quotes none of it."""
+    """The URL breaks the syntax. The message says how, and quotes no part of it."""
 
 
 def check_credentials_url(url: str) -> None:
-    """Check a URL that may carry a user and a password: all parsers read it alike. Raises UrlMalformed."""
+    """Check that all parsers read a URL with a user and a password in the same way. Raises UrlMalformed."""
     _check_characters(url)
     rest = url.partition("://")[2]
     end = _END_OF_AUTHORITY.search(rest)
@@ -36,16 +36,16 @@ def check_credentials_url(url: str) -> None:
 
 
 def split_http_url(url: str) -> SplitResult:
-    """The parts of an `http://` or `https://` URL that requests can be sent to. Raises UrlMalformed."""
+    """Split an `http://` or `https://` URL that requests can be sent to. Raises UrlMalformed."""
     try:
         _check_characters(url)
         parts = urlsplit(url)
-        # Reading the port checks it. A host has to fit into a question to a name server.
+        # Reading the port checks it. A host must be a valid name for DNS.
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         (parts.hostname or "").encode("idna")
     except ValueError:
         usable = False
-    # What is in front of an @ would be left out of every request, and so would a fragment.
+    # Requests would leave out the credentials and the fragment.
     if not usable or "@" in parts.netloc or "#" in url or not url.isascii():
         raise UrlMalformed(
             "needs an http:// or https:// URL with a host, in ASCII, without blanks, user, password and fragment;"

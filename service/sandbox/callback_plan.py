@@ -1,4 +1,4 @@
-"""Which callbacks are sent about one order, when, what they say, and on whose address. Pure: no I/O, no clock."""
+"""The callbacks of one order: when they are sent, what they state, and to which address. No I/O, no clock."""
 
 import random
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from service.sandbox.orders import SandboxOrder
 from service.sandbox.script import CallbackMode, PayStatus
 from service.sandbox.settings import Misbehaviour
 
-#: A forger's payment number starts so, and no true one does.
+#: Every payment number that a forger invents starts with this.
 FORGED_PREFIX = "FORGED"
 
 
 class Sender(StrEnum):
-    """Who speaks in a callback."""
+    """Who sends a callback."""
 
-    #: The gateway, truly.
+    #: The gateway, with the true status.
     GATEWAY = "gateway"
-    #: The gateway, saying the opposite of what a query answers.
+    #: The gateway, contradicting its answer to a query.
     LIAR = "liar"
-    #: Somebody else. The sign is right nevertheless: it needs no secret.
+    #: A forger. The sign is correct: it needs no secret.
     FORGER = "forger"
 
 
@@ -38,7 +38,7 @@ class Address(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedCallback:
-    """One callback to be sent, and how often again."""
+    """A callback that will be sent."""
 
     order: SandboxOrder
     sender: Sender
@@ -54,9 +54,9 @@ class PlannedCallback:
 def plan_callbacks(
     order: SandboxOrder, *, odds: Misbehaviour, seed: int, strict_wait_pay: bool
 ) -> list[PlannedCallback]:
-    """Everything that will be sent about `order`; the same arguments give the same plan.
+    """Plan every callback of `order`. The same arguments give the same plan.
 
-    `strict_wait_pay` keeps to the document, which has no `wait_pay` in a callback: it says `pending` instead.
+    With `strict_wait_pay` a callback states `pending` instead of `wait_pay`, which the document has in queries only.
     """
     if not order.notify_url:
         return []
@@ -69,7 +69,7 @@ def plan_callbacks(
 
 
 def _genuine(order: SandboxOrder, waiting: PayStatus, odds: Misbehaviour, draw: random.Random) -> list[PlannedCallback]:
-    """What the gateway itself sends: `waiting`, until the order is terminal, and its terminal status."""
+    """The gateway's own callbacks: `waiting` until the order is terminal, then its terminal status."""
     settle_seconds = _settle_seconds(order)
     waiting_delay = _held_back(0.0, odds, draw)
     reordered = draw.random() < odds.reorder_share
@@ -116,7 +116,7 @@ def _to_own(
 
 
 def _forgery(order: SandboxOrder, draw: random.Random) -> PlannedCallback:
-    """A false status, a false payment number, or both; at any time before and after the true callbacks."""
+    """A callback with a false status, a false payment number or both, before or after the true callbacks."""
     false_number = f"{FORGED_PREFIX}{draw.getrandbits(48):015d}"
     status, number = draw.choice(
         [

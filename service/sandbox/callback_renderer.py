@@ -1,4 +1,4 @@
-"""A planned callback as it goes over the wire: address, body and sign."""
+"""Renders a planned callback: address, body and sign."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +13,7 @@ from service.sandbox.orders import SandboxOrder
 from service.sandbox.script import PayStatus
 from service.sandbox.settings import CallbackStyle
 
-#: Of every time the gateway writes; its document names none.
+#: The time zone of the gateway's times. Its document names none.
 GATEWAY_TIME_ZONE = ZoneInfo("Asia/Shanghai")
 
 _ORDER_TYPE = "single_withhold"
@@ -38,7 +38,7 @@ class CallbackRenderer:
         self._sent_as = JsonDialect(writer=writer, key_order=KeyOrder.AS_SENT)
 
     def render(self, callback: PlannedCallback, *, other_order: SandboxOrder | None) -> RenderedCallback:
-        """The callback, signed. A forger borrows the address of `other_order`; without one, the forger makes one up."""
+        """Render and sign a callback. A forger uses the address of `other_order`; without one, an invented address."""
         fields = callback_fields(callback)
         sign = sign_callback(fields, self._signed_as)
         fields["sign"] = sign.upper() if self._style.upper_case_sign else sign
@@ -70,7 +70,7 @@ def pay_time(status: PayStatus, settles_at: datetime | None) -> str:
 
 
 def address_of(callback: PlannedCallback, other_order: SandboxOrder | None) -> str:
-    """Where the callback goes. The token is taken to be the last segment of the notify_url's path."""
+    """The address of the callback. The token is assumed to be the last segment of the notify_url's path."""
     own = callback.order.notify_url
     match callback.address:
         case Address.OWN:
@@ -91,7 +91,7 @@ def _with_last_segment(url: str, segment: str | None) -> str:
 
 
 def _spoiled(token: str) -> str:
-    # Eight characters before the last one: the last character of base64 may hold unused bits.
+    # Changes eight characters before the last one, because the last character of base64 may hold unused bits.
     end = max(1, len(token) - 1)
     start = max(0, end - 8)
     changed = "".join("B" if character == "A" else "A" for character in token[start:end])

@@ -17,7 +17,7 @@ from service.sandbox.callback_renderer import CallbackRenderer
 from service.sandbox.orders import OrderBook, SandboxOrder
 from service.sandbox.settings import SandboxSettings
 
-#: Of forgeries, and of lies: so many are kept for a test to compare with; older ones are only counted.
+#: This many forgeries and false callbacks are kept for tests. Older ones are only counted.
 _KEPT_FALSEHOODS = 100_000
 # Counts that are shown even at 0.
 _ALWAYS = (
@@ -48,7 +48,7 @@ class CallbackReply(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Falsehood:
-    """What a forger or a lying gateway claimed, and whether the receiver took it."""
+    """A false callback, by a forger or by the gateway, and how it was answered."""
 
     biz_order_no: str
     pay_status: str
@@ -67,7 +67,7 @@ class Counters:
         self._lock = threading.Lock()
 
     def record_reply(self, callback: PlannedCallback, reply: CallbackReply, *, duplicate: bool) -> None:
-        """Count one callback sent; `duplicate` when it had been acknowledged before."""
+        """Count a callback that was sent. `duplicate`: it had been acknowledged before."""
         with self._lock:
             if callback.sender is Sender.FORGER:
                 self._counts["forged_sent"] += 1
@@ -89,7 +89,7 @@ class Counters:
             self._counts[name] += 1
 
     def counts(self) -> dict[str, int]:
-        """All counts by name; those that are usually asked for are there even at 0."""
+        """All counts by name. The usual ones are present even at 0."""
         with self._lock:
             return {**dict.fromkeys(_ALWAYS, 0), **self._counts}
 
@@ -99,7 +99,7 @@ class Counters:
             return list(self._forgeries)
 
     def lies(self) -> list[Falsehood]:
-        """The gateway's own callbacks that contradict its answers, oldest first, with their repetitions."""
+        """The gateway's own false callbacks, oldest first, with their repetitions."""
         with self._lock:
             return list(self._lies)
 
@@ -126,7 +126,7 @@ class _ScheduledCallback:
 
 
 class CallbackSender:
-    """A few threads that take due callbacks from one heap. Its threads start with `start`."""
+    """Threads that take due callbacks from one heap. `start` starts them."""
 
     def __init__(
         self, *, settings: SandboxSettings, renderer: CallbackRenderer, book: OrderBook, counters: Counters
@@ -165,12 +165,12 @@ class CallbackSender:
             self._wake.notify_all()
 
     def outstanding(self) -> int:
-        """How many callbacks are still to be sent or under way, repetitions not yet scheduled apart."""
+        """How many callbacks are scheduled or being sent."""
         with self._wake:
             return len(self._heap) + self._under_way
 
     def close(self) -> None:
-        """Stop sending; what is under way ends within its time limit. Safe to call twice."""
+        """Stop sending. Callbacks that are being sent end within their time limit. Safe to call twice."""
         with self._wake:
             self._closed = True
             self._wake.notify_all()
@@ -195,7 +195,7 @@ class CallbackSender:
             return None
 
     def _put_back(self, scheduled: _ScheduledCallback | None) -> None:
-        # In one step, so that `outstanding` never looks as if all were done.
+        # In one step, so that `outstanding` never returns 0 in between.
         with self._wake:
             self._under_way -= 1
             if scheduled is not None:

@@ -1,4 +1,4 @@
-"""What the gateway's document demands of a request, and what a request does not keep of it. Pure: no I/O, no clock."""
+"""The rules of the gateway's document for requests, and the checks of them. No I/O, no clock."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ class DocumentRule(StrEnum):
     WAIT_PAY = "wait_pay"
 
 
-#: What each rule says; the last two bind the sandbox itself.
+#: The meaning of each rule. The last two bind the sandbox itself.
 MEANINGS: Mapping[DocumentRule, str] = {
     DocumentRule.HTTP_METHOD: "a request is POST",
     DocumentRule.CONTENT_TYPE: "a request's Content-Type is application/json;charset=UTF-8",
@@ -62,13 +62,13 @@ STRICT = frozenset(DocumentRule) - {DocumentRule.UNKNOWN_PARAMETERS}
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """One thing in which a request departs from the document. Quotes no value of the request."""
+    """A breach of a rule by a request. It quotes no value of the request."""
 
-    #: None where no setting lets it pass, because the sandbox cannot serve such a request.
+    #: None: no setting allows it, because the sandbox cannot serve such a request.
     rule: DocumentRule | None
     #: The document's heading of the rule.
     section: str
-    #: What to do, in the gateway's language: part of the answer's `message`.
+    #: What to do, in Chinese: part of the answer's `message`.
     chinese: str
     #: What was found and what is allowed, for the log and the admin pages.
     english: str
@@ -117,7 +117,7 @@ _ARGS = {
     ),
     RequestMethod.SINGLE_ORDER_QUERY: ("3.单笔代扣结果查询接口", (_Parameter("biz_order_no"),)),
 }
-# Thirteen digits would be milliseconds.
+# Thirteen digits are milliseconds.
 _UNIX_SECONDS = re.compile(r"[0-9]{1,12}")
 _HTTP_URL = re.compile(r"https?://\S+", re.IGNORECASE)
 _AMOUNTS = {AmountUnit.YUAN: "单位元, 最多两位小数", AmountUnit.FEN: "单位分, 整数"}
@@ -136,7 +136,7 @@ _MOST_NAMES = 5
 
 
 def check_http(http_method: str, content_type: str) -> Iterator[Breach]:
-    """What is wrong with the way a request was sent."""
+    """Check how a request was sent."""
     if http_method != "POST":
         found = f"the request is {_shown(http_method)}; the document wants POST"
         yield Breach(DocumentRule.HTTP_METHOD, CALLS, "须使用post请求", found)
@@ -147,7 +147,7 @@ def check_http(http_method: str, content_type: str) -> Iterator[Breach]:
 
 
 def check_envelope(values: Mapping[str, JsonValue]) -> Iterator[Breach]:
-    """What is wrong with the parameters that all requests have. The sign is checked elsewhere."""
+    """Check the parameters that all requests have, except the sign."""
     yield from _check_parameters(values, _ENVELOPE_PARAMETERS, ENVELOPE)
     timestamp = text_of(values, "timestamp")
     if timestamp and not _UNIX_SECONDS.fullmatch(timestamp):
@@ -170,9 +170,9 @@ def check_envelope(values: Mapping[str, JsonValue]) -> Iterator[Breach]:
 def check_args(
     method: RequestMethod, args: Mapping[str, JsonValue], *, amount_unit: AmountUnit, key_sorting: KeySorting
 ) -> Iterator[Breach]:
-    """What is wrong with a method's decrypted args, their keys in the order sent.
+    """Check a method's decrypted args. Their keys are in the order in which they were sent.
 
-    `key_sorting` says which keys have to be sorted: at the top, at every depth, or none.
+    `key_sorting`: which keys have to be sorted: those at the top, those at every depth, or none.
     """
     section, parameters = _ARGS[method]
     yield from _check_parameters(args, parameters, section)
@@ -189,7 +189,7 @@ def check_args(
 
 
 def repeated_request_id() -> Breach:
-    """The breach of using a `requestId` again."""
+    """The breach of a repeated `requestId`."""
     return Breach(
         DocumentRule.UNIQUE_REQUEST_ID,
         ENVELOPE,
@@ -199,7 +199,7 @@ def repeated_request_id() -> Breach:
 
 
 def text_of(values: Mapping[str, JsonValue], name: str, member: str | None = None) -> str:
-    """A parameter as text, or a `member` of one that is an array: "" where it is absent or null, JSON for no string."""
+    """A parameter, or a `member` of an array, as text: "" if it is absent or null, JSON if it is no string."""
     value = values.get(name)
     if member is not None:
         value = _members(value).get(member)
@@ -232,7 +232,7 @@ def _check_parameters(
 
 
 def _allowed_instead(type_name: str, value: JsonValue) -> str:
-    """What is allowed for a value that is not of the type; "" for one that is."""
+    """What is allowed instead of a value of a wrong type; "" for a value of the right type."""
     match type_name, value:
         case "string", str() if not _LONE_SURROGATE.search(value):
             return ""
@@ -246,7 +246,7 @@ def _allowed_instead(type_name: str, value: JsonValue) -> str:
 
 
 def _members(value: JsonValue) -> Mapping[str, JsonValue]:
-    # What PHP calls an array is an object, and [] where it is empty.
+    # PHP writes its arrays as objects, and empty ones as [].
     match value:
         case dict() as members:
             return members
@@ -259,7 +259,7 @@ def _is_sorted(values: Mapping[str, JsonValue], key_sorting: KeySorting) -> bool
     if key_sorting is KeySorting.NONE:
         return True
     names = list(values)
-    # Languages differ on keys that the document does not have: any of their orders is ascending.
+    # Languages sort keys that the document does not have differently. Any of their orders is accepted.
     if not any(order.sort(names) == names for order in KeyOrder if order is not KeyOrder.AS_SENT):
         return False
     if key_sorting is KeySorting.TOP_LEVEL:
@@ -286,5 +286,5 @@ def _check_notify_url(url: str, section: str) -> Iterator[Breach]:
 
 
 def _shown(name: str) -> str:
-    # The caller may have put anything where a name belongs.
+    # A caller can put anything here.
     return mask_personal(_LONE_SURROGATE.sub("?", name))[:_LONGEST_NAME]

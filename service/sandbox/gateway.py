@@ -29,7 +29,7 @@ _EMPTY_RESPONSES: Mapping[EmptyResponse, Mapping[str, JsonValue]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    """What came of a request."""
+    """The outcome of a request."""
 
     message: str
     #: The document's 二级参数名. None is a failure: status -1, which says nothing about what was done.
@@ -46,14 +46,14 @@ class SandboxAnswer:
 
 
 class SandboxGateway:
-    """One gateway with its orders. Safe to use from many threads; `start` begins to call back, `close` ends it."""
+    """A gateway with its orders. Safe to use from many threads. `start` and `close` start and end its callbacks."""
 
     def __init__(self, *, settings: SandboxSettings, clock: Callable[[], datetime]) -> None:
         self.counters = Counters()
         self.breach_log = BreachLog(clock=clock)
         self.book = OrderBook(timing=settings.timing, max_orders=settings.max_entries)
         self.bindings = Bindings(verification_code=settings.verification_code, max_bindings=settings.max_entries)
-        #: Set by `close`: a stalled answer waits for it no longer.
+        #: Set by `close`. It ends the wait of stalled answers.
         self.closed = threading.Event()
         #: How long a stalled answer takes.
         self.stall_seconds = settings.timing.stall_seconds
@@ -71,11 +71,11 @@ class SandboxGateway:
         )
 
     def start(self) -> None:
-        """Begin to call back."""
+        """Start to send callbacks."""
         self._sender.start()
 
     def close(self) -> None:
-        """Stop calling back, and let go of stalled callers. Safe to call twice."""
+        """Stop sending callbacks, and end stalled answers. Safe to call twice."""
         self.closed.set()
         self._sender.close()
 
@@ -84,7 +84,7 @@ class SandboxGateway:
         return self._clock()
 
     def answer(self, request: HttpRequest) -> SandboxAnswer:
-        """The answer to a request, whatever it holds."""
+        """Answer a request. Any request gets an answer."""
         try:
             opened = self._reader.read(request)
         except RequestRejected as error:
@@ -98,11 +98,11 @@ class SandboxGateway:
         return self._write(outcome)
 
     def rules(self) -> tuple[Rule, ...]:
-        """The testers' rules, the one that is asked first in front."""
+        """The testers' rules. The first that matches an order decides."""
         return self._rules
 
     def add_rule(self, rule: Rule) -> None:
-        """Ask this rule before all others, from the next order on."""
+        """Put a rule before all others. It applies to later orders."""
         self._rules = (rule, *self._rules)
 
     def outstanding(self) -> int:

@@ -14,11 +14,11 @@ _FAILURE = "余额不足"
 
 
 class OrderTaken(Exception):
-    """There is an order with this number already."""
+    """An order with this number exists."""
 
 
 class BookFull(Exception):
-    """As many entries are kept as the settings allow."""
+    """The limit of entries is reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class SandboxOrder:
     pay_order_no: str
     pay_type: str
     amount: str
-    #: "" where none was given: then there are no callbacks.
+    #: "": none was given, and there are no callbacks.
     notify_url: str
     script: Script
     #: Aware.
@@ -39,13 +39,13 @@ class SandboxOrder:
     settles_at: datetime | None
 
     def status_at(self, now: datetime) -> PayStatus:
-        """What is true of it at `now`."""
+        """The true status at `now`."""
         if self.settles_at is not None and now >= self.settles_at:
             return self.script.ending
         return self.script.waiting
 
     def channel_response(self, status: PayStatus) -> str:
-        """The payment channel's words where it failed; "" otherwise."""
+        """The payment channel's message if it failed, else ""."""
         return _FAILURE if status is PayStatus.FAIL else ""
 
 
@@ -56,7 +56,7 @@ class OrderBook:
         self._timing = timing
         self._max_orders = max_orders
         self._orders: dict[tuple[str, str], SandboxOrder] = {}
-        #: Per ua the last two orders that have an address.
+        #: The last two orders with a notify_url, by ua.
         self._addressed: dict[str, deque[SandboxOrder]] = {}
         self._numbers = count(1)
         self._lock = threading.Lock()
@@ -64,7 +64,7 @@ class OrderBook:
     def accept(
         self, *, ua: str, biz_order_no: str, pay_type: str, amount: str, notify_url: str, script: Script, now: datetime
     ) -> SandboxOrder:
-        """Make the order, numbered. Raises OrderTaken for a number that is there, whatever the rest, and BookFull."""
+        """Make an order. Raises OrderTaken if its number exists, and BookFull."""
         key = ua, biz_order_no
         with self._lock:
             if key in self._orders:
@@ -88,12 +88,12 @@ class OrderBook:
             return order
 
     def find(self, ua: str, biz_order_no: str) -> SandboxOrder | None:
-        """The order of that number, where this `ua` has one."""
+        """The order of this `ua` with that number; None if there is none."""
         with self._lock:
             return self._orders.get((ua, biz_order_no))
 
     def neighbour(self, order: SandboxOrder) -> SandboxOrder | None:
-        """Another order of the same `ua` that has a notify_url; None where there is no such."""
+        """Another order of the same `ua` with a notify_url; None if there is none."""
         with self._lock:
             for other in self._addressed.get(order.ua, ()):
                 if other is not order:
@@ -118,7 +118,7 @@ class OrderBook:
 
 
 class BindingRefused(Exception):
-    """A confirmation that fits no binding; the message is the gateway's own words for the caller."""
+    """A confirmation that fits no binding. The message is the gateway's, for the caller."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +130,7 @@ class Binding:
     pay_type: str
     unique_code: str
     verification_code: str
-    #: What a confirmed binding is charged by; it is drawn at once and handed out when confirmed.
+    #: The number that withholds name. The caller gets it when it confirms.
     protocol_no: str
 
 
@@ -145,7 +145,7 @@ class Bindings:
         self._lock = threading.Lock()
 
     def offer(self, *, ua: str, bank_card_number: str, pay_type: str) -> Binding:
-        """Begin a binding; its code goes to the card holder (here: to /admin/bindings). Raises BookFull."""
+        """Begin a binding. /admin/bindings shows its verification code. Raises BookFull."""
         binding = Binding(
             ua=ua,
             bank_card_number=bank_card_number,
@@ -163,7 +163,7 @@ class Bindings:
     def confirm(
         self, *, ua: str, unique_code: str, verification_code: str, bank_card_number: str, pay_type: str
     ) -> Binding:
-        """Finish a binding; doing it twice gives the same one. Raises BindingRefused."""
+        """Confirm a binding. Repeating it gives the same one. Raises BindingRefused."""
         with self._lock:
             binding = self._offered.get(unique_code)
             if binding is None or binding.ua != ua:
@@ -176,12 +176,12 @@ class Bindings:
             return binding
 
     def find(self, ua: str, protocol_no: str) -> Binding | None:
-        """The confirmed binding of that number, where this `ua` has one."""
+        """The confirmed binding of this `ua` with that number; None if there is none."""
         with self._lock:
             binding = self._confirmed.get(protocol_no)
         return binding if binding and binding.ua == ua else None
 
     def offered(self) -> list[Binding]:
-        """Every binding begun, oldest first."""
+        """All bindings, confirmed or not, oldest first."""
         with self._lock:
             return list(self._offered.values())

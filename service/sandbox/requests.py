@@ -29,14 +29,14 @@ from service.sandbox.settings import Account, SandboxSettings
 
 _log = structlog.get_logger(__name__)
 
-#: So many are kept; older ones are only counted.
+#: This many are kept. Older ones are only counted.
 _KEPT_BREACHES = 1000
 _LONGEST_TEXT = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedBreach:
-    """One breach of the document, with the request that it was in."""
+    """A breach of the document, and the request that has it."""
 
     #: ISO 8601.
     at: str
@@ -54,7 +54,7 @@ class RecordedBreach:
 
 
 class BreachLog:
-    """Every breach that was found. Safe to use from many threads."""
+    """The breaches that were found. Safe to use from many threads."""
 
     def __init__(self, *, clock: Callable[[], datetime]) -> None:
         self._clock = clock
@@ -100,7 +100,7 @@ class BreachLog:
 
 
 def _shown(envelope: Mapping[str, JsonValue], name: str) -> str:
-    # The caller's own words, which may be anything.
+    # A caller can put anything here.
     return mask_personal(text_of(envelope, name))[:_LONGEST_TEXT]
 
 
@@ -121,7 +121,7 @@ class HttpRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenedRequest:
-    """What a caller asks for, once it is certain who asks."""
+    """A request whose caller is authenticated."""
 
     account: Account
     method: RequestMethod
@@ -134,7 +134,7 @@ class OpenedRequest:
 
 
 class RequestReader:
-    """Knows the accounts, with a cipher for each, and the requestIds used. Safe to use from many threads."""
+    """Reads requests with the accounts' ciphers, and remembers requestIds. Safe to use from many threads."""
 
     def __init__(self, *, settings: SandboxSettings, breach_log: BreachLog) -> None:
         """Raises KeyUnusable and DialectInvalid."""
@@ -152,7 +152,7 @@ class RequestReader:
         self._lock = threading.Lock()
 
     def read(self, request: HttpRequest) -> OpenedRequest:
-        """The request, where it keeps the rules enforced. Raises RequestRejected."""
+        """Read a request that keeps the enforced rules. Raises RequestRejected."""
         envelope = self._read_envelope(request)
         account = self._accounts.get(text_of(envelope, "ua"))
         if account is None:
@@ -186,7 +186,7 @@ class RequestReader:
         return envelope
 
     def _open_args(self, account: Account, envelope: Mapping[str, JsonValue]) -> Mapping[str, JsonValue]:
-        """The decrypted args; the sign is checked first."""
+        """Verify the sign, then decrypt the args."""
         sealed = text_of(envelope, "args")
         try:
             verify_request(
@@ -213,11 +213,11 @@ class RequestReader:
             self._request_ids[used] = None
             if len(self._request_ids) > self._max_request_ids:
                 del self._request_ids[next(iter(self._request_ids))]
-        # Where none is required, none is no repetition.
+        # A missing requestId, where none is required, is not a repetition.
         return [repeated_request_id()] if repeated and used[1] else []
 
     def _enforce(self, breaches: Iterable[Breach], envelope: Mapping[str, JsonValue]) -> None:
-        """Record what is wrong with a request. Raises RequestRejected unless the settings let all of it pass."""
+        """Record the breaches of a request. Raises RequestRejected if a rule that is enforced is among them."""
         fatal = []
         for breach in breaches:
             refused = breach.rule is None or breach.rule in self._strictness

@@ -1,7 +1,7 @@
-"""What is to happen to one order: its truth, how the withhold is answered, and what the callbacks do.
+"""The script of one order: its true status, the answer to its withhold, and its callbacks.
 
-An order is scripted by words: from a rule set by a tester, else from its number, else from its amount, else by the
-shares in the settings.
+Keywords make the script. They come from a tester's rule, else from the order's number, else from its amount. Without
+keywords, the shares in the settings decide.
 """
 
 import random
@@ -27,11 +27,11 @@ class PayStatus(StrEnum):
 
     @property
     def opposite(self) -> "PayStatus":
-        """The terminal status that a liar would claim instead."""
+        """The terminal status that a false callback states instead."""
         return PayStatus.FAIL if self is PayStatus.SUCCESS else PayStatus.SUCCESS
 
     def outside_queries(self, *, strict: bool) -> "PayStatus":
-        """The same for a withhold's answer or a callback: where `strict`, `pending` in the place of `wait_pay`."""
+        """The status for a withhold's answer or a callback. If `strict`, `wait_pay` becomes `pending`."""
         return PayStatus.PENDING if strict and self is PayStatus.WAIT_PAY else self
 
 
@@ -45,19 +45,19 @@ class AnswerMode(StrEnum):
     DENIED = "denied"
     #: Charged, and the connection is closed without an answer.
     LOST = "lost"
-    #: Charged, and the answer comes later than anybody waits.
+    #: Charged, and answered after any caller's time limit.
     STALLED = "stalled"
     #: Charged, and answered with HTTP 500.
     BROKEN = "broken"
 
 
 class CallbackMode(StrEnum):
-    """What the order's callbacks do."""
+    """What the order's callbacks state."""
 
     NORMAL = "normal"
     #: There are none.
     SILENT = "silent"
-    #: They say the opposite of the truth.
+    #: They contradict the true status.
     LYING = "lying"
 
 
@@ -73,10 +73,10 @@ class SettleSpeed(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Script:
-    """One order's future."""
+    """What will happen to one order."""
 
     ending: PayStatus = PayStatus.SUCCESS
-    #: What the order says of itself until then.
+    #: The status until then.
     waiting: PayStatus = PayStatus.PENDING
     speed: SettleSpeed = SettleSpeed.NORMAL
     answer: AnswerMode = AnswerMode.NORMAL
@@ -84,22 +84,22 @@ class Script:
 
 
 class UnknownWord(ValueError):
-    """A rule names a word that is not in the sandbox's vocabulary."""
+    """A rule names an unknown keyword."""
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One word of the vocabulary."""
+    """A keyword."""
 
     text: str
-    #: An amount that ends in these two digits says the same.
+    #: An amount that ends in these two digits means the same.
     amount_ending: str
     meaning: str
     #: Fields of a `Script`, each with its new value.
     changes: tuple[tuple[str, Any], ...]
 
 
-#: Everything a rule, an order number or an amount can say; shown by the sandbox's own help page.
+#: All keywords. The help page lists them.
 VOCABULARY = (
     Word("success", "50", "succeeds", (("ending", PayStatus.SUCCESS),)),
     Word("fail", "51", "fails, with a channel_response", (("ending", PayStatus.FAIL),)),
@@ -124,7 +124,7 @@ _NOT_LETTERS = re.compile(r"[^a-z]+")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A tester's rule: orders whose number matches `pattern` (`*`, `?`) follow `words` and nothing else."""
+    """A tester's rule: `words` alone make the script of orders whose number matches `pattern` (`*`, `?`)."""
 
     pattern: str
     words: tuple[str, ...]
@@ -132,11 +132,11 @@ class Rule:
     def __post_init__(self) -> None:
         for word in self.words:
             if word not in _BY_TEXT:
-                raise UnknownWord(f"`{word}` is no word of the sandbox's; use some of {', '.join(_BY_TEXT)}")
+                raise UnknownWord(f"`{word}` is no keyword of the sandbox; use some of {', '.join(_BY_TEXT)}")
 
 
 def write_script(biz_order_no: str, amount: str, *, rules: Sequence[Rule], settings: SandboxSettings) -> Script:
-    """The script of a new order. The same arguments give the same script."""
+    """Make the script of a new order. The same arguments give the same script."""
     for rule in rules:
         if fnmatchcase(biz_order_no, rule.pattern):
             return _follow(rule.words)

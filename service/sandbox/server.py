@@ -23,22 +23,22 @@ _MAX_BODY_BYTES = 64 * 1024
 
 
 class _QuietHandler(WSGIRequestHandler):
-    """Logs no requests: the admin pages count them, and a lost answer is no error here."""
+    """Logs no requests: the admin pages count them, and a lost answer is intended."""
 
     def log(self, type: str, message: str, *args: object) -> None:
         pass
 
 
 class SandboxServer:
-    """A sandbox that listens from the moment it is made; `start` serves, `close` (safe to call twice) ends it.
+    """A sandbox that listens as soon as it is made. `start` serves, `close` (safe to call twice) ends it.
 
-    Raises OSError where the address is taken. Port 0 takes a free one; `url` says which.
+    Raises OSError if the address is in use. Port 0 takes a free port; `url` shows it.
     """
 
     def __init__(self, *, settings: SandboxSettings, clock: Callable[[], datetime]) -> None:
         self.sandbox = SandboxGateway(settings=settings, clock=clock)
         host, _, port = settings.bind.rpartition(":")
-        # werkzeug ends the process where the address is taken; a socket of our own raises.
+        # werkzeug would end the process if the address is in use; our own socket raises an error.
         with socket.create_server((host, int(port)), backlog=128) as listening:
             self._server = make_server(
                 host,
@@ -61,7 +61,7 @@ class SandboxServer:
         return f"{self.base_url}/gateway"
 
     def start(self) -> None:
-        """Serve and call back, in threads of its own."""
+        """Serve and send callbacks, in threads of its own."""
         self.sandbox.start()
         self._thread.start()
 
@@ -74,7 +74,7 @@ class SandboxServer:
         self._server.server_close()
 
     def _serve(self) -> None:
-        # How long `close` waits at most for it to notice.
+        # `close` waits at most this long.
         self._server.serve_forever(poll_interval=0.05)
 
     def __enter__(self) -> Self:
@@ -93,7 +93,7 @@ def _create_app(sandbox: SandboxGateway) -> Flask:
     app.json.ensure_ascii = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.register_blueprint(make_admin(sandbox))
 
-    # Other methods than POST are answered too: with words.
+    # Other methods than POST get an answer that explains the error.
     @app.route("/gateway", methods=["GET", "POST", "PUT", "PATCH", "DELETE"])
     def answer_request() -> Response | tuple[Response, int]:
         answer = sandbox.answer(
@@ -116,7 +116,7 @@ def _create_app(sandbox: SandboxGateway) -> Flask:
 def _hang_up() -> None:
     """Close the caller's connection, so that no answer can reach it."""
     connection: socket.socket = request.environ["werkzeug.socket"]
-    with contextlib.suppress(OSError):  # the caller was faster
+    with contextlib.suppress(OSError):  # the caller has closed it already
         connection.shutdown(socket.SHUT_RDWR)
 
 
@@ -151,7 +151,7 @@ an empty `response`, in each of the shapes that gateways send in turn (empty_res
 
 
 def make_admin(sandbox: SandboxGateway) -> Blueprint:
-    """The pages of one sandbox. They ask for no password: bind the sandbox to loopback."""
+    """The testers' pages. They need no password, so bind the sandbox to loopback."""
     pages = Blueprint("admin", __name__)
 
     @pages.get("/")
@@ -176,7 +176,7 @@ def make_admin(sandbox: SandboxGateway) -> Blueprint:
 
     @pages.get("/admin/bindings")
     def list_bindings() -> Response:
-        # What reached the card holder's mobile; the card number stays out of sight.
+        # What the card holder would receive, without the card number.
         return jsonify(
             [
                 {"unique_code": binding.unique_code, "verification_code": binding.verification_code}
@@ -241,7 +241,7 @@ def _truth(sandbox: SandboxGateway, order: SandboxOrder) -> dict[str, Any]:
 
 
 def help_text(strictness: Collection[DocumentRule]) -> str:
-    """The help page of a sandbox that enforces these rules, plain text."""
+    """The help page, in plain text, of a sandbox that enforces these rules."""
     words = [f"{word.text:<9} …{word.amount_ending:<6} {word.meaning}" for word in VOCABULARY]
     rules = [f"{rule:<19} {'on ' if rule in strictness else 'off'} {MEANINGS[rule]}" for rule in DocumentRule]
     return _HEAD + "\n".join(words) + _RULES_HEAD + "\n".join(rules) + "\n"

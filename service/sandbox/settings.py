@@ -20,7 +20,7 @@ _NOT_EMPTY = validate.Length(min=1)
 
 
 class _StrictnessField(fields.Dict):
-    """Reads a table of switches, one per rule; a rule that it does not name stays as in `STRICT`."""
+    """Reads a table of switches, one per rule. A rule that it does not name is as in `STRICT`."""
 
     def __init__(self, **options: Any) -> None:
         rule, switch = fields.Enum(DocumentRule, by_value=True), fields.Boolean(truthy={True}, falsy={False})
@@ -33,13 +33,13 @@ class _StrictnessField(fields.Dict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """Somebody who may call the sandbox: what a real gateway hands out with its contract."""
+    """A caller of the sandbox: what a real gateway hands out with its contract."""
 
     ua: Annotated[str, _NOT_EMPTY]
     aes_key: SecretText
     pay_types: Annotated[frozenset[str], _NOT_EMPTY]
     amount_unit: Annotated[str, validate.OneOf(["yuan", "fen"])] = "yuan"
-    #: Axes of `service.gateway.cipher.RequestDialect` that differ from its defaults.
+    #: Attributes of `service.gateway.cipher.RequestDialect` that differ from their defaults.
     dialect: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -66,7 +66,7 @@ class Timing:
     slow_settle_seconds: Annotated[float, _NOT_NEGATIVE] = 5.0
     #: How long a `stall` keeps the caller waiting for an answer.
     stall_seconds: Annotated[float, _NOT_NEGATIVE] = 30.0
-    #: The waits before a callback that was not acknowledged is sent again; then it is given up.
+    #: The waits before an unacknowledged callback is sent again. After the last one it is given up.
     repeat_after_seconds: Sequence[Annotated[float, _NOT_NEGATIVE]] = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
     #: The longest wait for the receiver's answer to one callback.
     callback_timeout_seconds: PositiveFloat = 5.0
@@ -76,7 +76,7 @@ class Timing:
 class Misbehaviour:
     """What goes wrong, as shares from 0 (never) to 1 (always). Drawn per order from the seed."""
 
-    #: Of callbacks: sent again although it was acknowledged.
+    #: Of callbacks: sent again although they were acknowledged.
     repeat_share: Annotated[float, _SHARE] = 0.0
     #: How often such a callback is sent again, at most.
     most_repeats: Annotated[int, validate.Range(min=1, max=1000)] = 3
@@ -87,10 +87,10 @@ class Misbehaviour:
     reorder_share: Annotated[float, _SHARE] = 0.0
     #: Of orders: no callback is ever sent.
     drop_share: Annotated[float, _SHARE] = 0.0
-    #: Of orders: somebody else sends callbacks about it, correctly signed and false.
+    #: Of orders: a forger sends false callbacks, correctly signed.
     forge_share: Annotated[float, _SHARE] = 0.0
     forgeries_per_order: Annotated[int, validate.Range(min=1, max=1000)] = 3
-    #: Of orders: the callback itself says the opposite of what a query answers.
+    #: Of orders: the gateway's own callback contradicts its answer to a query.
     lie_share: Annotated[float, _SHARE] = 0.0
     #: Of withholds: accepted, and the connection is closed without an answer.
     lose_answer_share: Annotated[float, _SHARE] = 0.0
@@ -98,13 +98,13 @@ class Misbehaviour:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Acknowledgement:
-    """What the receiver has to answer so that a callback is not repeated."""
+    """The answer that acknowledges a callback, so that it is not repeated."""
 
     body: str = "success"
 
 
 class EmptyResponse(StrEnum):
-    """What stands for `response` in an answer that has none: the document says that it is optional, and no more."""
+    """What an answer without a `response` has in its place. The document only says that it is optional."""
 
     NULL = "null"
     LIST = "[]"
@@ -126,18 +126,18 @@ class SandboxSettings:
     strictness: Annotated[frozenset[DocumentRule], ReadBy(_StrictnessField)] = STRICT
     #: The empty responses of failures, used in turn.
     empty_responses: Annotated[Sequence[EmptyResponse], _NOT_EMPTY] = tuple(EmptyResponse)
-    #: Of orders that no rule scripts: these fail.
+    #: The share that fails of the orders without a script.
     fail_share: Annotated[float, _SHARE] = 0.0
     acknowledgement: Acknowledgement = Acknowledgement()
-    #: The code "sent to the card holder"; "" draws one per binding, to be read at /admin/bindings.
+    #: The code that is "sent to the card holder". "" draws one per binding; /admin/bindings shows it.
     verification_code: str = "123456"
-    #: The message of a query for an order that is not there; cut to 250 characters unless `strictness` lets it pass.
+    #: The message for a query of an unknown order. Cut to 250 characters if `strictness` demands it.
     not_found_message: Annotated[str, _NOT_EMPTY] = "订单不存在"
-    #: The same seed and order numbers misbehave in the same way.
+    #: The same seed and order numbers give the same misbehaviour.
     seed: int = 1
-    #: Orders, and as many bindings, kept in memory; further ones are answered with -1. Of requestIds, the last so many.
+    #: The most orders and the most bindings in memory; further ones are answered -1. Also how many requestIds are kept.
     max_entries: Annotated[int, validate.Range(min=1, max=1_000_000)] = 100_000
-    #: Callbacks under way at once.
+    #: The most callbacks that are sent at once.
     senders: Annotated[int, validate.Range(min=1, max=256)] = 8
 
 
