@@ -10,7 +10,7 @@ def post_rule(server, rule):
     return urllib3.request("POST", f"{server.base_url}/admin/rules", json=rule)
 
 
-def test_the_help_page_explains_every_word(start_sandbox):
+def test_the_help_page_explains_every_keyword(start_sandbox):
     text = urllib3.request("GET", start_sandbox().base_url).data.decode()
     assert "deny" in text
     assert "charged all the same" in text
@@ -23,19 +23,19 @@ def test_the_help_page_says_which_rules_of_the_document_are_enforced(start_sandb
     assert all(re.search(rf"^{rule} +on ", text, re.MULTILINE) for rule in STRICT - {DocumentRule.SORTED_ARGS})
 
 
-def test_a_rule_comes_before_the_orders_own_words(start_sandbox, call):
+def test_a_rule_overrides_the_orders_own_keywords(start_sandbox, call):
     server = start_sandbox()
     assert post_rule(server, {"pattern": "T1-*", "words": ["stuck", "initial"]}).status == 201
     assert call(server).withhold("T1-instant")["response"]["pay_status"] == "initial"
 
 
-def test_a_rule_with_an_unknown_word_is_refused_with_the_words_there_are(start_sandbox):
+def test_a_rule_with_an_unknown_keyword_is_refused_with_the_known_ones(start_sandbox):
     answer = post_rule(start_sandbox(), {"pattern": "*", "words": ["explode"]})
     assert answer.status == 400
     assert "success, fail" in answer.json()["error"]
 
 
-def test_what_is_no_rule_is_refused(start_sandbox):
+def test_a_malformed_rule_is_refused(start_sandbox):
     server = start_sandbox()
     assert all(post_rule(server, rule).status == 400 for rule in ([], {}, {"pattern": 1, "words": []}))
 
@@ -51,7 +51,7 @@ def test_verification_codes_that_are_drawn_can_be_read(start_sandbox, call):
     assert confirmed["status"] == "1"
 
 
-def test_a_full_sandbox_says_so(start_sandbox, call):
+def test_a_full_sandbox_refuses_with_a_message(start_sandbox, call):
     caller = call(start_sandbox(max_entries=1))
     assert caller.withhold("T1")["status"] == "1"
     assert caller.withhold("T2")["message"] == "沙箱已满"

@@ -78,7 +78,7 @@ def test_a_callback_is_repeated_until_it_is_acknowledged(start_sandbox, withhold
     assert (report["callbacks_sent"], report["refused"], report["acknowledged"]) == (4, 3, 1)
 
 
-def test_a_callback_that_nobody_acknowledges_is_given_up(start_sandbox, withhold, listener):
+def test_an_unacknowledged_callback_is_given_up(start_sandbox, withhold, listener):
     server = start_sandbox()
     listener.answer = lambda _: (500, "success")
     withhold(server, "T1-stuck")
@@ -86,7 +86,7 @@ def test_a_callback_that_nobody_acknowledges_is_given_up(start_sandbox, withhold
     assert (report["refused"], report["given_up"]) == (4, 1)
 
 
-def test_a_callback_that_nobody_answers_is_counted_so(start_sandbox, call, free_port):
+def test_an_unanswered_callback_is_counted_as_such(start_sandbox, call, free_port):
     server = start_sandbox()
     call(server).withhold("T1-stuck", notify_url=f"http://127.0.0.1:{free_port}/notify")
     assert sent_all(server)["unanswered"] == 4
@@ -108,7 +108,7 @@ def test_the_acknowledgement_is_what_the_settings_say(start_sandbox, withhold, l
     assert sent_all(server)["acknowledged"] == 2
 
 
-def test_an_acknowledged_callback_is_sent_again_where_told(start_sandbox, withhold, listener):
+def test_an_acknowledged_callback_is_sent_again_if_configured(start_sandbox, withhold, listener):
     server = start_sandbox(misbehaviour=Misbehaviour(repeat_share=1.0, most_repeats=2))
     withhold(server, "T1")
     report = sent_all(server)
@@ -116,7 +116,7 @@ def test_an_acknowledged_callback_is_sent_again_where_told(start_sandbox, withho
     assert max(Counter(heard.body for heard in listener.heard).values()) > 1
 
 
-def test_the_terminal_callback_overtakes_the_pending_one_where_told(start_sandbox, withhold, listener):
+def test_the_terminal_callback_overtakes_the_pending_one_if_configured(start_sandbox, withhold, listener):
     server = start_sandbox(misbehaviour=Misbehaviour(reorder_share=1.0))
     withhold(server, "T1")
     sent_all(server)
@@ -130,7 +130,7 @@ def test_dropped_callbacks_never_come_and_are_counted(start_sandbox, withhold, l
     assert (report["dropped"], report["callbacks_sent"], listener.heard) == (1, 0, [])
 
 
-def test_a_lying_callback_contradicts_what_a_query_answers(start_sandbox, withhold, listener, call):
+def test_a_false_callback_contradicts_the_answer_to_a_query(start_sandbox, withhold, listener, call):
     server = start_sandbox(misbehaviour=Misbehaviour(lie_share=1.0))
     withhold(server, "T1-lie-fail")
     report = sent_all(server)

@@ -65,7 +65,7 @@ def test_a_failed_order_says_what_the_channel_said(caller):
         ("T1-instant-fail", "fail", "fail"),
     ],
 )
-def test_words_in_the_order_number_script_the_order(caller, order_no, withhold_says, query_says):
+def test_keywords_in_the_order_number_script_the_order(caller, order_no, withhold_says, query_says):
     assert caller.withhold(order_no)["response"]["pay_status"] == withhold_says
     assert caller.query(order_no)["response"]["pay_status"] == query_says
 
@@ -117,18 +117,18 @@ def test_an_empty_biz_data_is_charged_also_without_a_card(caller, biz_data):
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/", "http://[bad/notify", "http:///notify", "/notify"])
-def test_an_address_that_is_none_is_refused(caller, url):
+def test_a_malformed_notify_url_is_refused(caller, url):
     assert caller.withhold("T1", notify_url=url)["status"] == "-1"
     assert caller.query("T1")["message"] == "订单不存在"
 
 
-def test_an_empty_notify_url_is_none(start_sandbox, call):
+def test_an_empty_notify_url_means_no_callbacks(start_sandbox, call):
     server = start_sandbox()
     assert call(server).withhold("T1-stuck", notify_url="")["status"] == "1"
     assert server.sandbox.outstanding() == 0
 
 
-def test_a_pay_type_of_nobody_is_refused(caller):
+def test_an_unknown_pay_type_is_refused(caller):
     assert caller.withhold("T1", pay_type="other")["message"] == "支付类型不存在"
 
 

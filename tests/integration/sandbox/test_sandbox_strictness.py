@@ -65,7 +65,7 @@ BREACHES = {
 
 
 @pytest.mark.parametrize("rule", BREACHES)
-def test_a_request_that_breaks_a_rule_is_refused_in_words(start_sandbox, call, rule):
+def test_a_request_that_breaks_a_rule_is_refused_with_an_explanation(start_sandbox, call, rule):
     server = start_sandbox(strictness=STRICT | {rule})
     request, word = BREACHES[rule]
     answer = request(server, call(server))
@@ -104,7 +104,7 @@ def test_with_every_rule_off_numbers_are_read_as_text_and_null_as_absent(start_s
     assert caller.query("17")["status"] == "1"
 
 
-def test_all_faults_of_a_request_are_told_at_once(start_sandbox, call):
+def test_all_breaches_of_a_request_are_reported_at_once(start_sandbox, call):
     server = start_sandbox()
     message = send(server, withhold(unsorted(server), mobile=None, amount=NumberToken("12")))["message"]
     assert all(word in message for word in ("mobile", "amount", "升序"))
@@ -113,7 +113,7 @@ def test_all_faults_of_a_request_are_told_at_once(start_sandbox, call):
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"{", b'{"ua":1,"ua":2}'])
-def test_a_body_that_is_no_object_is_refused_in_words(start_sandbox, call, body):
+def test_a_body_that_is_no_object_is_refused_with_an_explanation(start_sandbox, call, body):
     server = start_sandbox()
     assert call(server).post(body).json()["message"] == "请求参数错误: 请求体须为UTF-8编码的json对象(调用说明)"
     assert breaches_of(server)[0]["detail"]
@@ -123,7 +123,7 @@ def test_a_body_that_is_no_object_is_refused_in_words(start_sandbox, call, body)
     ("changes", "word"),
     [({"sign": "0" * 32}, "sign: "), ({"ua": "NOBODY"}, "ua: "), ({"args": "AAAA"}, "sign: ")],
 )
-def test_a_request_of_nobody_is_listed_too(start_sandbox, call, changes, word):
+def test_breaches_of_unknown_callers_are_listed_too(start_sandbox, call, changes, word):
     server = start_sandbox()
     assert send(server, {**withhold(call(server)), **changes})["status"] == "-1"
     (breach,) = breaches_of(server)
@@ -186,7 +186,7 @@ def test_the_shapes_of_an_empty_response_are_the_settings(start_sandbox, call):
 
 
 @pytest.mark.parametrize(("strict", "status"), [(True, "pending"), (False, "wait_pay")])
-def test_wait_pay_is_said_in_queries_only_where_the_document_is_kept(start_sandbox, call, listener, strict, status):
+def test_wait_pay_is_used_in_queries_only_if_the_document_is_followed(start_sandbox, call, listener, strict, status):
     server = start_sandbox(strictness=STRICT if strict else STRICT - {DocumentRule.WAIT_PAY})
     answer = call(server).withhold("T1-waitpay-stuck", notify_url=f"{listener.url}/notify/token")
     assert answer["response"]["pay_status"] == status

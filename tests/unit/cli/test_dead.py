@@ -41,7 +41,7 @@ def dead(settings: Path, *arguments: str) -> str:
     return result.stdout
 
 
-def test_what_a_stranger_sent_moves_no_cursor_and_is_shown_masked(settings: Path) -> None:
+def test_untrusted_text_is_escaped_and_masked(settings: Path) -> None:
     (line,) = dead(settings, "list").splitlines()
     assert line.endswith(r"MessageUndecodable: \x1b[31mred")
     shown = dead(settings, "show", line.split()[0])
@@ -55,7 +55,7 @@ def test_personal_data_is_shown_on_demand(settings: Path) -> None:
     assert "6222021234561234" in dead(settings, "show", line.split()[0], "--unmasked")
 
 
-def test_nobody_is_asked_whether_to_drop_before_it_is_said_what(settings: Path) -> None:
+def test_drop_without_ids_is_refused_before_it_asks(settings: Path) -> None:
     invoked = CliRunner().invoke(main, ["--config", str(settings), "dead", "drop"])
     assert invoked.exit_code == 2
     assert "name ids, or use --all" in invoked.output

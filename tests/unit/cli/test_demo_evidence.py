@@ -87,7 +87,7 @@ def evidence(**changes):
     return Evidence(**{**good, **changes})
 
 
-def test_where_all_three_agree_nothing_is_wrong():
+def test_nothing_is_wrong_if_shop_ledger_and_gateway_agree():
     found = evidence()
     assert (found.wrong_orders(), found.missing_orders(), found.orders_with_several_terminal_events()) == ([], [], [])
     assert found.believed_forgeries() == []
@@ -121,7 +121,7 @@ def test_an_order_without_a_terminal_event_is_missing():
     assert evidence(events=[processing]).missing_orders() == ["D1"]
 
 
-def test_two_terminal_events_of_an_order_are_one_too_many():
+def test_two_terminal_events_of_an_order_are_reported():
     assert evidence(events=[event(sequence=1), event(sequence=2)]).orders_with_several_terminal_events() == ["D1"]
 
 
@@ -134,22 +134,22 @@ def test_two_terminal_events_of_an_order_are_one_too_many():
         {"histories": {"D1": history(claim(Verdict.CONFLICT))}},
     ],
 )
-def test_a_forgery_is_believed_where_it_left_a_trace_that_counts(changes):
+def test_a_forgery_is_believed_if_it_changed_something(changes):
     assert evidence(**changes).believed_forgeries() == [FORGERY]
 
 
-def test_a_forgery_that_was_only_written_down_is_not_believed():
+def test_a_forgery_that_was_only_recorded_is_not_believed():
     assert evidence(histories={"D1": history(claim(Verdict.UNTRUSTED))}).believed_forgeries() == []
 
 
-def test_a_lie_is_believed_where_it_left_a_trace_that_counts():
+def test_a_false_callback_is_believed_if_it_changed_something():
     believed = {"D1": history(claim(Verdict.APPLIED, trust=Trust.CAPABILITY))}
     written_down = {"D1": history(claim(Verdict.UNTRUSTED, trust=Trust.CAPABILITY))}
     assert evidence(lies=[LIE, LIE], histories=believed).orders_believed_lied() == ["D1"]
     assert evidence(lies=[LIE], histories=written_down).orders_believed_lied() == []
 
 
-def test_a_refused_forgery_is_not_blamed_for_what_the_gateway_itself_has_lied():
+def test_a_refused_forgery_does_not_count_for_a_false_callback_of_the_gateway():
     believed = {"D1": history(claim(Verdict.APPLIED, trust=Trust.CAPABILITY))}
     refused = replace(FORGERY, refused=True)
     assert evidence(forgeries=[refused], lies=[LIE], histories=believed).believed_forgeries() == []
@@ -167,7 +167,7 @@ def test_a_refused_forgery_is_not_blamed_for_what_the_gateway_itself_has_lied():
         ([callback(), answer()], False),
     ],
 )
-def test_an_order_is_silent_unless_a_callback_came_on_its_own_address(claims, silent):
+def test_an_order_has_no_callback_unless_one_came_on_its_own_address(claims, silent):
     assert evidence(histories={"D1": history(*claims)}).orders_without_callback() == (["D1"] if silent else [])
 
 
@@ -183,7 +183,7 @@ def test_an_order_is_silent_unless_a_callback_came_on_its_own_address(claims, si
         ({"events": []}, False),
     ],
 )
-def test_an_order_is_recovered_where_an_answer_alone_brought_it_to_its_true_end(changes, recovered):
+def test_an_order_is_recovered_if_an_answer_alone_settled_it(changes, recovered):
     asked = {"histories": {"D1": history(answer())}}
     assert evidence(**{**asked, **changes}).recovered_orders() == (["D1"] if recovered else [])
 
@@ -197,7 +197,7 @@ def test_an_order_is_recovered_where_an_answer_alone_brought_it_to_its_true_end(
         ({}, True),
     ],
 )
-def test_an_order_is_open_until_the_ledger_holds_it_to_be_at_an_undisputed_end(histories, is_open):
+def test_an_order_is_open_until_the_ledger_has_settled_it(histories, is_open):
     assert evidence(histories=histories).open_orders() == (["D1"] if is_open else [])
 
 
@@ -210,7 +210,7 @@ def test_an_order_is_open_until_the_ledger_holds_it_to_be_at_an_undisputed_end(h
         ({"histories": {"D1": history(conflicted=True)}}, False),
     ],
 )
-def test_the_report_is_good_only_where_everything_is(changes, good):
+def test_the_report_is_good_only_if_every_figure_is(changes, good):
     counts = Counter({"callbacks_sent": 1, "acknowledged": 1})
     report = measure(evidence(**changes), counts, unknown=0, repeated=0, unsigned=0, seconds=1.0)
     assert report.good is good

@@ -78,7 +78,7 @@ def due(outbox: Outbox, endpoint: str) -> int:
     return len(outbox.lease_due(endpoint=endpoint, limit=9, lease_seconds=0.001))
 
 
-def test_every_endpoint_is_listed_with_what_it_hears_of_and_what_waits_for_it(
+def test_endpoints_are_listed_with_their_filters_and_open_deliveries(
     path: Path, outbox: Outbox, shop: Downstream
 ) -> None:
     outbox.settle_delivered(outbox.lease_due(endpoint="books", limit=9, lease_seconds=60))
@@ -94,23 +94,19 @@ def test_every_endpoint_is_listed_with_what_it_hears_of_and_what_waits_for_it(
     assert "corrected, succeeded; of acme" in table
 
 
-def test_what_follows_the_path_of_an_address_is_kept_to_oneself(path: Path, engine: Engine, shop: Downstream) -> None:
+def test_the_query_of_a_url_is_not_shown(path: Path, engine: Engine, shop: Downstream) -> None:
     assert listed(path)["shop"]["url"] == f"{shop.url}?…"
     assert "a-key-of-theirs" not in run(path, "list").stdout
 
 
-def test_an_endpoint_that_the_settings_have_lost_is_listed_while_something_waits_for_it(
-    path: Path, engine: Engine
-) -> None:
+def test_a_removed_endpoint_is_listed_while_deliveries_to_it_are_open(path: Path, engine: Engine) -> None:
     path.write_text(path.read_text().replace('name = "books"', 'name = "accounts"'))
     row = listed(path)["books"]
     assert (row["kind"], row["open"]) == (None, 1)
     assert "not in the settings" in run(path, "list").stdout
 
 
-def test_a_paused_endpoint_gets_nothing_and_the_list_says_since_when_by_whom_and_why(
-    path: Path, outbox: Outbox
-) -> None:
+def test_a_paused_endpoint_gets_nothing_and_the_list_shows_the_pause(path: Path, outbox: Outbox) -> None:
     paused = run(path, "pause", "shop", "--by", "Li Lei", "--reason", "they are moving")
     assert paused.exit_code == 0
     assert "by Li Lei: they are moving" in paused.stdout
@@ -126,7 +122,7 @@ def test_a_paused_endpoint_gets_nothing_and_the_list_says_since_when_by_whom_and
     assert listed(path)["shop"]["paused"] is None
 
 
-def test_a_pause_without_a_name_is_in_that_of_whoever_runs_the_command(
+def test_a_pause_without_a_name_has_that_of_the_user(
     path: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOGNAME", "han")
@@ -134,7 +130,7 @@ def test_a_pause_without_a_name_is_in_that_of_whoever_runs_the_command(
     assert listed(path)["shop"]["paused"]["by"] == "han"
 
 
-def test_a_second_pause_says_that_the_first_one_stands(path: Path, engine: Engine) -> None:
+def test_a_second_pause_keeps_the_first_one(path: Path, engine: Engine) -> None:
     run(path, "pause", "shop", "--by", "Li Lei", "--reason", "moving")
     again = run(path, "pause", "shop", "--by", "Han Meimei", "--reason", "slow")
     assert again.exit_code == 0
@@ -155,18 +151,18 @@ def test_an_unknown_endpoint_is_refused_with_the_known_ones(
     assert "the settings know shop, books" in result.stderr
 
 
-def test_a_paused_endpoint_that_the_settings_have_lost_can_be_resumed(path: Path, engine: Engine) -> None:
+def test_a_removed_endpoint_can_be_resumed(path: Path, engine: Engine) -> None:
     run(path, "pause", "books", "--reason", "moving")
     path.write_text(path.read_text().replace('name = "books"', 'name = "accounts"'))
     assert "books is resumed" in run(path, "resume", "books").stdout
 
 
-def test_resuming_what_is_not_paused_is_harmless(path: Path, engine: Engine) -> None:
+def test_resuming_an_endpoint_that_is_not_paused_does_nothing(path: Path, engine: Engine) -> None:
     result = run(path, "resume", "shop")
     assert (result.exit_code, result.stdout) == (0, "shop was not paused\n")
 
 
-def test_a_test_goes_out_signed_also_while_paused_and_touches_no_delivery(
+def test_a_test_is_sent_signed_while_paused_and_changes_no_delivery(
     path: Path, engine: Engine, shop: Downstream
 ) -> None:
     run(path, "pause", "shop", "--reason", "moving")
@@ -179,7 +175,7 @@ def test_a_test_goes_out_signed_also_while_paused_and_touches_no_delivery(
     assert listed(path)["shop"]["open"] == before
 
 
-def test_a_test_that_is_not_taken_ends_with_1_and_says_what_came_back(path: Path, shop: Downstream) -> None:
+def test_a_test_that_is_not_accepted_ends_with_1_and_shows_the_answer(path: Path, shop: Downstream) -> None:
     shop.fail(500)
     result = run(path, "test", "shop")
     assert result.exit_code == 1

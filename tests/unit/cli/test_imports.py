@@ -52,12 +52,12 @@ def test_help_imports_no_command() -> None:
         ("api", ["service.bootstrap.api", "service.api.server", "service.api.worker"], {"alembic", "pika"}),
     ],
 )
-def test_a_role_imports_nothing_that_only_others_call(role: str, modules: list[str], foreign: set[str]) -> None:
+def test_a_role_imports_nothing_that_only_other_roles_use(role: str, modules: list[str], foreign: set[str]) -> None:
     code = "import service.cli.run\n" + "\n".join(f"import {module}" for module in modules)
     assert imported_by(code) & foreign == set(), role
 
 
-def test_the_urls_of_the_settings_are_judged_without_sqlalchemy(tmp_path) -> None:
+def test_the_urls_of_the_settings_are_checked_without_sqlalchemy(tmp_path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text(
         'database_url = "postgresql://db/payments"\n[broker]\nurls = ["amqp://mq/"]\n'
@@ -69,7 +69,7 @@ def test_the_urls_of_the_settings_are_judged_without_sqlalchemy(tmp_path) -> Non
 
 
 @pytest.mark.parametrize("group", [main, run], ids=["main", "run"])
-def test_every_command_that_is_listed_can_be_imported_and_says_what_it_does(group) -> None:
+def test_every_listed_command_can_be_imported_and_has_a_help_text(group) -> None:
     for name in group.list_commands(None):
         command = group.get_command(None, name)
         assert command is not None, name

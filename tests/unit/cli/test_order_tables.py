@@ -21,7 +21,7 @@ def test_claims_that_are_left_out_are_counted(capsys: pytest.CaptureFixture[str]
     assert "1234 older claims that never counted are left out." in capsys.readouterr().out
 
 
-def test_what_a_callback_lacked_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fields_that_a_callback_lacked_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     claim = ClaimRecord(
         verdict=Verdict.APPLIED,
         trust=Trust.CAPABILITY,
@@ -44,6 +44,6 @@ def test_what_a_callback_lacked_is_shown(capsys: pytest.CaptureFixture[str]) -> 
     assert "without order_type, pay_time" in " ".join(capsys.readouterr().out.split())
 
 
-def test_nothing_is_said_of_claims_where_none_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
+def test_omitted_claims_are_not_mentioned_if_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:
     show_history(a_history(claims_left_out=0))
     assert "left out" not in capsys.readouterr().out

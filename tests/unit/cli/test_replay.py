@@ -70,7 +70,7 @@ def run(path: Path, *options: str) -> Result:
     return CliRunner().invoke(main, ["--config", str(path), "replay", *options])
 
 
-def test_a_named_event_is_due_again_even_where_it_was_delivered(path: Path, outbox: Outbox) -> None:
+def test_a_named_event_is_due_again_even_if_it_was_delivered(path: Path, outbox: Outbox) -> None:
     result = run(path, "--endpoint", "shop", "acme/DELIVERED/1")
     assert (result.exit_code, result.stdout) == (0, "due again: 1\n")
     assert due(outbox) == ["acme/DELIVERED/1"]
@@ -81,7 +81,7 @@ def test_everything_parked_is_due_again(path: Path, outbox: Outbox) -> None:
     assert due(outbox) == ["acme/PARKED/1"]
 
 
-def test_an_event_that_is_not_there_is_said_to_be_missing(path: Path, outbox: Outbox) -> None:
+def test_an_unknown_event_is_reported(path: Path, outbox: Outbox) -> None:
     result = run(path, "--endpoint", "shop", "acme/PARKED/1", "acme/NONE/1")
     assert result.exit_code == 1
     assert "1 of the named events were never meant for shop" in result.stderr

@@ -39,7 +39,7 @@ def test_a_spool_that_was_never_used_is_empty(settings: Path) -> None:
     assert not (settings.parent / "data" / "spool.sqlite3").exists()
 
 
-def test_callbacks_that_nobody_takes_are_counted_and_left_where_they_are(settings: Path) -> None:
+def test_callbacks_that_are_not_forwarded_are_counted_and_kept(settings: Path) -> None:
     (settings.parent / "data").mkdir()
     queue = EmbeddedQueue(path=settings.parent / "data" / "spool.sqlite3")
     embedded_publisher(queue).publish(MESSAGE, timeout_seconds=5)

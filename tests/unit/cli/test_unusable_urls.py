@@ -46,7 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
         ("AMQP_URL", "amqp://geheim@127.0.0.1/v", "broker.urls.0"),
     ],
 )
-def test_every_command_says_the_same_of_a_url_that_its_library_cannot_read(
+def test_every_command_prints_the_same_error_for_an_unreadable_url(
     run: Run, variable: str, url: str, place: str
 ) -> None:
     all_said = {run(command, **{variable: url}) for command in _COMMANDS}
@@ -58,7 +58,7 @@ def test_every_command_says_the_same_of_a_url_that_its_library_cannot_read(
     assert "eim" not in said
 
 
-def test_the_url_for_migrations_is_judged_like_the_other(run: Run) -> None:
+def test_the_url_for_migrations_is_checked_like_the_other(run: Run) -> None:
     settings = _SETTINGS + '[database]\nmigrate_url = { env = "MIGRATE_URL" }\n'
     urls = {"DATABASE_URL": "postgresql://u:p@h/d", "MIGRATE_URL": "postgresql://u:geh@eim@h/d"}
     code, said = run("config check", settings=settings, **urls)

@@ -57,7 +57,7 @@ def test_an_initial_order_is_called_back_as_initial():
 
 
 @pytest.mark.parametrize(("strict", "status"), [(True, PayStatus.PENDING), (False, PayStatus.WAIT_PAY)])
-def test_a_callback_says_wait_pay_only_where_the_document_is_not_kept(strict, status):
+def test_a_callback_states_wait_pay_only_if_the_document_is_not_followed(strict, status):
     waiting = order(settles_after=None, waiting=PayStatus.WAIT_PAY)
     assert said(plan(waiting, strict_wait_pay=strict)) == [(Sender.GATEWAY, status)]
 
@@ -73,16 +73,16 @@ def test_a_reordered_pending_comes_after_the_terminal_one():
     assert [status for _, status in said(plan(order(), reorder_share=1.0))] == [PayStatus.SUCCESS, PayStatus.PENDING]
 
 
-def test_without_an_address_nothing_is_sent_not_even_by_forgers():
+def test_without_a_notify_url_nobody_sends_callbacks():
     assert plan(order(notify=False), forge_share=1.0) == []
 
 
-def test_a_silent_order_is_forged_all_the_same():
+def test_an_order_without_callbacks_is_forged_too():
     callbacks = plan(order(callbacks=CallbackMode.SILENT), forge_share=1.0, forgeries_per_order=4)
     assert [callback.sender for callback in callbacks] == [Sender.FORGER] * 4
 
 
-def test_a_liar_uses_the_orders_own_address_and_says_the_opposite():
+def test_a_false_callback_of_the_gateway_uses_the_orders_own_address():
     liar = plan(order(callbacks=CallbackMode.LYING))[-1]
     assert (liar.sender, liar.pay_status, liar.address) == (Sender.LIAR, PayStatus.FAIL, Address.OWN)
 
@@ -137,6 +137,6 @@ def test_the_time_of_payment_is_written_as_in_shanghai_and_only_on_success():
     assert pay_time(PayStatus.FAIL, NOON) == pay_time(PayStatus.SUCCESS, None) == ""
 
 
-def test_a_style_that_nobody_knows_is_refused_at_once():
+def test_an_unknown_style_is_refused_at_once():
     with pytest.raises(DialectInvalid):
         CallbackRenderer(CallbackStyle(signed_as="cobol"))

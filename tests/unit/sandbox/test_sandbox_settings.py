@@ -30,13 +30,13 @@ def load(tmp_path: Path, text: str, *, encoding: str = "utf-8") -> SandboxSettin
     return load_sandbox_settings(path)
 
 
-def test_an_account_is_all_that_is_needed(tmp_path):
+def test_only_an_account_is_required(tmp_path):
     settings = load(tmp_path, ACCOUNT)
     assert settings == SandboxSettings(accounts=settings.accounts)
     assert settings.accounts[0].pay_types == {"baofoo_001"}
 
 
-def test_a_byte_order_mark_is_no_part_of_the_settings(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     assert load(tmp_path, ACCOUNT, encoding="utf-8-sig") == load(tmp_path, ACCOUNT)
 
 
@@ -52,7 +52,7 @@ def test_the_documents_example_gives_every_setting(tmp_path):
         assert [field.name for field in fields(value) if field.name not in example] == []
 
 
-def test_the_document_explains_every_word():
+def test_the_document_explains_every_keyword():
     for word in VOCABULARY:
         assert f"| `{word.text}` | {word.amount_ending} |" in DOCUMENT
 

@@ -25,36 +25,36 @@ def test_an_ordinary_order_succeeds():
     assert (script.ending, script.speed, script.answer) == (PayStatus.SUCCESS, SettleSpeed.NORMAL, AnswerMode.NORMAL)
 
 
-def test_words_in_the_number_add_up():
+def test_keywords_in_the_number_are_combined():
     script = script_of("T1-fail-slow-LOST")
     assert (script.ending, script.speed, script.answer) == (PayStatus.FAIL, SettleSpeed.SLOW, AnswerMode.LOST)
 
 
-def test_a_word_within_another_word_says_nothing():
+def test_a_keyword_inside_another_word_is_ignored():
     assert script_of("T1-failure-slowly").ending is PayStatus.SUCCESS
 
 
 @pytest.mark.parametrize("word", VOCABULARY, ids=lambda word: word.text)
-def test_every_word_can_be_said_by_number_and_by_amount(word):
+def test_every_keyword_works_in_the_number_and_as_an_amount(word):
     assert script_of(f"T1-{word.text}") == script_of("T1", f"12.{word.amount_ending}")
     assert script_of(f"T1-{word.text}") == script_of("T1", f"12{word.amount_ending}")
 
 
-def test_words_win_over_the_amount_and_a_rule_over_both():
+def test_keywords_override_the_amount_and_a_rule_overrides_both():
     rules = [Rule("T1-*", ("silent",))]
     assert script_of("T1-slow", "12.51").ending is PayStatus.SUCCESS
     assert script_of("T1-slow", "12.51", rules=rules).callbacks is CallbackMode.SILENT
     assert script_of("T1-slow", "12.51", rules=rules).speed is SettleSpeed.NORMAL
 
 
-def test_shares_script_what_nothing_else_does():
+def test_the_shares_script_orders_without_keywords():
     odds = Misbehaviour(lose_answer_share=1.0, drop_share=1.0)
     script = script_of("T1", fail_share=1.0, misbehaviour=odds)
     assert (script.ending, script.answer, script.callbacks) == (PayStatus.FAIL, AnswerMode.LOST, CallbackMode.SILENT)
     assert script_of("T1-success", fail_share=1.0, misbehaviour=odds).ending is PayStatus.SUCCESS
 
 
-def test_the_seed_decides_and_the_same_seed_decides_the_same():
+def test_the_same_seed_gives_the_same_scripts():
     def endings(seed):
         return [script_of(f"T{number}", fail_share=0.5, seed=seed).ending for number in range(50)]
 
@@ -62,6 +62,6 @@ def test_the_seed_decides_and_the_same_seed_decides_the_same():
     assert {PayStatus.SUCCESS, PayStatus.FAIL} == set(endings(1))
 
 
-def test_a_rule_with_an_unknown_word_is_refused():
+def test_a_rule_with_an_unknown_keyword_is_refused():
     with pytest.raises(UnknownWord, match="success"):
         Rule("*", ("explode",))

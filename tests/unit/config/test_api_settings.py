@@ -24,11 +24,11 @@ def token(name: str, value: str, scopes: str = '["read"]') -> str:
     return f'[[api.tokens]]\nname = "{name}"\ntoken = {value}\nscopes = {scopes}\n'
 
 
-def test_nobody_may_call_it_unless_told() -> None:
+def test_the_api_has_no_callers_by_default() -> None:
     assert parse("").tokens == ()
 
 
-def test_a_token_comes_from_the_environment_and_shows_nowhere() -> None:
+def test_a_token_is_read_from_the_environment_and_never_shown() -> None:
     settings = parse(token("shop", '{ env = "SHOP_TOKEN" }'), SHOP_TOKEN=LONG)
     (shop,) = settings.tokens
     assert (shop.name, shop.token) == ("shop", Secret(LONG))
@@ -40,7 +40,7 @@ def test_a_token_has_the_scopes_that_it_names_and_no_others() -> None:
     assert shop.scopes == {ApiScope.READ, ApiScope.ANNOUNCE}
 
 
-def test_a_token_without_scopes_is_a_mistake_that_says_which_there_are() -> None:
+def test_a_token_without_scopes_is_an_error_that_lists_the_scopes() -> None:
     with pytest.raises(SettingsError) as caught:
         parse(f'[[api.tokens]]\nname = "shop"\ntoken = "{LONG}"\n')
     assert "api.tokens.0.scopes: is needed, with some of: read, announce, withhold" in str(caught.value)
@@ -54,7 +54,7 @@ def with_gateway(timeout_seconds: float, *, api: str) -> str:
     )
 
 
-def test_a_drain_that_a_withhold_may_outlast_is_a_mistake() -> None:
+def test_a_drain_shorter_than_a_withhold_is_an_error() -> None:
     api = token("shop", f'"{LONG}"')
     assert parse(with_gateway(15.0, api=api)).drain_seconds == 20
     with pytest.raises(SettingsError) as caught:
@@ -64,7 +64,7 @@ def test_a_drain_that_a_withhold_may_outlast_is_a_mistake() -> None:
     assert parse(with_gateway(15.5, api=f"[api]\ndrain_seconds = 20.5\n{api}")).drain_seconds == 20.5
 
 
-def test_a_drain_of_an_api_that_nobody_may_call_matters_to_nobody() -> None:
+def test_the_drain_is_not_checked_without_callers() -> None:
     assert parse(with_gateway(60.0, api="[inquirer]\nlease_seconds = 120\n")).drain_seconds == 20
 
 
@@ -81,7 +81,7 @@ def test_a_drain_of_an_api_that_nobody_may_call_matters_to_nobody() -> None:
         ("[api]\nbnd = 1\n", "api.bnd"),
     ],
 )
-def test_a_mistake_is_named_by_its_key_and_quotes_no_token(text: str, where: str) -> None:
+def test_an_error_names_the_key_and_quotes_no_token(text: str, where: str) -> None:
     with pytest.raises(SettingsError) as caught:
         parse(text)
     assert f"{where}: " in str(caught.value)

@@ -20,7 +20,7 @@ def parse(more, folder):
     return parse_settings(SETTINGS + more, {}, name="settings", folder=folder)
 
 
-def test_plain_http_is_allowed_by_name_only_and_warned_of(tmp_path):
+def test_plain_http_has_to_be_allowed_explicitly_and_gives_a_warning(tmp_path):
     settings = parse("allow_plain_http = true", tmp_path)
     assert any("allow_plain_http" in warning for warning in settings.warnings())
     assert not any("allow_plain_http" in warning for warning in parse("", tmp_path).warnings())
@@ -28,7 +28,7 @@ def test_plain_http_is_allowed_by_name_only_and_warned_of(tmp_path):
         parse('allow_plain_http = "yes"', tmp_path)
 
 
-def test_certificates_to_trust_are_read_from_a_file_beside_the_settings(tmp_path):
+def test_trusted_certificates_are_read_from_a_file_beside_the_settings(tmp_path):
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     gateway = parse('ca_certificates = { file = "ca.pem" }', tmp_path).merchants["acme"].gateway
     assert gateway.ca_certificates == "-----BEGIN CERTIFICATE-----"
@@ -73,7 +73,7 @@ def test_a_proxy_is_read_from_its_url(tmp_path, text, host, port, credentials):
         "http://acme:hidden-word@proxy:3128/path",
     ],
 )
-def test_what_is_no_proxy_is_refused_without_a_word_of_its_password(tmp_path, text):
+def test_a_wrong_proxy_url_is_refused_without_quoting_its_password(tmp_path, text):
     with pytest.raises(SettingsError, match="percent-encode") as refused:
         parse(f'proxy = "{text}"', tmp_path)
     assert "merchants.acme.gateway.proxy" in str(refused.value)

@@ -41,7 +41,7 @@ def mistake(**environment: str) -> str:
 @example(password="geh@eim")
 @example(password="12/geh@eim")
 @example(password="a?user=b&password=c@d")
-def test_a_raw_password_is_read_as_it_was_meant_or_not_at_all(password: str) -> None:
+def test_a_raw_password_is_read_as_it_was_meant_or_refused(password: str) -> None:
     for variable, url, read in (
         ("DATABASE_URL", f"postgresql://user:{password}@host/name", read_by_libpq),
         ("AMQP_URL", f"amqp://user:{password}@host/vhost", read_by_pika),
@@ -83,7 +83,7 @@ def read_by_pika(url: str) -> tuple[object, ...]:
         ("AMQP_URL", "broker.urls.0", "amqp://user:geh{}eim@host/vhost"),
     ],
 )
-def test_a_character_that_parsers_differ_on_is_to_be_percent_encoded(
+def test_characters_that_parsers_disagree_on_must_be_percent_encoded(
     variable: str, place: str, url: str, raw: str
 ) -> None:
     said = mistake(**{variable: url.format(raw)})
@@ -156,7 +156,7 @@ def test_a_broker_url_that_nothing_can_connect_to_says_why_and_shows_no_secret(u
     assert "eheim" not in said
 
 
-def test_several_hosts_are_for_each_broker_a_url_of_its_own() -> None:
+def test_each_broker_needs_a_url_of_its_own() -> None:
     text = _MERCHANT + '[broker]\nurls = ["amqp://u:geheim@a,b/v"]\n'
     with pytest.raises(SettingsError, match="give each node a URL of its own"):
         parse_settings(text, {}, name="pc.toml", folder=Path("/nowhere"), find_mistakes=find_unusable_urls)
@@ -177,7 +177,7 @@ def test_several_hosts_are_for_each_broker_a_url_of_its_own() -> None:
         "sqlite:///a/file",
     ],
 )
-def test_what_postgresqls_users_write_is_good(url: str) -> None:
+def test_common_postgresql_urls_are_accepted(url: str) -> None:
     load(DATABASE_URL=url)
 
 
@@ -191,7 +191,7 @@ def test_what_postgresqls_users_write_is_good(url: str) -> None:
         "amqp://u:p@h/v\n",
     ],
 )
-def test_what_rabbitmqs_users_write_is_good(url: str) -> None:
+def test_common_rabbitmq_urls_are_accepted(url: str) -> None:
     load(AMQP_URL=url)
 
 
@@ -218,7 +218,7 @@ def test_a_parameter_that_clashes_with_one_of_ours_is_an_error_that_names_both(
     assert ours in str(caught.value)
 
 
-def test_what_the_environment_says_in_the_place_of_the_urls_options_clashes_like_them(
+def test_pgoptions_of_the_environment_clash_like_the_urls_options(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PGOPTIONS", "-c statement_timeout=0")

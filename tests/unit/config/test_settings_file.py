@@ -32,7 +32,7 @@ def mistakes(text: str, environment: dict[str, str] | None = None) -> list[str]:
     return str(caught.value).splitlines()
 
 
-def test_a_byte_order_mark_is_no_part_of_the_settings_or_of_a_secret(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_ignored_in_settings_and_secrets(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text(WEBHOOK_SECRET, encoding="utf-8-sig")
     file = tmp_path / "pc.toml"
     endpoint = 'name = "shop"\nkind = "webhook"\nurl = "https://shop.example"\nsecrets = [{ file = "secret" }]\n'
@@ -54,11 +54,11 @@ def test_the_example_is_valid() -> None:
     assert load_settings(example, environment).warnings() == []
 
 
-def test_a_merchant_with_a_gateway_requires_query_trust_unless_told_otherwise() -> None:
+def test_a_merchant_with_a_gateway_requires_query_trust_by_default() -> None:
     assert parse(MERCHANT + GATEWAY).merchants["acme"].required_trust is Trust.QUERIED
 
 
-def test_a_merchant_without_a_gateway_requires_capability_unless_told_otherwise() -> None:
+def test_a_merchant_without_a_gateway_requires_capability_by_default() -> None:
     assert parse(MERCHANT).merchants["acme"].required_trust is Trust.CAPABILITY
 
 
@@ -73,16 +73,16 @@ def test_with_token_keys_only_a_callback_with_a_token_proves_that_the_gateway_is
     assert parse(MERCHANT + more + GATEWAY).merchants["acme"].liveness_trust is least
 
 
-def test_a_merchant_with_a_gateway_and_nothing_else_is_warned_of_nothing() -> None:
+def test_a_merchant_with_a_gateway_and_nothing_else_gives_no_warning() -> None:
     assert parse(MERCHANT + GATEWAY).warnings() == []
 
 
-def test_checksum_trust_is_warned_of() -> None:
+def test_checksum_trust_gives_a_warning() -> None:
     (warning,) = parse(MERCHANT + 'required_trust = "checksum"').warnings()
     assert "anyone who can reach the receiver" in warning
 
 
-def test_an_endpoint_that_never_hears_corrections_is_warned_of() -> None:
+def test_an_endpoint_without_corrections_gives_a_warning() -> None:
     endpoint = f"""
 [[endpoints]]
 name = "shop"
@@ -204,7 +204,7 @@ def test_a_secret_comes_from_a_file_beside_the_settings(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\n\n"])
-def test_the_end_of_a_line_is_no_part_of_a_secret_wherever_that_comes_from(tmp_path: Path, end: str) -> None:
+def test_line_ends_at_the_end_of_a_secret_are_ignored_for_every_source(tmp_path: Path, end: str) -> None:
     (tmp_path / "aes").write_bytes(f"fedcba9876543210{end}".encode())
     inline = '"fedcba9876543210' + end.replace("\r", "\\r").replace("\n", "\\n") + '"'
     for given in ('{ file = "aes" }', '{ env = "AES" }', inline):
@@ -217,7 +217,7 @@ def test_the_end_of_a_line_is_no_part_of_a_secret_wherever_that_comes_from(tmp_p
 @pytest.mark.parametrize(
     "key", ["fedcba98\n76543210", "fedcba98\t76543210", "fedcba98\x0076543210", " fedcba9876543210", "\udcff"]
 )
-def test_a_secret_with_a_control_character_is_an_error_that_says_where_it_was_given(tmp_path: Path, key: str) -> None:
+def test_a_secret_with_a_control_character_is_an_error_that_names_its_source(tmp_path: Path, key: str) -> None:
     (tmp_path / "aes").write_bytes(key.encode(errors="surrogateescape"))
     for given, origin in (('{ env = "AES" }', "the environment variable AES"), ('{ file = "aes" }', "the file aes")):
         text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', given)
@@ -230,7 +230,7 @@ def test_a_secret_with_a_control_character_is_an_error_that_says_where_it_was_gi
         assert "fedc" not in line
 
 
-def test_the_byte_order_mark_of_a_secrets_file_is_no_part_of_it(tmp_path: Path) -> None:
+def test_a_byte_order_mark_in_a_secrets_file_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "aes").write_text("fedcba9876543210", encoding="utf-8-sig")
     text = MERCHANT + GATEWAY.replace('"0123456789abcdef"', '{ file = "aes" }')
     gateway = parse(text, folder=tmp_path).merchants["acme"].gateway
@@ -243,7 +243,7 @@ def test_a_secret_whose_variable_is_not_set_is_one_error_that_names_it() -> None
     assert mistakes(text) == ["pc.toml: merchants.acme.gateway.aes_key: the environment variable NOPE is not set"]
 
 
-def test_the_environments_urls_win_over_the_files() -> None:
+def test_urls_of_the_environment_override_those_of_the_file() -> None:
     text = 'database_url = "sqlite:///x"\n' + MERCHANT + '[broker]\nurls = ["amqp://file"]'
     settings = parse(text, {"AMQP_URL": "amqp://a,amqp://b", "DATABASE_URL": "postgresql+psycopg://db"})
     assert [url.reveal() for url in settings.broker.urls] == ["amqp://a", "amqp://b"]
