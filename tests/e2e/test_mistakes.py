@@ -91,7 +91,7 @@ def test_a_url_that_can_never_work_ends_every_command_and_keeps_its_password(
         ("AMQP_URL", "amqp://u:geheim@127.0.0.1/v?geheim=1", "broker.urls.0"),
     ],
 )
-def test_every_command_prints_the_same_error_for_an_unreadable_url(
+def test_every_command_says_the_same_of_a_url_that_its_library_cannot_read(
     run: Run, variable: str, url: str, place: str
 ) -> None:
     commands = [("config", "check"), ("run", "receiver"), ("run", "all")]
