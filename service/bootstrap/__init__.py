@@ -1,4 +1,4 @@
-"""Settings -> the things that run: the only place that chooses implementations and wires them.
+"""Makes what runs from the settings. Only this package chooses implementations and connects them.
 
-Everything made here owns threads, files or connections from its first use on, so make it in the process that uses it.
+What is made here owns threads, files or connections from its first use on. Make it in the process that uses it.
 """

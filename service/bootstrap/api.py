@@ -20,13 +20,13 @@ from service.ledger.schema import make_schema_check
 
 
 def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
-    """The role `api`: one worker's application, with a connection of `engine` for each of its threads and one more.
+    """The application of one worker of the role `api`. `engine` needs a connection per thread, and one more.
 
-    `drain` says when the worker is about to end; `log_metrics` tell of the log of all workers.
+    `drain` says when the worker is about to end. `log_metrics` are the metrics of the log of all workers.
     """
     store = make_store(settings, engine)
     announcer = make_announcer(settings, store)
-    # A gateway that hangs gets half of the threads at most.
+    # A gateway that hangs can occupy half of the threads at most.
     places = max(settings.api.threads // 2, 1)
     clients = make_gateway_clients(settings)
     gateways: dict[str, ChargingGateway] = {

@@ -1,4 +1,4 @@
-"""What announces orders and sends them to their gateways."""
+"""Announces orders, and sends withholds to their gateways."""
 
 from collections.abc import Mapping
 
@@ -16,13 +16,13 @@ from service.runtime.clock import now
 
 
 def make_tokens(merchant: MerchantSettings) -> NotifyTokens:
-    """Mints and reads the merchant's notify_url tokens. Raises `KeyUnusable` where it has no keys."""
+    """Signs and verifies the merchant's notify_url tokens. Raises `KeyUnusable` if it has no keys."""
     keys = [NotifyTokenKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
     return NotifyTokens(merchant=merchant.slug, keys=keys)
 
 
 def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
-    """Announces orders and knows their addresses."""
+    """Announces orders, and makes their notify_urls."""
     return Announcer(
         store=store,
         merchants=settings.merchants,
@@ -33,7 +33,7 @@ def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
 
 
 def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, ChargingGateway]) -> Withholder:
-    """Sends each order once, with the ledger knowing of it before and of its outcome after."""
+    """Sends each order once. The ledger records it before, and the outcome after."""
     store = make_store(settings, engine)
     return Withholder(
         announcer=make_announcer(settings, store),

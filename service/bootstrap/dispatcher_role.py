@@ -30,7 +30,7 @@ def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegis
 
 
 def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
-    """What hands events to one endpoint."""
+    """The sink that delivers events to one endpoint."""
     if endpoint.kind == "amqp":
         publisher = make_rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
         return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
@@ -38,7 +38,7 @@ def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
 
 
 def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
-    """What the role `dispatcher` measures at intervals; takes one connection of `engine`."""
+    """The periodic measurements of the role `dispatcher`. Uses one connection of `engine`."""
     metrics, outbox = DispatcherBacklogMetrics(registry=registry), Outbox(engine=engine)
     pauses = Pauses(engine=engine, clock=now)
     names = [endpoint.name for endpoint in settings.endpoints]
@@ -51,5 +51,5 @@ def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: Collec
 
 
 def dispatcher_pool_size(settings: Settings) -> int:
-    """Database connections that the dispatcher's loops and its sampler use at once."""
+    """The most database connections that the dispatcher and its sampler use at once."""
     return len(settings.endpoints) + 1

@@ -1,4 +1,4 @@
-"""Where the embedded stores keep their files."""
+"""The files of the embedded queue, ledger and spool."""
 
 from pathlib import Path
 
@@ -6,6 +6,6 @@ from service.config.settings import Settings
 
 
 def find_data_file(settings: Settings, name: str) -> Path:
-    """A file in the data directory, which is made for its owner alone: it holds people's data."""
+    """The path of a file in the data directory. The directory is made private, for it holds personal data."""
     settings.data_directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return settings.data_directory / name

@@ -8,15 +8,15 @@ from service.runtime.clock import now
 
 
 def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) -> GatewayClient:
-    """Speaks to the merchant's gateway. Raises a `GatewayError` where its settings cannot be used."""
+    """The client of the merchant's gateway. Raises a `GatewayError` if its settings cannot be used."""
     return make_client(merchant, gateway, clock=now)
 
 
 def make_gateway_clients(settings: Settings) -> GatewayClients:
-    """A client for each merchant with a gateway, and why there is none for some."""
+    """The clients of all gateways, and the errors of those whose settings cannot be used."""
     return make_clients(settings.merchants.values(), clock=now)
 
 
 def describe_unusable(gateways: GatewayClients) -> Sequence[str]:
-    """A line for each merchant whose gateway's settings cannot be used: where they are, and why."""
+    """One line per gateway whose settings cannot be used: the place, and the error."""
     return [f"merchants.{merchant}.gateway: {error}" for merchant, error in gateways.unusable.items()]

@@ -20,7 +20,7 @@ from service.runtime.metrics.merchants import show_gateways
 def make_inquirer(
     settings: Settings, engine: Engine, registry: CollectorRegistry, gateways: GatewayClients
 ) -> Inquirer:
-    """The role `inquirer`, which asks those gateways that can be used. The other merchants' inquiries stay open."""
+    """The role `inquirer`. It queries the usable gateways; inquiries of the other merchants stay open."""
     show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
     return Inquirer(
         queue=make_inquiry_queue(settings, engine),
@@ -40,9 +40,9 @@ def make_inquirer(
 
 
 def make_inquirer_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
-    """What the role `inquirer` measures at intervals; takes one connection of `engine`."""
+    """The periodic measurements of the role `inquirer`. Uses one connection of `engine`."""
     metrics, queue = InquirerBacklogMetrics(registry=registry), make_inquiry_queue(settings, engine)
-    # Also those whose gateway cannot be used: what is due to them waits all the same.
+    # Including merchants whose gateway cannot be used: their inquiries are due too.
     asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     samples: list[Sample[Any]] = [
         Sample(name="due-inquiries", measure=lambda: queue.oldest_due_ages(asked), show=metrics.oldest_due.show),
@@ -52,5 +52,5 @@ def make_inquirer_sampler(settings: Settings, engine: Engine, registry: Collecto
 
 
 def inquirer_pool_size(settings: Settings) -> int:
-    """Database connections that the inquirer's loops and its sampler use at once."""
+    """The most database connections that the inquirer and its sampler use at once."""
     return sum(merchant.gateway is not None for merchant in settings.merchants.values()) + 1

@@ -39,7 +39,7 @@ def make_store(settings: Settings, engine: Engine) -> LedgerStore:
 
 
 def make_inquiry_queue(settings: Settings, engine: Engine) -> InquiryQueue:
-    """What is to be asked of each merchant's gateway, and how often it may be."""
+    """The queue of inquiries, with each merchant's limits."""
     return InquiryQueue(
         engine=engine,
         store=make_store(settings, engine),

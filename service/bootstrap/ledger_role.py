@@ -20,7 +20,7 @@ from service.ledger.reports import Reports
 from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 
-#: Database connections that the role uses at once: its consumer, its sampler and its pruner.
+#: The most database connections that the role uses at once: for its consumer, its sampler and its pruner.
 LEDGER_POOL_SIZE = 3
 
 
@@ -39,7 +39,7 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
 
 
 def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:
-    """What the role `ledger` measures at intervals; takes one connection of `engine`."""
+    """The periodic measurements of the role `ledger`. Uses one connection of `engine`."""
     metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
     samples: list[Sample[Any]] = [
         Sample(name="queues", measure=make_message_counter(settings), show=metrics.queue_messages.show),
@@ -58,7 +58,7 @@ def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorR
 
 
 def make_pruner(settings: Settings, engine: Engine) -> Pruner:
-    """What the role `ledger` removes at intervals; takes one connection of `engine`."""
+    """Removes old forged orders at intervals. Uses one connection of `engine`."""
     return Pruner(
         forgeries=Forgeries(engine=engine),
         keep=timedelta(days=settings.ledger.forged_order_days),
@@ -68,8 +68,8 @@ def make_pruner(settings: Settings, engine: Engine) -> Pruner:
 
 
 def _last_claim_times(merchants: Mapping[str, MerchantSettings], reports: Reports) -> Mapping[tuple[str, str], float]:
-    # A gateway that was never heard of is one to be alerted of, not one without a sample.
+    # A gateway without any claim has the time 0, so that it raises an alert.
     times = {(slug, ClaimSource.CALLBACK.value): 0.0 for slug in merchants}
     times |= {(slug, ClaimSource.QUERY.value): 0.0 for slug, merchant in merchants.items() if merchant.gateway}
-    heard = reports.last_claims({slug: merchant.liveness_trust for slug, merchant in merchants.items()})
-    return times | {(slug, source.value): at.timestamp() for (slug, source), at in heard.items()}
+    received = reports.last_claims({slug: merchant.liveness_trust for slug, merchant in merchants.items()})
+    return times | {(slug, source.value): at.timestamp() for (slug, source), at in received.items()}

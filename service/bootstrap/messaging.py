@@ -1,6 +1,6 @@
-"""What carries callbacks and events: RabbitMQ, or the embedded queue where no broker is named.
+"""Publishers, subscribers and dead letters: of RabbitMQ, or of the embedded queue if the settings name no broker.
 
-pika is imported where a broker is named, and nowhere else.
+pika is imported only if they name one.
 """
 
 import asyncio
@@ -29,10 +29,7 @@ if TYPE_CHECKING:
 def make_callback_publisher(
     settings: Settings, metrics: "ReceiverMetrics", loop: asyncio.AbstractEventLoop
 ) -> AsyncPublisher:
-    """What a receiver's worker publishes with on its loop.
-
-    That is RabbitMQ, with the spool behind it where that is on, or the embedded queue.
-    """
+    """The publisher of a receiver's worker, on its loop: RabbitMQ, with the spool if enabled, or the embedded queue."""
     if not settings.broker.urls:
         return EmbeddedPublisher(queue=_embedded_queue(settings), loop=loop)
     publisher = _rabbit_publisher(settings, "receiver", loop)
@@ -54,12 +51,12 @@ def make_callback_publisher(
 
 
 def make_spool(settings: Settings) -> EmbeddedQueue:
-    """Where the receivers of this machine keep callbacks while RabbitMQ is away."""
+    """The spool of the receivers of this machine, for callbacks while RabbitMQ is away."""
     return EmbeddedQueue(path=find_data_file(settings, "spool.sqlite3"))
 
 
 def make_subscriber(settings: Settings) -> Subscriber:
-    """What the ledger's consumer receives from."""
+    """The subscriber of the ledger's consumer."""
     if not settings.broker.urls:
         return EmbeddedSubscriber(queue=_embedded_queue(settings))
     from service.messaging.rabbitmq.subscriber import RabbitSubscriber
@@ -73,7 +70,7 @@ def make_subscriber(settings: Settings) -> Subscriber:
 
 
 def make_dead_letters(settings: Settings) -> DeadLetters:
-    """The messages that were put aside for a person."""
+    """The dead letters of the queue."""
     if not settings.broker.urls:
         return EmbeddedDeadLetters(queue=_embedded_queue(settings))
     from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
@@ -82,9 +79,9 @@ def make_dead_letters(settings: Settings) -> DeadLetters:
 
 
 def declare_topology(settings: Settings, *, timeout_seconds: float = 10.0) -> None:
-    """Declare what lives on the broker; nothing to do for the embedded queue. Harmless to repeat.
+    """Declare exchanges, queues and bindings on the broker. Does nothing for the embedded queue. Safe to repeat.
 
-    Raises `BrokerUnavailable`, or `TopologyMismatch` where something of another shape has one of our names.
+    Raises `BrokerUnavailable`, or `TopologyMismatch` if one of our names is in use with other properties.
     """
     if settings.broker.urls:
         topology.declare(_urls(settings), timeout_seconds=timeout_seconds)
@@ -98,7 +95,7 @@ def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
 
 
 def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingPublisher:
-    """A publisher for callers that wait, with a connection of its own, which the broker shows by `connection_name`."""
+    """A publisher for callers that wait. It has its own connection, called `connection_name` at the broker."""
     return BlockingPublisher(partial(_rabbit_publisher, settings, connection_name), name=connection_name)
 
 

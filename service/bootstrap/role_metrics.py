@@ -1,4 +1,4 @@
-"""What several roles measure."""
+"""Metrics that several roles have."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,5 +19,5 @@ def make_claim_metrics(settings: Settings, registry: CollectorRegistry, source: 
 
 
 def make_sampler(samples: Sequence[Sample[Any]], registry: CollectorRegistry) -> Sampler:
-    """Measures at intervals, and shows how that goes."""
+    """Takes these samples at intervals, and counts failures."""
     return Sampler(samples, metrics=SampleMetrics(registry=registry, samples=[sample.name for sample in samples]))

@@ -1,4 +1,4 @@
-"""The URLs of the settings, each judged by the library that will connect to it."""
+"""Checks the URLs of the settings with the libraries that will connect to them."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,21 +10,21 @@ from service.messaging.errors import UnusableBrokerUrl
 
 
 def find_unusable_urls(settings: Settings, *, with_database: bool = True) -> Iterator[tuple[str, str]]:
-    """The place of each URL that nothing can connect to, and why. Connects to nothing, and quotes no secret.
+    """Find the URLs that cannot be used: the place and the error of each. Connects to nothing, and quotes no secret.
 
-    Without PostgreSQL's driver its URLs are left unjudged: not every role needs it.
+    Without PostgreSQL's driver its URLs are not checked: not every role needs it.
     """
     if settings.broker.urls:
-        yield from _judge_broker_urls(settings)
+        yield from _check_broker_urls(settings)
     if with_database:
-        yield from _judge_database_url("database_url", settings.database_url, pooled=settings.database.pooled)
-        yield from _judge_database_url("database.migrate_url", settings.database.migrate_url, pooled=False)
+        yield from _check_database_url("database_url", settings.database_url, pooled=settings.database.pooled)
+        yield from _check_database_url("database.migrate_url", settings.database.migrate_url, pooled=False)
 
 
-# What judges them is imported with them: most commands need neither.
+# The libraries are imported only if there are URLs: most commands need neither.
 
 
-def _judge_broker_urls(settings: Settings) -> Iterator[tuple[str, str]]:
+def _check_broker_urls(settings: Settings) -> Iterator[tuple[str, str]]:
     from service.messaging.rabbitmq.parameters import connection_parameters
 
     for number, url in enumerate(settings.broker.urls):
@@ -34,8 +34,8 @@ def _judge_broker_urls(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"broker.urls.{number}", str(error)
 
 
-def judge_database_url(url: Secret, *, pooled: bool) -> None:
-    """Raises UnusableDatabaseUrl where nothing can connect with it, and DriverMissing without PostgreSQL's driver."""
+def check_database_url(url: Secret, *, pooled: bool) -> None:
+    """Check the URL. Raises UnusableDatabaseUrl, or DriverMissing without PostgreSQL's driver."""
     from service.ledger.database_url import find_libpq_url, read_postgresql_url
 
     libpq_url = find_libpq_url(url.reveal())
@@ -48,11 +48,11 @@ def judge_database_url(url: Secret, *, pooled: bool) -> None:
         read_postgresql_url(libpq_url, pooled=pooled, application_name="")
 
 
-def _judge_database_url(place: str, url: Secret | None, *, pooled: bool) -> Iterator[tuple[str, str]]:
+def _check_database_url(place: str, url: Secret | None, *, pooled: bool) -> Iterator[tuple[str, str]]:
     if not url:
         return
     try:
         with suppress(DriverMissing):
-            judge_database_url(url, pooled=pooled)
+            check_database_url(url, pooled=pooled)
     except UnusableDatabaseUrl as error:
         yield place, str(error)

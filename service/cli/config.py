@@ -43,10 +43,10 @@ def check(context: click.Context) -> None:
 
 
 def _require_driver(url: Secret, *, pooled: bool) -> None:
-    from service.bootstrap.urls import judge_database_url
+    from service.bootstrap.urls import check_database_url
 
     try:
-        judge_database_url(url, pooled=pooled)
+        check_database_url(url, pooled=pooled)
     except DriverMissing as error:
         raise click.ClickException(f"database_url: {error}") from error
 

@@ -15,7 +15,7 @@ from service.bootstrap.dispatcher_role import make_sink
 from service.cli.ledger_access import open_ledger
 from service.cli.options import find_endpoint, log_to_stderr, settings_of
 from service.cli.tables import add_row, make_console, make_table, time_text
-from service.config.settings import EndpointSettings, Settings
+from service.config.settings import EndpointSettings
 from service.ledger.endpoints import EndpointState, Pauses, read_endpoint_states
 from service.runtime.clock import now
 
