@@ -1,123 +1,148 @@
 """The Flask application of the internal API."""
 
 import json
-import re
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib.metadata import version
 from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
+from flask.json.provider import DefaultJSONProvider
+from flask_smorest import Api
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
 
-from service.api.bodies import MAX_BODY_BYTES, read_body, read_query
-from service.api.callers import Callers, ScopeMissing, Unauthenticated
-from service.api.failures import problem_of
-from service.api.gauges import CONTENT_TYPE as GAUGES_CONTENT_TYPE
-from service.api.gauges import Gauges
+from service.api.auth import Authenticator, ScopeMissing, Unauthenticated
+from service.api.blueprint import ApiBlueprint
+from service.api.fields import order_number
 from service.api.health import Health
-from service.api.openapi import describe_api
-from service.api.paths import EncodedPart, OrderNumberPart, UndecodedPaths
+from service.api.paths import OrderNumberConverter, SegmentConverter, UndecodedPaths
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
-from service.api.problems import Problem, scope_missing
-from service.api.routes import Route
+from service.api.problems import Problem, ProblemSchema, problem_of, scope_missing
+from service.api.request_schemas import MAX_BODY_BYTES
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
 
-#: What needs no token: it tells nothing of any order.
-OPEN_ENDPOINTS = frozenset({"alive", "ready", "metrics", "openapi", "asyncapi", "payment_event"})
+#: The endpoints that need no token: none of them says anything about an order.
+OPEN_ENDPOINTS = frozenset({"alive", "ready", "metrics", "api-docs.openapi_json", "asyncapi", "payment_event"})
 
-_PARAMETER = re.compile(r"{(\w+)}")
-_CONVERTERS = {"merchant": "encoded", "biz_order_no": "order_number"}
+_MERCHANT = {"type": "string", "description": "The merchant's slug.", "example": "acme"}
+_ORDER_NUMBER = {
+    "type": "string",
+    "description": f"{order_number().metadata['description']} Percent-encoded, every slash and dot of it too.",
+}
 
 _log = structlog.get_logger(__name__)
 
 
-def create_api(*, routes: Sequence[Route], callers: Callers, gauges: Gauges, health: Health) -> Flask:
-    """The API's WSGI application, for one worker process."""
+def create_api(
+    *,
+    blueprints: Sequence[ApiBlueprint],
+    authenticator: Authenticator,
+    registry: CollectorRegistry,
+    health: Health,
+) -> Flask:
+    """The API's WSGI application, for one worker process. `registry` holds the metrics that it serves."""
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY_BYTES
-    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False, OPENAPI_URL_PREFIX="/")
+    app.json = _JsonProvider(app)
     app.url_map.merge_slashes = False
-    app.url_map.converters.update(encoded=EncodedPart, order_number=OrderNumberPart)
+    app.url_map.converters.update(merchant=SegmentConverter, order_number=OrderNumberConverter)
     app.wsgi_app = UndecodedPaths(app.wsgi_app)  # type: ignore[method-assign]
-    app.before_request(lambda: _authenticate(callers))
-    for route in routes:
-        app.add_url_rule(_rule(route.path), route.name, _make_view(route), methods=[route.method])
-    _serve_document(app, "/openapi.json", "openapi", json.dumps(describe_api(routes), ensure_ascii=False))
-    _serve_document(app, "/asyncapi.json", "asyncapi", read_shipped(ASYNCAPI))
-    _serve_document(app, f"/schemas/{PAYMENT_EVENT}", "payment_event", read_shipped(PAYMENT_EVENT))
-    app.add_url_rule("/metrics", "metrics", lambda: Response(gauges.scrape(), content_type=GAUGES_CONTENT_TYPE))
+    app.before_request(lambda: _authenticate(authenticator))
+    api = _describe_api(app)
+    for blueprint in blueprints:
+        api.register_blueprint(blueprint)
+    _serve(app, "/asyncapi.json", "asyncapi", read_shipped(ASYNCAPI))
+    _serve(app, f"/schemas/{PAYMENT_EVENT}", "payment_event", read_shipped(PAYMENT_EVENT))
+    app.add_url_rule(
+        "/metrics", "metrics", lambda: Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    )
     app.add_url_rule("/healthz", "alive", health.alive)
     app.add_url_rule("/readyz", "ready", health.ready)
-    app.register_error_handler(Unauthenticated, _answer_stranger)
+    app.register_error_handler(Unauthenticated, _answer_unauthenticated)
     app.register_error_handler(ScopeMissing, _answer_scope_missing)
-    app.register_error_handler(HTTPException, _answer_http_error)
-    app.register_error_handler(Exception, _answer_problem)
+    app.register_error_handler(Exception, _answer_error)
     return app
 
 
-def _serve_document(app: Flask, path: str, endpoint: str, document: str | bytes) -> None:
+class _ProblemApi(Api):  # type: ignore[misc]  # flask-smorest has no type hints
+    """flask-smorest's extension, with problems as its errors."""
+
+    ERROR_SCHEMA = ProblemSchema
+    #: Every operation documents its own errors.
+    DEFAULT_ERROR_RESPONSE_NAME = None
+
+    def _register_pagination_header(self) -> None:
+        # The document leaves out flask-smorest's own pagination: lists have cursors.
+        pass
+
+    def handle_http_exception(self, error: HTTPException) -> Response:
+        """Answer what Flask itself refuses."""
+        problem = Problem(status=error.code or 500, kind="http", title=error.name, detail=error.description or "")
+        response = _problem(problem)
+        if allowed := getattr(error, "valid_methods", None):
+            response.headers["Allow"] = ", ".join(sorted(allowed))
+        return response
+
+
+class _JsonProvider(DefaultJSONProvider):
+    """Has flask-smorest write responses as `_write_json` does."""
+
+    def response(self, *args: Any, **_: Any) -> Response:
+        """An API response."""
+        return _write_json(*args, content_type="application/json")
+
+
+def _describe_api(app: Flask) -> Api:
+    api = _ProblemApi(
+        app,
+        spec_kwargs={
+            "title": "payment-callbacks, internal API",
+            "version": version("payment-callbacks"),
+            "openapi_version": "3.1.0",
+            "info": {
+                "description": "Announce orders, send withholds, and see what became of them. Every error is "
+                f"{PROBLEM_CONTENT_TYPE} (RFC 9457). Times are RFC 3339 with a zone; amounts are exact strings. Each "
+                "operation names the one scope that its caller's token must have."
+            },
+            "security": [{"token": []}],
+        },
+    )
+    api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+    api.register_converter(SegmentConverter, lambda _: dict(_MERCHANT))
+    api.register_converter(OrderNumberConverter, lambda _: dict(_ORDER_NUMBER))
+    return api
+
+
+def _serve(app: Flask, path: str, endpoint: str, document: bytes) -> None:
     app.add_url_rule(path, endpoint, lambda: Response(document, content_type="application/json"))
 
 
-def _rule(path: str) -> str:
-    return _PARAMETER.sub(lambda found: f"<{_CONVERTERS[found[1]]}:{found[1]}>", path)
-
-
-def _authenticate(callers: Callers) -> None:
-    # Also for addresses that do not exist: strangers learn nothing of which do.
+def _authenticate(authenticator: Authenticator) -> None:
+    # Addresses that do not exist need a token too, so that nobody without one learns which exist.
     if request.endpoint not in OPEN_ENDPOINTS:
-        g.caller = callers.identify(request.headers.get("Authorization"))
+        g.caller = authenticator.authenticate(request.headers.get("Authorization"))
 
 
-def _make_view(route: Route) -> Callable[..., Response]:
-    def view(**arguments: Any) -> Response:
-        started = time.monotonic()
-        # Before anything is read: whoever may not do it need not know how it is done.
-        g.caller.need(route.scope)
-        if route.query is not None:
-            arguments["query"] = read_query(request, route.query)
-        if route.body is not None:
-            arguments["body"] = read_body(request, route.body)
-        reply = route.view(caller=g.caller.name, **arguments)
-        _log.info(
-            "api_answered",
-            operation=route.name,
-            caller=g.caller.name,
-            status=reply.status,
-            seconds=round(time.monotonic() - started, 3),
-        )
-        return _json(route.write(reply), reply.status, "application/json")
-
-    return view
-
-
-def _answer_stranger(_error: Unauthenticated) -> Response:
+def _answer_unauthenticated(_error: Unauthenticated) -> Response:
     _log.warning("api_caller_unknown", client=request.remote_addr)
-    answer = _problem(Problem(status=401, kind="unauthenticated", title="Unauthenticated."))
-    answer.headers["WWW-Authenticate"] = "Bearer"
-    return answer
+    response = _problem(Problem(status=401, kind="unauthenticated", title="Unauthenticated."))
+    response.headers["WWW-Authenticate"] = "Bearer"
+    return response
 
 
 def _answer_scope_missing(error: ScopeMissing) -> Response:
-    _log.warning("api_scope_missing", operation=request.endpoint, caller=g.caller.name, scope=error.scope.value)
-    answer = _problem(scope_missing(error.scope))
-    answer.headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope.value}"'
-    return answer
+    _log.warning("api_scope_missing", operation=g.operation, caller=g.caller.name, scope=error.scope.value)
+    response = _problem(scope_missing(error.scope))
+    response.headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope.value}"'
+    return response
 
 
-def _answer_http_error(error: HTTPException) -> Response:
-    status = error.code or 500
-    answer = _problem(Problem(status=status, kind="http", title=error.name, detail=error.description or ""))
-    if allowed := getattr(error, "valid_methods", None):
-        answer.headers["Allow"] = ", ".join(sorted(allowed))
-    return answer
-
-
-def _answer_problem(error: Exception) -> Response:
+def _answer_error(error: Exception) -> Response:
     problem = problem_of(error)
     log = _log.bind(
-        operation=request.endpoint,
+        operation=g.get("operation", request.endpoint),
         caller=g.caller.name if "caller" in g else None,
         status=problem.status,
         problem=problem.kind,
@@ -125,22 +150,23 @@ def _answer_problem(error: Exception) -> Response:
     if problem.status == 500:
         log.error("api_failed", exc_info=error)
     else:
-        # Neither titles nor faults: this names the kind, and the caller has the rest.
+        # The kind suffices here: the caller has the details.
         log.warning("api_refused")
     return _problem(problem)
 
 
 def _problem(problem: Problem) -> Response:
-    answer = _json(problem.to_json(), problem.status, PROBLEM_CONTENT_TYPE)
+    response = _write_json(problem.to_json(), content_type=PROBLEM_CONTENT_TYPE)
+    response.status_code = problem.status
     if problem.status == 503:
-        answer.headers["Retry-After"] = "5"
-    return answer
+        response.headers["Retry-After"] = "5"
+    return response
 
 
-def _json(values: Any, status: int, content_type: str) -> Response:
-    # A lone surrogate, which a caller may have sent in the place of a name, has no UTF-8; its escape is JSON.
-    body = json.dumps(values, ensure_ascii=False).encode(errors="backslashreplace")
-    answer = Response(body, status, content_type=content_type)
-    # It holds what no proxy and no browser should keep.
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
+def _write_json(value: Any, *, content_type: str) -> Response:
+    # A lone surrogate, which a caller may send in a field's name, has no UTF-8. Its escape is valid JSON.
+    body = json.dumps(value, ensure_ascii=False).encode(errors="backslashreplace")
+    response = Response(body, content_type=content_type)
+    # Neither proxies nor browsers may keep it.
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,74 +1,119 @@
-"""`/v1/cards`: bind a card, in two steps."""
+"""`/v1/cards` and `/v1/withholds`: bind a card and charge it, without knowing the gateway's ciphers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from service.api.answer_schemas import BindingSchema, BoundCardSchema
-from service.api.problems import unknown_merchant
-from service.api.request_schemas import CardConfirmationSchema, CardSchema
-from service.api.routes import Reply, Route
+import structlog
+from flask import g
+
+from service.api.blueprint import ApiBlueprint
+from service.api.problems import Problem, unknown_merchant
+from service.api.request_schemas import CardConfirmationSchema, CardSchema, WithholdSchema
+from service.api.response_schemas import BindingSchema, BoundCardSchema, SentSchema
+from service.charging.announce import OrderDraft
 from service.charging.bulkhead import ChargingGateway
-from service.charging.withhold import NoGateway
+from service.charging.withhold import NoGateway, Payer, SentOrder, Withholder
 from service.config.settings import ApiScope, MerchantSettings
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
+from service.ledger.errors import AnnouncementDiffers
+from service.ledger.withholds import StatusKnown
 
-_PROBLEMS = {
+_CARD_PROBLEMS = {
     404: "The merchant is not configured.",
     409: "The merchant has no gateway.",
     502: "Surely not done: the gateway refused, or cannot be reached.",
-    504: "Unknown: no answer came that settles it. Asking again is harmless.",
+    504: "Unknown: the gateway gave no answer that settles it. Sending the same request again is harmless.",
+}
+_WITHHOLD_PROBLEMS = {
+    404: "The merchant is not configured.",
+    409: "The order was announced before with other values; or it already has a status, though it was not sent from "
+    "here; or the merchant has no gateway.",
+    502: "Surely not done: the gateway cannot be reached. The same request may be sent again.",
 }
 
+_log = structlog.get_logger(__name__)
 
-class Cards:
-    """Binds cards for callers. Safe to share between threads."""
 
-    def __init__(self, *, merchants: Mapping[str, MerchantSettings], gateways: Mapping[str, ChargingGateway]) -> None:
-        self._merchants = merchants
-        self._gateways = gateways
+def make_cards(*, merchants: Mapping[str, MerchantSettings], gateways: Mapping[str, ChargingGateway]) -> ApiBlueprint:
+    """The resource `/v1/cards`. Its views may run on many threads at once."""
+    blueprint = ApiBlueprint("cards", __name__, url_prefix="/v1/cards", description="Bank cards, bound in two steps.")
 
-    def routes(self) -> Sequence[Route]:
-        """The two steps."""
-        return (
-            Route(
-                method="POST",
-                path="/v1/cards",
-                name="bindCard",
-                scope=ApiScope.CARDS,
-                summary="Bind a card: its owner is sent a code",
-                description="Personal data is passed on and neither stored nor logged.",
-                view=self.bind,
-                body=CardSchema(),
-                answers={200: BindingSchema()},
-                problems=_PROBLEMS,
-            ),
-            Route(
-                method="POST",
-                path="/v1/cards/confirm",
-                name="confirmCard",
-                scope=ApiScope.CARDS,
-                summary="Confirm a binding with the code that the card's owner was sent",
-                description="Personal data is passed on and neither stored nor logged.",
-                view=self.confirm,
-                body=CardConfirmationSchema(),
-                answers={200: BoundCardSchema()},
-                problems=_PROBLEMS,
-            ),
-        )
-
-    def bind(self, *, caller: str, body: dict[str, Any]) -> Reply:  # noqa: ARG002 - every view's
-        """Ask for a binding."""
-        gateway = self._gateway(body.pop("merchant"))
-        return Reply(status=200, value={"unique_code": gateway.pre_tie_card(PreTiedCardArgs(**body))})
-
-    def confirm(self, *, caller: str, body: dict[str, Any]) -> Reply:  # noqa: ARG002 - every view's
-        """Confirm a binding."""
-        gateway = self._gateway(body.pop("merchant"))
-        return Reply(status=200, value={"protocol_no": gateway.confirm_tied_card(ConfirmTiedCardArgs(**body))})
-
-    def _gateway(self, merchant: str) -> ChargingGateway:
-        if merchant not in self._merchants:
+    def gateway_of(merchant: str) -> ChargingGateway:
+        if merchant not in merchants:
             raise unknown_merchant(merchant)
-        if merchant not in self._gateways:
+        if merchant not in gateways:
             raise NoGateway(merchant)
-        return self._gateways[merchant]
+        return gateways[merchant]
+
+    @blueprint.route("", methods=["POST"])
+    @blueprint.operation("bindCard", scope=ApiScope.CARDS, problems=_CARD_PROBLEMS)
+    @blueprint.arguments(CardSchema)
+    @blueprint.response(200, BindingSchema)
+    def bind(body: dict[str, Any]) -> dict[str, str]:
+        """Bind a card: its owner is sent a code
+
+        Personal data is passed on to the gateway and neither stored nor logged.
+        """
+        gateway = gateway_of(body.pop("merchant"))
+        return {"unique_code": gateway.pre_tie_card(PreTiedCardArgs(**body))}
+
+    @blueprint.route("/confirm", methods=["POST"])
+    @blueprint.operation("confirmCard", scope=ApiScope.CARDS, problems=_CARD_PROBLEMS)
+    @blueprint.arguments(CardConfirmationSchema)
+    @blueprint.response(200, BoundCardSchema)
+    def confirm(body: dict[str, Any]) -> dict[str, str]:
+        """Confirm a binding with the code that the card's owner was sent
+
+        Personal data is passed on to the gateway and neither stored nor logged.
+        """
+        gateway = gateway_of(body.pop("merchant"))
+        return {"protocol_no": gateway.confirm_tied_card(ConfirmTiedCardArgs(**body))}
+
+    return blueprint
+
+
+def make_withholds(*, withholder: Withholder) -> ApiBlueprint:
+    """The resource `/v1/withholds`. Its view may run on many threads at once."""
+    blueprint = ApiBlueprint("withholds", __name__, url_prefix="/v1/withholds", description="Charges of cards.")
+
+    @blueprint.route("", methods=["POST"])
+    @blueprint.operation("withhold", scope=ApiScope.WITHHOLD, problems=_WITHHOLD_PROBLEMS)
+    @blueprint.arguments(WithholdSchema)
+    @blueprint.response(202, SentSchema)
+    def withhold(body: tuple[OrderDraft, Payer]) -> SentOrder:
+        """Announce an order and charge a card for it
+
+        The order is announced, and committed, before anything is sent. It is sent once: the same request again sends
+        nothing and returns what is known of the first time, unless that was surely not done. `accepted` does not mean
+        paid: the order's events report that. `unknown` does not mean failed: the gateway is asked. Personal data is
+        passed on to the gateway and neither stored nor logged.
+        """
+        draft, payer = body
+        try:
+            sent = withholder.withhold(draft, payer, sent_by=f"API token {g.caller.name}")
+        except AnnouncementDiffers as error:
+            raise Problem(
+                status=409,
+                kind="announced-differently",
+                title="Announced before with other values.",
+                detail=f"Different is: {', '.join(error.fields)}. Nothing was sent. "
+                "For another payment use a new biz_order_no.",
+            ) from error
+        except StatusKnown as error:
+            raise Problem(
+                status=409,
+                kind="spoken-of-before",
+                title="The order has a status already, though it was not sent from here.",
+                detail="Sending it might charge it twice, so nothing was sent. For another payment use a new "
+                "biz_order_no.",
+            ) from error
+        _log.info(
+            "withhold_answered",
+            caller=g.caller.name,
+            merchant=draft.merchant,
+            biz_order_no=draft.biz_order_no,
+            outcome=sent.withhold.outcome,
+        )
+        return sent
+
+    return blueprint

@@ -1,5 +1,5 @@
 # ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
-"""The marshmallow fields of the API, each with what OpenAPI is to say of it."""
+"""The marshmallow fields of the API, each with its description for OpenAPI."""
 
 import re
 from datetime import UTC, datetime
@@ -46,14 +46,14 @@ def amount(**options: Any) -> fields.String:
 
 
 def one_line(description: str, *, most: int, **options: Any) -> fields.String:
-    """A text of a person's, on one line."""
+    """Text on one line, of at most `most` characters."""
     return fields.String(
         validate=[validate.Length(min=1, max=most), _check_one_line], metadata={"description": description}, **options
     )
 
 
 def time(description: str, **options: Any) -> fields.AwareDateTime:
-    """A time that says its zone."""
+    """A time with its zone."""
     return fields.AwareDateTime(
         format="iso",
         validate=_check_calendar,
@@ -63,7 +63,7 @@ def time(description: str, **options: Any) -> fields.AwareDateTime:
 
 
 class TrustName(fields.String):
-    """A `Trust` by its name, written only."""
+    """The name of a `Trust`; only dumped."""
 
     def __init__(self, **options: Any) -> None:
         names = [trust.word for trust in Trust] + ([None] if options.get("allow_none") else [])
@@ -75,14 +75,14 @@ class TrustName(fields.String):
 
 
 class MaskedText(fields.String):
-    """Words of the gateway or the channel with card, ID and mobile numbers masked, written only."""
+    """Text of the gateway or the channel, with card, ID and mobile numbers masked; only dumped."""
 
     def _serialize(self, value: str | None, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
         return None if value is None else mask_personal(value)
 
 
-class ClaimedWord(fields.String):
-    """A word of a claim, masked where the claim has words that nobody knows, written only."""
+class ClaimedCode(fields.String):
+    """An order type or pay type of a claim, masked where the claim is in quarantine; only dumped."""
 
     def _serialize(self, value: str | None, attr: str | None, obj: ClaimRecord, **kwargs: Any) -> str | None:
         if value is None or obj.quarantine is None:
@@ -91,7 +91,7 @@ class ClaimedWord(fields.String):
 
 
 class ReasonNames(fields.List[str]):
-    """A set of `InquiryReason`s by their names, written only."""
+    """The names of a set of `InquiryReason`s; only dumped."""
 
     def __init__(self, **options: Any) -> None:
         names = [reason.name.lower() for reason in InquiryReason if reason.name]

@@ -1,4 +1,4 @@
-"""Percent-encoded paths: an order number may hold any printable character, slashes too."""
+"""Percent-encoded paths: an order number may contain any printable character, slashes too."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -14,8 +14,8 @@ _Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 class UndecodedPaths:
     """WSGI middleware that routes by the path as it was sent.
 
-    WSGI's PATH_INFO is percent-decoded, so that a slash in an order number and one between two parts look the same. The
-    converters of this module decode each part by itself.
+    WSGI's PATH_INFO is percent-decoded: there, a slash in an order number looks like one between two segments. The
+    converters of this module decode each segment by itself.
     """
 
     def __init__(self, application: _Application) -> None:
@@ -29,8 +29,8 @@ class UndecodedPaths:
         return self._application(environ, start_response)
 
 
-class EncodedPart(BaseConverter):
-    """One percent-encoded part of a path, decoded. What is not UTF-8, or has a NUL in it, is no address of ours."""
+class SegmentConverter(BaseConverter):
+    """One percent-encoded segment of a path, decoded. One that is not UTF-8, or contains a NUL, matches no route."""
 
     def to_python(self, value: str) -> str:
         """Decode it."""
@@ -47,7 +47,7 @@ class EncodedPart(BaseConverter):
         return quote(value, safe="")
 
 
-class OrderNumberPart(EncodedPart):
+class OrderNumberConverter(SegmentConverter):
     """An order number in a path."""
 
     def to_python(self, value: str) -> str:

@@ -1,13 +1,17 @@
-"""Problems: every answer that is no success, as `application/problem+json` (RFC 9457)."""
+"""Problems: every error response, as `application/problem+json` (RFC 9457)."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import singledispatch
 from typing import Any
 
 from marshmallow import Schema, fields
 
+from service.charging.bulkhead import BulkheadFull, GatewayUnusable
+from service.charging.withhold import NoGateway
 from service.config.settings import ApiScope
-from service.gateway.errors import MessageInvalid
+from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
+from service.ledger.errors import ClaimUnstorable, LedgerUnavailable, UnknownMerchant
 
 #: The content type of every problem.
 CONTENT_TYPE = "application/problem+json"
@@ -15,7 +19,7 @@ _TYPE_PREFIX = "urn:payment-callbacks:problem:"
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class FieldError:
     """One thing that is wrong with a request."""
 
     #: Path of the field, dotted (`orders.0.amount`); "" for the body as a whole.
@@ -26,16 +30,16 @@ class Fault:
 
 @dataclass(kw_only=True, eq=False)
 class Problem(Exception):
-    """A request that was not carried out, or of which nobody knows."""
+    """A request that was not carried out, or whose outcome is unknown."""
 
     status: int
-    #: A constant word for programs.
+    #: A constant identifier, for programs.
     kind: str
     #: The same for all problems of this kind.
     title: str
     #: What happened this time and what can be done; quotes no personal data.
     detail: str = ""
-    errors: Sequence[Fault] = ()
+    errors: Sequence[FieldError] = ()
     #: Further members of `ProblemSchema`, by name.
     members: Mapping[str, Any] = field(default_factory=dict)
 
@@ -45,71 +49,75 @@ class Problem(Exception):
         return _TYPE_PREFIX + self.kind
 
     def to_json(self) -> dict[str, Any]:
-        """The answer's body."""
-        said = {name: getattr(self, name) for name in ("type", "title", "status", "detail", "errors")}
-        body: dict[str, Any] = PROBLEM.dump({**said, **self.members})
+        """The response's body."""
+        common = {name: getattr(self, name) for name in ("type", "title", "status", "detail", "errors")}
+        body: dict[str, Any] = _PROBLEM.dump({**common, **self.members})
         return body
 
 
-class _FaultSchema(Schema):
+class FieldErrorSchema(Schema):
+    """One thing that is wrong with a request."""
+
     where = fields.String(required=True, metadata={"description": "Path of the field, dotted; empty for the body."})
     what = fields.String(required=True, metadata={"description": "What is wrong, and what is allowed."})
 
 
-class _DifferenceSchema(Schema):
+class DifferingOrderSchema(Schema):
+    """An order that was announced before with other values."""
+
     position = fields.Integer(required=True, metadata={"description": "The order's place in the request, from 0."})
     merchant = fields.String(required=True)
     biz_order_no = fields.String(required=True)
     fields_ = fields.List(
-        fields.String(), required=True, data_key="fields", metadata={"description": "What differs, by name."}
+        fields.String(), required=True, data_key="fields", metadata={"description": "The names of what differs."}
     )
 
 
 class ProblemSchema(Schema):
     """What went wrong, where, and what to do about it."""
 
-    type = fields.String(required=True, metadata={"description": "Tells kinds of problems apart, for programs."})
+    type = fields.String(required=True, metadata={"description": "Identifies the kind of problem, for programs."})
     title = fields.String(required=True)
-    status = fields.Integer(required=True, metadata={"description": "The HTTP status, once more."})
+    status = fields.Integer(required=True, metadata={"description": "The HTTP status, repeated."})
     detail = fields.String(required=True)
-    errors = fields.List(fields.Nested(_FaultSchema), required=True)
+    errors = fields.List(fields.Nested(FieldErrorSchema), required=True)
     outcome = fields.String(
         metadata={
             "enum": ["not-done", "unknown"],
-            "description": "Whether what was asked of the gateway was surely not done. Absent where nothing was.",
+            "description": "Whether the gateway surely did nothing, or may have. Absent where it was not called.",
         }
     )
     scope = fields.String(
-        metadata={"enum": list(ApiScope), "description": "What the token would have to allow. Absent elsewhere."}
+        metadata={"enum": list(ApiScope), "description": "The scope that the token needs. Absent elsewhere."}
     )
-    request_id = fields.String(metadata={"description": "To be named to the gateway's people."})
+    request_id = fields.String(metadata={"description": "Identifies the request to the gateway's support."})
     differing = fields.List(
-        fields.Nested(_DifferenceSchema), metadata={"description": "Orders that were announced before otherwise."}
+        fields.Nested(DifferingOrderSchema),
+        metadata={"description": "Orders that were announced before with other values."},
     )
 
 
-#: Writes problems.
-PROBLEM = ProblemSchema()
+_PROBLEM = ProblemSchema()
 
 
-def invalid(faults: Iterable[Fault]) -> Problem:
-    """The request can be read and says what cannot be."""
+def invalid(errors: Iterable[FieldError]) -> Problem:
+    """The request can be read, but its content is not allowed."""
     return Problem(
         status=422,
         kind="invalid",
         title="The request is not valid; nothing was done.",
         detail="Mend what `errors` names, and send it again.",
-        errors=tuple(faults),
+        errors=tuple(errors),
     )
 
 
 def invalid_message(error: MessageInvalid, *, below: str = "") -> Problem:
-    """The same for what the gateway's document does not allow; `below` is where the message lies in the body."""
-    return invalid(Fault(f"{below}{problem.field}", problem.text) for problem in error.problems)
+    """The request does not fit the gateway's document; `below` is the path of the message in the body."""
+    return invalid(FieldError(f"{below}{problem.field}", problem.text) for problem in error.problems)
 
 
 def scope_missing(scope: ApiScope) -> Problem:
-    """The caller's token does not allow it."""
+    """The caller's token does not have the scope."""
     return Problem(
         status=403,
         kind="scope-missing",
@@ -120,7 +128,7 @@ def scope_missing(scope: ApiScope) -> Problem:
 
 
 def unknown_merchant(merchant: str) -> Problem:
-    """No such merchant in the settings."""
+    """The settings have no such merchant."""
     return Problem(
         status=404,
         kind="unknown-merchant",
@@ -130,10 +138,122 @@ def unknown_merchant(merchant: str) -> Problem:
 
 
 def unknown_order() -> Problem:
-    """Nobody ever spoke of the order."""
+    """The order was never announced, and no callback named it."""
     return Problem(
         status=404,
         kind="unknown-order",
         title="The order is not known.",
         detail="It was neither announced nor spoken of by any callback. Compare its number, and percent-encode it.",
+    )
+
+
+@singledispatch
+def problem_of(error: Exception) -> Problem:
+    """The problem that a caller receives for `error`. Of an unexpected error it names nothing but the type."""
+    return Problem(
+        status=500,
+        kind="unexpected",
+        title="Something unexpected went wrong.",
+        detail=f"The log of this service has it as {type(error).__name__}. Sending the same request again is safe.",
+    )
+
+
+@problem_of.register
+def _(error: Problem) -> Problem:
+    return error
+
+
+@problem_of.register
+def _(error: UnknownMerchant) -> Problem:
+    return unknown_merchant(str(error))
+
+
+@problem_of.register
+def _(error: NoGateway) -> Problem:
+    return Problem(
+        status=409,
+        kind="no-gateway",
+        title="The merchant has no gateway.",
+        detail=f"There is no [merchants.{error}.gateway] in the settings of this service, so nothing can be sent.",
+    )
+
+
+@problem_of.register
+def _(error: BulkheadFull) -> Problem:
+    return Problem(
+        status=503,
+        kind="gateway-busy",
+        title="Surely not done: the merchant's gateway is slow to answer.",
+        detail=f"{error}. Send the same request again a little later.",
+        members={"outcome": "not-done"},
+    )
+
+
+@problem_of.register
+def _(error: GatewayUnusable) -> Problem:
+    return Problem(
+        status=503,
+        kind="gateway-unusable",
+        title="Surely not done: the settings of the merchant's gateway cannot be used.",
+        detail=f"{error}. Send the same request again when they are mended and this service was started again.",
+        members={"outcome": "not-done"},
+    )
+
+
+@problem_of.register
+def _(error: MessageInvalid) -> Problem:
+    return invalid_message(error)
+
+
+@problem_of.register
+def _(error: ArgumentsInvalid) -> Problem:
+    return invalid(FieldError(problem.field, problem.text) for problem in error.problems)
+
+
+@problem_of.register
+def _(error: ClaimUnstorable) -> Problem:
+    return invalid([FieldError("", str(error))])
+
+
+@problem_of.register
+def _(error: NotSent) -> Problem:
+    return Problem(
+        status=502,
+        kind="not-sent",
+        title="Surely not done: the gateway was not reached.",
+        detail=f"{error}. The same request may be sent again.",
+        members={"outcome": "not-done", "request_id": error.request_id},
+    )
+
+
+@problem_of.register
+def _(error: Refused) -> Problem:
+    return Problem(
+        status=502,
+        kind="refused",
+        title="Not done: the gateway refused.",
+        detail=f"{error}.",
+        members={"outcome": "not-done", "request_id": error.request_id},
+    )
+
+
+@problem_of.register
+def _(error: OutcomeUnknown) -> Problem:
+    return Problem(
+        status=504,
+        kind="outcome-unknown",
+        title="Unknown: no answer of the gateway's settles whether it was done.",
+        detail=f"{error}.",
+        members={"outcome": "unknown", "request_id": error.request_id},
+    )
+
+
+@problem_of.register
+def _(_error: LedgerUnavailable) -> Problem:
+    return Problem(
+        status=503,
+        kind="ledger-unavailable",
+        title="The ledger cannot be used now.",
+        detail="It may or may not have been done. Send the same request again: that is safe, a withhold is sent once.",
+        members={"outcome": "unknown"},
     )

@@ -1,29 +1,35 @@
 """What callers send."""
 
+import base64
+import json
+from datetime import UTC, datetime
 from typing import Any
 
-from marshmallow import Schema, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate
 
 from service.api import fields as api
-from service.api.cursors import read_cursor
 from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
 from service.domain.claims import OrderStatus
-from service.ledger.orders import OrderFilter
+from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
 
+#: The longest request body, in bytes. 100 orders with every field take 60 KiB.
+MAX_BODY_BYTES = 128 * 1024
 #: How many orders one request may announce.
 MOST_ORDERS = 100
-#: How many orders one answer may list.
+#: How many orders one response may list.
 MOST_LISTED = 500
-#: What an operator may resolve an order to.
+#: The statuses that an operator may decide.
 RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
+
+_NO_CURSOR = "is no cursor; allowed is the `next` of an earlier answer"
 
 
 class _DraftSchema(Schema):
     merchant = api.merchant(required=True)
     biz_order_no = api.order_number(required=True)
     answer_due_at = api.time(
-        "When the gateway is asked if no end is known by then; by default what the merchant's settings say.",
+        "When the gateway is asked, unless a final status is known by then. The default is in the merchant's settings.",
         allow_none=True,
     )
 
@@ -40,7 +46,7 @@ class AnnouncementSchema(_DraftSchema):
 
 
 class AnnouncementsSchema(Schema):
-    """Orders to announce, each of which stands by itself."""
+    """Orders to announce, each independent of the others."""
 
     orders = fields.List(
         fields.Nested(AnnouncementSchema), required=True, validate=validate.Length(min=1, max=MOST_ORDERS)
@@ -48,7 +54,7 @@ class AnnouncementsSchema(Schema):
 
 
 class _PersonSchema(Schema):
-    # Checked in full where they are sent: by the document's rules and by check digits.
+    # These are checked when they are sent: against the gateway's document and by their check digits.
     id_card_number = fields.String(required=True, load_only=True)
     mobile = fields.String(required=True, load_only=True)
     name = fields.String(required=True, load_only=True)
@@ -78,7 +84,7 @@ class CardSchema(_PersonSchema):
 
 
 class CardConfirmationSchema(Schema):
-    """The code that the card's owner was sent: `confirm-tied-card` of the gateway's document."""
+    """The code that the card's owner received: `confirm-tied-card` of the gateway's document."""
 
     merchant = api.merchant(required=True)
     verification_code = fields.String(required=True, load_only=True)
@@ -88,7 +94,7 @@ class CardConfirmationSchema(Schema):
 
 
 class ResolutionSchema(Schema):
-    """A person's word on an order. It outranks the gateway's."""
+    """A person's decision on an order. It outranks the gateway."""
 
     status = fields.Enum(
         OrderStatus,
@@ -120,3 +126,23 @@ class OrderFilterSchema(Schema):
         if (cursor := data.pop("after", None)) is not None:
             data["after"] = read_cursor(cursor)
         return OrderFilter(**data), limit
+
+
+def write_cursor(order: OrderRecord) -> str:
+    """The cursor of the place after `order`: an opaque text that callers send back for the next page."""
+    place = [order.updated_at.isoformat(), order.merchant, order.biz_order_no]
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str) -> OrderPlace:
+    """The place that a cursor names. Raises ValidationError for a text that `write_cursor` did not write."""
+    try:
+        place = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        updated_at, merchant, biz_order_no = map(str, place)
+        time = datetime.fromisoformat(updated_at)
+        time.astimezone(UTC)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise ValidationError(_NO_CURSOR, "after") from error
+    if time.tzinfo is None or time.isoformat() != updated_at:
+        raise ValidationError(_NO_CURSOR, "after")
+    return OrderPlace(updated_at=time, merchant=merchant, biz_order_no=biz_order_no)

@@ -1,22 +1,37 @@
-"""The internal API under gunicorn, in this process: a master that forks workers."""
+"""The internal API under gunicorn, in this process: a master that forks workers, which answer on threads."""
 
+import json
 import math
+import time
+from asyncio import Future
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http import HTTPStatus
+from types import FrameType
 from typing import Any
 
+import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
 from service.api.health import Drain
-from service.api.worker import ApiWorker
+from service.api.problems import CONTENT_TYPE, Problem
+from service.api.request_schemas import MAX_BODY_BYTES
 from service.config.settings import ApiSettings
+from service.serving.connection import Connection
+from service.serving.framing import HttpRequest
 from service.serving.gunicorn_settings import QuietLogger, common_settings, keep_signals_over_forks
+from service.serving.worker import LoopWorker
+from service.serving.wsgi import PendingResponse, WsgiResponse, make_response
+
+_log = structlog.get_logger(__name__)
 
 
 def serve_api(*, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:
-    """Serve until SIGTERM, SIGINT or SIGHUP, then end the process (SystemExit, 0 where all went well).
+    """Serve until SIGTERM, SIGINT or SIGHUP, then end the process (SystemExit, 0 on success).
 
-    `make_app` is called once in every worker, after fork; what it is handed says when that worker is about to end.
+    `make_app` is called once in every worker, after the fork; its argument says when that worker is about to end.
     """
     keep_signals_over_forks()
     _ApiServer(make_app=make_app, settings=settings).run()
@@ -26,14 +41,14 @@ class _ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type
     """gunicorn's view of the API."""
 
     def __init__(self, *, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:
-        #: What the worker tells of its end.
+        #: Set by the worker when it is about to end.
         self.drain = Drain()
         self._make_app = make_app
         self._settings = settings
         super().__init__()
 
     def load_config(self) -> None:
-        """Tell gunicorn everything; it reads no file, environment or command line."""
+        """Pass gunicorn every setting; it reads no file, environment or command line."""
         settings = self._settings
         own: dict[str, Any] = {
             "bind": settings.bind,
@@ -50,3 +65,68 @@ class _ApiServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type
     def load(self) -> Flask:
         """The application of one worker, made in it."""
         return self._make_app(self.drain)
+
+
+class ApiWorker(LoopWorker):
+    """Reads requests on a loop, and uses a thread only for a request that has arrived whole.
+
+    `self.app` is gunicorn's application object.
+    """
+
+    max_body_bytes = MAX_BODY_BYTES
+    request_timeout_seconds = 5.0
+    #: How long a request may wait for a thread; callers wait longer.
+    answer_within_seconds = 5.0
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._threads: ThreadPoolExecutor
+
+    async def begin(self) -> None:
+        """Make the threads."""
+        self._threads = ThreadPoolExecutor(self.cfg.threads, thread_name_prefix="api")
+
+    async def end(self) -> None:
+        """Abandon the threads: a request that takes longer than the drain is cut off."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def respond(self, connection: Connection, request: HttpRequest) -> None:
+        """Have a thread call the application."""
+        answered = self.loop.run_in_executor(self._threads, self._answer, connection, request)
+        answered.add_done_callback(partial(self._send_answered, connection, request))
+
+    def refusal(self, status: int) -> bytes:
+        """A problem that quotes nothing of the request."""
+        answer = _refusal(status)
+        headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
+        return f"HTTP/1.1 {answer.status}\r\nConnection: close\r\n{headers}\r\n".encode() + answer.body
+
+    def report_cut(self, connection: Connection, reason: str, *, kind: str = "") -> None:
+        """Log the error's type only: its text quotes the request, which may contain a token or a name."""
+        _log.warning("request_cut", reason=reason, error=kind, client=connection.host)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """At SIGTERM, finish the requests under way, and answer `/readyz` with 503."""
+        self.app.drain.begin()
+        super().handle_exit(sig, frame)
+
+    def _answer(self, connection: Connection, request: HttpRequest) -> WsgiResponse | PendingResponse:
+        if time.monotonic() - request.arrived_at >= self.answer_within_seconds:
+            self.report_cut(connection, "too-late")
+            return _refusal(503)
+        return self.call_application(connection, request)
+
+    def _send_answered(
+        self, connection: Connection, request: HttpRequest, answered: "Future[WsgiResponse | PendingResponse]"
+    ) -> None:
+        error = answered.exception()
+        if error is None:
+            self.send(connection, request, answered.result())
+        else:
+            _log.error("request_failed", client=connection.host, exc_info=error)
+            connection.close()
+
+
+def _refusal(status: int) -> WsgiResponse:
+    problem = Problem(status=status, kind="http", title=HTTPStatus(status).phrase)
+    return make_response(HTTPStatus(status), json.dumps(problem.to_json()).encode(), content_type=CONTENT_TYPE)

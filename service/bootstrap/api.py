@@ -1,22 +1,23 @@
 """The role `api`."""
 
 from flask import Flask
+from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.api.app import create_api
-from service.api.callers import Callers
-from service.api.cards import Cards
-from service.api.gauges import Gauges
+from service.api.auth import Authenticator
+from service.api.cards import make_cards, make_withholds
 from service.api.health import Drain, Health
-from service.api.orders import Orders
-from service.api.withholds import WithholdRoutes
+from service.api.orders import make_orders
 from service.bootstrap.charging import make_announcer, make_withholder
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
 from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
 from service.ledger.schema import make_schema_check
+from service.runtime.metrics.exposition import name_role
+from service.runtime.metrics.gateways import show_gateways
 
 
 def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
@@ -33,14 +34,18 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
         **{slug: Bulkhead(gateway=client, max_calls=places) for slug, client in clients.usable.items()},
         **{slug: UnusableGateway(merchant=slug, reason=str(error)) for slug, error in clients.unusable.items()},
     }
-    withholder = make_withholder(settings, engine, gateways)
+    # The same in each worker: no metric counts requests.
+    registry = CollectorRegistry()
+    name_role(registry, "api")
+    show_gateways(registry, usable=clients.usable, unusable=clients.unusable)
+    registry.register(log_metrics)
     return create_api(
-        routes=[
-            *Orders(store=store, announcer=announcer).routes(),
-            *WithholdRoutes(withholder=withholder).routes(),
-            *Cards(merchants=settings.merchants, gateways=gateways).routes(),
+        blueprints=[
+            make_orders(store=store, announcer=announcer),
+            make_withholds(withholder=make_withholder(settings, engine, gateways)),
+            make_cards(merchants=settings.merchants, gateways=gateways),
         ],
-        callers=Callers(tokens=settings.api.tokens),
-        gauges=Gauges(gateways=clients, log_metrics=log_metrics),
+        authenticator=Authenticator(tokens=settings.api.tokens),
+        registry=registry,
         health=Health(drain=drain, schema_serves=make_schema_check(engine)),
     )

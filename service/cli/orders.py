@@ -9,9 +9,8 @@ from typing import Any
 import click
 from marshmallow import Schema, ValidationError
 
-from service.api.answer_schemas import AnnouncedSchema, HistorySchema, InquirySchema, OrderListSchema, ResolvedSchema
-from service.api.cursors import read_cursor, write_cursor
-from service.api.request_schemas import MOST_LISTED, RESOLVABLE
+from service.api.request_schemas import MOST_LISTED, RESOLVABLE, read_cursor, write_cursor
+from service.api.response_schemas import AnnouncedSchema, HistorySchema, InquirySchema, OrderListSchema, ResolvedSchema
 from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
 from service.charging.announce import OrderDraft

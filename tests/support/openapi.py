@@ -29,7 +29,12 @@ class OpenApi:
     @property
     def operations(self) -> set[tuple[str, str]]:
         """(method, path) of every operation."""
-        return {(method.upper(), path) for path, methods in self.document["paths"].items() for method in methods}
+        return {
+            (method.upper(), path)
+            for path, methods in self.document["paths"].items()
+            for method in methods
+            if method != "parameters"
+        }
 
     def check_answer(self, method: str, path: str, *, status: int, content_type: str, value: Any) -> None:
         """An AssertionError unless the document allows this answer of the operation; `path` is a real one."""

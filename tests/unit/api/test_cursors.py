@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from service.api.cursors import read_cursor, write_cursor
+from service.api.request_schemas import read_cursor, write_cursor
 from service.ledger.orders import OrderPlace, OrderRecord
 
 TIMES = st.datetimes(timezones=st.just(UTC))

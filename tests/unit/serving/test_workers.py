@@ -9,7 +9,7 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.base import Worker
 
-from service.api.worker import ApiWorker
+from service.api.server import ApiWorker
 from service.serving.worker import LoopWorker
 from service.web.worker import ReceiverWorker
 

@@ -1,10 +1,10 @@
-"""Callers are told by their tokens, in a time that tells nothing."""
+"""Callers are identified by their tokens, in a time that reveals nothing."""
 
 import hmac
 
 import pytest
 
-from service.api.callers import Callers, ScopeMissing, Unauthenticated
+from service.api.auth import Authenticator, ScopeMissing, Unauthenticated
 from service.config.secrets import Secret
 from service.config.settings import ApiScope, ApiToken
 
@@ -15,25 +15,25 @@ TOKENS = [
 
 
 @pytest.fixture
-def callers() -> Callers:
-    return Callers(tokens=TOKENS)
+def authenticator() -> Authenticator:
+    return Authenticator(tokens=TOKENS)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_a_caller_is_told_by_its_token(callers: Callers, scheme: str) -> None:
-    caller = callers.identify(f"{scheme} {'t' * 40}")
+def test_a_caller_is_told_by_its_token(authenticator: Authenticator, scheme: str) -> None:
+    caller = authenticator.authenticate(f"{scheme} {'t' * 40}")
     assert (caller.name, caller.scopes) == ("till", {ApiScope.READ, ApiScope.ANNOUNCE})
 
 
 @pytest.mark.parametrize("scope", ApiScope)
-def test_a_caller_may_do_what_its_token_names_and_nothing_else(callers: Callers, scope: ApiScope) -> None:
-    callers.identify("Bearer " + "s" * 40).need(scope)
-    till = callers.identify("Bearer " + "t" * 40)
+def test_a_caller_may_do_what_its_token_names_and_nothing_else(authenticator: Authenticator, scope: ApiScope) -> None:
+    authenticator.authenticate("Bearer " + "s" * 40).require(scope)
+    till = authenticator.authenticate("Bearer " + "t" * 40)
     if scope in (ApiScope.READ, ApiScope.ANNOUNCE):
-        till.need(scope)
+        till.require(scope)
     else:
         with pytest.raises(ScopeMissing, match=scope.value):
-            till.need(scope)
+            till.require(scope)
 
 
 @pytest.mark.parametrize(
@@ -43,18 +43,18 @@ def test_a_caller_may_do_what_its_token_names_and_nothing_else(callers: Callers,
         *("Bearer " + "s" * 39, "Bearer " + "s" * 41, "Bearer s\udcff"),
     ],
 )
-def test_whoever_shows_no_token_of_ours_is_nobody(callers: Callers, header: str | None) -> None:
+def test_whoever_shows_no_token_of_ours_is_nobody(authenticator: Authenticator, header: str | None) -> None:
     with pytest.raises(Unauthenticated):
-        callers.identify(header)
+        authenticator.authenticate(header)
 
 
 def test_nobody_calls_where_there_are_no_tokens() -> None:
     with pytest.raises(Unauthenticated):
-        Callers(tokens=[]).identify("Bearer ")
+        Authenticator(tokens=[]).authenticate("Bearer ")
 
 
 def test_every_token_is_compared_in_constant_time_whichever_fits(
-    callers: Callers, monkeypatch: pytest.MonkeyPatch
+    authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[tuple[bytes, bytes]] = []
     real = hmac.compare_digest
@@ -64,6 +64,6 @@ def test_every_token_is_compared_in_constant_time_whichever_fits(
         return real(kept, shown)
 
     monkeypatch.setattr(hmac, "compare_digest", compare)
-    callers.identify("Bearer " + "s" * 40)
+    authenticator.authenticate("Bearer " + "s" * 40)
     assert len(compared) == len(TOKENS)
     assert {len(text) for pair in compared for text in pair} == {32}

@@ -1,4 +1,4 @@
-"""What callers are answered; also what the command line prints as JSON."""
+"""What the API responds, and what the command line prints as JSON."""
 
 from marshmallow import Schema, fields
 
@@ -13,7 +13,7 @@ from service.ledger.withholds import WithholdOutcome
 
 
 class OrderSchema(Schema):
-    """What is believed of an order."""
+    """The current state of an order."""
 
     merchant = api.merchant(required=True)
     biz_order_no = api.order_number(required=True)
@@ -22,23 +22,25 @@ class OrderSchema(Schema):
     conflicted = fields.Boolean(
         required=True,
         attribute="state.conflicted",
-        metadata={"description": "Whether trusted claims contradict each other, and nothing has settled it yet."},
+        metadata={"description": "Whether trusted claims contradict each other and nothing has resolved it yet."},
     )
     pay_order_no = fields.String(required=True, allow_none=True, attribute="state.pay_order_no")
-    sequence = fields.Integer(required=True, metadata={"description": "The number of its last event, 0 for none."})
+    sequence = fields.Integer(required=True, metadata={"description": "The number of its last event; 0 for none."})
     order_type = fields.String(required=True)
     pay_type = fields.String(required=True)
     paid_at = api.time("When the money moved.", required=True, allow_none=True)
     amount = api.amount(required=True, allow_none=True)
     amount_unit = fields.String(required=True, allow_none=True, metadata={"enum": ["yuan", "fen", None]})
-    announced_at = api.time("None where it is known by its callbacks alone.", required=True, allow_none=True)
-    answer_due_at = api.time("When it is asked for, if no end is known by then.", required=True, allow_none=True)
+    announced_at = api.time("Null where it was never announced.", required=True, allow_none=True)
+    answer_due_at = api.time(
+        "When the gateway is asked, unless a final status is known by then.", required=True, allow_none=True
+    )
     created_at = api.time("When it became known.", required=True)
     updated_at = api.time("When it changed last.", required=True)
 
 
 class AnnouncedSchema(Schema):
-    """An order that is known now."""
+    """An announced order."""
 
     order = fields.Nested(OrderSchema, required=True)
     notify_url = fields.String(
@@ -58,22 +60,24 @@ class AnnouncedOrdersSchema(Schema):
 
 
 class WithholdRecordSchema(Schema):
-    """The one sending of an order to the gateway."""
+    """The one time that an order was sent to the gateway."""
 
     outcome = fields.Enum(
         WithholdOutcome,
         by_value=True,
         required=True,
         metadata={
-            "description": "`accepted` says nothing of its being paid. `unknown`, and `sending` where nobody is about "
-            "it any more: the gateway is asked; never send it again under another number."
+            "description": "`accepted` does not mean paid. For `unknown`, and for a `sending` that nobody continues, "
+            "the gateway is asked; never send the order again under another number."
         },
     )
     sent_by = fields.String(required=True, metadata={"description": "The name of the API token, or of the command."})
     sent_at = api.time("When it was sent.", required=True)
-    settled_at = api.time("When the outcome became known here.", required=True, allow_none=True)
+    settled_at = api.time("When the outcome was recorded.", required=True, allow_none=True)
     detail = api.MaskedText(required=True)
-    request_id = fields.String(required=True, metadata={"description": "To be named to the gateway's people."})
+    request_id = fields.String(
+        required=True, metadata={"description": "Identifies the request to the gateway's support."}
+    )
 
 
 class SentSchema(Schema):
@@ -89,7 +93,7 @@ class SentSchema(Schema):
 
 
 class BindingSchema(Schema):
-    """A binding that waits for its owner's code."""
+    """A binding that waits for the code of the card's owner."""
 
     unique_code = fields.String(required=True)
 
@@ -101,74 +105,78 @@ class BoundCardSchema(Schema):
 
 
 class ClaimSchema(Schema):
-    """What somebody said of an order, and what became of it."""
+    """A claim about an order, and its verdict."""
 
     source = fields.Enum(ClaimSource, by_value=True, required=True)
     trust = api.TrustName(required=True)
     verdict = fields.Enum(Verdict, by_value=True, required=True)
     status = fields.Enum(OrderStatus, by_value=True, required=True, allow_none=True)
     pay_order_no = fields.String(required=True, allow_none=True)
-    order_type = api.ClaimedWord(required=True)
-    pay_type = api.ClaimedWord(required=True)
-    paid_at = api.time("When the money moved, by its word.", required=True, allow_none=True)
+    order_type = api.ClaimedCode(required=True)
+    pay_type = api.ClaimedCode(required=True)
+    paid_at = api.time("When the money moved, as claimed.", required=True, allow_none=True)
     channel_response = api.MaskedText(required=True)
     unknown_fields = fields.Dict(keys=fields.String(), values=api.MaskedText(), required=True)
     missing_fields = fields.List(
         fields.String(),
         required=True,
-        metadata={"description": "What the gateway's document requires and was left out; believed all the same."},
+        metadata={"description": "Absent fields that the gateway's document requires; the claim counts all the same."},
     )
-    stated_at = api.time("When it was received, asked for or said.", required=True)
+    stated_at = api.time("When the callback was received, the gateway asked, or the decision made.", required=True)
     recorded_at = api.time("When it was recorded.", required=True)
     quarantine = api.MaskedText(
-        required=True, allow_none=True, metadata={"description": "Why a person has to look at it."}
+        required=True, allow_none=True, metadata={"description": "Why a person has to examine it."}
     )
-    stated_by = fields.String(required=True, metadata={"description": "An operator's name and way in, else empty."})
-    reason = fields.String(required=True, metadata={"description": "An operator's reason, else empty."})
+    stated_by = fields.String(
+        required=True, metadata={"description": "An operator's name, and where it was entered; else empty."}
+    )
+    reason = fields.String(required=True, metadata={"description": "An operator's reason; else empty."})
 
 
 class InquirySchema(Schema):
-    """The question that is or was due to the gateway."""
+    """The inquiry of an order: whether and when the gateway is asked about it."""
 
     state = fields.Enum(InquiryState, by_value=True, required=True)
     reasons = api.ReasonNames(required=True)
-    due_at = api.time("When it is asked next, while it is open.", required=True)
+    due_at = api.time("When the gateway is asked next, while the inquiry is open.", required=True)
     horizon_at = api.time("When it is given up and left to a person.", required=True)
-    attempts = fields.Integer(required=True, metadata={"description": "Questions asked since it was opened last."})
-    last_asked_at = api.time("When it was asked last.", required=True, allow_none=True)
-    opened_at = api.time("When it was opened last.", required=True)
+    attempts = fields.Integer(required=True, metadata={"description": "Queries sent since it was last opened."})
+    last_asked_at = api.time("When the gateway was last asked.", required=True, allow_none=True)
+    opened_at = api.time("When it was last opened.", required=True)
 
 
 class QuestionSchema(Schema):
-    """A question that the gateway was asked."""
+    """A query that was sent to the gateway."""
 
-    asked_at = api.time("When it was asked.", required=True)
+    asked_at = api.time("When it was sent.", required=True)
     reasons = api.ReasonNames(required=True)
     outcome = fields.Enum(
         QuestionOutcome,
         by_value=True,
         required=True,
         allow_none=True,
-        metadata={"description": "None while it is being asked, and for good where whoever asked has died."},
+        metadata={"description": "Null while it is under way, and for good where the process that sent it has died."},
     )
-    request_id = fields.String(required=True, metadata={"description": "To be named to the gateway's people."})
-    seconds = fields.Float(required=True, allow_none=True, metadata={"description": "Until the answer."})
-    detail = api.MaskedText(required=True, metadata={"description": "Why there was no answer, else empty."})
+    request_id = fields.String(
+        required=True, metadata={"description": "Identifies the request to the gateway's support."}
+    )
+    seconds = fields.Float(required=True, allow_none=True, metadata={"description": "Until the gateway answered."})
+    detail = api.MaskedText(required=True, metadata={"description": "Why there was no answer; else empty."})
 
 
 class DeliverySchema(Schema):
-    """How far an event has come on its way to one endpoint."""
+    """The delivery of an event to one endpoint."""
 
     endpoint = fields.String(required=True)
     state = fields.String(required=True, metadata={"enum": ["open", "delivered", "parked"]})
     attempts = fields.Integer(required=True)
-    due_at = api.time("When it is tried next, while it is open.", required=True)
+    due_at = api.time("When it is attempted next, while it is open.", required=True)
     settled_at = api.time("When it was delivered or parked.", required=True, allow_none=True)
     last_error = api.MaskedText(required=True)
 
 
 class EventSchema(Schema):
-    """What downstream was told or is yet to be told."""
+    """An event for downstream, delivered or not."""
 
     id = fields.String(required=True)
     sequence = fields.Integer(required=True)
@@ -179,49 +187,51 @@ class EventSchema(Schema):
 
 
 class HistorySchema(Schema):
-    """What happened around an order."""
+    """The history of an order."""
 
     order = fields.Nested(
         OrderSchema,
         required=True,
         allow_none=True,
-        metadata={"description": "None where nobody who is believed has spoken of it."},
+        metadata={"description": "Null where there are only claims that are not trusted."},
     )
     withhold = fields.Nested(
         WithholdRecordSchema,
         required=True,
         allow_none=True,
-        metadata={"description": "None where it was not sent from here."},
+        metadata={"description": "Null where it was not sent by this service."},
     )
     claims = fields.List(
         fields.Nested(ClaimSchema),
         required=True,
         metadata={
-            "description": "In the order in which they were decided: all that counted, and of those that never did the "
-            f"newest {MOST_UNCOUNTED}."
+            "description": "In the order in which they were recorded: all that counted, and the newest "
+            f"{MOST_UNCOUNTED} of those that did not."
         },
     )
     claims_left_out = fields.Integer(
-        required=True, metadata={"description": "How many older claims that never counted there are besides."}
+        required=True, metadata={"description": "How many older claims that did not count are left out."}
     )
     inquiry = fields.Nested(InquirySchema, required=True, allow_none=True)
     questions = fields.List(
-        fields.Nested(QuestionSchema), required=True, metadata={"description": "What the gateway was asked, in order."}
+        fields.Nested(QuestionSchema),
+        required=True,
+        metadata={"description": "The queries that were sent to the gateway, in order."},
     )
     events = fields.List(fields.Nested(EventSchema), required=True)
 
 
 class OrderListSchema(Schema):
-    """A page of orders, those that changed last first."""
+    """A page of orders, the most recently changed first."""
 
     orders = fields.List(fields.Nested(OrderSchema), required=True)
     next = fields.String(
-        required=True, allow_none=True, metadata={"description": "The next page's `after`; none after the last page."}
+        required=True, allow_none=True, metadata={"description": "The next page's `after`; null after the last page."}
     )
 
 
 class ResolvedSchema(Schema):
-    """What an operator's word has done."""
+    """The effect of an operator's decision."""
 
     verdict = fields.Enum(Verdict, by_value=True, required=True)
     order = fields.Nested(OrderSchema, required=True)

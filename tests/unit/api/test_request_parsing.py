@@ -4,7 +4,7 @@ import pytest
 from flask import Flask, request
 from marshmallow import Schema, fields
 
-from service.api.bodies import read_body, read_query
+from service.api.blueprint import StrictParser
 from service.api.problems import Problem
 
 
@@ -15,7 +15,7 @@ class Body(Schema):
 
 def read(body: bytes, content_type: str = "application/json") -> object:
     with Flask(__name__).test_request_context("/", method="POST", data=body, content_type=content_type):
-        return read_body(request, Body())
+        return StrictParser().parse(Body(), request, location="json")
 
 
 def test_an_object_is_loaded_by_the_schema() -> None:
@@ -63,5 +63,5 @@ def test_faults_name_the_field_and_quote_no_value() -> None:
 
 def test_a_query_parameter_that_is_there_twice_is_refused() -> None:
     with Flask(__name__).test_request_context("/?merchant=a&merchant=b"), pytest.raises(Problem) as caught:
-        read_query(request, Body())
+        StrictParser().parse(Body(), request, location="query")
     assert [fault.where for fault in caught.value.errors] == ["merchant"]
