@@ -45,7 +45,7 @@ class StrictParser(FlaskParser):
             raise Problem(
                 status=415,
                 kind="not-json",
-                title="The body is not said to be JSON.",
+                title="The Content-Type is not JSON.",
                 detail="Send it with Content-Type: application/json.",
             )
         try:
@@ -53,7 +53,7 @@ class StrictParser(FlaskParser):
         except (ValueError, RecursionError) as error:
             # The decoder's message names a place and quotes nothing.
             detail = str(error) if isinstance(error, json.JSONDecodeError | _Ambiguous) else "It is not JSON in UTF-8."
-            raise Problem(status=400, kind="not-json", title="The body is no usable JSON.", detail=detail) from error
+            raise Problem(status=400, kind="not-json", title="The body is not valid JSON.", detail=detail) from error
 
     def load_querystring(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - webargs calls it
         """The query parameters. Refuses a parameter that is given more than once."""
@@ -83,11 +83,13 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]  # flask-smorest has no typ
 
         `problems` are the operation's own error responses, described by status.
         """
-        documented = {
-            **_ANY_PROBLEM,
-            403: f"The token does not have the scope `{scope.value}`; nothing was done.",
-            **(problems or {}),
-        }
+        missing = f"The token does not have the scope `{scope.value}`; nothing was done."
+        document: Callable[[_View], _View] = self.doc(
+            operationId=name,
+            # OpenAPI 3.1: the roles that are required, for a scheme without scopes of its own.
+            security=[{"token": [scope.value]}],
+            responses=_describe({**_ANY_PROBLEM, 403: missing, **(problems or {})}),
+        )
 
         def decorate(view: _View) -> _View:
             @wraps(view)
@@ -105,9 +107,7 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]  # flask-smorest has no typ
                 )
                 return response
 
-            # OpenAPI 3.1: the roles that are required, for a scheme without scopes of its own.
-            security = [{"token": [scope.value]}]
-            return self.doc(operationId=name, security=security, responses=_describe(documented))(authorized)
+            return document(authorized)
 
         return decorate
 
@@ -131,12 +131,12 @@ class _Ambiguous(ValueError):
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) < len(pairs):
-        raise _Ambiguous("A key is there twice.")
+        raise _Ambiguous("A key occurs twice in one object.")
     return values
 
 
 def _refuse_constant(_name: str) -> NoReturn:
-    raise _Ambiguous("NaN and Infinity are no JSON.")
+    raise _Ambiguous("NaN and Infinity are not JSON.")
 
 
 def _list_errors(messages: Any, path: str = "") -> Iterator[FieldError]:

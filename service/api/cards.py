@@ -96,14 +96,14 @@ def make_withholds(*, withholder: Withholder) -> ApiBlueprint:
                 status=409,
                 kind="announced-differently",
                 title="Announced before with other values.",
-                detail=f"Different is: {', '.join(error.fields)}. Nothing was sent. "
+                detail=f"These differ: {', '.join(error.fields)}. Nothing was sent. "
                 "For another payment use a new biz_order_no.",
             ) from error
         except StatusKnown as error:
             raise Problem(
                 status=409,
                 kind="spoken-of-before",
-                title="The order has a status already, though it was not sent from here.",
+                title="The order already has a status, though it was not sent from here.",
                 detail="Sending it might charge it twice, so nothing was sent. For another payment use a new "
                 "biz_order_no.",
             ) from error

@@ -45,10 +45,12 @@ def amount(**options: Any) -> fields.String:
     )
 
 
-def one_line(description: str, *, most: int, **options: Any) -> fields.String:
-    """Text on one line, of at most `most` characters."""
+def one_line(description: str, *, max_length: int, **options: Any) -> fields.String:
+    """Text on one line, of at most `max_length` characters."""
     return fields.String(
-        validate=[validate.Length(min=1, max=most), _check_one_line], metadata={"description": description}, **options
+        validate=[validate.Length(min=1, max=max_length), _check_one_line],
+        metadata={"description": description},
+        **options,
     )
 
 
@@ -67,7 +69,7 @@ class TrustName(fields.String):
 
     def __init__(self, **options: Any) -> None:
         names = [trust.word for trust in Trust] + ([None] if options.get("allow_none") else [])
-        description = "How far it is to be believed, from least to most."
+        description = "How far the claim is trusted, from least to most."
         super().__init__(metadata={"enum": names, "description": description}, **options)
 
     def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> str | None:
@@ -103,14 +105,14 @@ class ReasonNames(fields.List[str]):
 
 def _check_order_number(text: str) -> None:
     if not is_order_no(text):
-        raise ValidationError(f"is no order number; allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
+        raise ValidationError(f"is not an order number, which has 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
 
 
 def _check_calendar(time: datetime) -> None:
     try:
         time.astimezone(UTC)
     except OverflowError as error:
-        raise ValidationError("has no place in the calendar of UTC") from error
+        raise ValidationError("is outside the range of UTC times") from error
 
 
 def _check_one_line(text: str) -> None:

@@ -106,7 +106,7 @@ def invalid(errors: Iterable[FieldError]) -> Problem:
         status=422,
         kind="invalid",
         title="The request is not valid; nothing was done.",
-        detail="Mend what `errors` names, and send it again.",
+        detail="Correct the fields in `errors`, and send it again.",
         errors=tuple(errors),
     )
 
@@ -142,8 +142,8 @@ def unknown_order() -> Problem:
     return Problem(
         status=404,
         kind="unknown-order",
-        title="The order is not known.",
-        detail="It was neither announced nor spoken of by any callback. Compare its number, and percent-encode it.",
+        title="The order is unknown.",
+        detail="It was never announced, and no callback named it. Check its number, and percent-encode it.",
     )
 
 
@@ -154,7 +154,7 @@ def problem_of(error: Exception) -> Problem:
         status=500,
         kind="unexpected",
         title="Something unexpected went wrong.",
-        detail=f"The log of this service has it as {type(error).__name__}. Sending the same request again is safe.",
+        detail=f"See {type(error).__name__} in the log of this service. Sending the same request again is safe.",
     )
 
 
@@ -195,7 +195,7 @@ def _(error: GatewayUnusable) -> Problem:
         status=503,
         kind="gateway-unusable",
         title="Surely not done: the settings of the merchant's gateway cannot be used.",
-        detail=f"{error}. Send the same request again when they are mended and this service was started again.",
+        detail=f"{error}. Correct them and restart this service, then send the same request again.",
         members={"outcome": "not-done"},
     )
 
@@ -242,7 +242,7 @@ def _(error: OutcomeUnknown) -> Problem:
     return Problem(
         status=504,
         kind="outcome-unknown",
-        title="Unknown: no answer of the gateway's settles whether it was done.",
+        title="Unknown: the gateway gave no answer that settles whether it was done.",
         detail=f"{error}.",
         members={"outcome": "unknown", "request_id": error.request_id},
     )
@@ -253,7 +253,7 @@ def _(_error: LedgerUnavailable) -> Problem:
     return Problem(
         status=503,
         kind="ledger-unavailable",
-        title="The ledger cannot be used now.",
-        detail="It may or may not have been done. Send the same request again: that is safe, a withhold is sent once.",
+        title="The ledger is unavailable.",
+        detail="It may or may not have been done. Sending the same request again is safe: a withhold is sent once.",
         members={"outcome": "unknown"},
     )

@@ -16,13 +16,13 @@ from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
 #: The longest request body, in bytes. 100 orders with every field take 60 KiB.
 MAX_BODY_BYTES = 128 * 1024
 #: How many orders one request may announce.
-MOST_ORDERS = 100
+MAX_ORDERS = 100
 #: How many orders one response may list.
-MOST_LISTED = 500
+MAX_LISTED = 500
 #: The statuses that an operator may decide.
 RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
 
-_NO_CURSOR = "is no cursor; allowed is the `next` of an earlier answer"
+_NO_CURSOR = "is not a cursor: send the `next` of an earlier page"
 
 
 class _DraftSchema(Schema):
@@ -49,7 +49,7 @@ class AnnouncementsSchema(Schema):
     """Orders to announce, each independent of the others."""
 
     orders = fields.List(
-        fields.Nested(AnnouncementSchema), required=True, validate=validate.Length(min=1, max=MOST_ORDERS)
+        fields.Nested(AnnouncementSchema), required=True, validate=validate.Length(min=1, max=MAX_ORDERS)
     )
 
 
@@ -102,10 +102,10 @@ class ResolutionSchema(Schema):
         required=True,
         validate=validate.OneOf(RESOLVABLE, error="must be one of processing, succeeded, failed"),
     )
-    name = api.one_line("Who decides: a person, not a system. Kept for good.", most=100, required=True)
-    reason = api.one_line("Why, and on what evidence. Kept for good.", most=1000, required=True)
+    name = api.one_line("Who decides: a person, not a system. Kept for good.", max_length=100, required=True)
+    reason = api.one_line("Why, and on what evidence. Kept for good.", max_length=1000, required=True)
     pay_order_no = api.one_line(
-        "The gateway's number for the payment, where known.", most=128, allow_none=True, load_default=None
+        "The gateway's number for the payment, where known.", max_length=128, allow_none=True, load_default=None
     )
     paid_at = api.time("When the money moved, where known.", allow_none=True, load_default=None)
 
@@ -117,7 +117,7 @@ class OrderFilterSchema(Schema):
     status = fields.Enum(OrderStatus, by_value=True)
     conflicted = fields.Boolean(truthy={"true"}, falsy={"false"})
     updated_before = api.time("Only orders that have not changed since.")
-    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MOST_LISTED))
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
     after = fields.String(metadata={"description": "`next` of the page before; the other filters stay the same."})
 
     @post_load

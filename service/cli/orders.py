@@ -9,7 +9,7 @@ from typing import Any
 import click
 from marshmallow import Schema, ValidationError
 
-from service.api.request_schemas import MOST_LISTED, RESOLVABLE, read_cursor, write_cursor
+from service.api.request_schemas import MAX_LISTED, RESOLVABLE, read_cursor, write_cursor
 from service.api.response_schemas import AnnouncedSchema, HistorySchema, InquirySchema, OrderListSchema, ResolvedSchema
 from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
@@ -94,7 +94,7 @@ def announce(
 @click.option("--conflicted/--not-conflicted", default=None, help="Whether trusted claims contradict each other.")
 @click.option("--updated-before", type=_AwareTime(), help=f"Only orders that have not changed since. {_TIME_HELP}")
 @click.option("--after", help="Where the previous page ended: the value that it printed.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, MOST_LISTED))
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, MAX_LISTED))
 @_AS_JSON
 @click.pass_context
 def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -> None:
