@@ -1,4 +1,4 @@
-"""The API as a platform sees it: ready while its ledger answers, alive all the while, and draining at its end."""
+"""Liveness, readiness and draining of the API, as an orchestrator sees them."""
 
 import http.client
 import signal
@@ -26,7 +26,7 @@ def status_of(url: str, path: str) -> int:
         return 0
 
 
-def test_it_is_ready_while_the_ledger_answers_and_alive_all_the_while(
+def test_it_is_ready_while_the_ledger_answers_and_always_alive(
     deploy: Callable[..., Deployment], own_postgresql: Database
 ) -> None:
     deployment = deploy(Place(database_url=own_postgresql.url))
@@ -46,7 +46,7 @@ def test_it_is_ready_while_the_ledger_answers_and_alive_all_the_while(
     eventually(lambda: status_of(url, "/readyz") == 200, within_seconds=60)
 
 
-def test_at_sigterm_it_says_that_it_is_draining_to_whoever_is_still_connected(
+def test_after_sigterm_it_answers_open_connections_that_it_is_draining(
     fresh_deployment: Deployment,
 ) -> None:
     url = start_api(fresh_deployment)
@@ -66,7 +66,7 @@ def test_at_sigterm_it_says_that_it_is_draining_to_whoever_is_still_connected(
     assert fresh_deployment.role("api").wait() == 0
 
 
-def test_at_sigterm_it_refuses_new_connections_at_once_and_keeps_those_that_it_has(
+def test_after_sigterm_it_refuses_new_connections_at_once_and_keeps_open_ones(
     fresh_deployment: Deployment,
 ) -> None:
     url = start_api(fresh_deployment)

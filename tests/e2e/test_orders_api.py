@@ -1,4 +1,4 @@
-"""The internal API and the operator's commands, as processes beside all the others."""
+"""The internal API and the operator's commands, together with all other roles."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ def call_back(deployment: Deployment, order: str, notify_url: str) -> None:
     assert deployment.sender.send(callback).acknowledged
 
 
-def test_an_announced_order_goes_its_whole_way_and_the_api_shows_all_of_it(
+def test_an_announced_order_is_called_back_and_delivered_and_the_api_shows_its_history(
     fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
 ) -> None:
     (announced,) = api.announce({"merchant": "acme", "biz_order_no": order, "amount": "10.50"}).value["orders"]
@@ -67,7 +67,7 @@ def _deliveries(api: ApiCaller, order: str) -> dict[str, str]:
     return {delivery["endpoint"]: delivery["state"] for event in history["events"] for delivery in event["deliveries"]}
 
 
-def test_the_commands_show_what_the_api_did_and_the_other_way_round(
+def test_the_commands_show_what_the_api_did_and_vice_versa(
     fresh_deployment: Deployment, api: ApiCaller, order: str
 ) -> None:
     (announced,) = api.announce({"merchant": "acme", "biz_order_no": order}).value["orders"]
@@ -84,7 +84,7 @@ def test_the_commands_show_what_the_api_did_and_the_other_way_round(
     assert order in run(fresh_deployment, "orders", "list", "--merchant", "acme", "--status", "failed")
 
 
-def test_the_days_report_counts_what_came_in_and_says_what_it_cannot_know(
+def test_the_daily_report_counts_orders_and_callbacks(
     fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
 ) -> None:
     names = [f"{order} {number}" for number in range(3)]
@@ -101,7 +101,7 @@ def test_the_days_report_counts_what_came_in_and_says_what_it_cannot_know(
     assert {row["orders"] for row in rows} == {"0"}
 
 
-def test_pruning_empties_old_payloads_only(fresh_deployment: Deployment) -> None:
+def test_pruning_removes_old_payloads_only(fresh_deployment: Deployment) -> None:
     today = datetime.now(UTC)
     assert run(fresh_deployment, "prune", "--before", f"{today:%Y-%m-%d}") == "pruned: 0\n"
     assert run(fresh_deployment, "prune", "--keep-days", "1") == "pruned: 0\n"
@@ -127,7 +127,7 @@ def test_personal_data_is_neither_logged_nor_kept_in_any_file(
     assert [value for value in (*PERSON.values(), TOKEN) if value.encode() in kept] == []
 
 
-def test_run_all_has_the_api_with_it_where_somebody_may_call_it(fresh_deployment: Deployment, order: str) -> None:
+def test_run_all_includes_the_api_where_tokens_are_configured(fresh_deployment: Deployment, order: str) -> None:
     url = fresh_deployment.give_api()
     fresh_deployment.start("all")
     fresh_deployment.role("all").wait_until(lambda: answers(f"{url}/healthz"), within_seconds=60)
@@ -144,7 +144,7 @@ def test_without_tokens_the_api_does_not_start_and_says_why(fresh_deployment: De
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_api_ends_in_good_order(deploy: Callable[[Place], Deployment], number: signal.Signals) -> None:
+def test_the_api_exits_with_0_after_a_signal(deploy: Callable[[Place], Deployment], number: signal.Signals) -> None:
     deployment = deploy(Place())
     url = deployment.give_api()
     deployment.start("api")

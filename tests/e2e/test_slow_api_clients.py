@@ -1,4 +1,4 @@
-"""Clients of the API that send half a request, or something that is none."""
+"""Clients of the API that send half a request, or a malformed one."""
 
 import re
 import socket
@@ -31,7 +31,7 @@ def _connect(url: str) -> socket.socket:
     return socket.create_connection((parts.hostname or "", parts.port or 0), timeout=10)
 
 
-def test_half_sent_requests_keep_nobody_from_being_answered(api_url: str) -> None:
+def test_half_sent_requests_do_not_block_other_clients(api_url: str) -> None:
     with ExitStack() as clients:
         for number in range(60):
             client = clients.enter_context(_connect(api_url))
@@ -42,7 +42,7 @@ def test_half_sent_requests_keep_nobody_from_being_answered(api_url: str) -> Non
         assert _status(api_url, "/v1/orders?merchant=acme") == 401
 
 
-def test_what_is_no_request_is_answered_with_a_problem_and_nothing_of_it_is_quoted(
+def test_a_malformed_request_is_answered_with_a_problem_that_quotes_nothing(
     api_url: str, fresh_deployment: Deployment
 ) -> None:
     secrets = [b"6222021234561234", b"Bearer-0123456789abcdef"]

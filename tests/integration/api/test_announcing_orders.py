@@ -9,7 +9,7 @@ from tests.support.api_caller import ApiCaller, order_path
 ORDER = {"merchant": "acme", "biz_order_no": "DK/1 单.", "amount": "10.50", "pay_type": "baofoo_001"}
 
 
-def test_an_announced_order_gets_its_unguessable_address(api: ApiCaller) -> None:
+def test_an_announced_order_gets_an_unguessable_notify_url(api: ApiCaller) -> None:
     answer = api.announce(ORDER)
     (announced,) = answer.value["orders"]
     assert answer.status == 200
@@ -17,16 +17,16 @@ def test_an_announced_order_gets_its_unguessable_address(api: ApiCaller) -> None
     assert (announced["order"]["status"], announced["order"]["amount_unit"]) == ("initial", "yuan")
 
 
-def test_a_merchant_without_token_keys_has_one_address_for_all(api: ApiCaller) -> None:
+def test_a_merchant_without_token_keys_has_one_notify_url_for_all_orders(api: ApiCaller) -> None:
     (announced,) = api.announce({"merchant": "mute", "biz_order_no": "DK1"}).value["orders"]
     assert announced["notify_url"].endswith("/notify/mute")
 
 
-def test_announcing_the_same_again_answers_the_same(api: ApiCaller) -> None:
+def test_announcing_the_same_order_again_returns_the_same(api: ApiCaller) -> None:
     assert api.announce(ORDER) == api.announce(ORDER)
 
 
-def test_announcing_other_values_says_which_differ_and_announces_the_others(api: ApiCaller) -> None:
+def test_announcing_other_values_names_what_differs_and_announces_the_other_orders(api: ApiCaller) -> None:
     api.announce(ORDER)
     answer = api.announce({**ORDER, "amount": "10.51"}, {**ORDER, "biz_order_no": "DK2"})
     assert answer.status == 409
@@ -51,16 +51,14 @@ def test_announcing_other_values_says_which_differ_and_announces_the_others(api:
         ({"amont": "1.00"}, "orders.1.amont"),
     ],
 )
-def test_one_order_that_is_wrong_keeps_the_whole_request_from_being_done(
-    api: ApiCaller, changes: dict[str, object], where: str
-) -> None:
+def test_one_invalid_order_prevents_the_whole_request(api: ApiCaller, changes: dict[str, object], where: str) -> None:
     answer = api.announce(ORDER, {**ORDER, "biz_order_no": "DK2", **changes})
     assert answer.status == 422
     assert [error["where"] for error in answer.value["errors"]] == [where]
     assert api.get(order_path("acme", "DK/1 单.")).status == 404
 
 
-def test_of_many_who_announce_one_order_at_once_those_with_equal_values_agree(api: ApiCaller) -> None:
+def test_concurrent_announcements_of_one_order_succeed_only_with_equal_values(api: ApiCaller) -> None:
     amounts = [f"{number % 2 + 1}.00" for number in range(16)]
     with ThreadPoolExecutor(16) as threads:
         answers = list(threads.map(lambda amount: api.announce({**ORDER, "amount": amount}), amounts))
@@ -70,7 +68,7 @@ def test_of_many_who_announce_one_order_at_once_those_with_equal_values_agree(ap
     assert {answer.status for answer in answers} == {200, 409}
 
 
-def test_pages_of_a_list_hold_every_order_once(api: ApiCaller) -> None:
+def test_the_pages_of_a_list_contain_every_order_once(api: ApiCaller) -> None:
     api.announce(*({"merchant": "acme", "biz_order_no": f"DK{number}"} for number in range(25)))
     found, after = [], ""
     while after is not None:
@@ -81,5 +79,5 @@ def test_pages_of_a_list_hold_every_order_once(api: ApiCaller) -> None:
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=501", "status=paid", "after=xyz", "status=initial&status=failed"])
-def test_a_filter_that_cannot_be_is_refused(api: ApiCaller, query: str) -> None:
+def test_an_invalid_filter_is_refused(api: ApiCaller, query: str) -> None:
     assert api.get(f"/v1/orders?{query}").status == 422

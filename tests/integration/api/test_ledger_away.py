@@ -1,4 +1,4 @@
-"""The database goes away at the worst moment: a withhold is under way."""
+"""The database stops while a withhold is under way."""
 
 import json
 
@@ -30,7 +30,7 @@ def gateway_timeout_seconds() -> float:
     return 30.0
 
 
-def test_a_withhold_whose_outcome_the_ledger_could_not_keep_is_asked_for_and_never_sent_again(
+def test_a_withhold_whose_outcome_could_not_be_recorded_is_inquired_and_never_sent_again(
     api: ApiCaller, gateway: ScriptedServer, own_postgresql: Database
 ) -> None:
     def take_and_lose_the_database(_: Request) -> Answer:

@@ -1,4 +1,4 @@
-"""One order over HTTP: its history, a question, a person's word."""
+"""One order over HTTP: its history, an inquiry, a resolution."""
 
 import pytest
 from sqlalchemy import Connection, Engine
@@ -28,7 +28,7 @@ def test_an_order_with_any_character_is_found_by_its_encoded_number(api: ApiCall
 
 
 @pytest.mark.parametrize("below", ["", "/inquiry", "/resolve"])
-def test_an_order_that_nobody_spoke_of_is_not_found(api: ApiCaller, below: str) -> None:
+def test_an_unknown_order_is_not_found(api: ApiCaller, below: str) -> None:
     path = order_path("acme", "DK404", below=below)
     answer = api.post(path, WORD if below == "/resolve" else None) if below else api.get(path)
     assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "unknown-order")
@@ -55,7 +55,7 @@ def test_what_the_channel_said_is_shown_without_personal_data(
     assert (claim["channel_response"], claim["unknown_fields"]) == ("card 6222****0128", {"phone": "138****5678"})
 
 
-def test_asking_now_makes_the_inquiry_due(api: ApiCaller, odd: str) -> None:
+def test_a_requested_inquiry_is_due_at_once(api: ApiCaller, odd: str) -> None:
     before = api.get(odd).value["inquiry"]
     answer = api.post(f"{odd}/inquiry")
     assert answer.status == 202
@@ -72,7 +72,7 @@ def test_a_gateway_that_cannot_be_asked_is_named(api: ApiCaller) -> None:
     )
 
 
-def test_a_persons_word_settles_an_order_and_stays_in_its_history(api: ApiCaller, odd: str) -> None:
+def test_a_resolution_decides_an_order_and_stays_in_its_history(api: ApiCaller, odd: str) -> None:
     answer = api.post(f"{odd}/resolve", WORD)
     assert (answer.status, answer.value["verdict"], answer.value["order"]["trust"]) == (200, "applied", "operator")
     history = api.get(odd).value
@@ -91,7 +91,7 @@ def test_a_persons_word_settles_an_order_and_stays_in_its_history(api: ApiCaller
         ({"paid_at": "2026-01-05"}, "paid_at"),
     ],
 )
-def test_a_word_without_a_name_a_reason_or_a_status_is_refused(
+def test_a_resolution_without_a_name_a_reason_or_a_valid_status_is_refused(
     api: ApiCaller, odd: str, changes: dict[str, str], where: str
 ) -> None:
     answer = api.post(f"{odd}/resolve", {**WORD, **changes})
@@ -99,7 +99,7 @@ def test_a_word_without_a_name_a_reason_or_a_status_is_refused(
     assert api.get(odd).value["claims"] == []
 
 
-def test_the_history_shows_every_question_and_what_came_of_it(api: ApiCaller, odd: str, engine: Engine) -> None:
+def test_the_history_shows_every_query_and_its_outcome(api: ApiCaller, odd: str, engine: Engine) -> None:
     def ask(connection: Connection) -> None:
         record_asked(connection, [(OrderKey("acme", ODD), 1, InquiryReason.OVERDUE)], now=NOON)
 
@@ -108,7 +108,7 @@ def test_the_history_shows_every_question_and_what_came_of_it(api: ApiCaller, od
     assert (question["reasons"], question["outcome"], question["asked_at"]) == (["overdue"], None, NOON.isoformat())
 
 
-def test_a_flood_of_claims_about_one_order_hides_none_that_counted_and_is_counted_itself(
+def test_many_forged_claims_hide_none_that_counted_and_are_counted(
     api: ApiCaller, settings: Settings, engine: Engine
 ) -> None:
     store = make_store(settings, engine)

@@ -1,4 +1,4 @@
-"""Text that no database can store, in every place where a caller can put text: a problem, and never a 500."""
+"""Text that no database can store is refused in every place where a caller can send text, never with a 500."""
 
 import base64
 import json
@@ -73,7 +73,7 @@ def test_an_announcement_with_it_is_refused_wherever_it_is(api: ApiCaller, odd: 
 
 
 @pytest.mark.parametrize("encoded", ["%00", "a%00b", "%ED%A0%80", "%FF", "%C0%80"])
-def test_an_address_with_it_is_a_problem_or_nobodys(api: ApiCaller, encoded: str) -> None:
+def test_an_address_with_it_is_refused_or_matches_nothing(api: ApiCaller, encoded: str) -> None:
     for name in ("merchant", "status", "after", "limit", "updated_before", "conflicted", encoded):
         answer = api.get(f"/v1/orders?{name}={encoded}")
         # What is no UTF-8 is read with replacement characters: a merchant of whom there is nothing.

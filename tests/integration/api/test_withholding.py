@@ -1,4 +1,4 @@
-"""Withholds over HTTP: what is known after each, and never sent twice."""
+"""Withholds over HTTP: the outcome of each, and that none is sent twice."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -33,7 +33,7 @@ def answering(status: str, order: str = "DK1", message: str = "") -> Answer:
     return Answer(body=json.dumps(body).encode())
 
 
-def test_a_withhold_that_the_gateway_takes_is_accepted_and_not_paid(api: ApiCaller, gateway: ScriptedServer) -> None:
+def test_a_withhold_that_the_gateway_accepts_is_not_yet_paid(api: ApiCaller, gateway: ScriptedServer) -> None:
     gateway.behave = lambda _: answering("1")
     answer = api.post("/v1/withholds", WITHHOLD)
     assert (answer.status, answer.value["outcome"], answer.value["order"]["status"]) == (202, "accepted", "initial")
@@ -42,7 +42,7 @@ def test_a_withhold_that_the_gateway_takes_is_accepted_and_not_paid(api: ApiCall
 
 
 @pytest.mark.parametrize("told", [answering("-1", message="系统繁忙"), answering("1", order="DK2"), Answer(status=500)])
-def test_a_withhold_without_an_answer_that_settles_it_is_unknown_and_asked_for(
+def test_a_withhold_without_a_conclusive_answer_is_unknown_and_inquired(
     api: ApiCaller, gateway: ScriptedServer, told: Answer
 ) -> None:
     gateway.behave = lambda _: told
@@ -52,7 +52,7 @@ def test_a_withhold_without_an_answer_that_settles_it_is_unknown_and_asked_for(
     assert (inquiry["state"], inquiry["reasons"]) == ("open", ["overdue", "unknown_outcome"])
 
 
-def test_the_same_request_again_sends_nothing_and_answers_what_is_known(
+def test_the_same_request_again_sends_nothing_and_returns_what_is_known(
     api: ApiCaller, gateway: ScriptedServer
 ) -> None:
     gateway.behave = lambda _: answering("-1")
@@ -61,7 +61,7 @@ def test_the_same_request_again_sends_nothing_and_answers_what_is_known(
     assert len(gateway.requests) == 1
 
 
-def test_of_many_equal_requests_at_once_one_is_sent(api: ApiCaller, gateway: ScriptedServer) -> None:
+def test_only_one_of_many_concurrent_equal_requests_is_sent(api: ApiCaller, gateway: ScriptedServer) -> None:
     gateway.behave = lambda _: answering("1")
     with ThreadPoolExecutor(4) as threads:
         answers = list(threads.map(lambda _: api.post("/v1/withholds", WITHHOLD), range(4)))
@@ -70,7 +70,7 @@ def test_of_many_equal_requests_at_once_one_is_sent(api: ApiCaller, gateway: Scr
     assert {answer.value["outcome"] for answer in answers} <= {"accepted", "sending"}
 
 
-def test_what_the_gateway_surely_did_not_get_is_sent_when_asked_for_again(api: ApiCaller) -> None:
+def test_a_withhold_that_never_reached_the_gateway_is_sent_by_the_next_request(api: ApiCaller) -> None:
     answers = [api.post("/v1/withholds", {**WITHHOLD, "merchant": "away"}) for _ in range(2)]
     assert {(answer.status, answer.value["outcome"]) for answer in answers} == {(502, "not-done")}
     assert answers[0].value["request_id"] != answers[1].value["request_id"]
@@ -102,7 +102,7 @@ def test_an_order_that_has_a_status_already_is_not_sent(api: ApiCaller, gateway:
         ({"name": ""}, "name"),
     ],
 )
-def test_arguments_that_cannot_be_right_announce_and_send_nothing(
+def test_invalid_arguments_announce_and_send_nothing(
     api: ApiCaller, gateway: ScriptedServer, changes: dict[str, Any], where: str
 ) -> None:
     answer = api.post("/v1/withholds", {**WITHHOLD, **changes})
@@ -116,7 +116,7 @@ def test_a_merchant_without_a_gateway_sends_nothing(api: ApiCaller) -> None:
     assert api.post("/v1/withholds", {**WITHHOLD, "merchant": "mute", "amount": "1000"}).status == 409
 
 
-def test_a_merchant_whose_gateway_settings_cannot_be_used_sends_nothing_until_they_are_mended(
+def test_a_merchant_with_unusable_gateway_settings_sends_nothing_until_they_are_corrected(
     api: ApiCaller, gateway: ScriptedServer
 ) -> None:
     card = {"pay_type": WITHHOLD["pay_type"], "bank_card_number": WITHHOLD["bank_card_number"]}
@@ -132,7 +132,7 @@ def test_a_merchant_whose_gateway_settings_cannot_be_used_sends_nothing_until_th
     assert gateway.requests == []
 
 
-def test_the_whole_way_at_the_sandbox_binds_a_card_and_charges_it(api: ApiCaller) -> None:
+def test_a_card_is_bound_and_charged_at_the_sandbox(api: ApiCaller) -> None:
     card = {"merchant": "sand", "bank_card_number": "6222021234567890128", "pay_type": "baofoo_001"}
     bound = api.post("/v1/cards", {**card, **PERSON})
     assert bound.status == 200

@@ -1,4 +1,4 @@
-"""The API without a database: what it does before it needs one."""
+"""The API without a database."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What the API tells whom: nothing to strangers, the place of every fault to callers, and a document of all it does."""
+"""Authentication, scopes, problems and the OpenAPI document of the API."""
 
 import re
 
@@ -29,14 +29,26 @@ def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: Op
     assert len(routes) == 8
 
 
-def test_every_reference_of_the_document_leads_somewhere(stranger: FlaskClient, openapi: OpenApi) -> None:
+def test_every_parameter_of_a_path_is_described(openapi: OpenApi) -> None:
+    paths = openapi.document["paths"].items()
+    in_paths = {path: re.findall(r"{(\w+)}", path) for path, _ in paths}
+    described = {path: [parameter["name"] for parameter in item.get("parameters", [])] for path, item in paths}
+    assert described == in_paths
+    assert all(
+        parameter["required"] and parameter["schema"]["description"]
+        for _, item in paths
+        for parameter in item.get("parameters", [])
+    )
+
+
+def test_every_reference_of_the_document_resolves(stranger: FlaskClient, openapi: OpenApi) -> None:
     references = re.findall(r'"\$ref": "([^"]+)"', stranger.get("/openapi.json").text)
     assert references
     for reference in references:
         assert openapi.resolve({"$ref": reference})
 
 
-def test_the_document_is_of_openapi_3_1_and_wants_a_token(openapi: OpenApi) -> None:
+def test_the_document_is_openapi_3_1_and_requires_a_token(openapi: OpenApi) -> None:
     assert openapi.document["openapi"] == "3.1.0"
     assert openapi.document["security"] == [{"token": []}]
 
@@ -51,7 +63,7 @@ def test_its_metrics_need_no_database(stranger: FlaskClient) -> None:
 @pytest.mark.parametrize(
     ("path", "name"), [("/asyncapi.json", "asyncapi.json"), ("/schemas/payment-event.json", "payment-event.json")]
 )
-def test_the_contracts_of_events_are_served_to_everyone_as_they_are_shipped(
+def test_the_event_contracts_are_served_without_a_token_and_unchanged(
     stranger: FlaskClient, path: str, name: str
 ) -> None:
     answer = stranger.get(path)
@@ -72,7 +84,9 @@ def test_the_contracts_of_events_are_served_to_everyone_as_they_are_shipped(
         ("GET", "/no/such/address"),
     ],
 )
-def test_strangers_learn_nothing_not_even_which_addresses_exist(stranger: FlaskClient, method: str, path: str) -> None:
+def test_without_a_token_no_response_reveals_which_addresses_exist(
+    stranger: FlaskClient, method: str, path: str
+) -> None:
     answer = stranger.open(path, method=method)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert answer.json == {
@@ -84,7 +98,7 @@ def test_strangers_learn_nothing_not_even_which_addresses_exist(stranger: FlaskC
     }
 
 
-def test_every_operation_names_the_scope_that_it_needs(openapi: OpenApi) -> None:
+def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
     needed = {
         operation["operationId"]: operation["security"]
         for methods in openapi.document["paths"].values()
@@ -114,7 +128,7 @@ def test_every_operation_names_the_scope_that_it_needs(openapi: OpenApi) -> None
         ("/v1/orders/acme/DK1/resolve", "resolve"),
     ],
 )
-def test_a_token_without_the_scope_is_told_which_it_needs_before_anything_is_read(
+def test_a_missing_scope_is_named_before_the_body_is_read(
     till: FlaskClient, openapi: OpenApi, path: str, scope: str
 ) -> None:
     answer = till.post(path, data=b"not even JSON", content_type="text/plain")
@@ -126,11 +140,11 @@ def test_a_token_without_the_scope_is_told_which_it_needs_before_anything_is_rea
     openapi.check_answer("POST", path, status=403, content_type=answer.content_type, value=answer.json)
 
 
-def test_a_token_with_the_scope_is_let_in(till: FlaskClient) -> None:
+def test_a_token_with_the_scope_is_accepted(till: FlaskClient) -> None:
     assert till.get("/v1/orders").status_code == 503  # its ledger was never made
 
 
-def test_what_a_token_may_not_do_is_logged_with_its_name(till: FlaskClient) -> None:
+def test_a_missing_scope_is_logged_with_the_tokens_name(till: FlaskClient) -> None:
     with capture_logs() as logs:
         till.post("/v1/orders/acme/DK1/resolve")
     (entry,) = logs
@@ -149,33 +163,33 @@ def test_a_body_that_is_too_large_is_refused(shop: FlaskClient) -> None:
     assert (answer.status_code, answer.content_type) == (413, "application/problem+json")
 
 
-def test_a_name_that_no_encoding_can_hold_is_a_fault_like_any_other(shop: FlaskClient) -> None:
+def test_a_field_name_with_a_lone_surrogate_is_reported_as_invalid(shop: FlaskClient) -> None:
     answer = shop.post("/v1/orders", json={"orders": [], "\ud800": 1})
     assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
     assert "\ud800" in [fault["where"] for fault in answer.json["errors"]]
 
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
-def test_a_time_beyond_the_calendar_is_a_fault_like_any_other(shop: FlaskClient, time: str) -> None:
+def test_a_time_outside_the_range_of_utc_is_reported_as_invalid(shop: FlaskClient, time: str) -> None:
     answer = shop.get("/v1/orders", query_string={"updated_before": time})
     assert (answer.status_code, [fault["where"] for fault in answer.json["errors"]]) == (422, ["updated_before"])
 
 
-def test_a_ledger_that_cannot_be_used_is_trouble_and_no_fault_of_the_callers(shop: FlaskClient) -> None:
+def test_an_unavailable_ledger_is_a_503_with_retry_after(shop: FlaskClient) -> None:
     answer = shop.post("/v1/orders", json={"orders": [{"merchant": "acme", "biz_order_no": "DK1"}]})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
     assert answer.json["type"].endswith(":ledger-unavailable")
 
 
-def test_answers_are_kept_by_no_proxy(shop: FlaskClient) -> None:
+def test_responses_may_not_be_cached(shop: FlaskClient) -> None:
     assert shop.get("/v1/orders").headers["Cache-Control"] == "no-store"
 
 
 @pytest.mark.parametrize("path", ["/v1/orders/acme/%FF", "/v1/orders/acme/a%00b", "/v1/orders/acme/" + "x" * 129])
-def test_what_is_no_order_number_is_no_address(shop: FlaskClient, path: str) -> None:
+def test_a_path_with_an_invalid_order_number_is_not_found(shop: FlaskClient, path: str) -> None:
     assert shop.get(path).status_code == 404
 
 
-def test_a_method_that_an_address_does_not_have_is_told_with_those_it_has(shop: FlaskClient) -> None:
+def test_a_method_that_is_not_allowed_is_answered_with_the_allowed_ones(shop: FlaskClient) -> None:
     answer = shop.delete("/v1/withholds")
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")

@@ -20,13 +20,13 @@ def authenticator() -> Authenticator:
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
-def test_a_caller_is_told_by_its_token(authenticator: Authenticator, scheme: str) -> None:
+def test_a_caller_is_identified_by_its_token(authenticator: Authenticator, scheme: str) -> None:
     caller = authenticator.authenticate(f"{scheme} {'t' * 40}")
     assert (caller.name, caller.scopes) == ("till", {ApiScope.READ, ApiScope.ANNOUNCE})
 
 
 @pytest.mark.parametrize("scope", ApiScope)
-def test_a_caller_may_do_what_its_token_names_and_nothing_else(authenticator: Authenticator, scope: ApiScope) -> None:
+def test_a_caller_has_the_scopes_of_its_token_and_no_others(authenticator: Authenticator, scope: ApiScope) -> None:
     authenticator.authenticate("Bearer " + "s" * 40).require(scope)
     till = authenticator.authenticate("Bearer " + "t" * 40)
     if scope in (ApiScope.READ, ApiScope.ANNOUNCE):
@@ -43,17 +43,17 @@ def test_a_caller_may_do_what_its_token_names_and_nothing_else(authenticator: Au
         *("Bearer " + "s" * 39, "Bearer " + "s" * 41, "Bearer s\udcff"),
     ],
 )
-def test_whoever_shows_no_token_of_ours_is_nobody(authenticator: Authenticator, header: str | None) -> None:
+def test_a_header_without_a_valid_token_is_refused(authenticator: Authenticator, header: str | None) -> None:
     with pytest.raises(Unauthenticated):
         authenticator.authenticate(header)
 
 
-def test_nobody_calls_where_there_are_no_tokens() -> None:
+def test_without_configured_tokens_every_header_is_refused() -> None:
     with pytest.raises(Unauthenticated):
         Authenticator(tokens=[]).authenticate("Bearer ")
 
 
-def test_every_token_is_compared_in_constant_time_whichever_fits(
+def test_every_token_is_compared_in_constant_time_whichever_matches(
     authenticator: Authenticator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compared: list[tuple[bytes, bytes]] = []

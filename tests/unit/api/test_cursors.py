@@ -1,4 +1,4 @@
-"""Cursors lead back to the place they were made at, and nowhere else."""
+"""A cursor leads back to the place that it was made for, and to no other."""
 
 import base64
 from datetime import UTC, datetime
@@ -15,7 +15,7 @@ TIMES = st.datetimes(timezones=st.just(UTC))
 
 
 @given(time=TIMES, number=st.text(min_size=1, max_size=128))
-def test_a_cursor_names_the_place_it_was_made_at(time: datetime, number: str) -> None:
+def test_a_cursor_names_the_place_that_it_was_made_for(time: datetime, number: str) -> None:
     order = OrderRecord(merchant="acme", biz_order_no=number, created_at=time, updated_at=time)
     assert read_cursor(write_cursor(order)) == OrderPlace(updated_at=time, merchant="acme", biz_order_no=number)
 
@@ -27,6 +27,6 @@ def test_any_other_text_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b'["2026-01-05T12:00:00", "a", "b"]', b'["x", "a", "b"]', b'["a"]', b"[" * 10_000])
-def test_a_text_that_only_looks_like_one_is_refused(content: bytes) -> None:
+def test_a_text_that_only_resembles_a_cursor_is_refused(content: bytes) -> None:
     with pytest.raises(ValidationError):
         read_cursor(base64.urlsafe_b64encode(content).decode().rstrip("="))

@@ -1,4 +1,4 @@
-"""Alive, ready, and why not; within a bound, whatever the database does."""
+"""Liveness and readiness, answered in bounded time whatever the database does."""
 
 import threading
 from collections.abc import Callable
@@ -26,19 +26,19 @@ def away() -> bool:
         (away, 503, "the ledger cannot be used"),
     ],
 )
-def test_ready_is_what_the_ledger_makes_of_it(schema_serves: Callable[[], bool], status: int, words: str) -> None:
+def test_readiness_depends_on_the_ledger(schema_serves: Callable[[], bool], status: int, words: str) -> None:
     answer = make_health(schema_serves).ready()
     assert (answer.status_code, answer.get_data(as_text=True)) == (status, words)
 
 
-def test_alive_asks_nobody() -> None:
+def test_liveness_does_not_ask_the_ledger() -> None:
     asked = threading.Event()
     answer = make_health(lambda: asked.set() or True).alive()
     assert (answer.status_code, answer.get_data(as_text=True)) == (200, "alive")
     assert not asked.is_set()
 
 
-def test_who_drains_is_not_ready_whatever_the_ledger_says() -> None:
+def test_a_draining_worker_is_not_ready_whatever_the_state_of_the_ledger() -> None:
     drain = Drain()
     health = make_health(lambda: True, drain=drain)
     drain.begin()
@@ -46,7 +46,7 @@ def test_who_drains_is_not_ready_whatever_the_ledger_says() -> None:
     assert health.alive().status_code == 200
 
 
-def test_a_ledger_that_hangs_is_asked_once_however_often_it_is_probed_and_ready_again_when_it_answers() -> None:
+def test_probes_share_one_check_of_a_hanging_ledger_and_are_ready_again_when_it_answers() -> None:
     asked: list[None] = []
     answers = threading.Event()
 
@@ -61,7 +61,9 @@ def test_a_ledger_that_hangs_is_asked_once_however_often_it_is_probed_and_ready_
     assert health.ready().status_code == 200
 
 
-def test_the_routes_need_no_token_and_an_api_without_a_ledger_is_alive_and_not_ready(stranger: FlaskClient) -> None:
+def test_the_health_routes_need_no_token_and_without_a_ledger_the_api_is_alive_but_not_ready(
+    stranger: FlaskClient,
+) -> None:
     assert stranger.get("/healthz").status_code == 200
     assert (stranger.get("/readyz").status_code, stranger.get("/readyz").text) == (
         503,

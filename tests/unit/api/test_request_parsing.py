@@ -1,4 +1,4 @@
-"""Request bodies mean one thing only, or are refused without being quoted."""
+"""Requests with more than one possible meaning are refused, and no value is quoted."""
 
 import pytest
 from flask import Flask, request
@@ -41,27 +41,27 @@ def test_what_two_readers_could_understand_differently_is_refused(body: bytes) -
     assert (caught.value.status, caught.value.kind) == (400, "not-json")
 
 
-def test_what_is_not_said_to_be_json_is_refused() -> None:
+def test_another_content_type_is_refused() -> None:
     with pytest.raises(Problem) as caught:
         read(b"{}", "text/plain")
     assert caught.value.status == 415
 
 
 @pytest.mark.parametrize("body", [b"[]", b'"6222021234567890128"', b"1", b"null"])
-def test_json_that_is_no_object_is_invalid(body: bytes) -> None:
+def test_json_that_is_not_an_object_is_invalid(body: bytes) -> None:
     with pytest.raises(Problem) as caught:
         read(body)
     assert caught.value.status == 422
 
 
-def test_faults_name_the_field_and_quote_no_value() -> None:
+def test_errors_name_the_field_and_quote_no_value() -> None:
     with pytest.raises(Problem) as caught:
         read(b'{"amount": 6222021234567890128, "mobile": "13812345678"}')
     assert {fault.where for fault in caught.value.errors} == {"merchant", "amount", "mobile"}
     assert not any("6222021234567890128" in fault.what or "138" in fault.what for fault in caught.value.errors)
 
 
-def test_a_query_parameter_that_is_there_twice_is_refused() -> None:
+def test_a_repeated_query_parameter_is_refused() -> None:
     with Flask(__name__).test_request_context("/?merchant=a&merchant=b"), pytest.raises(Problem) as caught:
         StrictParser().parse(Body(), request, location="query")
     assert [fault.where for fault in caught.value.errors] == ["merchant"]
