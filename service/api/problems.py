@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import singledispatch
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -147,113 +146,82 @@ def unknown_order() -> Problem:
     )
 
 
-@singledispatch
 def problem_of(error: Exception) -> Problem:
     """The problem that a caller receives for `error`. Of an unexpected error it names nothing but the type."""
-    return Problem(
-        status=500,
-        kind="unexpected",
-        title="Something unexpected went wrong.",
-        detail=f"See {type(error).__name__} in the log of this service. Sending the same request again is safe.",
-    )
-
-
-@problem_of.register
-def _(error: Problem) -> Problem:
-    return error
-
-
-@problem_of.register
-def _(error: UnknownMerchant) -> Problem:
-    return unknown_merchant(str(error))
-
-
-@problem_of.register
-def _(error: NoGateway) -> Problem:
-    return Problem(
-        status=409,
-        kind="no-gateway",
-        title="The merchant has no gateway.",
-        detail=f"There is no [merchants.{error}.gateway] in the settings of this service, so nothing can be sent.",
-    )
-
-
-@problem_of.register
-def _(error: BulkheadFull) -> Problem:
-    return Problem(
-        status=503,
-        kind="gateway-busy",
-        title="Surely not done: the merchant's gateway is slow to answer.",
-        detail=f"{error}. Send the same request again a little later.",
-        members={"outcome": "not-done"},
-    )
-
-
-@problem_of.register
-def _(error: GatewayUnusable) -> Problem:
-    return Problem(
-        status=503,
-        kind="gateway-unusable",
-        title="Surely not done: the settings of the merchant's gateway cannot be used.",
-        detail=f"{error}. Correct them and restart this service, then send the same request again.",
-        members={"outcome": "not-done"},
-    )
-
-
-@problem_of.register
-def _(error: MessageInvalid) -> Problem:
-    return invalid_message(error)
-
-
-@problem_of.register
-def _(error: ArgumentsInvalid) -> Problem:
-    return invalid(FieldError(problem.field, problem.text) for problem in error.problems)
-
-
-@problem_of.register
-def _(error: ClaimUnstorable) -> Problem:
-    return invalid([FieldError("", str(error))])
-
-
-@problem_of.register
-def _(error: NotSent) -> Problem:
-    return Problem(
-        status=502,
-        kind="not-sent",
-        title="Surely not done: the gateway was not reached.",
-        detail=f"{error}. The same request may be sent again.",
-        members={"outcome": "not-done", "request_id": error.request_id},
-    )
-
-
-@problem_of.register
-def _(error: Refused) -> Problem:
-    return Problem(
-        status=502,
-        kind="refused",
-        title="Not done: the gateway refused.",
-        detail=f"{error}.",
-        members={"outcome": "not-done", "request_id": error.request_id},
-    )
-
-
-@problem_of.register
-def _(error: OutcomeUnknown) -> Problem:
-    return Problem(
-        status=504,
-        kind="outcome-unknown",
-        title="Unknown: the gateway gave no answer that settles whether it was done.",
-        detail=f"{error}.",
-        members={"outcome": "unknown", "request_id": error.request_id},
-    )
-
-
-@problem_of.register
-def _(_error: LedgerUnavailable) -> Problem:
-    return Problem(
-        status=503,
-        kind="ledger-unavailable",
-        title="The ledger is unavailable.",
-        detail="It may or may not have been done. Sending the same request again is safe: a withhold is sent once.",
-        members={"outcome": "unknown"},
-    )
+    # Subclasses come before their base class: three of these errors are NotSent.
+    match error:
+        case Problem():
+            return error
+        case UnknownMerchant():
+            return unknown_merchant(str(error))
+        case MessageInvalid():
+            return invalid_message(error)
+        case ArgumentsInvalid():
+            return invalid(FieldError(problem.field, problem.text) for problem in error.problems)
+        case ClaimUnstorable():
+            return invalid([FieldError("", str(error))])
+        case LedgerUnavailable():
+            return Problem(
+                status=503,
+                kind="ledger-unavailable",
+                title="The ledger is unavailable.",
+                detail="It may or may not have been done. Sending the same request again is safe: a withhold is sent "
+                "once.",
+                members={"outcome": "unknown"},
+            )
+        case NoGateway():
+            return Problem(
+                status=409,
+                kind="no-gateway",
+                title="The merchant has no gateway.",
+                detail=f"There is no [merchants.{error}.gateway] in the settings of this service, so nothing can be "
+                "sent.",
+            )
+        case BulkheadFull():
+            return Problem(
+                status=503,
+                kind="gateway-busy",
+                title="Surely not done: the merchant's gateway is slow to answer.",
+                detail=f"{error}. Send the same request again a little later.",
+                members={"outcome": "not-done"},
+            )
+        case GatewayUnusable():
+            return Problem(
+                status=503,
+                kind="gateway-unusable",
+                title="Surely not done: the settings of the merchant's gateway cannot be used.",
+                detail=f"{error}. Correct them and restart this service, then send the same request again.",
+                members={"outcome": "not-done"},
+            )
+        case NotSent():
+            return Problem(
+                status=502,
+                kind="not-sent",
+                title="Surely not done: the gateway was not reached.",
+                detail=f"{error}. The same request may be sent again.",
+                members={"outcome": "not-done", "request_id": error.request_id},
+            )
+        case Refused():
+            return Problem(
+                status=502,
+                kind="refused",
+                title="Not done: the gateway refused.",
+                detail=f"{error}.",
+                members={"outcome": "not-done", "request_id": error.request_id},
+            )
+        case OutcomeUnknown():
+            return Problem(
+                status=504,
+                kind="outcome-unknown",
+                title="Unknown: the gateway gave no answer that settles whether it was done.",
+                detail=f"{error}.",
+                members={"outcome": "unknown", "request_id": error.request_id},
+            )
+        case _:
+            return Problem(
+                status=500,
+                kind="unexpected",
+                title="Something unexpected went wrong.",
+                detail=f"See {type(error).__name__} in the log of this service. Sending the same request again is "
+                "safe.",
+            )
