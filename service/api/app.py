@@ -19,7 +19,7 @@ from service.api.fields import order_number
 from service.api.health import Health
 from service.api.paths import OrderNumberConverter, SegmentConverter, UndecodedPaths
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
-from service.api.problems import Problem, ProblemSchema, problem_of, scope_missing
+from service.api.problems import Problem, ProblemSchema, problem_of
 from service.api.request_schemas import MAX_BODY_BYTES
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
 
@@ -133,9 +133,18 @@ def _answer_unauthenticated(_error: Unauthenticated) -> Response:
 
 
 def _answer_scope_missing(error: ScopeMissing) -> Response:
-    _log.warning("api_scope_missing", operation=g.operation, caller=g.caller.name, scope=error.scope.value)
-    response = _problem(scope_missing(error.scope))
-    response.headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{error.scope.value}"'
+    scope = error.scope.value
+    _log.warning("api_scope_missing", operation=g.operation, caller=g.caller.name, scope=scope)
+    response = _problem(
+        Problem(
+            status=403,
+            kind="scope-missing",
+            title="The token does not allow this; nothing was done.",
+            detail=f"It needs the scope `{scope}`, under [[api.tokens]] in the settings of this service.",
+            members={"scope": scope},
+        )
+    )
+    response.headers["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{scope}"'
     return response
 
 

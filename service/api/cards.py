@@ -7,7 +7,6 @@ import structlog
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
-from service.api.problems import Problem, unknown_merchant
 from service.api.request_schemas import CardConfirmationSchema, CardSchema, WithholdSchema
 from service.api.response_schemas import BindingSchema, BoundCardSchema, SentSchema
 from service.charging.announce import OrderDraft
@@ -15,8 +14,7 @@ from service.charging.bulkhead import ChargingGateway
 from service.charging.withhold import NoGateway, Payer, SentOrder, Withholder
 from service.config.settings import ApiScope, MerchantSettings
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
-from service.ledger.errors import AnnouncementDiffers
-from service.ledger.withholds import StatusKnown
+from service.ledger.errors import UnknownMerchant
 
 _CARD_PROBLEMS = {
     404: "The merchant is not configured.",
@@ -40,7 +38,7 @@ def make_cards(*, merchants: Mapping[str, MerchantSettings], gateways: Mapping[s
 
     def gateway_of(merchant: str) -> ChargingGateway:
         if merchant not in merchants:
-            raise unknown_merchant(merchant)
+            raise UnknownMerchant(merchant)
         if merchant not in gateways:
             raise NoGateway(merchant)
         return gateways[merchant]
@@ -89,24 +87,7 @@ def make_withholds(*, withholder: Withholder) -> ApiBlueprint:
         passed on to the gateway and neither stored nor logged.
         """
         draft, payer = body
-        try:
-            sent = withholder.withhold(draft, payer, sent_by=f"API token {g.caller.name}")
-        except AnnouncementDiffers as error:
-            raise Problem(
-                status=409,
-                kind="announced-differently",
-                title="Announced before with other values.",
-                detail=f"These differ: {', '.join(error.fields)}. Nothing was sent. "
-                "For another payment use a new biz_order_no.",
-            ) from error
-        except StatusKnown as error:
-            raise Problem(
-                status=409,
-                kind="spoken-of-before",
-                title="The order already has a status, though it was not sent from here.",
-                detail="Sending it might charge it twice, so nothing was sent. For another payment use a new "
-                "biz_order_no.",
-            ) from error
+        sent = withholder.withhold(draft, payer, sent_by=f"API token {g.caller.name}")
         _log.info(
             "withhold_answered",
             caller=g.caller.name,

@@ -7,7 +7,7 @@ import structlog
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
-from service.api.problems import FieldError, Problem, invalid, invalid_message, unknown_order
+from service.api.problems import FieldError, Problem, invalid, invalid_message
 from service.api.request_schemas import AnnouncementsSchema, OrderFilterSchema, ResolutionSchema, write_cursor
 from service.api.response_schemas import (
     AnnouncedOrdersSchema,
@@ -101,7 +101,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
         """
         history = store.order_history(OrderKey(merchant, biz_order_no))
         if not history.known:
-            raise unknown_order()
+            raise OrderUnknown(biz_order_no)
         return history
 
     @blueprint.route(f"{_ORDER}/inquiry", methods=["POST"])
@@ -116,7 +116,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
         """
         order = OrderKey(merchant, biz_order_no)
         if not store.knows(order):
-            raise unknown_order()
+            raise OrderUnknown(biz_order_no)
         if not store.inquire(order, InquiryReason.OPERATOR):
             raise Problem(
                 status=409,
@@ -141,10 +141,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
         resolution = Resolution(
             order=OrderKey(merchant, biz_order_no), stated_by=f"{name} (API token {g.caller.name})", **body
         )
-        try:
-            verdict = store.resolve(resolution)
-        except OrderUnknown as error:
-            raise unknown_order() from error
+        verdict = store.resolve(resolution)
         _log.info(
             "order_resolved",
             caller=g.caller.name,

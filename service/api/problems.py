@@ -10,7 +10,14 @@ from service.charging.bulkhead import BulkheadFull, GatewayUnusable
 from service.charging.withhold import NoGateway
 from service.config.settings import ApiScope
 from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
-from service.ledger.errors import ClaimUnstorable, LedgerUnavailable, UnknownMerchant
+from service.ledger.errors import (
+    AnnouncementDiffers,
+    ClaimUnstorable,
+    LedgerUnavailable,
+    OrderUnknown,
+    UnknownMerchant,
+)
+from service.ledger.withholds import StatusKnown
 
 #: The content type of every problem.
 CONTENT_TYPE = "application/problem+json"
@@ -115,37 +122,6 @@ def invalid_message(error: MessageInvalid, *, below: str = "") -> Problem:
     return invalid(FieldError(f"{below}{problem.field}", problem.text) for problem in error.problems)
 
 
-def scope_missing(scope: ApiScope) -> Problem:
-    """The caller's token does not have the scope."""
-    return Problem(
-        status=403,
-        kind="scope-missing",
-        title="The token does not allow this; nothing was done.",
-        detail=f"It needs the scope `{scope.value}`, under [[api.tokens]] in the settings of this service.",
-        members={"scope": scope.value},
-    )
-
-
-def unknown_merchant(merchant: str) -> Problem:
-    """The settings have no such merchant."""
-    return Problem(
-        status=404,
-        kind="unknown-merchant",
-        title="No merchant of this name is configured.",
-        detail=f"There is no [merchants.{merchant}] in the settings of this service.",
-    )
-
-
-def unknown_order() -> Problem:
-    """The order was never announced, and no callback named it."""
-    return Problem(
-        status=404,
-        kind="unknown-order",
-        title="The order is unknown.",
-        detail="It was never announced, and no callback named it. Check its number, and percent-encode it.",
-    )
-
-
 def problem_of(error: Exception) -> Problem:
     """The problem that a caller receives for `error`. Of an unexpected error it names nothing but the type."""
     # Subclasses come before their base class: three of these errors are NotSent.
@@ -153,7 +129,35 @@ def problem_of(error: Exception) -> Problem:
         case Problem():
             return error
         case UnknownMerchant():
-            return unknown_merchant(str(error))
+            return Problem(
+                status=404,
+                kind="unknown-merchant",
+                title="No merchant of this name is configured.",
+                detail=f"There is no [merchants.{error}] in the settings of this service.",
+            )
+        case OrderUnknown():
+            return Problem(
+                status=404,
+                kind="unknown-order",
+                title="The order is unknown.",
+                detail="It was never announced, and no callback named it. Check its number, and percent-encode it.",
+            )
+        case AnnouncementDiffers():
+            return Problem(
+                status=409,
+                kind="announced-differently",
+                title="Announced before with other values.",
+                detail=f"These differ: {', '.join(error.fields)}. Nothing was sent. "
+                "For another payment use a new biz_order_no.",
+            )
+        case StatusKnown():
+            return Problem(
+                status=409,
+                kind="spoken-of-before",
+                title="The order already has a status, though it was not sent from here.",
+                detail="Sending it might charge it twice, so nothing was sent. For another payment use a new "
+                "biz_order_no.",
+            )
         case MessageInvalid():
             return invalid_message(error)
         case ArgumentsInvalid():
