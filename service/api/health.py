@@ -51,8 +51,8 @@ class Health:
 
     def ready(self) -> Response:
         """Ready, or the reason why not. Answers within `answer_within_seconds`, even if the database hangs."""
-        obstacle = "draining" if self._drain.begun else self._check_ledger()
-        return _plain(obstacle, _UNAVAILABLE) if obstacle else _plain("ready")
+        reason = "draining" if self._drain.begun else self._check_ledger()
+        return _plain(reason, _UNAVAILABLE) if reason else _plain("ready")
 
     def _check_ledger(self) -> str:
         try:
@@ -70,13 +70,13 @@ class Health:
             return self._check
 
     def _run_check(self, check: "Future[str]") -> None:
-        obstacle = "the ledger cannot be used"
+        reason = "the ledger cannot be used"
         try:
-            obstacle = "" if self._schema_serves() else "the ledger lacks this release's schema"
+            reason = "" if self._schema_serves() else "the ledger lacks this release's schema"
         except LedgerUnavailable as error:
             _log.warning("api_not_ready", reason=str(error))
         finally:
-            check.set_result(obstacle)
+            check.set_result(reason)
 
 
 def _plain(text: str, status: int = 200) -> Response:
