@@ -12,7 +12,7 @@ from service.ledger.transactions import write
 from tests.support.api_caller import ApiCaller, order_path
 from tests.support.claims import NOON, a_claim
 
-WORD = {"status": "succeeded", "name": "李四", "reason": "on the bank's statement of 5 January"}
+RESOLUTION = {"status": "succeeded", "name": "李四", "reason": "on the bank's statement of 5 January"}
 #: Characters that addresses part, decode and mark up by.
 ODD = "DK/../1%2F?#&=.单 [1]"
 
@@ -30,7 +30,7 @@ def test_an_order_with_any_character_is_found_by_its_encoded_number(api: ApiCall
 @pytest.mark.parametrize("below", ["", "/inquiry", "/resolve"])
 def test_an_unknown_order_is_not_found(api: ApiCaller, below: str) -> None:
     path = order_path("acme", "DK404", below=below)
-    answer = api.post(path, WORD if below == "/resolve" else None) if below else api.get(path)
+    answer = api.post(path, RESOLUTION if below == "/resolve" else None) if below else api.get(path)
     assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "unknown-order")
 
 
@@ -49,8 +49,8 @@ def test_the_history_shows_every_claim_with_its_source_trust_and_outcome(
 def test_what_the_channel_said_is_shown_without_personal_data(
     api: ApiCaller, settings: Settings, engine: Engine
 ) -> None:
-    words = {"channel_response": "card 6222021234567890128", "unknown_fields": {"phone": "13812345678"}}
-    make_store(settings, engine).record([a_claim(trust=Trust.QUERIED, **words)])
+    texts = {"channel_response": "card 6222021234567890128", "unknown_fields": {"phone": "13812345678"}}
+    make_store(settings, engine).record([a_claim(trust=Trust.QUERIED, **texts)])
     (claim,) = api.get(order_path("acme", "DK1")).value["claims"]
     assert (claim["channel_response"], claim["unknown_fields"]) == ("card 6222****0128", {"phone": "138****5678"})
 
@@ -73,11 +73,11 @@ def test_a_gateway_that_cannot_be_asked_is_named(api: ApiCaller) -> None:
 
 
 def test_a_resolution_decides_an_order_and_stays_in_its_history(api: ApiCaller, odd: str) -> None:
-    answer = api.post(f"{odd}/resolve", WORD)
+    answer = api.post(f"{odd}/resolve", RESOLUTION)
     assert (answer.status, answer.value["verdict"], answer.value["order"]["trust"]) == (200, "applied", "operator")
     history = api.get(odd).value
     (claim,) = history["claims"]
-    assert (claim["stated_by"], claim["reason"]) == ("李四 (API token shop)", WORD["reason"])
+    assert (claim["stated_by"], claim["reason"]) == ("李四 (API token shop)", RESOLUTION["reason"])
     assert [event["type"] for event in history["events"]] == ["payment.succeeded"]
 
 
@@ -94,7 +94,7 @@ def test_a_resolution_decides_an_order_and_stays_in_its_history(api: ApiCaller, 
 def test_a_resolution_without_a_name_a_reason_or_a_valid_status_is_refused(
     api: ApiCaller, odd: str, changes: dict[str, str], where: str
 ) -> None:
-    answer = api.post(f"{odd}/resolve", {**WORD, **changes})
+    answer = api.post(f"{odd}/resolve", {**RESOLUTION, **changes})
     assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])
     assert api.get(odd).value["claims"] == []
 

@@ -41,11 +41,13 @@ def test_a_withhold_that_the_gateway_accepts_is_not_yet_paid(api: ApiCaller, gat
     assert answer.value["withhold"]["request_id"] == json.loads(gateway.requests[0].body)["requestId"]
 
 
-@pytest.mark.parametrize("told", [answering("-1", message="系统繁忙"), answering("1", order="DK2"), Answer(status=500)])
+@pytest.mark.parametrize(
+    "reply", [answering("-1", message="系统繁忙"), answering("1", order="DK2"), Answer(status=500)]
+)
 def test_a_withhold_without_a_conclusive_answer_is_unknown_and_inquired(
-    api: ApiCaller, gateway: ScriptedServer, told: Answer
+    api: ApiCaller, gateway: ScriptedServer, reply: Answer
 ) -> None:
-    gateway.behave = lambda _: told
+    gateway.behave = lambda _: reply
     answer = api.post("/v1/withholds", WITHHOLD)
     assert (answer.status, answer.value["outcome"]) == (202, "unknown")
     inquiry = api.get(DK1).value["inquiry"]

@@ -42,7 +42,7 @@ def app(tmp_path: Path) -> Iterator[Flask]:
 
 
 @pytest.fixture
-def stranger(app: Flask) -> FlaskClient:
+def anonymous(app: Flask) -> FlaskClient:
     """A client without a token."""
     return app.test_client()
 

@@ -14,8 +14,8 @@ from tests.support.openapi import OpenApi
 
 
 @pytest.fixture
-def openapi(stranger: FlaskClient) -> OpenApi:
-    return OpenApi(stranger.get("/openapi.json").json)
+def openapi(anonymous: FlaskClient) -> OpenApi:
+    return OpenApi(anonymous.get("/openapi.json").json)
 
 
 def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: OpenApi) -> None:
@@ -41,8 +41,8 @@ def test_every_parameter_of_a_path_is_described(openapi: OpenApi) -> None:
     )
 
 
-def test_every_reference_of_the_document_resolves(stranger: FlaskClient, openapi: OpenApi) -> None:
-    references = re.findall(r'"\$ref": "([^"]+)"', stranger.get("/openapi.json").text)
+def test_every_reference_of_the_document_resolves(anonymous: FlaskClient, openapi: OpenApi) -> None:
+    references = re.findall(r'"\$ref": "([^"]+)"', anonymous.get("/openapi.json").text)
     assert references
     for reference in references:
         assert openapi.resolve({"$ref": reference})
@@ -53,8 +53,8 @@ def test_the_document_is_openapi_3_1_and_requires_a_token(openapi: OpenApi) -> N
     assert openapi.document["security"] == [{"token": []}]
 
 
-def test_its_metrics_need_no_database(stranger: FlaskClient) -> None:
-    metrics = stranger.get("/metrics").text
+def test_its_metrics_need_no_database(anonymous: FlaskClient) -> None:
+    metrics = anonymous.get("/metrics").text
     assert 'payment_callbacks_build_info{role="api"' in metrics
     assert 'payment_callbacks_log_lines_lost_total{reason="full"} 3.0' in metrics
     assert "payment_callbacks_log_lines_escaped_total 1.0" in metrics
@@ -64,9 +64,9 @@ def test_its_metrics_need_no_database(stranger: FlaskClient) -> None:
     ("path", "name"), [("/asyncapi.json", "asyncapi.json"), ("/schemas/payment-event.json", "payment-event.json")]
 )
 def test_the_event_contracts_are_served_without_a_token_and_unchanged(
-    stranger: FlaskClient, path: str, name: str
+    anonymous: FlaskClient, path: str, name: str
 ) -> None:
-    answer = stranger.get(path)
+    answer = anonymous.get(path)
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     assert answer.data == read_shipped(name)
 
@@ -85,9 +85,9 @@ def test_the_event_contracts_are_served_without_a_token_and_unchanged(
     ],
 )
 def test_without_a_token_no_response_reveals_which_addresses_exist(
-    stranger: FlaskClient, method: str, path: str
+    anonymous: FlaskClient, method: str, path: str
 ) -> None:
-    answer = stranger.open(path, method=method)
+    answer = anonymous.open(path, method=method)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
     assert answer.json == {
         "type": "urn:payment-callbacks:problem:unauthenticated",
@@ -151,9 +151,9 @@ def test_a_missing_scope_is_logged_with_the_tokens_name(till: FlaskClient) -> No
     assert (entry["event"], entry["caller"], entry["scope"]) == ("api_scope_missing", "till", "resolve")
 
 
-def test_a_wrong_token_is_not_logged(stranger: FlaskClient) -> None:
+def test_a_wrong_token_is_not_logged(anonymous: FlaskClient) -> None:
     with capture_logs() as logs:
-        stranger.get("/v1/orders", headers={"Authorization": "Bearer not-quite-the-token"})
+        anonymous.get("/v1/orders", headers={"Authorization": "Bearer not-quite-the-token"})
     assert [entry["event"] for entry in logs] == ["api_caller_unknown"]
     assert "not-quite-the-token" not in str(logs)
 

@@ -19,16 +19,16 @@ def away() -> bool:
 
 
 @pytest.mark.parametrize(
-    ("schema_serves", "status", "words"),
+    ("schema_serves", "status", "text"),
     [
         (lambda: True, 200, "ready"),
         (lambda: False, 503, "the ledger lacks this release's schema"),
         (away, 503, "the ledger cannot be used"),
     ],
 )
-def test_readiness_depends_on_the_ledger(schema_serves: Callable[[], bool], status: int, words: str) -> None:
+def test_readiness_depends_on_the_ledger(schema_serves: Callable[[], bool], status: int, text: str) -> None:
     answer = make_health(schema_serves).ready()
-    assert (answer.status_code, answer.get_data(as_text=True)) == (status, words)
+    assert (answer.status_code, answer.get_data(as_text=True)) == (status, text)
 
 
 def test_liveness_does_not_ask_the_ledger() -> None:
@@ -62,10 +62,10 @@ def test_probes_share_one_check_of_a_hanging_ledger_and_are_ready_again_when_it_
 
 
 def test_the_health_routes_need_no_token_and_without_a_ledger_the_api_is_alive_but_not_ready(
-    stranger: FlaskClient,
+    anonymous: FlaskClient,
 ) -> None:
-    assert stranger.get("/healthz").status_code == 200
-    assert (stranger.get("/readyz").status_code, stranger.get("/readyz").text) == (
+    assert anonymous.get("/healthz").status_code == 200
+    assert (anonymous.get("/readyz").status_code, anonymous.get("/readyz").text) == (
         503,
         "the ledger lacks this release's schema",
     )
