@@ -93,13 +93,13 @@ class ApiWorker(LoopWorker):
     def respond(self, connection: Connection, request: HttpRequest) -> None:
         """Have a thread call the application."""
         answered = self.loop.run_in_executor(self._threads, self._answer, connection, request)
-        answered.add_done_callback(partial(self._send_answered, connection, request))
+        answered.add_done_callback(partial(self._send_response, connection, request))
 
     def refusal(self, status: int) -> bytes:
         """A problem that quotes nothing of the request."""
-        answer = _refusal(status)
-        headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers)
-        return f"HTTP/1.1 {answer.status}\r\nConnection: close\r\n{headers}\r\n".encode() + answer.body
+        response = _refusal(status)
+        headers = "".join(f"{name}: {value}\r\n" for name, value in response.headers)
+        return f"HTTP/1.1 {response.status}\r\nConnection: close\r\n{headers}\r\n".encode() + response.body
 
     def report_cut(self, connection: Connection, reason: str, *, kind: str = "") -> None:
         """Log the error's type only: its text quotes the request, which may contain a token or a name."""
@@ -116,7 +116,7 @@ class ApiWorker(LoopWorker):
             return _refusal(503)
         return self.call_application(connection, request)
 
-    def _send_answered(
+    def _send_response(
         self, connection: Connection, request: HttpRequest, answered: "Future[WsgiResponse | PendingResponse]"
     ) -> None:
         error = answered.exception()
