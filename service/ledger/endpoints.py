@@ -12,6 +12,9 @@ from service.ledger.sanitizing import escaped
 from service.ledger.tables import deliveries, paused_endpoints, to_record
 from service.ledger.transactions import read, write
 
+_IS_OPEN = deliveries.c.state == "open"
+_IS_PARKED = deliveries.c.state == "parked"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
@@ -77,10 +80,6 @@ def _resume(connection: Connection, endpoint: str) -> Pause | None:
     ended = delete(paused_endpoints).where(paused_endpoints.c.endpoint == endpoint).returning(*paused_endpoints.c)
     row = connection.execute(ended).one_or_none()
     return None if row is None else to_record(Pause, row)
-
-
-_IS_OPEN = deliveries.c.state == "open"
-_IS_PARKED = deliveries.c.state == "parked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -231,7 +231,7 @@ class InquiryQueue:
                 now = self._clock(connection)
                 values = _after_not_found(row, known, now=now, pause=pause, raised_meanwhile=raised_meanwhile)
             else:
-                values = _after_answer(
+                values = _after_question(
                     asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile
                 )
         elif was_closed_by_answer and raised_meanwhile:
@@ -255,7 +255,7 @@ def _schedule(row: Row[Any]) -> InquirySchedule:
     return InquirySchedule(**{name: row._mapping[name] for name in _SCHEDULE_COLUMNS})
 
 
-def _after_answer(
+def _after_question(
     asked: DueInquiry, row: Row[Any], order: OrderRecord | None, *, raised_by_answer: bool, raised_meanwhile: bool
 ) -> dict[str, Any]:
     """The new values of an inquiry whose question was settled while its lease was held."""
