@@ -134,7 +134,8 @@ def test_a_client_that_reads_no_answers_keeps_no_one_from_being_answered(start_r
         assert receiver.post(callback("order-2")).status == 200
 
 
-def test_shutdown_does_not_wait_for_slow_clients(receiver):
+def test_shutdown_does_not_wait_for_slow_clients(start_receiver):
+    receiver = start_receiver("--request-timeout-seconds", "60")
     with SlowClients(port=receiver.port, kinds=[silent, dripping_head, dripping_body] * 5) as slow:
         slow.drip()
         assert receiver.process.terminate(within_seconds=5) == 0
