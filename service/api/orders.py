@@ -20,7 +20,7 @@ from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
 from service.config.settings import ApiScope
 from service.domain.claims import OrderKey
 from service.gateway.errors import MessageInvalid
-from service.ledger.claims import MOST_UNCOUNTED, Resolution
+from service.ledger.claims import Resolution
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord

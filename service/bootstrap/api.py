@@ -17,7 +17,7 @@ from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
 from service.ledger.schema import make_schema_check
 from service.runtime.metrics.exposition import name_role
-from service.runtime.metrics.gateways import show_gateways
+from service.runtime.metrics.merchants import show_gateways
 
 
 def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:

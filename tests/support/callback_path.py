@@ -17,10 +17,10 @@ import structlog
 import urllib3
 from prometheus_client import CollectorRegistry
 
-from service.bootstrap.database import make_ledger_engine
 from service.bootstrap.dispatcher_role import make_dispatcher
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.inquirer_role import make_inquirer
+from service.bootstrap.ledger import make_ledger_engine
 from service.bootstrap.ledger_role import make_ledger_consumer
 from service.config.reading import load_settings
 from service.config.settings import Settings
