@@ -88,13 +88,13 @@ class Database:
 
     def _ask(self, query: str, *parameters: object) -> tuple[int, ...]:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
-            row = connection.execute(query, parameters).fetchone()  # type: ignore[arg-type]
+            row = connection.execute(query, parameters).fetchone()
         assert row is not None
         return tuple(row)
 
     def _execute(self, statement: str | sql.Composed) -> None:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
-            connection.execute(statement)  # type: ignore[arg-type]
+            connection.execute(statement)
 
     @property
     def _dsn(self) -> str:

@@ -116,7 +116,7 @@ class Installation:
         processes = [self.process(role) for role in roles]
         with all_running(*processes):
             for role, process in zip(roles, processes, strict=True):
-                process.wait_until(lambda role=role: self.ready(role))  # type: ignore[misc]
+                process.wait_until(lambda role=role: self.ready(role))
             yield processes
 
 

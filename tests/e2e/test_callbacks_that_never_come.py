@@ -116,7 +116,7 @@ def test_every_announced_order_reaches_its_true_status_by_inquiry_alone(
 
         running.wait_until(lambda: told() == expected)
         assert running.terminate() == 0
-        assert {name: ledger.order(name).status for name in names} == expected  # type: ignore[union-attr]
+        assert {name: ledger.order(name).status for name in names} == expected
         assert all(claim.source == "query" for name in names for claim in ledger.claims_about(name))
         ledger.close()
 

@@ -5,14 +5,16 @@ import os
 import shlex
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 import urllib3
 
+from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
 
-def children_of(pid):
+def children_of(pid: Any) -> Any:
     """Process ids of all descendants."""
     found = []
     for task in Path("/proc").glob("[0-9]*/stat"):
@@ -26,7 +28,7 @@ def children_of(pid):
     return found
 
 
-def lives(pid):
+def lives(pid: Any) -> bool:
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
@@ -34,14 +36,14 @@ def lives(pid):
     return state != "Z"
 
 
-def forge(demo):
+def forge(demo: Any) -> Any:
     """Follow the demo's offer; the receiver's answer."""
     (command,) = [line for line in demo.output.splitlines() if line.startswith("  curl ")]
     body, url = shlex.split(command)[-2:]
     return urllib3.request("POST", url, body=body.encode(), headers={"Content-Type": "application/json"}).data
 
 
-def show(processes, settings, order_no):
+def show(processes: Any, settings: Any, order_no: Any) -> Any:
     """What `orders show` knows of an order."""
     shown = processes.start("--config", str(settings), "orders", "show", "demo", order_no, "--json")
     assert shown.wait() == 0, shown.describe()
@@ -50,8 +52,8 @@ def show(processes, settings, order_no):
 
 
 def test_the_demo_takes_no_broker_or_database_from_its_surroundings_ends_well_and_reports_what_it_measured(
-    processes, tmp_path
-):
+    processes: Processes, tmp_path: Path
+) -> None:
     report_path = tmp_path / "report.json"
     elsewhere = {"AMQP_URL": "amqp://nobody@127.0.0.1:1/", "DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}
     demo = processes.start("demo", "--exit", "--orders", "60", "--report", str(report_path), environment=elsewhere)
@@ -77,7 +79,7 @@ def test_the_demo_takes_no_broker_or_database_from_its_surroundings_ends_well_an
     assert "What happened in" in demo.output
 
 
-def test_the_figures_notice_a_service_that_believes_the_sign(processes, tmp_path):
+def test_the_figures_notice_a_service_that_believes_the_sign(processes: Processes, tmp_path: Path) -> None:
     report_path = tmp_path / "report.json"
     trusting = ["--required-trust", "checksum"]
     demo = processes.start("demo", "--exit", "--orders", "40", "--report", str(report_path), *trusting)
@@ -87,7 +89,9 @@ def test_the_figures_notice_a_service_that_believes_the_sign(processes, tmp_path
     assert report["forged_believed"] > 0
 
 
-def test_a_merchant_that_believes_its_notify_urls_keeps_forgers_out_and_lets_liars_through(processes, tmp_path):
+def test_a_merchant_that_believes_its_notify_urls_keeps_forgers_out_and_lets_liars_through(
+    processes: Processes, tmp_path: Path
+) -> None:
     report_path = tmp_path / "report.json"
     trusting = ["--required-trust", "capability"]
     demo = processes.start("demo", "--exit", "--orders", "40", "--report", str(report_path), *trusting)
@@ -100,7 +104,7 @@ def test_a_merchant_that_believes_its_notify_urls_keeps_forgers_out_and_lets_lia
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_no_child_outlives_the_demo(processes, tmp_path, number):
+def test_no_child_outlives_the_demo(processes: Processes, tmp_path: Path, number: Any) -> None:
     demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path)})
     demo.wait_until(lambda: "Still up" in demo.output)
     children = children_of(demo.pid)
@@ -112,7 +116,7 @@ def test_no_child_outlives_the_demo(processes, tmp_path, number):
         assert not list(tmp_path.glob("payment-callbacks-demo-*"))
 
 
-def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes, tmp_path):
+def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes: Processes, tmp_path: Path) -> None:
     demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
     demo.wait_until(lambda: "reaches the shop from now on" in demo.output)
     heard = demo.output.count("shop heard")
@@ -130,7 +134,9 @@ def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes, tmp_pat
     assert demo.output.count("shop heard") == heard
 
 
-def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(processes, tmp_path):
+def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(
+    processes: Processes, tmp_path: Path
+) -> None:
     surroundings = {"TMPDIR": str(tmp_path), "COLUMNS": "80"}
     demo = processes.start("demo", "--orders", "1", "--required-trust", "capability", environment=surroundings)
     demo.wait_until(lambda: "reaches the shop from now on" in demo.output)
@@ -139,7 +145,7 @@ def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(
     assert eventually(lambda: "missing-token" in log.read_text()), "refused for another reason"
 
 
-def test_a_role_that_dies_ends_the_demo_with_the_end_of_its_log(processes, tmp_path):
+def test_a_role_that_dies_ends_the_demo_with_the_end_of_its_log(processes: Processes, tmp_path: Path) -> None:
     demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path)})
     demo.wait_until(lambda: "Still up" in demo.output)
     dispatcher = next(child for child in children_of(demo.pid) if _is(child, "dispatcher"))
@@ -149,5 +155,5 @@ def test_a_role_that_dies_ends_the_demo_with_the_end_of_its_log(processes, tmp_p
     assert "Its log" in demo.output
 
 
-def _is(pid, role):
+def _is(pid: Any, role: Any) -> Any:
     return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(role.encode())

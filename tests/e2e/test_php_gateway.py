@@ -2,12 +2,17 @@
 
 import json
 import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.ledger.inquiries import InquiryReason
-from tests.support.deployment import ROLES, Place
+from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.downstream import Downstream
 from tests.support.judge import KEY, PAY_TYPE, UA, Judge
+from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
 PERSON = {"name": "欧阳/娜娜", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
@@ -42,18 +47,18 @@ DIALECTS = pytest.mark.parametrize(
 
 
 @pytest.fixture
-def judge(processes, tmp_path):
-    def start(told):
+def judge(processes: Processes, tmp_path: Path) -> Any:
+    def start(told: Any) -> Judge:
         return Judge(processes, folder=tmp_path, environment=told)
 
     return start
 
 
 @pytest.fixture
-def judged(deploy):
+def judged(deploy: Callable[..., Deployment]) -> Any:
     """A deployment with the merchant `php`, whose gateway is the judge."""
 
-    def make(judge, gateway=""):
+    def make(judge: Any, gateway: str = "") -> Any:
         deployment = deploy(Place())
         settings = deployment.settings_file.read_text()
         settings = settings.replace("[receiver]", f'[receiver]\npublic_url = "{deployment.url}"', 1)
@@ -76,10 +81,10 @@ aes_key = "{KEY}"
 
 
 @pytest.fixture
-def written(tmp_path):
+def written(tmp_path: Path) -> Any:
     """Writes personal data to a file, and says how a command is told of it."""
 
-    def write(data):
+    def write(data: Any) -> Any:
         file = tmp_path / "person.json"
         file.write_text(json.dumps(data), encoding="utf-8")
         return ("--from", str(file))
@@ -87,17 +92,17 @@ def written(tmp_path):
     return write
 
 
-def _pinned(dialect):
+def _pinned(dialect: Any) -> Any:
     return "[merchants.php.gateway.dialect]\n" + "".join(f'{name} = "{value}"\n' for name, value in dialect.items())
 
 
-def _run(deployment, *arguments):
+def _run(deployment: Any, *arguments: Any) -> Any:
     done = deployment.command("gateway", arguments[0], "--merchant", "php", *arguments[1:])
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def _value(output, name):
+def _value(output: Any, name: Any) -> Any:
     return next(line.removeprefix(f"{name}: ") for line in output.splitlines() if line.startswith(f"{name}: "))
 
 
@@ -107,8 +112,8 @@ def _value(output, name):
     ids=["default-json", "cbc-hex-form", "md5-separator-json", "filled-twice-multipart"],
 )
 def test_a_card_is_bound_charged_called_back_and_asked_about(
-    judge, judged, written, own_shop, order, told, dialect, callback
-):
+    judge: Any, judged: Any, written: Any, own_shop: Downstream, order: str, told: Any, dialect: Any, callback: Any
+) -> None:
     php = judge({**told, "JUDGE_CALLBACK": callback})
     deployment = judged(php, _pinned(dialect))
     deployment.start(*ROLES)
@@ -136,7 +141,9 @@ def test_a_card_is_bound_charged_called_back_and_asked_about(
 
 
 @DIALECTS
-def test_a_probe_learns_the_dialect_by_questions_alone_and_prints_settings_that_work(judge, judged, told, dialect):
+def test_a_probe_learns_the_dialect_by_questions_alone_and_prints_settings_that_work(
+    judge: Any, judged: Any, told: Any, dialect: Any
+) -> None:
     php = judge(told)
     deployment = judged(php)
     printed = _run(deployment, "probe", "--pause-seconds", "0", "--most-requests", "1000")
@@ -158,7 +165,7 @@ def test_a_probe_learns_the_dialect_by_questions_alone_and_prints_settings_that_
     assert asked == "The gateway has no such order: 订单不存在\n"
 
 
-def test_a_probe_says_when_everything_is_refused_alike(judge, judged):
+def test_a_probe_says_when_everything_is_refused_alike(judge: Any, judged: Any) -> None:
     php = judge({"JUDGE_UA": "ANOTHER"})
     done = judged(php).command("gateway", "probe", "--merchant", "php", "--pause-seconds", "0", "--most-requests", "60")
     assert done.returncode == 1
@@ -166,14 +173,16 @@ def test_a_probe_says_when_everything_is_refused_alike(judge, judged):
     assert "every request had the same answer" in done.stderr
 
 
-def test_a_probe_stops_when_it_has_asked_as_often_as_it_may(judge, judged):
+def test_a_probe_stops_when_it_has_asked_as_often_as_it_may(judge: Any, judged: Any) -> None:
     php = judge({"JUDGE_KEY_FORM": "md5-hex"})
     done = judged(php).command("gateway", "probe", "--merchant", "php", "--pause-seconds", "0", "--most-requests", "5")
     assert done.returncode == 1
     assert "no more are allowed" in done.stderr
 
 
-def test_a_withhold_is_sent_once_however_often_it_is_asked_for(judge, judged, written, order):
+def test_a_withhold_is_sent_once_however_often_it_is_asked_for(
+    judge: Any, judged: Any, written: Any, order: str
+) -> None:
     php = judge({})
     deployment = judged(php)
     charge = ("--order", order, "--amount", "1.00", *written(PERSON | CARD))
@@ -182,7 +191,7 @@ def test_a_withhold_is_sent_once_however_often_it_is_asked_for(judge, judged, wr
     assert php.calls == ["single-withhold"]
 
 
-def test_a_refused_withhold_is_unknown_and_asked_about(judge, judged, written, order):
+def test_a_refused_withhold_is_unknown_and_asked_about(judge: Any, judged: Any, written: Any, order: str) -> None:
     php = judge({})
     deployment = judged(php)
     charge = ("--order", order, "--amount", "1.00", "--protocol-no", "XY-of-nobody", *written(PERSON))
@@ -193,7 +202,9 @@ def test_a_refused_withhold_is_unknown_and_asked_about(judge, judged, written, o
     assert InquiryReason.UNKNOWN_OUTCOME in InquiryReason(inquiry.reasons)
 
 
-def test_what_is_wrong_with_personal_data_is_said_without_quoting_it(judge, judged, written, order):
+def test_what_is_wrong_with_personal_data_is_said_without_quoting_it(
+    judge: Any, judged: Any, written: Any, order: str
+) -> None:
     php = judge({})
     wrong = {**PERSON, **CARD, "id_card_number": "110105194912310021", "mobile": "+8613800138000"}
     charge = ("--order", order, "--amount", "1", *written(wrong))

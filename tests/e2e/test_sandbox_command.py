@@ -1,13 +1,15 @@
 """`payment-callbacks sandbox` as a process."""
 
 import socket
+from pathlib import Path
 
 import urllib3
 
 from tests.support.gateway_caller import GatewayCaller
+from tests.support.processes import Processes
 
 
-def test_the_sandbox_runs_without_any_settings(processes, free_port):
+def test_the_sandbox_runs_without_any_settings(processes: Processes, free_port: int) -> None:
     sandbox = processes.start("sandbox", "--bind", f"127.0.0.1:{free_port}")
     sandbox.wait_until(lambda: "The sandbox gateway is at" in sandbox.output)
     caller = GatewayCaller(url=f"http://127.0.0.1:{free_port}/gateway", ua="SANDBOX", key="sandbox-aes-key0")
@@ -16,7 +18,7 @@ def test_the_sandbox_runs_without_any_settings(processes, free_port):
     assert sandbox.terminate() == 0
 
 
-def test_the_log_says_what_broke_the_document(processes, free_port):
+def test_the_log_says_what_broke_the_document(processes: Processes, free_port: int) -> None:
     sandbox = processes.start("sandbox", "--bind", f"127.0.0.1:{free_port}")
     sandbox.wait_until(lambda: "The sandbox gateway is at" in sandbox.output)
     unsorted = GatewayCaller(
@@ -30,7 +32,7 @@ def test_the_log_says_what_broke_the_document(processes, free_port):
     assert sandbox.terminate() == 0
 
 
-def test_an_address_that_is_taken_is_named(processes):
+def test_an_address_that_is_taken_is_named(processes: Processes) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         sandbox = processes.start("sandbox", "--bind", address)
@@ -38,7 +40,7 @@ def test_an_address_that_is_taken_is_named(processes):
         assert f"cannot listen on {address}" in sandbox.output
 
 
-def test_settings_that_cannot_be_used_are_named(processes, tmp_path):
+def test_settings_that_cannot_be_used_are_named(processes: Processes, tmp_path: Path) -> None:
     settings = tmp_path / "sandbox.toml"
     settings.write_text('[[accounts]]\nua = "A"\naes_key = "short"\npay_types = ["x"]\n')
     sandbox = processes.start("sandbox", "--settings", str(settings))

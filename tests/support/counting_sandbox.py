@@ -41,7 +41,7 @@ class CountingSandbox:
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._answer = self.sandbox.answer
-        self.sandbox.answer = self._count_and_answer  # type: ignore[method-assign]
+        self.sandbox.answer = self._count_and_answer
 
     def __enter__(self) -> Self:
         self._server.start()

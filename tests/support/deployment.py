@@ -293,7 +293,7 @@ class Deployment:
             biz_order_no=biz_order_no,
             merchant=merchant,
             token=token_of(merchant, biz_order_no),
-            **more,  # type: ignore[arg-type]
+            **more,
         )
 
 

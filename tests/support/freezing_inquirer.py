@@ -46,7 +46,7 @@ def _freeze_after_first_lease() -> None:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return leased
 
-    InquiryQueue.lease_due = lease_and_freeze  # type: ignore[method-assign,assignment]
+    InquiryQueue.lease_due = lease_and_freeze
 
 
 if __name__ == "__main__":

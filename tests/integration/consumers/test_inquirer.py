@@ -85,7 +85,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
         queue: InquiryQueue | None = None,
         **limits: float,
     ) -> Inquirer:
-        rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**LIMITS, **limits}))  # type: ignore[arg-type]
+        rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**LIMITS, **limits}))
         return Inquirer(
             queue=queue or InquiryQueue(engine=engine, store=store, rules=rules),
             gateways=gateways,
@@ -327,7 +327,7 @@ def test_an_asker_that_breaks_is_started_again(
 ) -> None:
     monkeypatch.setattr(inquirer, "_RESTART_SECONDS", 0.01)
     announce(store, 1)
-    rules = {"acme": InquiryRules(**LIMITS)}  # type: ignore[arg-type]
+    rules = {"acme": InquiryRules(**LIMITS)}
     queue = BreakingQueue(engine=engine, store=store, rules=rules)
     with (
         AskedGateway(lambda _order: "success") as gateway,

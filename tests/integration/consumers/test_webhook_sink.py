@@ -330,7 +330,7 @@ def test_a_success_with_a_body_that_cannot_be_read_counts_as_delivered(
 ) -> None:
     chunked = {"transfer-encoding": "chunked"}
     for body in (b"-5\r\nabc", b"zz\r\nabc", b"ffffffffffffffffff\r\nabc"):
-        server.behave = lambda _request, body=body: Answer(headers=chunked, body=body)  # type: ignore[misc]
+        server.behave = lambda _request, body=body: Answer(headers=chunked, body=body)
         sink.send(make_event())
 
 

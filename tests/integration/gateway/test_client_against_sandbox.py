@@ -1,23 +1,32 @@
 """The client and the sandbox over real HTTP: what was done, what was surely not done, and unknown outcomes."""
 
 import socket
+import ssl
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import structlog
 import urllib3
 
+from service.gateway.client import GatewayClient
 from service.gateway.errors import NotSent, OutcomeUnknown
-from service.gateway.messages import AmountUnit
+from service.gateway.messages import AmountUnit, SingleWithholdArgs
+from service.sandbox.server import SandboxServer
 from tests.support.callback_listener import CallbackListener
 
 
-def truth_of(server):
+def truth_of(server: Any) -> Any:
     orders = urllib3.request("GET", f"{server.base_url}/admin/orders").json()
     return {order["biz_order_no"]: order["pay_status"] for order in orders}
 
 
-def test_an_accepted_withhold_returns_the_order(start_sandbox, make_client, args):
+def test_an_accepted_withhold_returns_the_order(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     server = start_sandbox()
     accepted = make_client(server.url).withhold(args("T1"))
     assert (accepted.order.biz_order_no, accepted.order.pay_status) == ("T1", "pending")
@@ -41,41 +50,67 @@ def test_an_accepted_withhold_returns_the_order(start_sandbox, make_client, args
     ],
     ids=str,
 )
-def test_client_and_gateway_understand_each_other_in_any_dialect(start_sandbox, make_client, args, dialect):
+def test_client_and_gateway_understand_each_other_in_any_dialect(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+    dialect: dict[str, Any],
+) -> None:
     server = start_sandbox(dialect=dialect)
     assert make_client(server.url, dialect=dialect).withhold(args("T1")).order.biz_order_no == "T1"
     assert server.sandbox.breach_log.breaches() == []
 
 
-def test_amounts_in_fen_are_sent_as_they_are(start_sandbox, make_client, args):
+def test_amounts_in_fen_are_sent_as_they_are(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     server = start_sandbox(amount_unit="fen")
     make_client(server.url, amount_unit=AmountUnit.FEN).withhold(args("T1", amount="1000"))
     assert truth_of(server).keys() == {"T1"}
 
 
 @pytest.mark.parametrize("word", ["deny", "lost", "broken"])
-def test_without_a_clear_answer_the_outcome_is_unknown_though_money_moved(start_sandbox, make_client, args, word):
+def test_without_a_clear_answer_the_outcome_is_unknown_though_money_moved(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+    word: str,
+) -> None:
     server = start_sandbox()
     with pytest.raises(OutcomeUnknown):
         make_client(server.url).withhold(args(f"T1-{word}-instant"))
     assert truth_of(server) == {f"T1-{word}-instant": "success"}
 
 
-def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(start_sandbox, make_client, args):
+def test_an_answer_that_does_not_come_in_time_leaves_the_outcome_unknown(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     server = start_sandbox()
     with pytest.raises(OutcomeUnknown):
         make_client(server.url, timeout_seconds=0.3).withhold(args("T1-stall-instant"))
     assert truth_of(server) == {"T1-stall-instant": "success"}
 
 
-def test_a_refused_withhold_has_an_unknown_outcome(start_sandbox, make_client, args):
+def test_a_refused_withhold_has_an_unknown_outcome(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     server = start_sandbox()
     with pytest.raises(OutcomeUnknown):
         make_client(server.url).withhold(args("T1-refuse"))
     assert truth_of(server) == {}
 
 
-def test_a_withhold_is_never_sent_twice_by_itself(start_sandbox, make_client, args):
+def test_a_withhold_is_never_sent_twice_by_itself(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     server = start_sandbox()
     client = make_client(server.url)
     client.withhold(args("T0"))
@@ -87,19 +122,27 @@ def test_a_withhold_is_never_sent_twice_by_itself(start_sandbox, make_client, ar
     assert [report[f"withholds_{mode}"] for mode in ("lost", "broken", "denied")] == [1, 1, 1]
 
 
-def test_a_request_to_an_unreachable_gateway_was_surely_not_sent(make_client, args, free_port):
+def test_a_request_to_an_unreachable_gateway_was_surely_not_sent(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs], free_port: int
+) -> None:
     with pytest.raises(NotSent):
         make_client(f"http://127.0.0.1:{free_port}/gateway").withhold(args("T1"))
 
 
-def test_arguments_that_the_document_does_not_allow_are_not_sent(start_sandbox, make_client, args):
+def test_arguments_that_the_document_does_not_allow_are_not_sent(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     server = start_sandbox()
     with pytest.raises(NotSent, match="amount"):
         make_client(server.url).withhold(args("T1", amount="10.999"))
     assert truth_of(server) == {}
 
 
-def test_a_gateway_with_an_untrusted_certificate_is_sent_nothing(make_client, args, self_signed):
+def test_a_gateway_with_an_untrusted_certificate_is_sent_nothing(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs], self_signed: ssl.SSLContext
+) -> None:
     with CallbackListener(tls=self_signed) as listener:
         with pytest.raises(NotSent, match="SSLError"):
             make_client(listener.url).withhold(args("T1"))
@@ -122,14 +165,18 @@ def test_a_gateway_with_an_untrusted_certificate_is_sent_nothing(make_client, ar
         (200, "x" * 70_000),
     ],
 )
-def test_an_answer_that_settles_nothing_leaves_the_outcome_unknown(make_client, args, status, text):
+def test_an_answer_that_settles_nothing_leaves_the_outcome_unknown(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs], status: int, text: Any
+) -> None:
     with CallbackListener(lambda _: (status, text)) as listener:
         with pytest.raises(OutcomeUnknown):
             make_client(listener.url).withhold(args("T1"))
         assert len(listener.heard) == 1
 
 
-def test_a_redirect_is_not_followed(make_client, args):
+def test_a_redirect_is_not_followed(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     with CallbackListener() as listener:
         answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {listener.url}/\r\nContent-Length: 0\r\n\r\n"
         with _Scripted(answer.encode()) as server, pytest.raises(OutcomeUnknown, match="HTTP 307"):
@@ -137,17 +184,21 @@ def test_a_redirect_is_not_followed(make_client, args):
         assert listener.heard == []
 
 
-def test_an_answer_that_drips_is_cut_at_the_time_limit(make_client, args):
+def test_an_answer_that_drips_is_cut_at_the_time_limit(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n"
     with _Scripted(head, drip=b" ") as server, pytest.raises(OutcomeUnknown, match="too slowly"):
         make_client(server.url, timeout_seconds=0.5).withhold(args("T1"))
 
 
-def test_each_withhold_has_a_connection_of_its_own(make_client, args):
+def test_each_withhold_has_a_connection_of_its_own(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     ports = set()
     with CallbackListener() as listener:
 
-        def accept(heard):
+        def accept(heard: Any) -> tuple[Any, ...]:
             ports.add(heard.client_port)
             return 200, '{"status":1,"message":"","response":{"biz_order_no":"T1","pay_status":"pending"}}'
 
@@ -158,7 +209,9 @@ def test_each_withhold_has_a_connection_of_its_own(make_client, args):
     assert len(ports) == 3
 
 
-def test_each_request_has_its_own_number_and_time(make_client, args):
+def test_each_request_has_its_own_number_and_time(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     answer = '{"status":1,"message":"","response":{"biz_order_no":"T1","pay_status":"pending"}}'
     with CallbackListener(lambda _: (200, answer)) as listener:
         client = make_client(listener.url)
@@ -170,7 +223,12 @@ def test_each_request_has_its_own_number_and_time(make_client, args):
     assert all(envelope["timestamp"].isdigit() for envelope in envelopes)
 
 
-def test_the_log_holds_the_order_and_the_outcome_and_nothing_else(start_sandbox, make_client, args, free_port):
+def test_the_log_holds_the_order_and_the_outcome_and_nothing_else(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+    free_port: int,
+) -> None:
     server = start_sandbox()
     client = make_client(server.url)
     with structlog.testing.capture_logs() as logs:
@@ -191,7 +249,7 @@ def test_the_log_holds_the_order_and_the_outcome_and_nothing_else(start_sandbox,
 class _Scripted:
     """Reads one request and writes fixed bytes, then drips."""
 
-    def __init__(self, answer, *, drip=b""):
+    def __init__(self, answer: Any, *, drip: bytes = b"") -> None:
         self._answer = answer
         self._drip = drip
         self._listening = socket.create_server(("127.0.0.1", 0))
@@ -199,19 +257,19 @@ class _Scripted:
         self._thread = threading.Thread(target=self._serve)
 
     @property
-    def url(self):
+    def url(self) -> str:
         return f"http://127.0.0.1:{self._listening.getsockname()[1]}/"
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         self._thread.start()
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any) -> None:
         self._done.set()
         self._thread.join()
         self._listening.close()
 
-    def _serve(self):
+    def _serve(self) -> None:
         connection, _ = self._listening.accept()
         with connection:
             request = b""

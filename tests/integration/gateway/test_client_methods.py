@@ -1,15 +1,21 @@
 """Binding a card and querying an order: what is returned, what counts as an answer, what is tried again."""
 
 import json
+import ssl
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
 import urllib3
 
+from service.gateway.client import GatewayClient
 from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Refused
-from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
+from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
+from service.sandbox.server import SandboxServer
 from tests.support.callback_listener import CallbackListener
 from tests.support.scripted_server import Answer, ScriptedServer
 
@@ -18,25 +24,29 @@ PERSON = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "1
 NOT_FOUND = "订单不存在"
 
 
-def card(**changes):
+def card(**changes: Any) -> PreTiedCardArgs:
     return PreTiedCardArgs(**{**PERSON, "bank_card_number": CARD, "pay_type": "baofoo_001", **changes})
 
 
-def confirmation(unique_code, code):
+def confirmation(unique_code: Any, code: Any) -> ConfirmTiedCardArgs:
     return ConfirmTiedCardArgs(
         unique_code=unique_code, verification_code=code, bank_card_number=CARD, pay_type="baofoo_001"
     )
 
 
-def answer(status, message="", response=None):
+def answer(status: Any, message: str = "", response: Any = None) -> Any:
     return json.dumps({"status": status, "message": message, "response": response or []})
 
 
-def about(order, pay_status="success"):
+def about(order: Any, pay_status: str = "success") -> Any:
     return answer(1, response={"biz_order_no": order, "pay_order_no": "P1", "pay_status": pay_status})
 
 
-def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(start_sandbox, make_client, args):
+def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     server = start_sandbox()
     client = make_client(server.url)
     unique_code = client.pre_tie_card(card())
@@ -49,7 +59,9 @@ def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(start_sandbox,
     assert server.sandbox.breach_log.breaches() == []
 
 
-def test_a_wrong_code_is_refused_with_the_gateways_words_masked(start_sandbox, make_client):
+def test_a_wrong_code_is_refused_with_the_gateways_words_masked(
+    start_sandbox: Callable[..., SandboxServer], make_client: Callable[..., GatewayClient]
+) -> None:
     client = make_client(start_sandbox().url)
     with pytest.raises(Refused, match="验证码错误"):
         client.confirm_tied_card(confirmation(client.pre_tie_card(card()), "000000"))
@@ -59,7 +71,7 @@ def test_a_wrong_code_is_refused_with_the_gateways_words_masked(start_sandbox, m
     assert refused.value.request_id == listener.heard[0].json()["requestId"]
 
 
-def test_a_success_without_its_code_is_no_answer(make_client):
+def test_a_success_without_its_code_is_no_answer(make_client: Callable[..., GatewayClient]) -> None:
     with CallbackListener(lambda _: (200, answer(1))) as listener:
         client = make_client(listener.url)
         with pytest.raises(OutcomeUnknown):
@@ -69,7 +81,9 @@ def test_a_success_without_its_code_is_no_answer(make_client):
         assert len(listener.heard) == 2
 
 
-def test_arguments_that_cannot_be_right_are_not_sent(make_client, args):
+def test_arguments_that_cannot_be_right_are_not_sent(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     with CallbackListener() as listener:
         client = make_client(listener.url)
         for attempt in (
@@ -84,7 +98,11 @@ def test_arguments_that_cannot_be_right_are_not_sent(make_client, args):
         assert listener.heard == []
 
 
-def test_a_query_returns_the_order_and_the_time_of_the_query(start_sandbox, make_client, args):
+def test_a_query_returns_the_order_and_the_time_of_the_query(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     client = make_client(start_sandbox().url)
     client.withhold(args("T1-instant-fail"))
     began = datetime.now(UTC)
@@ -93,7 +111,9 @@ def test_a_query_returns_the_order_and_the_time_of_the_query(start_sandbox, make
     assert began <= queried.asked_at <= datetime.now(UTC)
 
 
-def test_an_order_is_missing_only_if_the_gateway_answers_with_a_configured_message(start_sandbox, make_client):
+def test_an_order_is_missing_only_if_the_gateway_answers_with_a_configured_message(
+    start_sandbox: Callable[..., SandboxServer], make_client: Callable[..., GatewayClient]
+) -> None:
     server = start_sandbox()
     found = make_client(server.url, not_found_messages=[NOT_FOUND]).query("T1")
     assert (found.order, found.message) == (None, NOT_FOUND)
@@ -112,7 +132,9 @@ def test_an_order_is_missing_only_if_the_gateway_answers_with_a_configured_messa
         (302, ""),
     ],
 )
-def test_a_query_without_a_usable_answer_is_tried_three_times(make_client, status, text):
+def test_a_query_without_a_usable_answer_is_tried_three_times(
+    make_client: Callable[..., GatewayClient], status: int, text: Any
+) -> None:
     with CallbackListener(lambda _: (status, text)) as listener:
         with pytest.raises(OutcomeUnknown):
             make_client(listener.url, not_found_messages=[NOT_FOUND]).query("T1")
@@ -124,7 +146,12 @@ def test_a_query_without_a_usable_answer_is_tried_three_times(make_client, statu
 @pytest.mark.parametrize(
     ("status", "quoted"), [(0, "'0'"), ("OK", "'OK'"), (2, "'2'"), (None, "''"), (True, "'true'"), (1.0, "'1.0'")]
 )
-def test_an_undocumented_status_leaves_the_outcome_unknown(make_client, args, status, quoted):
+def test_an_undocumented_status_leaves_the_outcome_unknown(
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+    status: bool | float | str | None,
+    quoted: str,
+) -> None:
     with CallbackListener(lambda _: (200, answer(status, NOT_FOUND))) as listener:
         client = make_client(listener.url, not_found_messages=[NOT_FOUND])
         for call in (
@@ -137,7 +164,9 @@ def test_an_undocumented_status_leaves_the_outcome_unknown(make_client, args, st
                 call()
 
 
-def test_an_order_in_a_list_of_one_is_the_answer(make_client, args):
+def test_an_order_in_a_list_of_one_is_the_answer(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     listed = json.dumps({"status": 1, "response": [json.loads(about("T1"))["response"]]})
     with CallbackListener(lambda _: (200, listed)) as listener:
         client = make_client(listener.url)
@@ -146,28 +175,30 @@ def test_an_order_in_a_list_of_one_is_the_answer(make_client, args):
 
 
 @pytest.mark.parametrize("asked", ["dk1", "DK1 ", "ＤＫ1", "ĎK1"])
-def test_an_answer_about_another_spelling_means_that_there_is_no_such_order(make_client, asked):
+def test_an_answer_about_another_spelling_means_that_there_is_no_such_order(
+    make_client: Callable[..., GatewayClient], asked: str
+) -> None:
     with CallbackListener(lambda _: (200, about("DK1"))) as listener:
         queried = make_client(listener.url).query(asked)
     assert queried.order is None
     assert queried.message == "the gateway has it in another spelling only"
 
 
-def test_who_counts_questions_asks_once(make_client):
+def test_who_counts_questions_asks_once(make_client: Callable[..., GatewayClient]) -> None:
     with CallbackListener(lambda _: (500, "")) as listener:
         with pytest.raises(OutcomeUnknown):
             make_client(listener.url).query("T1", max_tries=1)
         assert len(listener.heard) == 1
 
 
-def test_a_query_that_fails_once_is_answered_by_the_next_try(make_client):
+def test_a_query_that_fails_once_is_answered_by_the_next_try(make_client: Callable[..., GatewayClient]) -> None:
     answers = iter([(502, ""), (200, about("T1"))])
     with CallbackListener(lambda _: next(answers)) as listener:
         queried = make_client(listener.url).query("T1")
         assert queried.request_id == listener.heard[1].json()["requestId"]
 
 
-def test_all_tries_of_a_query_share_one_time_limit(make_client):
+def test_all_tries_of_a_query_share_one_time_limit(make_client: Callable[..., GatewayClient]) -> None:
     with ScriptedServer() as server:
         server.behave = server.hang
         with pytest.raises(OutcomeUnknown):
@@ -175,27 +206,35 @@ def test_all_tries_of_a_query_share_one_time_limit(make_client):
         assert len(server.requests) == 1
 
 
-def test_an_answer_whose_header_drips_is_cut_at_the_time_limit(make_client, args):
+def test_an_answer_whose_header_drips_is_cut_at_the_time_limit(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     dripping = Answer(body=about("T1").encode(), pause_seconds=0.1)
     with ScriptedServer(lambda _: dripping) as server, pytest.raises(OutcomeUnknown):
         make_client(server.url, timeout_seconds=0.5).withhold(args("T1"))
 
 
-def test_an_answer_whose_chunks_cannot_be_read_leaves_the_outcome_unknown(make_client, args):
+def test_an_answer_whose_chunks_cannot_be_read_leaves_the_outcome_unknown(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
     with ScriptedServer() as server:
         server.behave = lambda _: Answer(headers={"transfer-encoding": "chunked"}, body=b"-5\r\nabc")
         with pytest.raises(OutcomeUnknown):
             make_client(server.url).withhold(args("T1"))
 
 
-def test_a_gateway_is_trusted_with_the_pinned_certificates(make_client, self_signed, tmp_path):
+def test_a_gateway_is_trusted_with_the_pinned_certificates(
+    make_client: Callable[..., GatewayClient], self_signed: ssl.SSLContext, tmp_path: Path
+) -> None:
     with CallbackListener(lambda _: (200, about("T1")), tls=self_signed) as listener:
         with pytest.raises(NotSent):
             make_client(listener.url).query("T1")
         assert make_client(listener.url, ca_certificates=(tmp_path / "certificate.pem").read_text()).query("T1").order
 
 
-def test_the_log_distinguishes_outcomes_and_quotes_nothing_of_the_gateway(start_sandbox, make_client):
+def test_the_log_distinguishes_outcomes_and_quotes_nothing_of_the_gateway(
+    start_sandbox: Callable[..., SandboxServer], make_client: Callable[..., GatewayClient]
+) -> None:
     client = make_client(start_sandbox().url, not_found_messages=[NOT_FOUND])
     with structlog.testing.capture_logs() as logs:
         unique_code = client.pre_tie_card(card())
@@ -211,7 +250,11 @@ def test_the_log_distinguishes_outcomes_and_quotes_nothing_of_the_gateway(start_
     assert all(set(line) == fields for line in logs)
 
 
-def test_one_client_serves_many_threads(start_sandbox, make_client, args):
+def test_one_client_serves_many_threads(
+    start_sandbox: Callable[..., SandboxServer],
+    make_client: Callable[..., GatewayClient],
+    args: Callable[..., SingleWithholdArgs],
+) -> None:
     client = make_client(start_sandbox().url)
     accepted = []
     threads = [

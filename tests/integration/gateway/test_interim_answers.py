@@ -2,13 +2,17 @@
 
 import json
 import threading
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.config.secrets import Secret
 from service.config.settings import GatewaySettings
 from service.gateway.cipher import ArgsCipher, RequestDialect
+from service.gateway.client import GatewayClient
 from service.gateway.errors import CipherError, OutcomeUnknown
 from service.gateway.messages import PreTiedCardArgs
 from service.gateway.probe import Meaning, Probe
@@ -24,12 +28,12 @@ every_interim = pytest.mark.parametrize("interim", EVERY_INTERIM, ids=str)
 
 
 @pytest.fixture
-def gateway():
+def gateway() -> Iterator[Any]:
     with ScriptedServer() as made:
         yield made
 
 
-def card_of(mobile):
+def card_of(mobile: Any) -> PreTiedCardArgs:
     return PreTiedCardArgs(
         name="张三",
         id_card_number="11010519491231002X",
@@ -39,10 +43,10 @@ def card_of(mobile):
     )
 
 
-def after(interim):
+def after(interim: Any) -> Any:
     """Answers each question and each binding for the very one that was asked, after the interim answers."""
 
-    def answer(request):
+    def answer(request: Any) -> Answer:
         args = CIPHER.open(json.loads(request.body)["args"])
         if order := args.get("biz_order_no"):
             response = {"biz_order_no": order, "pay_order_no": f"P-{order}", "pay_status": STATUSES[order]}
@@ -54,12 +58,14 @@ def after(interim):
     return answer
 
 
-def connections_of(server):
+def connections_of(server: Any) -> Any:
     return len({request.connection for request in server.requests})
 
 
 @every_interim
-def test_each_query_gets_the_status_that_was_sent_for_its_order(make_client, gateway, interim):
+def test_each_query_gets_the_status_that_was_sent_for_its_order(
+    make_client: Callable[..., GatewayClient], gateway: Any, interim: Any
+) -> None:
     gateway.behave = after(interim)
     client = make_client(gateway.url)
     assert {order: client.query(order, max_tries=1).order.pay_status for order in STATUSES} == STATUSES
@@ -67,7 +73,9 @@ def test_each_query_gets_the_status_that_was_sent_for_its_order(make_client, gat
 
 
 @every_interim
-def test_each_person_gets_the_code_that_was_sent_for_their_card(make_client, gateway, interim):
+def test_each_person_gets_the_code_that_was_sent_for_their_card(
+    make_client: Callable[..., GatewayClient], gateway: Any, interim: Any
+) -> None:
     gateway.behave = after(interim)
     client = make_client(gateway.url)
     mobiles = [f"1380013800{number}" for number in range(4)]
@@ -87,7 +95,9 @@ def test_each_person_gets_the_code_that_was_sent_for_their_card(make_client, gat
 
 @pytest.mark.parametrize("status", [102, 103])
 @pytest.mark.parametrize("count", [1, 3])
-def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(make_client, gateway, status, count):
+def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(
+    make_client: Callable[..., GatewayClient], gateway: Any, status: int, count: int
+) -> None:
     gateway.behave = after(Interim(status, count, NEVER_SECONDS))
     client = make_client(gateway.url, timeout_seconds=0.5)
     with pytest.raises(OutcomeUnknown):
@@ -100,19 +110,23 @@ def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(make_c
 
 
 @pytest.mark.parametrize("before", [Interim(103, 17).content, b"HTTP/1.1 101 Switching Protocols\r\n\r\n"])
-def test_too_many_interim_answers_and_another_protocol_leave_the_outcome_unknown(make_client, gateway, before):
+def test_too_many_interim_answers_and_another_protocol_leave_the_outcome_unknown(
+    make_client: Callable[..., GatewayClient], gateway: Any, before: Any
+) -> None:
     gateway.behave = lambda _: Answer(before=before)
     with pytest.raises(OutcomeUnknown):
         make_client(gateway.url).query("T1", max_tries=1)
 
 
 @pytest.mark.parametrize("over_tls", [False, True])
-def test_what_comes_behind_an_answer_is_nobodys(make_client, gateway, secure, certificate, over_tls):
+def test_what_comes_behind_an_answer_is_nobodys(
+    make_client: Callable[..., GatewayClient], gateway: Any, secure: ScriptedServer, certificate: Path, over_tls: bool
+) -> None:
     called = secure if over_tls else gateway
     others = b'{"status":1,"message":"","response":{"unique_code":"another\'s"}}'
     unasked = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(others), others)
 
-    def answer(request):
+    def answer(request: Any) -> Answer:
         return Answer(body=after(Interim(103))(request).body, after=unasked)
 
     called.behave = answer
@@ -122,8 +136,8 @@ def test_what_comes_behind_an_answer_is_nobodys(make_client, gateway, secure, ce
 
 
 @pytest.mark.parametrize("interim", [Interim(102), Interim(103, 3), Interim(103, 1, 0.05)], ids=str)
-def test_a_probe_learns_what_the_final_answers_say(gateway, interim):
-    def answer(request):
+def test_a_probe_learns_what_the_final_answers_say(gateway: Any, interim: Interim) -> None:
+    def answer(request: Any) -> Answer:
         envelope = json.loads(request.body)
         dialect = RequestDialect(sign_separator="|")
         right = sign_request(ua="ACME", key=KEY, method=envelope["method"], args=envelope["args"], dialect=dialect)
@@ -147,7 +161,7 @@ def test_a_probe_learns_what_the_final_answers_say(gateway, interim):
     assert connections_of(gateway) == len(gateway.requests)
 
 
-def _complaint(args):
+def _complaint(args: Any) -> Any:
     try:
         return "" if "biz_order_no" in CIPHER.open(args) else "缺少订单号"
     except CipherError:

@@ -2,7 +2,9 @@
 
 import itertools
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import CipherError, NotSent
 from service.gateway.probe import Meaning, Probe
 from service.gateway.request_envelope import sign_request
+from service.sandbox.server import SandboxServer
 from tests.support.callback_listener import CallbackListener
 
 KEY = "0123456789abcdef"
@@ -27,7 +30,7 @@ DEFAULT = {
 }
 
 
-def probe(url, *, most_requests=400, key=KEY, dialect=None):
+def probe(url: Any, *, most_requests: int = 400, key: Any = KEY, dialect: Any = None) -> Any:
     pauses = itertools.count()
     tried = []
     result = Probe(
@@ -42,11 +45,11 @@ def probe(url, *, most_requests=400, key=KEY, dialect=None):
     return result
 
 
-def learned(result):
+def learned(result: Any) -> Any:
     return {name: getattr(result.dialect, name) for name in DEFAULT}
 
 
-def meanings(result):
+def meanings(result: Any) -> Any:
     return {group.kind.message: group.meaning for group in result.groups}
 
 
@@ -78,7 +81,7 @@ def meanings(result):
     ],
     ids=str,
 )
-def test_any_dialect_is_learned(start_sandbox, dialect):
+def test_any_dialect_is_learned(start_sandbox: Callable[..., SandboxServer], dialect: dict[str, Any]) -> None:
     result = probe(start_sandbox(dialect=dialect).url)
     # The sandbox reads base64url with and without its `=`: the likelier one is pinned.
     likelier = {"encoding": "base64url"} if dialect.get("encoding") == "base64url-unpadded" else {}
@@ -87,19 +90,19 @@ def test_any_dialect_is_learned(start_sandbox, dialect):
     assert meanings(result)["签名错误"] is Meaning.SIGN_REFUSED
 
 
-def test_an_unlikely_dialect_is_learned_by_who_may_ask_often(start_sandbox):
+def test_an_unlikely_dialect_is_learned_by_who_may_ask_often(start_sandbox: Callable[..., SandboxServer]) -> None:
     dialect = {"key": "aes_key | sha1prng 24", "mode": "cbc", "iv": "aes_key | last 16", "encoding": "base64 | base64"}
     result = probe(start_sandbox(dialect=dialect, aes_key=SHORT_KEY_19).url, most_requests=5000, key=SHORT_KEY_19)
     assert learned(result) == {**DEFAULT, **dialect}
 
 
-def test_a_short_key_filled_with_zero_bytes_is_learned(start_sandbox):
+def test_a_short_key_filled_with_zero_bytes_is_learned(start_sandbox: Callable[..., SandboxServer]) -> None:
     dialect = {"key": "aes_key | fill 16", "mode": "cbc", "iv": "key | first 16"}
     result = probe(start_sandbox(dialect=dialect, aes_key="a short key").url, key="a short key")
     assert learned(result) == {**DEFAULT, **dialect}
 
 
-def test_the_iv_of_the_settings_is_tried(start_sandbox):
+def test_the_iv_of_the_settings_is_tried(start_sandbox: Callable[..., SandboxServer]) -> None:
     given = {"mode": "cbc", "iv": "'handed out by us'"}
     server = start_sandbox(dialect={**given, "key": "aes_key | md5", "encoding": "hex"})
     assert probe(server.url, most_requests=100).dialect is None
@@ -111,7 +114,9 @@ def test_the_iv_of_the_settings_is_tried(start_sandbox):
     }
 
 
-def test_a_probe_that_is_stopped_over_the_last_questions_has_learned_what_it_knows(start_sandbox):
+def test_a_probe_that_is_stopped_over_the_last_questions_has_learned_what_it_knows(
+    start_sandbox: Callable[..., SandboxServer],
+) -> None:
     server = start_sandbox(dialect={"padding": "zero", "encoding": "hex"})
     whole = sum(group.requests for group in probe(server.url).groups)
     result = probe(server.url, most_requests=whole - 1)
@@ -121,7 +126,14 @@ def test_a_probe_that_is_stopped_over_the_last_questions_has_learned_what_it_kno
 class _Gateway:
     """A gateway as careless as a test wants it to be."""
 
-    def __init__(self, *, dialect=None, decrypts_first=False, one_word_for_bad_requests=False, says_why=False):
+    def __init__(
+        self,
+        *,
+        dialect: Any = None,
+        decrypts_first: bool = False,
+        one_word_for_bad_requests: bool = False,
+        says_why: bool = False,
+    ) -> None:
         self._dialect = RequestDialect.from_settings(dialect or {})
         self._cipher = ArgsCipher(key=KEY, dialect=self._dialect)
         self._decrypts_first = decrypts_first
@@ -129,7 +141,7 @@ class _Gateway:
         self._says_why = says_why
         self.methods = set()
 
-    def __call__(self, heard):
+    def __call__(self, heard: Any) -> Any:
         envelope = heard.json()
         self.methods.add(envelope["method"])
         checks = [self._check_sign, self._check_args]
@@ -142,7 +154,7 @@ class _Gateway:
         # The number in the message is another one every time.
         return 200, self._failure(f"订单{order}不存在, {envelope['requestId']}" if order else "缺少订单号")
 
-    def _check_sign(self, envelope):
+    def _check_sign(self, envelope: Any) -> Any:
         right = sign_request(
             ua="ACME",
             key=KEY,
@@ -152,19 +164,19 @@ class _Gateway:
         )
         return None if envelope["sign"] == right else "签名错误"
 
-    def _check_args(self, envelope):
+    def _check_args(self, envelope: Any) -> Any:
         try:
             self._cipher.open(envelope["args"])
         except CipherError as error:
             return str(error) if self._says_why else "解密失败"
         return None
 
-    def _failure(self, message):
+    def _failure(self, message: Any) -> Any:
         return json.dumps({"status": -1, "message": message, "response": []})
 
 
 @pytest.mark.parametrize("says_why", [False, True])
-def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too(says_why):
+def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too(says_why: bool) -> None:
     dialect = {"mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}
     gateway = _Gateway(dialect=dialect, decrypts_first=True, says_why=says_why)
     with CallbackListener(gateway) as listener:
@@ -173,28 +185,28 @@ def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too(says_w
     assert gateway.methods == {"single-order-query"}
 
 
-def test_a_gateway_with_one_message_for_bad_signs_and_bad_args_is_learned_too():
+def test_a_gateway_with_one_message_for_bad_signs_and_bad_args_is_learned_too() -> None:
     with CallbackListener(_Gateway(dialect={"encoding": "hex"}, one_word_for_bad_requests=True)) as listener:
         result = probe(listener.url)
     assert learned(result) == {**DEFAULT, "encoding": "hex"}
 
 
-def test_what_varies_in_messages_does_not_part_the_groups():
+def test_what_varies_in_messages_does_not_part_the_groups() -> None:
     with CallbackListener(_Gateway()) as listener:
         assert meanings(probe(listener.url))["订单…不存在, …"] is Meaning.NO_SUCH_ORDER
 
 
-def test_nothing_is_learned_from_a_gateway_with_one_answer_only():
+def test_nothing_is_learned_from_a_gateway_with_one_answer_only() -> None:
     with CallbackListener(lambda _: (200, '{"status":-1,"message":"IP不在白名单","response":[]}')) as listener:
         result = probe(listener.url)
     assert result.dialect is None
     assert meanings(result) == {"IP不在白名单": Meaning.SAME_FOR_ALL}
 
 
-def test_a_gateway_that_locks_out_fast_clients_is_not_taken_to_have_understood():
+def test_a_gateway_that_locks_out_fast_clients_is_not_taken_to_have_understood() -> None:
     count = itertools.count(1)
 
-    def tired(heard):
+    def tired(heard: Any) -> Any:
         locked_out = next(count) > 3
         return (200, '{"status":-1,"message":"请求过于频繁"}') if locked_out else gateway(heard)
 
@@ -206,13 +218,13 @@ def test_a_gateway_that_locks_out_fast_clients_is_not_taken_to_have_understood()
     assert "longer pauses" in result.stopped
 
 
-def test_another_key_is_not_taken_for_a_dialect():
+def test_another_key_is_not_taken_for_a_dialect() -> None:
     gateway = _Gateway()
     with CallbackListener(gateway) as listener:
         assert probe(listener.url, key="another key here").dialect is None
 
 
-def test_no_more_is_asked_than_is_allowed():
+def test_no_more_is_asked_than_is_allowed() -> None:
     with CallbackListener(_Gateway(dialect={"key": "aes_key | sha256"})) as listener:
         result = probe(listener.url, most_requests=7)
         assert len(listener.heard) == 7
@@ -220,6 +232,6 @@ def test_no_more_is_asked_than_is_allowed():
     assert "7 requests" in result.stopped
 
 
-def test_an_unreachable_gateway_is_reported(free_port):
+def test_an_unreachable_gateway_is_reported(free_port: int) -> None:
     with pytest.raises(NotSent):
         probe(f"http://127.0.0.1:{free_port}/")

@@ -1,12 +1,14 @@
 """A gateway behind a proxy, by tunnel or forwarding. Proxies from the environment are ignored."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from service.config.secrets import Proxy, Secret
+from service.gateway.client import GatewayClient
 from service.gateway.errors import NotSent, OutcomeUnknown, PlainHttpRefused
 from tests.support.http_proxy import HttpProxy
 from tests.support.interim_answers import Interim
@@ -30,20 +32,22 @@ def gateway(secure: ScriptedServer) -> ScriptedServer:
     return secure
 
 
-def through(proxy, credentials=f"{USER}:{PASSWORD}"):
+def through(proxy: Any, credentials: str = f"{USER}:{PASSWORD}") -> Proxy:
     return Proxy(host="127.0.0.1", port=proxy.port, credentials=Secret(credentials) if credentials else None)
 
 
 @pytest.fixture
-def ask(make_client, gateway: ScriptedServer, certificate: Path):
-    def ask_through(proxy, **changes):
+def ask(make_client: Callable[..., GatewayClient], gateway: ScriptedServer, certificate: Path) -> Any:
+    def ask_through(proxy: Any, **changes: Any) -> Any:
         client = make_client(gateway.url, ca_certificates=certificate.read_text(), proxy=proxy, **changes)
         return client.query("T1", max_tries=1).order.pay_status
 
     return ask_through
 
 
-def test_a_gateway_on_https_is_reached_through_a_tunnel_of_its_own(ask, proxy, gateway):
+def test_a_gateway_on_https_is_reached_through_a_tunnel_of_its_own(
+    ask: Any, proxy: HttpProxy, gateway: ScriptedServer
+) -> None:
     assert [ask(through(proxy)), ask(through(proxy))] == ["success", "success"]
     authority = gateway.url.removeprefix("https://").removesuffix("/events")
     assert proxy.asked == [f"CONNECT {authority} HTTP/1.1"] * 2
@@ -51,7 +55,9 @@ def test_a_gateway_on_https_is_reached_through_a_tunnel_of_its_own(ask, proxy, g
     assert all("proxy-authorization" not in request.headers for request in gateway.requests)
 
 
-def test_a_gateway_on_plain_http_has_its_requests_forwarded(make_client, proxy):
+def test_a_gateway_on_plain_http_has_its_requests_forwarded(
+    make_client: Callable[..., GatewayClient], proxy: HttpProxy
+) -> None:
     with ScriptedServer(lambda _: Answer(body=FOUND)) as gateway:
         client = make_client(gateway.url, proxy=through(proxy), allow_plain_http=True)
         assert client.query("T1").order.pay_status == "success"
@@ -59,77 +65,93 @@ def test_a_gateway_on_plain_http_has_its_requests_forwarded(make_client, proxy):
         assert "http://" + gateway.requests[0].headers["host"] + "/events" == gateway.url
 
 
-def test_plain_http_is_for_loopback_only_where_no_proxy_can_read_it(make_client, proxy):
+def test_plain_http_is_for_loopback_only_where_no_proxy_can_read_it(
+    make_client: Callable[..., GatewayClient], proxy: HttpProxy
+) -> None:
     with pytest.raises(PlainHttpRefused, match="proxy"):
         make_client("http://127.0.0.1:8090/", proxy=through(proxy))
 
 
 @pytest.mark.parametrize("credentials", ["", "acme:wrong"])
-def test_a_proxy_that_refuses_has_let_nothing_out(ask, proxy, gateway, credentials):
+def test_a_proxy_that_refuses_has_let_nothing_out(
+    ask: Any, proxy: HttpProxy, gateway: ScriptedServer, credentials: str
+) -> None:
     with pytest.raises(NotSent, match=r"ProxyError \(HTTP 407\)") as refused:
         ask(through(proxy, credentials))
     assert "wrong" not in str(refused.value)
     assert gateway.requests == []
 
 
-def test_a_proxy_that_cannot_reach_the_gateway_has_let_nothing_out(ask, proxy, gateway):
+def test_a_proxy_that_cannot_reach_the_gateway_has_let_nothing_out(
+    ask: Any, proxy: HttpProxy, gateway: ScriptedServer
+) -> None:
     proxy.status = 503
     with pytest.raises(NotSent, match=r"ProxyError \(HTTP 503\)"):
         ask(through(proxy))
     assert gateway.requests == []
 
 
-def test_a_proxy_that_is_away_has_let_nothing_out(ask, free_port):
+def test_a_proxy_that_is_away_has_let_nothing_out(ask: Any, free_port: int) -> None:
     with pytest.raises(NotSent, match=r"ProxyError \(ConnectionRefusedError\)"):
         ask(Proxy(host="127.0.0.1", port=free_port))
 
 
-def test_a_proxy_that_does_not_answer_is_left_at_the_time_limit(ask, proxy):
+def test_a_proxy_that_does_not_answer_is_left_at_the_time_limit(ask: Any, proxy: HttpProxy) -> None:
     proxy.silent = True
     with pytest.raises(NotSent, match=r"ProxyError \(TimeoutError\)"):
         ask(through(proxy), timeout_seconds=0.5)
 
 
-def test_interim_answers_of_a_proxy_are_passed_over(ask, proxy):
+def test_interim_answers_of_a_proxy_are_passed_over(ask: Any, proxy: HttpProxy) -> None:
     proxy.before = Interim(103, 3).content
     assert ask(through(proxy)) == "success"
 
 
 @pytest.mark.parametrize("status", [201, 299])
-def test_any_2xx_of_a_proxy_makes_the_tunnel(ask, proxy, status):
+def test_any_2xx_of_a_proxy_makes_the_tunnel(ask: Any, proxy: HttpProxy, status: int) -> None:
     proxy.status = status
     assert ask(through(proxy)) == "success"
 
 
 @pytest.mark.parametrize("count", [17, 40])
-def test_a_proxy_that_sends_interim_answers_without_end_has_let_nothing_out(ask, proxy, gateway, count):
+def test_a_proxy_that_sends_interim_answers_without_end_has_let_nothing_out(
+    ask: Any, proxy: HttpProxy, gateway: ScriptedServer, count: int
+) -> None:
     proxy.before = Interim(102, count).content
     with pytest.raises(NotSent, match="ProxyError"):
         ask(through(proxy))
     assert gateway.requests == []
 
 
-def test_what_a_proxy_sends_behind_its_answer_is_no_answer_of_the_gateway(ask, proxy, gateway):
+def test_what_a_proxy_sends_behind_its_answer_is_no_answer_of_the_gateway(
+    ask: Any, proxy: HttpProxy, gateway: ScriptedServer
+) -> None:
     proxy.after = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
     with pytest.raises(NotSent, match="ProxyError"):
         ask(through(proxy))
     assert gateway.requests == []
 
 
-def test_a_gateway_behind_a_proxy_needs_its_certificate_all_the_same(make_client, proxy, gateway):
+def test_a_gateway_behind_a_proxy_needs_its_certificate_all_the_same(
+    make_client: Callable[..., GatewayClient], proxy: HttpProxy, gateway: ScriptedServer
+) -> None:
     with pytest.raises(NotSent, match="SSLError"):
         make_client(gateway.url, proxy=through(proxy)).query("T1", max_tries=1)
     assert gateway.requests == []
 
 
-def test_a_gateway_that_does_not_answer_behind_a_proxy_leaves_the_outcome_unknown(ask, proxy, gateway):
+def test_a_gateway_that_does_not_answer_behind_a_proxy_leaves_the_outcome_unknown(
+    ask: Any, proxy: HttpProxy, gateway: ScriptedServer
+) -> None:
     gateway.behave = gateway.hang
     with pytest.raises(OutcomeUnknown):
         ask(through(proxy), timeout_seconds=0.5)
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_variables_of_the_environment_change_nothing(ask, proxy, monkeypatch, free_port, named):
+def test_variables_of_the_environment_change_nothing(
+    ask: Any, proxy: HttpProxy, monkeypatch: pytest.MonkeyPatch, free_port: int, named: bool
+) -> None:
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{free_port}")
         monkeypatch.setenv(variable.lower(), f"http://127.0.0.1:{free_port}")

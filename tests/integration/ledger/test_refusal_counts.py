@@ -25,7 +25,7 @@ tellings = st.lists(
 
 def a_count(callbacks: int = 1, *, process: str = "p1", reason: str = "not-json", **other: object) -> RefusalCount:
     return RefusalCount(
-        **{"merchant": "acme", "day": DAY, "reason": reason, "process": process, "callbacks": callbacks, **other}  # type: ignore[arg-type]
+        **{"merchant": "acme", "day": DAY, "reason": reason, "process": process, "callbacks": callbacks, **other}
     )
 
 

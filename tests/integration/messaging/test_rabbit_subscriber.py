@@ -49,7 +49,7 @@ def test_a_header_that_cannot_be_decoded_holds_up_nothing_and_can_be_put_aside(
     connect: Connect, subscribe: Subscribe, declared_url: str
 ) -> None:
     publisher = connect(declared_url)
-    unreadable = replace(make_message("m0"), headers={"sent-at": _FarFuture(2026, 1, 1)})  # type: ignore[dict-item]
+    unreadable = replace(make_message("m0"), headers={"sent-at": _FarFuture(2026, 1, 1)})
     for message in (unreadable, make_message("m1")):
         publisher.publish(message, timeout_seconds=5)
     subscriber = subscribe(declared_url)

@@ -1,34 +1,39 @@
 """What the sandbox sends to a notify_url: truly, late, twice, in another order, not at all, falsely."""
 
 from collections import Counter
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import urllib3
 
 from service.gateway.signature import verify_callback
+from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Acknowledgement, CallbackStyle, Misbehaviour, Timing
+from tests.support.callback_listener import CallbackListener
+from tests.support.gateway_caller import GatewayCaller
 from tests.support.waiting import eventually
 
 # So much later that the first callback is there before it, on a slow machine, too.
 SETTLES_LATER = Timing(settle_seconds=0.5)
 
 
-def report_of(server):
+def report_of(server: Any) -> Any:
     return urllib3.request("GET", f"{server.base_url}/admin/report").json()
 
 
-def sent_all(server):
+def sent_all(server: Any) -> Any:
     """The report, once nothing is left to be sent."""
     return eventually(lambda: (report := report_of(server))["callbacks_outstanding"] == 0 and report)
 
 
-def statuses(listener):
+def statuses(listener: Any) -> Any:
     return [verify_callback(heard.body, heard.content_type).fields["pay_status"] for heard in listener.heard]
 
 
 @pytest.fixture
-def withhold(call, listener):
-    def send(server, biz_order_no, **changes):
+def withhold(call: Callable[[SandboxServer], GatewayCaller], listener: CallbackListener) -> Any:
+    def send(server: Any, biz_order_no: Any, **changes: Any) -> Any:
         return call(server).withhold(
             biz_order_no, notify_url=f"{listener.url}/notify/acme/k1.{biz_order_no}.c2VjcmV0c2VjcmV0", **changes
         )
@@ -48,14 +53,18 @@ def withhold(call, listener):
     ],
     ids=str,
 )
-def test_every_style_of_callback_carries_a_good_sign(start_sandbox, withhold, listener, style):
+def test_every_style_of_callback_carries_a_good_sign(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener, style: CallbackStyle
+) -> None:
     server = start_sandbox(callback=style, timing=SETTLES_LATER)
     withhold(server, "T1/订单-fail")
     sent_all(server)
     assert statuses(listener) == ["pending", "fail"]
 
 
-def test_an_acknowledged_callback_is_sent_once(start_sandbox, withhold, listener):
+def test_an_acknowledged_callback_is_sent_once(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(timing=SETTLES_LATER)
     withhold(server, "T1")
     report = sent_all(server)
@@ -63,14 +72,20 @@ def test_an_acknowledged_callback_is_sent_once(start_sandbox, withhold, listener
     assert (report["callbacks_sent"], report["acknowledged"], report["refused"]) == (2, 2, 0)
 
 
-def test_without_a_notify_url_there_is_no_callback(start_sandbox, call, listener):
+def test_without_a_notify_url_there_is_no_callback(
+    start_sandbox: Callable[..., SandboxServer],
+    call: Callable[[SandboxServer], GatewayCaller],
+    listener: CallbackListener,
+) -> None:
     server = start_sandbox()
     call(server).withhold("T1")
     assert sent_all(server)["callbacks_sent"] == 0
     assert listener.heard == []
 
 
-def test_a_callback_is_repeated_until_it_is_acknowledged(start_sandbox, withhold, listener):
+def test_a_callback_is_repeated_until_it_is_acknowledged(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox()
     listener.answer = lambda _: (200, "success" if len(listener.heard) >= 3 else "fail")
     withhold(server, "T1-stuck")
@@ -78,7 +93,9 @@ def test_a_callback_is_repeated_until_it_is_acknowledged(start_sandbox, withhold
     assert (report["callbacks_sent"], report["refused"], report["acknowledged"]) == (4, 3, 1)
 
 
-def test_an_unacknowledged_callback_is_given_up(start_sandbox, withhold, listener):
+def test_an_unacknowledged_callback_is_given_up(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox()
     listener.answer = lambda _: (500, "success")
     withhold(server, "T1-stuck")
@@ -86,14 +103,21 @@ def test_an_unacknowledged_callback_is_given_up(start_sandbox, withhold, listene
     assert (report["refused"], report["given_up"]) == (4, 1)
 
 
-def test_an_unanswered_callback_is_counted_as_such(start_sandbox, call, free_port):
+def test_an_unanswered_callback_is_counted_as_such(
+    start_sandbox: Callable[..., SandboxServer], call: Callable[[SandboxServer], GatewayCaller], free_port: int
+) -> None:
     server = start_sandbox()
     call(server).withhold("T1-stuck", notify_url=f"http://127.0.0.1:{free_port}/notify")
     assert sent_all(server)["unanswered"] == 4
 
 
 @pytest.mark.parametrize("host", ["a" * 70 + ".invalid", "127.0.0.1:99999", "\x00", "%41", "..", "xn--a"])
-def test_an_address_that_leads_nowhere_stops_no_other_callback(start_sandbox, call, withhold, host):
+def test_an_address_that_leads_nowhere_stops_no_other_callback(
+    start_sandbox: Callable[..., SandboxServer],
+    call: Callable[[SandboxServer], GatewayCaller],
+    withhold: Any,
+    host: Any,
+) -> None:
     server = start_sandbox(senders=1, misbehaviour=Misbehaviour(forge_share=1.0))
     call(server).withhold("T1-stuck", notify_url=f"http://{host}/notify/token")
     withhold(server, "T2-stuck")
@@ -101,14 +125,18 @@ def test_an_address_that_leads_nowhere_stops_no_other_callback(start_sandbox, ca
     assert (report["unanswered"], report["given_up"], report["acknowledged"]) == (4, 1, 1)
 
 
-def test_the_acknowledgement_is_what_the_settings_say(start_sandbox, withhold, listener):
+def test_the_acknowledgement_is_what_the_settings_say(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(acknowledgement=Acknowledgement(body="OK"))
     listener.answer = lambda _: (200, "OK")
     withhold(server, "T1")
     assert sent_all(server)["acknowledged"] == 2
 
 
-def test_an_acknowledged_callback_is_sent_again_if_configured(start_sandbox, withhold, listener):
+def test_an_acknowledged_callback_is_sent_again_if_configured(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(repeat_share=1.0, most_repeats=2))
     withhold(server, "T1")
     report = sent_all(server)
@@ -116,21 +144,30 @@ def test_an_acknowledged_callback_is_sent_again_if_configured(start_sandbox, wit
     assert max(Counter(heard.body for heard in listener.heard).values()) > 1
 
 
-def test_the_terminal_callback_overtakes_the_pending_one_if_configured(start_sandbox, withhold, listener):
+def test_the_terminal_callback_overtakes_the_pending_one_if_configured(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(reorder_share=1.0))
     withhold(server, "T1")
     sent_all(server)
     assert statuses(listener) == ["success", "pending"]
 
 
-def test_dropped_callbacks_never_come_and_are_counted(start_sandbox, withhold, listener):
+def test_dropped_callbacks_never_come_and_are_counted(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(drop_share=1.0))
     withhold(server, "T1")
     report = sent_all(server)
     assert (report["dropped"], report["callbacks_sent"], listener.heard) == (1, 0, [])
 
 
-def test_a_false_callback_contradicts_the_answer_to_a_query(start_sandbox, withhold, listener, call):
+def test_a_false_callback_contradicts_the_answer_to_a_query(
+    start_sandbox: Callable[..., SandboxServer],
+    withhold: Any,
+    listener: CallbackListener,
+    call: Callable[[SandboxServer], GatewayCaller],
+) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(lie_share=1.0))
     withhold(server, "T1-lie-fail")
     report = sent_all(server)
@@ -141,7 +178,9 @@ def test_a_false_callback_contradicts_the_answer_to_a_query(start_sandbox, withh
     assert (lie["biz_order_no"], lie["pay_status"], lie["reply"]) == ("T1-lie-fail", "success", "acknowledged")
 
 
-def test_forgeries_carry_a_good_sign_and_never_the_orders_own_address(start_sandbox, withhold, listener):
+def test_forgeries_carry_a_good_sign_and_never_the_orders_own_address(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(forge_share=1.0, forgeries_per_order=20))
     listener.answer = lambda heard: (403, "fail")
     withhold(server, "T1-stuck")
@@ -159,7 +198,9 @@ def test_forgeries_carry_a_good_sign_and_never_the_orders_own_address(start_sand
     assert any("T1" in path or "T2" in path for path in addresses)
 
 
-def test_forgeries_are_listed_with_what_they_claimed(start_sandbox, withhold, listener):
+def test_forgeries_are_listed_with_what_they_claimed(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(forge_share=1.0, forgeries_per_order=1))
     withhold(server, "T1-silent")
     sent_all(server)
@@ -170,7 +211,9 @@ def test_forgeries_are_listed_with_what_they_claimed(start_sandbox, withhold, li
     assert claimed != ("success", truth["pay_order_no"])
 
 
-def test_a_slow_sender_does_not_stop_the_sandbox_from_closing(start_sandbox, withhold, listener):
+def test_a_slow_sender_does_not_stop_the_sandbox_from_closing(
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+) -> None:
     server = start_sandbox(timing=Timing(settle_seconds=3600.0))
     withhold(server, "T1")
     server.close()

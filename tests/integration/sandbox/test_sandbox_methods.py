@@ -1,19 +1,23 @@
 """The four methods over real HTTP, as the gateway's document has them."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 import urllib3
 
+from service.sandbox.server import SandboxServer
+from tests.support.gateway_caller import GatewayCaller
 from tests.support.waiting import eventually
 
 
 @pytest.fixture
-def caller(start_sandbox, call):
+def caller(start_sandbox: Callable[..., SandboxServer], call: Callable[[SandboxServer], GatewayCaller]) -> Any:
     return call(start_sandbox())
 
 
-def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(caller):
+def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(caller: Any) -> None:
     person = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
     card = {"bank_card_number": "6222021234567890128", "pay_type": "baofoo_001"}
     offered = caller.call("pre-tied-card", {**person, **card})
@@ -25,7 +29,7 @@ def test_a_card_is_bound_in_two_steps_and_charged_by_its_protocol(caller):
     assert answer["status"] == "1"
 
 
-def test_a_wrong_verification_code_binds_nothing(caller):
+def test_a_wrong_verification_code_binds_nothing(caller: Any) -> None:
     person = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
     card = {"bank_card_number": "6222021234567890128", "pay_type": "baofoo_001"}
     offered = caller.call("pre-tied-card", {**person, **card})
@@ -34,13 +38,13 @@ def test_a_wrong_verification_code_binds_nothing(caller):
     assert (answer["status"], answer["message"]) == ("-1", "验证码错误")
 
 
-def test_an_unknown_protocol_is_not_charged(caller):
+def test_an_unknown_protocol_is_not_charged(caller: Any) -> None:
     answer = caller.withhold("T1", bank_card_number=None, biz_data={"protocol_no": "XY0"})
     assert (answer["status"], answer["message"]) == ("-1", "协议号不存在")
     assert caller.query("T1")["message"] == "订单不存在"
 
 
-def test_an_accepted_order_is_pending_and_then_paid(caller):
+def test_an_accepted_order_is_pending_and_then_paid(caller: Any) -> None:
     accepted = caller.withhold("T1")["response"]
     assert accepted["pay_status"] == "pending"
     assert accepted["pay_time"] == ""
@@ -49,7 +53,7 @@ def test_an_accepted_order_is_pending_and_then_paid(caller):
     assert paid["pay_time"]
 
 
-def test_a_failed_order_says_what_the_channel_said(caller):
+def test_a_failed_order_says_what_the_channel_said(caller: Any) -> None:
     caller.withhold("T1-fail")
     failed = eventually(lambda: (answer := caller.query("T1-fail")["response"])["pay_status"] == "fail" and answer)
     assert failed["channel_response"] == "余额不足"
@@ -65,70 +69,74 @@ def test_a_failed_order_says_what_the_channel_said(caller):
         ("T1-instant-fail", "fail", "fail"),
     ],
 )
-def test_keywords_in_the_order_number_script_the_order(caller, order_no, withhold_says, query_says):
+def test_keywords_in_the_order_number_script_the_order(
+    caller: Any, order_no: str, withhold_says: str, query_says: str
+) -> None:
     assert caller.withhold(order_no)["response"]["pay_status"] == withhold_says
     assert caller.query(order_no)["response"]["pay_status"] == query_says
 
 
-def test_the_end_of_the_amount_scripts_the_order_too(caller):
+def test_the_end_of_the_amount_scripts_the_order_too(caller: Any) -> None:
     caller.withhold("T1", amount="12.53")
     assert caller.query("T1")["response"]["pay_status"] == "pending"
 
 
-def test_a_refused_withhold_makes_no_order(caller):
+def test_a_refused_withhold_makes_no_order(caller: Any) -> None:
     assert caller.withhold("T1-refuse")["status"] == "-1"
     assert caller.query("T1-refuse")["message"] == "订单不存在"
 
 
-def test_a_denied_withhold_is_charged_all_the_same(caller):
+def test_a_denied_withhold_is_charged_all_the_same(caller: Any) -> None:
     assert caller.withhold("T1-deny-instant")["status"] == "-1"
     assert caller.query("T1-deny-instant")["response"]["pay_status"] == "success"
 
 
 @pytest.mark.parametrize("order_no", ["T1-lost-instant", "T1-broken-instant"])
-def test_a_withhold_without_an_answer_is_charged_all_the_same(caller, order_no):
+def test_a_withhold_without_an_answer_is_charged_all_the_same(caller: Any, order_no: str) -> None:
     with pytest.raises((urllib3.exceptions.ProtocolError, AssertionError)):
         caller.withhold(order_no)
     assert caller.query(order_no)["response"]["pay_status"] == "success"
 
 
-def test_an_order_number_is_charged_once(caller):
+def test_an_order_number_is_charged_once(caller: Any) -> None:
     caller.withhold("T1", amount="10.00")
     again = caller.withhold("T1", amount="20.00")
     assert (again["status"], again["message"]) == ("-1", "业务流水号已存在")
 
 
-def test_of_many_equal_withholds_at_once_one_is_charged(caller):
+def test_of_many_equal_withholds_at_once_one_is_charged(caller: Any) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda _: caller.withhold("T1"), range(32)))
     assert [answer["status"] for answer in answers].count("1") == 1
 
 
 @pytest.mark.parametrize("missing", ["amount", "name", "id_card_number", "mobile", "biz_data", "pay_type"])
-def test_a_required_argument_that_is_missing_is_named(caller, missing):
+def test_a_required_argument_that_is_missing_is_named(caller: Any, missing: str) -> None:
     answer = caller.withhold("T1", **{missing: None})
     assert answer["status"] == "-1"
     assert missing in answer["message"]
 
 
 @pytest.mark.parametrize("biz_data", [[], {}, {"protocol_no": ""}], ids=str)
-def test_an_empty_biz_data_is_charged_also_without_a_card(caller, biz_data):
+def test_an_empty_biz_data_is_charged_also_without_a_card(caller: Any, biz_data: Any) -> None:
     assert caller.withhold("T1", bank_card_number=None, biz_data=biz_data)["status"] == "1"
 
 
 @pytest.mark.parametrize("url", ["ftp://example.com/", "http://[bad/notify", "http:///notify", "/notify"])
-def test_a_malformed_notify_url_is_refused(caller, url):
+def test_a_malformed_notify_url_is_refused(caller: Any, url: str) -> None:
     assert caller.withhold("T1", notify_url=url)["status"] == "-1"
     assert caller.query("T1")["message"] == "订单不存在"
 
 
-def test_an_empty_notify_url_means_no_callbacks(start_sandbox, call):
+def test_an_empty_notify_url_means_no_callbacks(
+    start_sandbox: Callable[..., SandboxServer], call: Callable[[SandboxServer], GatewayCaller]
+) -> None:
     server = start_sandbox()
     assert call(server).withhold("T1-stuck", notify_url="")["status"] == "1"
     assert server.sandbox.outstanding() == 0
 
 
-def test_an_unknown_pay_type_is_refused(caller):
+def test_an_unknown_pay_type_is_refused(caller: Any) -> None:
     assert caller.withhold("T1", pay_type="other")["message"] == "支付类型不存在"
 
 
@@ -144,7 +152,7 @@ def test_an_unknown_pay_type_is_refused(caller):
         ({"method": "refund"}, "请求参数错误"),
     ],
 )
-def test_an_envelope_that_does_not_fit_is_answered_with_a_reason(caller, changes, message):
+def test_an_envelope_that_does_not_fit_is_answered_with_a_reason(caller: Any, changes: Any, message: str) -> None:
     envelope = {**caller.envelope("single-order-query", {"biz_order_no": "T1"}), **changes}
     answer = caller.post(envelope).json()
     assert answer["status"] == "-1"
@@ -152,6 +160,6 @@ def test_an_envelope_that_does_not_fit_is_answered_with_a_reason(caller, changes
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"\xff", b"{" * 100_000, b'{"ua":1}'])
-def test_a_body_that_is_no_request_is_answered_all_the_same(caller, body):
+def test_a_body_that_is_no_request_is_answered_all_the_same(caller: Any, body: Any) -> None:
     response = caller.post(body)
     assert response.status in (200, 413)

@@ -3,30 +3,32 @@
 import socket
 import struct
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 from tests.support.callbacks import callback
+from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
 # The receiver answers within 2 s; a slow machine adds to that.
 _LONGEST_ANSWER_SECONDS = 8.0
 
 
-def post_many(receiver, prefix, count=24):
+def post_many(receiver: Any, prefix: Any, count: int = 24) -> Any:
     """At once."""
     with ThreadPoolExecutor(count) as clients:
         return list(clients.map(lambda number: receiver.post(callback(f"{prefix}-{number}")), range(count)))
 
 
-def assert_failed_in_time(answers):
+def assert_failed_in_time(answers: Any) -> None:
     assert {(answer.status, answer.body) for answer in answers} == {(503, b"fail")}
     assert max(answer.seconds for answer in answers) < _LONGEST_ANSWER_SECONDS
 
 
-def assert_taken_again(receiver):
+def assert_taken_again(receiver: Any) -> None:
     eventually(lambda: receiver.post(callback("after")).status == 200, within_seconds=30)
 
 
-def test_a_stopped_broker_means_503_in_time_and_a_ready_receiver(start_receiver, own_rabbitmq):
+def test_a_stopped_broker_means_503_in_time_and_a_ready_receiver(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.stop()
@@ -38,14 +40,16 @@ def test_a_stopped_broker_means_503_in_time_and_a_ready_receiver(start_receiver,
     assert {"before", "after"} <= set(receiver.queued_orders(2))
 
 
-def test_a_receiver_that_starts_without_a_broker_answers_503_in_time(start_receiver, own_rabbitmq):
+def test_a_receiver_that_starts_without_a_broker_answers_503_in_time(
+    start_receiver: Any, own_rabbitmq: RabbitMQ
+) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     own_rabbitmq.stop()
     assert_failed_in_time(post_many(receiver, "never"))
     assert receiver.is_ready()
 
 
-def test_a_hung_broker_means_503_in_time(start_receiver, own_rabbitmq):
+def test_a_hung_broker_means_503_in_time(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.freeze()
@@ -58,7 +62,7 @@ def test_a_hung_broker_means_503_in_time(start_receiver, own_rabbitmq):
     assert_taken_again(receiver)
 
 
-def test_a_broker_with_an_alarm_means_503_in_time(start_receiver, own_rabbitmq):
+def test_a_broker_with_an_alarm_means_503_in_time(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.block_publishers()
@@ -70,7 +74,9 @@ def test_a_broker_with_an_alarm_means_503_in_time(start_receiver, own_rabbitmq):
     assert_taken_again(receiver)
 
 
-def test_a_client_that_goes_while_its_callback_is_unconfirmed_is_logged_once_as_a_failure(start_receiver, own_rabbitmq):
+def test_a_client_that_goes_while_its_callback_is_unconfirmed_is_logged_once_as_a_failure(
+    start_receiver: Any, own_rabbitmq: RabbitMQ
+) -> None:
     receiver = start_receiver("--workers", "1", amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     sent = callback("left")

@@ -10,16 +10,18 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.callbacks import SentCallback, callback
 from tests.support.ports import find_free_port
+from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
 
 @contextmanager
-def connected(receiver) -> Iterator[socket.socket]:
+def connected(receiver: Any) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", receiver.port), timeout=15) as client:
         yield client
 
@@ -32,25 +34,25 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
-def raw_post(sent, *headers: str, length: bool = True) -> bytes:
+def raw_post(sent: Any, *headers: str, length: bool = True) -> bytes:
     lines = [f"POST {sent.path} HTTP/1.1", "Host: receiver", *headers]
     if length:
         lines.append(f"Content-Length: {len(sent.body)}")
     return "\r\n".join([*lines, "", ""]).encode() + sent.body
 
 
-def worker_pids(receiver) -> list[int]:
+def worker_pids(receiver: Any) -> list[int]:
     children = Path(f"/proc/{receiver.process.pid}/task/{receiver.process.pid}/children").read_text()
     return [int(pid) for pid in children.split()]
 
 
-def test_an_acknowledged_callback_is_in_the_queue(receiver_on_either):
+def test_an_acknowledged_callback_is_in_the_queue(receiver_on_either: Any) -> None:
     answer = receiver_on_either.post(callback("order-1"))
     assert (answer.status, answer.body) == (200, b"success by-capability")
     assert receiver_on_either.queued_orders(1) == ["order-1"]
 
 
-def test_callbacks_of_many_clients_at_once_are_all_queued(receiver_on_either):
+def test_callbacks_of_many_clients_at_once_are_all_queued(receiver_on_either: Any) -> None:
     orders = [f"order-{number}" for number in range(400)]
     with ThreadPoolExecutor(32) as clients:
         answers = list(clients.map(lambda order: receiver_on_either.post(callback(order)), orders))
@@ -58,7 +60,7 @@ def test_callbacks_of_many_clients_at_once_are_all_queued(receiver_on_either):
     assert sorted(receiver_on_either.queued_orders(len(orders))) == sorted(orders)
 
 
-def test_counts_of_refusals_are_published_at_the_latest_when_the_receiver_ends(receiver_on_either):
+def test_counts_of_refusals_are_published_at_the_latest_when_the_receiver_ends(receiver_on_either: Any) -> None:
     good = callback("order-1")
     forged = {**{f"/notify/nobody-{n}": good.body for n in range(30)}, good.path: good.body[:-2]}
     for path, body in forged.items():
@@ -69,7 +71,7 @@ def test_counts_of_refusals_are_published_at_the_latest_when_the_receiver_ends(r
     assert receiver_on_either.queued_refusals(1) == expected
 
 
-def test_one_connection_serves_many_callbacks(receiver):
+def test_one_connection_serves_many_callbacks(receiver: Any) -> None:
     connection = receiver.connect()
     for number in range(20):
         sent = callback(f"order-{number}")
@@ -79,7 +81,7 @@ def test_one_connection_serves_many_callbacks(receiver):
     connection.close()
 
 
-def test_pipelined_requests_are_answered_in_turn(receiver):
+def test_pipelined_requests_are_answered_in_turn(receiver: Any) -> None:
     requests = [raw_post(callback("order-1")), raw_post(SentCallback(path="/notify/nobody", body=b"{}"))]
     last = raw_post(callback("order-3"), "Connection: close")
     with connected(receiver) as client:
@@ -87,7 +89,7 @@ def test_pipelined_requests_are_answered_in_turn(receiver):
         assert re.findall(rb"HTTP/1.1 (\d+)", read_all(client)) == [b"200", b"400", b"200"]
 
 
-def test_a_chunked_callback_is_taken(receiver):
+def test_a_chunked_callback_is_taken(receiver: Any) -> None:
     sent = callback("order-1")
     chunks = b"".join(
         b"%x\r\n%s\r\n" % (len(part), part) for part in (sent.body[:7], sent.body[7:100], sent.body[100:])
@@ -98,7 +100,7 @@ def test_a_chunked_callback_is_taken(receiver):
         assert read_all(client).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_waits_for_100_continue_gets_it_once(receiver):
+def test_a_client_that_waits_for_100_continue_gets_it_once(receiver: Any) -> None:
     sent = callback("order-1")
     with connected(receiver) as client:
         client.sendall(raw_post(sent, "Expect: 100-continue", "Connection: close").removesuffix(sent.body))
@@ -116,7 +118,7 @@ def test_a_client_that_waits_for_100_continue_gets_it_once(receiver):
     ],
     ids=["fixed", "chunked", "huge"],
 )
-def test_a_body_over_64_kib_is_refused_as_too_large(receiver, request_bytes):
+def test_a_body_over_64_kib_is_refused_as_too_large(receiver: Any, request_bytes: Any) -> None:
     with connected(receiver) as client:
         client.sendall(request_bytes)
         answer = client.recv(65536)
@@ -147,7 +149,7 @@ def malformed_requests() -> dict[str, bytes]:
     }
 
 
-def test_malformed_requests_fail_plainly_and_no_token_reaches_the_log(receiver):
+def test_malformed_requests_fail_plainly_and_no_token_reaches_the_log(receiver: Any) -> None:
     sent = callback("order-1")
     for kind, request_bytes in malformed_requests().items():
         with connected(receiver) as client:
@@ -174,7 +176,7 @@ def test_malformed_requests_fail_plainly_and_no_token_reaches_the_log(receiver):
     assert "/notify/" not in receiver.process.output
 
 
-def test_a_killed_worker_is_replaced_and_what_it_acknowledged_is_kept(receiver_on_either):
+def test_a_killed_worker_is_replaced_and_what_it_acknowledged_is_kept(receiver_on_either: Any) -> None:
     receiver = receiver_on_either
     acknowledged: list[str] = []
 
@@ -196,7 +198,7 @@ def test_a_killed_worker_is_replaced_and_what_it_acknowledged_is_kept(receiver_o
     assert set(acknowledged) <= set(receiver.queued_orders(len(acknowledged)))
 
 
-def test_shutdown_under_load_loses_no_acknowledged_callback(receiver_on_either):
+def test_shutdown_under_load_loses_no_acknowledged_callback(receiver_on_either: Any) -> None:
     receiver = receiver_on_either
     acknowledged: list[str] = []
 
@@ -219,7 +221,7 @@ def test_shutdown_under_load_loses_no_acknowledged_callback(receiver_on_either):
     assert set(acknowledged) <= set(receiver.queued_orders(len(acknowledged)))
 
 
-def test_a_draining_worker_says_that_it_is_not_ready(receiver):
+def test_a_draining_worker_says_that_it_is_not_ready(receiver: Any) -> None:
     kept_alive = receiver.connect()
     kept_alive.request("GET", "/readyz")
     assert kept_alive.getresponse().read() == b"ready"
@@ -231,7 +233,7 @@ def test_a_draining_worker_says_that_it_is_not_ready(receiver):
     assert receiver.process.wait(within_seconds=10) == 0
 
 
-def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver):
+def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver: Any) -> None:
     port = find_free_port()
     receiver = start_receiver("--metrics-bind", f"127.0.0.1:{port}")
 
@@ -257,7 +259,9 @@ def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver):
     assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{receiver.process.pid}-*"))
 
 
-def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(receiver, processes, tmp_path):
+def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(
+    receiver: Any, processes: Processes, tmp_path: Path
+) -> None:
     command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{receiver.port}"]
     second = processes.start_command(*command, "--queue-file", tmp_path / "second.sqlite3", name="second")
     assert second.wait(within_seconds=20) == 1
@@ -265,7 +269,9 @@ def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(receiver, proc
     assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{second.pid}-*"))
 
 
-def test_under_another_worker_of_gunicorn_a_callback_is_acknowledged_once_it_is_queued(start_receiver, amqp_url):
+def test_under_another_worker_of_gunicorn_a_callback_is_acknowledged_once_it_is_queued(
+    start_receiver: Any, amqp_url: str
+) -> None:
     receiver = start_receiver("--worker-class", "gthread", amqp_url=amqp_url)
     orders = [f"order-{number}" for number in range(100)]
     with ThreadPoolExecutor(16) as clients:
@@ -274,14 +280,14 @@ def test_under_another_worker_of_gunicorn_a_callback_is_acknowledged_once_it_is_
     assert sorted(receiver.queued_orders(len(orders))) == sorted(orders)
 
 
-def test_a_client_that_sends_no_more_after_its_request_gets_its_answer(receiver_on_either):
+def test_a_client_that_sends_no_more_after_its_request_gets_its_answer(receiver_on_either: Any) -> None:
     with connected(receiver_on_either) as client:
         client.sendall(raw_post(callback("order-1")))
         client.shutdown(socket.SHUT_WR)
         assert read_all(client).startswith(b"HTTP/1.1 200")
 
 
-def test_clients_that_reset_their_connections_do_not_affect_others(receiver_on_either):
+def test_clients_that_reset_their_connections_do_not_affect_others(receiver_on_either: Any) -> None:
     for number in range(50):
         with connected(receiver_on_either) as client:
             client.sendall(raw_post(callback(f"order-{number}")))
@@ -291,14 +297,14 @@ def test_clients_that_reset_their_connections_do_not_affect_others(receiver_on_e
 
 
 @pytest.mark.parametrize("in_one_piece", [True, False])
-def test_compressed_chunks_are_refused_however_they_arrive(receiver, in_one_piece):
+def test_compressed_chunks_are_refused_however_they_arrive(receiver: Any, in_one_piece: bool) -> None:
     head = raw_post(callback("order-1"), "Transfer-Encoding: gzip, chunked", length=False).partition(b"\r\n\r\n")[0]
     with connected(receiver) as client:
         client.sendall(head + b"\r\n\r\n" + (b"0\r\n\r\n" if in_one_piece else b""))
         assert read_all(client).startswith(b"HTTP/1.1 400")
 
 
-def test_a_body_in_one_byte_chunks_is_refused(receiver):
+def test_a_body_in_one_byte_chunks_is_refused(receiver: Any) -> None:
     head = raw_post(callback("order-1"), "Transfer-Encoding: chunked", length=False).partition(b"\r\n\r\n")[0]
     with connected(receiver) as client:
         client.sendall(head + b"\r\n\r\n" + b"1\r\na\r\n" * 45_000)

@@ -5,7 +5,7 @@ import selectors
 import socket
 import time
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 from tests.support.callbacks import callback
 
@@ -86,7 +86,7 @@ class SlowClients:
         return len(self._to_send)
 
 
-def test_200_slow_clients_are_cut_in_time_while_good_callbacks_are_answered(receiver):
+def test_200_slow_clients_are_cut_in_time_while_good_callbacks_are_answered(receiver: Any) -> None:
     kinds = [silent, dripping_head, dripping_body, dripping_chunks] * 50
     started, answered, slowest = time.monotonic(), 0, 0.0
     with SlowClients(port=receiver.port, kinds=kinds) as slow:
@@ -104,7 +104,7 @@ def test_200_slow_clients_are_cut_in_time_while_good_callbacks_are_answered(rece
     assert callback("slow-1").token not in receiver.process.output
 
 
-def test_more_silent_clients_than_connections_keep_out_no_callback(start_receiver):
+def test_more_silent_clients_than_connections_keep_out_no_callback(start_receiver: Any) -> None:
     receiver = start_receiver("--workers", "1", "--request-timeout-seconds", "60")
     with SlowClients(port=receiver.port, kinds=[silent] * 700):
         answer = receiver.post(callback("good"))
@@ -113,7 +113,7 @@ def test_more_silent_clients_than_connections_keep_out_no_callback(start_receive
     assert '"crowded-out"' in receiver.process.output
 
 
-def test_an_idle_kept_connection_is_ended(receiver):
+def test_an_idle_kept_connection_is_ended(receiver: Any) -> None:
     connection = receiver.connect()
     connection.request("GET", "/healthz")
     assert connection.getresponse().read() == b"alive"
@@ -124,7 +124,7 @@ def test_an_idle_kept_connection_is_ended(receiver):
     connection.close()
 
 
-def test_a_client_that_reads_no_answers_keeps_no_one_from_being_answered(start_receiver):
+def test_a_client_that_reads_no_answers_keeps_no_one_from_being_answered(start_receiver: Any) -> None:
     receiver = start_receiver("--workers", "1")
     sent = callback("order-1")
     request = f"POST {sent.path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(sent.body)}\r\n\r\n".encode() + sent.body
@@ -134,14 +134,14 @@ def test_a_client_that_reads_no_answers_keeps_no_one_from_being_answered(start_r
         assert receiver.post(callback("order-2")).status == 200
 
 
-def test_shutdown_does_not_wait_for_slow_clients(start_receiver):
+def test_shutdown_does_not_wait_for_slow_clients(start_receiver: Any) -> None:
     receiver = start_receiver("--request-timeout-seconds", "60")
     with SlowClients(port=receiver.port, kinds=[silent, dripping_head, dripping_body] * 5) as slow:
         slow.drip()
         assert receiver.process.terminate(within_seconds=30) == 0
 
 
-def test_silent_clients_that_would_use_up_the_files_a_worker_may_open_end_no_worker(start_receiver):
+def test_silent_clients_that_would_use_up_the_files_a_worker_may_open_end_no_worker(start_receiver: Any) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     try:

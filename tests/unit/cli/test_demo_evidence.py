@@ -1,6 +1,7 @@
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,13 @@ FORGERY = Falsehood(biz_order_no="D1", statement=UNPAID)
 LIE = Falsehood(biz_order_no="D1", statement=UNPAID)
 
 
-def event(type_=EventType.SUCCEEDED, *, sequence=1, status=OrderStatus.SUCCEEDED, pay_order_no="SB1"):
+def event(
+    type_: Any = EventType.SUCCEEDED,
+    *,
+    sequence: int = 1,
+    status: Any = OrderStatus.SUCCEEDED,
+    pay_order_no: str = "SB1",
+) -> ReceivedEvent:
     return ReceivedEvent(
         id=f"demo/D1/{sequence}",
         type=type_,
@@ -34,13 +41,13 @@ def event(type_=EventType.SUCCEEDED, *, sequence=1, status=OrderStatus.SUCCEEDED
 
 
 def claim(
-    verdict,
+    verdict: Any,
     *,
-    status=OrderStatus.FAILED,
-    pay_order_no="SB1",
-    trust=Trust.CHECKSUM,
-    source=ClaimSource.CALLBACK,
-):
+    status: Any = OrderStatus.FAILED,
+    pay_order_no: str = "SB1",
+    trust: Any = Trust.CHECKSUM,
+    source: Any = ClaimSource.CALLBACK,
+) -> ClaimRecord:
     return ClaimRecord(
         verdict=verdict,
         trust=trust,
@@ -61,21 +68,23 @@ def claim(
     )
 
 
-def history(*claims, status=OrderStatus.SUCCEEDED, pay_order_no="SB1", conflicted=False):
+def history(
+    *claims: Any, status: Any = OrderStatus.SUCCEEDED, pay_order_no: str = "SB1", conflicted: bool = False
+) -> OrderHistory:
     state = OrderState(status=status, pay_order_no=pay_order_no, conflicted=conflicted)
     order = OrderRecord(merchant="demo", biz_order_no="D1", state=state, created_at=NOW, updated_at=NOW)
     return OrderHistory(order=order, claims=claims, events=(), inquiry=None, questions=())
 
 
-def answer(verdict=Verdict.APPLIED, *, status=OrderStatus.SUCCEEDED):
+def answer(verdict: Any = Verdict.APPLIED, *, status: Any = OrderStatus.SUCCEEDED) -> Any:
     return claim(verdict, status=status, trust=Trust.QUERIED, source=ClaimSource.QUERY)
 
 
-def callback(verdict=Verdict.UNTRUSTED, *, trust=Trust.CAPABILITY):
+def callback(verdict: Any = Verdict.UNTRUSTED, *, trust: Any = Trust.CAPABILITY) -> Any:
     return claim(verdict, status=OrderStatus.SUCCEEDED, trust=trust)
 
 
-def evidence(**changes):
+def evidence(**changes: Any) -> Evidence:
     good = {
         "order_nos": ["D1"],
         "truths": {"D1": PAID},
@@ -87,7 +96,7 @@ def evidence(**changes):
     return Evidence(**{**good, **changes})
 
 
-def test_nothing_is_wrong_if_shop_ledger_and_gateway_agree():
+def test_nothing_is_wrong_if_shop_ledger_and_gateway_agree() -> None:
     found = evidence()
     assert (found.wrong_orders(), found.missing_orders(), found.orders_with_several_terminal_events()) == ([], [], [])
     assert found.believed_forgeries() == []
@@ -107,21 +116,21 @@ def test_nothing_is_wrong_if_shop_ledger_and_gateway_agree():
         {"histories": {"D1": history(pay_order_no="FORGED1")}},
     ],
 )
-def test_an_order_is_wrong_where_shop_ledger_or_gateway_differ(changes):
+def test_an_order_is_wrong_where_shop_ledger_or_gateway_differ(changes: Any) -> None:
     assert evidence(**changes).wrong_orders() == ["D1"]
 
 
-def test_the_last_event_counts_in_whatever_order_they_arrived():
+def test_the_last_event_counts_in_whatever_order_they_arrived() -> None:
     processing = event(EventType.PROCESSING, sequence=1, status=OrderStatus.PROCESSING)
     assert evidence(events=[event(sequence=2), processing]).wrong_orders() == []
 
 
-def test_an_order_without_a_terminal_event_is_missing():
+def test_an_order_without_a_terminal_event_is_missing() -> None:
     processing = event(EventType.PROCESSING, status=OrderStatus.PROCESSING)
     assert evidence(events=[processing]).missing_orders() == ["D1"]
 
 
-def test_two_terminal_events_of_an_order_are_reported():
+def test_two_terminal_events_of_an_order_are_reported() -> None:
     assert evidence(events=[event(sequence=1), event(sequence=2)]).orders_with_several_terminal_events() == ["D1"]
 
 
@@ -134,22 +143,22 @@ def test_two_terminal_events_of_an_order_are_reported():
         {"histories": {"D1": history(claim(Verdict.CONFLICT))}},
     ],
 )
-def test_a_forgery_is_believed_if_it_changed_something(changes):
+def test_a_forgery_is_believed_if_it_changed_something(changes: Any) -> None:
     assert evidence(**changes).believed_forgeries() == [FORGERY]
 
 
-def test_a_forgery_that_was_only_recorded_is_not_believed():
+def test_a_forgery_that_was_only_recorded_is_not_believed() -> None:
     assert evidence(histories={"D1": history(claim(Verdict.UNTRUSTED))}).believed_forgeries() == []
 
 
-def test_a_false_callback_is_believed_if_it_changed_something():
+def test_a_false_callback_is_believed_if_it_changed_something() -> None:
     believed = {"D1": history(claim(Verdict.APPLIED, trust=Trust.CAPABILITY))}
     written_down = {"D1": history(claim(Verdict.UNTRUSTED, trust=Trust.CAPABILITY))}
     assert evidence(lies=[LIE, LIE], histories=believed).orders_believed_lied() == ["D1"]
     assert evidence(lies=[LIE], histories=written_down).orders_believed_lied() == []
 
 
-def test_a_refused_forgery_does_not_count_for_a_false_callback_of_the_gateway():
+def test_a_refused_forgery_does_not_count_for_a_false_callback_of_the_gateway() -> None:
     believed = {"D1": history(claim(Verdict.APPLIED, trust=Trust.CAPABILITY))}
     refused = replace(FORGERY, refused=True)
     assert evidence(forgeries=[refused], lies=[LIE], histories=believed).believed_forgeries() == []
@@ -167,7 +176,7 @@ def test_a_refused_forgery_does_not_count_for_a_false_callback_of_the_gateway():
         ([callback(), answer()], False),
     ],
 )
-def test_an_order_has_no_callback_unless_one_came_on_its_own_address(claims, silent):
+def test_an_order_has_no_callback_unless_one_came_on_its_own_address(claims: Any, silent: bool) -> None:
     assert evidence(histories={"D1": history(*claims)}).orders_without_callback() == (["D1"] if silent else [])
 
 
@@ -183,7 +192,7 @@ def test_an_order_has_no_callback_unless_one_came_on_its_own_address(claims, sil
         ({"events": []}, False),
     ],
 )
-def test_an_order_is_recovered_if_an_answer_alone_settled_it(changes, recovered):
+def test_an_order_is_recovered_if_an_answer_alone_settled_it(changes: Any, recovered: bool) -> None:
     asked = {"histories": {"D1": history(answer())}}
     assert evidence(**{**asked, **changes}).recovered_orders() == (["D1"] if recovered else [])
 
@@ -197,7 +206,7 @@ def test_an_order_is_recovered_if_an_answer_alone_settled_it(changes, recovered)
         ({}, True),
     ],
 )
-def test_an_order_is_open_until_the_ledger_has_settled_it(histories, is_open):
+def test_an_order_is_open_until_the_ledger_has_settled_it(histories: Any, is_open: bool) -> None:
     assert evidence(histories=histories).open_orders() == (["D1"] if is_open else [])
 
 
@@ -210,7 +219,7 @@ def test_an_order_is_open_until_the_ledger_has_settled_it(histories, is_open):
         ({"histories": {"D1": history(conflicted=True)}}, False),
     ],
 )
-def test_the_report_is_good_only_if_every_figure_is(changes, good):
+def test_the_report_is_good_only_if_every_figure_is(changes: Any, good: bool) -> None:
     counts = Counter({"callbacks_sent": 1, "acknowledged": 1})
     report = measure(evidence(**changes), counts, unknown=0, repeated=0, unsigned=0, seconds=1.0)
     assert report.good is good

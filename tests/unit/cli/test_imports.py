@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -58,7 +60,7 @@ def test_a_role_imports_nothing_that_only_other_roles_use(role: str, modules: li
     assert imported_by(code) & foreign == set(), role
 
 
-def test_the_urls_of_the_settings_are_checked_without_sqlalchemy(tmp_path) -> None:
+def test_the_urls_of_the_settings_are_checked_without_sqlalchemy(tmp_path: Path) -> None:
     settings = tmp_path / "settings.toml"
     settings.write_text(
         'database_url = "postgresql://db/payments"\n[broker]\nurls = ["amqp://mq/"]\n'
@@ -70,7 +72,7 @@ def test_the_urls_of_the_settings_are_checked_without_sqlalchemy(tmp_path) -> No
 
 
 @pytest.mark.parametrize("group", [main, run], ids=["main", "run"])
-def test_every_listed_command_can_be_imported_and_has_a_help_text(group) -> None:
+def test_every_listed_command_can_be_imported_and_has_a_help_text(group: Any) -> None:
     for name in group.list_commands(None):
         command = group.get_command(None, name)
         assert command is not None, name

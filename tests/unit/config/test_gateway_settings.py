@@ -1,5 +1,8 @@
 """What an operator can say of how the gateway is reached."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from service.config.reading import SettingsError, parse_settings
@@ -16,11 +19,11 @@ aes_key = "0123456789abcdef"
 """
 
 
-def parse(more, folder):
+def parse(more: Any, folder: Any) -> Any:
     return parse_settings(SETTINGS + more, {}, name="settings", folder=folder)
 
 
-def test_plain_http_has_to_be_allowed_explicitly_and_gives_a_warning(tmp_path):
+def test_plain_http_has_to_be_allowed_explicitly_and_gives_a_warning(tmp_path: Path) -> None:
     settings = parse("allow_plain_http = true", tmp_path)
     assert any("allow_plain_http" in warning for warning in settings.warnings())
     assert not any("allow_plain_http" in warning for warning in parse("", tmp_path).warnings())
@@ -28,7 +31,7 @@ def test_plain_http_has_to_be_allowed_explicitly_and_gives_a_warning(tmp_path):
         parse('allow_plain_http = "yes"', tmp_path)
 
 
-def test_trusted_certificates_are_read_from_a_file_beside_the_settings(tmp_path):
+def test_trusted_certificates_are_read_from_a_file_beside_the_settings(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("-----BEGIN CERTIFICATE-----")
     gateway = parse('ca_certificates = { file = "ca.pem" }', tmp_path).merchants["acme"].gateway
     assert gateway.ca_certificates == "-----BEGIN CERTIFICATE-----"
@@ -45,7 +48,7 @@ def test_trusted_certificates_are_read_from_a_file_beside_the_settings(tmp_path)
         ("http://ac%6De:p%40ss%2F%3A%25@proxy:3128", "proxy", 3128, "acme:p@ss/:%"),
     ],
 )
-def test_a_proxy_is_read_from_its_url(tmp_path, text, host, port, credentials):
+def test_a_proxy_is_read_from_its_url(tmp_path: Path, text: str, host: str, port: int, credentials: str | None) -> None:
     proxy = parse(f'proxy = "{text}"', tmp_path).merchants["acme"].gateway.proxy
     assert (proxy.host, proxy.port) == (host, port)
     assert (proxy.credentials and proxy.credentials.reveal()) == credentials
@@ -73,7 +76,7 @@ def test_a_proxy_is_read_from_its_url(tmp_path, text, host, port, credentials):
         "http://acme:hidden-word@proxy:3128/path",
     ],
 )
-def test_a_wrong_proxy_url_is_refused_without_quoting_its_password(tmp_path, text):
+def test_a_wrong_proxy_url_is_refused_without_quoting_its_password(tmp_path: Path, text: str) -> None:
     with pytest.raises(SettingsError, match="percent-encode") as refused:
         parse(f'proxy = "{text}"', tmp_path)
     assert "merchants.acme.gateway.proxy" in str(refused.value)

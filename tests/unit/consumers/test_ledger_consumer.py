@@ -113,7 +113,7 @@ class Consumer:
         settings = LedgerSettings(batch_size=batch_size, first_retry_seconds=0.001, most_retry_seconds=0.002)
         self.consumer = LedgerConsumer(
             subscriber=self.subscriber,
-            recorder=self.recorder,  # type: ignore[arg-type]
+            recorder=self.recorder,
             settings=settings,
         )
 

@@ -6,6 +6,7 @@ import subprocess
 import zlib
 from hashlib import md5
 from itertools import permutations
+from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
@@ -31,15 +32,15 @@ FIELDS = {
 MULTIPART = "multipart/form-data; boundary=b0undary"
 
 
-def signed(fields=FIELDS, sign=None):
+def signed(fields: Any = FIELDS, sign: Any = None) -> Any:
     return {**fields, "sign": sign or sign_callback(fields, find_dialect("php"))}
 
 
-def as_json(fields, **options):
+def as_json(fields: Any, **options: Any) -> Any:
     return json.dumps(fields, ensure_ascii=False, **options)
 
 
-def multipart(fields, *, boundary="b0undary", headers=""):
+def multipart(fields: Any, *, boundary: str = "b0undary", headers: str = "") -> str:
     parts = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n{headers}\r\n{value}\r\n'
         for name, value in fields.items()
@@ -47,7 +48,7 @@ def multipart(fields, *, boundary="b0undary", headers=""):
     return f"{''.join(parts)}--{boundary}--\r\n"
 
 
-def literal_plus(fields):
+def literal_plus(fields: Any) -> Any:
     return "&".join(f"{name}={quote(value, safe='+')}" for name, value in fields.items())
 
 
@@ -92,33 +93,33 @@ WRAPPED = {
 wrapped = pytest.mark.parametrize(("kind", "content_type", "wrap"), WRAPPED.values(), ids=WRAPPED)
 
 
-def refusal(body, content_type=None):
+def refusal(body: Any, content_type: Any = None) -> Any:
     with pytest.raises(CallbackRefused) as refused:
         verify_callback(body if isinstance(body, bytes) else body.encode(), content_type)
     return refused.value
 
 
 @wrapped
-def test_a_signed_callback_is_verified_in_every_wrapping(kind, content_type, wrap):
+def test_a_signed_callback_is_verified_in_every_wrapping(kind: Any, content_type: Any, wrap: Any) -> None:
     verified = verify_callback(wrap(signed()).encode(), content_type)
     assert (verified.fields, verified.kind) == (FIELDS, kind)
 
 
 @wrapped
-def test_a_changed_field_is_refused_in_every_wrapping(kind, content_type, wrap):
+def test_a_changed_field_is_refused_in_every_wrapping(kind: Any, content_type: Any, wrap: Any) -> None:
     changed = wrap({**signed(), "biz_order_no": "DK2"})
     assert refusal(changed, content_type).reason is Refusal.SIGN_MISMATCH
 
 
 @wrapped
 @pytest.mark.parametrize("sign", sorted(DEGENERATE_SIGNS))
-def test_the_sign_of_nothing_is_refused_in_every_wrapping(kind, content_type, wrap, sign):
+def test_the_sign_of_nothing_is_refused_in_every_wrapping(kind: Any, content_type: Any, wrap: Any, sign: Any) -> None:
     for fields in (FIELDS, {}):
         assert refusal(wrap(signed(fields, sign)), content_type).reason is Refusal.DEGENERATE_SIGN
 
 
 @wrapped
-def test_a_missing_sign_is_reported_in_every_wrapping(kind, content_type, wrap):
+def test_a_missing_sign_is_reported_in_every_wrapping(kind: Any, content_type: Any, wrap: Any) -> None:
     assert refusal(wrap(FIELDS), content_type).reason is Refusal.MISSING_SIGN
 
 
@@ -138,27 +139,27 @@ def test_a_missing_sign_is_reported_in_every_wrapping(kind, content_type, wrap):
         multipart({"data": urlencode(signed())}),
     ],
 )
-def test_nothing_is_unwrapped_twice(body):
+def test_nothing_is_unwrapped_twice(body: Any) -> None:
     for content_type in (None, MULTIPART):
         refusal(body, content_type)
 
 
-def test_a_second_wrapping_has_a_reason_of_its_own():
+def test_a_second_wrapping_has_a_reason_of_its_own() -> None:
     for body in (json.dumps([[signed()]]), json.dumps(json.dumps(json.dumps(signed())))):
         assert refusal(body).reason is Refusal.WRAPPED_TWICE
 
 
 @pytest.mark.parametrize("count", [0, 2])
-def test_a_list_of_none_or_several_is_refused(count):
+def test_a_list_of_none_or_several_is_refused(count: int) -> None:
     assert refusal(json.dumps([signed()] * count)).reason is Refusal.NOT_AN_OBJECT
 
 
-def test_json_beside_another_field_is_not_taken_out_of_a_form():
+def test_json_beside_another_field_is_not_taken_out_of_a_form() -> None:
     refusal(urlencode({"data": json.dumps(signed()), "more": "1"}))
     refusal(urlencode({"more": "1", json.dumps(signed()): ""}))
 
 
-def test_all_fields_are_read_in_the_same_encoding():
+def test_all_fields_are_read_in_the_same_encoding() -> None:
     fields = {**FIELDS, "channel_response": "a b", "pay_time": "a+b"}
     form = urlencode(signed(fields)).replace("a%2Bb", "a+b")
     assert form.count("a+b") == 2
@@ -183,23 +184,23 @@ def test_all_fields_are_read_in_the_same_encoding():
         (multipart({str(number): "" for number in range(300)}), Refusal.TOO_MANY_VALUES),
     ],
 )
-def test_a_multipart_body_that_two_readers_could_understand_differently_is_refused(body, reason):
+def test_a_multipart_body_that_two_readers_could_understand_differently_is_refused(body: Any, reason: Any) -> None:
     assert refusal(body, MULTIPART).reason is reason
 
 
-def test_a_multipart_value_keeps_its_line_ends_and_its_boundary_like_text():
+def test_a_multipart_value_keeps_its_line_ends_and_its_boundary_like_text() -> None:
     fields = {**FIELDS, "channel_response": "\r\na\n--b0undary\r\n\r\n--b0\r\n"}
     assert verify_callback(multipart(signed(fields)).encode(), MULTIPART).fields == fields
 
 
 @given(values=st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), min_size=7, max_size=7))
-def test_what_urllib3_writes_as_multipart_is_verified(values):
+def test_what_urllib3_writes_as_multipart_is_verified(values: Any) -> None:
     fields = dict(zip(FIELDS, values, strict=True))
     body, content_type = encode_multipart_formdata(signed(fields))
     assert verify_callback(body, content_type).fields == fields
 
 
-def test_what_node_writes_as_multipart_is_verified():
+def test_what_node_writes_as_multipart_is_verified() -> None:
     script = """
         const form = new FormData();
         for (const [name, value] of Object.entries(JSON.parse(process.argv[1]))) form.append(name, value);
@@ -229,7 +230,7 @@ def test_what_node_writes_as_multipart_is_verified():
         ("json_encode([$f])", BodyKind.JSON_LIST),
     ],
 )  # fmt: skip
-def test_what_php_signs_and_wraps_is_verified(expression, kind):
+def test_what_php_signs_and_wraps_is_verified(expression: str, kind: Any) -> None:
     script = f"$f = json_decode($argv[1], true); ksort($f); $f['sign'] = md5(json_encode($f)); echo {expression};"
     made = subprocess.run(["php", "-r", script, json.dumps(FIELDS)], capture_output=True, check=True)
     verified = verify_callback(made.stdout, "application/x-www-form-urlencoded")
@@ -239,27 +240,27 @@ def test_what_php_signs_and_wraps_is_verified(expression, kind):
 ONE, OTHER = {"biz_order_no": "1", "pay_status": "fail"}, {"biz_order_no": "2", "pay_status": "fail"}
 
 
-def two_in_one_form(first, second):
+def two_in_one_form(first: Any, second: Any) -> Any:
     return f"{quote(json.dumps(signed(first)))}={quote(json.dumps(signed(second)))}", None
 
 
-def test_a_body_that_is_two_callbacks_that_differ_is_ambiguous():
+def test_a_body_that_is_two_callbacks_that_differ_is_ambiguous() -> None:
     body, _ = two_in_one_form(ONE, OTHER)
     assert refusal(body).reason is Refusal.AMBIGUOUS
 
 
-def test_a_body_that_is_the_same_callback_twice_is_not():
+def test_a_body_that_is_the_same_callback_twice_is_not() -> None:
     body, _ = two_in_one_form(ONE, ONE)
     assert verify_callback(body.encode(), None).fields == ONE
 
 
-def test_of_two_callbacks_in_a_body_the_one_with_a_wrong_sign_does_not_count():
+def test_of_two_callbacks_in_a_body_the_one_with_a_wrong_sign_does_not_count() -> None:
     body, _ = two_in_one_form(ONE, OTHER)
     wrong = signed(OTHER)["sign"]
     assert verify_callback(body.replace(wrong, "a" * 32).encode(), None).fields == ONE
 
 
-def test_a_json_object_in_which_a_form_hides_another_callback_is_ambiguous():
+def test_a_json_object_in_which_a_form_hides_another_callback_is_ambiguous() -> None:
     # No sign of the JSON that is a form's only value covers the value's name: here it holds the object's own sign.
     inner = f'{{"biz_order_no":"1","pay_status":"fail","sign":"{signed({**ONE, "z": ""})["sign"]}","z":"'
     outer = {"a": f"={quote(inner, safe='')}"}
@@ -267,7 +268,7 @@ def test_a_json_object_in_which_a_form_hides_another_callback_is_ambiguous():
     assert refusal(body).reason is Refusal.AMBIGUOUS
 
 
-def test_a_multipart_body_in_whose_headers_a_form_hides_is_ambiguous():
+def test_a_multipart_body_in_whose_headers_a_form_hides_is_ambiguous() -> None:
     body = multipart(signed(ONE)).replace("\r\n\r\n", "\r\nX: &sign=HERE&x=\r\n\r\n", 1)
     (form,) = (read for read in read_body(body.encode(), None).bodies if read.kind is BodyKind.FORM)
     sign = sign_callback(form.values, find_dialect("php"))
@@ -279,7 +280,9 @@ def test_a_multipart_body_in_whose_headers_a_form_hides_is_ambiguous():
     second=st.dictionaries(st.text("ab=+%&"), st.text('ab=+%&{"'), min_size=1, max_size=3),
     one_sign=st.booleans(),
 )
-def test_the_fields_that_are_accepted_do_not_depend_on_the_order_of_the_readings(first, second, one_sign):
+def test_the_fields_that_are_accepted_do_not_depend_on_the_order_of_the_readings(
+    first: Any, second: Any, one_sign: bool
+) -> None:
     second = first if one_sign else second
     for body in (two_in_one_form(first, second)[0], urlencode(signed(first)), literal_plus(signed(first))):
         readings = read_body(body.encode(), None)
@@ -294,7 +297,7 @@ def test_the_fields_that_are_accepted_do_not_depend_on_the_order_of_the_readings
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, zlib.compress, lambda body: zlib.compress(body, 1)])
-def test_a_compressed_body_is_refused_with_its_reason(compress):
+def test_a_compressed_body_is_refused_with_its_reason(compress: Any) -> None:
     found = refusal(compress(json.dumps(signed()).encode()))
     assert found.reason is Refusal.COMPRESSED
     assert "compressed with" in found.detail
@@ -309,24 +312,24 @@ def test_a_compressed_body_is_refused_with_its_reason(compress):
         f"data={quote(as_json(signed()), encoding='gbk')}".encode(),
     ],
 )
-def test_a_body_in_gbk_is_refused_with_its_reason_and_named(body):
+def test_a_body_in_gbk_is_refused_with_its_reason_and_named(body: bytes) -> None:
     found = refusal(body, MULTIPART)
     assert found.reason is Refusal.BAD_UTF8
     assert "GBK" in found.detail
 
 
-def test_a_body_in_utf16_is_refused_and_named():
+def test_a_body_in_utf16_is_refused_and_named() -> None:
     for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
         found = refusal(json.dumps(signed()).encode(encoding))
         assert (found.reason, "UTF-16" in found.detail) == (Refusal.BAD_UTF8, True)
 
 
-def test_what_is_no_callback_is_described():
+def test_what_is_no_callback_is_described() -> None:
     assert "XML" in refusal("<xml><sign>1</sign></xml>", "text/xml").detail
     assert "empty" in refusal("").detail
 
 
-def test_half_of_a_character_in_json_in_json_is_refused():
+def test_half_of_a_character_in_json_in_json_is_refused() -> None:
     assert refusal('"{\\"a\\":\\"\\ud800\\",\\"sign\\":\\"' + "a" * 32 + '\\"}"').reason is Refusal.BAD_UTF8
 
 
@@ -339,7 +342,9 @@ def test_half_of_a_character_in_json_in_json_is_refused():
     ],
 )
 @pytest.mark.parametrize("dialect", ["php", "python+recursive", "org-json+utf16"])
-def test_numbers_and_booleans_in_a_form_may_have_been_signed_without_quotes(sent, typed, dialect):
+def test_numbers_and_booleans_in_a_form_may_have_been_signed_without_quotes(
+    sent: dict[str, Any], typed: Any, dialect: str
+) -> None:
     sign = sign_callback(typed, find_dialect(dialect))
     for body, content_type in ((urlencode(signed(sent, sign)), None), (multipart(signed(sent, sign)), MULTIPART)):
         verified = verify_callback(body.encode(), content_type)
@@ -347,12 +352,12 @@ def test_numbers_and_booleans_in_a_form_may_have_been_signed_without_quotes(sent
         assert verified.dialect.endswith("+numbers")
 
 
-def test_numbers_of_a_form_are_all_text_or_none_is():
+def test_numbers_of_a_form_are_all_text_or_none_is() -> None:
     sign = sign_callback({"a": NumberToken("1"), "b": "2"}, find_dialect("php"))
     assert refusal(urlencode({"a": "1", "b": "2", "sign": sign})).reason is Refusal.SIGN_MISMATCH
 
 
-def test_numbers_and_nulls_of_a_form_may_have_been_signed_so_at_once():
+def test_numbers_and_nulls_of_a_form_may_have_been_signed_so_at_once() -> None:
     text = '{"biz_order_no":"D1","channel_response":null,"order_type":null,"pay_order_no":7,"pay_status":"fail",'
     text += '"pay_time":null,"pay_type":null}'
     form = f"biz_order_no=D1&pay_order_no=7&pay_status=fail&sign={md5(text.encode()).hexdigest()}"
@@ -361,7 +366,7 @@ def test_numbers_and_nulls_of_a_form_may_have_been_signed_so_at_once():
     assert verified.fields == {"biz_order_no": "D1", "pay_order_no": NumberToken("7"), "pay_status": "fail"}
 
 
-def test_a_mismatch_lists_every_reading_that_finds_a_sign():
+def test_a_mismatch_lists_every_reading_that_finds_a_sign() -> None:
     found = refusal(urlencode(signed(sign="a" * 32)))
     assert isinstance(found, SignMismatch)
     assert found.kind is BodyKind.FORM

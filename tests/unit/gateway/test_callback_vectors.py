@@ -1,6 +1,7 @@
 import json
 import random
 import re
+from typing import Any
 
 import pytest
 
@@ -54,11 +55,11 @@ EXEMPT = {
 }
 
 
-def _exemption(wire, case):
+def _exemption(wire: Any, case: Any) -> Any:
     return EXEMPT.get((wire, case["dialect"], case["id"])) or EXEMPT.get((wire, "", case["id"]))
 
 
-def _bodies(*, exempt):
+def _bodies(*, exempt: Any) -> Any:
     return [
         pytest.param(case, wire, id=f"{case['case']}-{wire}")
         for case in load_vectors("callback")
@@ -68,14 +69,14 @@ def _bodies(*, exempt):
 
 
 @pytest.mark.parametrize(("case", "wire"), _bodies(exempt=False))
-def test_a_real_runtimes_sign_is_verified(case, wire):
+def test_a_real_runtimes_sign_is_verified(case: Any, wire: Any) -> None:
     verified = verify_callback(case[wire], WIRES[wire])
 
     assert verified.sign == case["expected_sign"].lower()
 
 
 @pytest.mark.parametrize(("case", "wire"), _bodies(exempt=True))
-def test_an_exempt_body_is_really_beyond_reach(case, wire):
+def test_an_exempt_body_is_really_beyond_reach(case: Any, wire: Any) -> None:
     with pytest.raises(CallbackRefused) as refused:
         verify_callback(case[wire], WIRES[wire])
 
@@ -83,7 +84,7 @@ def test_an_exempt_body_is_really_beyond_reach(case, wire):
     assert refused.value.reason is expected
 
 
-def test_every_exemption_is_of_a_case_that_exists():
+def test_every_exemption_is_of_a_case_that_exists() -> None:
     cases = load_vectors("callback")
 
     for wire, dialect, case_id in EXEMPT:
@@ -91,7 +92,7 @@ def test_every_exemption_is_of_a_case_that_exists():
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_the_header_does_not_decide_what_a_body_is(wire):
+def test_the_header_does_not_decide_what_a_body_is(wire: Any) -> None:
     for case in load_vectors("callback"):
         if wire in case and not _exemption(wire, case):
             misleading = WIRES[SAME_WRITER if wire == FORM else FORM]
@@ -100,7 +101,7 @@ def test_the_header_does_not_decide_what_a_body_is(wire):
 
 
 @pytest.mark.parametrize(("case", "wire"), _bodies(exempt=False))
-def test_a_changed_byte_in_a_key_a_value_or_the_sign_is_refused(case, wire):
+def test_a_changed_byte_in_a_key_a_value_or_the_sign_is_refused(case: Any, wire: Any) -> None:
     body = case[wire]
     # The lowest bit of a letter or digit: always another character, never only another case.
     places = [match.start() for match in re.finditer(rb"[0-9A-Za-z]", body)]
@@ -112,7 +113,7 @@ def test_a_changed_byte_in_a_key_a_value_or_the_sign_is_refused(case, wire):
 
 
 @pytest.mark.parametrize("wire", WIRES)
-def test_a_changed_byte_is_refused_wherever_it_is(wire):
+def test_a_changed_byte_is_refused_wherever_it_is(wire: Any) -> None:
     case = next(case for case in load_vectors("callback") if case["case"].endswith("php-default/cjk-ext-b"))
     body = case[wire]
     for place in range(len(body)):
@@ -123,7 +124,7 @@ def test_a_changed_byte_is_refused_wherever_it_is(wire):
                 verify_callback(bytes(changed), WIRES[wire])
 
 
-def test_an_added_or_removed_field_is_refused():
+def test_an_added_or_removed_field_is_refused() -> None:
     case = next(case for case in load_vectors("callback") if case["case"].endswith("php-default/ascii-success"))
     fields = json.loads(case[SAME_WRITER])
 
@@ -137,7 +138,7 @@ def test_an_added_or_removed_field_is_refused():
 
 @pytest.mark.parametrize("sign", sorted(DEGENERATE_SIGNS))
 @pytest.mark.parametrize("spelling", [str.lower, str.upper])
-def test_a_degenerate_sign_is_refused_whatever_it_signs(sign, spelling):
+def test_a_degenerate_sign_is_refused_whatever_it_signs(sign: Any, spelling: Any) -> None:
     sign = spelling(sign)
     for body in (
         f'{{"sign":"{sign}"}}',

@@ -1,4 +1,5 @@
 from itertools import product
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -33,7 +34,7 @@ SECRET = "my-secret-key-99"
 @given(
     cipher=st.sampled_from(CIPHERS), plaintext=st.binary(min_size=1, max_size=100).filter(lambda text: text[-1] != 0)
 )
-def test_whatever_is_encrypted_is_decrypted_in_every_dialect(cipher, plaintext):
+def test_whatever_is_encrypted_is_decrypted_in_every_dialect(cipher: Any, plaintext: Any) -> None:
     assert cipher.decrypt(cipher.encrypt(plaintext)) == plaintext
 
 
@@ -45,19 +46,19 @@ def test_whatever_is_encrypted_is_decrypted_in_every_dialect(cipher, plaintext):
         min_size=1,
     ),
 )
-def test_whatever_is_sealed_is_opened_in_every_dialect(cipher, args):
+def test_whatever_is_sealed_is_opened_in_every_dialect(cipher: Any, args: Any) -> None:
     assert cipher.open(cipher.seal(args)) == args
 
 
 @given(text=st.text(max_size=80) | st.text(alphabet="abcdefABCDEF0189+/-_=", max_size=80))
-def test_no_ciphertext_raises_anything_but_a_cipher_error(text):
+def test_no_ciphertext_raises_anything_but_a_cipher_error(text: Any) -> None:
     for encoding in ENCODINGS:
         cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(encoding=encoding))
         with pytest.raises(CipherError):
             cipher.open(text)
 
 
-def test_each_sent_iv_is_another():
+def test_each_sent_iv_is_another() -> None:
     cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(mode=Mode.CBC, iv="sent"))
 
     assert cipher.encrypt(b"x") != cipher.encrypt(b"x")
@@ -71,19 +72,19 @@ def test_each_sent_iv_is_another():
         (KeySorting.NONE, b'{"b":{"z":"2","y":"3"},"a":"1"}'),
     ],
 )
-def test_the_keys_are_sorted_as_the_dialect_says(sorting, written):
+def test_the_keys_are_sorted_as_the_dialect_says(sorting: Any, written: bytes) -> None:
     cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(key_sorting=sorting))
 
     assert cipher.decrypt(cipher.seal({"b": {"z": "2", "y": "3"}, "a": "1"})) == written
 
 
-def test_zero_padding_adds_nothing_to_a_full_block():
+def test_zero_padding_adds_nothing_to_a_full_block() -> None:
     cipher = ArgsCipher(key=SECRET, dialect=RequestDialect(padding=Padding.ZERO, encoding="hex"))
 
     assert len(cipher.encrypt(b"x" * 16)) == 32
 
 
-def test_hex_is_read_in_either_case_and_base64_with_or_without_padding():
+def test_hex_is_read_in_either_case_and_base64_with_or_without_padding() -> None:
     hexadecimal = ArgsCipher(key=SECRET, dialect=RequestDialect(encoding="hex"))
     base64 = ArgsCipher(key=SECRET, dialect=RequestDialect())
 
@@ -100,7 +101,7 @@ def test_hex_is_read_in_either_case_and_base64_with_or_without_padding():
         (SECRET[:10], "aes_key | first 16", r"makes 10 bytes of an aes_key of 10"),
     ],
 )
-def test_a_key_that_does_not_fit_is_refused_and_not_quoted(key, line, message):
+def test_a_key_that_does_not_fit_is_refused_and_not_quoted(key: Any, line: str, message: str) -> None:
     with pytest.raises(KeyUnusable, match=message) as refused:
         ArgsCipher(key=key, dialect=RequestDialect(key=line))
 
@@ -116,7 +117,7 @@ def test_a_key_that_does_not_fit_is_refused_and_not_quoted(key, line, message):
         (f"'{SECRET}' | from hex", "iv: 'from hex' cannot decode what is before it"),
     ],
 )
-def test_an_iv_that_does_not_fit_is_refused_and_not_quoted(iv, message):
+def test_an_iv_that_does_not_fit_is_refused_and_not_quoted(iv: str, message: str) -> None:
     with pytest.raises(KeyUnusable, match=message) as refused:
         ArgsCipher(key=SECRET, dialect=RequestDialect(mode=Mode.CBC, iv=iv))
 
@@ -124,7 +125,7 @@ def test_an_iv_that_does_not_fit_is_refused_and_not_quoted(iv, message):
     assert refused.value.__cause__ is None
 
 
-def test_neither_the_key_nor_a_given_iv_is_in_a_repr():
+def test_neither_the_key_nor_a_given_iv_is_in_a_repr() -> None:
     dialect = RequestDialect(mode=Mode.CBC, iv="'iv-of-16-letters'")
     cipher = ArgsCipher(key=SECRET, dialect=dialect)
 
@@ -141,13 +142,13 @@ def test_neither_the_key_nor_a_given_iv_is_in_a_repr():
         ("QUFBQUFBQUFBQUFBQUFBQQ==", "the padding is not PKCS7: another key, mode or padding was used"),
     ],
 )
-def test_an_error_names_the_step_that_failed(text, message):
+def test_an_error_names_the_step_that_failed(text: str, message: str) -> None:
     with pytest.raises(CipherError, match=message):
         ArgsCipher(key=SECRET, dialect=RequestDialect()).decrypt(text)
 
 
 @pytest.mark.parametrize("plaintext", [b"no object of yours", b"\xff\xfe", b'{"a":1,"a":2}'])
-def test_an_error_about_the_plaintext_does_not_show_it(plaintext):
+def test_an_error_about_the_plaintext_does_not_show_it(plaintext: bytes) -> None:
     cipher = ArgsCipher(key=SECRET, dialect=RequestDialect())
 
     with pytest.raises(CipherError, match="the decrypted args are no") as refused:
@@ -157,7 +158,7 @@ def test_an_error_about_the_plaintext_does_not_show_it(plaintext):
     assert refused.value.__suppress_context__
 
 
-def test_a_dialect_is_read_from_settings():
+def test_a_dialect_is_read_from_settings() -> None:
     dialect = RequestDialect.from_settings({"mode": "cbc", "iv": "zeros", "json": "go", "sign_case": "upper"})
 
     assert dialect == RequestDialect(mode=Mode.CBC, iv="zeros", json="go", sign_case=SignCase.UPPER)
@@ -174,6 +175,6 @@ def test_a_dialect_is_read_from_settings():
         ({"json": "perl"}, "json = 'perl' is no JSON writer; allowed are php,"),
     ],
 )
-def test_a_wrong_setting_is_named_with_what_is_allowed(table, message):
+def test_a_wrong_setting_is_named_with_what_is_allowed(table: dict[str, Any], message: str) -> None:
     with pytest.raises(DialectInvalid, match=message):
         RequestDialect.from_settings(table)

@@ -1,6 +1,7 @@
 """Digests are stored: a statement must have the same digest in every release."""
 
 from datetime import timedelta, timezone
+from typing import Any
 
 import pytest
 
@@ -41,20 +42,20 @@ STATUS_DIGESTS = [
 ]
 
 
-def digest(**said):
+def digest(**said: Any) -> Any:
     statement = OrderStatement(**{**SAID, **said})
     return digest_statement(statement, status=STATUSES.get(statement.pay_status), time_zone=SHANGHAI)
 
 
 @pytest.mark.parametrize(("pay_time", "expected"), TIMES)
-def test_a_time_is_hashed_as_the_first_release_read_it(pay_time, expected):
+def test_a_time_is_hashed_as_the_first_release_read_it(pay_time: Any, expected: Any) -> None:
     assert digest(pay_time=pay_time) == expected
 
 
 @pytest.mark.parametrize(("pay_status", "expected"), STATUS_DIGESTS)
-def test_a_time_counts_of_successes_only(pay_status, expected):
+def test_a_time_counts_of_successes_only(pay_status: Any, expected: Any) -> None:
     assert digest(pay_status=pay_status) == digest(pay_status=pay_status, pay_time="") == expected
 
 
-def test_what_was_left_out_and_what_is_unknown_do_not_count():
+def test_what_was_left_out_and_what_is_unknown_do_not_count() -> None:
     assert digest(missing_fields=("pay_type",), unknown_fields={"shop": "7"}) == READ

@@ -2,6 +2,7 @@
 
 import json
 from hashlib import md5
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -26,27 +27,27 @@ FIELDS = {
 WRONG = "0" * 31 + "1"
 
 
-def php(fields):
+def php(fields: Any) -> Any:
     return json.dumps(dict(sorted(fields.items())), separators=(",", ":")).replace("/", "\\/")
 
 
-def body(fields, signed=None):
+def body(fields: Any, signed: Any = None) -> bytes:
     sign = WRONG if signed is None else md5(php(signed).encode()).hexdigest()
     return json.dumps({**fields, "sign": sign}, ensure_ascii=False).encode()
 
 
-def traits(**fields):
+def traits(**fields: Any) -> Any:
     return {(trait.field, trait.what): trait.spellings for trait in find_traits(fields)}
 
 
-def bodies():
+def bodies() -> Any:
     wires = ("wire_json_same_flags", "wire_json_default_flags", "wire_form")
     found = [vector[wire] for vector in load_vectors("callback") for wire in wires if vector.get(wire)]
     # Every fifth is enough: the check itself is tested on all of them.
     return found[::5]
 
 
-def judged(check, wire):
+def judged(check: Any, wire: Any) -> Any:
     try:
         return check(wire)
     except SignMismatch as mismatch:
@@ -55,7 +56,7 @@ def judged(check, wire):
         return refusal.reason
 
 
-def test_real_callbacks_are_explained_as_the_receiver_judges_them():
+def test_real_callbacks_are_explained_as_the_receiver_judges_them() -> None:
     assert len(bodies()) > 100
     for wire in bodies():
         explained = judged(explain, wire)
@@ -64,7 +65,7 @@ def test_real_callbacks_are_explained_as_the_receiver_judges_them():
         )
 
 
-def test_every_dialect_that_is_tried_has_a_description():
+def test_every_dialect_that_is_tried_has_a_description() -> None:
     names = {dialect.name for dialect in DIALECTS}
     for wire in (body(FIELDS), b"a=1&sign=2"):
         (read,) = read_body(wire, None).bodies
@@ -76,7 +77,7 @@ def test_every_dialect_that_is_tried_has_a_description():
         assert describe_kind(kind)
 
 
-def test_a_mismatch_has_every_text_that_was_tried():
+def test_a_mismatch_has_every_text_that_was_tried() -> None:
     explained = explain(body(FIELDS))
     assert isinstance(explained, Mismatch)
     assert explained.received_sign == WRONG
@@ -101,17 +102,17 @@ def test_a_mismatch_has_every_text_that_was_tried():
         ("\ud800", "a lone surrogate"),
     ],
 )
-def test_characters_that_languages_write_differently_are_listed(value, what):
+def test_characters_that_languages_write_differently_are_listed(value: str, what: str) -> None:
     found = [trait for (field, trait_text), trait in traits(channel_response=value).items() if what in trait_text]
     assert len(found) == 1
     assert len(found[0]) > 1
 
 
-def test_plain_text_has_nothing_that_languages_write_differently():
+def test_plain_text_has_nothing_that_languages_write_differently() -> None:
     assert traits(pay_status="success", pay_time="2026-07-01 12:00:00") == {}
 
 
-def test_null_is_listed_with_the_writers_that_leave_it_out():
+def test_null_is_listed_with_the_writers_that_leave_it_out() -> None:
     ((_, spellings),) = traits(pay_time=None).items()
     assert "gson" in spellings["left out"]
     assert "php" in spellings["null"]
@@ -121,18 +122,18 @@ def test_null_is_listed_with_the_writers_that_leave_it_out():
     ("text", "what"),
     [("1.50", "a fraction"), ("-1", "a sign"), ("1", "signed as a string"), ("[]", "PHP writes")],
 )
-def test_types_that_languages_write_differently_are_listed(text, what):
+def test_types_that_languages_write_differently_are_listed(text: str, what: str) -> None:
     explained = explain(f'{{"a":{text},"sign":"{WRONG}"}}'.encode())
     assert isinstance(explained, Mismatch)
     assert any(what in trait.what for trait in explained.traits)
 
 
-def test_keys_that_languages_sort_differently_are_listed():
+def test_keys_that_languages_sort_differently_are_listed() -> None:
     assert any(field == "" for field, _ in traits(**{"10": "a", "9": "b"}))
 
 
 @given(st.text(alphabet="张三娜", min_size=1))
-def test_no_letter_of_a_name_is_quoted(name):
+def test_no_letter_of_a_name_is_quoted(name: Any) -> None:
     for trait in find_traits({"name": name}):
         assert not set(name) & set(trait.what + "".join(trait.spellings))
 
@@ -150,7 +151,7 @@ def test_no_letter_of_a_name_is_quoted(name):
         ({**FIELDS, "channel_response": "a b"}, {**FIELDS, "channel_response": "a+b"}, "a + was signed"),
     ],
 )
-def test_a_change_under_which_the_sign_would_fit_is_named(sent, signed, what):
+def test_a_change_under_which_the_sign_would_fit_is_named(sent: Any, signed: Any, what: str) -> None:
     explained = explain(body(sent, signed))
     assert isinstance(explained, Mismatch)
     assert explained.guess is not None
@@ -158,5 +159,5 @@ def test_a_change_under_which_the_sign_would_fit_is_named(sent, signed, what):
     assert explained.guess.dialect == "php"
 
 
-def test_a_body_that_fits_is_returned_as_verified():
+def test_a_body_that_fits_is_returned_as_verified() -> None:
     assert isinstance(explain(body(FIELDS, FIELDS)), VerifiedCallback)

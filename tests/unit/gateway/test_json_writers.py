@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,19 +24,19 @@ VALUES = st.recursive(
 @pytest.mark.parametrize("writer", ALL_WRITERS, ids=lambda writer: writer.name)
 @settings(max_examples=30)
 @given(text=TEXTS)
-def test_every_writer_writes_json_with_the_same_values(writer, text):
+def test_every_writer_writes_json_with_the_same_values(writer: Any, text: Any) -> None:
     assert json.loads(writer.write_string(text)) == text
 
 
 @pytest.mark.parametrize("writer", ALL_WRITERS, ids=lambda writer: writer.name)
 @settings(max_examples=30)
 @given(value=VALUES)
-def test_no_writer_writes_more_bytes_than_are_reckoned_with(writer, value):
+def test_no_writer_writes_more_bytes_than_are_reckoned_with(writer: Any, value: Any) -> None:
     assert len(writer.write(value).encode("utf-8", "backslashreplace")) <= max_bytes(value)
 
 
 @given(text=TEXTS)
-def test_python_is_imitated_exactly(text):
+def test_python_is_imitated_exactly(text: Any) -> None:
     assert writers.PYTHON.write_string(text) == json.dumps(text)
     assert writers.PYTHON_UNICODE.write_string(text) == json.dumps(text, ensure_ascii=False)
 
@@ -64,32 +65,32 @@ def test_python_is_imitated_exactly(text):
         (writers.PYTHON, "中\x7f", r'"\u4e2d\u007f"'),
     ],
 )
-def test_the_known_traps_are_written_as_the_runtime_writes_them(writer, text, written):
+def test_the_known_traps_are_written_as_the_runtime_writes_them(writer: Any, text: str, written: Any) -> None:
     assert writer.write_string(text) == written
 
 
-def test_numbers_are_written_as_their_token():
+def test_numbers_are_written_as_their_token() -> None:
     assert writers.PHP.write({"a": NumberToken("1.50"), "b": [NumberToken("1E2")]}) == '{"a":1.50,"b":[1E2]}'
 
 
-def test_empty_lists_and_empty_objects_stay_apart():
+def test_empty_lists_and_empty_objects_stay_apart() -> None:
     assert writers.PHP.write({"a": [], "b": {}}) == '{"a":[],"b":{}}'
 
 
-def test_gson_leaves_out_nulls_at_every_level_unless_serialize_nulls_is_set():
+def test_gson_leaves_out_nulls_at_every_level_unless_serialize_nulls_is_set() -> None:
     value = {"a": None, "b": {"c": None, "d": [None]}}
 
     assert writers.GSON.write(value) == '{"b":{"d":[null]}}'
     assert writers.GSON_NULLS.write(value) == '{"a":null,"b":{"c":null,"d":[null]}}'
 
 
-def test_nested_objects_are_sorted_only_where_asked():
+def test_nested_objects_are_sorted_only_where_asked() -> None:
     value = {"b": {"z": True, "a": False}}
 
     assert writers.PHP.write(value) == '{"b":{"z":true,"a":false}}'
     assert writers.PHP.write(value, KeyOrder.BYTES) == '{"b":{"a":false,"z":true}}'
 
 
-def test_an_unknown_writer_is_an_error_that_lists_the_known_ones():
+def test_an_unknown_writer_is_an_error_that_lists_the_known_ones() -> None:
     with pytest.raises(DialectInvalid, match=r"'perl' is no JSON writer; allowed are php, .*, python-compact-unicode"):
         find_writer("perl")

@@ -1,4 +1,5 @@
 from hashlib import md5, sha1, sha256, sha512
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -22,21 +23,21 @@ JAVA = {
 JAVA_GENERATOR = "772eb7a67b5ced19bdf3446c5faf6d52b7ac9082bb642671cff4f91422d51aea"
 
 
-def made(line, given=GIVEN):
+def made(line: Any, given: Any = GIVEN) -> Any:
     return parse_key(line).derive({"aes_key": given})
 
 
-def made_iv(line, *, key=b"k" * 32):
+def made_iv(line: Any, *, key: Any = b"k" * 32) -> Any:
     return parse_iv(line).derive({"aes_key": GIVEN, "key": key, "zeros": bytes(16)})
 
 
 @pytest.mark.parametrize("length", [16, 24, 32])
 @pytest.mark.parametrize("text", JAVA)
-def test_javas_generator_makes_the_key_that_java_makes(text, length):
+def test_javas_generator_makes_the_key_that_java_makes(text: Any, length: int) -> None:
     assert made(f"aes_key | sha1prng {length}", text.encode()).hex() == JAVA[text][: 2 * length]
 
 
-def test_javas_generator_goes_on_as_java_does():
+def test_javas_generator_goes_on_as_java_does() -> None:
     made_by_all = b"".join(made("aes_key | sha1prng 64", f"key {number}".encode()) for number in range(300))
     assert sha256(made_by_all).hexdigest() == JAVA_GENERATOR
 
@@ -64,12 +65,12 @@ def test_javas_generator_goes_on_as_java_does():
         ("aes_key | base64 | from base64", GIVEN),
     ],
 )
-def test_each_step_takes_what_the_one_before_it_made(line, value):
+def test_each_step_takes_what_the_one_before_it_made(line: str, value: Any) -> None:
     assert made(line) == value
 
 
 @pytest.mark.parametrize("written", ["-_-_", "+/+/", "+/8=", "-_8", "+/8"])
-def test_base64_is_read_in_either_alphabet_with_and_without_padding(written):
+def test_base64_is_read_in_either_alphabet_with_and_without_padding(written: str) -> None:
     assert made("aes_key | from base64", written.encode())[:1] == b"\xfb"
 
 
@@ -88,7 +89,7 @@ def test_base64_is_read_in_either_alphabet_with_and_without_padding(written):
         ("'' | fill 16", bytes(16)),
     ],
 )
-def test_an_iv_is_made_of_either_key_or_of_a_text_that_was_handed_out(line, value):
+def test_an_iv_is_made_of_either_key_or_of_a_text_that_was_handed_out(line: str, value: Any) -> None:
     assert made_iv(line) == value
 
 
@@ -123,7 +124,7 @@ def test_an_iv_is_made_of_either_key_or_of_a_text_that_was_handed_out(line, valu
         ("aes_key | md5 '", "a quote is not closed"),
     ],
 )
-def test_an_invalid_line_is_refused_with_the_nearest_known_step(line, message):
+def test_an_invalid_line_is_refused_with_the_nearest_known_step(line: str, message: str) -> None:
     with pytest.raises(DialectInvalid, match=message):
         parse_key(line)
 
@@ -140,13 +141,13 @@ def test_an_invalid_line_is_refused_with_the_nearest_known_step(line, message):
         ("key | upper", "'upper' works on a text"),
     ],
 )
-def test_an_invalid_iv_is_refused(line, message):
+def test_an_invalid_iv_is_refused(line: str, message: str) -> None:
     with pytest.raises(DialectInvalid, match=message):
         parse_iv(line)
 
 
 @pytest.mark.parametrize("secret", ["Xk29-Qq81-Zz77-Ab", "0f1e2d3c4b5a69788796a5b4c3d2e1f0", "Qw3!rT5&yU7*iO9("])
-def test_a_secret_in_place_of_a_step_is_not_quoted(secret):
+def test_a_secret_in_place_of_a_step_is_not_quoted(secret: str) -> None:
     for line in (secret, f"aes_key | {secret.upper()}", f"'{secret}", f"'{secret}' {secret}"):
         with pytest.raises(DialectInvalid) as refused:
             parse_iv(line)
@@ -155,7 +156,7 @@ def test_a_secret_in_place_of_a_step_is_not_quoted(secret):
 
 
 @pytest.mark.parametrize("line", ["aes_key | from hex", "aes_key | from base64"])
-def test_a_value_that_a_step_cannot_decode_is_not_quoted(line):
+def test_a_value_that_a_step_cannot_decode_is_not_quoted(line: str) -> None:
     with pytest.raises(KeyUnusable, match="cannot decode what is before it") as refused:
         made(line, b"no!such")
     assert "no!such" not in str(refused.value)
@@ -164,7 +165,7 @@ def test_a_value_that_a_step_cannot_decode_is_not_quoted(line):
 
 
 @given(st.text() | st.text(alphabet="aes_key md5 hex|first 16'\""))
-def test_no_line_raises_anything_but_a_dialect_error(line):
+def test_no_line_raises_anything_but_a_dialect_error(line: Any) -> None:
     for parse in (parse_key, parse_iv):
         try:
             parse(line)

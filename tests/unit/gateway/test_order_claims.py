@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
@@ -25,11 +26,11 @@ FIELDS = {
 }
 
 
-def _verified(**fields):
+def _verified(**fields: Any) -> VerifiedCallback:
     return VerifiedCallback(fields={**FIELDS, **fields}, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON)
 
 
-def _claim(verified=None, *, trust=Trust.CAPABILITY, **fields):
+def _claim(verified: Any = None, *, trust: Any = Trust.CAPABILITY, **fields: Any) -> Any:
     return claim_from_callback(
         verified or _verified(**fields),
         merchant=ACME,
@@ -39,16 +40,16 @@ def _claim(verified=None, *, trust=Trust.CAPABILITY, **fields):
     )
 
 
-def _without(name):
+def _without(name: Any) -> VerifiedCallback:
     fields = {key: value for key, value in FIELDS.items() if key != name}
     return VerifiedCallback(fields=fields, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON)
 
 
-def _query(statement):
+def _query(statement: Any) -> Any:
     return claim_from_query(statement, merchant=ACME, asked_at=NOW)
 
 
-def test_a_documented_callback_becomes_a_claim():
+def test_a_documented_callback_becomes_a_claim() -> None:
     claim = _claim()
 
     assert claim.order == OrderKey("acme", "DK1")
@@ -69,7 +70,7 @@ def test_a_documented_callback_becomes_a_claim():
         ("wait_pay", OrderStatus.PROCESSING),
     ],
 )
-def test_the_gateways_spelling_of_a_status_becomes_ours(pay_status, status):
+def test_the_gateways_spelling_of_a_status_becomes_ours(pay_status: str, status: Any) -> None:
     assert _claim(pay_status=pay_status).status is status
 
 
@@ -88,14 +89,14 @@ def test_the_gateways_spelling_of_a_status_becomes_ours(pay_status, status):
         ),
     ],
 )
-def test_what_is_not_known_waits_for_a_person_and_is_not_refused(fields, quarantine):
+def test_what_is_not_known_waits_for_a_person_and_is_not_refused(fields: Any, quarantine: str) -> None:
     assert _claim(**fields).quarantine == quarantine
 
 
 @pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])
 @pytest.mark.parametrize("field", ["pay_status", "order_type", "pay_type"])
 @pytest.mark.parametrize("word", ["张三", "Zhang San", "6222021234561234", "13812345678", "卡6222021234561234"])
-def test_an_unknown_value_is_not_quoted_if_it_may_be_personal_data(trust, field, word):
+def test_an_unknown_value_is_not_quoted_if_it_may_be_personal_data(trust: Any, field: str, word: str) -> None:
     quarantine = _claim(trust=trust, **{field: word}).quarantine
 
     assert field in quarantine
@@ -103,17 +104,17 @@ def test_an_unknown_value_is_not_quoted_if_it_may_be_personal_data(trust, field,
     assert "****" in quarantine
 
 
-def test_an_unknown_value_of_an_unauthenticated_callback_is_never_quoted():
+def test_an_unknown_value_of_an_unauthenticated_callback_is_never_quoted() -> None:
     assert _claim(trust=Trust.CHECKSUM, pay_status="zhangsan").quarantine == "unknown pay_status 'zh****an'"
 
 
-def test_only_an_unknown_status_leaves_the_status_open():
+def test_only_an_unknown_status_leaves_the_status_open() -> None:
     assert _claim(pay_status="refunded").status is None
     assert _claim(pay_type="other").status is OrderStatus.SUCCEEDED
 
 
 @pytest.mark.parametrize("name", ["biz_order_no", "pay_order_no", "pay_status"])
-def test_a_callback_without_a_needed_field_is_refused_by_its_name(name):
+def test_a_callback_without_a_needed_field_is_refused_by_its_name(name: str) -> None:
     with pytest.raises(CallbackRefused, match=f"callback: {name}: missing") as refused:
         _claim(_without(name))
 
@@ -121,7 +122,7 @@ def test_a_callback_without_a_needed_field_is_refused_by_its_name(name):
 
 
 @pytest.mark.parametrize("name", ["order_type", "pay_type", "pay_time", "channel_response"])
-def test_any_other_field_may_be_absent(name):
+def test_any_other_field_may_be_absent(name: str) -> None:
     claim = _claim(_without(name))
 
     assert claim.quarantine is None
@@ -129,7 +130,7 @@ def test_any_other_field_may_be_absent(name):
     assert claim.missing_fields == (name,)
 
 
-def test_all_that_is_missing_is_recorded_and_what_is_empty_is_not_missing():
+def test_all_that_is_missing_is_recorded_and_what_is_empty_is_not_missing() -> None:
     needed = {name: FIELDS[name] for name in ("biz_order_no", "pay_order_no", "pay_status")}
     bare = VerifiedCallback(fields=needed, sign="a" * 32, dialect="spliced", kind=BodyKind.JSON)
 
@@ -138,19 +139,19 @@ def test_all_that_is_missing_is_recorded_and_what_is_empty_is_not_missing():
 
 
 @pytest.mark.parametrize("order_no", ["", None, "x" * 129, "a\nb", "a\x00", "\ud800", ["a"], True])
-def test_a_callback_for_what_is_no_order_number_is_refused(order_no):
+def test_a_callback_for_what_is_no_order_number_is_refused(order_no: Any) -> None:
     with pytest.raises(CallbackRefused, match="biz_order_no") as refused:
         _claim(biz_order_no=order_no)
 
     assert refused.value.reason is Refusal.INVALID_FIELD
 
 
-def test_an_empty_pay_order_no_is_none():
+def test_an_empty_pay_order_no_is_none() -> None:
     assert _claim(pay_order_no="").pay_order_no is None
     assert _claim(pay_order_no=None).pay_order_no is None
 
 
-def test_fields_that_the_document_does_not_name_are_kept():
+def test_fields_that_the_document_does_not_name_are_kept() -> None:
     claim = _claim(
         **{"shop": "7", "a.b": "x", "n": NumberToken("1.50"), "l": [None, True, {"k": "值"}], "unknown_fields": "u"}
     )
@@ -164,7 +165,7 @@ def test_fields_that_the_document_does_not_name_are_kept():
     }
 
 
-def test_a_too_long_value_is_kept_with_a_warning_that_does_not_quote_it():
+def test_a_too_long_value_is_kept_with_a_warning_that_does_not_quote_it() -> None:
     with capture_logs() as logs:
         claim = _claim(channel_response="余" * 300)
 
@@ -175,7 +176,7 @@ def test_a_too_long_value_is_kept_with_a_warning_that_does_not_quote_it():
     assert "余" not in str(warning)
 
 
-def test_what_no_database_can_hold_is_replaced():
+def test_what_no_database_can_hold_is_replaced() -> None:
     assert _claim(channel_response="a\x00b\ud83d").channel_response == "a\ufffdb\ufffd"
 
 
@@ -195,7 +196,7 @@ NO_TIMES = [
 
 
 @pytest.mark.parametrize("text", NO_TIMES)
-def test_a_pay_time_that_is_none_never_loses_the_payment(text):
+def test_a_pay_time_that_is_none_never_loses_the_payment(text: Any) -> None:
     with capture_logs() as logs:
         claim = _claim(pay_time=text)
 
@@ -204,27 +205,27 @@ def test_a_pay_time_that_is_none_never_loses_the_payment(text):
 
 
 @pytest.mark.parametrize("text", ["", None, []])
-def test_an_empty_pay_time_is_nothing_to_warn_of(text):
+def test_an_empty_pay_time_is_nothing_to_warn_of(text: Any) -> None:
     with capture_logs() as logs:
         assert _claim(pay_time=text).paid_at is None
 
     assert logs == []
 
 
-def test_a_time_in_any_format_is_the_time_of_payment():
+def test_a_time_in_any_format_is_the_time_of_payment() -> None:
     assert _claim(pay_time="2019-07-01T04:00:05.5Z").paid_at == datetime(2019, 7, 1, 4, 0, 5, 500000, tzinfo=UTC)
     assert _claim(pay_time=NumberToken("1561953605123")).paid_at.utcoffset() == timedelta(hours=8)
 
 
-def test_only_a_success_has_a_time_of_payment():
+def test_only_a_success_has_a_time_of_payment() -> None:
     assert _claim(pay_status="fail").paid_at is None
 
 
-def test_digests_are_stable_across_releases():
+def test_digests_are_stable_across_releases() -> None:
     assert _claim().digest == "2b3bd29bc38674e4a191e926e80fdcd3e746ab995dc7e3e50767f4186ab0a139"
 
 
-def test_claims_with_the_same_content_have_the_same_digest():
+def test_claims_with_the_same_content_have_the_same_digest() -> None:
     same = [
         _claim(),
         _claim(pay_time="1561953605"),
@@ -237,7 +238,7 @@ def test_claims_with_the_same_content_have_the_same_digest():
     assert _claim(pay_status="pending").digest == _claim(pay_status="wait_pay").digest
 
 
-def test_claims_that_differ_in_any_normalised_field_have_different_digests():
+def test_claims_that_differ_in_any_normalised_field_have_different_digests() -> None:
     different = [
         _claim(),
         _claim(pay_status="fail"),
@@ -253,7 +254,7 @@ def test_claims_that_differ_in_any_normalised_field_have_different_digests():
     assert len({claim.digest for claim in different}) == len(different)
 
 
-def test_a_claim_from_a_query_is_as_of_the_time_of_the_query():
+def test_a_claim_from_a_query_is_as_of_the_time_of_the_query() -> None:
     claim = _query(OrderStatement(biz_order_no="DK1", pay_status="wait_pay"))
 
     assert (claim.trust, claim.source, claim.stated_at) == (Trust.QUERIED, ClaimSource.QUERY, NOW)

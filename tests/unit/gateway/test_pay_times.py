@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -56,7 +57,7 @@ MILLIS = TIME.replace(microsecond=123000)
         ("2019-07-01T12:00:05.123+08:00[Asia/Shanghai]", MILLIS),
     ],
 )
-def test_every_format_that_gateways_are_known_to_write_is_read(text, time):
+def test_every_format_that_gateways_are_known_to_write_is_read(text: str, time: Any) -> None:
     assert read_pay_time(text, SHANGHAI) == time
 
 
@@ -92,12 +93,12 @@ def test_every_format_that_gateways_are_known_to_write_is_read(text, time):
         "",
     ],
 )
-def test_what_is_no_time_or_could_be_two_is_none(text):
+def test_what_is_no_time_or_could_be_two_is_none(text: Any) -> None:
     assert read_pay_time(text, SHANGHAI) is None
 
 
 @pytest.mark.parametrize("text", ["2019-07-01 12:00:05", "1561953605123", "2019-07-01T04:00:05Z", "20190701120005"])
-def test_a_time_comes_in_the_merchants_zone_whatever_zone_it_was_written_in(text):
+def test_a_time_comes_in_the_merchants_zone_whatever_zone_it_was_written_in(text: str) -> None:
     assert read_pay_time(text, SHANGHAI).utcoffset() == timedelta(hours=8)
 
 
@@ -107,12 +108,12 @@ def test_a_time_comes_in_the_merchants_zone_whatever_zone_it_was_written_in(text
     | st.from_regex(r"[0-4][0-9]{9}", fullmatch=True),
     st.sampled_from([SHANGHAI, ZoneInfo("America/New_York"), timezone(timedelta(hours=-3))]),
 )
-def test_whatever_digests_read_is_read_alike(text, zone):
+def test_whatever_digests_read_is_read_alike(text: Any, zone: Any) -> None:
     hashed = order_claims._read_digested_time(text, zone)
     if hashed is not None:
         assert read_pay_time(text, zone) == hashed
 
 
 @given(st.text() | st.text(alphabet="0123456789-/.:, TZ+年月日时分秒"))
-def test_no_text_raises_anything(text):
+def test_no_text_raises_anything(text: Any) -> None:
     read_pay_time(text, SHANGHAI)

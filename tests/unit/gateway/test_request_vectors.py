@@ -1,4 +1,5 @@
 import base64
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ KEY_LENGTHS = {
 CASES = [pytest.param(case, id=case["case"]) for case in load_vectors("request")]
 
 
-def _dialect(case):
+def _dialect(case: Any) -> RequestDialect:
     settings = dict(AES_NAMES[case["dialect"]])
     if case["id"] in KEY_LENGTHS:
         settings["key"] = KEY_LENGTHS[case["id"]]
@@ -51,19 +52,19 @@ def _dialect(case):
     return RequestDialect(json=writer.name, **settings)
 
 
-def _sent_iv(case):
+def _sent_iv(case: Any) -> Any:
     return base64.b64decode(case["expected_ciphertext"])[:16] if _dialect(case).iv == "sent" else None
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_args_are_encrypted_as_the_real_runtime_does(case):
+def test_args_are_encrypted_as_the_real_runtime_does(case: Any) -> None:
     cipher = ArgsCipher(key=case["key"], dialect=_dialect(case))
 
     assert cipher.encrypt(case["expected_plaintext"], iv=_sent_iv(case)) == case["expected_ciphertext"]
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_args_are_written_as_the_real_runtime_does(case):
+def test_args_are_written_as_the_real_runtime_does(case: Any) -> None:
     cipher = ArgsCipher(key=case["key"], dialect=_dialect(case))
     args = cipher.open(case["expected_ciphertext"])
 
@@ -73,7 +74,7 @@ def test_args_are_written_as_the_real_runtime_does(case):
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_the_envelope_is_signed_as_the_real_runtime_does(case):
+def test_the_envelope_is_signed_as_the_real_runtime_does(case: Any) -> None:
     envelope = REQUEST_ENVELOPE.read(
         {**read_object(case["envelope_json"].decode()).values, "method": "single-withhold"}
     )

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -78,22 +79,22 @@ EVERY_MESSAGE = [
 ]
 
 
-def _problems(message_format, values):
+def _problems(message_format: Any, values: Any) -> Any:
     with pytest.raises(MessageInvalid) as invalid:
         message_format.read(values)
     return {problem.field: problem.text for problem in invalid.value.problems}
 
 
 @pytest.mark.parametrize(("message_format", "message"), EVERY_MESSAGE)
-def test_every_message_is_read_back_as_it_was_written(message_format, message):
+def test_every_message_is_read_back_as_it_was_written(message_format: Any, message: Any) -> None:
     assert message_format.read(message_format.write(message)) == message
 
 
-def test_a_withhold_is_written_as_the_document_has_it():
+def test_a_withhold_is_written_as_the_document_has_it() -> None:
     assert YUAN.write(YUAN.read(WITHHOLD)) == WITHHOLD
 
 
-def test_absent_optional_fields_are_left_out_and_biz_data_never_is():
+def test_absent_optional_fields_are_left_out_and_biz_data_never_is() -> None:
     args = SingleWithholdArgs(
         biz_order_no="1", amount="1", name="2", id_card_number="3", mobile="4", pay_type="5", bank_card_number="6"
     )
@@ -107,7 +108,7 @@ REQUIRED = ["biz_order_no", "amount", "name", "id_card_number", "mobile", "biz_d
 
 
 @pytest.mark.parametrize("name", REQUIRED)
-def test_a_required_field_that_is_missing_is_named(name):
+def test_a_required_field_that_is_missing_is_named(name: Any) -> None:
     problems = _problems(YUAN, {key: value for key, value in WITHHOLD.items() if key != name})
 
     assert list(problems) == [name]
@@ -125,11 +126,11 @@ def test_a_required_field_that_is_missing_is_named(name):
         (b"1", "bytes; allowed is a string that is not empty"),
     ],
 )
-def test_a_field_of_another_type_is_named_with_what_is_allowed(name, value, text):
+def test_a_field_of_another_type_is_named_with_what_is_allowed(name: str, value: Any, text: str) -> None:
     assert _problems(YUAN, {**WITHHOLD, name: value}) == {name: text}
 
 
-def test_a_withhold_needs_a_card_or_a_protocol():
+def test_a_withhold_needs_a_card_or_a_protocol() -> None:
     neither = {key: value for key, value in WITHHOLD.items() if key != "bank_card_number"} | {"biz_data": []}
 
     assert _problems(YUAN, neither) == {
@@ -151,12 +152,12 @@ def test_a_withhold_needs_a_card_or_a_protocol():
         ({"protocol_no": ""}, ("biz_data.protocol_no", "empty; allowed is a string that is not empty")),
     ],
 )
-def test_biz_data_holds_a_protocol_number_or_nothing(biz_data, problem):
+def test_biz_data_holds_a_protocol_number_or_nothing(biz_data: Any, problem: tuple[str, ...]) -> None:
     assert _problems(YUAN, {**WITHHOLD, "biz_data": biz_data}) == dict([problem])
 
 
 @pytest.mark.parametrize("amount", ["1", "0.01", "100.5", "100.00", "0.10", "999999999999.99"])
-def test_an_amount_in_yuan_is_kept_to_the_letter(amount):
+def test_an_amount_in_yuan_is_kept_to_the_letter(amount: str) -> None:
     assert YUAN.read({**WITHHOLD, "amount": amount}).amount == amount
 
 
@@ -182,38 +183,38 @@ NO_AMOUNTS = [
 
 
 @pytest.mark.parametrize("amount", [*NO_AMOUNTS, "1.999", "1" * 13])
-def test_what_is_no_exact_amount_in_yuan_is_refused_and_never_rounded(amount):
+def test_what_is_no_exact_amount_in_yuan_is_refused_and_never_rounded(amount: Any) -> None:
     text = _problems(YUAN, {**WITHHOLD, "amount": amount})["amount"]
 
     assert text.endswith("allowed is an amount in yuan above 0: digits with at most two decimals, e.g. 100.00")
 
 
 @pytest.mark.parametrize("amount", [*NO_AMOUNTS, "1.00", "1.5"])
-def test_what_is_no_exact_amount_in_fen_is_refused(amount):
+def test_what_is_no_exact_amount_in_fen_is_refused(amount: Any) -> None:
     text = _problems(FEN, {**WITHHOLD, "amount": amount})["amount"]
 
     assert text.endswith("allowed is an amount in fen above 0: digits only, e.g. 10000")
 
 
-def test_an_amount_that_is_a_number_is_refused():
+def test_an_amount_that_is_a_number_is_refused() -> None:
     assert _problems(FEN, {**WITHHOLD, "amount": NumberToken("100")})["amount"].startswith("a number; allowed is")
 
 
 @pytest.mark.parametrize("order_no", ["", "x" * 129, "a\tb", "a\u2028b"])
-def test_an_order_number_has_up_to_128_printable_characters(order_no):
+def test_an_order_number_has_up_to_128_printable_characters(order_no: Any) -> None:
     text = _problems(SINGLE_ORDER_QUERY_ARGS, {"biz_order_no": order_no})["biz_order_no"]
 
     assert text.endswith("allowed is 1 to 128 printable characters")
 
 
-def test_what_we_write_is_checked_as_strictly_as_what_we_read():
+def test_what_we_write_is_checked_as_strictly_as_what_we_read() -> None:
     with pytest.raises(
         MessageInvalid, match=r"^single-order-query: biz_order_no: empty; allowed is 1 to 128 printable"
     ):
         SINGLE_ORDER_QUERY_ARGS.write(SingleOrderQueryArgs(biz_order_no=""))
 
 
-def test_errors_quote_no_values():
+def test_errors_quote_no_values() -> None:
     with pytest.raises(MessageInvalid) as invalid:
         YUAN.read(
             {**WITHHOLD, "amount": "secret", "notify_url": "secret", "biz_order_no": "secret\n", "mobile": ["secret"]}
@@ -223,7 +224,7 @@ def test_errors_quote_no_values():
     assert len(invalid.value.problems) == 4
 
 
-def test_an_unknown_method_is_an_error_that_lists_the_known_ones():
+def test_an_unknown_method_is_an_error_that_lists_the_known_ones() -> None:
     values = {"ua": "u", "args": "x", "sign": "a" * 32, "requestId": "r", "method": "refund"}
 
     assert _problems(REQUEST_ENVELOPE, values)["method"].endswith(
@@ -232,14 +233,14 @@ def test_an_unknown_method_is_an_error_that_lists_the_known_ones():
 
 
 @pytest.mark.parametrize("status", ["1", NumberToken("1"), 1])
-def test_status_1_is_success(status):
+def test_status_1_is_success(status: Any) -> None:
     assert PRE_TIED_CARD_ANSWER.read({"status": status, "response": {"unique_code": "u"}}).succeeded
 
 
 @pytest.mark.parametrize(
     "status", ["-1", "0", "", "01", "1.0", NumberToken("-1"), NumberToken("1.0"), -1, True, None, ["1"]]
 )
-def test_any_other_status_is_not(status):
+def test_any_other_status_is_not(status: Any) -> None:
     assert not PRE_TIED_CARD_ANSWER.read({"status": status, "message": "no"}).succeeded
 
 
@@ -247,7 +248,7 @@ def test_any_other_status_is_not(status):
     ("status", "expected"),
     [("-1", "-1"), (NumberToken("-1"), "-1"), (-1, "-1"), ("0", "0"), (True, "true"), (None, ""), ("ok", "ok")],
 )
-def test_a_status_is_kept_as_answered_and_only_minus_1_is_a_failure(status, expected):
+def test_a_status_is_kept_as_answered_and_only_minus_1_is_a_failure(status: Any, expected: str) -> None:
     read = ORDER_ANSWER.read({"status": status})
 
     assert (read.status, read.failed) == (expected, expected == "-1")
@@ -256,7 +257,7 @@ def test_a_status_is_kept_as_answered_and_only_minus_1_is_a_failure(status, expe
 ORDER = {"biz_order_no": "DK1", "pay_order_no": "P1", "pay_status": "success"}
 
 
-def test_a_response_may_be_a_list_with_the_one_object():
+def test_a_response_may_be_a_list_with_the_one_object() -> None:
     assert ORDER_ANSWER.read({"status": "1", "response": [ORDER]}) == ORDER_ANSWER.read(
         {"status": "1", "response": ORDER}
     )
@@ -265,13 +266,13 @@ def test_a_response_may_be_a_list_with_the_one_object():
 
 
 @pytest.mark.parametrize("response", [[ORDER, ORDER], [[ORDER]], [None], ["x"], [{}]])
-def test_any_other_list_is_no_order(response):
+def test_any_other_list_is_no_order(response: Any) -> None:
     assert ORDER_ANSWER.read({"status": "-1", "response": response}).order is None
     with pytest.raises(MessageInvalid):
         ORDER_ANSWER.read({"status": "1", "response": response})
 
 
-def test_an_answer_without_a_status_is_invalid():
+def test_an_answer_without_a_status_is_invalid() -> None:
     assert _problems(ORDER_ANSWER, {"message": "hm"}) == {"status": "missing; needed is 1 (success) or -1 (failure)"}
 
 
@@ -279,7 +280,7 @@ EMPTY_RESPONSES = [{"response": empty} for empty in (None, [], {}, "")] + [{}]
 
 
 @pytest.mark.parametrize("rest", EMPTY_RESPONSES)
-def test_a_failure_may_have_any_kind_of_empty_response(rest):
+def test_a_failure_may_have_any_kind_of_empty_response(rest: Any) -> None:
     answer = {"status": "-1", "message": "no", **rest}
 
     assert ORDER_ANSWER.read(answer) == OrderAnswer(status="-1", message="no")
@@ -287,7 +288,7 @@ def test_a_failure_may_have_any_kind_of_empty_response(rest):
 
 
 @pytest.mark.parametrize("rest", EMPTY_RESPONSES)
-def test_a_success_may_not(rest):
+def test_a_success_may_not(rest: Any) -> None:
     answer = {"status": "1", **rest}
 
     assert _problems(ORDER_ANSWER, answer) == {"response": "empty; needed is an order where status is 1"}
@@ -295,7 +296,7 @@ def test_a_success_may_not(rest):
     assert _problems(CONFIRM_TIED_CARD_ANSWER, answer) == {"response.protocol_no": "missing; needed where status is 1"}
 
 
-def test_a_failure_may_hold_an_order_or_anything_else():
+def test_a_failure_may_hold_an_order_or_anything_else() -> None:
     order = {"biz_order_no": "DK1", "pay_status": "fail"}
 
     assert ORDER_ANSWER.read({"status": "-1", "response": order}).order == OrderStatement(**order)
@@ -303,7 +304,7 @@ def test_a_failure_may_hold_an_order_or_anything_else():
         assert ORDER_ANSWER.read({"status": "-1", "response": response}).order is None
 
 
-def test_numbers_and_nulls_in_an_answer_are_taken_as_text():
+def test_numbers_and_nulls_in_an_answer_are_taken_as_text() -> None:
     order = {
         "biz_order_no": NumberToken("7"),
         "pay_order_no": NumberToken("12"),
@@ -316,7 +317,7 @@ def test_numbers_and_nulls_in_an_answer_are_taken_as_text():
     )
 
 
-def test_personal_data_is_in_no_repr():
+def test_personal_data_is_in_no_repr() -> None:
     shown = repr(YUAN.read(WITHHOLD))
 
     assert "DK1" in shown

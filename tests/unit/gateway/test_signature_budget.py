@@ -1,6 +1,8 @@
 """The work on one body's sign is limited by counting, whatever the body holds."""
 
 import json
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import urlencode
 
 import pytest
@@ -16,11 +18,11 @@ from tests.support.costly_bodies import CONTENT_TYPE, LARGEST_BODY_BYTES, costly
 class Written:
     """How many bytes the writers have written."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch: Any) -> None:
         self.bytes = 0
         write_members = JsonWriter.write_members
 
-        def counting(writer, values, nested_order):
+        def counting(writer: Any, values: Any, nested_order: Any) -> Any:
             members = write_members(writer, values, nested_order)
             self.bytes += sum(len(member.encode("utf-8", "backslashreplace")) for member in members.values())
             return members
@@ -29,12 +31,12 @@ class Written:
 
 
 @pytest.fixture(scope="module")
-def written():
+def written() -> Iterator[Written]:
     with pytest.MonkeyPatch.context() as monkeypatch:
         yield Written(monkeypatch)
 
 
-def cost(body, written):
+def cost(body: Any, written: Any) -> Any:
     """How many different texts were hashed, and how many bytes were written, joined or hashed."""
     before = written.bytes
     with pytest.raises(CallbackRefused) as refused:
@@ -45,7 +47,7 @@ def cost(body, written):
 
 @settings(max_examples=300)
 @given(body=costly_bodies())
-def test_no_body_costs_more_than_its_share_of_texts_and_bytes(written, body):
+def test_no_body_costs_more_than_its_share_of_texts_and_bytes(written: Written, body: Any) -> None:
     texts, spent = cost(body, written)
     target(float(texts), label="texts")
     target(spent / max(len(body), MIN_BODY_BYTES), label="bytes written or hashed for each byte of the body")
@@ -54,7 +56,7 @@ def test_no_body_costs_more_than_its_share_of_texts_and_bytes(written, body):
 
 
 @pytest.mark.parametrize("filling", ["\b\x7f\f\x01\\", "\b\x7f\f\x01\\+", "\x80</", "a" * 40 + "\u2028</", "a", "中/"])
-def test_a_form_of_full_size_stays_within_its_bounds_whatever_it_is_filled_with(written, filling):
+def test_a_form_of_full_size_stays_within_its_bounds_whatever_it_is_filled_with(written: Written, filling: Any) -> None:
     start = f"sign={'a' * 32}&channel_response="
     body = (start + filling * LARGEST_BODY_BYTES).encode()[:LARGEST_BODY_BYTES].decode(errors="ignore").encode()
     texts, spent = cost(body, written)
@@ -62,7 +64,7 @@ def test_a_form_of_full_size_stays_within_its_bounds_whatever_it_is_filled_with(
     assert spent <= MAX_BYTES_PER_BYTE * LARGEST_BODY_BYTES
 
 
-def test_a_body_of_an_ordinary_size_is_tried_to_the_end():
+def test_a_body_of_an_ordinary_size_is_tried_to_the_end() -> None:
     fields = {
         "biz_order_no": "DK/1",
         "pay_order_no": "P1",
@@ -81,20 +83,20 @@ def test_a_body_of_an_ordinary_size_is_tried_to_the_end():
         assert "its size" not in str(refused.value)
 
 
-def test_the_refusal_says_that_not_every_dialect_was_tried():
+def test_the_refusal_says_that_not_every_dialect_was_tried() -> None:
     body = b"sign=" + b"a" * 32 + b"&x=" + b"\x01" * 60_000
     with pytest.raises(SignMismatch, match="more are not tried on a body of its size"):
         verify_callback(body, None)
 
 
 @given(size=st.integers(0, 70_000), readings=st.integers(1, 9))
-def test_the_shares_of_all_readings_make_no_more_than_the_whole(size, readings):
+def test_the_shares_of_all_readings_make_no_more_than_the_whole(size: int, readings: int) -> None:
     share = Budget.of_body(size, readings=readings)
     assert share.texts * readings <= MAX_TEXTS
     assert share.bytes * readings <= MAX_BYTES_PER_BYTE * max(size, MIN_BODY_BYTES)
 
 
-def test_a_step_beyond_the_budget_is_left_out_and_marked():
+def test_a_step_beyond_the_budget_is_left_out_and_marked() -> None:
     budget = Budget(texts=1, bytes=10)
     assert budget.pay_writing(8)
     assert not budget.pay_text(2)

@@ -1,4 +1,5 @@
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -14,7 +15,7 @@ JSON_VALUES = st.recursive(
 )
 
 
-def _with_plain_numbers(value):
+def _with_plain_numbers(value: Any) -> Any:
     match value:
         case NumberToken():
             return int(value.text)
@@ -31,7 +32,7 @@ def _with_plain_numbers(value):
     indent=st.none() | st.integers(0, 3),
     ascii=st.booleans(),
 )
-def test_an_object_reads_as_the_standard_library_reads_it(fields, indent, ascii):
+def test_an_object_reads_as_the_standard_library_reads_it(fields: Any, indent: Any, ascii: bool) -> None:
     text = json.dumps(fields, indent=indent, ensure_ascii=ascii)
 
     assert _with_plain_numbers(dict(read_object(text).values)) == fields
@@ -39,7 +40,7 @@ def test_an_object_reads_as_the_standard_library_reads_it(fields, indent, ascii)
 
 @settings(max_examples=50)
 @given(fields=st.dictionaries(st.text(), JSON_VALUES, max_size=6))
-def test_the_raw_tokens_put_together_again_are_the_text(fields):
+def test_the_raw_tokens_put_together_again_are_the_text(fields: Any) -> None:
     text = json.dumps(fields)
     raw = read_object(text)
 
@@ -48,7 +49,7 @@ def test_the_raw_tokens_put_together_again_are_the_text(fields):
 
 
 @given(text=st.text(alphabet='{}[]",:\\u0123456789eE+-. \nabtrufalsn', max_size=40))
-def test_whatever_is_read_the_standard_library_reads_too(text):
+def test_whatever_is_read_the_standard_library_reads_too(text: str) -> None:
     try:
         raw = read_object("{" + text)
     except CallbackRefused:
@@ -57,7 +58,7 @@ def test_whatever_is_read_the_standard_library_reads_too(text):
     assert set(raw.values) == set(json.loads("{" + text))
 
 
-def test_numbers_keep_their_text():
+def test_numbers_keep_their_text() -> None:
     raw = read_object('{"a":1.50,"b":-0,"c":1E+2,"d":9007199254740993}')
 
     assert list(raw.values.values()) == [
@@ -111,20 +112,20 @@ def test_numbers_keep_their_text():
         ("{" + ",".join(f'"{n}":1' for n in range(MAX_VALUES + 1)) + "}", Refusal.TOO_MANY_VALUES),
     ],
 )
-def test_what_two_readers_could_understand_differently_is_refused(text, reason):
+def test_what_two_readers_could_understand_differently_is_refused(text: Any, reason: Any) -> None:
     with pytest.raises(CallbackRefused) as refused:
         read_object(text)
 
     assert refused.value.reason is reason
 
 
-def test_the_bounds_are_not_tripped_by_what_stands_in_strings():
+def test_the_bounds_are_not_tripped_by_what_stands_in_strings() -> None:
     text = json.dumps({"a": '[{,\\"' * 2_000})
 
     assert read_object(text).values == json.loads(text)
 
 
-def test_the_bounds_themselves_are_allowed():
+def test_the_bounds_themselves_are_allowed() -> None:
     deep = '{"a":' + "[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1) + "}"
     wide = "{" + ",".join(f'"{n}":1' for n in range(MAX_VALUES)) + "}"
 
@@ -144,7 +145,7 @@ def test_the_bounds_themselves_are_allowed():
     ],
     ids=["escaped quotes", "brackets, then escaped quotes", "backslashes", "spaces", "spaces after a key", "open"],
 )
-def test_a_body_made_to_be_slow_is_refused_like_any_other(text):
+def test_a_body_made_to_be_slow_is_refused_like_any_other(text: Any) -> None:
     with pytest.raises(CallbackRefused) as refused:
         read_object(text)
 

@@ -1,4 +1,5 @@
 import threading
+from typing import Any
 
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
@@ -8,36 +9,36 @@ MESSAGE = Message(exchange="x", routing_key="m", body=b"", message_id="1", type=
 
 
 class Counting:
-    def __init__(self):
+    def __init__(self) -> None:
         self.made = self.published = self.closed = 0
         self.threads = set()
 
-    def __call__(self, _loop):
+    def __call__(self, _loop: Any) -> Any:
         self.made += 1
         return self
 
-    def submit(self, message, *, deadline, on_settled):
+    def submit(self, message: Any, *, deadline: Any, on_settled: Any) -> None:
         self.threads.add(threading.get_ident())
         self.published += 1
         on_settled(None)
 
-    async def close(self, *, timeout_seconds):
+    async def close(self, *, timeout_seconds: Any) -> None:
         self.closed += 1
 
 
-def publish(publisher):
+def publish(publisher: Any) -> Any:
     settled, outcomes = threading.Event(), []
     publisher.submit(MESSAGE, deadline=1.0, on_settled=lambda error: (outcomes.append(error), settled.set()))
     assert settled.wait(10)
     return outcomes[0]
 
 
-def test_many_threads_make_one_publisher():
+def test_many_threads_make_one_publisher() -> None:
     inner = Counting()
     publisher = BlockingPublisher(inner, name="test")
     start = threading.Barrier(8)
 
-    def publish_at_once():
+    def publish_at_once() -> None:
         start.wait()
         publish(publisher)
 
@@ -51,7 +52,7 @@ def test_many_threads_make_one_publisher():
     assert len(inner.threads) == 1
 
 
-def test_closing_without_a_message_makes_none():
+def test_closing_without_a_message_makes_none() -> None:
     inner = Counting()
     publisher = BlockingPublisher(inner, name="test")
     for _ in range(2):

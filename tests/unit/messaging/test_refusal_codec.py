@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from datetime import date
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -21,7 +22,7 @@ _counts = st.builds(
 )
 
 
-def _altered(**fields: object):
+def _altered(**fields: object) -> Any:
     message = encode_refusals([_COUNT])
     body = json.loads(message.body)
     body["counts"][0].update(fields)
@@ -29,11 +30,11 @@ def _altered(**fields: object):
 
 
 @given(st.lists(_counts, max_size=4))
-def test_counts_come_out_of_a_message_as_they_went_in(counts):
+def test_counts_come_out_of_a_message_as_they_went_in(counts: Any) -> None:
     assert decode_refusals(encode_refusals(counts)) == counts
 
 
-def test_the_message_says_its_version_and_no_merchants_routing_key():
+def test_the_message_says_its_version_and_no_merchants_routing_key() -> None:
     message = encode_refusals([_COUNT])
     assert (message.exchange, message.routing_key, message.type) == (
         "payment.callbacks",
@@ -42,7 +43,7 @@ def test_the_message_says_its_version_and_no_merchants_routing_key():
     )
 
 
-def test_another_version_is_not_guessed_at():
+def test_another_version_is_not_guessed_at() -> None:
     with pytest.raises(UndecodableMessage, match=r"refusals\.v2"):
         decode_refusals(replace(encode_refusals([_COUNT]), type="payment-callbacks.refusals.v2"))
 
@@ -62,11 +63,11 @@ def test_another_version_is_not_guessed_at():
         ("callbacks", 2**63),
     ],
 )
-def test_a_wrong_field_is_named(field, value):
+def test_a_wrong_field_is_named(field: str, value: Any) -> None:
     with pytest.raises(UndecodableMessage, match=f"'{field}' must be"):
         decode_refusals(_altered(**{field: value}))
 
 
-def test_counts_that_are_no_objects_are_refused():
+def test_counts_that_are_no_objects_are_refused() -> None:
     with pytest.raises(UndecodableMessage, match="'counts' must be an array of objects"):
         decode_refusals(replace(encode_refusals([]), body=b'{"counts": [1]}'))

@@ -3,7 +3,9 @@ import json
 import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import structlog
@@ -13,7 +15,7 @@ from service.runtime.logs import configure_logs
 
 
 @pytest.fixture
-def lines():
+def lines() -> Iterator[Any]:
     root = logging.getLogger()
     before = root.handlers[:], root.level
     stream = io.StringIO()
@@ -23,7 +25,7 @@ def lines():
     structlog.reset_defaults()
 
 
-def test_a_line_is_one_json_object_with_an_iso_time_in_utc(lines):
+def test_a_line_is_one_json_object_with_an_iso_time_in_utc(lines: Any) -> None:
     configure_logs(stream=lines, human=False)
     structlog.get_logger().info("callback_refused", reason="未知")
     line = json.loads(lines.getvalue())
@@ -31,7 +33,7 @@ def test_a_line_is_one_json_object_with_an_iso_time_in_utc(lines):
     assert line["timestamp"].endswith("Z")
 
 
-def test_libraries_that_use_logging_write_the_same_lines(lines):
+def test_libraries_that_use_logging_write_the_same_lines(lines: Any) -> None:
     configure_logs(stream=lines, human=False)
     logging.getLogger("gunicorn.error").info("Listening at: %s", "here")
     line = json.loads(lines.getvalue())
@@ -40,7 +42,7 @@ def test_libraries_that_use_logging_write_the_same_lines(lines):
 
 @pytest.mark.parametrize("field", ["args", "key", "token", "id_card_number", "bank_card_number", "mobile", "name"])
 @pytest.mark.parametrize("human", [False, True])
-def test_sensitive_fields_are_masked_at_any_depth(lines, field, human):
+def test_sensitive_fields_are_masked_at_any_depth(lines: Any, field: str, human: bool) -> None:
     configure_logs(stream=lines, human=human)
     structlog.get_logger().info("x", **{field: "6222021234561234"}, request={"inner": {field: "6222021234561234"}})
     assert "6222021234561234" not in lines.getvalue()
@@ -48,10 +50,10 @@ def test_sensitive_fields_are_masked_at_any_depth(lines, field, human):
 
 
 @pytest.mark.parametrize("human", [False, True])
-def test_a_traceback_shows_no_local_variables(lines, human):
+def test_a_traceback_shows_no_local_variables(lines: Any, human: bool) -> None:
     configure_logs(stream=lines, human=human)
 
-    def fail():
+    def fail() -> None:
         card = "62220212" + "34561234"
         raise ValueError(len(card))
 
@@ -64,7 +66,7 @@ def test_a_traceback_shows_no_local_variables(lines, human):
     assert "6222021234561234" not in lines.getvalue()
 
 
-def test_human_lines_are_not_json(lines):
+def test_human_lines_are_not_json(lines: Any) -> None:
     configure_logs(stream=lines, human=True)
     structlog.get_logger().warning("sign_dialect_changed", merchant="m1")
     assert "sign_dialect_changed" in lines.getvalue()
@@ -72,7 +74,7 @@ def test_human_lines_are_not_json(lines):
 
 
 @pytest.mark.parametrize("library", ["pika.adapters", "alembic.runtime.migration"])
-def test_the_chatter_of_libraries_is_left_out(lines, library):
+def test_the_chatter_of_libraries_is_left_out(lines: Any, library: str) -> None:
     configure_logs(stream=lines, human=False)
     logging.getLogger(library).info("connecting")
     assert lines.getvalue() == ""
@@ -90,7 +92,7 @@ def _endless() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("value", [_Unspeakable(), _endless(), {("a", "b"): 1}], ids=["repr", "endless", "key"])
-def test_a_value_that_cannot_be_rendered_costs_the_line_its_fields_and_is_counted(lines, value):
+def test_a_value_that_cannot_be_rendered_costs_the_line_its_fields_and_is_counted(lines: Any, value: Any) -> None:
     counts = LineCounts()
     configure_logs(stream=lines, human=False, counts=counts)
     structlog.get_logger().info("happened", value=value)
@@ -100,7 +102,7 @@ def test_a_value_that_cannot_be_rendered_costs_the_line_its_fields_and_is_counte
     assert counts.lost()["unrenderable"] == 1
 
 
-def test_a_library_whose_arguments_do_not_fit_its_text_is_counted_likewise(lines):
+def test_a_library_whose_arguments_do_not_fit_its_text_is_counted_likewise(lines: Any) -> None:
     counts = LineCounts()
     configure_logs(stream=lines, human=False, counts=counts)
     logging.getLogger("library").warning("so many: %d", "none")
@@ -109,7 +111,7 @@ def test_a_library_whose_arguments_do_not_fit_its_text_is_counted_likewise(lines
 
 
 @pytest.mark.parametrize("path", ["/dev/full", ""], ids=["full", "closed"])
-def test_a_stream_that_cannot_be_written_raises_nothing(lines, path):
+def test_a_stream_that_cannot_be_written_raises_nothing(lines: Any, path: str) -> None:
     counts = LineCounts()
     stream = open(path or "/dev/null", "w")  # noqa: SIM115
     if not path:
@@ -141,7 +143,7 @@ fail()
 """
 
 
-def test_an_uncaught_error_is_a_log_line_and_not_on_standard_error():
+def test_an_uncaught_error_is_a_log_line_and_not_on_standard_error() -> None:
     done = subprocess.run([sys.executable, "-c", _UNCAUGHT], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr == ""

@@ -5,11 +5,11 @@ from service.runtime.traceparent import new_traceparent, parse_traceparent, trac
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
-def test_version_00_is_taken_as_it_is():
+def test_version_00_is_taken_as_it_is() -> None:
     assert parse_traceparent(f"00-{TRACE}-{PARENT}-01") == f"00-{TRACE}-{PARENT}-01"
 
 
-def test_a_later_version_is_read_as_far_as_we_know_it():
+def test_a_later_version_is_read_as_far_as_we_know_it() -> None:
     assert parse_traceparent(f"cc-{TRACE}-{PARENT}-01-what-comes-then") == f"00-{TRACE}-{PARENT}-01"
 
 
@@ -30,20 +30,20 @@ def test_a_later_version_is_read_as_far_as_we_know_it():
         f"cc-{TRACE}-{PARENT}-01.x",
     ],
 )
-def test_anything_else_is_passed_over(header):
+def test_anything_else_is_passed_over(header: str | None) -> None:
     assert parse_traceparent(header) is None
 
 
-def test_a_new_one_is_well_formed_and_of_a_trace_of_its_own():
+def test_a_new_one_is_well_formed_and_of_a_trace_of_its_own() -> None:
     one, other = new_traceparent(), new_traceparent()
     assert parse_traceparent(one) == one
     assert trace_id_of(one) != trace_id_of(other)
 
 
-def test_the_trace_id_is_what_joins_the_log():
+def test_the_trace_id_is_what_joins_the_log() -> None:
     assert trace_id_of(f"00-{TRACE}-{PARENT}-01") == TRACE
 
 
 @pytest.mark.parametrize("header", [None, "", "00-what-ever-01"])
-def test_a_malformed_header_has_no_trace_id(header):
+def test_a_malformed_header_has_no_trace_id(header: str | None) -> None:
     assert trace_id_of(header) is None

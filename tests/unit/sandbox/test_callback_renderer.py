@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ CALLBACK = PlannedCallback(
 )
 
 
-def verified(style):
+def verified(style: Any) -> Any:
     rendered = CallbackRenderer(style).render(CALLBACK, other_order=None)
     return verify_callback(rendered.body, rendered.content_type)
 
@@ -44,7 +45,7 @@ def verified(style):
 @pytest.mark.parametrize("form", [False, True], ids=["json", "form"])
 @pytest.mark.parametrize("upper_case_sign", [False, True], ids=["lower", "upper"])
 @pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
-def test_a_callback_in_any_dialect_is_verified(dialect, form, upper_case_sign):
+def test_a_callback_in_any_dialect_is_verified(dialect: Any, form: bool, upper_case_sign: bool) -> None:
     style = CallbackStyle(signed_as=dialect.name, form=form, upper_case_sign=upper_case_sign)
     fields = verified(style).fields
     assert fields["biz_order_no"] == ORDER.biz_order_no
@@ -52,17 +53,17 @@ def test_a_callback_in_any_dialect_is_verified(dialect, form, upper_case_sign):
 
 
 @pytest.mark.parametrize("sent_as", sorted({dialect.writer.name for dialect in DIALECTS}))
-def test_a_callback_whose_body_another_writer_wrote_is_verified(sent_as):
+def test_a_callback_whose_body_another_writer_wrote_is_verified(sent_as: Any) -> None:
     assert verified(CallbackStyle(sent_as=sent_as)).fields["biz_order_no"] == ORDER.biz_order_no
 
 
-def test_one_changed_word_is_refused():
+def test_one_changed_word_is_refused() -> None:
     rendered = CallbackRenderer(CallbackStyle()).render(CALLBACK, other_order=None)
     with pytest.raises(SignMismatch):
         verify_callback(rendered.body.replace(b'"fail"', b'"success"'), rendered.content_type)
 
 
-def test_the_sign_does_not_depend_on_where_it_is_sent():
+def test_the_sign_does_not_depend_on_where_it_is_sent() -> None:
     elsewhere = replace(CALLBACK, address=Address.WITHOUT_TOKEN)
     renderer = CallbackRenderer(CallbackStyle())
     assert renderer.render(CALLBACK, other_order=None).body == renderer.render(elsewhere, other_order=None).body

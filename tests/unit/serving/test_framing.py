@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from gunicorn.config import Config
 from hypothesis import given
@@ -19,15 +21,15 @@ for name, value in common_settings().items():
     CFG.set(name, value)
 
 
-def framing(max_body_bytes=2048):
+def framing(max_body_bytes: int = 2048) -> RequestFraming:
     return RequestFraming(cfg=CFG, max_head_bytes=1024, max_body_bytes=max_body_bytes)
 
 
-def take(arriving):
+def take(arriving: Any) -> Any:
     return arriving.take_request(now=1.0)
 
 
-def take_all(arriving):
+def take_all(arriving: Any) -> Any:
     taken = []
     while (request := take(arriving)) is not None:
         taken.append(request)
@@ -35,7 +37,7 @@ def take_all(arriving):
 
 
 @given(st.lists(st.sampled_from(list(WHOLE)), min_size=1, max_size=5), st.data())
-def test_requests_are_cut_apart_however_their_bytes_come_in(requests, data):
+def test_requests_are_cut_apart_however_their_bytes_come_in(requests: Any, data: Any) -> None:
     stream = b"".join(requests)
     arriving, taken = framing(), []
     while stream:
@@ -49,7 +51,7 @@ def test_requests_are_cut_apart_however_their_bytes_come_in(requests, data):
 
 
 @pytest.mark.parametrize("request_bytes", list(WHOLE))
-def test_no_request_is_whole_before_its_last_byte(request_bytes):
+def test_no_request_is_whole_before_its_last_byte(request_bytes: Any) -> None:
     arriving = framing()
     for number in range(len(request_bytes) - 1):
         arriving.feed(request_bytes[number : number + 1])
@@ -58,7 +60,7 @@ def test_no_request_is_whole_before_its_last_byte(request_bytes):
     assert take(arriving).body == WHOLE[request_bytes]
 
 
-def refused_status(arriving):
+def refused_status(arriving: Any) -> Any:
     with pytest.raises(RequestRefused) as refused:
         take(arriving)
     return refused.value.status
@@ -79,7 +81,7 @@ def refused_status(arriving):
     ],
 )
 @pytest.mark.parametrize("in_one_piece", [True, False])
-def test_doubtful_framing_is_refused(headers, in_one_piece):
+def test_doubtful_framing_is_refused(headers: bytes, in_one_piece: bool) -> None:
     arriving = framing()
     head = b"POST /a HTTP/1.1\r\n" + headers + b"\r\n\r\n"
     arriving.feed(head + b"0\r\n\r\nGET /smuggled HTTP/1.1\r\n\r\n" if in_one_piece else head)
@@ -104,7 +106,7 @@ def test_doubtful_framing_is_refused(headers, in_one_piece):
         b"0\r\nno colon\r\n\r\n",
     ],
 )
-def test_broken_chunks_are_refused(chunk):
+def test_broken_chunks_are_refused(chunk: Any) -> None:
     arriving = framing()
     arriving.feed(CHUNKED[: CHUNKED.index(b"\r\n\r\n") + 4] + chunk)
     assert refused_status(arriving) == 400
@@ -120,7 +122,7 @@ def test_broken_chunks_are_refused(chunk):
         (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + (b"1;" + b"x" * 900 + b"\r\na\r\n") * 12, 413),
     ],
 )
-def test_a_request_is_bounded_in_its_head_and_its_body_and_on_the_wire(data, status):
+def test_a_request_is_bounded_in_its_head_and_its_body_and_on_the_wire(data: Any, status: int | None) -> None:
     arriving = framing()
     arriving.feed(data)
     if status is None:
@@ -129,13 +131,13 @@ def test_a_request_is_bounded_in_its_head_and_its_body_and_on_the_wire(data, sta
     assert refused_status(arriving) == status
 
 
-def test_a_body_of_exactly_the_bound_is_taken():
+def test_a_body_of_exactly_the_bound_is_taken() -> None:
     arriving = framing()
     arriving.feed(b"POST / HTTP/1.1\r\nContent-Length: 2048\r\n\r\n" + b"x" * 2048)
     assert take(arriving) is not None
 
 
-def test_a_client_that_waits_for_100_continue_is_noticed_once():
+def test_a_client_that_waits_for_100_continue_is_noticed_once() -> None:
     arriving = framing()
     arriving.feed(b"POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
     assert take(arriving) is None
@@ -144,7 +146,7 @@ def test_a_client_that_waits_for_100_continue_is_noticed_once():
 
 
 @given(st.binary(max_size=200))
-def test_any_bytes_are_framed_or_waited_for_or_refused(data):
+def test_any_bytes_are_framed_or_waited_for_or_refused(data: Any) -> None:
     arriving = framing()
     arriving.feed(b"POST /a HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n" + data)
     try:
@@ -154,11 +156,11 @@ def test_any_bytes_are_framed_or_waited_for_or_refused(data):
     assert request is None or len(request.body) <= 200
 
 
-def test_a_body_in_more_chunks_than_any_client_sends_is_refused_before_it_is_read():
+def test_a_body_in_more_chunks_than_any_client_sends_is_refused_before_it_is_read() -> None:
     arriving = framing(max_body_bytes=64 * 1024)
     arriving.feed(CHUNKED[: CHUNKED.index(b"\r\n\r\n") + 4])
 
-    def drip():
+    def drip() -> None:
         for _ in range(45_000):
             arriving.feed(b"1\r\na\r\n")
             take(arriving)

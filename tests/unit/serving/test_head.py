@@ -1,5 +1,7 @@
 """A head in the plain form is read as gunicorn reads it, and gunicorn alone decides about every other."""
 
+from typing import Any
+
 import pytest
 from gunicorn.config import Config
 from hypothesis import given, settings
@@ -64,7 +66,7 @@ paths = st.sampled_from(targets) | st.text("/?%&=+.:;,@!$*'()[]#ab", max_size=12
 )
 
 
-def judged_by_gunicorn(data):
+def judged_by_gunicorn(data: Any) -> Any:
     try:
         return head._read_any_head(data, CFG)
     except head.HeadMalformed as error:
@@ -73,7 +75,7 @@ def judged_by_gunicorn(data):
 
 @settings(max_examples=1000)
 @given(methods, paths, versions, likely_lines | lines)
-def test_what_is_read_as_plain_is_what_gunicorn_reads(method, target, version, fields):
+def test_what_is_read_as_plain_is_what_gunicorn_reads(method: Any, target: Any, version: Any, fields: Any) -> None:
     data = b"\r\n".join([b" ".join([method, target, version]), *fields, b"", b""])
     plain = head._read_plain_head(data)
     if plain is not None:
@@ -82,7 +84,7 @@ def test_what_is_read_as_plain_is_what_gunicorn_reads(method, target, version, f
 
 @settings(max_examples=1000)
 @given(st.data())
-def test_no_byte_more_or_less_is_taken_for_plain_where_gunicorn_differs(data):
+def test_no_byte_more_or_less_is_taken_for_plain_where_gunicorn_differs(data: Any) -> None:
     whole = bytearray(b"POST /callbacks/acme/t?x=1 HTTP/1.1\r\n" + b"\r\n".join([*ordinary[:5], b"", b""]))
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(whole) - 1))
@@ -94,7 +96,7 @@ def test_no_byte_more_or_less_is_taken_for_plain_where_gunicorn_differs(data):
 
 
 @pytest.mark.parametrize("end", [b"close", b"keep-alive", b""])
-def test_a_callback_as_gateways_send_it_is_plain(end):
+def test_a_callback_as_gateways_send_it_is_plain(end: bytes) -> None:
     data = b"\r\n".join([b"POST /callbacks/acme/t HTTP/1.1", *ordinary[:5], b"Connection: " + end, b"", b""])
     plain = head._read_plain_head(data)
     assert plain is not None
@@ -103,6 +105,6 @@ def test_a_callback_as_gateways_send_it_is_plain(end):
 
 
 @pytest.mark.parametrize("field", [b"Expect: 100-continue", b"Transfer-Encoding: chunked", b"Host: again", *doubtful])
-def test_gunicorn_decides_about_what_could_be_read_in_two_ways(field):
+def test_gunicorn_decides_about_what_could_be_read_in_two_ways(field: Any) -> None:
     data = b"\r\n".join([b"POST /callbacks/acme/t HTTP/1.1", *ordinary[:2], field, b"", b""])
     assert head._read_plain_head(data) is None

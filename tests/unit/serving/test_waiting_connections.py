@@ -1,4 +1,6 @@
 import socket
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -10,14 +12,14 @@ def connection() -> Connection:
 
 
 @pytest.fixture
-def three():
+def three() -> Iterator[Any]:
     connections = [connection() for _ in range(3)]
     yield connections
     for each in connections:
         each._sock.close()
 
 
-def test_no_connection_is_due_before_its_time_is_up(three):
+def test_no_connection_is_due_before_its_time_is_up(three: Any) -> None:
     waiting = WaitingConnections(timeout_seconds=60)
     for each in three:
         waiting.add(each)
@@ -26,7 +28,7 @@ def test_no_connection_is_due_before_its_time_is_up(three):
     assert waiting.seconds_to_next(at_most=1) == 1
 
 
-def test_those_whose_time_is_up_are_taken_once_and_in_order(three):
+def test_those_whose_time_is_up_are_taken_once_and_in_order(three: Any) -> None:
     waiting = WaitingConnections(timeout_seconds=0)
     for each in three:
         waiting.add(each)
@@ -35,14 +37,14 @@ def test_those_whose_time_is_up_are_taken_once_and_in_order(three):
     assert waiting.take_due() == []
 
 
-def test_a_connection_that_begins_again_waits_behind_the_others(three):
+def test_a_connection_that_begins_again_waits_behind_the_others(three: Any) -> None:
     waiting = WaitingConnections(timeout_seconds=0)
     for each in (*three, three[0]):
         waiting.add(each)
     assert waiting.take_due() == [three[1], three[2], three[0]]
 
 
-def test_a_removed_connection_is_never_due(three):
+def test_a_removed_connection_is_never_due(three: Any) -> None:
     waiting = WaitingConnections(timeout_seconds=0)
     for each in three:
         waiting.add(each)
@@ -51,7 +53,7 @@ def test_a_removed_connection_is_never_due(three):
     assert waiting.take_due() == [three[0], three[2]]
 
 
-def test_a_cap_shortens_every_time_also_of_those_that_come_later(three):
+def test_a_cap_shortens_every_time_also_of_those_that_come_later(three: Any) -> None:
     waiting = WaitingConnections(timeout_seconds=60)
     for each in three:
         waiting.add(each)
@@ -61,7 +63,7 @@ def test_a_cap_shortens_every_time_also_of_those_that_come_later(three):
     assert waiting.take_due() == [three[0]]
 
 
-def test_a_cap_lengthens_no_time(three):
+def test_a_cap_lengthens_no_time(three: Any) -> None:
     waiting = WaitingConnections(timeout_seconds=60)
     waiting.add(three[0])
     before = three[0].deadline
@@ -71,7 +73,7 @@ def test_a_cap_lengthens_no_time(three):
     assert three[1].deadline <= before + 100
 
 
-def test_the_oldest_can_be_taken_before_its_time(three):
+def test_the_oldest_can_be_taken_before_its_time(three: Any) -> None:
     waiting = WaitingConnections(timeout_seconds=60)
     assert waiting.take_oldest() is None
     for each in three:

@@ -12,7 +12,7 @@ def forked_and_killed(parent: Path) -> None:
     os.waitpid(pid, 0)
 
 
-def test_it_is_new_and_gone_after_removal(tmp_path):
+def test_it_is_new_and_gone_after_removal(tmp_path: Path) -> None:
     first, second = MetricsDirectory(parent=tmp_path), MetricsDirectory(parent=tmp_path)
     assert first.path != second.path
     first.remove()
@@ -21,7 +21,7 @@ def test_it_is_new_and_gone_after_removal(tmp_path):
     assert second.path.exists()
 
 
-def test_what_a_killed_receiver_left_is_removed_at_the_next_start(tmp_path):
+def test_what_a_killed_receiver_left_is_removed_at_the_next_start(tmp_path: Path) -> None:
     forked_and_killed(tmp_path)
     (left,) = tmp_path.iterdir()
     made = MetricsDirectory(parent=tmp_path)
@@ -29,7 +29,7 @@ def test_what_a_killed_receiver_left_is_removed_at_the_next_start(tmp_path):
     assert list(tmp_path.iterdir()) == [made.path]
 
 
-def test_a_directory_in_use_is_left_alone(tmp_path):
+def test_a_directory_in_use_is_left_alone(tmp_path: Path) -> None:
     in_use = MetricsDirectory(parent=tmp_path)
     forked_and_killed(tmp_path)
     assert in_use.path.exists()

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -9,16 +10,16 @@ from service.runtime.metrics.receiver import ReceiverMetrics
 
 
 @pytest.fixture
-def registry():
+def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
 @pytest.fixture
-def metrics(registry):
+def metrics(registry: CollectorRegistry) -> ReceiverMetrics:
     return ReceiverMetrics(registry=registry, merchants=["shop"])
 
 
-def test_only_configured_merchants_become_labels(metrics, registry):
+def test_only_configured_merchants_become_labels(metrics: ReceiverMetrics, registry: CollectorRegistry) -> None:
     for merchant in ("shop", "made-up-1", "made-up-2"):
         metrics.count_callback(merchant, outcome="refused", reason="x")
         metrics.count_dialect(merchant, "php")
@@ -27,7 +28,7 @@ def test_only_configured_merchants_become_labels(metrics, registry):
     assert "made-up" not in text
 
 
-def test_the_spools_depth_is_the_last_one_set(metrics, registry):
+def test_the_spools_depth_is_the_last_one_set(metrics: ReceiverMetrics, registry: CollectorRegistry) -> None:
     metrics.set_spool_depth(messages=3, size_bytes=900, oldest_at=datetime(2026, 7, 1, tzinfo=UTC))
     metrics.set_spool_depth(messages=1, size_bytes=300, oldest_at=datetime(2026, 7, 2, tzinfo=UTC))
     assert registry.get_sample_value("payment_callbacks_spool_messages") == 1
@@ -36,7 +37,7 @@ def test_the_spools_depth_is_the_last_one_set(metrics, registry):
     assert oldest == datetime(2026, 7, 2, tzinfo=UTC).timestamp()
 
 
-def test_an_empty_spool_has_no_oldest_callback(metrics, registry):
+def test_an_empty_spool_has_no_oldest_callback(metrics: ReceiverMetrics, registry: CollectorRegistry) -> None:
     metrics.set_spool_depth(messages=0, size_bytes=0, oldest_at=None)
     assert registry.get_sample_value("payment_callbacks_spool_oldest_timestamp_seconds") == 0
 
@@ -62,7 +63,7 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read
 """
 
 
-def test_the_sum_over_all_processes_is_served_while_they_come_and_go(tmp_path, free_port):
+def test_the_sum_over_all_processes_is_served_while_they_come_and_go(tmp_path: Path, free_port: int) -> None:
     done = subprocess.run(
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKING, str(tmp_path), str(free_port)],
         capture_output=True,
