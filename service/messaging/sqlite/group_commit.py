@@ -185,9 +185,10 @@ class GroupCommitWriter:
                 if connection is None:
                     connection = self._open_connection()
                 with hold_file_lock(self._lock_file, wait_seconds=_LOCK_WAIT_SECONDS):
-                    undos = _commit(connection, group)
+                    written = _commit(connection, group)
                 self._locked = False
-                self._put_back(undos)
+                # Only now, without the lock: a process that freezes right after its caller heard of it blocks nobody.
+                self._put_back([undo for write in written if (undo := write.commit()) is not None])
             except LockTimeout:
                 self._locked = True
                 self._put_back(group)
@@ -226,7 +227,7 @@ class GroupCommitWriter:
 
 
 def _commit(connection: FileConnection, group: list[_Write[object]]) -> list[_Write[object]]:
-    """Write the group. Returns the writes that undo those which were abandoned too late to be left out."""
+    """Write the group, without those that were abandoned in time. Returns what is on disk now."""
     connection.execute("BEGIN IMMEDIATE")
     written = []
     for write in group:
@@ -235,7 +236,7 @@ def _commit(connection: FileConnection, group: list[_Write[object]]) -> list[_Wr
             written.append(write)
     connection.execute("COMMIT")
     connection.require_file()  # after the commit, so that no write to a deleted file is confirmed
-    return [undo for write in written if (undo := write.commit()) is not None]
+    return written
 
 
 def _is_busy(error: Exception) -> bool:
