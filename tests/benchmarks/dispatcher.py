@@ -73,7 +73,7 @@ class _Bench:
         self._console = console
         self._numbers = count()
         self._ours = OurLedger.make(folder, broker=broker, cluster=cluster, console=console)
-        self._theirs = (broker, cluster)
+        self._broker, self._cluster = broker, cluster
         # Outboxes that were filled, by whose they are, and how many events and endpoints they have. Each turn empties
         # a copy.
         self._full: dict[tuple[str, int, int], Database] = {}
@@ -125,8 +125,8 @@ class _Bench:
         return filled.database
 
     def _fill_theirs(self, events: int) -> Database:
-        broker, cluster = self._theirs
-        database, _ = record_one_by_one(broker, cluster, self._new_folder(), events, console=self._console)
+        folder = self._new_folder()
+        database, _ = record_one_by_one(self._broker, self._cluster, folder, events, console=self._console)
         self._full[ONE_THREAD, events, 1] = database
         return database
 
