@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -28,6 +28,8 @@ from service.runtime.metrics.logs import LogMetrics
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from sqlalchemy import Engine
+
+    from service.gateway.client import GatewayClients
 
 _ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
 _RETRY_SECONDS = 2.0
@@ -104,12 +106,11 @@ def inquirer(context: click.Context) -> None:
     from prometheus_client import CollectorRegistry
 
     from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer, make_inquirer_sampler
-    from service.cli.gateway_access import make_gateways
     from service.cli.ledger_access import engine_of
 
     settings = _settings(context)
     stop = _stop_event()
-    gateways = make_gateways(
+    gateways = _make_gateways(
         settings, wanted=[slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     )
     engine = engine_of(settings, pool_size=inquirer_pool_size(settings))
@@ -150,14 +151,13 @@ def api(context: click.Context) -> None:
     """Serve the internal API, under gunicorn: announce, send, show and resolve orders."""
     from service.api.server import serve_api
     from service.bootstrap.api import make_api
-    from service.cli.gateway_access import make_gateways
     from service.cli.ledger_access import engine_of
 
     settings = _settings(context)
     if not settings.api.tokens:
         raise click.ClickException("the API has no callers: set [[api.tokens]], each with a name, a token and scopes")
     # Logged here once, and not by each worker.
-    make_gateways(settings, wanted=settings.merchants)
+    _make_gateways(settings, wanted=settings.merchants)
     end_on_signals()
     engine = engine_of(settings)
     _await_schema(settings, engine, threading.Event())
@@ -220,6 +220,22 @@ def _settings(context: click.Context) -> Settings:
     for warning in settings.warnings():
         log.warning("settings_warning", warning=warning)
     return settings
+
+
+def _make_gateways(settings: Settings, *, wanted: Collection[str]) -> "GatewayClients":
+    """Make the clients of the merchants' gateways, and log an error for each gateway whose settings cannot be used.
+
+    One merchant's mistake keeps only its own payments waiting. If no client of the `wanted` merchants can be made, the
+    command ends with a line for each.
+    """
+    from service.bootstrap.gateways import describe_unusable, make_gateway_clients
+
+    gateways = make_gateway_clients(settings)
+    if gateways.unusable and gateways.unusable.keys() >= set(wanted):
+        raise click.ClickException("\n".join(describe_unusable(gateways)))
+    for merchant, error in gateways.unusable.items():
+        log.error("gateway_unusable", merchant=merchant, reason=str(error))
+    return gateways
 
 
 def _expose_metrics(context: click.Context, registry: "CollectorRegistry", bind: str) -> None:
