@@ -34,25 +34,20 @@ def _check_broker_urls(settings: Settings) -> Iterator[tuple[str, str]]:
             yield f"broker.urls.{number}", str(error)
 
 
-def check_database_url(url: Secret, *, pooled: bool) -> None:
-    """Check the URL. Raises UnusableDatabaseUrl, or DriverMissing without PostgreSQL's driver."""
-    from service.ledger.database_url import find_libpq_url, read_postgresql_url
-
-    libpq_url = find_libpq_url(url.reveal())
-    if libpq_url is None:
-        from service.ledger.engine import make_engine
-
-        make_engine(url.reveal(), pooled=pooled)
-    else:
-        # Not the engine: importing SQLAlchemy takes longer than most commands.
-        read_postgresql_url(libpq_url, pooled=pooled, application_name="")
-
-
 def _check_database_url(place: str, url: Secret | None, *, pooled: bool) -> Iterator[tuple[str, str]]:
     if not url:
         return
+    from service.ledger.database_url import find_libpq_url, read_postgresql_url
+
     try:
         with suppress(DriverMissing):
-            check_database_url(url, pooled=pooled)
+            libpq_url = find_libpq_url(url.reveal())
+            if libpq_url is None:
+                from service.ledger.engine import make_engine
+
+                make_engine(url.reveal(), pooled=pooled)
+            else:
+                # Not the engine: importing SQLAlchemy takes longer than most commands.
+                read_postgresql_url(libpq_url, pooled=pooled, application_name="")
     except UnusableDatabaseUrl as error:
         yield place, str(error)

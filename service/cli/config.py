@@ -32,7 +32,7 @@ def check(context: click.Context) -> None:
     if mistakes := _find_unusable_gateways(settings):
         raise click.ClickException("\n".join(f"{settings_path_of(context)}: {mistake}" for mistake in mistakes))
     if settings.database_url:
-        _require_driver(settings.database_url, pooled=settings.database.pooled)
+        _require_driver(settings.database_url)
     queue = "RabbitMQ" if settings.broker.urls else f"embedded queue in {settings.data_directory}"
     ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"
     click.echo(f"{settings_path_of(context)}: good. Queue: {queue}. Ledger: {ledger}.")
@@ -42,11 +42,13 @@ def check(context: click.Context) -> None:
         click.echo(f"endpoint {endpoint.name}: {endpoint.kind}, {', '.join(sorted(endpoint.types))}")
 
 
-def _require_driver(url: Secret, *, pooled: bool) -> None:
-    from service.bootstrap.urls import check_database_url
+def _require_driver(url: Secret) -> None:
+    """The URL itself was checked with the settings."""
+    from service.ledger.database_url import find_libpq_url, require_driver
 
     try:
-        check_database_url(url, pooled=pooled)
+        if find_libpq_url(url.reveal()) is not None:
+            require_driver()
     except DriverMissing as error:
         raise click.ClickException(f"database_url: {error}") from error
 
