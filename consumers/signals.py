@@ -1,5 +1,6 @@
 """Signals that ask a process to end."""
 
+import atexit
 import os
 import signal
 import sys
@@ -35,6 +36,7 @@ def stop_on_signals(stop: threading.Event) -> None:
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     for number in handled:
         signal.signal(number, lambda _number, _frame: None)
+    _ignore_at_exit()
 
 
 def end_on_signals() -> None:
@@ -46,6 +48,21 @@ def end_on_signals() -> None:
     """
     for number in _handled():
         signal.signal(number, lambda _number, _frame: sys.exit(0))
+    _ignore_at_exit()
+
+
+def _ignore_at_exit() -> None:
+    """Ignore further signals once the process is about to exit.
+
+    Python takes its handlers away before the process has gone. A second signal would then kill a process that has done
+    all its work, and its exit status would say that it failed. gunicorn's workers inherit this from their master.
+    """
+
+    def ignore() -> None:
+        for number in _ENDING:
+            signal.signal(number, signal.SIG_IGN)
+
+    atexit.register(ignore)
 
 
 def _handled() -> list[signal.Signals]:

@@ -32,6 +32,8 @@ _TURN_SECONDS = 0.005
 _DRAIN_POLL_SECONDS = 0.01
 #: At shutdown, how long an idle client may still send a request.
 _LAST_WAIT_SECONDS = 2.0
+#: Signals that are read at once.
+_MOST_SIGNALS = 1024
 _TIMEOUT = 408
 _TOO_LATE = 503
 
@@ -99,16 +101,21 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
     def init_signals(self) -> None:
         """Handle SIGTERM and SIGHUP on the loop, where a handler never interrupts another callback.
 
-        If SIGHUP is ignored, as under `nohup`, it stays ignored.
+        If SIGHUP is ignored, as under `nohup`, it stays ignored. The loop's own signal handlers are not used: closing
+        the loop closes their pipe while signals still come, and then lets the next signal kill the process.
         """
         self.loop = asyncio.new_event_loop()
         hangup = signal.getsignal(signal.SIGHUP)
         super().init_signals()
-        self.loop.add_signal_handler(signal.SIGTERM, self.handle_exit, signal.SIGTERM, None)
-        if hangup is signal.SIG_IGN:
-            signal.signal(signal.SIGHUP, hangup)
-        else:
-            self.loop.add_signal_handler(signal.SIGHUP, self.handle_exit, signal.SIGHUP, None)
+        signal.set_wakeup_fd(self.PIPE[1], warn_on_full_buffer=False)  # Python writes each signal's number to it
+        signal.signal(signal.SIGTERM, lambda _number, _frame: None)
+        signal.signal(signal.SIGHUP, hangup if hangup is signal.SIG_IGN else lambda _number, _frame: None)
+        self.loop.add_reader(self.PIPE[0], self._read_signals)
+
+    def _read_signals(self) -> None:
+        for number in os.read(self.PIPE[0], _MOST_SIGNALS):
+            if number in (signal.SIGTERM, signal.SIGHUP):
+                self.handle_exit(number, None)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """SIGTERM or SIGHUP: finish pending requests and end."""

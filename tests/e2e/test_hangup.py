@@ -2,7 +2,9 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,28 @@ def test_workers_that_it_reaches_finish_what_they_have_in_hand(own_deployment: D
         load.wait_for_acknowledgements(30)
     await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="hung-up")
     assert "was sent" not in own_deployment.output  # gunicorn's words for a worker that a signal ended
+
+
+@pytest.mark.parametrize("role", ["receiver", "api"])
+def test_workers_that_it_reaches_again_and_again_end_in_good_order(
+    deploy: Callable[..., Deployment], role: str
+) -> None:
+    """A worker is sent a signal by its terminal and by its master, at any time, also when it has all but ended."""
+    deployment = deploy(Place())
+    url = {"receiver": deployment.url, "api": deployment.give_api()}[role]
+    deployment.start(role)
+    deployment.role(role).wait_until(lambda: answers(url + "/readyz"))
+    for _ in range(3):
+        worker = deployment.children(role)[0]
+        with suppress(ProcessLookupError):
+            while True:
+                os.kill(worker, signal.SIGHUP)
+                time.sleep(0.0005)
+        deployment.role(role).wait_until(lambda: answers(url + "/readyz"))
+    assert deployment.role(role).terminate() == 0
+    assert "Traceback" not in deployment.output
+    assert "was sent" not in deployment.output
+    assert "Exception ignored" not in deployment.output
 
 
 @pytest.mark.parametrize("role", ["ledger", "receiver"])

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import time
 
 import pytest
 
@@ -53,3 +54,14 @@ def test_a_signal_that_another_thread_takes_ends_a_main_thread_that_waits(
     assert process.wait() == 0
     assert "left in good order" in process.output
     assert number.name in process.output
+
+
+def test_a_process_that_is_sent_signals_until_it_has_gone_ends_in_good_order(processes: Processes) -> None:
+    process = processes.start_command(sys.executable, "-c", _PROGRAM)
+    process.wait_until(lambda: "ready" in process.output)
+    while process.running:
+        process.signal(signal.SIGTERM)
+        time.sleep(0.0005)
+    assert process.wait() == 0
+    assert "left in good order" in process.output
+    assert "Traceback" not in process.output
