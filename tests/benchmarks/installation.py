@@ -12,9 +12,7 @@ from pathlib import Path
 
 from tests.benchmarks.callbacks import MERCHANT, TOKEN_KEY, without_proxies
 from tests.support.downstream import WEBHOOK_SECRET
-from tests.support.http import answers
-from tests.support.ports import find_free_port
-from tests.support.processes import Process
+from tests.support.processes import Process, answers, find_free_port
 
 COMMAND = Path(sys.executable).with_name("payment-callbacks")
 _API_TOKEN = "the-token-of-a-system-that-calls-the-API"

@@ -15,7 +15,7 @@ from rich.console import Console
 from tests.benchmarks.callbacks import send_at_rate, write_callbacks
 from tests.benchmarks.installation import Installation
 from tests.benchmarks.measuring import a_progress
-from tests.support.gateway_sender import Callback
+from tests.support.callbacks import Callback
 
 #: Of the ledger, as `topology declare` makes it.
 OURS = "payment.callbacks.ledger"

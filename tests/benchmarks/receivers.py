@@ -24,9 +24,7 @@ from tests.benchmarks.installation import Installation, all_running
 from tests.benchmarks.measuring import Figures, Findings, Ratio, cpu_seconds, ratios_of, take_turns
 from tests.benchmarks.peer_processes import peer_command, peer_process
 from tests.benchmarks.sizes import Sizes
-from tests.support.http import answers
-from tests.support.ports import find_free_port
-from tests.support.processes import Process
+from tests.support.processes import Process, answers, find_free_port
 from tests.support.rabbitmq import RabbitMQ
 
 OURS = "payment-callbacks"

@@ -19,7 +19,7 @@ from service.gateway.errors import CallbackRefused
 from service.gateway.json_dialects import find_dialect
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import sign_callback, verify_callback
-from tests.support.costly_bodies import CONTENT_TYPE, costly_bodies
+from tests.support.callbacks import COSTLY_CONTENT_TYPE, costly_bodies
 
 _FIELDS = {
     "biz_order_no": "DK20190701000001",
@@ -73,7 +73,7 @@ def _read_claim(body: bytes) -> None:
 
 def _refuse(body: bytes) -> None:
     try:
-        verify_callback(body, CONTENT_TYPE)
+        verify_callback(body, COSTLY_CONTENT_TYPE)
     except CallbackRefused:
         return
     raise AssertionError("a body with a wrong sign was accepted")

@@ -17,9 +17,7 @@ from typing import Any
 import urllib3
 
 from tests.benchmarks.callbacks import without_proxies
-from tests.support.http import answers
-from tests.support.ports import find_free_port
-from tests.support.processes import Process
+from tests.support.processes import Process, answers, find_free_port
 
 _NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster import RabbitMQCluster
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.postgresql import Database
+from tests.support.rabbitmq import RabbitMQCluster
 
 
 @pytest.hookimpl(wrapper=True)

@@ -4,11 +4,11 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.cluster import RabbitMQCluster
+from tests.support.callbacks import Load
 from tests.support.deployment import ROLES, Deployment
 from tests.support.downstream import Downstream
-from tests.support.load import Load
-from tests.support.reckoning import await_claims, await_events
+from tests.support.ledger import await_claims, await_events
+from tests.support.rabbitmq import RabbitMQCluster
 
 _NODES = range(3)
 

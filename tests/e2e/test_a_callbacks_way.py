@@ -5,9 +5,9 @@ from urllib.parse import quote
 
 import pytest
 
+from tests.support.callbacks import Writer, form, node, php, python
 from tests.support.deployment import Deployment
 from tests.support.downstream import Downstream
-from tests.support.gateway_sender import Writer, form, node, php, python
 from tests.support.waiting import eventually
 
 

@@ -19,10 +19,9 @@ from service.ledger.announcements import Announcement
 from service.ledger.schema import schema_is_current
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings, Timing
-from tests.support.ledger_view import LedgerView
-from tests.support.ports import find_free_port
-from tests.support.processes import Processes
-from tests.support.scripted_server import ScriptedServer
+from tests.support.http_server import ScriptedServer
+from tests.support.ledger import LedgerView
+from tests.support.processes import Processes, find_free_port
 from tests.support.waiting import eventually
 
 ORDERS = 40

@@ -15,10 +15,15 @@ from service.domain.events import CONTENT_TYPE, EndpointTest, EventType, Payment
 from service.messaging.contract import Message
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, declare
-from tests.support.consumer_examples import QueueExample, WebhookExample
-from tests.support.contracts import event_validator, shipped_asyncapi
 from tests.support.deployment import ROLES, Deployment, Place
-from tests.support.downstream import WEBHOOK_SECRET, Downstream
+from tests.support.downstream import (
+    WEBHOOK_SECRET,
+    Downstream,
+    QueueExample,
+    WebhookExample,
+    event_validator,
+    shipped_asyncapi,
+)
 from tests.support.messages import rabbit_publisher
 from tests.support.processes import Processes
 from tests.support.waiting import eventually

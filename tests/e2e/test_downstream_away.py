@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.reckoning import await_events
+from tests.support.ledger import await_events
 from tests.support.waiting import eventually
 
 _ORDERS = 12

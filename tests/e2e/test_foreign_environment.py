@@ -7,8 +7,7 @@ import pytest
 
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.http import answers
-from tests.support.processes import Processes
+from tests.support.processes import Processes, answers
 from tests.support.waiting import eventually
 
 # Each of them would end a process, or change where and how it serves.

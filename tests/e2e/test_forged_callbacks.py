@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from service.domain.claims import Trust
+from tests.support.callbacks import Answer, Callback, php
 from tests.support.deployment import Deployment, token_of
 from tests.support.downstream import Downstream
-from tests.support.gateway_sender import Answer, Callback, php
-from tests.support.http import answers
+from tests.support.processes import answers
 from tests.support.waiting import eventually
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.callbacks import Load
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.http import answers
-from tests.support.load import Load
-from tests.support.processes import Processes
-from tests.support.reckoning import await_claims
+from tests.support.ledger import await_claims
+from tests.support.processes import Processes, answers
 from tests.support.waiting import eventually
 
 

@@ -9,8 +9,7 @@ import pytest
 
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import WEBHOOK_SECRET
-from tests.support.interim_answers import Interim
-from tests.support.scripted_server import Answer, Request, ScriptedServer
+from tests.support.http_server import Answer, Interim, Request, ScriptedServer
 from tests.support.waiting import eventually
 
 ENDPOINT = f"""

@@ -13,12 +13,11 @@ import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from tests.support.asked_gateway import AskedGateway
+from tests.support.callbacks import Callback
 from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.gateway_sender import Callback
-from tests.support.http import answers
-from tests.support.ports import find_free_port
+from tests.support.gateway import AskedGateway
+from tests.support.processes import answers, find_free_port
 from tests.support.waiting import eventually
 
 _FILES = Path(__file__).parents[2] / "helm" / "payment-callbacks" / "files"

@@ -5,11 +5,11 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.callbacks import Load
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.http import answers
-from tests.support.load import Load
-from tests.support.reckoning import await_claims, await_events
+from tests.support.ledger import await_claims, await_events
+from tests.support.processes import answers
 from tests.support.waiting import eventually
 
 # Three times what the receiver may take: the machine may be slow.

@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.support.api_caller import TOKEN, ApiCaller, order_path
+from tests.support.api import TOKEN, ApiCaller, order_path
+from tests.support.callbacks import Callback
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.gateway_sender import Callback
-from tests.support.http import answers
+from tests.support.processes import answers
 from tests.support.waiting import eventually
 
 PERSON = {

@@ -4,10 +4,10 @@ import json
 from collections import Counter
 from collections.abc import Callable
 
+from tests.support.callbacks import Load
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.load import Load
-from tests.support.reckoning import TERMINAL, await_claims, await_events
+from tests.support.ledger import TERMINAL, await_claims, await_events
 from tests.support.waiting import eventually
 
 

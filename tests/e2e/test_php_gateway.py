@@ -11,7 +11,7 @@ import pytest
 from service.ledger.inquiries import InquiryReason
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.judge import KEY, PAY_TYPE, UA, Judge
+from tests.support.gateway import JUDGE_KEY, JUDGE_PAY_TYPE, JUDGE_UA, Judge
 from tests.support.processes import Processes
 from tests.support.waiting import eventually
 
@@ -64,15 +64,15 @@ def judged(deploy: Callable[..., Deployment]) -> Any:
         settings = settings.replace("[receiver]", f'[receiver]\npublic_url = "{deployment.url}"', 1)
         deployment.settings_file.write_text(f"""{settings}
 [merchants.php]
-pay_types = ["{PAY_TYPE}"]
+pay_types = ["{JUDGE_PAY_TYPE}"]
 amount_unit = "yuan"
 required_trust = "capability"
 token_keys = [{{ kid = "k1", key = "the token key of the judged merchant" }}]
 
 [merchants.php.gateway]
 url = "{judge.url}/"
-ua = "{UA}"
-aes_key = "{KEY}"
+ua = "{JUDGE_UA}"
+aes_key = "{JUDGE_KEY}"
 {gateway}
 """)
         return deployment

@@ -8,15 +8,14 @@ import psycopg
 import pytest
 
 from service.ledger.announcements import Announcement
-from tests.support.api_caller import ApiCaller
-from tests.support.asked_gateway import AES_KEY, AskedGateway
+from tests.support.api import ApiCaller
+from tests.support.callbacks import Load
 from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.http import answers
-from tests.support.load import Load
-from tests.support.pgbouncer import PgBouncer
-from tests.support.postgresql import Database
-from tests.support.reckoning import await_claims, await_events
+from tests.support.gateway import AES_KEY, AskedGateway
+from tests.support.ledger import await_claims, await_events
+from tests.support.postgresql import Database, PgBouncer
+from tests.support.processes import answers
 from tests.support.waiting import eventually
 
 # Two of each that share work, so that leases and claims meet in the sessions that the pooler gives out.

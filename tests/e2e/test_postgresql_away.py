@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from time import monotonic
 
+from tests.support.callbacks import Load
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.load import Load
+from tests.support.ledger import await_claims, await_events
 from tests.support.postgresql import Database
-from tests.support.reckoning import await_claims, await_events
 
 # Longer than every interval at which a role tries again.
 _OUTAGE_SECONDS = 15

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from service.ledger.announcements import Announcement
-from tests.support.api_caller import TOKEN, ApiCaller
-from tests.support.asked_gateway import AES_KEY, AskedGateway
+from tests.support.api import TOKEN, ApiCaller
+from tests.support.callbacks import Load
 from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.http import answers
-from tests.support.load import Load
-from tests.support.ports import find_free_port
+from tests.support.gateway import AES_KEY, AskedGateway
+from tests.support.ledger import TERMINAL, await_claims, await_events, first_arrivals
 from tests.support.postgresql import Database
-from tests.support.reckoning import TERMINAL, await_claims, await_events, first_arrivals
+from tests.support.processes import answers, find_free_port
 from tests.support.waiting import eventually
 
 ROLES_ON_THE_DATABASE = ("ledger", "dispatcher", "inquirer", "api")

@@ -4,12 +4,12 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.support.callbacks import Load
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.load import Load
+from tests.support.ledger import await_claims, await_events
 from tests.support.postgresql import Database
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.reckoning import await_claims, await_events
 from tests.support.waiting import eventually
 
 _ANSWERS_DURING_OUTAGE = 100

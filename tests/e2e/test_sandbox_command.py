@@ -5,7 +5,7 @@ from pathlib import Path
 
 import urllib3
 
-from tests.support.gateway_caller import GatewayCaller
+from tests.support.gateway import GatewayCaller
 from tests.support.processes import Processes
 
 

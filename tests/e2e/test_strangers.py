@@ -11,13 +11,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from service.sandbox.settings import Misbehaviour
-from tests.support.api_caller import TOKEN, ApiCaller, order_path
-from tests.support.asked_gateway import NOT_FOUND
-from tests.support.counting_sandbox import AES_KEY, UA, CountingSandbox
+from tests.support.api import TOKEN, ApiCaller, order_path
+from tests.support.callbacks import Callback
 from tests.support.deployment import ROLES, Deployment, Place, token_of
 from tests.support.downstream import Downstream
-from tests.support.gateway_sender import Callback
-from tests.support.http import answers
+from tests.support.gateway import AES_KEY, NOT_FOUND, UA, CountingSandbox
+from tests.support.processes import answers
 from tests.support.waiting import eventually
 
 CARD, MOBILE, NAME, LATIN_NAME = "6222021234567890128", "13800138000", "欧阳测试", "Wang Xiaoming"

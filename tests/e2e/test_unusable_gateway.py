@@ -9,11 +9,10 @@ import pytest
 import urllib3
 
 from service.ledger.announcements import Announcement
-from tests.support.api_caller import TOKEN, ApiCaller
-from tests.support.asked_gateway import AES_KEY, AskedGateway
+from tests.support.api import TOKEN, ApiCaller
 from tests.support.deployment import Deployment, Place
-from tests.support.http import answers
-from tests.support.ports import find_free_port
+from tests.support.gateway import AES_KEY, AskedGateway
+from tests.support.processes import answers, find_free_port
 
 SETTINGS = """
 [inquirer]

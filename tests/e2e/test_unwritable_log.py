@@ -12,10 +12,10 @@ import pytest
 import urllib3
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.support.callbacks import Callback
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.gateway_sender import Callback
-from tests.support.ports import find_free_port
+from tests.support.processes import find_free_port
 from tests.support.waiting import eventually
 
 _LOST = "payment_callbacks_log_lines_lost_total"

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.certificates import make_certificate
-from tests.support.scripted_server import ScriptedServer
+from tests.support.http_server import ScriptedServer, make_certificate
 
 
 @pytest.fixture(scope="session")

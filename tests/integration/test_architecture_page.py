@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from tests.support.architecture_page import PAGE, files_on_path, make_page
-from tests.support.callback_path import Leg
+from tests.support.callback_path import PAGE, Leg, files_on_path, make_page
 from tests.support.processes import Processes
 
 #: The most files on each part of the path. Goals: 10, 14 and 9. Lower a number when the path gets shorter.

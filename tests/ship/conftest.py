@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.container_tools import ContainerTools
-from tests.support.image import Image, build_image
+from tests.support.containers import ContainerTools, Image, build_image
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,7 @@ from typing import Any
 
 import yaml
 
-from tests.support.chart import CHART
-from tests.support.chart_readme import documented_values, make_readme
+from tests.support.chart import CHART, documented_values, make_readme
 
 
 def test_the_readme_is_current() -> None:

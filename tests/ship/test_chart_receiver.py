@@ -9,13 +9,12 @@ from typing import Any
 import pytest
 
 from service.messaging.rabbitmq.topology import declare
+from tests.support.callbacks import Callback, GatewaySender, mint_token
 from tests.support.chart import find, render
-from tests.support.container_tools import ContainerTools
-from tests.support.gateway_sender import Callback, GatewaySender, mint_token
-from tests.support.http import answers
-from tests.support.image import Image
+from tests.support.chart_release import PlayedPod
+from tests.support.containers import ContainerTools, Image
 from tests.support.messages import count_messages
-from tests.support.played_pod import PlayedPod
+from tests.support.processes import answers
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 

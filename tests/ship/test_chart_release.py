@@ -19,17 +19,13 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 import yaml
 
-from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
-from tests.support.chart import CHART
-from tests.support.container_tools import ContainerTools
+from tests.support.chart import CHART, OPERATIONS_COMMANDS, OPERATIONS_VALUES
+from tests.support.chart_release import PlayedRelease
+from tests.support.containers import ContainerTools, Image, own_network
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
-from tests.support.http import answers
-from tests.support.image import Image
-from tests.support.network import own_network
-from tests.support.operations_page import SHELL, VALUES
-from tests.support.played_release import PlayedRelease
+from tests.support.gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.postgresql import PostgreSQL
-from tests.support.processes import Process
+from tests.support.processes import Process, answers
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
@@ -92,7 +88,7 @@ def installed(
     for path in (folder, *folder.parents[:2]):
         path.chmod(0o755)  # the containers' users are nobody here
     values = folder / "values.yaml"
-    values.write_text(yaml.safe_dump(VALUES[0]))
+    values.write_text(yaml.safe_dump(OPERATIONS_VALUES[0]))
     with ExitStack() as stack:
         stack.enter_context(own_network())
         rabbitmq, postgresql = stack.enter_context(RabbitMQ()), stack.enter_context(PostgreSQL())
@@ -141,7 +137,7 @@ def _further_values(rabbitmq: RabbitMQ, postgresql: PostgreSQL, shop: Downstream
             "not_found_messages": [NOT_FOUND],
         },
     }
-    (endpoint,) = VALUES[0]["settings"]["endpoints"]
+    (endpoint,) = OPERATIONS_VALUES[0]["settings"]["endpoints"]
     return {
         "settings": {
             "merchants": {"asked": asked},
@@ -178,8 +174,8 @@ def test_helms_own_test_passes(installed: Installed) -> None:
 
 
 def test_the_pages_first_callback_is_acknowledged_succeeds_and_reaches_the_shop(installed: Installed) -> None:
-    first = next(index for index, text in enumerate(SHELL) if text.startswith("order="))
-    announce, send, show = SHELL[first : first + 3]
+    first = next(index for index, text in enumerate(OPERATIONS_COMMANDS) if text.startswith("order="))
+    announce, send, show = OPERATIONS_COMMANDS[first : first + 3]
     wait = f"until {show.strip()} | tee /dev/stderr | grep -q succeeded; do sleep 0.2; done"
     assert installed.shell(f"{announce}\n{send}\n{wait}").startswith("success")
     (event,) = eventually(lambda: installed.shop.about("TRIAL-1"))

@@ -10,11 +10,8 @@ import pytest
 import yaml
 
 from service.cli.main import main
-from tests.support.chart import pod_specs, render
-from tests.support.http import answers
-from tests.support.operations_page import PAGE, SHELL, VALUES
-from tests.support.ports import find_free_port
-from tests.support.processes import Processes
+from tests.support.chart import OPERATIONS_COMMANDS, OPERATIONS_PAGE, OPERATIONS_VALUES, pod_specs, render
+from tests.support.processes import Processes, answers, find_free_port
 
 SETTINGS = """\
 [receiver]
@@ -41,16 +38,16 @@ done
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """All values that the page gives, one after another."""
-    assert len(VALUES) == 2
+    assert len(OPERATIONS_VALUES) == 2
     path = tmp_path / "values.yaml"
-    path.write_text(yaml.safe_dump(VALUES[0]))
+    path.write_text(yaml.safe_dump(OPERATIONS_VALUES[0]))
     return path
 
 
 def test_the_values_are_taken_and_need_the_secrets_that_were_made_and_no_others(file: Path) -> None:
-    made = set(re.findall(r"create secret generic (\S+) \\\n +--from-file=([^=]+)=", PAGE))
+    made = set(re.findall(r"create secret generic (\S+) \\\n +--from-file=([^=]+)=", OPERATIONS_PAGE))
     wanted = set()
-    for spec in pod_specs(render(file, overrides=VALUES[1])).values():
+    for spec in pod_specs(render(file, overrides=OPERATIONS_VALUES[1])).values():
         for volume in spec.get("volumes", []):
             for source in volume.get("projected", {}).get("sources", []):
                 wanted |= {(source["secret"]["name"], item["key"]) for item in source["secret"]["items"]}
@@ -58,19 +55,21 @@ def test_the_values_are_taken_and_need_the_secrets_that_were_made_and_no_others(
 
 
 def test_every_object_that_a_command_names_is_there(file: Path) -> None:
-    manifests = render(file, overrides={"settings": {"spool": {"enabled": "receiver-2" in PAGE}}})
+    manifests = render(file, overrides={"settings": {"spool": {"enabled": "receiver-2" in OPERATIONS_PAGE}}})
     gateway = {"url": "https://gateway.example.com/", "ua": "ACME", "aes_key": {"secret": "a", "key": "b"}}
-    manifests += render(file, overrides={**VALUES[1], "settings": {"merchants": {"acme": {"gateway": gateway}}}})
+    manifests += render(
+        file, overrides={**OPERATIONS_VALUES[1], "settings": {"merchants": {"acme": {"gateway": gateway}}}}
+    )
     names = {
         manifest["metadata"]["name"].replace("pc-payment-callbacks", "payment-callbacks") for manifest in manifests
     }
-    named = set(re.findall(r"(?:deploy/|service/|deployment )(payment-callbacks-[a-z]+)", PAGE))
+    named = set(re.findall(r"(?:deploy/|service/|deployment )(payment-callbacks-[a-z]+)", OPERATIONS_PAGE))
     assert named
     assert named <= names
 
 
 def test_every_command_of_ours_exists() -> None:
-    commands = re.findall(r"(?:-- (?:\\\n +)?|`)payment-callbacks ((?:[a-z]+ ?)+)", PAGE)
+    commands = re.findall(r"(?:-- (?:\\\n +)?|`)payment-callbacks ((?:[a-z]+ ?)+)", OPERATIONS_PAGE)
     assert len(commands) > 5
     for words in commands:
         command: click.Command = main
@@ -92,8 +91,8 @@ def test_the_first_callback_is_acknowledged_and_the_order_has_succeeded(tmp_path
     service = processes.start("--config", str(settings), "run", "all", name="all")
     service.wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"))
 
-    first = next(index for index, text in enumerate(SHELL) if text.startswith("order="))
-    announce, send, show = SHELL[first : first + 3]
+    first = next(index for index, text in enumerate(OPERATIONS_COMMANDS) if text.startswith("order="))
+    announce, send, show = OPERATIONS_COMMANDS[first : first + 3]
     wait = f"until {show.strip()} | tee /dev/stderr | grep -q succeeded; do sleep 0.2; done"
     script = "\n".join(["set -eu", f"PATH={tmp_path}:$PATH", announce, send, wait]).replace("8080", str(port))
     done = subprocess.run(

@@ -10,11 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.compose import make_secrets, own_services
-from tests.support.compose_run import ComposeRun
-from tests.support.container_tools import ContainerTools
-from tests.support.image import Image
-from tests.support.network import own_network
+from tests.support.compose import ComposeRun, make_secrets, own_services
+from tests.support.containers import ContainerTools, Image, own_network
 from tests.support.postgresql import PostgreSQL
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually

@@ -6,10 +6,7 @@ import sys
 
 import pytest
 
-from tests.support.base_image import BASE_PYTHON
-from tests.support.container import LOCKED_DOWN
-from tests.support.container_tools import ContainerTools
-from tests.support.image import REPOSITORY, REVISION, VERSION, Image
+from tests.support.containers import BASE_PYTHON, LOCKED_DOWN, REPOSITORY, REVISION, VERSION, ContainerTools, Image
 
 # Building it is not what the limit is for.
 pytestmark = pytest.mark.timeout(120, func_only=True)

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.container import LOCKED_DOWN, Container
-from tests.support.container_tools import ContainerTools
+from tests.support.callbacks import Callback, GatewaySender, mint_token
+from tests.support.containers import LOCKED_DOWN, Container, ContainerTools, Image
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
-from tests.support.gateway_sender import Callback, GatewaySender, mint_token
-from tests.support.http import answers
-from tests.support.image import Image
-from tests.support.ports import find_free_port
 from tests.support.postgresql import Database
+from tests.support.processes import answers, find_free_port
 from tests.support.waiting import eventually
 
 # Building the image is not what the limit is for.

@@ -2,16 +2,23 @@
 
 `python -m tests.support.callback_path` prints them as JSON: for each leg of the path, in the order of the first calls.
 It is a process of its own because it traces every thread that it starts.
+`python -m tests.support.callback_path --write` writes them to docs/architecture.md, between the two markers.
 """
 
+import ast
 import json
+import mmap
+import os
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from enum import IntEnum
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import structlog
 import urllib3
@@ -22,17 +29,79 @@ from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.inquirer_role import make_inquirer
 from service.bootstrap.ledger import make_ledger_engine
 from service.bootstrap.ledger_role import make_ledger_consumer
+from service.cli.__main__ import main as run_command
 from service.config.reading import load_settings
 from service.config.settings import Settings
 from service.ledger.schema import migrate
-from tests.support.call_trace import CallTrace
+from tests.support.callbacks import Callback, GatewaySender, mint_token
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
-from tests.support.gateway_caller import GatewayCaller
-from tests.support.gateway_sender import Callback, GatewaySender, mint_token
-from tests.support.ports import find_free_port
-from tests.support.processes import Processes
-from tests.support.running import Runnable, running
+from tests.support.gateway import GatewayCaller
+from tests.support.processes import Processes, Runnable, find_free_port, running
 from tests.support.waiting import eventually
+
+_REPOSITORY = Path(__file__).parents[2]
+# Not `service/cli`: it only starts the roles. Logging is left out too, since any file may log.
+_TRACED = tuple(f"{_REPOSITORY}/{package}/" for package in ("service", "consumers"))
+_UNTRACED = tuple(f"{_REPOSITORY}/{start}" for start in ("service/cli/", "service/runtime/log"))
+
+
+class CallTrace:
+    """Writes the name of each file that is called to `folder`, once per leg and thread. Processes may share it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        switch = folder / "leg"
+        if not switch.exists():
+            switch.write_bytes(b"\0")
+        with switch.open("r+b") as file:
+            # The number of the leg that is recorded, for all processes; 0 for none.
+            self._leg = mmap.mmap(file.fileno(), 1)
+        self._calls = folder / "calls"
+        self._output = os.open(self._calls, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._seen: set[tuple[int, int, str]] = set()
+
+    def start(self) -> None:
+        """Trace the calling thread, its forks, and the threads that they start from now on."""
+        self.trace_new_threads()
+        sys.setprofile(self._note)
+
+    def trace_new_threads(self) -> None:
+        """Trace the threads that are started from now on, but not the calling one."""
+        threading.setprofile(self._note)
+
+    @contextmanager
+    def recording(self, leg: int) -> Iterator[None]:
+        """Record one leg of the path. `leg` is 1 or more."""
+        self._leg[0] = leg
+        try:
+            yield
+        finally:
+            self._leg[0] = 0
+
+    def files(self, leg: int) -> list[str]:
+        """The files that were called during `leg`, relative to the repository, in the order of their first calls.
+
+        Thread by thread, since the order between threads is a matter of chance.
+        """
+        threads: dict[str, list[str]] = {}
+        for line in self._calls.read_text().splitlines():
+            number, thread, name = line.split(" ", 2)
+            if int(number) == leg:
+                threads.setdefault(thread, []).append(name)
+        return list(dict.fromkeys(name for names in threads.values() for name in names))
+
+    def _note(self, frame: FrameType, event: str, _argument: Any) -> None:
+        leg = self._leg[0]
+        if not leg or event != "call":
+            return
+        name, thread = frame.f_code.co_filename, threading.get_ident()
+        if (leg, thread, name) in self._seen or not name.startswith(_TRACED) or name.startswith(_UNTRACED):
+            return
+        if frame.f_code.co_name == "<module>":  # an import is not a call
+            return
+        self._seen.add((leg, thread, name))
+        os.write(self._output, f"{leg} {thread} {Path(name).relative_to(_REPOSITORY)}\n".encode())
+
 
 _TOKEN_KEY = "a key for tests only, of 32 bytes or more"
 _AES_KEY = "0123456789abcdef"
@@ -103,7 +172,7 @@ class _Service:
         self._sender = GatewaySender(url=f"http://127.0.0.1:{receiver_port}")
         sandbox = processes.start("sandbox", "--settings", str(sandbox_file))
         receiver = processes.start_command(
-            *(sys.executable, "-m", "tests.support.call_trace", folder / _RECEIVER_CALLS),
+            *(sys.executable, "-m", "tests.support.callback_path", "--trace", folder / _RECEIVER_CALLS),
             *("--config", settings_file, "run", "receiver"),
             name="receiver",
         )
@@ -206,5 +275,74 @@ pay_types = ["baofoo_001"]
 """
 
 
+PAGE = _REPOSITORY / "docs" / "architecture.md"
+_BEGIN, _END = "<!-- path: begin -->\n", "<!-- path: end -->\n"
+
+_TITLES = {
+    Leg.RECEIVE: "From the socket to the queue: `run receiver`",
+    Leg.RECORD: "From the queue to the outbox: `run ledger`",
+    Leg.DELIVER: "From the outbox to the webhook: `run dispatcher`",
+    Leg.INQUIRE: "An inquiry, from the inquiry queue to the outbox: `run inquirer`",
+}
+# What every package stands on. These files are listed below the path, and do not count as part of it.
+_FOUNDATIONS = ("service/domain/", "service/contracts/", "service/config/", "service/runtime/")
+_METRICS = "service/runtime/metrics/"
+
+
+def files_on_path(files: Sequence[str]) -> list[str]:
+    """Of the called files those that are the path itself, without what every package stands on."""
+    return [name for name in files if not name.startswith(_FOUNDATIONS)]
+
+
+def make_page(legs: Mapping[Leg, Sequence[str]], page: str) -> str:
+    """`page` with the list that belongs between its markers."""
+    before, begin, rest = page.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    assert begin, f"{PAGE.name} lacks {_BEGIN!r}"
+    assert end, f"{PAGE.name} lacks {_END!r}"
+    return before + begin + "\n".join(_describe(leg, files) for leg, files in legs.items()) + end + after
+
+
+def _describe(leg: Leg, files: Sequence[str]) -> str:
+    path = files_on_path(files)
+    foundations = [name for name in files if name not in path and not name.startswith(_METRICS)]
+    metrics = [name for name in files if name.startswith(_METRICS)]
+    lines = [
+        f"### {_TITLES[leg]}\n",
+        f"{len(path)} files:\n",
+        *(f"{number}. {_link(name)}: {_purpose(name)}" for number, name in enumerate(path, 1)),
+        f"\nThey use {', '.join(map(_link, foundations))}.",
+        f"Metrics: {', '.join(map(_link, metrics))}.\n",
+    ]
+    return "\n".join(lines)
+
+
+def _link(name: str) -> str:
+    return f"[`{name.removeprefix('service/')}`](../{name})"
+
+
+def _purpose(name: str) -> str:
+    docstring = ast.get_docstring(ast.parse((_REPOSITORY / name).read_text(encoding="utf-8")))
+    assert docstring, f"{name} has no docstring"
+    return " ".join(docstring.partition("\n\n")[0].split())
+
+
+def _run_traced(folder: str, *arguments: str) -> None:
+    """Run `payment-callbacks ARGUMENTS...` in this process, with a trace in `folder`."""
+    sys.argv[1:] = arguments
+    CallTrace(Path(folder)).start()
+    run_command()
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["--trace", folder, *arguments]:
+            _run_traced(folder, *arguments)
+        case ["--write"]:
+            PAGE.write_text(make_page(trace_callback(), PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        case _:
+            print(json.dumps({leg.name: files for leg, files in trace_callback().items()}, indent=1))
+
+
 if __name__ == "__main__":
-    print(json.dumps({leg.name: files for leg, files in trace_callback().items()}, indent=1))
+    main()

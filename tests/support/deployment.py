@@ -19,14 +19,12 @@ from service.ledger.schema import migrate
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
 from service.messaging.sqlite.queue import EmbeddedQueue
-from tests.support.api_caller import TOKEN
+from tests.support.api import TOKEN
+from tests.support.callbacks import Callback, GatewaySender, mint_token
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
-from tests.support.gateway_sender import Callback, GatewaySender, mint_token
-from tests.support.http import answers
-from tests.support.ledger_view import LedgerView
+from tests.support.ledger import LedgerView
 from tests.support.messages import embedded_publisher, rabbit_publisher
-from tests.support.ports import find_free_port
-from tests.support.processes import Process, Processes
+from tests.support.processes import Process, Processes, answers, find_free_port
 from tests.support.waiting import HANGS_AFTER_SECONDS
 
 ROLES = ("receiver", "ledger", "dispatcher")

@@ -1,15 +1,26 @@
-"""A downstream system: an HTTP server that takes our webhooks as its owner would, and remembers them."""
+"""Downstream systems: one that takes our webhooks, the examples of the guide, and the contracts they are given."""
 
+import copy
 import json
+import os
+import re
+import sqlite3
+import sys
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from jsonschema import Draft7Validator, Draft202012Validator, FormatChecker
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from tests.support.local_server import LocalServer, SilentHandler
+from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
+from tests.support.http_server import LocalServer, SilentHandler
+from tests.support.processes import Process, Processes, answers, find_free_port
 
 #: What `payment-callbacks keys new --webhook` prints.
 WEBHOOK_SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
@@ -129,3 +140,117 @@ class Downstream(LocalServer):
         with self._lock:
             self._received.append(ReceivedEvent(id=headers["webhook-id"], headers=headers, envelope=json.loads(body)))
         return status
+
+
+_EXAMPLES = Path(__file__).parents[2] / "docs" / "examples"
+
+#: (biz_order_no, 1 for a payment that was booked and -1 for one that was taken back), in the order of booking.
+Bookings = Sequence[tuple[str, int]]
+
+
+class QueueExample:
+    """`orders_by_queue.py`: takes events from a queue of its own into a SQLite file."""
+
+    def __init__(self, *, processes: Processes, amqp_url: str, folder: Path) -> None:
+        self._book = folder / "book.sqlite3"
+        self.process: Process = processes.start_command(
+            sys.executable,
+            _EXAMPLES / "orders_by_queue.py",
+            environment={"AMQP_URL": amqp_url, "BOOK": str(self._book)},
+            name="orders_by_queue",
+        )
+
+    def wait_until_ready(self) -> None:
+        """Wait until its queue is bound."""
+        self.process.wait_until(lambda: "waiting for events" in self.process.output)
+
+    @property
+    def bookings(self) -> Bookings:
+        with closing(sqlite3.connect(self._book)) as book:
+            return book.execute("SELECT biz_order_no, direction FROM bookings ORDER BY rowid").fetchall()
+
+    def count(self, outcome: str) -> int:
+        """How often it said so of an event."""
+        return self.process.output.count(f": {outcome}\n")
+
+
+class WebhookExample:
+    """`orders-by-webhook.mjs`: takes signed webhooks into a journal."""
+
+    def __init__(self, *, processes: Processes, folder: Path) -> None:
+        port = find_free_port()
+        self.url = f"http://127.0.0.1:{port}/"
+        self.journal = folder / "book.jsonl"
+        self.process: Process = processes.start_command(
+            "node",
+            _EXAMPLES / "orders-by-webhook.mjs",
+            environment={
+                "WEBHOOK_SECRETS": f"whsec_{'A' * 40} {WEBHOOK_SECRET}",
+                "BOOK": str(self.journal),
+                "PORT": str(port),
+                "PATH": os.environ["PATH"],
+            },
+            name="orders-by-webhook",
+        )
+
+    def wait_until_ready(self) -> None:
+        """Wait until it answers."""
+        self.process.wait_until(lambda: answers(self.url, status=405))
+
+    @property
+    def bookings(self) -> Bookings:
+        entries = [json.loads(line) for line in self.journal.read_text().splitlines()]
+        return [(json.loads(one["order"])[1], one["direction"]) for one in entries if one["direction"]]
+
+    def count(self, outcome: str) -> int:
+        """How often it said so of an event."""
+        return self.process.output.count(f": {outcome}\n")
+
+
+_ASYNCAPI_SCHEMA = Path(__file__).parents[1] / "vectors" / "asyncapi" / "asyncapi-3.0.0.schema.json"
+_FORMATS = FormatChecker(formats=[])
+# RFC 3339, section 5.6; Python reads more than that.
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
+
+
+@_FORMATS.checks("date-time", raises=ValueError)
+def _is_date_time(value: object) -> bool:
+    if not isinstance(value, str):
+        return True
+    return bool(_RFC_3339.fullmatch(value)) and datetime.fromisoformat(value).tzinfo is not None
+
+
+def shipped_event_schema() -> Any:
+    """The events' JSON Schema, as the package ships it."""
+    return json.loads(read_shipped(PAYMENT_EVENT))
+
+
+def shipped_asyncapi() -> Any:
+    """The AsyncAPI document, as the package ships it."""
+    return json.loads(read_shipped(ASYNCAPI))
+
+
+def event_validator(*, closed: bool = False) -> Draft202012Validator:
+    """Checks events as consumers may; `closed` refuses what the schema does not name, as nobody else should."""
+    schema = shipped_event_schema()
+    return Draft202012Validator(_closed(schema) if closed else schema, format_checker=_FORMATS)
+
+
+def asyncapi_faults(document: Any) -> list[str]:
+    """What is wrong with an AsyncAPI 3.0.0 document, by AsyncAPI's own JSON Schema."""
+    validator = Draft7Validator(json.loads(_ASYNCAPI_SCHEMA.read_text()))
+    return [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors(document)]
+
+
+def payload_validator(document: Any, channel: str, message: str) -> Draft7Validator:
+    """Checks the payload of one message of a channel, with AsyncAPI's default dialect."""
+    payload = document["channels"][channel]["messages"][message]["payload"]
+    return Draft7Validator({**payload, "components": document["components"]}, format_checker=_FORMATS)
+
+
+def _closed(schema: Any) -> Any:
+    closed = copy.deepcopy(schema)
+    for one in (closed, closed["properties"]["data"]):
+        assert one["additionalProperties"] is True, "consumers are told to ignore what is new"
+        one["additionalProperties"] = False
+    return closed

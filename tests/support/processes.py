@@ -1,17 +1,51 @@
-"""Child processes that never outlive the tests: their output kept, their groups ended."""
+"""Child processes that never outlive the tests, the ports that they listen on, and roles in threads."""
 
 import contextlib
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
+
+import urllib3
 
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
+
+# Below the range from which the kernel takes the ports of outgoing connections: a server that is down must find its own
+# port free when it comes back, and a client that keeps trying it must not by chance connect to itself.
+_FIRST_PORT, _LAST_PORT = 18_000, 32_000
+
+
+def find_free_port() -> int:
+    """A port on 127.0.0.1 that nobody listens on. It is not reserved: start what needs it soon."""
+    for _ in range(200):
+        port = random.randint(_FIRST_PORT, _LAST_PORT)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"no free port between {_FIRST_PORT} and {_LAST_PORT}")
+
+
+def answers(url: str, *, status: int = 200) -> bool:
+    """Whether a GET is answered with `status` right now; a refused connection is a no. For `Process.wait_until`."""
+    try:
+        return urllib3.request("GET", url, timeout=2.0, retries=False).status == status
+    except urllib3.exceptions.HTTPError:
+        return False
+
 
 _REPOSITORY = Path(__file__).parents[2]
 # What it holds is imported by every Python that finds it on its path.
@@ -254,3 +288,26 @@ def _program(name: str) -> str:
     found = shutil.which(name)
     assert found is not None, f"{name} is not installed"
     return found
+
+
+_MOST_SECONDS_TO_STOP = 30
+
+
+class Runnable(Protocol):
+    """A role of the service."""
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until `stop` is set."""
+
+
+@contextmanager
+def running(role: Runnable) -> Iterator[threading.Event]:
+    """Run it while the `with` lasts; whatever it raised is raised at the end. The value is its `stop`."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(role.run, stop)
+        try:
+            yield stop
+        finally:
+            stop.set()
+        done.result(timeout=_MOST_SECONDS_TO_STOP)

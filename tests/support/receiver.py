@@ -1,14 +1,19 @@
-"""A receiver as a process, on the embedded queue or on RabbitMQ: `python -m tests.support.receiver`."""
+"""A receiver as a process (`python -m tests.support.receiver`), on either queue, and callbacks for it."""
 
 import argparse
 import asyncio
+import json
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import md5
 from pathlib import Path
 
 from service.config.secrets import Secret
 from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, TokenKey
 from service.domain.claims import Trust
+from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
 from service.messaging.contract import AsyncPublisher
 from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.sqlite.embedded import EmbeddedPublisher
@@ -43,6 +48,44 @@ def merchants() -> dict[str, MerchantSettings]:
         )
         for slug, trust in trusts.items()
     }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentCallback:
+    """One request to the receiver."""
+
+    path: str
+    body: bytes
+
+    @property
+    def token(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+def signed_body(fields: Mapping[str, str]) -> bytes:
+    """The fields and their sign as compact JSON, whose keys are sorted."""
+    canonical = json.dumps(dict(sorted(fields.items())), separators=(",", ":"))
+    return json.dumps({**fields, "sign": md5(canonical.encode()).hexdigest()}, separators=(",", ":")).encode()
+
+
+def callback(biz_order_no: str, *, merchant: str = "by-capability", **changed: str) -> SentCallback:
+    """A success of the order, on the address that was minted for it."""
+    fields = {
+        "biz_order_no": biz_order_no,
+        "pay_order_no": f"pay-{biz_order_no}",
+        "order_type": "single_withhold",
+        "pay_type": "withhold",
+        "pay_status": "success",
+        "pay_time": "2026-07-01 12:00:00",
+        "channel_response": "approved",
+    }
+    return SentCallback(path=minted_path(merchant, biz_order_no), body=signed_body({**fields, **changed}))
+
+
+def minted_path(merchant: str, biz_order_no: str) -> str:
+    """The notify_url's path for one order."""
+    key = NotifyTokenKey(kid=TOKEN_KEY.kid, secret=TOKEN_KEY.key.reveal().encode())
+    return f"/notify/{merchant}/{NotifyTokens(merchant=merchant, keys=[key]).mint(biz_order_no)}"
 
 
 def _server_with(worker_class: str | None) -> type[ReceiverServer]:

@@ -19,8 +19,8 @@ from service.ledger.schema import migrate
 from service.runtime.metrics.logs import LogMetrics
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
-from tests.support.api_caller import TOKEN, ApiCaller
-from tests.support.scripted_server import ScriptedServer
+from tests.support.api import TOKEN, ApiCaller
+from tests.support.http_server import ScriptedServer
 
 _KEY = "0123456789abcdef"
 _SETTINGS = """

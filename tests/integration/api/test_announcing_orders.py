@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.api_caller import ApiCaller, order_path
+from tests.support.api import ApiCaller, order_path
 
 ORDER = {"merchant": "acme", "biz_order_no": "DK/1 单.", "amount": "10.50", "pay_type": "baofoo_001"}
 

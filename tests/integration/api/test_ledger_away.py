@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from tests.support.api_caller import ApiCaller, order_path
+from tests.support.api import ApiCaller, order_path
+from tests.support.http_server import Answer, Request, ScriptedServer
 from tests.support.postgresql import Database
-from tests.support.scripted_server import Answer, Request, ScriptedServer
 
 WITHHOLD = {
     "merchant": "acme",

@@ -9,7 +9,7 @@ from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.inquiries import InquiryReason
 from service.ledger.questions import record_asked
 from service.ledger.transactions import write
-from tests.support.api_caller import ApiCaller, order_path
+from tests.support.api import ApiCaller, order_path
 from tests.support.claims import NOON, a_claim
 
 RESOLUTION = {"status": "succeeded", "name": "李四", "reason": "on the bank's statement of 5 January"}

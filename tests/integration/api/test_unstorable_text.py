@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.api_caller import ApiCaller, order_path
+from tests.support.api import ApiCaller, order_path
 
 TIME = "2026-01-05T12:00:00+00:00"
 CARD = {

@@ -1,15 +1,12 @@
 """Consumers on both stacks: RabbitMQ with PostgreSQL, and the embedded queue with SQLite."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine
 
-from service.config.secrets import Secret
-from service.config.settings import BrokerSettings, LedgerSettings, MerchantSettings, Settings
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
 from service.ledger.decisions import EndpointRules, MerchantRules
@@ -17,11 +14,7 @@ from service.ledger.engine import make_engine
 from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
-from service.messaging.rabbitmq import topology
 from tests.support.claims import NOON
-from tests.support.stack import Stack
-
-_BATCH_SIZE = 20
 
 _RULES = MerchantRules(
     required_trust=Trust.CAPABILITY,
@@ -92,45 +85,3 @@ def store(engine: Engine, make_store: MakeStore) -> LedgerStore:
 @pytest.fixture
 def outbox(engine: Engine, clock: Clock) -> Outbox:
     return Outbox(engine=engine, clock=lambda _: clock())
-
-
-@pytest.fixture(params=["rabbitmq-postgresql", "embedded"])
-def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
-    """An empty queue and an empty ledger, of either kind."""
-    amqp_url = database_url = None
-    if request.param == "rabbitmq-postgresql":
-        amqp_url = request.getfixturevalue("amqp_url")
-        database_url = request.getfixturevalue("postgresql").url
-    with open_stack(tmp_path, amqp_url=amqp_url, database_url=database_url) as opened:
-        yield opened
-
-
-@contextmanager
-def open_stack(folder: Path, *, amqp_url: str | None, database_url: str | None) -> Iterator[Stack]:
-    settings = Settings(
-        merchants={
-            "acme": MerchantSettings(
-                slug="acme",
-                pay_types=frozenset({"bank"}),
-                amount_unit="yuan",
-                configured_trust=Trust.CAPABILITY,
-            )
-        },
-        data_directory=folder / "data",
-        database_url=Secret(database_url) if database_url else None,
-        broker=BrokerSettings(urls=[Secret(amqp_url)] if amqp_url else []),
-        ledger=LedgerSettings(batch_size=_BATCH_SIZE, first_retry_seconds=0.05, most_retry_seconds=0.5),
-    )
-    if amqp_url:
-        topology.declare([amqp_url], timeout_seconds=15)
-    with Stack(settings=settings, folder=folder) as opened:
-        yield opened
-
-
-@pytest.fixture
-def fault_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
-    """RabbitMQ and PostgreSQL of one's own (`own_rabbitmq`, `own_postgresql`), which the test may stop and kill."""
-    amqp_url = request.getfixturevalue("own_rabbitmq").url
-    database_url = request.getfixturevalue("own_postgresql").url
-    with open_stack(tmp_path, amqp_url=amqp_url, database_url=database_url) as opened:
-        yield opened

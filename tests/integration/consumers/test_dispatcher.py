@@ -32,12 +32,10 @@ from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.session import BrokerSession
 from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim
+from tests.support.http_server import Answer, Request, ScriptedServer
 from tests.support.messages import rabbit_publisher
-from tests.support.ports import find_free_port
 from tests.support.postgresql import Database
-from tests.support.processes import Processes
-from tests.support.running import running
-from tests.support.scripted_server import Answer, Request, ScriptedServer
+from tests.support.processes import Processes, find_free_port, running
 from tests.support.waiting import eventually
 
 MakeStore = Callable[..., LedgerStore]

@@ -15,10 +15,9 @@ from service.domain.events import EventType
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare
 from service.runtime.clock import now
-from tests.support.contracts import payload_validator, shipped_asyncapi
-from tests.support.downstream import WEBHOOK_SECRET, Downstream
+from tests.support.downstream import WEBHOOK_SECRET, Downstream, payload_validator, shipped_asyncapi
 from tests.support.messages import count_messages
-from tests.support.ports import find_free_port
+from tests.support.processes import find_free_port
 from tests.support.waiting import eventually
 
 

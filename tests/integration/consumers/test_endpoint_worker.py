@@ -21,7 +21,7 @@ from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim
-from tests.support.running import running
+from tests.support.processes import running
 from tests.support.waiting import eventually
 
 

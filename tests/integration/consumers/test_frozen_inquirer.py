@@ -13,7 +13,7 @@ from service.ledger.announcements import Announcement
 from service.ledger.decisions import MerchantRules
 from service.ledger.questions import AskedQuestion, QuestionOutcome
 from service.ledger.store import LedgerStore
-from tests.support.asked_gateway import AES_KEY, AskedGateway
+from tests.support.gateway import AES_KEY, AskedGateway
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
@@ -70,7 +70,7 @@ def settings_file(engine: Engine, gateway: AskedGateway, tmp_path: Path) -> Path
 @pytest.fixture
 def frozen(store: LedgerStore, settings_file: Path, processes: Processes) -> Process:
     """An inquirer that has claimed the order's question and was frozen before it sent it."""
-    command = [sys.executable, "-m", "tests.support.freezing_inquirer", str(settings_file)]
+    command = [sys.executable, "-m", "tests.support.faulty_roles", "inquirer", str(settings_file)]
     process = processes.start_command(*command, name="frozen")
     process.wait_until(lambda: process.frozen)
     assert len(questions(store)) == 1
@@ -110,7 +110,7 @@ def test_who_wakes_within_its_lease_sends_what_it_has_claimed(
     settings_file.write_text(
         settings_file.read_text().replace(f"lease_seconds = {LEASE_SECONDS}", "lease_seconds = 60.0")
     )
-    frozen = processes.start_command(sys.executable, "-m", "tests.support.freezing_inquirer", str(settings_file))
+    frozen = processes.start_command(sys.executable, "-m", "tests.support.faulty_roles", "inquirer", str(settings_file))
     frozen.wait_until(lambda: frozen.frozen)
     frozen.thaw()
     eventually(lambda: status(store) is OrderStatus.SUCCEEDED, within_seconds=30)

@@ -35,11 +35,10 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
 from service.runtime.metrics.inquirer import InquirerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
-from tests.support.asked_gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.claims import a_claim
-from tests.support.ports import find_free_port
+from tests.support.gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.postgresql import Database
-from tests.support.running import running
+from tests.support.processes import find_free_port, running
 from tests.support.waiting import eventually
 
 MERCHANTS = ("acme", "other")

@@ -15,7 +15,7 @@ from service.ledger.decisions import MerchantRules
 from service.ledger.engine import READS_ONLY
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions
-from tests.support.asked_gateway import AES_KEY, AskedGateway
+from tests.support.gateway import AES_KEY, AskedGateway
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 

@@ -1,22 +1,47 @@
 """From the queue to the ledger: poison, outages, and processes that are killed."""
 
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date
+from pathlib import Path
+from types import TracebackType
+from typing import Self
 
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import func, select
 from structlog.testing import capture_logs
 
+from consumers.ledger import LedgerConsumer, Recorder
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.bootstrap.messaging import make_dead_letters
-from service.domain.claims import Claim, OrderStatus, Trust
+from service.config.secrets import Secret
+from service.config.settings import BrokerSettings, LedgerSettings, MerchantSettings, Settings
+from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.events import EventType
+from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
+from service.ledger.engine import READS_ONLY
 from service.ledger.reports import Reports
+from service.ledger.schema import migrate
+from service.ledger.tables import claims, events
 from service.messaging.codec import encode_claim, encode_refusals
-from service.messaging.contract import Message
+from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
+from service.messaging.rabbitmq import topology
+from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
+from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedQueue
+from service.runtime.clock import now
+from service.runtime.metrics.ledger import LedgerMetrics
+from service.runtime.metrics.merchants import ClaimMetrics
 from tests.support.claims import a_claim
+from tests.support.messages import count_messages, embedded_publisher, rabbit_publisher
 from tests.support.postgresql import Database
-from tests.support.processes import Process, Processes
+from tests.support.processes import Process, Processes, running
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.running import running
-from tests.support.stack import Stack
 from tests.support.waiting import eventually
 
 SETTINGS = """\
@@ -30,6 +55,157 @@ batch_size = 20
 first_retry_seconds = 0.05
 most_retry_seconds = 0.5
 """
+
+
+_PUBLISHERS_AT_ONCE = 16
+_CONFIRM_SECONDS = 10
+
+
+class Stack:
+    """What `settings` name, with an empty, migrated ledger. Use it as a context manager."""
+
+    def __init__(self, *, settings: Settings, folder: Path) -> None:
+        self.settings = settings
+        self.folder = folder
+        self.engine = make_ledger_engine(settings)
+        # Else SQLite takes the write lock to look, which it may not get for long while consumers write.
+        self._looking = self.engine.execution_options(**{READS_ONLY: True})
+        self._publisher = self._make_publisher()
+
+    def __enter__(self) -> Self:
+        migrate(self.engine)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._publisher.close(timeout_seconds=5)
+        self.engine.dispose()
+
+    def publish(self, messages: Iterable[Claim | Message]) -> None:
+        """Put claims, or messages as they are, into the queue; all are confirmed on return."""
+        ready = [encode_claim(item) if isinstance(item, Claim) else item for item in messages]
+        with ThreadPoolExecutor(_PUBLISHERS_AT_ONCE) as threads:
+            list(threads.map(lambda message: self._publisher.publish(message, timeout_seconds=_CONFIRM_SECONDS), ready))
+
+    def make_consumer(self) -> LedgerConsumer:
+        """A consumer from this queue to this ledger."""
+        registry = CollectorRegistry()
+        return LedgerConsumer(
+            subscriber=self._make_subscriber(),
+            recorder=Recorder(
+                store=make_store(self.settings, self.engine),
+                metrics=LedgerMetrics(registry=registry),
+                claim_metrics=ClaimMetrics(
+                    registry=registry,
+                    merchants=self.settings.merchants,
+                    source=ClaimSource.CALLBACK,
+                    verdicts=list(Verdict),
+                ),
+                clock=now,
+            ),
+            settings=self.settings.ledger,
+        )
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """What was put aside."""
+        if self._urls:
+            return list(RabbitDeadLetters(urls=self._urls, publisher=self._publisher).list(limit=1000))
+        with self._open_queue() as queue:
+            return list(EmbeddedDeadLetters(queue=queue).list(limit=1000))
+
+    def count_claims(self) -> int:
+        """How many claims are recorded."""
+        with self._looking.connect() as connection:
+            return connection.scalar(select(func.count()).select_from(claims)) or 0
+
+    def events_per_order(self) -> dict[str, int]:
+        """How many events each order has made."""
+        query = select(events.c.biz_order_no, func.count()).group_by(events.c.biz_order_no)
+        with self._looking.connect() as connection:
+            return {row[0]: row[1] for row in connection.execute(query)}
+
+    def count_terminal_events(self) -> int:
+        """How many events say that an order has succeeded or failed."""
+        query = select(func.count()).where(events.c.type.in_([EventType.SUCCEEDED, EventType.FAILED]))
+        with self._looking.connect() as connection:
+            return connection.scalar(query) or 0
+
+    def count_queued(self) -> int:
+        """How many messages wait in the queue, those that a consumer holds not counted on RabbitMQ."""
+        if self._urls:
+            return count_messages(self._urls[0])
+        with self._open_queue() as queue:
+            return queue.depth().messages
+
+    @property
+    def _urls(self) -> list[str]:
+        return [url.reveal() for url in self.settings.broker.urls]
+
+    @contextmanager
+    def _open_queue(self) -> Iterator[EmbeddedQueue]:
+        queue = self._make_queue()
+        try:
+            yield queue
+        finally:
+            queue.close(timeout_seconds=5)
+
+    def _make_queue(self) -> EmbeddedQueue:
+        return EmbeddedQueue(path=self.settings.data_directory / "callbacks.sqlite3")
+
+    def _make_publisher(self) -> Publisher:
+        if self._urls:
+            return rabbit_publisher(*self._urls)
+        return embedded_publisher(self._make_queue())
+
+    def _make_subscriber(self) -> Subscriber:
+        if self._urls:
+            return RabbitSubscriber(
+                urls=self._urls, connection_name="test-subscriber", prefetch=200, dead_letter_publisher=self._publisher
+            )
+        return EmbeddedSubscriber(queue=self._make_queue())
+
+
+@pytest.fixture(params=["rabbitmq-postgresql", "embedded"])
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """An empty queue and an empty ledger, of either kind."""
+    amqp_url = database_url = None
+    if request.param == "rabbitmq-postgresql":
+        amqp_url = request.getfixturevalue("amqp_url")
+        database_url = request.getfixturevalue("postgresql").url
+    with open_stack(tmp_path, amqp_url=amqp_url, database_url=database_url) as opened:
+        yield opened
+
+
+@contextmanager
+def open_stack(folder: Path, *, amqp_url: str | None, database_url: str | None) -> Iterator[Stack]:
+    settings = Settings(
+        merchants={
+            "acme": MerchantSettings(
+                slug="acme",
+                pay_types=frozenset({"bank"}),
+                amount_unit="yuan",
+                configured_trust=Trust.CAPABILITY,
+            )
+        },
+        data_directory=folder / "data",
+        database_url=Secret(database_url) if database_url else None,
+        broker=BrokerSettings(urls=[Secret(amqp_url)] if amqp_url else []),
+        ledger=LedgerSettings(batch_size=20, first_retry_seconds=0.05, most_retry_seconds=0.5),
+    )
+    if amqp_url:
+        topology.declare([amqp_url], timeout_seconds=15)
+    with Stack(settings=settings, folder=folder) as opened:
+        yield opened
+
+
+@pytest.fixture
+def fault_stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
+    """RabbitMQ and PostgreSQL of one's own (`own_rabbitmq`, `own_postgresql`), which the test may stop and kill."""
+    amqp_url = request.getfixturevalue("own_rabbitmq").url
+    database_url = request.getfixturevalue("own_postgresql").url
+    with open_stack(tmp_path, amqp_url=amqp_url, database_url=database_url) as opened:
+        yield opened
 
 
 def both_statuses(orders: range) -> list[Claim]:

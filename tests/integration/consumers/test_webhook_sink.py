@@ -17,9 +17,8 @@ from service.config.secrets import Secret
 from service.config.settings import EndpointSettings
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import EventType, PaymentEvent, SerializedEvent, write_event
-from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
-from tests.support.ports import find_free_port
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Answer, Interim, ScriptedServer
+from tests.support.processes import find_free_port
 
 TIMEOUT_SECONDS = 0.6
 

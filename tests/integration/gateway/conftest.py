@@ -13,7 +13,7 @@ from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
-from tests.support.certificates import make_certificate
+from tests.support.http_server import make_certificate
 
 KEY = "0123456789abcdef"
 

@@ -14,7 +14,7 @@ from service.gateway.client import GatewayClient
 from service.gateway.errors import NotSent, OutcomeUnknown
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
-from tests.support.callback_listener import CallbackListener
+from tests.support.http_server import CallbackListener
 
 
 def truth_of(server: Any) -> Any:

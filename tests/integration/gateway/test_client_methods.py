@@ -16,8 +16,7 @@ from service.gateway.client import GatewayClient
 from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Refused
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
-from tests.support.callback_listener import CallbackListener
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.http_server import Answer, CallbackListener, ScriptedServer
 
 CARD = "6222021234567890128"
 PERSON = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "13800138000"}

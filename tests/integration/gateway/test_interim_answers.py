@@ -17,8 +17,7 @@ from service.gateway.errors import CipherError, OutcomeUnknown
 from service.gateway.messages import PreTiedCardArgs
 from service.gateway.probe import Meaning, Probe
 from service.gateway.request_envelope import sign_request
-from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
-from tests.support.scripted_server import Answer, ScriptedServer
+from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Answer, Interim, ScriptedServer
 
 KEY = "0123456789abcdef"
 CIPHER = ArgsCipher(key=KEY, dialect=RequestDialect())

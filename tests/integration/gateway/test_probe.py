@@ -15,7 +15,7 @@ from service.gateway.errors import CipherError, NotSent
 from service.gateway.probe import Meaning, Probe
 from service.gateway.request_envelope import sign_request
 from service.sandbox.server import SandboxServer
-from tests.support.callback_listener import CallbackListener
+from tests.support.http_server import CallbackListener
 
 KEY = "0123456789abcdef"
 SHORT_KEY_19 = "no key of a cipher."

@@ -15,8 +15,7 @@ from service.ledger.schema import VERSION_TABLE, make_schema_check, migrate, sch
 from service.ledger.store import LedgerStore
 from service.ledger.tables import metadata
 from tests.support.claims import a_claim
-from tests.support.pgbouncer import PgBouncer
-from tests.support.postgresql import Database
+from tests.support.postgresql import Database, PgBouncer
 
 
 @pytest.fixture

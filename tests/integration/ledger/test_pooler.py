@@ -17,8 +17,7 @@ from service.ledger.schema import migrate, schema_is_current
 from service.ledger.store import LedgerStore
 from service.ledger.transactions import allow_longer, read, write
 from tests.support.claims import a_claim
-from tests.support.pgbouncer import POOL_SIZE, PgBouncer
-from tests.support.postgresql import Database
+from tests.support.postgresql import POOL_SIZE, Database, PgBouncer
 from tests.support.waiting import eventually
 
 _LIMITS = {

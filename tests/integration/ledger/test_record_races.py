@@ -125,7 +125,9 @@ def test_sequences_have_no_gaps_however_many_ledgers_write_at_once(store: Ledger
 def test_a_ledger_killed_inside_its_transaction_leaves_nothing_half(
     ledger_url: str, pooled: bool, ledger_engine: Engine, store: LedgerStore, count: Count, statement: str
 ) -> None:
-    command = [sys.executable, "-m", "tests.support.dying_ledger", ledger_url, statement, "pooled" if pooled else ""]
+    command = [sys.executable, "-m", "tests.support.faulty_roles", "ledger", ledger_url, statement]
+    if pooled:
+        command.append("pooled")
     died = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert died.returncode == -9, died.stderr
     assert [count(table) for table in (claims, orders, events, deliveries, inquiries)] == [0] * 5

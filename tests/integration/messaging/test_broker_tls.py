@@ -10,7 +10,7 @@ from service.messaging.errors import BrokerUnavailable
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from tests.support.messages import make_message
-from tests.support.ports import find_free_port
+from tests.support.processes import find_free_port
 from tests.support.rabbitmq import RabbitMQ
 
 Connect = Callable[..., BlockingPublisher]

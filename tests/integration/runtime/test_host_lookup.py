@@ -12,7 +12,7 @@ import pytest
 from service.config.secrets import Proxy
 from service.runtime.dialer import HostLookup
 from service.runtime.http_client import HttpClient, NoResponse
-from tests.support.scripted_server import ScriptedServer
+from tests.support.http_server import ScriptedServer
 from tests.support.waiting import eventually
 
 NAME = "shop.example.com"

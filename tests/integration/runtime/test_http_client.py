@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
-from tests.support.scripted_server import Answer as Scripted
-from tests.support.scripted_server import ScriptedServer
+from tests.support.http_server import Answer as Scripted
+from tests.support.http_server import ScriptedServer
 
 MOST_BYTES = 1000
 # Each byte comes well within the time limit; all of them would take longer than a test may.

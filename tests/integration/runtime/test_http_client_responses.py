@@ -10,9 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
-from tests.support.interim_answers import EVERY_INTERIM, NEVER_SECONDS, Interim
-from tests.support.scripted_server import Answer as Scripted
-from tests.support.scripted_server import Request, ScriptedServer
+from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Interim, Request, ScriptedServer
+from tests.support.http_server import Answer as Scripted
 from tests.support.waiting import eventually
 
 Post = Callable[..., HttpResponse]

@@ -8,8 +8,8 @@ import pytest
 from service.config.secrets import Secret
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
-from tests.support.callback_listener import CallbackListener
-from tests.support.gateway_caller import GatewayCaller
+from tests.support.gateway import GatewayCaller
+from tests.support.http_server import CallbackListener
 
 KEY = "0123456789abcdef"
 ACCOUNT = Account(ua="ACME", aes_key=Secret(KEY), pay_types=frozenset({"baofoo_001"}))

@@ -7,7 +7,7 @@ import urllib3
 
 from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.server import SandboxServer
-from tests.support.gateway_caller import GatewayCaller
+from tests.support.gateway import GatewayCaller
 
 
 def post_rule(server: Any, rule: Any) -> Any:

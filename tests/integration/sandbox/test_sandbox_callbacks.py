@@ -10,8 +10,8 @@ import urllib3
 from service.gateway.signature import verify_callback
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Acknowledgement, CallbackStyle, Misbehaviour, Timing
-from tests.support.callback_listener import CallbackListener
-from tests.support.gateway_caller import GatewayCaller
+from tests.support.gateway import GatewayCaller
+from tests.support.http_server import CallbackListener
 from tests.support.waiting import eventually
 
 # So much later that the first callback is there before it, on a slow machine, too.

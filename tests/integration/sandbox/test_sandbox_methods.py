@@ -8,7 +8,7 @@ import pytest
 import urllib3
 
 from service.sandbox.server import SandboxServer
-from tests.support.gateway_caller import GatewayCaller
+from tests.support.gateway import GatewayCaller
 from tests.support.waiting import eventually
 
 

@@ -15,8 +15,8 @@ from service.gateway.strict_json import NumberToken
 from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import EmptyResponse
-from tests.support.callback_listener import CallbackListener
-from tests.support.gateway_caller import WITHHOLD, GatewayCaller
+from tests.support.gateway import WITHHOLD, GatewayCaller
+from tests.support.http_server import CallbackListener
 from tests.support.waiting import eventually
 
 KEY = "0123456789abcdef"

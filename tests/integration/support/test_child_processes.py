@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from tests.support.http import answers
-from tests.support.processes import Processes
+from tests.support.processes import Processes, answers
 from tests.support.waiting import eventually
 
 

@@ -14,10 +14,9 @@ from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.sqlite.embedded import EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
-from tests.support.callbacks import SentCallback
 from tests.support.messages import rabbit_publisher
-from tests.support.ports import find_free_port
-from tests.support.processes import Process, Processes
+from tests.support.processes import Process, Processes, find_free_port
+from tests.support.receiver import SentCallback
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ import struct
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.support.callbacks import callback
 from tests.support.rabbitmq import RabbitMQ
+from tests.support.receiver import callback
 from tests.support.waiting import eventually
 
 # The receiver answers within 2 s; a slow machine adds to that.

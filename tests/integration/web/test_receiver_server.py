@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.callbacks import SentCallback, callback
-from tests.support.ports import find_free_port
-from tests.support.processes import Processes
+from tests.support.processes import Processes, find_free_port
+from tests.support.receiver import SentCallback, callback
 from tests.support.waiting import eventually
 
 

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Self
 
-from tests.support.callbacks import callback
+from tests.support.receiver import callback
 
 _REQUEST_TIMEOUT_SECONDS = 5.0
 # For a slow machine.

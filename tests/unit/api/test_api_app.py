@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from service.api.app import OPEN_ENDPOINTS
 from service.api.request_schemas import MAX_BODY_BYTES
 from service.contracts.shipped import read_shipped
-from tests.support.openapi import OpenApi
+from tests.support.api import OpenApi
 
 
 @pytest.fixture

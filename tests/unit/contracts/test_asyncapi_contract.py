@@ -23,7 +23,7 @@ from service.domain.events import (
     write_test,
 )
 from service.messaging.rabbitmq.topology import EXCHANGES, STATUS_EXCHANGE
-from tests.support.contracts import asyncapi_faults, event_validator, payload_validator, shipped_asyncapi
+from tests.support.downstream import asyncapi_faults, event_validator, payload_validator, shipped_asyncapi
 
 MESSAGES = {
     "paymentProcessing": EventType.PROCESSING,

@@ -19,7 +19,7 @@ from service.ledger.claims import IncomingClaim
 from service.ledger.decisions import Decision, EndpointRules, MerchantRules
 from service.ledger.orders import OrderRecord
 from service.ledger.sanitizing import sanitized
-from tests.support.contracts import event_validator, shipped_event_schema
+from tests.support.downstream import event_validator, shipped_event_schema
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 RULES = MerchantRules(

@@ -7,7 +7,7 @@ import pytest
 
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.signature import DEGENERATE_SIGNS, verify_callback
-from tests.support.vectors import load_vectors
+from tests.support.gateway import load_vectors
 
 SAME_WRITER = "wire_json_same_flags"
 OTHER_WRITER = "wire_json_default_flags"

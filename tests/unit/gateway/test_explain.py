@@ -13,7 +13,7 @@ from service.gateway.errors import CallbackRefused, SignMismatch
 from service.gateway.explain import Mismatch, describe_dialect, describe_kind, explain, find_traits
 from service.gateway.json_dialects import DIALECTS
 from service.gateway.signature import Budget, VerifiedCallback, canonical_texts, verify_callback
-from tests.support.vectors import load_vectors
+from tests.support.gateway import load_vectors
 
 FIELDS = {
     "biz_order_no": "DK1",

@@ -8,7 +8,7 @@ from service.gateway.json_dialects import PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNI
 from service.gateway.request_envelope import sign_request, verify_request
 from service.gateway.schemas import REQUEST_ENVELOPE
 from service.gateway.strict_json import read_object
-from tests.support.vectors import load_vectors
+from tests.support.gateway import load_vectors
 
 #: Signs that need not be built; asserted to differ from ours.
 EXEMPT_SIGNS = {"sign-lightapi-family": "the light-api form of the sign"}

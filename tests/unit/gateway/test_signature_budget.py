@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.gateway.errors import CallbackRefused, SignMismatch
 from service.gateway.json_dialects import JsonWriter
 from service.gateway.signature import MAX_BYTES_PER_BYTE, MAX_TEXTS, MIN_BODY_BYTES, Budget, verify_callback
-from tests.support.costly_bodies import CONTENT_TYPE, LARGEST_BODY_BYTES, costly_bodies
+from tests.support.callbacks import COSTLY_CONTENT_TYPE, LARGEST_BODY_BYTES, costly_bodies
 
 
 class Written:
@@ -40,7 +40,7 @@ def cost(body: Any, written: Any) -> Any:
     """How many different texts were hashed, and how many bytes were written, joined or hashed."""
     before = written.bytes
     with pytest.raises(CallbackRefused) as refused:
-        verify_callback(body, CONTENT_TYPE)
+        verify_callback(body, COSTLY_CONTENT_TYPE)
     hashed = {tried.canonical for tried in refused.value.tried} if isinstance(refused.value, SignMismatch) else set()
     return len(hashed), written.bytes - before + 2 * sum(map(len, hashed))
 

@@ -1,0 +1,98 @@
+"""Roles that fail at the worst moment: `python -m tests.support.faulty_roles`.
+
+- `ledger URL STATEMENT [pooled]` records one pending callback, and sends itself SIGKILL just after the first statement
+  that begins with STATEMENT.
+- `inquirer SETTINGS` runs the role as the command line does, and sends itself SIGSTOP once, when its first lease is
+  committed and not one of its questions has been sent.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from sqlalchemy import event
+
+from consumers.signals import stop_on_signals
+from service.bootstrap.gateways import make_gateway_clients
+from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer
+from service.bootstrap.ledger import make_ledger_engine
+from service.config.reading import load_settings
+from service.domain.claims import OrderStatus, Trust
+from service.domain.events import DEFAULT_EVENT_TYPES
+from service.ledger.decisions import EndpointRules, MerchantRules
+from service.ledger.engine import make_engine
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.questions import DueInquiry
+from service.ledger.store import LedgerStore
+from tests.support.claims import a_claim
+
+
+def run_ledger_until_killed(url: str, beginning: str, pooled: str = "") -> None:
+    engine = make_engine(url, pooled=bool(pooled))
+
+    def die(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(beginning):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    event.listen(engine, "after_cursor_execute", die)
+    store = LedgerStore(
+        engine=engine,
+        rules={
+            "acme": MerchantRules(
+                required_trust=Trust.CAPABILITY,
+                can_ask=True,
+                answer_due_seconds=600,
+                inquiry_horizon_seconds=86_400,
+            )
+        },
+        endpoints=[EndpointRules(name="books", types=DEFAULT_EVENT_TYPES)],
+        clock=lambda: datetime.now(UTC),
+    )
+    store.record([a_claim(OrderStatus.PROCESSING)])
+
+
+def run_inquirer_until_frozen(settings_file: str) -> None:
+    settings = load_settings(Path(settings_file), {})
+    stop = threading.Event()
+    stop_on_signals(stop)
+    _freeze_after_first_lease()
+    engine = make_ledger_engine(settings, pool_size=inquirer_pool_size(settings))
+    gateways = make_gateway_clients(settings)
+    make_inquirer(settings, engine, CollectorRegistry(), gateways).run(stop)
+
+
+def _freeze_after_first_lease() -> None:
+    lease_due = InquiryQueue.lease_due
+    frozen = threading.Event()
+
+    def lease_and_freeze(
+        queue: InquiryQueue, merchant: str, *, limit: int, lease_seconds: float
+    ) -> Sequence[DueInquiry]:
+        leased = lease_due(queue, merchant, limit=limit, lease_seconds=lease_seconds)
+        if leased and not frozen.is_set():
+            frozen.set()
+            # To this very thread: sent to the process, another thread may take it, and this one run on for a moment.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+        return leased
+
+    InquiryQueue.lease_due = lease_and_freeze
+
+
+def main() -> None:
+    match sys.argv[1:]:
+        case ["ledger", *arguments]:
+            run_ledger_until_killed(*arguments)
+        case ["inquirer", settings_file]:
+            run_inquirer_until_frozen(settings_file)
+        case _:
+            sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    main()
