@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from marshmallow import ValidationError
 
 from service.config.settings import MerchantSettings
@@ -18,6 +19,8 @@ from service.ledger.orders import OrderRecord
 from service.ledger.store import LedgerStore
 
 _MOST_DUE_IN = timedelta(days=366)
+
+_log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,13 @@ class Announcer:
         Raises what `check` raises, AnnouncementDiffers if it was announced with other values, and LedgerUnavailable.
         """
         self.check(draft)
+        if self._merchants[draft.merchant].may_be_card_number(draft.biz_order_no):
+            _log.warning(
+                "order_number_may_be_card_number",
+                merchant=draft.merchant,
+                biz_order_no=draft.biz_order_no,
+                remedy=f"set merchants.{draft.merchant}.order_number_pattern if it is none; until then logs mask it",
+            )
         order = self._store.announce(
             Announcement(
                 merchant=draft.merchant,

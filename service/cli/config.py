@@ -37,7 +37,13 @@ def check(context: click.Context) -> None:
     ledger = "database_url" if settings.database_url else f"SQLite in {settings.data_directory}"
     click.echo(f"{settings_path_of(context)}: good. Queue: {queue}. Ledger: {ledger}.")
     for merchant in settings.merchants.values():
-        click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.word}")
+        pattern = merchant.order_number_pattern
+        numbers = (
+            f"order numbers that match {pattern.pattern} are shown everywhere"
+            if pattern
+            else "without order_number_pattern, an order number that may be a bank card number is masked in logs"
+        )
+        click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.word}; {numbers}")
     for endpoint in settings.endpoints:
         click.echo(f"endpoint {endpoint.name}: {endpoint.kind}, {', '.join(sorted(endpoint.types))}")
 

@@ -127,7 +127,7 @@ def _events(history: OrderHistory) -> Table:
     for event in history.events:
         made = (time_text(event.created_at), str(event.sequence), event.type.value)
         if not event.deliveries:
-            add_row(table, *made, "no endpoint")
+            add_row(table, *made, "no endpoint", *[""] * 4)
         for delivery in event.deliveries:
             settled = time_text(delivery.settled_at)
             add_row(

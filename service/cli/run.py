@@ -22,7 +22,7 @@ from service.config.settings import Settings
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import BrokerUnavailable, MessagingError
 from service.runtime.log_stream import LineCounts, LogStream
-from service.runtime.logs import configure_logs, log_uncaught_errors
+from service.runtime.logs import OrderNumberMask, configure_logs, log_uncaught_errors
 from service.runtime.metrics.logs import LogMetrics
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _GRACE_SECONDS = 20.0
 #: How long a process waits for its log to be written when it ends.
 _DRAIN_SECONDS = 1.0
 _LOG_METRICS = f"{__name__}.log_metrics"
+_ORDER_NUMBERS = f"{__name__}.order_numbers"
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +49,8 @@ log = structlog.get_logger(__name__)
 @click.pass_context
 def run(context: click.Context) -> None:
     """Run a role until SIGTERM. Any number of processes of each role may run at once."""
-    context.meta[_LOG_METRICS] = _take_over_output()
+    context.meta[_ORDER_NUMBERS] = OrderNumberMask()
+    context.meta[_LOG_METRICS] = _take_over_output(context.meta[_ORDER_NUMBERS])
 
 
 @run.command()
@@ -62,6 +64,7 @@ def receiver(context: click.Context) -> None:
     end_on_signals()
     # Its settings may lack what only other roles need, so warnings are left to them.
     settings = settings_of(context, with_database=False)
+    context.meta[_ORDER_NUMBERS].show(settings.order_number_patterns)
     # The receiver does not wait for the broker: without it, it answers `fail` or uses the spool.
     _declare_topology_once(settings)
     ReceiverServer(
@@ -194,7 +197,7 @@ def run_all(context: click.Context) -> None:
     supervisor.run(stop, grace_seconds=drain_seconds + _GRACE_SECONDS)
 
 
-def _take_over_output() -> LogMetrics:
+def _take_over_output(order_numbers: OrderNumberMask) -> LogMetrics:
     """Write to standard output and error through buffers from now on, so that no role waits for them or fails."""
     counts = LineCounts()
 
@@ -203,7 +206,7 @@ def _take_over_output() -> LogMetrics:
 
     streams = [LogStream(descriptor, counts=counts, on_gap=log_gap) for descriptor in (1, 2)]
     sys.stdout, sys.stderr = streams
-    configure_logs(stream=sys.stdout, human=sys.stdout.isatty(), counts=counts)
+    configure_logs(stream=sys.stdout, human=sys.stdout.isatty(), counts=counts, order_numbers=order_numbers)
     log_uncaught_errors()
     atexit.register(_drain, streams)
     return LogMetrics(lost=counts.lost, escaped=counts.escaped)
@@ -217,6 +220,7 @@ def _drain(streams: Sequence[LogStream]) -> None:
 
 def _settings(context: click.Context) -> Settings:
     settings = settings_of(context)
+    context.meta[_ORDER_NUMBERS].show(settings.order_number_patterns)
     for warning in settings.warnings():
         log.warning("settings_warning", warning=warning)
     return settings

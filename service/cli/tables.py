@@ -12,6 +12,8 @@ from service.domain.masking import mask_personal
 
 # A pipe has no width, so this one is wide enough for every table.
 _WIDTH_OF_A_PIPE = 240
+#: Columns of identifiers, which a person has to read and copy. Every other column may hold personal data.
+_IDENTIFIERS = frozenset({"merchant", "biz_order_no", "pay_order_no", "requestId"})
 
 
 def make_console() -> Console:
@@ -28,9 +30,13 @@ def make_table(title: str, *columns: str) -> Table:
 
 
 def add_row(table: Table, *cells: str) -> None:
-    """Add a row, personal data masked."""
+    """Add a row, with personal data masked in every column but those of identifiers."""
+    shown = (
+        cell if column.header in _IDENTIFIERS else mask_personal(cell)
+        for column, cell in zip(table.columns, cells, strict=True)
+    )
     # As plain text: the gateway wrote parts of it, which must neither control the terminal nor be markup.
-    table.add_row(*(Text(escape_controls(mask_personal(cell))) for cell in cells))
+    table.add_row(*(Text(escape_controls(cell)) for cell in shown))
 
 
 def time_text(time: datetime | None) -> str:

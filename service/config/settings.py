@@ -21,6 +21,7 @@ from service.config.secrets import Proxy, ProxyField, Secret, SecretText, UrlFie
 from service.config.url_syntax import UrlMalformed, split_http_url
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES, EventType
+from service.domain.order_numbers import may_be_card_number
 
 _NOT_EMPTY = validate.Length(min=1)
 _TRUSTS = {"checksum": Trust.CHECKSUM, "capability": Trust.CAPABILITY, "query": Trust.QUERIED}
@@ -57,6 +58,14 @@ class _TrustField(fields.String):
         if word not in _TRUSTS:
             raise ValidationError(f"Must be one of: {', '.join(_TRUSTS)}.")
         return _TRUSTS[word]
+
+
+class _PatternField(fields.String):
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return re.compile(super()._deserialize(*args, **kwargs), re.ASCII)
+        except re.error as error:
+            raise ValidationError(f"is no regular expression: {error}") from error
 
 
 class _PathField(fields.String):
@@ -166,6 +175,9 @@ class MerchantSettings:
     most_inquiry_repeat_seconds: PositiveFloat = 4 * 3600.0
     #: An order without an answer is parked for a person after this time.
     inquiry_horizon_seconds: PositiveFloat = 7 * 86400.0
+    #: A regular expression for whole order numbers. One that matches is never taken for a bank card number. None: an
+    #: order number that may be one is masked in logs.
+    order_number_pattern: Annotated[re.Pattern[str], ReadBy(_PatternField)] | None = None
 
     @property
     def required_trust(self) -> Trust:
@@ -179,6 +191,11 @@ class MerchantSettings:
         """The least trust of a callback that proves that the gateway is up. With token keys, it needs a token."""
         by_token = self.token_keys and self.required_trust > Trust.CHECKSUM
         return Trust.CAPABILITY if by_token else Trust.CHECKSUM
+
+    def may_be_card_number(self, order_no: str) -> bool:
+        """Whether an order number has the form of a bank card number, and not that of this merchant's numbers."""
+        pattern = self.order_number_pattern
+        return may_be_card_number(order_no) and (pattern is None or not pattern.fullmatch(order_no))
 
     def find_mistakes(self) -> Iterator[Mistake]:
         """Find settings that contradict each other."""
@@ -397,6 +414,11 @@ class Settings:
     dispatcher: DispatcherSettings = DispatcherSettings()
     inquirer: InquirerSettings = InquirerSettings()
     api: ApiSettings = ApiSettings()
+
+    @property
+    def order_number_patterns(self) -> Mapping[str, re.Pattern[str]]:
+        """The patterns of those merchants that have one, by merchant."""
+        return {slug: m.order_number_pattern for slug, m in self.merchants.items() if m.order_number_pattern}
 
     def find_mistakes(self) -> Iterator[Mistake]:
         """Find sections that contradict each other."""

@@ -5,6 +5,7 @@ Logging never changes what the service does: a line that cannot be rendered or w
 
 import json
 import logging
+import re
 import sys
 import threading
 from collections.abc import Mapping, Sequence
@@ -16,10 +17,15 @@ from typing import Any, TextIO
 import structlog
 from structlog.types import EventDict, Processor, WrappedLogger
 
+from service.domain.masking import mask_personal
+from service.domain.order_numbers import may_be_card_number
 from service.runtime.log_stream import UNRENDERABLE, UNWRITABLE, LineCounts, LogStream
 
 #: Fields whose values must not appear in any log, whoever logs them.
 SENSITIVE_FIELDS = frozenset({"args", "bank_card_number", "id_card_number", "key", "mobile", "name", "token"})
+
+#: Fields that hold an order number. That of an event's id is between two slashes.
+ORDER_NUMBER_FIELDS = frozenset({"biz_order_no", "pay_order_no", "event_id"})
 
 _MASK = "…"
 # Values of these types have no fields of their own.
@@ -28,12 +34,42 @@ _PLAIN = frozenset({str, int, float, bool, type(None)})
 _log = structlog.get_logger(__name__)
 
 
-def configure_logs(*, stream: TextIO | LogStream, human: bool, counts: LineCounts | None = None) -> None:
+class OrderNumberMask:
+    """A structlog processor that masks order numbers that may be bank card numbers. Safe to use from many threads."""
+
+    def __init__(self) -> None:
+        self._patterns: Mapping[str, re.Pattern[str]] = {}
+
+    def show(self, patterns: Mapping[str, re.Pattern[str]]) -> None:
+        """Show the order numbers of these merchants where the whole number matches the merchant's pattern."""
+        self._patterns = patterns
+
+    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+        """Mask the order numbers of one line."""
+        for field in ORDER_NUMBER_FIELDS.intersection(event):
+            value = event[field]
+            parts = value.split("/") if isinstance(value, str) else [""]
+            for number in filter(may_be_card_number, parts):
+                # An event's id begins with its merchant.
+                pattern = self._patterns.get(parts[0] if field == "event_id" else event.get("merchant", ""))
+                if pattern is None or not pattern.fullmatch(number):
+                    event[field] = event[field].replace(number, mask_personal(number))
+        return event
+
+
+def configure_logs(
+    *,
+    stream: TextIO | LogStream,
+    human: bool,
+    counts: LineCounts | None = None,
+    order_numbers: OrderNumberMask | None = None,
+) -> None:
     """Send all log lines of this process to `stream`, including those of libraries that use `logging`.
 
-    `human` writes coloured lines instead of JSON. `counts` counts lines that are lost. Call it once, at the start of
-    the process; a second call replaces the first for loggers that are made afterwards. Lines below INFO are dropped,
-    and below WARNING for pika and Alembic.
+    `human` writes coloured lines instead of JSON. `counts` counts lines that are lost. `order_numbers` knows which
+    order numbers are shown although they may be card numbers; None: none. Call it once, at the start of the process; a
+    second call replaces the first for loggers that are made afterwards. Lines below INFO are dropped, and below WARNING
+    for pika and Alembic.
     """
     lines = _Lines(stream, LineCounts() if counts is None else counts)
     own: list[Processor] = [
@@ -41,6 +77,7 @@ def configure_logs(*, stream: TextIO | LogStream, human: bool, counts: LineCount
         structlog.processors.add_log_level,
         _add_timestamp,
         mask_sensitive_fields,
+        order_numbers or OrderNumberMask(),
     ]
     renderers = _human_renderers() if human else _json_renderers()
     structlog.configure(

@@ -6,9 +6,11 @@ import pytest
 
 from service.cli.order_tables import show_history
 from service.domain.claims import ClaimSource, OrderStatus, Trust
-from service.domain.order_state import Verdict
+from service.domain.order_state import OrderState, Verdict
 from service.ledger.claims import ClaimRecord
 from service.ledger.histories import OrderHistory
+from service.ledger.orders import OrderRecord
+from service.ledger.withholds import WithholdOutcome, WithholdRecord
 from tests.support.claims import NOON
 
 
@@ -42,6 +44,30 @@ def test_fields_that_a_callback_lacked_are_shown(capsys: pytest.CaptureFixture[s
     )
     show_history(replace(a_history(claims_left_out=0), claims=[claim]))
     assert "without order_type, pay_time" in " ".join(capsys.readouterr().out.split())
+
+
+def test_order_numbers_are_shown_and_free_text_is_masked(capsys: pytest.CaptureFixture[str]) -> None:
+    order = OrderRecord(
+        merchant="acme",
+        biz_order_no="1745678901234567897",
+        state=OrderState(pay_order_no="6222021234561233"),
+        created_at=NOON,
+        updated_at=NOON,
+    )
+    sent = WithholdRecord(
+        outcome=WithholdOutcome.UNKNOWN,
+        sent_by="api",
+        sent_at=NOON,
+        settled_at=None,
+        request_id="1745678901234567",
+        detail="卡号6222021234561233",
+    )
+    show_history(replace(a_history(claims_left_out=0), order=order, withhold=sent))
+    shown = capsys.readouterr().out
+    assert "1745678901234567897" in shown
+    assert "1745678901234567 " in shown
+    assert shown.count("6222021234561233") == 1
+    assert "卡号6222****1233" in shown
 
 
 def test_omitted_claims_are_not_mentioned_if_there_are_none(capsys: pytest.CaptureFixture[str]) -> None:

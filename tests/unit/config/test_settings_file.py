@@ -254,3 +254,18 @@ def test_urls_of_the_environment_override_those_of_the_file() -> None:
 def test_no_secret_shows_in_a_dump_of_the_settings() -> None:
     assert "0123456789abcdef" not in repr(parse(MERCHANT + GATEWAY))
     assert Secret("x") == Secret("x")
+
+
+def test_an_order_number_that_matches_the_merchants_pattern_is_no_card_number() -> None:
+    plain = parse(MERCHANT).merchants["acme"]
+    patterned = parse(f"{MERCHANT}order_number_pattern = '4\\d{{15}}'\n")
+    assert plain.may_be_card_number("4111111111111111")
+    assert not plain.may_be_card_number("1745678901234567897")
+    assert not patterned.merchants["acme"].may_be_card_number("4111111111111111")
+    assert patterned.merchants["acme"].may_be_card_number("5500000000000004")
+    assert [*patterned.order_number_patterns] == ["acme"]
+
+
+def test_a_pattern_that_cannot_be_read_is_a_mistake() -> None:
+    (mistake,) = mistakes(f"{MERCHANT}order_number_pattern = '('\n")
+    assert "merchants.acme.order_number_pattern: is no regular expression: " in mistake

@@ -1,6 +1,7 @@
 import io
 import json
 import logging
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import pytest
 import structlog
 
 from service.runtime.log_stream import LineCounts
-from service.runtime.logs import configure_logs
+from service.runtime.logs import OrderNumberMask, configure_logs
 
 
 @pytest.fixture
@@ -47,6 +48,29 @@ def test_sensitive_fields_are_masked_at_any_depth(lines: Any, field: str, human:
     structlog.get_logger().info("x", **{field: "6222021234561234"}, request={"inner": {field: "6222021234561234"}})
     assert "6222021234561234" not in lines.getvalue()
     assert "…" in lines.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        ({"biz_order_no": "4111111111111111"}, "4111****1111"),
+        ({"pay_order_no": "4111111111111111"}, "4111****1111"),
+        ({"event_id": "acme/4111111111111111/1"}, "acme/4111****1111/1"),
+        ({"biz_order_no": "1745678901234567897"}, "1745678901234567897"),
+        ({"biz_order_no": "4222222222222220"}, "4222****2220"),
+        ({"biz_order_no": "4222222222222220", "merchant": "acme"}, "4222222222222220"),
+        ({"event_id": "acme/4222222222222220/1"}, "acme/4222222222222220/1"),
+        ({"biz_order_no": "4111111111111111", "merchant": "acme"}, "4111****1111"),
+    ],
+)
+def test_an_order_number_is_masked_only_if_it_may_be_a_card_number(
+    lines: Any, fields: dict[str, str], shown: str
+) -> None:
+    order_numbers = OrderNumberMask()
+    configure_logs(stream=lines, human=False, order_numbers=order_numbers)
+    order_numbers.show({"acme": re.compile(r"42\d{14}")})
+    structlog.get_logger().info("x", **fields)
+    assert shown in json.loads(lines.getvalue()).values()
 
 
 @pytest.mark.parametrize("human", [False, True])
