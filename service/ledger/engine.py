@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DisconnectionError
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -60,10 +60,12 @@ def _sqlite(text: str, settings: dict[str, Any]) -> Engine:
         raise UnusableDatabaseUrl("not a database URL; it should look like postgresql://...") from None
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:" or url.host:
         raise UnusableDatabaseUrl("the database URL must begin with postgresql:// or name a sqlite:/// file")
+    if url != URL.create("sqlite", database=url.database):
+        raise UnusableDatabaseUrl("a sqlite:/// URL names a file and nothing else: take out its other parts")
     file = Path(url.database)
     # isolation_level None: transactions are begun by _begin and not by the driver.
     arguments = {"timeout": _SQLITE_BUSY_SECONDS, "isolation_level": None}
-    engine = create_engine(url.set(drivername="sqlite+pysqlite"), connect_args=arguments, **settings)
+    engine = create_engine(url, connect_args=arguments, **settings)
 
     def create_private(*_: object) -> None:
         # SQLite would create the file by the umask, and it holds personal data. SQLite reports what prevents us from

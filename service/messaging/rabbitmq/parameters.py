@@ -1,10 +1,13 @@
 """Connection parameters for RabbitMQ: checked URLs, and time limits that notice a dead link within seconds."""
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import pika
+from pika import spec
+from pika.exceptions import AMQPError
 
 from service.config.url_syntax import PERCENT_ENCODE, UrlMalformed, check_credentials_url
 from service.messaging.errors import UnusableBrokerUrl
@@ -52,6 +55,7 @@ def _parameters(url: str, connection_name: str) -> pika.URLParameters:
             )
         setattr(parameters, name, value)
     parameters.client_properties = {**(parameters.client_properties or {}), "connection_name": connection_name}
+    _check_encodable(parameters)
     return parameters
 
 
@@ -76,6 +80,18 @@ def _read(url: str) -> tuple[pika.URLParameters, Sequence[str]]:
     except (ValueError, TypeError, AttributeError, SyntaxError, OSError, MemoryError, RecursionError):
         raise UnusableBrokerUrl(
             f"pika cannot read a value of its parameters ({', '.join(names)}); {PERCENT_ENCODE}"
+        ) from None
+
+
+def _check_encodable(parameters: pika.URLParameters) -> None:
+    """Encode what pika sends of the URL: else it would fail only while it connects, with an error that quotes it."""
+    try:
+        spec.Connection.StartOk(parameters.client_properties, response="", locale=parameters.locale).encode()
+        spec.Connection.Open(parameters.virtual_host).encode()
+    except (AMQPError, struct.error, AttributeError, TypeError, ValueError, RecursionError):
+        raise UnusableBrokerUrl(
+            "AMQP cannot carry its virtual host, its locale or its client_properties: names have at most 255 bytes, and"
+            f" properties are texts, whole numbers, booleans, lists and dictionaries; {PERCENT_ENCODE}"
         ) from None
 
 

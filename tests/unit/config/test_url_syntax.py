@@ -113,6 +113,10 @@ def test_characters_that_parsers_disagree_on_must_be_percent_encoded(
         ("mysql://u:geheim@h/d", "must look like postgresql://"),
         ("geheim", "must look like postgresql://"),
         ("sqlite://geheim/file", "name a sqlite:/// file"),
+        ("sqlite:///file?timeout=geheim", "names a file and nothing else"),
+        ("sqlite:///file:name?uri=true&mode=geheim", "names a file and nothing else"),
+        ("sqlite://:geheim@/file", "names a file and nothing else"),
+        ("sqlite+pysqlcipher://:geheim@/file", "names a file and nothing else"),
     ],
 )
 def test_a_database_url_that_nothing_can_connect_to_says_why_and_shows_no_secret(url: str, part: str) -> None:
@@ -145,6 +149,12 @@ def test_a_database_url_that_nothing_can_connect_to_says_why_and_shows_no_secret
         ),
         ("amqp://u:geheim@h/v?frame_max=5", "cannot read a value of its parameters (frame_max)"),
         ("amqp://u:geheim@h/v?heartbeat=geheim", "cannot read a value of its parameters (heartbeat)"),
+        ("amqp://u:geheim@h/v?client_properties={'geheim':{1}}", "AMQP cannot carry"),
+        ("amqp://u:geheim@h/v?client_properties={'geheim':1.5}", "AMQP cannot carry"),
+        ("amqp://u:geheim@h/v?client_properties={1:'geheim'}", "AMQP cannot carry"),
+        (f"amqp://u:geheim@h/v?client_properties={{'geheim':{10**30}}}", "AMQP cannot carry"),
+        (f"amqp://u:geheim@h/v?locale={'geheim' * 50}", "AMQP cannot carry"),
+        (f"amqp://u:geheim@h/{'geheim' * 50}", "AMQP cannot carry"),
         ("http://u:geheim@h/v", "must look like amqp://"),
         ("amqp+tls://u:geheim@h/v", "must begin with amqp://"),
     ],
