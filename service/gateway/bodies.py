@@ -55,14 +55,17 @@ class Readings:
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"\x78\x01": "zlib (deflate)",
+    b"\x78\x5e": "zlib (deflate)",
     b"\x78\x9c": "zlib (deflate)",
     b"\x78\xda": "zlib (deflate)",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"PK\x03\x04": "zip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
 }
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"{\0", b"\0{")
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _SPACE = " \t\r\n"
-_JSON_BEGINS = re.compile(r"\s*(?:\{|%7B)", re.IGNORECASE)
+_JSON_BEGINS = re.compile(r"""\s*(?:[{["]|%7B|%5B|%22)""", re.IGNORECASE)
 # RFC 2046, 5.1.1: 1 to 70 characters.
 _BOUNDARY = re.compile(
     r"""multipart/form-data\s*;(?:.*;)?\s*boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))""", re.I | re.S
@@ -119,9 +122,11 @@ def _attempts(text: str, content_type: str | None) -> Iterator[tuple[BodyKind, C
     boundary = _find_boundary(content_type)
     if boundary is not None and (text.startswith("--") or f"--{boundary}" in text):
         yield BodyKind.MULTIPART, partial(_from_multipart, text, boundary)
+    if boundary is None and text.startswith("--") and _DISPOSITION.search(text.replace("\r\n", "\n")):
+        yield BodyKind.MULTIPART, _refuse_missing_boundary
     if "=" in text or text[:1] == "%":
         for json_text in dict.fromkeys(_json_in_form(text, decode)):
-            yield BodyKind.JSON_IN_FORM, partial(_from_json, BodyKind.JSON_IN_FORM, json_text)
+            yield BodyKind.JSON_IN_FORM, partial(_from_json_in_form, json_text)
 
 
 def _decode(body: bytes) -> str:
@@ -130,8 +135,8 @@ def _decode(body: bytes) -> str:
         raise CallbackRefused(
             Refusal.COMPRESSED, f"the body is compressed with {name}; ask the gateway to send it uncompressed"
         )
-    if body.startswith(_UTF16):
-        raise CallbackRefused(Refusal.BAD_UTF8, "the body is UTF-16; ask the gateway to send UTF-8")
+    if body.startswith(_UTF16) or b"\0" in body[:2]:
+        raise CallbackRefused(Refusal.BAD_UTF8, "the body is UTF-16 or UTF-32; ask the gateway to send UTF-8")
     try:
         return body.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
@@ -165,6 +170,10 @@ def _from_json(kind: BodyKind, text: str) -> CallbackBody:
     return CallbackBody(kind, raw.values, raw)
 
 
+def _from_json_in_form(text: str) -> CallbackBody:
+    return _from_json(BodyKind.JSON_IN_FORM, _refuse_second_wrapping(text))
+
+
 def _from_json_string(text: str) -> CallbackBody:
     inner = read_value(text)
     if not isinstance(inner, str):
@@ -190,15 +199,26 @@ def _from_json_list(text: str) -> CallbackBody:
 def _refuse_second_wrapping(text: str) -> str:
     inner = text.strip(_SPACE)
     if inner[:1] in ('"', "["):
-        raise CallbackRefused(
-            Refusal.WRAPPED_TWICE,
-            "the JSON object is wrapped in a string or a list twice; only one wrapping is accepted",
-        )
+        raise _wrapped_twice()
     return inner
 
 
+def _wrapped_twice() -> CallbackRefused:
+    return CallbackRefused(
+        Refusal.WRAPPED_TWICE,
+        "the JSON object is wrapped in a string, a list or a form twice; only one wrapping is accepted",
+    )
+
+
 def _from_multipart(text: str, boundary: str) -> CallbackBody:
-    return CallbackBody(BodyKind.MULTIPART, _read_multipart(text, boundary), None)
+    values = _read_multipart(text, boundary)
+    if len(values) == 1 and all(_JSON_BEGINS.match(value) for value in values.values()):
+        raise _wrapped_twice()
+    return CallbackBody(BodyKind.MULTIPART, values, None)
+
+
+def _refuse_missing_boundary() -> CallbackBody:
+    raise _not_multipart("its Content-Type header names no boundary")
 
 
 def _from_form(kind: BodyKind, text: str, decode: Callable[[str], str]) -> CallbackBody:
@@ -206,7 +226,8 @@ def _from_form(kind: BodyKind, text: str, decode: Callable[[str], str]) -> Callb
         raise CallbackRefused(Refusal.TOO_MANY_VALUES, f"the form holds more than {MAX_VALUES} fields")
     plus_means = "+" if kind is BodyKind.FORM_WITH_PLUS else " "
     values: dict[str, JsonValue] = {}
-    for pair in text.replace("+", plus_means).split("&") if text else ():
+    # Senders that write a form in a loop leave a "&" at its end.
+    for pair in filter(None, text.replace("+", plus_means).split("&")):
         name, equals, value = pair.partition("=")
         if not equals:
             raise CallbackRefused(
@@ -227,6 +248,7 @@ def _json_in_form(text: str, decode: Callable[[str], str]) -> Iterator[str]:
 
     A sender that does not encode the braces encodes nothing: `&`, `=`, `+` and `%` then stand for themselves.
     """
+    text = text.strip("&")
     if text.startswith("{"):
         end = find_object_end(text)
         key, value = (text[:end], text[end + 1 :]) if text[end : end + 1] == "=" else ("", text.partition("=")[2])
@@ -251,7 +273,7 @@ def _find_boundary(content_type: str | None) -> str | None:
     return match and (match[1] or match[2])
 
 
-def _read_multipart(text: str, boundary: str) -> dict[str, JsonValue]:
+def _read_multipart(text: str, boundary: str) -> dict[str, str]:
     """The fields of a multipart/form-data body (RFC 7578), without white space around it.
 
     Refuses files, repeated fields, and any framing that two readers might understand differently.
@@ -262,7 +284,7 @@ def _read_multipart(text: str, boundary: str) -> dict[str, JsonValue]:
         raise _not_multipart("it does not begin and end with the boundary that the Content-Type header names")
     if len(parts) > MAX_VALUES:
         raise CallbackRefused(Refusal.TOO_MANY_VALUES, f"the form holds more than {MAX_VALUES} fields")
-    values: dict[str, JsonValue] = {}
+    values: dict[str, str] = {}
     for part in parts:
         name, value = _read_part(part)
         if name in values:

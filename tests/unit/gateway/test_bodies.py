@@ -1,11 +1,14 @@
 """Bodies that carry a correctly signed callback in the wrappings that gateways send it in."""
 
+import bz2
 import gzip
 import json
+import lzma
 import subprocess
 import zlib
+from functools import partial
 from hashlib import md5
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 from urllib.parse import quote, quote_plus, urlencode
 
@@ -56,6 +59,7 @@ def literal_plus(fields: Any) -> Any:
 WRAPPED = {
     "json": (BodyKind.JSON, None, as_json),
     "form": (BodyKind.FORM, None, urlencode),
+    "form with & at both ends": (BodyKind.FORM, None, lambda fields: f"&{urlencode(fields)}&"),
     "form with literal +": (BodyKind.FORM_WITH_PLUS, None, literal_plus),
     "multipart": (BodyKind.MULTIPART, MULTIPART, multipart),
     "multipart of Apache's HttpClient": (
@@ -74,6 +78,11 @@ WRAPPED = {
     "json as the only key, without =": (BodyKind.JSON_IN_FORM, None, lambda fields: quote(as_json(fields))),
     "json as the only key, not encoded": (BodyKind.JSON_IN_FORM, None, lambda fields: f"{as_json(fields)}="),
     "json as the only value": (BodyKind.JSON_IN_FORM, None, lambda fields: urlencode({"data": as_json(fields)})),
+    "json as the only value, with & at its end": (
+        BodyKind.JSON_IN_FORM,
+        None,
+        lambda fields: urlencode({"data": as_json(fields)}) + "&",
+    ),
     "json as the only value, with %20": (BodyKind.JSON_IN_FORM, None, lambda fields: f"data={quote(as_json(fields))}"),
     "json as the only value, with literal +": (
         BodyKind.JSON_IN_FORM,
@@ -145,8 +154,17 @@ def test_nothing_is_unwrapped_twice(body: Any) -> None:
 
 
 def test_a_second_wrapping_has_a_reason_of_its_own() -> None:
-    for body in (json.dumps([[signed()]]), json.dumps(json.dumps(json.dumps(signed())))):
-        assert refusal(body).reason is Refusal.WRAPPED_TWICE
+    in_a_list, in_a_string = [signed()], as_json(signed())
+    for wrapped_once in (in_a_list, in_a_string):
+        text = json.dumps(wrapped_once)
+        for body in (
+            json.dumps([wrapped_once]),
+            json.dumps(text),
+            urlencode({"data": text}),
+            f"{quote(text)}=",
+            multipart({"data": text}),
+        ):
+            assert refusal(body, MULTIPART).reason is Refusal.WRAPPED_TWICE
 
 
 @pytest.mark.parametrize("count", [0, 2])
@@ -186,6 +204,15 @@ def test_all_fields_are_read_in_the_same_encoding() -> None:
 )
 def test_a_multipart_body_that_two_readers_could_understand_differently_is_refused(body: Any, reason: Any) -> None:
     assert refusal(body, MULTIPART).reason is reason
+
+
+@pytest.mark.parametrize(
+    "content_type", [None, "multipart/form-data", "multipart/mixed; boundary=b0undary", "text/plain"]
+)
+def test_a_multipart_body_without_a_boundary_in_its_header_is_refused_with_its_reason(content_type: Any) -> None:
+    found = refusal(multipart(signed()), content_type)
+    assert found.reason is Refusal.NOT_MULTIPART
+    assert "names no boundary" in found.detail
 
 
 def test_a_multipart_value_keeps_its_line_ends_and_its_boundary_like_text() -> None:
@@ -296,7 +323,10 @@ def test_the_fields_that_are_accepted_do_not_depend_on_the_order_of_the_readings
         assert len(outcomes) == 1
 
 
-@pytest.mark.parametrize("compress", [gzip.compress, zlib.compress, lambda body: zlib.compress(body, 1)])
+@pytest.mark.parametrize(
+    "compress",
+    [gzip.compress, bz2.compress, lzma.compress, *(partial(zlib.compress, level=level) for level in range(10))],
+)
 def test_a_compressed_body_is_refused_with_its_reason(compress: Any) -> None:
     found = refusal(compress(json.dumps(signed()).encode()))
     assert found.reason is Refusal.COMPRESSED
@@ -319,8 +349,9 @@ def test_a_body_in_gbk_is_refused_with_its_reason_and_named(body: bytes) -> None
 
 
 def test_a_body_in_utf16_is_refused_and_named() -> None:
-    for encoding in ("utf-16", "utf-16-le", "utf-16-be"):
-        found = refusal(json.dumps(signed()).encode(encoding))
+    encodings = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+    for (_, content_type, wrap), encoding in product(WRAPPED.values(), encodings):
+        found = refusal(wrap(signed()).encode(encoding), content_type)
         assert (found.reason, "UTF-16" in found.detail) == (Refusal.BAD_UTF8, True)
 
 
