@@ -185,7 +185,7 @@ def _read_source(tokens: list[_Token], setting: str, sources: Collection[str], *
     if source.quoted and not takes_quoted:
         raise DialectInvalid(f"{setting}: a text in quotes is no source here; allowed is {allowed}")
     if not source.quoted and source.text not in sources:
-        likeliest = get_close_matches(source.text, sources, n=1)
+        likeliest = get_close_matches(source.text.lower(), sources, n=1)
         if likeliest:
             found = f"{source.text!r} is no source; did you mean {likeliest[0]!r}?"
         elif source.text in _STEPS:
@@ -212,7 +212,7 @@ def _read_step(tokens: list[_Token], setting: str) -> tuple[str, int]:
         return name, int(counts[0])
     if name in _PLAIN:
         raise DialectInvalid(f"{setting}: nothing comes after {name!r} but a `|` and the next step")
-    likeliest = get_close_matches(text, _STEPS, n=1) or get_close_matches(name, _STEPS, n=1)
+    likeliest = get_close_matches(text.lower(), _STEPS, n=1) or get_close_matches(name.lower(), _STEPS, n=1)
     found = repr(text) if likeliest or _LIKE_A_STEP.fullmatch(text) else f"a word of {len(text)} characters"
     hint = f"; did you mean {likeliest[0]!r}?" if likeliest else "."
     counted = ", ".join(f"{known} N" for known in _COUNTED)

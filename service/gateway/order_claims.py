@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
@@ -119,7 +120,9 @@ _PAY_YEARS = range(2000, 2100)
 _MARKED_DATE = r"(?P<year>[0-9]{4})(?P<mark>[-/.])(?P<month>[0-9]{1,2})(?P=mark)(?P<day>[0-9]{1,2})"
 _CHINESE_DATE = r"(?P<year>[0-9]{4})年(?P<month>[0-9]{1,2})月(?P<day>[0-9]{1,2})日"
 _COMPACT_DATE = r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})"
-_MARKED_TIME = r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{1,2})(?::(?P<second>[0-9]{1,2})(?P<fraction>[.,][0-9]{1,9})?)?"
+_MARKED_TIME = (
+    r"(?P<hour>[0-9]{1,2}):(?P<minute>[0-9]{1,2})(?::(?P<second>[0-9]{1,2})(?P<fraction>[.,][0-9]{1,9}|:[0-9]{3})?)?"
+)
 _CHINESE_TIME = r"(?P<hour>[0-9]{1,2})[时時点點](?P<minute>[0-9]{1,2})分(?:(?P<second>[0-9]{1,2})秒)?"
 _COMPACT_TIME = (
     r"(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})(?P<second>[0-9]{2})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6})?"
@@ -129,7 +132,7 @@ _OFFSET = r"(?: ?(?P<offset>[Zz]|UTC|GMT|(?:UTC|GMT)?[+-](?:[0-9]{2}(?::?[0-5][0
 _FORMATS = tuple(
     re.compile(written + _OFFSET)
     for written in (
-        f"{_MARKED_DATE}[ T]{_MARKED_TIME}",
+        f"{_MARKED_DATE}[ Tt]{_MARKED_TIME}",
         f"{_CHINESE_DATE} ?(?:{_CHINESE_TIME})",
         f"{_CHINESE_DATE} ?(?:{_MARKED_TIME})",
         f"{_COMPACT_DATE}[ T]?{_COMPACT_TIME}",
@@ -139,8 +142,10 @@ _FORMATS = tuple(
         r"(?P<year>[0-9]{4})(?P<month>[0-9]{2})(?P<day>[0-9]{2})(?P<hour>[0-9]{2})(?P<minute>[0-9]{2})",
     )
 )
-# Seconds, milliseconds, microseconds or nanoseconds.
-_UNIX = re.compile(r"(?P<seconds>[0-9]{10})(?P<fraction>[.,][0-9]{1,9}|[0-9]{3}|[0-9]{6}|[0-9]{9})?")
+# Seconds, milliseconds, microseconds or nanoseconds, all with or without a fraction.
+_UNIX = re.compile(r"(?P<seconds>[0-9]{10})(?P<fraction>(?:[0-9]{3}|[0-9]{6}|[0-9]{9})?(?:[.,][0-9]{1,9})?)")
+# The same as Java writes a double, into which Gson turns the numbers of a map.
+_DOUBLE = re.compile(r"[0-9]\.[0-9]{1,18}E(?:9|1[0-8])")
 _LONGEST = 64
 
 
@@ -149,12 +154,14 @@ def read_pay_time(text: str, time_zone: tzinfo) -> datetime | None:
 
     The document names no format, and gateways write many. Read are a date and a time of day with separators
     (`2019-07-01 12:00:05`, `2019/7/1 9:05:05`, `2019.07.01T12:00`), without (`20190701120005`, `190701120005`) and in
-    Chinese, each with or without a fraction, and unix time in seconds to nanoseconds. A time without an offset from UTC
-    is in `time_zone`.
+    Chinese, each with or without a fraction, and unix time in seconds to nanoseconds, also as a double. A time without
+    an offset from UTC is in `time_zone`.
     """
     written = text.strip()
     if len(written) > _LONGEST:
         return None
+    if _DOUBLE.fullmatch(written):
+        written = f"{Decimal(written):f}"
     times = {time for time in _readings(written, time_zone) if time.year in _PAY_YEARS}
     return times.pop() if len(times) == 1 else None
 
@@ -191,7 +198,7 @@ def _make_time(parts: dict[str, str | None], time_zone: tzinfo) -> datetime | No
 
 
 def _microseconds(fraction: str | None) -> int:
-    digits = (fraction or "").lstrip(".,")
+    digits = re.sub("[.,:]", "", fraction or "")
     return int(digits.ljust(6, "0")[:6])
 
 

@@ -98,6 +98,8 @@ def test_an_iv_is_made_of_either_key_or_of_a_text_that_was_handed_out(line: str,
     [
         ("aes_key | mdd5", "key: 'mdd5' is no step; did you mean 'md5'. Steps are md5, sha1, "),
         ("aes_key | sha-256", "'sha-256' is no step; did you mean 'sha256'"),
+        ("aes_key | SHA256", "'SHA256' is no step; did you mean 'sha256'"),
+        ("AES_KEY | md5", "'AES_KEY' is no source; did you mean 'aes_key'"),
         ("aes_key | uper", "'uper' is no step; did you mean 'upper'"),
         ("aes_key | form hex", "'form hex' is no step; did you mean 'from hex'"),
         ("aes_key | fist 16", "'fist 16' is no step; did you mean 'first'"),
