@@ -13,6 +13,8 @@ from gunicorn.http.body import CHUNK_EXT_RE
 from service.serving.head import Head, HeadMalformed, check_trailers, read_head
 
 _HEAD_END = b"\r\n\r\n"
+# A line with this end is none (RFC 9112, section 2.2, lets us refuse it): we would wait for its end in vain.
+_BARE_LINE_END = re.compile(rb"(?<!\r)\n")
 # RFC 9112, section 7.1: whitespace (BWS) may precede an extension, and nothing else.
 _CHUNK_SIZE = re.compile(rb"([0-9a-fA-F]{1,15})(?:[ \t]*(;[^\r\n]*))?")
 _MAX_CHUNK_LINE_BYTES = 1024
@@ -111,6 +113,8 @@ class RequestFraming:
         if (end if end >= 0 else len(self._buffer)) > self._max_head_bytes:
             raise RequestRefused(_HEAD_TOO_LARGE, "head too large")
         if end < 0:
+            if _BARE_LINE_END.search(self._buffer, self._searched):
+                raise RequestRefused(_MALFORMED, "bare line end")
             self._searched = max(len(self._buffer) - len(_HEAD_END) + 1, 0)
             return None
         self._body_at = end + len(_HEAD_END)
@@ -131,7 +135,8 @@ class RequestFraming:
         while True:
             line_end = buffer.find(b"\r\n", self._body_at, self._body_at + _MAX_CHUNK_LINE_BYTES)
             if line_end < 0:
-                if len(buffer) - self._body_at >= _MAX_CHUNK_LINE_BYTES:
+                too_long = len(buffer) - self._body_at >= _MAX_CHUNK_LINE_BYTES
+                if too_long or _BARE_LINE_END.search(buffer, self._body_at):
                     raise RequestRefused(_MALFORMED, "InvalidChunkSize")
                 return None
             size = _read_chunk_size(bytes(buffer[self._body_at : line_end]))

@@ -88,6 +88,18 @@ def test_doubtful_framing_is_refused(headers: bytes, in_one_piece: bool) -> None
     assert refused_status(arriving) == 400
 
 
+@pytest.mark.parametrize("piece_bytes", [1, 7, 100])
+def test_a_head_whose_lines_end_in_lf_alone_is_refused_and_not_waited_for(piece_bytes: int) -> None:
+    arriving = framing()
+    head = FIXED.replace(b"\r\n", b"\n")
+    first_line = head.index(b"\n") + 1
+    for begin in range(0, first_line, piece_bytes):
+        arriving.feed(head[begin : min(begin + piece_bytes, first_line - 1)])
+        assert take(arriving) is None
+    arriving.feed(head[first_line - 1 :])
+    assert refused_status(arriving) == 400
+
+
 @pytest.mark.parametrize(
     "chunk",
     [
@@ -98,6 +110,7 @@ def test_doubtful_framing_is_refused(headers: bytes, in_one_piece: bool) -> None
         b"5 \r\nhello\r\n",
         b"1" * 1100,
         b"5\r\nhelloX\r\n",
+        b"5\nhello\n0\n\n",
         b"1;=\r\nx\r\n",
         b"1;a\rb\r\nx\r\n",
         b"0\r\n" + b"x" * 5000,
