@@ -1,6 +1,7 @@
 # ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
 """The marshmallow fields of the API, each with its description for OpenAPI."""
 
+import json
 import re
 from datetime import UTC, datetime
 from typing import Any
@@ -90,6 +91,18 @@ class ClaimedCode(fields.String):
         if value is None or obj.quarantine is None:
             return value
         return mask_unknown_word(value, from_stranger=obj.trust is Trust.CHECKSUM)
+
+
+class CloudEvent(fields.Dict):
+    """The bytes of an event, as the JSON that they are; only dumped."""
+
+    def __init__(self, **options: Any) -> None:
+        description = "A CloudEvent, as webhooks and queues receive it. `/schemas/payment-event.json` describes it."
+        super().__init__(keys=fields.String(), metadata={"description": description}, **options)
+
+    def _serialize(self, value: Any, attr: str | None, obj: Any, **kwargs: Any) -> dict[str, Any]:
+        event: dict[str, Any] = json.loads(value)
+        return event
 
 
 class ReasonNames(fields.List[str]):

@@ -13,6 +13,8 @@ from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, Ou
 from service.ledger.errors import (
     AnnouncementDiffers,
     ClaimUnstorable,
+    CursorExpired,
+    FeedBehind,
     LedgerUnavailable,
     OrderUnknown,
     UnknownMerchant,
@@ -164,6 +166,22 @@ def problem_of(error: Exception) -> Problem:
             return invalid(FieldError(problem.field, problem.text) for problem in error.problems)
         case ClaimUnstorable():
             return invalid([FieldError("", str(error))])
+        case CursorExpired():
+            return Problem(
+                status=410,
+                kind="cursor-expired",
+                title="The ledger does not have the event that the cursor names.",
+                detail="It is older than what is kept, or the database was restored. Start from the list of orders: "
+                "read `/v1/events?after=latest` and keep its `next`; read every page of `/v1/orders` and take over the "
+                "status and sequence of each order; then read the events after that `next`.",
+            )
+        case FeedBehind():
+            return Problem(
+                status=503,
+                kind="feed-behind",
+                title="The database was restored, and the events are not numbered anew yet.",
+                detail="Run `payment-callbacks migrate` once. Then the same request works, or says where to start.",
+            )
         case LedgerUnavailable():
             return Problem(
                 status=503,

@@ -2,6 +2,8 @@
 
 import base64
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +13,10 @@ from service.api import fields as api
 from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
 from service.domain.claims import OrderStatus
+from service.domain.events import EventType
+from service.ledger.feed import BEGINNING, FeedFilter, FeedPlace
 from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
+from service.ledger.sanitizing import escaped
 
 #: The longest request body, in bytes. 100 orders with every field take 60 KiB.
 MAX_BODY_BYTES = 128 * 1024
@@ -19,6 +24,10 @@ MAX_BODY_BYTES = 128 * 1024
 MAX_ORDERS = 100
 #: How many orders one response may list.
 MAX_LISTED = 500
+#: How long a request for events may wait for one.
+MAX_WAIT_SECONDS = 30
+#: In place of a cursor: the place of the latest event.
+LATEST = "latest"
 #: The statuses that an operator may decide.
 RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
 
@@ -128,21 +137,85 @@ class OrderFilterSchema(Schema):
         return OrderFilter(**data), limit
 
 
+class FeedFilterSchema(Schema):
+    """Which events to read, and from where."""
+
+    merchant = api.merchant()
+    type = fields.Enum(EventType, by_value=True)
+    status = fields.Enum(OrderStatus, by_value=True)
+    order_type = fields.String()
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+    after = fields.String(
+        metadata={
+            "description": "The `next` of the page before; the filters may change. Without it, the oldest events come "
+            f"first. `{LATEST}` leaves out all that are there."
+        }
+    )
+    wait_seconds = fields.Integer(
+        load_default=0,
+        validate=validate.Range(min=0, max=MAX_WAIT_SECONDS),
+        metadata={"description": "How long to wait for an event if there is none. The response comes with the first."},
+    )
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> "FeedQuery":
+        after, limit, wait_seconds = data.pop("after", None), data.pop("limit"), data.pop("wait_seconds")
+        place = BEGINNING if after is None else None if after == LATEST else read_feed_cursor(after)
+        return FeedQuery(after=place, chosen=FeedFilter(**data), limit=limit, wait_seconds=wait_seconds)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedQuery:
+    """What a caller wants of the feed."""
+
+    #: None for the place of the latest event.
+    after: FeedPlace | None
+    chosen: FeedFilter
+    limit: int
+    wait_seconds: int
+
+
 def write_cursor(order: OrderRecord) -> str:
     """The cursor of the place after `order`: an opaque text that callers send back for the next page."""
-    place = [order.updated_at.isoformat(), order.merchant, order.biz_order_no]
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+    return _write_place([order.updated_at.isoformat(), order.merchant, order.biz_order_no])
 
 
 def read_cursor(text: str) -> OrderPlace:
     """The place that a cursor names. Raises ValidationError for a text that `write_cursor` did not write."""
+    updated_at, merchant, biz_order_no = _read_place(text, str, str, str)
     try:
-        place = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        updated_at, merchant, biz_order_no = map(str, place)
         time = datetime.fromisoformat(updated_at)
         time.astimezone(UTC)
-    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+    except (ValueError, OverflowError) as error:
         raise ValidationError(_NO_CURSOR, "after") from error
     if time.tzinfo is None or time.isoformat() != updated_at:
         raise ValidationError(_NO_CURSOR, "after")
     return OrderPlace(updated_at=time, merchant=merchant, biz_order_no=biz_order_no)
+
+
+def write_feed_cursor(place: FeedPlace) -> str:
+    """The cursor of a place in the event feed."""
+    return _write_place([place.txid, place.merchant, place.biz_order_no, place.sequence])
+
+
+def read_feed_cursor(text: str) -> FeedPlace:
+    """The place that it names. Raises ValidationError for a text that `write_feed_cursor` did not write."""
+    txid, merchant, biz_order_no, sequence = _read_place(text, int, str, str, int)
+    if not (0 <= txid < 2**63 and 0 <= sequence < 2**31) or any(escaped(n) != n for n in (merchant, biz_order_no)):
+        raise ValidationError(_NO_CURSOR, "after")
+    return FeedPlace(txid=txid, merchant=merchant, biz_order_no=biz_order_no, sequence=sequence)
+
+
+def _write_place(place: Sequence[str | int]) -> str:
+    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
+
+
+def _read_place(text: str, *types: type) -> Any:
+    """The values of a cursor, which have exactly these types."""
+    try:
+        place = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+    except (ValueError, RecursionError) as error:
+        raise ValidationError(_NO_CURSOR, "after") from error
+    if not isinstance(place, list) or tuple(map(type, place)) != types:
+        raise ValidationError(_NO_CURSOR, "after")
+    return place

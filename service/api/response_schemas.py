@@ -230,6 +230,26 @@ class OrderListSchema(Schema):
     )
 
 
+class FeedPageSchema(Schema):
+    """Events, each with what is delivered to endpoints."""
+
+    events = fields.List(api.CloudEvent(), required=True, attribute="bodies")
+    next = fields.String(
+        required=True, metadata={"description": "The next page's `after`. Store it when you have applied the events."}
+    )
+    more = fields.Boolean(
+        required=True,
+        metadata={"description": "Whether to read on at once. It may be true where the filter lets nothing pass yet."},
+    )
+
+
+class OrderEventsSchema(Schema):
+    """An order and all of its events, in sequence."""
+
+    order = fields.Nested(OrderSchema, required=True)
+    events = fields.List(api.CloudEvent(), required=True, attribute="bodies")
+
+
 class ResolvedSchema(Schema):
     """The effect of an operator's decision."""
 

@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 from service.api.app import create_api
 from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
+from service.api.events import make_events
 from service.api.health import Drain, Health
 from service.api.orders import make_orders
 from service.bootstrap.charging import make_announcer, make_withholder
@@ -15,6 +16,7 @@ from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
 from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
+from service.ledger.feed import EventFeed
 from service.ledger.schema import make_schema_check
 from service.runtime.metrics.exposition import name_role
 from service.runtime.metrics.merchants import show_gateways
@@ -42,6 +44,7 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
     return create_api(
         blueprints=[
             make_orders(store=store, announcer=announcer),
+            make_events(feed=EventFeed(engine=engine), drain=drain, most_waiting=max(settings.api.threads // 4, 1)),
             make_withholds(withholder=make_withholder(settings, engine, gateways)),
             make_cards(merchants=settings.merchants, gateways=gateways),
         ],

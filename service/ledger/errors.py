@@ -70,5 +70,13 @@ class AnnouncementDiffers(LedgerError):
         super().__init__(f"announced before with another {', '.join(self.fields)}")
 
 
+class CursorExpired(LedgerError):
+    """The ledger does not have the event that the cursor names. Start again from the list of orders."""
+
+
+class FeedBehind(LedgerUnavailable):
+    """Events have later transaction numbers than the server, after a restore from a dump. Run `migrate`."""
+
+
 class NotAnnounced(LedgerError):
     """The order has to be announced first."""

@@ -46,6 +46,9 @@ _FIND_DUE = (
     .with_for_update(of=deliveries, skip_locked=True)
 )
 
+# On SQLite, which has one writer at a time; PostgreSQL numbers its transactions itself.
+_NEXT_TXID = select(func.coalesce(func.max(events.c.txid), 0) + 1)
+
 
 class _Statements:
     def __init__(self, dialect: str) -> None:
@@ -200,7 +203,10 @@ def enqueue(connection: Connection, decisions: Collection[Decision], *, now: dat
     """Record the events of the decisions, and their deliveries to every endpoint that receives them, due now."""
     made = [event for decision in decisions for event in decision.events]
     due = [delivery for decision in decisions for delivery in decision.deliveries]
-    insert_new(connection, events, [_event_row(event) for event in made], constants={"created_at": now})
+    made_here: dict[str, Any] = {"created_at": now}
+    if made and connection.dialect.name == "sqlite":
+        made_here["txid"] = connection.execute(_NEXT_TXID).scalar_one()
+    insert_new(connection, events, [_event_row(event) for event in made], constants=made_here)
     unsent = {
         "state": "open",
         "due_at": now,

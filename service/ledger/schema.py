@@ -6,6 +6,7 @@ from pathlib import Path
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, inspect, select, text
 
 from service.ledger.errors import SchemaForeign, SchemaMissing, SchemaNewer
+from service.ledger.feed import restart_if_behind
 from service.ledger.tables import metadata
 from service.ledger.transactions import allow_longer, read, write
 
@@ -19,6 +20,8 @@ _ADVISORY_LOCK = 0x70617963
 
 def migrate(engine: Engine) -> None:
     """Migrate the database to this release's schema, in one transaction; does nothing where it has that already.
+
+    After a dump was restored, this also begins the event feed anew.
 
     Any number of processes may call it at once: one migrates, and the others wait. Raises LedgerUnavailable; in
     particular SchemaNewer where a later release has migrated it, SchemaForeign where another application's tables have
@@ -105,6 +108,7 @@ def _upgrade(connection: Connection) -> None:
     _refuse_newer(found)
     if found != _wanted():
         _run_migrations(connection)
+    restart_if_behind(connection)
 
 
 def _run_migrations(connection: Connection) -> None:

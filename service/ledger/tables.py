@@ -186,8 +186,11 @@ events = Table(
     # When the claim behind it was stated.
     Column("observed_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
+    # The number of the transaction that made it. PostgreSQL gives it by default, and `outbox` on SQLite.
+    Column("txid", BigInteger, nullable=False),
     PrimaryKeyConstraint("merchant", "biz_order_no", "sequence"),
     UniqueConstraint("id"),
+    Index("ix_events_feed", "txid", "merchant", "biz_order_no", "sequence"),
     ForeignKeyConstraint(["merchant", "biz_order_no"], ["orders.merchant", "orders.biz_order_no"]),
 )
 

@@ -69,6 +69,8 @@ class OpenApi:
 
     def _find_faults(self, schema: Mapping[str, Any], value: Any, where: str) -> Iterator[str]:
         schema = self.resolve(schema)
+        if not schema:  # allows any value
+            return
         unknown = set(schema) - _CHECKED - _NOT_CHECKED
         assert not unknown, f"{where}: the document uses {unknown}, which nobody checks"
         if "anyOf" in schema:
@@ -98,7 +100,7 @@ class OpenApi:
         for name, inner in value.items():
             if name in known:
                 yield from self._find_faults(known[name], inner, f"{where}.{name}")
-            elif schema.get("additionalProperties"):
+            elif schema.get("additionalProperties", False) is not False:
                 yield from self._find_faults(schema["additionalProperties"], inner, f"{where}.{name}")
             else:
                 yield f"{where}.{name}: not in the document"

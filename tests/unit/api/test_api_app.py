@@ -26,7 +26,7 @@ def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: Op
         for method in (rule.methods or set()) - {"HEAD"}
     }
     assert openapi.operations == routes
-    assert len(routes) == 8
+    assert len(routes) == 10
 
 
 def test_every_parameter_of_a_path_is_described(openapi: OpenApi) -> None:
@@ -108,6 +108,8 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
     assert needed == {
         "listOrders": [{"token": ["read"]}],
         "showOrder": [{"token": ["read"]}],
+        "readOrderEvents": [{"token": ["read"]}],
+        "readEvents": [{"token": ["read"]}],
         "announceOrders": [{"token": ["announce"]}],
         "withhold": [{"token": ["withhold"]}],
         "bindCard": [{"token": ["cards"]}],
