@@ -14,9 +14,9 @@ from service.config.settings import Settings
 from service.domain.claims import OrderStatus, Trust
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries, events
-from tests.support.api_caller import Answer, ApiCaller, order_path
+from tests.support.api import Answer, ApiCaller, order_path
 from tests.support.claims import a_claim
-from tests.support.contracts import event_validator
+from tests.support.downstream import event_validator
 from tests.support.waiting import eventually
 
 
