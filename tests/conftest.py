@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.support.postgresql import Database, PgBouncer, PostgreSQL
-from tests.support.processes import Processes, find_free_port
+from tests.support.processes import Describable, Processes, find_free_port
 from tests.support.rabbitmq import RabbitMQ
 
 # How long an example takes says who else is on the machine. On CI, hypothesis tries the same examples each time.
@@ -76,7 +76,7 @@ def pytest_runtest_makereport(
     report = yield
     if report.failed:
         for value in _distinct(getattr(item, "funcargs", {}).values()):
-            if isinstance(value, Processes | RabbitMQ | PostgreSQL | PgBouncer):
+            if isinstance(value, Describable):
                 report.sections.append((f"Output of {type(value).__name__}", value.describe()))
     return report
 

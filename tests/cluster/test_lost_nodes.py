@@ -1,14 +1,43 @@
 """Brokers are lost one at a time under load: what was acknowledged is recorded and told, once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.callbacks import Load
-from tests.support.deployment import ROLES, Deployment
+from tests.support.deployment import ROLES, Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_claims, await_events
+from tests.support.postgresql import Database
 from tests.support.rabbitmq import RabbitMQCluster
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RabbitMQCluster]:
+    """Three nodes; leave them running and joined."""
+    with RabbitMQCluster() as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def shop() -> Iterator[Downstream]:
+    """The webhook endpoint of `deployment`."""
+    with Downstream() as downstream:
+        yield downstream
+
+
+@pytest.fixture
+def deployment(
+    cluster: RabbitMQCluster, postgresql: Database, shop: Downstream, tmp_path: Path
+) -> Iterator[Deployment]:
+    """A running deployment on a virtual host of the cluster."""
+    place = Place(amqp_url=cluster.create_virtual_host(), database_url=postgresql.url)
+    with Deployment(folder=tmp_path, place=place, downstreams={"shop": shop}) as one:
+        one.prepare()
+        one.start(*ROLES)
+        one.wait_until_receiving()
+        yield one
+
 
 _NODES = range(3)
 

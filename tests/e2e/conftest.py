@@ -1,6 +1,6 @@
 """The service as processes, on both of its foundations; whatever is tested on one is tested on the other."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -12,17 +12,6 @@ from tests.support.downstream import Downstream
 from tests.support.postgresql import Database
 
 FindPlace = Callable[[], Place]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Show what the deployment of a failed test wrote last."""
-    report = yield
-    if report.failed:
-        for value in getattr(item, "funcargs", {}).values():
-            if isinstance(value, Deployment):
-                report.sections.append(("Output of the deployment", value.describe()))
-    return report
 
 
 @pytest.fixture(scope="session", params=["embedded", "servers"])

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, Deployment, Place, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_events
 from tests.support.waiting import eventually
 
 _ORDERS = 12

@@ -13,10 +13,10 @@ import pytest
 from service.ledger.announcements import Announcement
 from service.sandbox.settings import Misbehaviour
 from tests.support.callbacks import Answer, Callback
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, Deployment, Place, first_arrivals
 from tests.support.downstream import Downstream, ReceivedEvent
 from tests.support.gateway import AES_KEY, UA, CountingSandbox
-from tests.support.ledger import ClaimKey, first_arrivals
+from tests.support.ledger import ClaimKey
 from tests.support.waiting import eventually
 
 PREFIX = "flooded"

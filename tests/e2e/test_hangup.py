@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.callbacks import Load
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, Deployment, Place, await_claims
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_claims
 from tests.support.processes import Processes, answers
 from tests.support.waiting import eventually
 

@@ -10,10 +10,9 @@ import pytest
 from service.ledger.announcements import Announcement
 from service.sandbox.settings import Misbehaviour
 from tests.support.callbacks import mint_token
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, TERMINAL, Deployment, Place, first_arrivals
 from tests.support.downstream import Downstream
 from tests.support.gateway import AES_KEY, UA, CountingSandbox
-from tests.support.ledger import TERMINAL, first_arrivals
 from tests.support.waiting import eventually
 
 PREFIX = "alone"

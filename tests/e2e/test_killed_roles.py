@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.callbacks import Load
-from tests.support.deployment import Deployment, Place
+from tests.support.deployment import Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_claims, await_events
 from tests.support.waiting import eventually
 
 _VICTIMS = ("worker", "ledger", "master", "dispatcher")

@@ -6,9 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.support.callbacks import Load
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_claims, await_events
 from tests.support.processes import answers
 from tests.support.waiting import eventually
 

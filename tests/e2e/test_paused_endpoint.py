@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from tests.support.callbacks import Load
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, TERMINAL, Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import TERMINAL, await_claims, await_events
 from tests.support.waiting import eventually
 
 

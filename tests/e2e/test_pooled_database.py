@@ -10,10 +10,9 @@ import pytest
 from service.ledger.announcements import Announcement
 from tests.support.api import ApiCaller
 from tests.support.callbacks import Load
-from tests.support.deployment import Deployment, Place
+from tests.support.deployment import Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
 from tests.support.gateway import AES_KEY, AskedGateway
-from tests.support.ledger import await_claims, await_events
 from tests.support.postgresql import Database, PgBouncer
 from tests.support.processes import answers
 from tests.support.waiting import eventually

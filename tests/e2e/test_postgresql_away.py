@@ -4,9 +4,8 @@ from collections.abc import Callable
 from time import monotonic
 
 from tests.support.callbacks import Load
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_claims, await_events
 from tests.support.postgresql import Database
 
 # Longer than every interval at which a role tries again.

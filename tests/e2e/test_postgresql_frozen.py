@@ -12,10 +12,9 @@ import pytest
 from service.ledger.announcements import Announcement
 from tests.support.api import TOKEN, ApiCaller
 from tests.support.callbacks import Load
-from tests.support.deployment import Deployment, Place
+from tests.support.deployment import TERMINAL, Deployment, Place, await_claims, await_events, first_arrivals
 from tests.support.downstream import Downstream
 from tests.support.gateway import AES_KEY, AskedGateway
-from tests.support.ledger import TERMINAL, await_claims, await_events, first_arrivals
 from tests.support.postgresql import Database
 from tests.support.processes import answers, find_free_port
 from tests.support.waiting import eventually

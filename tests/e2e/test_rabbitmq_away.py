@@ -5,9 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.support.callbacks import Load
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import ROLES, Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_claims, await_events
 from tests.support.postgresql import Database
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually

@@ -1,9 +1,8 @@
 """Scaling out: any number of processes of a role, side by side."""
 
 from tests.support.callbacks import Load
-from tests.support.deployment import Deployment
+from tests.support.deployment import Deployment, await_claims, await_events
 from tests.support.downstream import Downstream
-from tests.support.ledger import await_claims, await_events
 from tests.support.waiting import eventually
 
 #: Processes, and what each logs once it has done something.

@@ -23,14 +23,12 @@ from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer
 from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import load_settings
-from service.domain.claims import OrderStatus, Trust
-from service.domain.events import DEFAULT_EVENT_TYPES
-from service.ledger.decisions import EndpointRules, MerchantRules
+from service.domain.claims import OrderStatus
 from service.ledger.engine import make_engine
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.questions import DueInquiry
-from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
+from tests.support.ledger import make_store
 
 
 def run_ledger_until_killed(url: str, beginning: str, pooled: str = "") -> None:
@@ -41,19 +39,7 @@ def run_ledger_until_killed(url: str, beginning: str, pooled: str = "") -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     event.listen(engine, "after_cursor_execute", die)
-    store = LedgerStore(
-        engine=engine,
-        rules={
-            "acme": MerchantRules(
-                required_trust=Trust.CAPABILITY,
-                can_ask=True,
-                answer_due_seconds=600,
-                inquiry_horizon_seconds=86_400,
-            )
-        },
-        endpoints=[EndpointRules(name="books", types=DEFAULT_EVENT_TYPES)],
-        clock=lambda: datetime.now(UTC),
-    )
+    store = make_store(engine, clock=lambda: datetime.now(UTC))
     store.record([a_claim(OrderStatus.PROCESSING)])
 
 

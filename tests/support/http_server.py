@@ -85,6 +85,15 @@ class Request:
     #: Tells connections apart: equal for requests over the same one.
     connection: int
 
+    @property
+    def content_type(self) -> str:
+        """ "" where it has none."""
+        return self.headers.get("content-type", "")
+
+    def json(self) -> Any:
+        """The decoded body."""
+        return json.loads(self.body)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
@@ -92,7 +101,8 @@ class Answer:
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes = b""
+    #: Text goes out as UTF-8.
+    body: bytes | str = b""
     #: Seconds between two bytes, of the header lines and the body alike.
     pause_seconds: float = 0.0
     #: Raw bytes that go out first, and the seconds by which they are ahead of the rest.
@@ -157,7 +167,8 @@ class _Handler(SilentHandler):
         )
         script.requests.append(request)
         answer = script.behave(request)
-        length = {} if "transfer-encoding" in answer.headers else {"content-length": str(len(answer.body))}
+        content = answer.body.encode() if isinstance(answer.body, str) else answer.body
+        length = {} if "transfer-encoding" in answer.headers else {"content-length": str(len(content))}
         headers = {**length, **answer.headers}
         if answer.ahead_seconds:
             self.wfile.write(answer.before)
@@ -165,7 +176,7 @@ class _Handler(SilentHandler):
         lines = [f"HTTP/1.1 {answer.status} As told", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         first = b"" if answer.ahead_seconds else answer.before
         last = b"" if answer.after_when else answer.after
-        self._write(first + "\r\n".join(lines).encode() + answer.body + last, answer.pause_seconds)
+        self._write(first + "\r\n".join(lines).encode() + content + last, answer.pause_seconds)
         if answer.after_when:
             answer.after_when.wait()
             self.wfile.write(answer.after)
@@ -179,69 +190,6 @@ class _Handler(SilentHandler):
         for position in range(len(data)):
             self.wfile.write(data[position : position + 1])
             time.sleep(pause_seconds)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Heard:
-    """One POST as it came in."""
-
-    path: str
-    content_type: str
-    body: bytes
-    client_port: int
-
-    def json(self) -> Any:
-        """The decoded body."""
-        return json.loads(self.body)
-
-
-class CallbackListener(LocalServer):
-    """An HTTP server on a free port of 127.0.0.1. `answer` gives the status and body for each POST."""
-
-    def __init__(
-        self,
-        answer: Callable[[Heard], tuple[int, str]] = lambda _: (200, "success"),
-        *,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self.answer = answer
-        self._heard: list[Heard] = []
-        self._lock = threading.Lock()
-        listener = self
-
-        class Handler(SilentHandler):
-            # Headers and body go out in two writes, which Nagle's algorithm would hold apart.
-            disable_nagle_algorithm = True
-
-            def do_POST(self) -> None:
-                length = int(self.headers["Content-Length"])
-                heard = Heard(
-                    path=self.path,
-                    content_type=self.headers.get("Content-Type", ""),
-                    body=self.rfile.read(length),
-                    client_port=self.client_address[1],
-                )
-                status, text = listener.answer(heard)
-                with listener._lock:
-                    listener._heard.append(heard)
-                self.send_response(status)
-                content = text.encode()
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-        super().__init__(Handler, tls=tls)
-
-    @property
-    def url(self) -> str:
-        """Its address, without a path."""
-        return self.origin
-
-    @property
-    def heard(self) -> list[Heard]:
-        """What has come in so far, in order."""
-        with self._lock:
-            return list(self._heard)
 
 
 _REASONS = {100: "Continue", 102: "Processing", 103: "Early Hints"}

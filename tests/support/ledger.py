@@ -1,17 +1,72 @@
-"""A look into the ledger's database from outside, and whether what was promised has arrived."""
+"""Ledgers for tests, the time that they go by, and a look into their database from outside."""
 
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, Select, func, select
+from sqlalchemy import Engine, Row, Select, func, select
 
+from service.domain.claims import Trust
+from service.domain.events import DEFAULT_EVENT_TYPES
+from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.engine import READS_ONLY, make_engine
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, claims, deliveries, events, inquiries, orders
-from tests.support.callbacks import Callback
-from tests.support.downstream import Downstream, ReceivedEvent
-from tests.support.waiting import eventually
+from tests.support.claims import NOON
+
+#: What the fixtures of these names make or count.
+MakeStore = Callable[..., LedgerStore]
+MakeInquiryQueue = Callable[..., InquiryQueue]
+Count = Callable[..., int]
+
+
+class Clock:
+    """Time that passes when a test says so. It begins at noon, as the claims do."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+        #: How often it was looked at: what waits for a time looks again and again.
+        self.looks = 0
+
+    def __call__(self) -> datetime:
+        self.looks += 1
+        return self.now
+
+    def forward(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += timedelta(seconds=seconds)
+
+
+def make_store(
+    engine: Engine,
+    *,
+    clock: Callable[[], datetime],
+    required: Trust = Trust.CAPABILITY,
+    can_ask: bool = True,
+    answer_due_seconds: float = 600,
+    endpoints: Sequence[EndpointRules | str] = ("books",),
+    merchants: Sequence[str] = ("acme",),
+) -> LedgerStore:
+    """A ledger on a migrated database, of one merchant and one endpoint unless told otherwise.
+
+    An endpoint that is given by its name alone receives the types of events that are usual.
+    """
+    rules = MerchantRules(
+        required_trust=required,
+        can_ask=can_ask,
+        answer_due_seconds=answer_due_seconds,
+        inquiry_horizon_seconds=86_400,
+    )
+    return LedgerStore(
+        engine=engine,
+        rules=dict.fromkeys(merchants, rules),
+        endpoints=[
+            EndpointRules(name=one, types=DEFAULT_EVENT_TYPES) if isinstance(one, str) else one for one in endpoints
+        ],
+        clock=clock,
+    )
 
 
 class ClaimKey(NamedTuple):
@@ -84,59 +139,3 @@ class LedgerView:
     def _all(self, query: Select[Any]) -> Sequence[Row[Any]]:
         with self._engine.connect() as connection:
             return connection.execute(query).all()
-
-
-TERMINAL = frozenset({"payment.succeeded", "payment.failed", "payment.corrected"})
-
-_STATUSES = {"success": "succeeded", "pending": "processing", "fail": "failed"}
-
-
-def await_claims(acknowledged: Sequence[Callback], *, ledger: LedgerView, prefix: str) -> None:
-    """Wait until every acknowledged callback is in the ledger; then none may be there twice."""
-    promised = {claim_key(callback) for callback in acknowledged}
-    assert promised, "nothing was acknowledged"
-
-    def missing() -> Counter[ClaimKey]:
-        return Counter(promised) - ledger.count_claims(prefix)
-
-    def all_there() -> bool:
-        lost = missing()
-        assert not lost, f"{len(lost)} of {len(promised)} acknowledged claims are not in the ledger: {sorted(lost)[:5]}"
-        return True
-
-    eventually(all_there)
-    twice = {key: count for key, count in ledger.count_claims(prefix).items() if count > 1}
-    assert not twice, f"recorded more than once: {twice}"
-
-
-def await_events(acknowledged: Sequence[Callback], *, ledger: LedgerView, downstream: Downstream, prefix: str) -> None:
-    """Wait until every order that was paid has been told downstream; then each was told once, and in order."""
-    paid = {callback.biz_order_no for callback in acknowledged if callback.pay_status == "success"}
-
-    def all_told() -> bool:
-        told = {event.biz_order_no for event in downstream.received if event.type in TERMINAL}
-        untold = paid - told
-        assert not untold, f"{len(untold)} of {len(paid)} paid orders were not told: {sorted(untold)[:5]}"
-        return ledger.count_deliveries("open") == 0
-
-    eventually(all_told)
-    assert ledger.count_deliveries("parked") == 0
-    for biz_order_no, arrived in first_arrivals(downstream, prefix).items():
-        terminal = [event.id for event in arrived if event.type in TERMINAL]
-        assert len(terminal) <= 1, f"{biz_order_no} has more than one terminal event: {terminal}"
-        sequences = [event.sequence for event in arrived]
-        assert sequences == list(range(1, len(arrived) + 1)), f"{biz_order_no} came in the order {sequences}"
-
-
-def first_arrivals(downstream: Downstream, prefix: str) -> dict[str, list[ReceivedEvent]]:
-    """By order number: each event once, in the order in which it came first."""
-    found: dict[str, dict[str, ReceivedEvent]] = defaultdict(dict)
-    for event in downstream.received:
-        if event.biz_order_no.startswith(prefix):
-            found[event.biz_order_no].setdefault(event.id, event)
-    return {biz_order_no: list(arrived.values()) for biz_order_no, arrived in found.items()}
-
-
-def claim_key(callback: Callback) -> ClaimKey:
-    """What the ledger makes of a callback."""
-    return ClaimKey(callback.merchant, callback.biz_order_no, _STATUSES.get(callback.pay_status))

@@ -1,5 +1,6 @@
 """Messages for tests of queues."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pika
@@ -9,10 +10,15 @@ from service.messaging.contract import Message, Publisher
 from service.messaging.errors import NotConfirmed
 from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.rabbitmq.session import BrokerSession
+from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
 from service.messaging.sqlite.embedded import EmbeddedPublisher
 from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.waiting import eventually
+
+#: What the fixtures of these names make.
+Connect = Callable[..., BlockingPublisher]
+Subscribe = Callable[..., RabbitSubscriber]
 
 
 def make_message(message_id: str, *, routing_key: str = "acme", exchange: str = CALLBACKS_EXCHANGE) -> Message:

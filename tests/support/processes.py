@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import urllib3
 
@@ -51,6 +51,14 @@ _REPOSITORY = Path(__file__).parents[2]
 # What it holds is imported by every Python that finds it on its path.
 _THREAD_STACKS = Path(__file__).parent / "thread_stacks"
 _SHOW_THREAD_STACKS = signal.SIGRTMIN + 7
+
+
+@runtime_checkable
+class Describable(Protocol):
+    """Whoever can say what the processes behind it wrote last. A failed test's report shows it for every fixture."""
+
+    def describe(self) -> str:
+        """The end of the output of each."""
 
 
 class Process:

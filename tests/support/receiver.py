@@ -2,9 +2,12 @@
 
 import argparse
 import asyncio
+import http.client
 import json
 import sys
-from collections.abc import Mapping
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import md5
@@ -14,7 +17,8 @@ from service.config.secrets import Secret
 from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, TokenKey
 from service.domain.claims import Trust
 from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
-from service.messaging.contract import AsyncPublisher
+from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
+from service.messaging.contract import AsyncPublisher, Message, Subscriber
 from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.sqlite.embedded import EmbeddedPublisher
 from service.messaging.sqlite.queue import EmbeddedQueue
@@ -23,6 +27,7 @@ from service.runtime.logs import configure_logs
 from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.web.server import ReceiverServer
+from tests.support.processes import Process
 
 #: Mints the tokens of every merchant below.
 TOKEN_KEY = TokenKey(kid="k1", key=Secret("a key for tests only, of 32 bytes or more"))
@@ -86,6 +91,78 @@ def minted_path(merchant: str, biz_order_no: str) -> str:
     """The notify_url's path for one order."""
     key = NotifyTokenKey(kid=TOKEN_KEY.kid, secret=TOKEN_KEY.key.reveal().encode())
     return f"/notify/{merchant}/{NotifyTokens(merchant=merchant, keys=[key]).mint(biz_order_no)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver answered."""
+
+    status: int
+    body: bytes
+    seconds: float
+
+
+class ReceiverProcess:
+    """A receiver that runs as a process, and the queue behind it."""
+
+    def __init__(self, *, process: Process, port: int, subscribe: Callable[[], Subscriber]) -> None:
+        self.process = process
+        self.port = port
+        self._subscribe = subscribe
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> Answer:
+        started = time.monotonic()
+        connection = self.connect()
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            return Answer(response.status, response.read(), time.monotonic() - started)
+        finally:
+            connection.close()
+
+    def post(self, sent: SentCallback) -> Answer:
+        return self.ask("POST", sent.path, sent.body)
+
+    def is_ready(self) -> bool:
+        try:
+            return self.ask("GET", "/readyz").status == 200
+        except OSError:
+            return False
+
+    def queued_orders(self, at_least: int) -> list[str]:
+        """The order numbers in the queue, taken out."""
+        claims = (message for message in self._take_out(at_least) if message.type != REFUSALS_V1)
+        return [decode_claim(message).biz_order_no for message in claims]
+
+    def queued_refusals(self, at_least: int) -> Counter[tuple[str, str]]:
+        """The refusals told of in `at_least` messages or more, by merchant and reason, each process's last word."""
+        last = {
+            (count.process, count.merchant, count.reason): count.callbacks
+            for message in self._take_out(at_least)
+            if message.type == REFUSALS_V1
+            for count in decode_refusals(message)
+        }
+        counted: Counter[tuple[str, str]] = Counter()
+        for (_, merchant, reason), callbacks in last.items():
+            counted[merchant, reason] += callbacks
+        return counted
+
+    def _take_out(self, at_least: int) -> list[Message]:
+        subscriber = self._subscribe()
+        found: list[Message] = []
+        deadline = time.monotonic() + 20
+        try:
+            while deliveries := subscriber.receive(
+                max_messages=100, wait_seconds=0.3 if len(found) >= at_least else deadline - time.monotonic()
+            ):
+                found += [delivery.message for delivery in deliveries]
+                subscriber.acknowledge(deliveries)
+        finally:
+            subscriber.close()
+        return found
 
 
 def _server_with(worker_class: str | None) -> type[ReceiverServer]:

@@ -1,8 +1,7 @@
 """The internal API on both databases, served over HTTP in this process, with a gateway that a test scripts."""
 
 import threading
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +12,14 @@ from service.api.health import Drain
 from service.bootstrap.api import make_api
 from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
-from service.config.secrets import Secret
 from service.config.settings import Settings
 from service.ledger.schema import migrate
 from service.runtime.metrics.logs import LogMetrics
 from service.sandbox.server import SandboxServer
-from service.sandbox.settings import Account, SandboxSettings, Timing
 from tests.support.api import TOKEN, ApiCaller
+from tests.support.gateway import AES_KEY
 from tests.support.http_server import ScriptedServer
 
-_KEY = "0123456789abcdef"
 _SETTINGS = """
 database_url = "{database_url}"
 
@@ -67,15 +64,6 @@ required_trust = "checksum"
 """
 
 
-@pytest.fixture(params=["postgresql", "sqlite"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, PostgreSQL and SQLite in turn."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    url: str = request.getfixturevalue("postgresql").url
-    return url
-
-
 @pytest.fixture
 def gateway() -> Iterator[ScriptedServer]:
     """The gateway of the merchant acme."""
@@ -84,16 +72,9 @@ def gateway() -> Iterator[ScriptedServer]:
 
 
 @pytest.fixture
-def sandbox() -> Iterator[SandboxServer]:
+def sandbox(start_sandbox: Callable[..., SandboxServer]) -> SandboxServer:
     """The gateway of the merchant sand."""
-    account = Account(
-        ua="ACME", aes_key=Secret(_KEY), pay_types=frozenset({"baofoo_001"}), dialect={}, amount_unit="yuan"
-    )
-    settings = SandboxSettings(
-        accounts=(account,), bind="127.0.0.1:0", timing=Timing(settle_seconds=0.05), verification_code="123456"
-    )
-    with SandboxServer(settings=settings, clock=lambda: datetime.now(UTC)) as server:
-        yield server
+    return start_sandbox(verification_code="123456")
 
 
 @pytest.fixture
@@ -104,7 +85,7 @@ def gateway_timeout_seconds() -> float:
 
 @pytest.fixture
 def settings(
-    database_url: str,
+    ledger_url: str,
     gateway: ScriptedServer,
     gateway_timeout_seconds: float,
     sandbox: SandboxServer,
@@ -112,12 +93,12 @@ def settings(
 ) -> Settings:
     """Merchants at the scripted gateway and at the sandbox, at one that is away, at one that is wrong, and at none."""
     text = _SETTINGS.format(
-        database_url=database_url,
+        database_url=ledger_url,
         token=TOKEN,
         gateway_url=gateway.url,
         gateway_timeout=gateway_timeout_seconds,
         sandbox_url=sandbox.url,
-        key=_KEY,
+        key=AES_KEY,
     )
     return parse_settings(text, {}, name="test", folder=tmp_path)
 

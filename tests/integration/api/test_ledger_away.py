@@ -21,7 +21,7 @@ WITHHOLD = {
 
 
 @pytest.fixture
-def database_url(own_postgresql: Database) -> str:
+def ledger_url(own_postgresql: Database) -> str:
     return own_postgresql.url
 
 

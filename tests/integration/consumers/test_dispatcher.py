@@ -6,7 +6,7 @@ import os
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,19 +26,17 @@ from service.domain.claims import OrderStatus
 from service.ledger.engine import READS_ONLY, make_engine
 from service.ledger.outbox import DueDelivery, Outbox
 from service.ledger.schema import migrate
-from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.session import BrokerSession
 from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim
 from tests.support.http_server import Answer, Request, ScriptedServer
+from tests.support.ledger import Clock, make_store
 from tests.support.messages import rabbit_publisher
 from tests.support.postgresql import Database
 from tests.support.processes import Processes, find_free_port, running
 from tests.support.waiting import eventually
-
-MakeStore = Callable[..., LedgerStore]
 
 SECRET = "whsec_" + base64.b64encode(os.urandom(24)).decode()
 
@@ -73,7 +71,8 @@ def make_dispatcher(
     )
 
 
-def record_both_statuses(store: LedgerStore, orders: range) -> None:
+def record_both_statuses(engine: Engine, orders: range, *endpoints: str) -> None:
+    store = make_store(engine, clock=Clock(), endpoints=endpoints)
     for number in orders:
         order = f"DK{number}"
         store.record([a_claim(OrderStatus.PROCESSING, order=order), a_claim(order=order, minute=1)])
@@ -100,8 +99,8 @@ def first_heard(requests: Sequence[Request]) -> dict[str, list[int]]:
     return {order: list(dict.fromkeys(told)) for order, told in sequences(requests).items()}
 
 
-def test_a_hanging_and_a_dead_endpoint_delay_no_other(engine: Engine, make_store: MakeStore) -> None:
-    record_both_statuses(make_store(engine, "well", "hangs", "dead"), range(20))
+def test_a_hanging_and_a_dead_endpoint_delay_no_other(ledger_engine: Engine) -> None:
+    record_both_statuses(ledger_engine, range(20), "well", "hangs", "dead")
     with ScriptedServer() as well, ScriptedServer() as hangs:
         hangs.behave = hangs.hang
         endpoints = [
@@ -109,17 +108,15 @@ def test_a_hanging_and_a_dead_endpoint_delay_no_other(engine: Engine, make_store
             webhook("hangs", hangs.url, timeout_seconds=1),
             webhook("dead", f"http://127.0.0.1:{find_free_port()}/"),
         ]
-        with running(make_dispatcher(engine, *endpoints)):
-            eventually(lambda: states(engine, "well") == {"delivered"}, within_seconds=30)
-            assert states(engine, "hangs") == states(engine, "dead") == {"open"}
+        with running(make_dispatcher(ledger_engine, *endpoints)):
+            eventually(lambda: states(ledger_engine, "well") == {"delivered"}, within_seconds=30)
+            assert states(ledger_engine, "hangs") == states(ledger_engine, "dead") == {"open"}
             hangs.closing.set()
     assert sequences(well.requests) == {f"DK{number}": [1, 2] for number in range(20)}
 
 
-def test_each_order_is_delivered_in_sequence_however_often_the_endpoint_fails(
-    engine: Engine, make_store: MakeStore
-) -> None:
-    record_both_statuses(make_store(engine, "shop"), range(30))
+def test_each_order_is_delivered_in_sequence_however_often_the_endpoint_fails(ledger_engine: Engine) -> None:
+    record_both_statuses(ledger_engine, range(30), "shop")
     chance = random.Random(7)
     taken: list[Request] = []
     lock = threading.Lock()
@@ -131,18 +128,19 @@ def test_each_order_is_delivered_in_sequence_however_often_the_endpoint_fails(
             taken.append(request)
             return Answer()
 
-    with ScriptedServer(fail_often) as shop, running(make_dispatcher(engine, webhook("shop", shop.url, concurrency=8))):
-        eventually(lambda: states(engine, "shop") == {"delivered"}, within_seconds=60)
+    with (
+        ScriptedServer(fail_often) as shop,
+        running(make_dispatcher(ledger_engine, webhook("shop", shop.url, concurrency=8))),
+    ):
+        eventually(lambda: states(ledger_engine, "shop") == {"delivered"}, within_seconds=60)
     assert sequences(taken) == {f"DK{number}": [1, 2] for number in range(30)}
     assert len(shop.requests) > len(taken)
 
 
-def test_a_postgresql_that_goes_away_parks_nothing_and_loses_nothing(
-    own_postgresql: Database, make_store: MakeStore
-) -> None:
+def test_a_postgresql_that_goes_away_parks_nothing_and_loses_nothing(own_postgresql: Database) -> None:
     engine = make_engine(own_postgresql.url, pool_size=2)
     migrate(engine)
-    record_both_statuses(make_store(engine, "shop"), range(100))
+    record_both_statuses(engine, range(100), "shop")
     with ScriptedServer() as shop, running(make_dispatcher(engine, webhook("shop", shop.url))):
         eventually(lambda: shop.requests)
         own_postgresql.kill()
@@ -181,11 +179,11 @@ timeout_seconds = 2
 
 
 def test_dispatchers_killed_again_and_again_tell_every_event_in_sequence(
-    tmp_path: Path, make_store: MakeStore, processes: Processes, postgresql: Database
+    tmp_path: Path, processes: Processes, postgresql: Database
 ) -> None:
     engine = make_engine(postgresql.url)
     migrate(engine)
-    record_both_statuses(make_store(engine, "shop"), range(150))
+    record_both_statuses(engine, range(150), "shop")
     settings = tmp_path / "settings.toml"
     environment = {"DATABASE_URL": postgresql.url, "AMQP_URL": ""}
     with ScriptedServer() as shop:
@@ -203,16 +201,16 @@ def test_dispatchers_killed_again_and_again_tell_every_event_in_sequence(
 
 
 def test_rabbitmq_hands_events_to_those_who_bound_a_queue_and_keeps_the_others(
-    engine: Engine, make_store: MakeStore, amqp_url: str
+    ledger_engine: Engine, amqp_url: str
 ) -> None:
     topology.declare([amqp_url], timeout_seconds=15)
     with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=15) as session:
         session.declare_queue("books", arguments={})
         session.bind_queue("books", exchange=topology.STATUS_EXCHANGE, routing_key="acme.*.succeeded")
-    record_both_statuses(make_store(engine, "broker"), range(5))
+    record_both_statuses(ledger_engine, range(5), "broker")
     publisher = rabbit_publisher(amqp_url, connection_name="test")
-    with running(make_dispatcher(engine, broker=AmqpSink(publisher=publisher, timeout_seconds=5))):
-        eventually(lambda: states(engine, "broker") == {"delivered"}, within_seconds=30)
+    with running(make_dispatcher(ledger_engine, broker=AmqpSink(publisher=publisher, timeout_seconds=5))):
+        eventually(lambda: states(ledger_engine, "broker") == {"delivered"}, within_seconds=30)
     with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=15) as session:
         bound = [session.fetch("books") for _ in range(6)]
         # Confirmed is not yet counted as ready.
@@ -237,17 +235,15 @@ class BreakingOutbox(Outbox):
         return super().lease_due(endpoint=endpoint, limit=limit, lease_seconds=lease_seconds)
 
 
-def test_a_worker_that_breaks_is_started_again(
-    engine: Engine, make_store: MakeStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_that_breaks_is_started_again(ledger_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatcher, "_RESTART_SECONDS", 0.01)
-    record_both_statuses(make_store(engine, "shop"), range(1))
-    outbox = BreakingOutbox(engine=engine)
-    with ScriptedServer() as shop, running(make_dispatcher(engine, webhook("shop", shop.url), outbox=outbox)):
-        eventually(lambda: states(engine, "shop") == {"delivered"})
+    record_both_statuses(ledger_engine, range(1), "shop")
+    outbox = BreakingOutbox(engine=ledger_engine)
+    with ScriptedServer() as shop, running(make_dispatcher(ledger_engine, webhook("shop", shop.url), outbox=outbox)):
+        eventually(lambda: states(ledger_engine, "shop") == {"delivered"})
     assert outbox.broken
 
 
-def test_without_endpoints_it_waits_for_its_end(engine: Engine) -> None:
-    with running(make_dispatcher(engine)):
+def test_without_endpoints_it_waits_for_its_end(ledger_engine: Engine) -> None:
+    with running(make_dispatcher(ledger_engine)):
         pass

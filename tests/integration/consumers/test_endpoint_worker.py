@@ -2,8 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -21,17 +20,9 @@ from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim
+from tests.support.ledger import Clock, MakeStore
 from tests.support.processes import running
 from tests.support.waiting import eventually
-
-
-class Clock(Protocol):
-    now: datetime
-    looks: int
-
-    def __call__(self) -> datetime: ...
-
-    def forward(self, seconds: float) -> None: ...
 
 
 class ScriptedSink:
@@ -61,8 +52,13 @@ MakeWorker = Callable[..., EndpointWorker]
 
 
 @pytest.fixture
-def pauses(engine: Engine, clock: Clock) -> Pauses:
-    return Pauses(engine=engine, clock=clock)
+def store(make_store: MakeStore) -> LedgerStore:
+    return make_store(endpoints=["shop"])
+
+
+@pytest.fixture
+def pauses(ledger_engine: Engine, clock: Clock) -> Pauses:
+    return Pauses(engine=ledger_engine, clock=clock)
 
 
 @pytest.fixture
@@ -345,10 +341,10 @@ class UnreliableOutbox(Outbox):
 
 
 def test_a_delivered_event_is_settled_once_the_database_is_back_and_not_sent_twice(
-    store: LedgerStore, make_worker: MakeWorker, engine: Any, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, ledger_engine: Any, clock: Clock
 ) -> None:
     store.record([a_claim()])
-    outbox = UnreliableOutbox(failures=1, engine=engine, clock=lambda _: clock())
+    outbox = UnreliableOutbox(failures=1, engine=ledger_engine, clock=lambda _: clock())
     sink = ScriptedSink()
     with running(make_worker(sink, outbox=outbox)):
         eventually(lambda: states(store) == ["delivered"])
@@ -356,10 +352,10 @@ def test_a_delivered_event_is_settled_once_the_database_is_back_and_not_sent_twi
 
 
 def test_a_stop_while_the_database_is_away_leaves_at_once(
-    store: LedgerStore, make_worker: MakeWorker, engine: Any, clock: Clock
+    store: LedgerStore, make_worker: MakeWorker, ledger_engine: Any, clock: Clock
 ) -> None:
     store.record([a_claim()])
-    outbox = UnreliableOutbox(failures=1_000_000, engine=engine, clock=lambda _: clock())
+    outbox = UnreliableOutbox(failures=1_000_000, engine=ledger_engine, clock=lambda _: clock())
     with running(make_worker(ScriptedSink(), outbox=outbox)):
         eventually(lambda: outbox.failures < 1_000_000)
     assert states(store) == ["open"]
@@ -424,8 +420,8 @@ class WatchedOutbox(Outbox):
 
 
 @pytest.fixture
-def watched_outbox(engine: Engine, clock: Clock) -> WatchedOutbox:
-    return WatchedOutbox(engine=engine, clock=lambda _: clock())
+def watched_outbox(ledger_engine: Engine, clock: Clock) -> WatchedOutbox:
+    return WatchedOutbox(engine=ledger_engine, clock=lambda _: clock())
 
 
 @pytest.mark.parametrize("fails", [False, True], ids=["delivered", "failed"])

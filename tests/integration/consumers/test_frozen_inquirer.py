@@ -10,10 +10,10 @@ from sqlalchemy import Engine
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.decisions import MerchantRules
 from service.ledger.questions import AskedQuestion, QuestionOutcome
 from service.ledger.store import LedgerStore
 from tests.support.gateway import AES_KEY, AskedGateway
+from tests.support.ledger import make_store
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
@@ -43,12 +43,11 @@ lease_seconds = {LEASE_SECONDS}
 
 
 @pytest.fixture
-def store(engine: Engine) -> LedgerStore:
+def store(ledger_engine: Engine) -> LedgerStore:
     """One order, overdue."""
-    rules = MerchantRules(
-        required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=1, inquiry_horizon_seconds=86_400
+    store = make_store(
+        ledger_engine, clock=lambda: datetime.now(UTC), required=Trust.QUERIED, answer_due_seconds=1, endpoints=[]
     )
-    store = LedgerStore(engine=engine, rules={"acme": rules}, endpoints=[], clock=lambda: datetime.now(UTC))
     store.announce(Announcement(merchant="acme", biz_order_no=ORDER.biz_order_no, answer_due_at=datetime.now(UTC)))
     return store
 
@@ -60,9 +59,9 @@ def gateway() -> Iterator[AskedGateway]:
 
 
 @pytest.fixture
-def settings_file(engine: Engine, gateway: AskedGateway, tmp_path: Path) -> Path:
+def settings_file(ledger_engine: Engine, gateway: AskedGateway, tmp_path: Path) -> Path:
     file = tmp_path / "settings.toml"
-    url = engine.url.render_as_string(hide_password=False)
+    url = ledger_engine.url.render_as_string(hide_password=False)
     file.write_text(SETTINGS.format(folder=tmp_path, database_url=url, gateway_url=gateway.url))
     return file
 

@@ -64,9 +64,9 @@ def make_ledger(engine: Engine) -> LedgerStore:
 
 
 @pytest.fixture
-def store(engine: Engine) -> LedgerStore:
+def store(ledger_engine: Engine) -> LedgerStore:
     """Two merchants, both of which believe what their gateway answers and nothing else."""
-    return make_ledger(engine)
+    return make_ledger(ledger_engine)
 
 
 @pytest.fixture
@@ -100,9 +100,9 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
 
 @pytest.fixture
 def make_inquirer(
-    engine: Engine, store: LedgerStore, make_inquirer_on: Callable[..., Inquirer]
+    ledger_engine: Engine, store: LedgerStore, make_inquirer_on: Callable[..., Inquirer]
 ) -> Callable[..., Inquirer]:
-    return partial(make_inquirer_on, engine, store)
+    return partial(make_inquirer_on, ledger_engine, store)
 
 
 def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -> MerchantGateway:
@@ -270,10 +270,10 @@ class SilentGateway(MerchantGateway):
 
 
 def test_what_is_asked_and_given_up_is_counted(
-    engine: Engine, make_inquirer: Callable[..., Inquirer], registry: CollectorRegistry
+    ledger_engine: Engine, make_inquirer: Callable[..., Inquirer], registry: CollectorRegistry
 ) -> None:
     impatient = replace(RULES, inquiry_horizon_seconds=0.01)
-    store = LedgerStore(engine=engine, rules={"acme": impatient}, endpoints=[], clock=now)
+    store = LedgerStore(engine=ledger_engine, rules={"acme": impatient}, endpoints=[], clock=now)
     store.inquire(OrderKey("acme", "DK0"), InquiryReason.OPERATOR)
     with running(make_inquirer({"acme": SilentGateway()})):
         eventually(lambda: sample(registry, "given_up_total") == 1.0)
@@ -281,14 +281,14 @@ def test_what_is_asked_and_given_up_is_counted(
 
 
 def test_how_many_orders_wait_for_a_person_is_shown_whoever_gave_them_up(
-    engine: Engine, store: LedgerStore, registry: CollectorRegistry, tmp_path: Path
+    ledger_engine: Engine, store: LedgerStore, registry: CollectorRegistry, tmp_path: Path
 ) -> None:
     store.inquire(OrderKey("acme", "DK0"), InquiryReason.OPERATOR)
-    with engine.begin() as connection:
+    with ledger_engine.begin() as connection:
         connection.execute(update(inquiries).values(state="parked"))
     store.inquire(OrderKey("acme", "DK1"), InquiryReason.OPERATOR)
     settings = parse_settings(WATCHED, {}, name="test", folder=tmp_path)
-    with make_inquirer_sampler(settings, engine, registry).running():
+    with make_inquirer_sampler(settings, ledger_engine, registry).running():
         eventually(lambda: sample(registry, "parked") == 1.0)
         eventually(lambda: (sample(registry, "oldest_due_seconds", kind="owed") or 0) > 0)
     assert sample(registry, "oldest_due_seconds", kind="doubt") == 0.0
@@ -319,7 +319,7 @@ class BreakingQueue(InquiryQueue):
 
 
 def test_an_asker_that_breaks_is_started_again(
-    engine: Engine,
+    ledger_engine: Engine,
     store: LedgerStore,
     make_inquirer: Callable[..., Inquirer],
     monkeypatch: pytest.MonkeyPatch,
@@ -327,7 +327,7 @@ def test_an_asker_that_breaks_is_started_again(
     monkeypatch.setattr(inquirer, "_RESTART_SECONDS", 0.01)
     announce(store, 1)
     rules = {"acme": InquiryRules(**LIMITS)}
-    queue = BreakingQueue(engine=engine, store=store, rules=rules)
+    queue = BreakingQueue(engine=ledger_engine, store=store, rules=rules)
     with (
         AskedGateway(lambda _order: "success") as gateway,
         running(make_inquirer({"acme": reached(gateway.url)}, queue=queue)),

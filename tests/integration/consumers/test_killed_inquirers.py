@@ -11,11 +11,11 @@ from sqlalchemy import Engine, select
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.decisions import MerchantRules
 from service.ledger.engine import READS_ONLY
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions
 from tests.support.gateway import AES_KEY, AskedGateway
+from tests.support.ledger import make_store
 from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
@@ -60,13 +60,13 @@ def names() -> list[str]:
 
 @pytest.mark.timeout(240)
 def test_killed_inquirers_ask_no_order_too_often_and_forget_none(
-    engine: Engine, tmp_path: Path, processes: Processes
+    ledger_engine: Engine, tmp_path: Path, processes: Processes
 ) -> None:
-    store = announce_all(engine)
+    store = announce_all(ledger_engine)
     settings = tmp_path / "settings.toml"
     chance = random.Random()
     with AskedGateway(lambda order: "success" if ends_well(order) else "pending", seconds=0.05) as gateway:
-        url = engine.url.render_as_string(hide_password=False)
+        url = ledger_engine.url.render_as_string(hide_password=False)
         settings.write_text(SETTINGS.format(folder=tmp_path, database_url=url, gateway_url=gateway.url))
 
         def start() -> Process:
@@ -75,15 +75,15 @@ def test_killed_inquirers_ask_no_order_too_often_and_forget_none(
         for _ in range(ROUNDS):
             victims = [start(), start()]
             enough = gateway.count() + chance.randint(1, 15)
-            victims[0].wait_until(lambda enough=enough: gateway.count() >= enough or all_asked(engine))
+            victims[0].wait_until(lambda enough=enough: gateway.count() >= enough or all_asked(ledger_engine))
             for victim in victims:
                 victim.kill()
         last = start()
-        last.wait_until(lambda: all_ended(store) and all_asked(engine), within_seconds=60)
+        last.wait_until(lambda: all_ended(store) and all_asked(ledger_engine), within_seconds=60)
         assert last.terminate() == 0
         heard = {order: len(times) for order, times in gateway.asked().items()}
 
-    counted = times_asked(engine)
+    counted = times_asked(ledger_engine)
     for order, times in counted.items():
         assert heard.get(order, 0) <= len(times), f"{order} was asked about uncounted"
         assert max(Counter(time.date() for time in times).values()) <= PER_DAY
@@ -94,10 +94,9 @@ def test_killed_inquirers_ask_no_order_too_often_and_forget_none(
 
 
 def announce_all(engine: Engine) -> LedgerStore:
-    rules = MerchantRules(
-        required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=1, inquiry_horizon_seconds=86_400
+    store = make_store(
+        engine, clock=lambda: datetime.now(UTC), required=Trust.QUERIED, answer_due_seconds=1, endpoints=[]
     )
-    store = LedgerStore(engine=engine, rules={"acme": rules}, endpoints=[], clock=lambda: datetime.now(UTC))
     for name in names():
         store.announce(Announcement(merchant="acme", biz_order_no=name, answer_due_at=datetime.now(UTC)))
     return store
@@ -124,18 +123,18 @@ def all_ended(store: LedgerStore) -> bool:
     return all(order is not None and order.state.status is OrderStatus.SUCCEEDED for order in loaded)
 
 
-def test_several_inquirers_keep_to_one_rate(engine: Engine, tmp_path: Path, processes: Processes) -> None:
-    store = announce_all(engine)
+def test_several_inquirers_keep_to_one_rate(ledger_engine: Engine, tmp_path: Path, processes: Processes) -> None:
+    store = announce_all(ledger_engine)
     settings = tmp_path / "settings.toml"
     per_second = 5
     with AskedGateway(lambda _order: "success") as gateway:
-        url = engine.url.render_as_string(hide_password=False)
+        url = ledger_engine.url.render_as_string(hide_password=False)
         text = SETTINGS.format(folder=tmp_path, database_url=url, gateway_url=gateway.url)
         settings.write_text(text.replace("per_minute = 6000", f"per_minute = {per_second * 60}"))
         for _ in range(3):
             processes.start("--config", str(settings), "run", "inquirer", environment={"AMQP_URL": ""})
         eventually(lambda: len(gateway.asked()) == ORDERS, within_seconds=60)
-    times = sorted(time for order in times_asked(engine).values() for time in order)
+    times = sorted(time for order in times_asked(ledger_engine).values() for time in order)
     for first, last in zip(times, times[per_second * 2 :], strict=False):
         # What one second left unused, and one second's: never more within less.
         assert last - first >= timedelta(seconds=0.999)

@@ -1,7 +1,6 @@
 """The client and the sandbox over real HTTP: what was done, what was surely not done, and unknown outcomes."""
 
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +13,7 @@ from service.gateway.client import GatewayClient
 from service.gateway.errors import NotSent, OutcomeUnknown
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
-from tests.support.http_server import CallbackListener
+from tests.support.http_server import Answer, ScriptedServer
 
 
 def truth_of(server: Any) -> Any:
@@ -141,12 +140,11 @@ def test_arguments_that_the_document_does_not_allow_are_not_sent(
 
 
 def test_a_gateway_with_an_untrusted_certificate_is_sent_nothing(
-    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs], self_signed: ssl.SSLContext
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs], secure: ScriptedServer
 ) -> None:
-    with CallbackListener(tls=self_signed) as listener:
-        with pytest.raises(NotSent, match="SSLError"):
-            make_client(listener.url).withhold(args("T1"))
-        assert listener.heard == []
+    with pytest.raises(NotSent, match="SSLError"):
+        make_client(secure.url).withhold(args("T1"))
+    assert secure.requests == []
 
 
 @pytest.mark.parametrize(
@@ -168,20 +166,20 @@ def test_a_gateway_with_an_untrusted_certificate_is_sent_nothing(
 def test_an_answer_that_settles_nothing_leaves_the_outcome_unknown(
     make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs], status: int, text: Any
 ) -> None:
-    with CallbackListener(lambda _: (status, text)) as listener:
+    with ScriptedServer(lambda _: Answer(status=status, body=text)) as listener:
         with pytest.raises(OutcomeUnknown):
             make_client(listener.url).withhold(args("T1"))
-        assert len(listener.heard) == 1
+        assert len(listener.requests) == 1
 
 
 def test_a_redirect_is_not_followed(
     make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
 ) -> None:
-    with CallbackListener() as listener:
+    with ScriptedServer() as listener:
         answer = f"HTTP/1.1 307 Temporary Redirect\r\nLocation: {listener.url}/\r\nContent-Length: 0\r\n\r\n"
         with _Scripted(answer.encode()) as server, pytest.raises(OutcomeUnknown, match="HTTP 307"):
             make_client(server.url).withhold(args("T1"))
-        assert listener.heard == []
+        assert listener.requests == []
 
 
 def test_an_answer_that_drips_is_cut_at_the_time_limit(
@@ -195,29 +193,23 @@ def test_an_answer_that_drips_is_cut_at_the_time_limit(
 def test_each_withhold_has_a_connection_of_its_own(
     make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
 ) -> None:
-    ports = set()
-    with CallbackListener() as listener:
-
-        def accept(heard: Any) -> tuple[Any, ...]:
-            ports.add(heard.client_port)
-            return 200, '{"status":1,"message":"","response":{"biz_order_no":"T1","pay_status":"pending"}}'
-
-        listener.answer = accept
+    answer = '{"status":1,"message":"","response":{"biz_order_no":"T1","pay_status":"pending"}}'
+    with ScriptedServer(lambda _: Answer(body=answer)) as listener:
         client = make_client(listener.url)
         for _ in range(3):
             client.withhold(args("T1"))
-    assert len(ports) == 3
+    assert len({request.connection for request in listener.requests}) == 3
 
 
 def test_each_request_has_its_own_number_and_time(
     make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
 ) -> None:
     answer = '{"status":1,"message":"","response":{"biz_order_no":"T1","pay_status":"pending"}}'
-    with CallbackListener(lambda _: (200, answer)) as listener:
+    with ScriptedServer(lambda _: Answer(body=answer)) as listener:
         client = make_client(listener.url)
         client.withhold(args("T1"))
         client.withhold(args("T1"))
-        envelopes = [heard.json() for heard in listener.heard]
+        envelopes = [heard.json() for heard in listener.requests]
     assert len({envelope["requestId"] for envelope in envelopes}) == 2
     assert all(len(envelope["requestId"]) == 32 for envelope in envelopes)
     assert all(envelope["timestamp"].isdigit() for envelope in envelopes)

@@ -1,7 +1,6 @@
 """Binding a card and querying an order: what is returned, what counts as an answer, what is tried again."""
 
 import json
-import ssl
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -16,7 +15,7 @@ from service.gateway.client import GatewayClient
 from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Refused
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
-from tests.support.http_server import Answer, CallbackListener, ScriptedServer
+from tests.support.http_server import Answer, ScriptedServer
 
 CARD = "6222021234567890128"
 PERSON = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
@@ -64,26 +63,29 @@ def test_a_wrong_code_is_refused_with_the_gateways_words_masked(
     client = make_client(start_sandbox().url)
     with pytest.raises(Refused, match="验证码错误"):
         client.confirm_tied_card(confirmation(client.pre_tie_card(card()), "000000"))
-    with CallbackListener(lambda _: (200, answer(-1, f"卡{CARD}无效"))) as listener, pytest.raises(Refused) as refused:
+    with (
+        ScriptedServer(lambda _: Answer(body=answer(-1, f"卡{CARD}无效"))) as listener,
+        pytest.raises(Refused) as refused,
+    ):
         make_client(listener.url).pre_tie_card(card())
     assert "6222****0128" in str(refused.value)
-    assert refused.value.request_id == listener.heard[0].json()["requestId"]
+    assert refused.value.request_id == listener.requests[0].json()["requestId"]
 
 
 def test_a_success_without_its_code_is_no_answer(make_client: Callable[..., GatewayClient]) -> None:
-    with CallbackListener(lambda _: (200, answer(1))) as listener:
+    with ScriptedServer(lambda _: Answer(body=answer(1))) as listener:
         client = make_client(listener.url)
         with pytest.raises(OutcomeUnknown):
             client.pre_tie_card(card())
         with pytest.raises(OutcomeUnknown):
             client.confirm_tied_card(confirmation("U1", "123456"))
-        assert len(listener.heard) == 2
+        assert len(listener.requests) == 2
 
 
 def test_arguments_that_cannot_be_right_are_not_sent(
     make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
 ) -> None:
-    with CallbackListener() as listener:
+    with ScriptedServer() as listener:
         client = make_client(listener.url)
         for attempt in (
             lambda: client.pre_tie_card(card(mobile="1")),
@@ -94,7 +96,7 @@ def test_arguments_that_cannot_be_right_are_not_sent(
         ):
             with pytest.raises(ArgumentsInvalid):
                 attempt()
-        assert listener.heard == []
+        assert listener.requests == []
 
 
 def test_a_query_returns_the_order_and_the_time_of_the_query(
@@ -134,10 +136,10 @@ def test_an_order_is_missing_only_if_the_gateway_answers_with_a_configured_messa
 def test_a_query_without_a_usable_answer_is_tried_three_times(
     make_client: Callable[..., GatewayClient], status: int, text: Any
 ) -> None:
-    with CallbackListener(lambda _: (status, text)) as listener:
+    with ScriptedServer(lambda _: Answer(status=status, body=text)) as listener:
         with pytest.raises(OutcomeUnknown):
             make_client(listener.url, not_found_messages=[NOT_FOUND]).query("T1")
-        envelopes = [heard.json() for heard in listener.heard]
+        envelopes = [heard.json() for heard in listener.requests]
     assert len({envelope["requestId"] for envelope in envelopes}) == 3
     assert {envelope["method"] for envelope in envelopes} == {"single-order-query"}
 
@@ -151,7 +153,7 @@ def test_an_undocumented_status_leaves_the_outcome_unknown(
     status: bool | float | str | None,
     quoted: str,
 ) -> None:
-    with CallbackListener(lambda _: (200, answer(status, NOT_FOUND))) as listener:
+    with ScriptedServer(lambda _: Answer(body=answer(status, NOT_FOUND))) as listener:
         client = make_client(listener.url, not_found_messages=[NOT_FOUND])
         for call in (
             lambda: client.pre_tie_card(card()),
@@ -167,7 +169,7 @@ def test_an_order_in_a_list_of_one_is_the_answer(
     make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
 ) -> None:
     listed = json.dumps({"status": 1, "response": [json.loads(about("T1"))["response"]]})
-    with CallbackListener(lambda _: (200, listed)) as listener:
+    with ScriptedServer(lambda _: Answer(body=listed)) as listener:
         client = make_client(listener.url)
         assert client.query("T1").order.pay_status == "success"
         assert client.withhold(args("T1")).order.pay_order_no == "P1"
@@ -177,24 +179,24 @@ def test_an_order_in_a_list_of_one_is_the_answer(
 def test_an_answer_about_another_spelling_means_that_there_is_no_such_order(
     make_client: Callable[..., GatewayClient], asked: str
 ) -> None:
-    with CallbackListener(lambda _: (200, about("DK1"))) as listener:
+    with ScriptedServer(lambda _: Answer(body=about("DK1"))) as listener:
         queried = make_client(listener.url).query(asked)
     assert queried.order is None
     assert queried.message == "the gateway has it in another spelling only"
 
 
 def test_who_counts_questions_asks_once(make_client: Callable[..., GatewayClient]) -> None:
-    with CallbackListener(lambda _: (500, "")) as listener:
+    with ScriptedServer(lambda _: Answer(status=500)) as listener:
         with pytest.raises(OutcomeUnknown):
             make_client(listener.url).query("T1", max_tries=1)
-        assert len(listener.heard) == 1
+        assert len(listener.requests) == 1
 
 
 def test_a_query_that_fails_once_is_answered_by_the_next_try(make_client: Callable[..., GatewayClient]) -> None:
-    answers = iter([(502, ""), (200, about("T1"))])
-    with CallbackListener(lambda _: next(answers)) as listener:
+    answers = iter([Answer(status=502), Answer(body=about("T1"))])
+    with ScriptedServer(lambda _: next(answers)) as listener:
         queried = make_client(listener.url).query("T1")
-        assert queried.request_id == listener.heard[1].json()["requestId"]
+        assert queried.request_id == listener.requests[1].json()["requestId"]
 
 
 def test_all_tries_of_a_query_share_one_time_limit(make_client: Callable[..., GatewayClient]) -> None:
@@ -223,12 +225,12 @@ def test_an_answer_whose_chunks_cannot_be_read_leaves_the_outcome_unknown(
 
 
 def test_a_gateway_is_trusted_with_the_pinned_certificates(
-    make_client: Callable[..., GatewayClient], self_signed: ssl.SSLContext, tmp_path: Path
+    make_client: Callable[..., GatewayClient], secure: ScriptedServer, certificate: Path
 ) -> None:
-    with CallbackListener(lambda _: (200, about("T1")), tls=self_signed) as listener:
-        with pytest.raises(NotSent):
-            make_client(listener.url).query("T1")
-        assert make_client(listener.url, ca_certificates=(tmp_path / "certificate.pem").read_text()).query("T1").order
+    secure.behave = lambda _: Answer(body=about("T1"))
+    with pytest.raises(NotSent):
+        make_client(secure.url).query("T1")
+    assert make_client(secure.url, ca_certificates=certificate.read_text()).query("T1").order
 
 
 def test_the_log_distinguishes_outcomes_and_quotes_nothing_of_the_gateway(

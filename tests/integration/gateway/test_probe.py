@@ -15,7 +15,7 @@ from service.gateway.errors import CipherError, NotSent
 from service.gateway.probe import Meaning, Probe
 from service.gateway.request_envelope import sign_request
 from service.sandbox.server import SandboxServer
-from tests.support.http_server import CallbackListener
+from tests.support.http_server import Answer, Request, ScriptedServer
 
 KEY = "0123456789abcdef"
 SHORT_KEY_19 = "no key of a cipher."
@@ -141,18 +141,18 @@ class _Gateway:
         self._says_why = says_why
         self.methods = set()
 
-    def __call__(self, heard: Any) -> Any:
-        envelope = heard.json()
+    def __call__(self, request: Request) -> Answer:
+        envelope = request.json()
         self.methods.add(envelope["method"])
         checks = [self._check_sign, self._check_args]
         if self._decrypts_first:
             checks.reverse()
         for check in checks:
             if complaint := check(envelope):
-                return 200, self._failure("请求错误" if self._one_word else complaint)
+                return self._failure("请求错误" if self._one_word else complaint)
         order = self._cipher.open(envelope["args"]).get("biz_order_no")
         # The number in the message is another one every time.
-        return 200, self._failure(f"订单{order}不存在, {envelope['requestId']}" if order else "缺少订单号")
+        return self._failure(f"订单{order}不存在, {envelope['requestId']}" if order else "缺少订单号")
 
     def _check_sign(self, envelope: Any) -> Any:
         right = sign_request(
@@ -171,33 +171,33 @@ class _Gateway:
             return str(error) if self._says_why else "解密失败"
         return None
 
-    def _failure(self, message: Any) -> Any:
-        return json.dumps({"status": -1, "message": message, "response": []})
+    def _failure(self, message: str) -> Answer:
+        return Answer(body=json.dumps({"status": -1, "message": message, "response": []}))
 
 
 @pytest.mark.parametrize("says_why", [False, True])
 def test_a_gateway_that_decrypts_before_it_checks_the_sign_is_learned_too(says_why: bool) -> None:
     dialect = {"mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}
     gateway = _Gateway(dialect=dialect, decrypts_first=True, says_why=says_why)
-    with CallbackListener(gateway) as listener:
+    with ScriptedServer(gateway) as listener:
         result = probe(listener.url)
     assert learned(result) == {**DEFAULT, "mode": "cbc", "iv": "key | first 16", "sign_separator": "|"}
     assert gateway.methods == {"single-order-query"}
 
 
 def test_a_gateway_with_one_message_for_bad_signs_and_bad_args_is_learned_too() -> None:
-    with CallbackListener(_Gateway(dialect={"encoding": "hex"}, one_word_for_bad_requests=True)) as listener:
+    with ScriptedServer(_Gateway(dialect={"encoding": "hex"}, one_word_for_bad_requests=True)) as listener:
         result = probe(listener.url)
     assert learned(result) == {**DEFAULT, "encoding": "hex"}
 
 
 def test_what_varies_in_messages_does_not_part_the_groups() -> None:
-    with CallbackListener(_Gateway()) as listener:
+    with ScriptedServer(_Gateway()) as listener:
         assert meanings(probe(listener.url))["订单…不存在, …"] is Meaning.NO_SUCH_ORDER
 
 
 def test_nothing_is_learned_from_a_gateway_with_one_answer_only() -> None:
-    with CallbackListener(lambda _: (200, '{"status":-1,"message":"IP不在白名单","response":[]}')) as listener:
+    with ScriptedServer(lambda _: Answer(body='{"status":-1,"message":"IP不在白名单","response":[]}')) as listener:
         result = probe(listener.url)
     assert result.dialect is None
     assert meanings(result) == {"IP不在白名单": Meaning.SAME_FOR_ALL}
@@ -206,28 +206,28 @@ def test_nothing_is_learned_from_a_gateway_with_one_answer_only() -> None:
 def test_a_gateway_that_locks_out_fast_clients_is_not_taken_to_have_understood() -> None:
     count = itertools.count(1)
 
-    def tired(heard: Any) -> Any:
+    def tired(request: Request) -> Answer:
         locked_out = next(count) > 3
-        return (200, '{"status":-1,"message":"请求过于频繁"}') if locked_out else gateway(heard)
+        return Answer(body='{"status":-1,"message":"请求过于频繁"}') if locked_out else gateway(request)
 
     gateway = _Gateway(dialect={"sign_separator": "#"})
-    with CallbackListener(tired) as listener:
+    with ScriptedServer(tired) as listener:
         result = probe(listener.url)
-        assert len(listener.heard) == 5
+        assert len(listener.requests) == 5
     assert result.dialect is None
     assert "longer pauses" in result.stopped
 
 
 def test_another_key_is_not_taken_for_a_dialect() -> None:
     gateway = _Gateway()
-    with CallbackListener(gateway) as listener:
+    with ScriptedServer(gateway) as listener:
         assert probe(listener.url, key="another key here").dialect is None
 
 
 def test_no_more_is_asked_than_is_allowed() -> None:
-    with CallbackListener(_Gateway(dialect={"key": "aes_key | sha256"})) as listener:
+    with ScriptedServer(_Gateway(dialect={"key": "aes_key | sha256"})) as listener:
         result = probe(listener.url, most_requests=7)
-        assert len(listener.heard) == 7
+        assert len(listener.requests) == 7
     assert result.dialect is None
     assert "7 requests" in result.stopped
 

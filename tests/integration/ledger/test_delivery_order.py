@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import Engine, func, select
@@ -19,21 +19,13 @@ from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import Clock, Count
 from tests.support.waiting import eventually
 
-Count = Callable[..., int]
 Answer = TypeVar("Answer")
 
 LEASE_SECONDS = 30
 RETRY_SECONDS = 600
-
-
-class Clock(Protocol):
-    now: datetime
-
-    def __call__(self) -> datetime: ...
-
-    def forward(self, seconds: float) -> None: ...
 
 
 def due(outbox: Outbox, *, limit: int = 10) -> list[DueDelivery]:

@@ -12,14 +12,12 @@ from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
+from tests.support.ledger import MakeInquiryQueue, MakeStore
 
 KEY = OrderKey("acme", "DK1")
 NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
 NOT_FOUND = QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
 ANSWERED = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
-
-MakeStore = Callable[..., LedgerStore]
-MakeInquiryQueue = Callable[..., InquiryQueue]
 
 
 @pytest.fixture

@@ -16,12 +16,9 @@ from service.ledger.inquiries import InquiryState
 from service.ledger.inquiry_limits import MOST_NOT_FOUND
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.questions import QuestionOutcome, QuestionResult
-from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
-
-MakeStore = Callable[..., LedgerStore]
-MakeInquiryQueue = Callable[..., InquiryQueue]
+from tests.support.ledger import MakeInquiryQueue, MakeStore
 
 ORDERS = 200
 FORGERIES = 10_000

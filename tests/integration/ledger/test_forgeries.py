@@ -22,11 +22,8 @@ from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, claims, inquiries, orders
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import Count, MakeInquiryQueue, MakeStore
 from tests.support.waiting import eventually
-
-MakeStore = Callable[..., LedgerStore]
-MakeInquiryQueue = Callable[..., InquiryQueue]
-Count = Callable[..., int]
 
 KEY = OrderKey("acme", "DK1")
 LATER = timedelta(days=40)

@@ -1,10 +1,10 @@
 """Which inquiries are due, and what each result does to an inquiry."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, event
@@ -18,6 +18,7 @@ from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import Clock, MakeInquiryQueue, MakeStore
 
 on_every_database = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
 
@@ -26,18 +27,6 @@ ANNOUNCED = Announcement(merchant="acme", biz_order_no="DK1")
 NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="r", seconds=1.5, detail="timeout")
 NOT_FOUND = QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)
 ANSWERED = QuestionResult(outcome=QuestionOutcome.ANSWERED, request_id="r", seconds=0.1)
-
-MakeStore = Callable[..., LedgerStore]
-MakeInquiryQueue = Callable[..., InquiryQueue]
-
-
-class Clock(Protocol):
-    """Stands at noon until it is put forward."""
-
-    def __call__(self) -> Any: ...
-
-    def forward(self, seconds: float) -> None:
-        """Let time pass."""
 
 
 @pytest.fixture

@@ -2,14 +2,14 @@
 
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
-from sqlalchemy import Connection, Engine, Table, event, inspect, text
+from sqlalchemy import Connection, Engine, event, inspect, text
 from sqlalchemy.exc import DBAPIError
 
 from service.domain.claims import OrderKey
@@ -23,10 +23,9 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import claims
 from service.ledger.transactions import allow_longer, read, write
 from tests.support.claims import a_claim
+from tests.support.ledger import Count
 from tests.support.postgresql import Database
 from tests.support.waiting import eventually
-
-Count = Callable[[Table], int]
 
 
 @pytest.fixture

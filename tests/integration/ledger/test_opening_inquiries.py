@@ -1,9 +1,8 @@
 """When an inquiry is opened, and when nothing is left to ask."""
 
-from collections.abc import Callable
 from datetime import timedelta
 
-from sqlalchemy import Engine, Table, update
+from sqlalchemy import Engine, update
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
@@ -11,10 +10,9 @@ from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import Count, MakeStore
 
 KEY = OrderKey("acme", "DK1")
-MakeStore = Callable[..., LedgerStore]
-Count = Callable[[Table], int]
 
 
 def inquiry_of(store: LedgerStore) -> InquiryRecord:

@@ -1,9 +1,7 @@
 """Deliveries: leased, settled by fencing number, and in sequence per order."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
-from typing import Protocol
+from datetime import timedelta
 
 import pytest
 
@@ -14,17 +12,9 @@ from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from tests.support.claims import a_claim
+from tests.support.ledger import Clock, Count, MakeStore
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
-
-Count = Callable[..., int]
-MakeStore = Callable[..., LedgerStore]
-
-
-class Clock(Protocol):
-    now: datetime
-
-    def forward(self, seconds: float) -> None: ...
 
 
 def due(outbox: Outbox, *, endpoint: str = "books", limit: int = 10) -> list[DueDelivery]:

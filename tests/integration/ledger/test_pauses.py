@@ -1,8 +1,6 @@
 """Paused endpoints: their deliveries cannot be leased, and nothing is lost or counted."""
 
 from collections.abc import Callable
-from datetime import datetime
-from typing import Protocol
 
 import pytest
 from sqlalchemy import Engine
@@ -14,12 +12,7 @@ from service.ledger.endpoints import Pause, Pauses, read_endpoint_states
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
-
-
-class Clock(Protocol):
-    now: datetime
-
-    def forward(self, seconds: float) -> None: ...
+from tests.support.ledger import Clock
 
 
 @pytest.fixture

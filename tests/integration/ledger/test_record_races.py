@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from sqlalchemy import Engine, Table, event, text
+from sqlalchemy import Engine, event, text
 
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
@@ -16,12 +16,12 @@ from service.ledger.orders import OrderRecord, insert_missing
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, deliveries, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import Count
 from tests.support.waiting import eventually
 
 on_every_database = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
 
 KEY = OrderKey("acme", "DK1")
-Count = Callable[[Table], int]
 
 
 def record_as_a_consumer_does(store: LedgerStore, batch: Sequence[Claim]) -> Sequence[Verdict]:

@@ -1,12 +1,12 @@
 """What recorded claims leave in the database, rule by rule."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 
 import pytest
-from sqlalchemy import Engine, Table, select
+from sqlalchemy import Engine, select
 
 from service.config.settings import MerchantSettings
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
@@ -21,6 +21,7 @@ from service.ledger.errors import ClaimUnstorable
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, orders
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import Count, MakeStore
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
 
@@ -36,8 +37,6 @@ OLD_SUCCESS: Mapping[str, JsonValue] = {
 }
 #: Of this success, by the release before.
 OLD_DIGEST = "2719f18901cd46a4eba3f9a6ff3074dca77e1048a6dd0d7c80529ae26d39f106"
-Count = Callable[[Table], int]
-MakeStore = Callable[..., LedgerStore]
 
 
 def event_types(store: LedgerStore) -> list[EventType]:

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -12,12 +12,9 @@ from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
-from tests.support.messages import count_messages, make_message, publish_until_confirmed
+from tests.support.messages import Connect, Subscribe, count_messages, make_message, publish_until_confirmed
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
-
-Connect = Callable[..., BlockingPublisher]
-Subscribe = Callable[..., RabbitSubscriber]
 
 
 @pytest.fixture

@@ -1,20 +1,15 @@
 """A broker behind TLS, whose certificate nobody vouches for but the operator's own authority."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable
 from service.messaging.rabbitmq import topology
-from service.messaging.rabbitmq.subscriber import RabbitSubscriber
-from tests.support.messages import make_message
+from tests.support.messages import Connect, Subscribe, make_message
 from tests.support.processes import find_free_port
 from tests.support.rabbitmq import RabbitMQ
-
-Connect = Callable[..., BlockingPublisher]
-Subscribe = Callable[..., RabbitSubscriber]
 
 _SETTINGS = """\
 listeners.ssl.default = 127.0.0.1:{port}

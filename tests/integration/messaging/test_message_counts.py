@@ -1,25 +1,19 @@
 """How many messages the broker and the embedded queue report, and that neither is silently wrong."""
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, QueueFileFailed, TopologyMissing
 from service.messaging.rabbitmq.dead_letters import as_dead_letter
-from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, count_messages
 from service.messaging.sqlite import embedded
 from service.messaging.sqlite.embedded import EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
-from tests.support.messages import embedded_publisher, make_message
+from tests.support.messages import Connect, Subscribe, embedded_publisher, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
-
-Connect = Callable[..., BlockingPublisher]
-Subscribe = Callable[..., RabbitSubscriber]
 
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

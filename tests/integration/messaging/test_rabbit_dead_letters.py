@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -8,10 +7,8 @@ from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable
 from service.messaging.rabbitmq.dead_letters import FIRST_SEEN_HEADER, RabbitDeadLetters, as_dead_letter
 from service.messaging.rabbitmq.topology import DEAD_LETTERS
-from tests.support.messages import count_messages, make_message
+from tests.support.messages import Connect, count_messages, make_message
 from tests.support.waiting import eventually
-
-Connect = Callable[..., BlockingPublisher]
 
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

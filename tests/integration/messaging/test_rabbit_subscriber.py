@@ -1,22 +1,18 @@
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
 import pytest
 from structlog.testing import capture_logs
 
-from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Delivery
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.rabbitmq.topology import DEAD_LETTERS
-from tests.support.messages import count_messages, delete_queue, make_message
+from tests.support.messages import Connect, Subscribe, count_messages, delete_queue, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
-
-Connect = Callable[..., BlockingPublisher]
-Subscribe = Callable[..., RabbitSubscriber]
 
 
 @pytest.fixture

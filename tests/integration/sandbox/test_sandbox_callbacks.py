@@ -11,7 +11,7 @@ from service.gateway.signature import verify_callback
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Acknowledgement, CallbackStyle, Misbehaviour, Timing
 from tests.support.gateway import GatewayCaller
-from tests.support.http_server import CallbackListener
+from tests.support.http_server import Answer, ScriptedServer
 from tests.support.waiting import eventually
 
 # So much later that the first callback is there before it, on a slow machine, too.
@@ -28,14 +28,14 @@ def sent_all(server: Any) -> Any:
 
 
 def statuses(listener: Any) -> Any:
-    return [verify_callback(heard.body, heard.content_type).fields["pay_status"] for heard in listener.heard]
+    return [verify_callback(heard.body, heard.content_type).fields["pay_status"] for heard in listener.requests]
 
 
 @pytest.fixture
-def withhold(call: Callable[[SandboxServer], GatewayCaller], listener: CallbackListener) -> Any:
+def withhold(call: Callable[[SandboxServer], GatewayCaller], listener: ScriptedServer) -> Any:
     def send(server: Any, biz_order_no: Any, **changes: Any) -> Any:
         return call(server).withhold(
-            biz_order_no, notify_url=f"{listener.url}/notify/acme/k1.{biz_order_no}.c2VjcmV0c2VjcmV0", **changes
+            biz_order_no, notify_url=f"{listener.origin}/notify/acme/k1.{biz_order_no}.c2VjcmV0c2VjcmV0", **changes
         )
 
     return send
@@ -54,7 +54,7 @@ def withhold(call: Callable[[SandboxServer], GatewayCaller], listener: CallbackL
     ids=str,
 )
 def test_every_style_of_callback_carries_a_good_sign(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener, style: CallbackStyle
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer, style: CallbackStyle
 ) -> None:
     server = start_sandbox(callback=style, timing=SETTLES_LATER)
     withhold(server, "T1/订单-fail")
@@ -63,7 +63,7 @@ def test_every_style_of_callback_carries_a_good_sign(
 
 
 def test_an_acknowledged_callback_is_sent_once(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(timing=SETTLES_LATER)
     withhold(server, "T1")
@@ -75,29 +75,29 @@ def test_an_acknowledged_callback_is_sent_once(
 def test_without_a_notify_url_there_is_no_callback(
     start_sandbox: Callable[..., SandboxServer],
     call: Callable[[SandboxServer], GatewayCaller],
-    listener: CallbackListener,
+    listener: ScriptedServer,
 ) -> None:
     server = start_sandbox()
     call(server).withhold("T1")
     assert sent_all(server)["callbacks_sent"] == 0
-    assert listener.heard == []
+    assert listener.requests == []
 
 
 def test_a_callback_is_repeated_until_it_is_acknowledged(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox()
-    listener.answer = lambda _: (200, "success" if len(listener.heard) >= 3 else "fail")
+    listener.behave = lambda _: Answer(body=b"success" if len(listener.requests) > 3 else b"fail")
     withhold(server, "T1-stuck")
     report = sent_all(server)
     assert (report["callbacks_sent"], report["refused"], report["acknowledged"]) == (4, 3, 1)
 
 
 def test_an_unacknowledged_callback_is_given_up(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox()
-    listener.answer = lambda _: (500, "success")
+    listener.behave = lambda _: Answer(status=500, body=b"success")
     withhold(server, "T1-stuck")
     report = sent_all(server)
     assert (report["refused"], report["given_up"]) == (4, 1)
@@ -126,26 +126,26 @@ def test_an_address_that_leads_nowhere_stops_no_other_callback(
 
 
 def test_the_acknowledgement_is_what_the_settings_say(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(acknowledgement=Acknowledgement(body="OK"))
-    listener.answer = lambda _: (200, "OK")
+    listener.behave = lambda _: Answer(body=b"OK")
     withhold(server, "T1")
     assert sent_all(server)["acknowledged"] == 2
 
 
 def test_an_acknowledged_callback_is_sent_again_if_configured(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(repeat_share=1.0, most_repeats=2))
     withhold(server, "T1")
     report = sent_all(server)
-    assert report["duplicates_sent"] == len(listener.heard) - 2 > 0
-    assert max(Counter(heard.body for heard in listener.heard).values()) > 1
+    assert report["duplicates_sent"] == len(listener.requests) - 2 > 0
+    assert max(Counter(heard.body for heard in listener.requests).values()) > 1
 
 
 def test_the_terminal_callback_overtakes_the_pending_one_if_configured(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(reorder_share=1.0))
     withhold(server, "T1")
@@ -154,18 +154,18 @@ def test_the_terminal_callback_overtakes_the_pending_one_if_configured(
 
 
 def test_dropped_callbacks_never_come_and_are_counted(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(drop_share=1.0))
     withhold(server, "T1")
     report = sent_all(server)
-    assert (report["dropped"], report["callbacks_sent"], listener.heard) == (1, 0, [])
+    assert (report["dropped"], report["callbacks_sent"], listener.requests) == (1, 0, [])
 
 
 def test_a_false_callback_contradicts_the_answer_to_a_query(
     start_sandbox: Callable[..., SandboxServer],
     withhold: Any,
-    listener: CallbackListener,
+    listener: ScriptedServer,
     call: Callable[[SandboxServer], GatewayCaller],
 ) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(lie_share=1.0))
@@ -179,16 +179,16 @@ def test_a_false_callback_contradicts_the_answer_to_a_query(
 
 
 def test_forgeries_carry_a_good_sign_and_never_the_orders_own_address(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(forge_share=1.0, forgeries_per_order=20))
-    listener.answer = lambda heard: (403, "fail")
+    listener.behave = lambda heard: Answer(status=403, body=b"fail")
     withhold(server, "T1-stuck")
     withhold(server, "T2-silent-stuck")
     report = sent_all(server)
     assert (report["forged_sent"], report["forged_refused"], report["forged_acknowledged"]) == (40, 40, 0)
     addresses = Counter()
-    for heard in listener.heard:
+    for heard in listener.requests:
         order_no = verify_callback(heard.body, heard.content_type).fields["biz_order_no"]
         addresses[heard.path.replace(order_no, "<own>")] += 1
     own = "/notify/acme/k1.<own>.c2VjcmV0c2VjcmV0"
@@ -199,7 +199,7 @@ def test_forgeries_carry_a_good_sign_and_never_the_orders_own_address(
 
 
 def test_forgeries_are_listed_with_what_they_claimed(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(misbehaviour=Misbehaviour(forge_share=1.0, forgeries_per_order=1))
     withhold(server, "T1-silent")
@@ -212,7 +212,7 @@ def test_forgeries_are_listed_with_what_they_claimed(
 
 
 def test_a_slow_sender_does_not_stop_the_sandbox_from_closing(
-    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: CallbackListener
+    start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
     server = start_sandbox(timing=Timing(settle_seconds=3600.0))
     withhold(server, "T1")

@@ -16,7 +16,7 @@ from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import EmptyResponse
 from tests.support.gateway import WITHHOLD, GatewayCaller
-from tests.support.http_server import CallbackListener
+from tests.support.http_server import ScriptedServer
 from tests.support.waiting import eventually
 
 KEY = "0123456789abcdef"
@@ -219,27 +219,27 @@ def test_the_shapes_of_an_empty_response_are_the_settings(
 def test_wait_pay_is_used_in_queries_only_if_the_document_is_followed(
     start_sandbox: Callable[..., SandboxServer],
     call: Callable[[SandboxServer], GatewayCaller],
-    listener: CallbackListener,
+    listener: ScriptedServer,
     strict: bool,
     status: str,
 ) -> None:
     server = start_sandbox(strictness=STRICT if strict else STRICT - {DocumentRule.WAIT_PAY})
-    answer = call(server).withhold("T1-waitpay-stuck", notify_url=f"{listener.url}/notify/token")
+    answer = call(server).withhold("T1-waitpay-stuck", notify_url=f"{listener.origin}/notify/token")
     assert answer["response"]["pay_status"] == status
     assert call(server).query("T1-waitpay-stuck")["response"]["pay_status"] == "wait_pay"
-    (heard,) = eventually(lambda: listener.heard)
+    (heard,) = eventually(lambda: listener.requests)
     assert heard.json()["pay_status"] == status
 
 
 def test_an_initial_order_is_called_back_as_initial(
     start_sandbox: Callable[..., SandboxServer],
     call: Callable[[SandboxServer], GatewayCaller],
-    listener: CallbackListener,
+    listener: ScriptedServer,
 ) -> None:
     server = start_sandbox()
-    call(server).withhold("T1-initial", notify_url=f"{listener.url}/notify/token")
-    eventually(lambda: len(listener.heard) == 2)
-    assert [heard.json()["pay_status"] for heard in listener.heard] == ["initial", "success"]
+    call(server).withhold("T1-initial", notify_url=f"{listener.origin}/notify/token")
+    eventually(lambda: len(listener.requests) == 2)
+    assert [heard.json()["pay_status"] for heard in listener.requests] == ["initial", "success"]
 
 
 def test_every_answer_is_as_long_and_of_the_type_that_the_document_says(

@@ -1,24 +1,114 @@
+"""The API, the embedded queue and the receiver, without servers."""
+
 import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import structlog
+from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 from structlog.typing import EventDict
 
+from service.api.health import Drain
+from service.bootstrap.api import make_api
+from service.bootstrap.ledger import make_ledger_engine
+from service.config.reading import parse_settings
 from service.config.settings import ReceiverSettings
 from service.messaging.codec import decode_refusals
 from service.messaging.contract import Message, OnSettled
 from service.messaging.errors import NotConfirmed
+from service.messaging.sqlite.queue import EmbeddedQueue
+from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.web.app import Health, create_app
 from service.web.refusal_counter import RefusalCounter
 from tests.support.receiver import merchants
+
+# ---- the API ----------------------------------------------------------------------------------------------------
+
+TOKEN = "a-token-of-the-shop-for-tests-only"
+READER = "a-token-of-the-till-for-tests-only"
+_SETTINGS = f"""
+[[api.tokens]]
+name = "shop"
+token = "{TOKEN}"
+scopes = ["read", "announce", "withhold", "cards", "inquire", "resolve"]
+
+[[api.tokens]]
+name = "till"
+token = "{READER}"
+scopes = ["read"]
+
+[merchants.acme]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+"""
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Flask]:
+    """The application; its ledger was never made."""
+    settings = parse_settings(_SETTINGS, {}, name="test", folder=tmp_path)
+    engine = make_ledger_engine(settings)
+    yield make_api(settings, engine, Drain(), LogMetrics(lost=lambda: {"full": 3}, escaped=lambda: 1))
+    engine.dispose()
+
+
+@pytest.fixture
+def anonymous(app: Flask) -> FlaskClient:
+    """A client without a token."""
+    return app.test_client()
+
+
+@pytest.fixture
+def shop(app: Flask) -> FlaskClient:
+    """A client with a token."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {TOKEN}"
+    return client
+
+
+@pytest.fixture
+def till(app: Flask) -> FlaskClient:
+    """A client whose token may read and do nothing else."""
+    client = app.test_client()
+    client.environ_base["HTTP_AUTHORIZATION"] = f"Bearer {READER}"
+    return client
+
+
+# ---- the embedded queue -----------------------------------------------------------------------------------------
+
+
+OpenQueue = Callable[[], EmbeddedQueue]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the queue's file will be."""
+    return tmp_path / "queue.sqlite"
+
+
+@pytest.fixture
+def open_queue(path: Path) -> Iterator[OpenQueue]:
+    """Opens the same file again and again, as several processes would; all are closed after the test."""
+    opened: list[EmbeddedQueue] = []
+
+    def make() -> EmbeddedQueue:
+        opened.append(EmbeddedQueue(path))
+        return opened[-1]
+
+    yield make
+    for queue in opened:
+        queue.close(timeout_seconds=5)
+
+
+# ---- the receiver -----------------------------------------------------------------------------------------------
 
 NOW = datetime(2026, 7, 1, 4, 5, 6, tzinfo=UTC)
 
