@@ -277,7 +277,9 @@ def _check_amount(amount: str, unit: AmountUnit, section: str) -> Iterator[Breac
 
 def _check_notify_url(url: str, section: str) -> Iterator[Breach]:
     try:
-        usable = not url or bool(_HTTP_URL.fullmatch(url) and urlsplit(url).hostname)
+        parts = urlsplit(url)
+        # Reading the port checks it.
+        usable = not url or bool(_HTTP_URL.fullmatch(url) and parts.hostname and parts.port != 0)
     except ValueError:
         usable = False
     if not usable:

@@ -161,7 +161,10 @@ def test_a_notify_url_is_optional_and_has_no_type(url: str | None) -> None:
     assert withhold_breaches(notify_url=url) == []
 
 
-@pytest.mark.parametrize("url", ['"ftp://a/"', '"http://[bad/"', '"http:///x"', '"/x"', '" "', "1", "[1]"])
+@pytest.mark.parametrize(
+    "url",
+    ['"ftp://a/"', '"http://[bad/"', '"http:///x"', '"http://a:99999/"', '"http://a:x/"', '"/x"', '" "', "1", "[1]"],
+)
 def test_a_notify_url_is_an_address(url: str) -> None:
     (breach,) = withhold_breaches(notify_url=url)
     assert (breach.rule, breach.chinese) == (None, "notify_url须为http或https地址")
