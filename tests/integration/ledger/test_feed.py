@@ -18,8 +18,8 @@ from service.ledger.outbox import Outbox
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries, events
-from tests.integration.ledger.conftest import MakeStore
 from tests.support.claims import a_claim
+from tests.support.ledger import MakeStore
 
 ALL = FeedFilter()
 on_postgresql = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
