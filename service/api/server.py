@@ -19,11 +19,9 @@ from service.api.health import Drain
 from service.api.problems import CONTENT_TYPE, Problem
 from service.api.request_schemas import MAX_BODY_BYTES
 from service.config.settings import ApiSettings
-from service.serving.connection import Connection
-from service.serving.framing import HttpRequest
 from service.serving.gunicorn_settings import QuietLogger, common_settings, keep_signals_over_forks
-from service.serving.worker import LoopWorker
-from service.serving.wsgi import PendingResponse, WsgiResponse, make_response
+from service.serving.http import HttpRequest, PendingResponse, WsgiResponse, make_response
+from service.serving.worker import Connection, LoopWorker
 
 _log = structlog.get_logger(__name__)
 

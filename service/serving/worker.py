@@ -1,26 +1,37 @@
-"""A gunicorn worker on an asyncio loop. Only whole requests reach the application; a slow client costs only a buffer.
+"""A gunicorn worker on an asyncio loop, and its connections. Only whole requests reach the application.
 
 gunicorn's own threaded worker reads each request on a thread of its pool, so as many slow clients as there are threads
 stop it, and its `timeout` is a heartbeat, not a read deadline. Here the loop collects what clients send, waits for none
-of them, cuts off those that are too slow, and passes whole requests on.
+of them, cuts off those that are too slow, and passes whole requests on: a slow client costs only a buffer.
 """
 
 import asyncio
+import contextlib
+import math
 import os
 import signal
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from functools import partial
+from itertools import takewhile
 from types import FrameType
 from typing import Any
 
 import structlog
 from gunicorn.workers.base import Worker
 
-from service.serving.connection import Connection, WaitingConnections
-from service.serving.framing import HttpRequest, RequestFraming, RequestRefused
-from service.serving.wsgi import PendingResponse, WsgiResponse, call_application, make_environ, write_response
+from service.serving.http import (
+    HttpRequest,
+    PendingResponse,
+    RequestFraming,
+    RequestRefused,
+    WsgiResponse,
+    call_application,
+    make_environ,
+    write_response,
+)
 
 #: Request line and headers together, in bytes. A token has up to 760 characters; proxies add headers of their own.
 MAX_HEAD_BYTES = 16 * 1024
@@ -34,6 +45,12 @@ _DRAIN_POLL_SECONDS = 0.01
 _LAST_WAIT_SECONDS = 2.0
 #: Signals that are read at once.
 _MOST_SIGNALS = 1024
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_RECEIVE_BYTES = 64 * 1024
+# How much is read of further requests while one is answered: enough for one whole request.
+_MAX_AHEAD_BYTES = 128 * 1024
+# How much is still read after a refusal, so that the client can read the response instead of a reset.
+_MAX_DISCARDED_BYTES = 1024 * 1024
 _TIMEOUT = 408
 _TOO_LATE = 503
 
@@ -68,7 +85,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
         """A whole response to an invalid or late request; the connection ends after it."""
 
     @abstractmethod
-    def report_cut(self, connection: Connection, reason: str, *, kind: str = "") -> None:
+    def report_cut(self, connection: "Connection", reason: str, *, kind: str = "") -> None:
         """Log and count a request that the application does not see. `reason` is a constant, `kind` an error's name."""
 
     async def begin(self) -> None:
@@ -79,15 +96,15 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
 
     # For subclasses.
 
-    def respond(self, connection: Connection, request: HttpRequest) -> None:
+    def respond(self, connection: "Connection", request: HttpRequest) -> None:
         """Call the application on the loop and send its response. An exception ends the connection."""
         self.send(connection, request, self.call_application(connection, request))
 
-    def call_application(self, connection: Connection, request: HttpRequest) -> WsgiResponse | PendingResponse:
+    def call_application(self, connection: "Connection", request: HttpRequest) -> WsgiResponse | PendingResponse:
         """The WSGI application's response to a request. From any thread."""
         return call_application(self.wsgi, make_environ(request, client=connection.client, server=connection.server))
 
-    def send(self, connection: Connection, request: HttpRequest, response: WsgiResponse | PendingResponse) -> None:
+    def send(self, connection: "Connection", request: HttpRequest, response: WsgiResponse | PendingResponse) -> None:
         """Send a response, now or as soon as it is known. On the loop."""
         if isinstance(response, PendingResponse):
             connection.pending = response
@@ -191,7 +208,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             return False
         sock.setblocking(False)
         framing = RequestFraming(cfg=self.cfg, max_head_bytes=MAX_HEAD_BYTES, max_body_bytes=self.max_body_bytes)
-        connection = Connection(sock=sock, client=client, framing=framing, loop=self.loop, owner=self)
+        connection = Connection(sock=sock, client=client, framing=framing, worker=self)
         self._connections.add(connection)
         connection.start()
         if len(self._connections) >= self.cfg.worker_connections:
@@ -220,27 +237,27 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
 
     # Called by connections.
 
-    def on_request(self, connection: Connection, request: HttpRequest) -> None:
+    def on_request(self, connection: "Connection", request: HttpRequest) -> None:
         """Queue a whole request."""
         if not self._due:
             self.loop.call_soon(self._respond_to_due)
         self._due.append((connection, request))
 
-    def on_refused(self, connection: Connection, refusal: RequestRefused) -> bytes:
+    def on_refused(self, connection: "Connection", refusal: RequestRefused) -> bytes:
         """The response to an invalid request."""
         self.report_cut(connection, refusal.reason, kind=refusal.kind)
         return self.refusal(refusal.status)
 
-    def on_waiting(self, connection: Connection) -> None:
+    def on_waiting(self, connection: "Connection") -> None:
         """Begin to wait for the client, for its whole time."""
         self._waiting.add(connection)
         self._schedule_cut()
 
-    def on_busy(self, connection: Connection) -> None:
+    def on_busy(self, connection: "Connection") -> None:
         """Stop waiting for the client."""
         self._waiting.remove(connection)
 
-    def on_closed(self, connection: Connection) -> None:
+    def on_closed(self, connection: "Connection") -> None:
         """Forget the connection, and accept another one."""
         self._connections.discard(connection)
         self._accept_again()
@@ -264,7 +281,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             finally:
                 self._due.popleft()
 
-    def _respond_in_time(self, connection: Connection, request: HttpRequest, now: float) -> None:
+    def _respond_in_time(self, connection: "Connection", request: HttpRequest, now: float) -> None:
         if connection.closed:
             return
         if now - request.arrived_at >= self.answer_within_seconds:
@@ -290,3 +307,272 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
             connection.close()
         if self._waiting:
             self._schedule_cut()
+
+
+class Connection:
+    """A client's socket, the bytes that have arrived on it, and the request that is being answered.
+
+    Use it on the loop's thread only. Closing it abandons a pending response.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_discarded_bytes",
+        "_ended",
+        "_framing",
+        "_lingering",
+        "_reading",
+        "_sock",
+        "_unsent",
+        "_worker",
+        "client",
+        "closed",
+        "closes_after_answer",
+        "deadline",
+        "pending",
+        "request",
+        "server",
+    )
+
+    def __init__(
+        self,
+        *,
+        sock: socket.socket,
+        client: tuple[str, int],
+        framing: RequestFraming,
+        worker: LoopWorker,
+    ) -> None:
+        """`sock` is connected and does not block."""
+        self._sock = sock
+        self._framing = framing
+        self._worker = worker
+        self.client = client
+        self.server: tuple[str, int] = sock.getsockname()[:2]
+        #: The request that is being answered, and its response where that is pending.
+        self.request: HttpRequest | None = None
+        self.pending: PendingResponse | None = None
+        #: When it is cut unless its client acts before (`time.monotonic`). Set by `WaitingConnections`.
+        self.deadline = 0.0
+        self.closed = False
+        #: Whether it takes no request after the one that is being answered. Set by the worker.
+        self.closes_after_answer = False
+        self._reading = False
+        # Whether the client has ended its side of the connection.
+        self._ended = False
+        # Whether it ends after the response that is being sent.
+        self._closing = False
+        # Whether its client was refused, and it only waits until the client has read that.
+        self._lingering = False
+        self._discarded_bytes = 0
+        self._unsent = b""
+
+    def start(self) -> None:
+        """Begin to read, at once: most clients have already sent their request."""
+        self._worker.on_waiting(self)
+        self._receive()
+
+    @property
+    def host(self) -> str:
+        """The client's address, for logs. Behind a proxy it is the proxy's."""
+        return self.client[0]
+
+    @property
+    def holds_part_of_a_request(self) -> bool:
+        """Whether its client has begun a request but not finished it."""
+        return self._framing.buffered_bytes > 0 and not self._lingering and not self._unsent
+
+    def answer(self, data: bytes, *, closes: bool) -> None:
+        """Send the response to `request`, then wait for the next request or end."""
+        if self.closed:
+            return
+        self.request = self.pending = None
+        self._closing = closes or self._ended
+        self._send(data)
+
+    def refuse(self, data: bytes) -> None:
+        """Send a refusal. Nothing that the client sends afterwards is a request."""
+        if self.closed:
+            return
+        with contextlib.suppress(OSError):  # without waiting: a client with unread responses gets none
+            self._sock.send(data)
+        self._linger()
+
+    def close(self) -> None:
+        """Close it now. Safe to call twice."""
+        if self.closed:
+            return
+        self.closed = True
+        self._stop_reading()
+        self._worker.loop.remove_writer(self._sock)
+        self._sock.close()
+        self._worker.on_busy(self)
+        self._worker.on_closed(self)
+        if self.pending is not None:
+            self.pending.close()
+
+    def _receive(self) -> None:
+        try:
+            data = self._sock.recv(_RECEIVE_BYTES)
+        except BlockingIOError:
+            self._read_on()
+            return
+        except OSError:
+            self.close()  # reset by the client: nobody reads a response
+            return
+        if not data:
+            self._end()
+        elif self._lingering:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > _MAX_DISCARDED_BYTES:
+                self.close()
+        else:
+            self._take_in(data)
+
+    def _take_in(self, data: bytes) -> None:
+        if not self._framing.buffered_bytes and self.request is None and not self._unsent:
+            self._worker.on_waiting(self)  # the time of a request begins with its first byte
+        self._framing.feed(data)
+        if self.request is None and not self._unsent:
+            self._take_request()
+        elif self._framing.buffered_bytes > _MAX_AHEAD_BYTES:
+            self._stop_reading()
+        if not self.closed:
+            self._read_on()
+
+    def _take_request(self) -> None:
+        """Pass a whole request on; wait for more bytes where there is none yet."""
+        try:
+            request = self._framing.take_request(time.monotonic())
+        except RequestRefused as refusal:
+            self.refuse(self._worker.on_refused(self, refusal))
+            return
+        if request is not None:
+            self.request = request
+            self._worker.on_busy(self)
+            self._worker.on_request(self, request)
+        elif self._ended:
+            self.close()
+        elif self._framing.take_continue():
+            with contextlib.suppress(OSError):
+                self._sock.send(_CONTINUE)
+
+    def _end(self) -> None:
+        """The client sends no more. A request that has arrived is still answered."""
+        self._ended = True
+        self._stop_reading()
+        if self._lingering or (self.request is None and not self._unsent):
+            self.close()
+
+    def _send(self, data: bytes) -> None:
+        try:
+            sent = self._sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self.close()
+            return
+        if sent < len(data):
+            if not self._unsent:
+                self._worker.loop.add_writer(self._sock, self._send_on)
+                self._worker.on_waiting(self)
+            self._unsent = data[sent:]
+        else:
+            self._sent()
+
+    def _send_on(self) -> None:
+        try:
+            sent = self._sock.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.close()
+            return
+        self._unsent = self._unsent[sent:]
+        if not self._unsent:
+            self._worker.loop.remove_writer(self._sock)
+            self._sent()
+
+    def _sent(self) -> None:
+        if not self._closing:
+            self._worker.on_waiting(self)
+            if self._framing.buffered_bytes or self._ended:
+                self._take_request()
+            if not self.closed and not self._ended:
+                self._read_on()
+        elif self._framing.buffered_bytes:
+            self._linger()
+        else:
+            self.close()
+
+    def _linger(self) -> None:
+        """Read and discard for a while: closing with unread bytes would reset the connection and lose the response."""
+        if self._ended:
+            self.close()
+            return
+        self._lingering = True
+        with contextlib.suppress(OSError):  # the client has gone; the next receive notices it
+            self._sock.shutdown(socket.SHUT_WR)
+        self._worker.on_waiting(self)
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if not self._reading and not self.closed and not self._ended:
+            self._reading = True
+            self._worker.loop.add_reader(self._sock, self._receive)
+
+    def _stop_reading(self) -> None:
+        if self._reading:
+            self._reading = False
+            self._worker.loop.remove_reader(self._sock)
+
+
+class WaitingConnections:
+    """The connections that wait for their clients, in the order of their deadlines.
+
+    All get the same time, so the one added last is due last.
+    """
+
+    def __init__(self, *, timeout_seconds: float) -> None:
+        self._timeout_seconds = timeout_seconds
+        self._latest = math.inf
+        self._connections: dict[Connection, None] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._connections)
+
+    def add(self, connection: Connection) -> None:
+        """Begin to wait for its client; one that waits already starts again."""
+        connection.deadline = min(time.monotonic() + self._timeout_seconds, self._latest)
+        self._connections.pop(connection, None)
+        self._connections[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """Wait for its client no longer. Harmless where it does not wait."""
+        self._connections.pop(connection, None)
+
+    def take_oldest(self) -> Connection | None:
+        """Remove and return the connection with the earliest deadline, due or not."""
+        for connection in self._connections:
+            del self._connections[connection]
+            return connection
+        return None
+
+    def take_due(self) -> list[Connection]:
+        """Remove and return the connections whose time is up."""
+        now = time.monotonic()
+        due = list(takewhile(lambda connection: connection.deadline <= now, self._connections))
+        for connection in due:
+            del self._connections[connection]
+        return due
+
+    def seconds_to_next(self, *, at_most: float) -> float:
+        """Seconds until the earliest deadline, at most `at_most`."""
+        for connection in self._connections:
+            return min(at_most, max(connection.deadline - time.monotonic(), 0.0))
+        return at_most
+
+    def cap(self, deadline: float) -> None:
+        """Let no connection, present or future, wait beyond `deadline` (`time.monotonic`)."""
+        self._latest = deadline
+        for connection in self._connections:
+            connection.deadline = min(connection.deadline, deadline)

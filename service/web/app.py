@@ -17,7 +17,7 @@ from service.config.settings import MerchantSettings, ReceiverSettings
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher
 from service.runtime.metrics.receiver import ReceiverMetrics
-from service.serving.wsgi import WsgiResponse, make_response
+from service.serving.http import WsgiResponse, make_response
 from service.web.callbacks import CallbackEndpoint
 from service.web.notify_address import NotifyAddresses
 from service.web.refusal_counter import RefusalCounter

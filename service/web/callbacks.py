@@ -23,7 +23,7 @@ from service.messaging.errors import ConfirmTimeout
 from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.runtime.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
-from service.serving.wsgi import ARRIVED_AT, WHOLE_BODY, PendingResponse, WsgiResponse, make_response
+from service.serving.http import ARRIVED_AT, WHOLE_BODY, PendingResponse, WsgiResponse, make_response
 from service.web.notify_address import NotifyAddress, NotifyAddresses, UnknownMerchant
 from service.web.refusal_counter import RefusalCounter
 from service.web.responses import FAILURE_BODY, PLAIN, failure

@@ -7,8 +7,7 @@ from typing import Any
 
 import structlog
 
-from service.serving.connection import Connection
-from service.serving.worker import LoopWorker
+from service.serving.worker import Connection, LoopWorker
 from service.web.app import MAX_BODY_BYTES
 from service.web.responses import bare_failure
 

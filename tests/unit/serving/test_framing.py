@@ -5,8 +5,8 @@ from gunicorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.serving.framing import RequestFraming, RequestRefused
 from service.serving.gunicorn_settings import common_settings
+from service.serving.http import RequestFraming, RequestRefused
 
 FIXED = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
 BARE = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"

@@ -7,7 +7,7 @@ from gunicorn.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.serving import head
+from service.serving import http
 from service.serving.gunicorn_settings import common_settings
 
 CFG = Config()
@@ -68,8 +68,8 @@ paths = st.sampled_from(targets) | st.text("/?%&=+.:;,@!$*'()[]#ab", max_size=12
 
 def judged_by_gunicorn(data: Any) -> Any:
     try:
-        return head._read_any_head(data, CFG)
-    except head.HeadMalformed as error:
+        return http._read_any_head(data, CFG)
+    except http.RequestRefused as error:
         return error.kind
 
 
@@ -77,7 +77,7 @@ def judged_by_gunicorn(data: Any) -> Any:
 @given(methods, paths, versions, likely_lines | lines)
 def test_what_is_read_as_plain_is_what_gunicorn_reads(method: Any, target: Any, version: Any, fields: Any) -> None:
     data = b"\r\n".join([b" ".join([method, target, version]), *fields, b"", b""])
-    plain = head._read_plain_head(data)
+    plain = http._read_plain_head(data)
     if plain is not None:
         assert plain == judged_by_gunicorn(data)
 
@@ -90,7 +90,7 @@ def test_no_byte_more_or_less_is_taken_for_plain_where_gunicorn_differs(data: An
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
     whole = bytes(whole)
-    plain = head._read_plain_head(whole)
+    plain = http._read_plain_head(whole)
     if plain is not None:
         assert plain == judged_by_gunicorn(whole)
 
@@ -98,7 +98,7 @@ def test_no_byte_more_or_less_is_taken_for_plain_where_gunicorn_differs(data: An
 @pytest.mark.parametrize("end", [b"close", b"keep-alive", b""])
 def test_a_callback_as_gateways_send_it_is_plain(end: bytes) -> None:
     data = b"\r\n".join([b"POST /callbacks/acme/t HTTP/1.1", *ordinary[:5], b"Connection: " + end, b"", b""])
-    plain = head._read_plain_head(data)
+    plain = http._read_plain_head(data)
     assert plain is not None
     assert plain.closes == (end == b"close")
     assert plain.body_length == 217
@@ -107,4 +107,4 @@ def test_a_callback_as_gateways_send_it_is_plain(end: bytes) -> None:
 @pytest.mark.parametrize("field", [b"Expect: 100-continue", b"Transfer-Encoding: chunked", b"Host: again", *doubtful])
 def test_gunicorn_decides_about_what_could_be_read_in_two_ways(field: Any) -> None:
     data = b"\r\n".join([b"POST /callbacks/acme/t HTTP/1.1", *ordinary[:2], field, b"", b""])
-    assert head._read_plain_head(data) is None
+    assert http._read_plain_head(data) is None

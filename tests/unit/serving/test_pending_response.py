@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.serving.wsgi import PendingResponse, WsgiResponse, call_application
+from service.serving.http import PendingResponse, WsgiResponse, call_application
 
 DONE = WsgiResponse("200 OK", [("Content-Type", "text/plain")], b"done")
 FAILED = WsgiResponse("503 Service Unavailable", [], b"fail")

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from service.serving.connection import Connection, WaitingConnections
+from service.serving.worker import Connection, WaitingConnections
 
 
 def connection() -> Connection:
-    return Connection(sock=socket.socket(), client=("192.0.2.1", 1), framing=None, loop=None, owner=None)
+    return Connection(sock=socket.socket(), client=("192.0.2.1", 1), framing=None, worker=None)
 
 
 @pytest.fixture

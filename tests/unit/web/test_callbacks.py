@@ -12,7 +12,7 @@ import pytest
 from service.domain.claims import Trust
 from service.messaging.codec import decode_claim
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout
-from service.serving.wsgi import ARRIVED_AT
+from service.serving.http import ARRIVED_AT
 from tests.support.receiver import callback, minted_path, signed_body
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
