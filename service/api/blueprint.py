@@ -48,7 +48,7 @@ class StrictParser(FlaskParser):
                 title="The Content-Type is not JSON.",
                 detail="Send it with Content-Type: application/json.",
             )
-        # Not `service.gateway.strict_json`: that one bounds a callback, and 100 orders have more values.
+        # Not `read_object` of `service.gateway.bodies`: it bounds a callback, and 100 orders have more values.
         try:
             return json.loads(req.get_data(cache=False), object_pairs_hook=_distinct, parse_constant=_refuse_constant)
         except (ValueError, RecursionError) as error:

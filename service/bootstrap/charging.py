@@ -8,17 +8,11 @@ from service.bootstrap.ledger import make_store
 from service.charging.announce import Announcer
 from service.charging.bulkhead import ChargingGateway
 from service.charging.withhold import Withholder
-from service.config.settings import MerchantSettings, Settings
-from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
+from service.config.settings import Settings
+from service.gateway.notify_addresses import make_tokens
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
 from service.runtime.clock import now
-
-
-def make_tokens(merchant: MerchantSettings) -> NotifyTokens:
-    """Signs and verifies the merchant's notify_url tokens. Raises `KeyUnusable` if it has no keys."""
-    keys = [NotifyTokenKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
-    return NotifyTokens(merchant=merchant.slug, keys=keys)
 
 
 def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:

@@ -2,14 +2,9 @@
 
 from collections.abc import Sequence
 
-from service.config.settings import GatewaySettings, MerchantSettings, Settings
-from service.gateway.client import GatewayClient, GatewayClients, make_client, make_clients
+from service.config.settings import Settings
+from service.gateway.client import GatewayClients, make_clients
 from service.runtime.clock import now
-
-
-def make_gateway_client(merchant: MerchantSettings, gateway: GatewaySettings) -> GatewayClient:
-    """The client of the merchant's gateway. Raises a `GatewayError` if its settings cannot be used."""
-    return make_client(merchant, gateway, clock=now)
 
 
 def make_gateway_clients(settings: Settings) -> GatewayClients:

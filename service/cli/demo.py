@@ -20,9 +20,9 @@ from service.demo.deployment import MERCHANT, PAY_TYPE, DemoDeployment
 from service.demo.downstream import Downstream, EventPrinter
 from service.demo.report import DemoReport, draw_table
 from service.demo.run import DemoRun
+from service.gateway.bodies import JsonValue
 from service.gateway.json_dialects import find_dialect
 from service.gateway.signature import sign_callback
-from service.gateway.strict_json import JsonValue
 from service.runtime.logs import configure_logs
 
 _INTRODUCTION = """\

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from service.bootstrap.charging import make_withholder
-from service.bootstrap.gateways import make_gateway_client
 from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
 from service.cli.gateway_probe import probe
@@ -18,11 +17,12 @@ from service.cli.options import settings_of
 from service.cli.personal_data import collect, from_option
 from service.config.settings import MerchantSettings
 from service.domain.masking import mask_personal, mask_unknown_word
-from service.gateway.client import GatewayClient
+from service.gateway.client import GatewayClient, make_client
 from service.gateway.errors import CallFailed, GatewayError, MessageInvalid, OutcomeUnknown
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.withholds import WithholdOutcome
+from service.runtime.clock import now
 from service.runtime.logs import configure_logs
 
 _PERSON = ("name", "id_card_number", "mobile")
@@ -178,7 +178,7 @@ def _pay_type(merchant: MerchantSettings, named: str | None) -> str:
 @contextmanager
 def _client(chosen: Chosen) -> Iterator[GatewayClient]:
     try:
-        client = make_gateway_client(chosen.merchant, chosen.gateway)
+        client = make_client(chosen.merchant, chosen.gateway, clock=now)
     except GatewayError as error:
         raise click.ClickException(f"merchants.{chosen.merchant.slug}.gateway: {error}") from error
     try:

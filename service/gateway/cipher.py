@@ -19,10 +19,10 @@ from Crypto.Cipher._mode_cbc import CbcMode
 from Crypto.Cipher._mode_ecb import EcbMode
 from Crypto.Random import get_random_bytes
 
+from service.gateway.bodies import JsonValue, read_object
 from service.gateway.errors import CallbackRefused, CipherError, DialectInvalid, KeyUnusable
 from service.gateway.json_dialects import JsonDialect, KeyOrder, find_writer
 from service.gateway.key_derivation import AES_KEY, KEY, SENT, ZEROS, KeyDerivation, parse_iv, parse_key
-from service.gateway.strict_json import JsonValue, read_object
 
 BASE64 = "base64"
 BASE64_URL = "base64url"

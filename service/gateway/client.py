@@ -13,6 +13,7 @@ from service.config.settings import GatewaySettings, MerchantSettings
 from service.domain.masking import mask_personal
 from service.domain.order_numbers import is_other_spelling
 from service.gateway.arguments import PersonalArgs, check_arguments
+from service.gateway.bodies import JsonValue
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import (
     ArgumentsInvalid,
@@ -45,7 +46,6 @@ from service.gateway.schemas import (
     SINGLE_WITHHOLD_ARGS,
     MessageSchema,
 )
-from service.gateway.strict_json import JsonValue
 from service.gateway.transport import GatewayTransport
 
 _log = structlog.get_logger(__name__)

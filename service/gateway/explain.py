@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 
-from service.gateway.bodies import BodyKind, read_body
+from service.gateway.bodies import BodyKind, JsonValue, NumberToken, read_body, walk
 from service.gateway.errors import SignMismatch, TriedDialect
 from service.gateway.json_dialects import WRITERS_BY_NAME, KeyOrder
 from service.gateway.signature import SIGN_FIELD, Budget, VerifiedCallback, dialect_texts, verify_callback
-from service.gateway.strict_json import JsonValue, NumberToken, walk
 
 # RFC 2046, 5.1.1: the characters of a boundary.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")

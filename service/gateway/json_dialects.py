@@ -12,8 +12,8 @@ from enum import StrEnum
 from functools import cmp_to_key
 from json.encoder import encode_basestring, encode_basestring_ascii
 
+from service.gateway.bodies import JsonValue, NumberToken
 from service.gateway.errors import DialectInvalid
-from service.gateway.strict_json import JsonValue, NumberToken
 
 _JS_INDEX = re.compile(r"0|[1-9][0-9]{0,9}")
 _JS_LARGEST_INDEX = 2**32 - 2

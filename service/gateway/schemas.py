@@ -23,6 +23,7 @@ from marshmallow import (
 )
 
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
+from service.gateway.bodies import JsonValue, NumberToken
 from service.gateway.errors import MessageInvalid, Problem
 from service.gateway.json_dialects import UNICODE
 from service.gateway.messages import (
@@ -40,7 +41,6 @@ from service.gateway.messages import (
     SingleOrderQueryArgs,
     SingleWithholdArgs,
 )
-from service.gateway.strict_json import JsonValue, NumberToken
 
 # ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
 

@@ -15,10 +15,19 @@ from hashlib import md5
 from itertools import zip_longest
 from typing import NamedTuple
 
-from service.gateway.bodies import BodyKind, CallbackBody, Readings, read_body
+from service.gateway.bodies import (
+    MAX_NUMBER_CHARACTERS,
+    BodyKind,
+    CallbackBody,
+    JsonValue,
+    NumberToken,
+    RawObject,
+    Readings,
+    read_body,
+    walk,
+)
 from service.gateway.errors import CallbackRefused, Refusal, SignMismatch, TriedDialect
 from service.gateway.json_dialects import DIALECTS_BY_NAME, JsonDialect, KeyOrder, max_bytes
-from service.gateway.strict_json import MAX_NUMBER_CHARACTERS, JsonValue, NumberToken, RawObject, walk
 
 #: The field that holds the sign. It is not signed itself.
 SIGN_FIELD = "sign"

@@ -8,6 +8,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from service.config.settings import GatewaySettings
 from service.config.url_syntax import UrlMalformed, split_http_url
+from service.gateway.bodies import JsonValue, read_object
 from service.gateway.errors import (
     CallbackRefused,
     CertificatesUnusable,
@@ -16,7 +17,6 @@ from service.gateway.errors import (
     PlainHttpRefused,
     UrlUnusable,
 )
-from service.gateway.strict_json import JsonValue, read_object
 from service.runtime.http_client import HttpClient, NoResponse
 
 _MAX_ANSWER_BYTES = 64 * 1024

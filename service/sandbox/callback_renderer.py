@@ -5,9 +5,9 @@ from datetime import datetime
 from urllib.parse import urlencode, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
+from service.gateway.bodies import JsonValue
 from service.gateway.json_dialects import JsonDialect, KeyOrder, find_dialect, find_writer
 from service.gateway.signature import sign_callback
-from service.gateway.strict_json import JsonValue
 from service.sandbox.callback_plan import Address, PlannedCallback
 from service.sandbox.orders import SandboxOrder
 from service.sandbox.script import PayStatus

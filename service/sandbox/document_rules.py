@@ -10,11 +10,11 @@ from marshmallow import ValidationError
 from werkzeug.http import parse_options_header
 
 from service.domain.masking import mask_personal
+from service.gateway.bodies import JsonValue, NumberToken
 from service.gateway.cipher import KeySorting
 from service.gateway.json_dialects import KeyOrder
 from service.gateway.messages import AmountUnit, RequestMethod
 from service.gateway.schemas import Amount, to_text
-from service.gateway.strict_json import JsonValue, NumberToken
 
 #: The document's name for the section on HTTP.
 CALLS = "调用说明"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import cycle
 
+from service.gateway.bodies import JsonValue
 from service.gateway.messages import RequestMethod
-from service.gateway.strict_json import JsonValue
 from service.sandbox.callback_plan import plan_callbacks
 from service.sandbox.callback_renderer import CallbackRenderer, pay_time
 from service.sandbox.callback_sender import CallbackSender, Counters

@@ -14,12 +14,12 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from service.config.settings import MerchantSettings, ReceiverSettings
+from service.gateway.notify_addresses import NotifyAddresses
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.serving.http import WsgiResponse, make_response
 from service.web.callbacks import CallbackEndpoint
-from service.web.notify_address import NotifyAddresses
 from service.web.refusal_counter import RefusalCounter
 from service.web.responses import failure, plain
 

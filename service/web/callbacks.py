@@ -14,6 +14,7 @@ from werkzeug.exceptions import RequestEntityTooLarge
 from service.domain.claims import Claim
 from service.gateway.bodies import BodyKind
 from service.gateway.errors import CallbackRefused, Refusal
+from service.gateway.notify_addresses import NotifyAddress, NotifyAddresses, UnknownMerchant
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
 from service.messaging.blocking_publisher import BlockingPublisher
@@ -24,7 +25,6 @@ from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.runtime.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
 from service.serving.http import ARRIVED_AT, WHOLE_BODY, PendingResponse, WsgiResponse, make_response
-from service.web.notify_address import NotifyAddress, NotifyAddresses, UnknownMerchant
 from service.web.refusal_counter import RefusalCounter
 from service.web.responses import FAILURE_BODY, PLAIN, failure
 

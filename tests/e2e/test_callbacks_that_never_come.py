@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from service.bootstrap.charging import make_tokens
-from service.bootstrap.gateways import make_gateway_client
+from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.config.reading import load_settings
 from service.config.secrets import Secret
 from service.config.settings import Settings
 from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import SingleWithholdArgs
+from service.gateway.notify_addresses import make_tokens
 from service.ledger.announcements import Announcement
 from service.ledger.schema import schema_is_current
 from service.sandbox.server import SandboxServer
@@ -124,9 +124,7 @@ def send_all(settings: Settings, names: list[str]) -> None:
     """Announce and send the orders; whose answer is lost is left to the inquirer."""
     engine = make_ledger_engine(settings)
     store = make_store(settings, engine)
-    merchant = settings.merchants["acme"]
-    assert merchant.gateway is not None
-    client = make_gateway_client(merchant, merchant.gateway)
+    client = make_gateway_clients(settings).usable["acme"]
     lost = 0
     eventually(lambda: schema_is_current(engine))
     for name in names:

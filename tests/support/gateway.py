@@ -15,9 +15,9 @@ from typing import Any, Self
 import urllib3
 
 from service.config.secrets import Secret
+from service.gateway.bodies import read_object
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.request_envelope import sign_request
-from service.gateway.strict_json import read_object
 from service.sandbox.gateway import SandboxAnswer
 from service.sandbox.requests import HttpRequest
 from service.sandbox.server import SandboxServer

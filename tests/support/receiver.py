@@ -16,7 +16,7 @@ from pathlib import Path
 from service.config.secrets import Secret
 from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, TokenKey
 from service.domain.claims import Trust
-from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
+from service.gateway.notify_addresses import NotifyTokenKey, NotifyTokens
 from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
 from service.messaging.contract import AsyncPublisher, Message, Subscriber
 from service.messaging.rabbitmq.publisher import RabbitPublisher

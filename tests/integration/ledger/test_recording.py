@@ -12,10 +12,9 @@ from service.config.settings import MerchantSettings
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
-from service.gateway.bodies import BodyKind
+from service.gateway.bodies import BodyKind, JsonValue
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import VerifiedCallback
-from service.gateway.strict_json import JsonValue
 from service.ledger.decisions import EndpointRules
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.store import LedgerStore

@@ -11,7 +11,7 @@ import pytest
 import structlog
 import urllib3
 
-from service.gateway.strict_json import NumberToken
+from service.gateway.bodies import NumberToken
 from service.sandbox.document_rules import STRICT, DocumentRule
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import EmptyResponse

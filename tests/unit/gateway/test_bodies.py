@@ -17,11 +17,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.filepost import encode_multipart_formdata
 
-from service.gateway.bodies import BodyKind, read_body
+from service.gateway.bodies import BodyKind, NumberToken, read_body
 from service.gateway.errors import CallbackRefused, Refusal, SignMismatch
 from service.gateway.json_dialects import find_dialect
 from service.gateway.signature import DEGENERATE_SIGNS, sign_callback, verify_callback, verify_readings
-from service.gateway.strict_json import NumberToken
 
 FIELDS = {
     "biz_order_no": "DK1",

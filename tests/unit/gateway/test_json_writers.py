@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.gateway import json_dialects as writers
+from service.gateway.bodies import NumberToken
 from service.gateway.errors import DialectInvalid
 from service.gateway.json_dialects import KeyOrder, find_writer, max_bytes
-from service.gateway.strict_json import NumberToken
 
 ALL_WRITERS = [value for value in vars(writers).values() if isinstance(value, writers.JsonWriter)]
 TRAPS = st.text(alphabet="ab/\\\"'<>&=\b\f\n\r\t\x00\x01\x1f\x7f\x80\u2028\u2029\ufeff中\uffee𠮷u0062", max_size=12)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.gateway.errors import CallbackRefused, KeyUnusable, Refusal
-from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
+from service.gateway.notify_addresses import NotifyTokenKey, NotifyTokens
 
 OLD = NotifyTokenKey("2025", b"o" * 32)
 NEW = NotifyTokenKey("2026", b"n" * 32)

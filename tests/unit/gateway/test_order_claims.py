@@ -6,12 +6,11 @@ from structlog.testing import capture_logs
 
 from service.config.settings import MerchantSettings
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
-from service.gateway.bodies import BodyKind
+from service.gateway.bodies import BodyKind, NumberToken
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.messages import OrderStatement
 from service.gateway.order_claims import claim_from_callback, claim_from_query
 from service.gateway.signature import VerifiedCallback
-from service.gateway.strict_json import NumberToken
 
 ACME = MerchantSettings(slug="acme", pay_types=frozenset({"baofoo_001"}), amount_unit="yuan")
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 
+from service.gateway.bodies import NumberToken
 from service.gateway.errors import MessageInvalid
 from service.gateway.messages import (
     AmountUnit,
@@ -27,7 +28,6 @@ from service.gateway.schemas import (
     SINGLE_ORDER_QUERY_ARGS,
     SINGLE_WITHHOLD_ARGS,
 )
-from service.gateway.strict_json import NumberToken
 
 YUAN = SINGLE_WITHHOLD_ARGS[AmountUnit.YUAN]
 FEN = SINGLE_WITHHOLD_ARGS[AmountUnit.FEN]

@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.gateway.bodies import BodyKind
+from service.gateway.bodies import BodyKind, NumberToken, read_object
 from service.gateway.cipher import RequestDialect, SignCase
 from service.gateway.errors import CallbackRefused, DialectInvalid, Refusal, RequestRefused, SignMismatch
 from service.gateway.json_dialects import DIALECTS, find_dialect
 from service.gateway.request_envelope import sign_request, verify_request
 from service.gateway.signature import sign_callback, verify_callback
-from service.gateway.strict_json import NumberToken, read_object
 
 FIELDS = {
     "biz_order_no": "DK/1",

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.gateway.bodies import MAX_DEPTH, MAX_NUMBER_CHARACTERS, MAX_VALUES, NumberToken, read_object
 from service.gateway.errors import CallbackRefused, Refusal
-from service.gateway.strict_json import MAX_DEPTH, MAX_NUMBER_CHARACTERS, MAX_VALUES, NumberToken, read_object
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.text() | st.integers(min_value=-(10**30), max_value=10**30),

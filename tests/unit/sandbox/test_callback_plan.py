@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from service.gateway.errors import CallbackRefused, DialectInvalid
-from service.gateway.notify_tokens import NotifyTokenKey, NotifyTokens
+from service.gateway.notify_addresses import NotifyTokenKey, NotifyTokens
 from service.sandbox.callback_plan import FORGED_PREFIX, Address, PlannedCallback, Sender, plan_callbacks
 from service.sandbox.callback_renderer import CallbackRenderer, address_of, pay_time
 from service.sandbox.orders import SandboxOrder

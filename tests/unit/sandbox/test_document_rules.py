@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from service.gateway.bodies import read_object
 from service.gateway.cipher import KeySorting
 from service.gateway.messages import AmountUnit, RequestMethod
-from service.gateway.strict_json import read_object
 from service.sandbox.document_rules import (
     MEANINGS,
     STRICT,

@@ -1,16 +1,21 @@
-"""Notify tokens: unguessable parts of a notify_url that prove that a callback's sender was given the order's address.
+"""Notify addresses: the address that a callback came in on decides how far it is trusted.
 
+An order's own address ends in a token: unguessable, so it proves that the callback's sender was given the address.
 A token is `<kid>.<b64url(biz_order_no)>.<b64url(HMAC-SHA256(key, "v1\\n" merchant "\\n" biz_order_no))>`: base64url
 without padding, the text in UTF-8, the whole MAC. It authenticates the order and the merchant, not amount or status.
 """
 
 import base64
 import binascii
+import contextlib
 import hmac
 import re
-from collections.abc import Sequence
+import secrets
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from service.config.settings import MerchantSettings
+from service.domain.claims import Trust
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.gateway.errors import CallbackRefused, KeyUnusable, Refusal
 
@@ -90,6 +95,71 @@ class NotifyTokens:
 
     def _mac(self, key: NotifyTokenKey, order: bytes) -> bytes:
         return hmac.digest(key.secret, b"v1\n" + self._merchant.encode() + b"\n" + order, "sha256")
+
+
+def make_tokens(merchant: MerchantSettings) -> NotifyTokens:
+    """The merchant's tokens. Raises `KeyUnusable` if it has no keys."""
+    keys = [NotifyTokenKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
+    return NotifyTokens(merchant=merchant.slug, keys=keys)
+
+
+class UnknownMerchant(Exception):
+    """No merchant of that name is configured. For logs and metrics only: callers see the usual failure."""
+
+    reason = "unknown-merchant"
+    detail = "the address names no configured merchant; compare notify_url with the settings"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifyAddress:
+    """The address that a callback came in on."""
+
+    merchant: MerchantSettings
+    trust: Trust
+    #: The order that the address was minted for; None for the merchant's common address.
+    biz_order_no: str | None
+
+
+class NotifyAddresses:
+    """The addresses of all merchants. Safe to use from many threads."""
+
+    def __init__(self, *, merchants: Mapping[str, MerchantSettings]) -> None:
+        self._merchants = merchants
+        self._tokens = {
+            slug: make_tokens(merchant) if merchant.token_keys else _no_tokens(slug)
+            for slug, merchant in merchants.items()
+        }
+        self._decoy = _no_tokens("nobody")
+
+    def find(self, slug: str, token: str | None) -> NotifyAddress:
+        """The address `/notify/<slug>` or `/notify/<slug>/<token>`.
+
+        Raises `UnknownMerchant`, or `CallbackRefused` where the token is not the merchant's, or is missing although the
+        merchant requires one.
+        """
+        merchant = self._merchants.get(slug)
+        if merchant is None:
+            self._spend_the_same_time(token)
+            raise UnknownMerchant
+        if token is not None:
+            biz_order_no = self._tokens[slug].read_order_no(token)
+            return NotifyAddress(merchant=merchant, trust=Trust.CAPABILITY, biz_order_no=biz_order_no)
+        if merchant.require_token or merchant.required_trust is Trust.CAPABILITY:
+            raise CallbackRefused(
+                Refusal.MISSING_TOKEN, f"merchant {slug} requires a token: use the notify_url minted for the order"
+            )
+        return NotifyAddress(merchant=merchant, trust=Trust.CHECKSUM, biz_order_no=None)
+
+    def _spend_the_same_time(self, token: str | None) -> None:
+        """Check the token of an unknown merchant against an unused key, so that timing does not reveal merchants."""
+        if token is not None:
+            with contextlib.suppress(CallbackRefused):
+                self._decoy.read_order_no(token)
+
+
+def _no_tokens(slug: str) -> NotifyTokens:
+    """Checks tokens, and refuses all of them."""
+    return NotifyTokens(merchant=slug, keys=[NotifyTokenKey(kid="none", secret=secrets.token_bytes(32))])
 
 
 def _encode(data: bytes) -> str:
