@@ -1,6 +1,7 @@
-"""The receiver under gunicorn, in this process: a master that forks workers."""
+"""The receiver under gunicorn, in this process: a master that forks workers, which never wait for the queue."""
 
 import asyncio
+import contextlib
 import fcntl
 import math
 import os
@@ -11,8 +12,10 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry
@@ -28,7 +31,8 @@ from service.serving.gunicorn_settings import (
     find_shared_memory,
     keep_signals_over_forks,
 )
-from service.web.app import Health, create_app
+from service.serving.worker import Connection, LoopWorker
+from service.web.app import FAILURE_BODY, MAX_BODY_BYTES, PLAIN, Health, create_app
 
 #: Connections of one worker.
 _MAX_CONNECTIONS = 512
@@ -37,6 +41,11 @@ _OTHER_FILES = 64
 
 _METRICS_PREFIX = "payment-callbacks-metrics-"
 _METRICS_LOCK = "in-use"
+
+#: How long a worker that ends waits until the publisher has settled what is pending.
+_CLOSE_SECONDS = 2.0
+
+_log = structlog.get_logger(__name__)
 
 
 class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints
@@ -77,7 +86,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         own: dict[str, Any] = {
             "bind": settings.bind,
             "workers": settings.workers,
-            "worker_class": "service.web.worker.ReceiverWorker",
+            "worker_class": ReceiverWorker,
             "worker_connections": _connections_within(resource.getrlimit(resource.RLIMIT_NOFILE)[0]),
             "graceful_timeout": max(math.ceil(settings.drain_seconds), 1),
             "logger_class": QuietLogger,
@@ -117,6 +126,56 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
 
     def _on_child_exit(self, _arbiter: Any, worker: Any) -> None:
         forget_process(worker.pid, self._metrics_directory.path)
+
+
+class ReceiverWorker(LoopWorker):
+    """One thread on a loop. A response is written when the queue has confirmed its callback.
+
+    `self.app` is the `ReceiverServer`.
+    """
+
+    max_body_bytes = MAX_BODY_BYTES
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.request_timeout_seconds = self.app.settings.request_timeout_seconds
+        self.answer_within_seconds = self.app.settings.confirm_timeout_seconds
+        self._publishing_refusals: asyncio.Task[None] | None = None
+
+    def load_wsgi(self) -> None:
+        """Make the application, whose publisher publishes on this loop."""
+        self.app.loop = self.loop
+        super().load_wsgi()
+
+    async def begin(self) -> None:
+        """Begin to publish the counts of refusals."""
+        self._publishing_refusals = self.loop.create_task(self.wsgi.extensions["refusals"].run())
+
+    async def end(self) -> None:
+        """Publish the last refusals, then close the publisher."""
+        if self._publishing_refusals is not None:
+            self._publishing_refusals.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._publishing_refusals
+        await self.wsgi.extensions["refusals"].close()
+        await self.wsgi.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
+
+    def refusal(self, status: int) -> bytes:
+        """The failure that every refused request gets, as bytes of HTTP. The connection ends after it."""
+        return (
+            f"HTTP/1.1 {status} \r\nConnection: close\r\nContent-Type: {PLAIN}\r\n"
+            f"Content-Length: {len(FAILURE_BODY)}\r\n\r\n{FAILURE_BODY}"
+        ).encode("ascii")
+
+    def report_cut(self, connection: Connection, reason: str, *, kind: str = "") -> None:
+        """Count and log it. Only the kind of error is logged: its text quotes the request line and so the token."""
+        self.app.metrics.count_cut(reason)
+        _log.warning("request_cut", reason=reason, error=kind, client=connection.host)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """SIGTERM: report that the worker is not ready, finish pending requests, and end."""
+        self.app.health.drain()
+        super().handle_exit(sig, frame)
 
 
 def _connections_within(open_files: int) -> int:

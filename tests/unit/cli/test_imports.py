@@ -42,7 +42,7 @@ def test_help_imports_no_command() -> None:
     [
         (
             "receiver",
-            ["service.bootstrap.messaging", "service.web.server", "service.web.worker"],
+            ["service.bootstrap.messaging", "service.web.server"],
             {"alembic", "flask_smorest", "pika", "sqlalchemy", "urllib3"},
         ),
         (

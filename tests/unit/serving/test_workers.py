@@ -12,7 +12,7 @@ from gunicorn.workers.base import Worker
 
 from service.api.server import ApiWorker
 from service.serving.worker import LoopWorker
-from service.web.worker import ReceiverWorker
+from service.web.server import ReceiverWorker
 
 HEAD = b"POST /a?b HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
 
