@@ -13,13 +13,8 @@ from service.config.settings import Settings
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
 from service.messaging.rabbitmq import topology
-from service.messaging.sqlite.embedded import (
-    EmbeddedDeadLetters,
-    EmbeddedPublisher,
-    EmbeddedSubscriber,
-    count_messages,
-)
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
+from service.messaging.sqlite.queue import EmbeddedPublisher, EmbeddedQueue, EmbeddedSubscriber
 
 if TYPE_CHECKING:
     from service.messaging.rabbitmq.publisher import RabbitPublisher
@@ -91,7 +86,7 @@ def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
     """Counts the messages that wait in each queue."""
     if settings.broker.urls:
         return partial(topology.count_messages, _urls(settings))
-    return partial(count_messages, _embedded_queue(settings))
+    return _embedded_queue(settings).count_messages
 
 
 def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingPublisher:

@@ -93,7 +93,7 @@ def _sqlite(text: str, settings: dict[str, Any]) -> Engine:
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", require_file)
     event.listen(engine, "begin", _begin)
-    engine.update_execution_options(**{WRITE_LOCK: file.with_name(f"{file.name}.turns")})
+    engine.update_execution_options(**{WRITE_LOCK: file.with_name(f"{file.name}.lock")})
     return engine
 
 

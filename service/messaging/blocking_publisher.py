@@ -3,18 +3,43 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 import structlog
 
 from service.messaging.contract import AsyncPublisher, Message, OnSettled
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
-from service.messaging.event_loop import CallQueue, LoopThread
+from service.messaging.loop_thread import LoopThread
 
 _log = structlog.get_logger(__name__)
 
 #: How much later than the loop a caller gives up. It matters only if the loop is stuck.
 _GRACE_SECONDS = 0.1
+
+
+class _CallQueue:
+    """Runs calls from other threads on a loop, in order. Calls that come while the loop wakes up share the wake-up."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._calls: deque[Callable[[], None]] = deque()
+        self._scheduling = threading.Lock()
+        self._scheduled = False
+
+    def call(self, callback: Callable[[], None]) -> None:
+        """Run `callback` on the loop, soon. From any thread. Raises RuntimeError where the loop is closed."""
+        self._calls.append(callback)
+        with self._scheduling:
+            schedule, self._scheduled = not self._scheduled, True
+        if schedule:
+            self._loop.call_soon_threadsafe(self._run)
+
+    def _run(self) -> None:
+        with self._scheduling:
+            self._scheduled = False
+        for _ in range(len(self._calls)):
+            self._calls.popleft()()
 
 
 class BlockingPublisher:
@@ -26,7 +51,7 @@ class BlockingPublisher:
         self._thread = LoopThread(name)
         self._opening = threading.Lock()
         self._closed = False
-        self._calls: CallQueue | None = None
+        self._calls: _CallQueue | None = None
         # Used on the loop only.
         self._made: AsyncPublisher | None = None
 
@@ -59,12 +84,12 @@ class BlockingPublisher:
             self._closed = True
         self._thread.close(self._close(timeout_seconds), timeout_seconds=timeout_seconds + _GRACE_SECONDS)
 
-    def _open(self) -> CallQueue | None:
+    def _open(self) -> _CallQueue | None:
         with self._opening:
             if self._closed:
                 return None
             if self._calls is None:
-                self._calls = CallQueue(self._thread.start())
+                self._calls = _CallQueue(self._thread.start())
             return self._calls
 
     def _submit(self, message: Message, deadline: float, on_settled: OnSettled) -> None:

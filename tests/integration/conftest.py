@@ -26,8 +26,7 @@ from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Subscriber
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
-from service.messaging.sqlite.embedded import EmbeddedSubscriber
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, SandboxSettings, Timing
 from tests.support import ledger

@@ -12,8 +12,7 @@ from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
-from service.messaging.sqlite.embedded import EmbeddedPublisher
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedPublisher, EmbeddedQueue
 from tests.support.waiting import eventually
 
 #: What the fixtures of these names make.

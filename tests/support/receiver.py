@@ -20,8 +20,7 @@ from service.gateway.notify_addresses import NotifyTokenKey, NotifyTokens
 from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
 from service.messaging.contract import AsyncPublisher, Message, Subscriber
 from service.messaging.rabbitmq.publisher import RabbitPublisher
-from service.messaging.sqlite.embedded import EmbeddedPublisher
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedPublisher, EmbeddedQueue
 from service.runtime.log_stream import LineCounts
 from service.runtime.logs import configure_logs
 from service.runtime.metrics.logs import LogMetrics

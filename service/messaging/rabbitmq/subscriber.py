@@ -11,7 +11,7 @@ from pika.channel import Channel
 from pika.spec import Basic
 
 from service.messaging.contract import Delivery, Publisher
-from service.messaging.event_loop import LoopThread
+from service.messaging.loop_thread import LoopThread
 from service.messaging.rabbitmq.connection import BrokerConnection
 from service.messaging.rabbitmq.dead_letters import as_dead_letter
 from service.messaging.rabbitmq.properties import from_delivery

@@ -14,8 +14,7 @@ import structlog
 
 from service.messaging.contract import AsyncPublisher, Message, OnSettled, Publisher
 from service.messaging.errors import BrokerUnavailable, NotConfirmed, QueueFileFailed
-from service.messaging.sqlite.embedded import EmbeddedPublisher
-from service.messaging.sqlite.queue import Depth, EmbeddedQueue, Leased
+from service.messaging.sqlite.queue import Depth, EmbeddedPublisher, EmbeddedQueue, Leased
 
 #: The part of a publish's time limit that is reserved for the spool.
 _RESERVED_SECONDS = 0.5

@@ -32,8 +32,8 @@ from service.messaging.contract import DeadLetter, Message, Publisher, Subscribe
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
-from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
+from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics

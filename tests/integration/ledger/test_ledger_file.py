@@ -76,7 +76,7 @@ def test_who_writes_all_the_time_keeps_nobody_out(engine: Engine) -> None:
 
 def test_a_turn_that_a_frozen_process_keeps_is_given_up(engine: Engine, file: Path) -> None:
     with (
-        hold_file_lock(file.with_name("ledger.sqlite3.turns"), wait_seconds=10),
+        hold_file_lock(file.with_name("ledger.sqlite3.lock"), wait_seconds=10),
         pytest.raises(LedgerUnavailable, match="others have written for"),
     ):
         write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('never')")))

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from pika.channel import Channel
 
-from service.messaging.event_loop import LoopThread
+from service.messaging.loop_thread import LoopThread
 from service.messaging.rabbitmq.connection import BrokerConnection
 from tests.support.waiting import eventually
 

@@ -8,9 +8,7 @@ import pytest
 from service.messaging.errors import BrokerUnavailable, QueueFileFailed, TopologyMissing
 from service.messaging.rabbitmq.dead_letters import as_dead_letter
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, count_messages
-from service.messaging.sqlite import embedded
-from service.messaging.sqlite.embedded import EmbeddedSubscriber
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import Connect, Subscribe, embedded_publisher, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
@@ -64,11 +62,11 @@ def test_the_embedded_queue_counts_its_messages_and_its_dead_letters(tmp_path: P
     publisher, subscriber = embedded_publisher(queue), EmbeddedSubscriber(queue=queue)
     for number in range(3):
         publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
-    assert embedded.count_messages(queue) == {"ledger": 3, "dead": 0}
+    assert queue.count_messages() == {"ledger": 3, "dead": 0}
     (delivery,) = subscriber.receive(max_messages=1, wait_seconds=5)
-    assert embedded.count_messages(queue) == {"ledger": 3, "dead": 0}  # held, and counted nevertheless
+    assert queue.count_messages() == {"ledger": 3, "dead": 0}  # held, and counted nevertheless
     subscriber.dead_letter(delivery, reason="bad")
-    assert embedded.count_messages(queue) == {"ledger": 2, "dead": 1}
+    assert queue.count_messages() == {"ledger": 2, "dead": 1}
     queue.close(timeout_seconds=5)
 
 
@@ -76,4 +74,4 @@ def test_an_embedded_queue_whose_file_is_damaged_is_an_error(tmp_path: Path) -> 
     path = tmp_path / "queue.sqlite3"
     path.write_bytes(b"no database at all" * 100)
     with pytest.raises(QueueFileFailed):
-        embedded.count_messages(EmbeddedQueue(path=path))
+        EmbeddedQueue(path=path).count_messages()

@@ -7,8 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import main
-from service.messaging.sqlite.embedded import EmbeddedSubscriber
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import embedded_publisher, make_message
 
 SETTINGS = """\

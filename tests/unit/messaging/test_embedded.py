@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from service.messaging.errors import ConfirmTimeout, NotConfirmed, QueueFileFailed, SpoolFull
-from service.messaging.sqlite.embedded import EmbeddedDeadLetters, EmbeddedSubscriber
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
+from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import embedded_publisher, make_message
 from tests.support.waiting import eventually
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.messaging.errors import ConfirmTimeout
-from service.messaging.sqlite.group_commit import FileConnection, GroupCommitWriter
+from service.messaging.sqlite.queue import FileConnection, GroupCommitWriter
 from tests.support.waiting import eventually
 
 
@@ -32,7 +32,7 @@ def writer(path: Path) -> Iterator[GroupCommitWriter]:
         connection.remember_file(path)
         return connection
 
-    writer = GroupCommitWriter(open_connection=open_connection, lock_file=path.with_name("words.turns"), name="words")
+    writer = GroupCommitWriter(open_connection=open_connection, lock_file=path.with_name("words.lock"), name="words")
     yield writer
     writer.close(timeout_seconds=30)
 

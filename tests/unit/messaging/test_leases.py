@@ -13,8 +13,7 @@ import pytest
 
 from service.messaging.contract import Delivery
 from service.messaging.errors import ConfirmTimeout
-from service.messaging.sqlite.embedded import EmbeddedSubscriber
-from service.messaging.sqlite.queue import EmbeddedQueue
+from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import embedded_publisher, make_message
 from tests.support.waiting import eventually
 
@@ -25,7 +24,7 @@ _CONSUMER = """
 import sys, time
 from pathlib import Path
 from service.messaging.contract import Delivery
-from service.messaging.sqlite.embedded import EmbeddedSubscriber
+from service.messaging.sqlite.queue import EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
 
 subscriber = EmbeddedSubscriber(queue=EmbeddedQueue(Path(sys.argv[1])), lease_seconds=60)

@@ -1,33 +1,8 @@
-"""Bridges between threads and an asyncio loop: a loop on a thread of its own, and calls that share one wake-up."""
+"""An asyncio loop on a thread of its own."""
 
 import asyncio
 import threading
-from collections import deque
-from collections.abc import Callable, Coroutine
-
-
-class CallQueue:
-    """Runs calls from other threads on a loop, in order. Calls that come while the loop wakes up share the wake-up."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
-        self._calls: deque[Callable[[], None]] = deque()
-        self._scheduling = threading.Lock()
-        self._scheduled = False
-
-    def call(self, callback: Callable[[], None]) -> None:
-        """Run `callback` on the loop, soon. From any thread. Raises RuntimeError where the loop is closed."""
-        self._calls.append(callback)
-        with self._scheduling:
-            schedule, self._scheduled = not self._scheduled, True
-        if schedule:
-            self._loop.call_soon_threadsafe(self._run)
-
-    def _run(self) -> None:
-        with self._scheduling:
-            self._scheduled = False
-        for _ in range(len(self._calls)):
-            self._calls.popleft()()
+from collections.abc import Coroutine
 
 
 class LoopThread:
