@@ -6,8 +6,8 @@ from sqlalchemy import Engine
 
 from service.bootstrap.files import find_data_file
 from service.config.settings import EndpointSettings, MerchantSettings, Settings
+from service.ledger.database import make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
-from service.ledger.engine import make_engine
 from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.store import LedgerStore

@@ -43,7 +43,7 @@ def _check_database_url(place: str, url: Secret | None, *, pooled: bool) -> Iter
         with suppress(DriverMissing):
             libpq_url = find_libpq_url(url.reveal())
             if libpq_url is None:
-                from service.ledger.engine import make_engine
+                from service.ledger.database import make_engine
 
                 make_engine(url.reveal(), pooled=pooled)
             else:

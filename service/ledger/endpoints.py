@@ -8,9 +8,9 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Row, Select, delete, exists, func, select
 
 from service.ledger.bulk import insert_into
+from service.ledger.database import read, write
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import deliveries, paused_endpoints, to_record
-from service.ledger.transactions import read, write
 
 _IS_OPEN = deliveries.c.state == "open"
 _IS_PARKED = deliveries.c.state == "parked"

@@ -15,10 +15,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select,
 
 from service.domain.claims import OrderKey, Trust
 from service.ledger import orders
+from service.ledger.database import read, wait_at_most, write
 from service.ledger.errors import LedgerContended
 from service.ledger.inquiries import InquiryState
 from service.ledger.tables import asked_questions, claims, inquiries, inquiry_rates
-from service.ledger.transactions import read, wait_at_most, write
 
 # The number of orders that are looked up at once; each is then removed in its own transaction.
 _LOOKED_UP_AT_ONCE = 100

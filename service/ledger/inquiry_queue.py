@@ -21,6 +21,7 @@ from service.domain.claims import Claim, OrderKey, Trust
 from service.domain.order_state import Verdict
 from service.ledger import inquiry_limits, orders
 from service.ledger.claims import last_traceparent
+from service.ledger.database import read, shared_time, write
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.inquiry_limits import MOST_NOT_FOUND, InquiryRules, InquirySchedule, lock_rate, save_rate
 from service.ledger.orders import OrderRecord
@@ -40,7 +41,6 @@ from service.ledger.questions import (
 )
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
-from service.ledger.transactions import read, shared_time, write
 
 _SCHEDULE_COLUMNS = tuple(field.name for field in fields(InquirySchedule))
 

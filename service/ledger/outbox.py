@@ -12,12 +12,12 @@ from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType, PaymentEvent, SerializedEvent, write_event
 from service.domain.masking import mask_personal
 from service.ledger.bulk import GivenRows, insert_new
+from service.ledger.database import read, shared_time, write
 from service.ledger.decisions import Decision
 from service.ledger.delivery_order import KEY, DeliveryKey, postpone_behind, postpone_blocked, unblock, update_given
 from service.ledger.endpoints import is_paused
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import deliveries, events
-from service.ledger.transactions import read, shared_time, write
 
 _LONGEST_ERROR = 500
 _HAS_EVENT = and_(

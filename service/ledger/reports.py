@@ -14,8 +14,8 @@ from service.domain.masking import mask_personal
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.bulk import insert_or_update
+from service.ledger.database import allow_longer, read
 from service.ledger.tables import claims, events, inquiries, orders, refusals
-from service.ledger.transactions import allow_longer, read
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, so forged callbacks can produce any number of reasons.

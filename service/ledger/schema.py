@@ -5,10 +5,10 @@ from pathlib import Path
 
 from sqlalchemy import Column, Connection, Engine, MetaData, Table, Text, inspect, select, text
 
+from service.ledger.database import allow_longer, read, write
 from service.ledger.errors import SchemaForeign, SchemaMissing, SchemaNewer
 from service.ledger.feed import restart_if_behind
 from service.ledger.tables import metadata
-from service.ledger.transactions import allow_longer, read, write
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 #: Alembic's default, alembic_version, may be another application's table in the same schema.

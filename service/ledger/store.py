@@ -20,6 +20,7 @@ from service.ledger.claims import (
     insert_claims,
     prune_payloads,
 )
+from service.ledger.database import read, write
 from service.ledger.decisions import Decision, EndpointRules, MerchantRules
 from service.ledger.errors import OrderUnknown, UnknownMerchant
 from service.ledger.forgeries import Forgeries
@@ -30,7 +31,6 @@ from service.ledger.outbox import enqueue
 from service.ledger.questions import prune_asked
 from service.ledger.reports import record_refusals
 from service.ledger.sanitizing import require_sanitized, sanitized, shortened
-from service.ledger.transactions import read, write
 
 _PRUNED_AT_ONCE = 1000
 

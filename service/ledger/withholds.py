@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Connection, Engine, select, update
 from service.domain.claims import OrderKey
 from service.ledger import orders
 from service.ledger.bulk import insert_into
+from service.ledger.database import read, write
 from service.ledger.errors import LedgerError, NotAnnounced
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import to_record, withholds
-from service.ledger.transactions import read, write
 
 
 class WithholdOutcome(StrEnum):

@@ -16,7 +16,7 @@ from service.config.settings import GatewaySettings
 from service.domain.events import EventType
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
-from service.ledger.engine import make_engine
+from service.ledger.database import make_engine
 from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.outbox import Outbox

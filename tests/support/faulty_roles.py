@@ -24,7 +24,7 @@ from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer
 from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import load_settings
 from service.domain.claims import OrderStatus
-from service.ledger.engine import make_engine
+from service.ledger.database import make_engine
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.questions import DueInquiry
 from tests.support.claims import a_claim

@@ -9,8 +9,8 @@ from sqlalchemy import Engine, Row, Select, func, select
 
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
+from service.ledger.database import READS_ONLY, make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
-from service.ledger.engine import READS_ONLY, make_engine
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, claims, deliveries, events, inquiries, orders

@@ -6,9 +6,9 @@ from sqlalchemy import Connection, Engine
 from service.bootstrap.ledger import make_store
 from service.config.settings import Settings
 from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.ledger.database import write
 from service.ledger.inquiries import InquiryReason
 from service.ledger.questions import record_asked
-from service.ledger.transactions import write
 from tests.support.api import ApiCaller, order_path
 from tests.support.claims import NOON, a_claim
 

@@ -23,7 +23,7 @@ from consumers.sinks.webhook import WebhookSink
 from service.config.secrets import Secret
 from service.config.settings import DispatcherSettings, EndpointSettings
 from service.domain.claims import OrderStatus
-from service.ledger.engine import READS_ONLY, make_engine
+from service.ledger.database import READS_ONLY, make_engine
 from service.ledger.outbox import DueDelivery, Outbox
 from service.ledger.schema import migrate
 from service.ledger.tables import deliveries

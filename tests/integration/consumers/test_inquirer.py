@@ -24,8 +24,8 @@ from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit
 from service.ledger.announcements import Announcement
+from service.ledger.database import make_engine
 from service.ledger.decisions import MerchantRules
-from service.ledger.engine import make_engine
 from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, select
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.engine import READS_ONLY
+from service.ledger.database import READS_ONLY
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions
 from tests.support.gateway import AES_KEY, AskedGateway

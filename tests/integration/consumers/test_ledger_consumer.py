@@ -23,7 +23,7 @@ from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
-from service.ledger.engine import READS_ONLY
+from service.ledger.database import READS_ONLY
 from service.ledger.reports import Reports
 from service.ledger.schema import migrate
 from service.ledger.tables import claims, events

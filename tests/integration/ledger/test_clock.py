@@ -5,9 +5,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import Engine
 
-from service.ledger import transactions
-from service.ledger.engine import make_engine
-from service.ledger.transactions import shared_time
+from service.ledger import database
+from service.ledger.database import make_engine, shared_time
 from tests.support.postgresql import Database
 from tests.support.waiting import eventually
 
@@ -25,6 +24,6 @@ def test_a_host_whose_own_clock_is_wrong_goes_by_postgresqls(
     engine = make_engine(postgresql.url)
     with engine.connect() as connection:
         right = shared_time(connection)
-        monkeypatch.setattr(transactions, "now", lambda: right + timedelta(hours=1))
+        monkeypatch.setattr(database, "now", lambda: right + timedelta(hours=1))
         assert shared_time(connection) < right + timedelta(hours=1)
     engine.dispose()

@@ -11,7 +11,7 @@ from sqlalchemy import Engine, delete, text, update
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
-from service.ledger.engine import make_engine
+from service.ledger.database import make_engine
 from service.ledger.errors import CursorExpired, FeedBehind
 from service.ledger.feed import BEGINNING, EventFeed, FeedFilter, FeedPlace
 from service.ledger.outbox import Outbox

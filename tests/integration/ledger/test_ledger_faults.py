@@ -15,13 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from service.domain.claims import OrderKey
 from service.domain.order_state import Verdict
 from service.ledger import schema
-from service.ledger.engine import make_engine
+from service.ledger.database import allow_longer, make_engine, read, write
 from service.ledger.errors import LedgerContended, LedgerUnavailable, SequenceBehind, UnusableDatabaseUrl
 from service.ledger.postgresql import LimitedConnection
 from service.ledger.schema import migrate, schema_is_current
 from service.ledger.store import LedgerStore
 from service.ledger.tables import claims
-from service.ledger.transactions import allow_longer, read, write
 from tests.support.claims import a_claim
 from tests.support.ledger import Count
 from tests.support.postgresql import Database

@@ -14,17 +14,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, Engine, event, text
 
-from service.ledger.engine import make_engine
+from service.ledger.database import make_engine, read, write
 from service.ledger.errors import LedgerUnavailable, SchemaOutdated
 from service.ledger.schema import migrate
-from service.ledger.transactions import read, write
 from service.runtime.file_locks import hold_file_lock
 
 _COMMAND = """
 import sys
 from sqlalchemy import text
-from service.ledger.engine import make_engine
-from service.ledger.transactions import write
+from service.ledger.database import make_engine
+from service.ledger.database import write
 
 engine = make_engine(sys.argv[1])
 write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES (:words)"), {"words": sys.argv[2]}))

@@ -8,7 +8,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Engine, Inspector, inspect, text
 
-from service.ledger.engine import make_engine
+from service.ledger.database import make_engine
 from service.ledger.errors import SchemaForeign, SchemaMissing, SchemaNewer, SchemaOutdated
 from service.ledger.outbox import Outbox
 from service.ledger.schema import VERSION_TABLE, make_schema_check, migrate, schema_is_current

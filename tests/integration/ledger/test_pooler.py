@@ -10,12 +10,11 @@ from sqlalchemy import Connection, Engine, text
 from service.domain.claims import OrderKey
 from service.domain.order_state import Verdict
 from service.ledger import database_url
-from service.ledger.engine import make_engine
+from service.ledger.database import allow_longer, make_engine, read, write
 from service.ledger.errors import ClaimUnstorable, LedgerContended, LedgerUnavailable
 from service.ledger.postgresql import LimitedConnection
 from service.ledger.schema import migrate, schema_is_current
 from service.ledger.store import LedgerStore
-from service.ledger.transactions import allow_longer, read, write
 from tests.support.claims import a_claim
 from tests.support.postgresql import POOL_SIZE, Database, PgBouncer
 from tests.support.waiting import eventually

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from service.bootstrap.urls import find_unusable_urls
 from service.config.reading import SettingsError, parse_settings
 from service.config.settings import Settings
-from service.ledger.engine import make_engine
+from service.ledger.database import make_engine
 from service.ledger.errors import UnusableDatabaseUrl
 from service.messaging.errors import UnusableBrokerUrl
 from service.messaging.rabbitmq.parameters import connection_parameters
