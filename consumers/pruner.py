@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from consumers.faults import describe_fault, frames_of
-from consumers.periodic import repeated
+from consumers.threads import repeated
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.forgeries import Forgeries
 

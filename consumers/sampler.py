@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from consumers.faults import describe_fault, frames_of
-from consumers.periodic import repeated
+from consumers.threads import repeated
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import MessagingError
 from service.runtime.metrics.samples import SampleMetrics

@@ -5,7 +5,6 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from consumers.gateway import MerchantGateway
 from consumers.inquirer import Inquirer
 from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_inquiry_queue
@@ -24,15 +23,8 @@ def make_inquirer(
     show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
     return Inquirer(
         queue=make_inquiry_queue(settings, engine),
-        gateways={
-            slug: MerchantGateway(
-                client=gateways.usable[slug],
-                merchant=merchant,
-                timeout_seconds=merchant.gateway.timeout_seconds,
-            )
-            for slug, merchant in settings.merchants.items()
-            if merchant.gateway and slug in gateways.usable
-        },
+        merchants=settings.merchants,
+        gateways=gateways.usable,
         settings=settings.inquirer,
         metrics=InquirerMetrics(registry=registry),
         claim_metrics=make_claim_metrics(settings, registry, ClaimSource.QUERY),

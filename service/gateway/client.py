@@ -131,7 +131,7 @@ class GatewayClient:
 
         Raises `UrlUnusable`, `PlainHttpRefused`, `CertificatesUnusable`, `DialectInvalid` and `KeyUnusable`.
         """
-        self._timeout_seconds = settings.timeout_seconds
+        self.timeout_seconds = settings.timeout_seconds
         self._not_found_messages = frozenset(settings.not_found_messages)
         self._pay_types = frozenset(pay_types)
         self._clock = clock
@@ -188,7 +188,7 @@ class GatewayClient:
         status 1, and for an answer about another order.
         """
         fields = _write(SINGLE_ORDER_QUERY_ARGS, SingleOrderQueryArgs(biz_order_no=biz_order_no))
-        deadline = time.monotonic() + self._timeout_seconds
+        deadline = time.monotonic() + self.timeout_seconds
         for pause_seconds in _QUERY_PAUSES_SECONDS[: max_tries - 1]:
             try:
                 return self._query_once(biz_order_no, fields, deadline)
@@ -244,7 +244,7 @@ class GatewayClient:
             request_id=record.request_id,
             sent_at=self._clock(),
         )
-        seconds = self._timeout_seconds if deadline is None else max(deadline - time.monotonic(), 0.001)
+        seconds = self.timeout_seconds if deadline is None else max(deadline - time.monotonic(), 0.001)
         response = self._transport.post(request, timeout_seconds=seconds)
         try:
             return answer.read(response.read_fields())

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, create_engine, select
 
-from consumers import dispatcher
+from consumers import threads
 from consumers.dispatcher import Dispatcher
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
@@ -236,7 +236,7 @@ class BreakingOutbox(Outbox):
 
 
 def test_a_worker_that_breaks_is_started_again(ledger_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dispatcher, "_RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(threads, "_RESTART_SECONDS", 0.01)
     record_both_statuses(ledger_engine, range(1), "shop")
     outbox = BreakingOutbox(engine=ledger_engine)
     with ScriptedServer() as shop, running(make_dispatcher(ledger_engine, webhook("shop", shop.url), outbox=outbox)):

@@ -8,7 +8,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
-from consumers.endpoint_worker import EndpointWorker
+from consumers.dispatcher import EndpointWorker
 from consumers.sinks.sink import DeliveryFailed, EndpointGone
 from service.config.settings import DispatcherSettings, EndpointSettings
 from service.domain.claims import OrderKey, OrderStatus

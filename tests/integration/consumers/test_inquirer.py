@@ -12,8 +12,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine, update
 
-from consumers import inquirer
-from consumers.gateway import GatewayAnswer, MerchantGateway, NoAnswer
+from consumers import threads
 from consumers.inquirer import Inquirer
 from service.bootstrap.inquirer_role import make_inquirer_sampler
 from service.config.reading import parse_settings
@@ -21,8 +20,9 @@ from service.config.secrets import Secret
 from service.config.settings import GatewaySettings, InquirerSettings, MerchantSettings
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
-from service.gateway.client import GatewayClient
-from service.gateway.messages import AmountUnit
+from service.gateway.client import GatewayClient, QueriedOrder
+from service.gateway.errors import OutcomeUnknown
+from service.gateway.messages import AmountUnit, OrderStatement
 from service.ledger.announcements import Announcement
 from service.ledger.database import make_engine
 from service.ledger.decisions import MerchantRules
@@ -42,6 +42,7 @@ from tests.support.processes import find_free_port, running
 from tests.support.waiting import eventually
 
 MERCHANTS = ("acme", "other")
+PAY_TYPES = frozenset({"bank"})
 RULES = MerchantRules(
     required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=0.01, inquiry_horizon_seconds=86_400
 )
@@ -79,7 +80,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
     def make(
         engine: Engine,
         store: LedgerStore,
-        gateways: Mapping[str, MerchantGateway],
+        gateways: Mapping[str, GatewayClient],
         *,
         queue: InquiryQueue | None = None,
         **limits: float,
@@ -87,6 +88,9 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
         rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**LIMITS, **limits}))
         return Inquirer(
             queue=queue or InquiryQueue(engine=engine, store=store, rules=rules),
+            merchants={
+                slug: MerchantSettings(slug=slug, pay_types=PAY_TYPES, amount_unit="yuan") for slug in MERCHANTS
+            },
             gateways=gateways,
             settings=InquirerSettings(poll_seconds=0.02, lease_seconds=5.0),
             metrics=InquirerMetrics(registry=registry),
@@ -105,7 +109,7 @@ def make_inquirer(
     return partial(make_inquirer_on, ledger_engine, store)
 
 
-def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -> MerchantGateway:
+def reached(url: str, *, timeout_seconds: float = 2.0) -> GatewayClient:
     settings = GatewaySettings(
         url=url,
         ua="ACME",
@@ -113,12 +117,7 @@ def reached(url: str, *, merchant: str = "acme", timeout_seconds: float = 2.0) -
         not_found_messages=[NOT_FOUND],
         timeout_seconds=timeout_seconds,
     )
-    client = GatewayClient(settings=settings, amount_unit=AmountUnit.YUAN, pay_types={"bank"}, clock=now)
-    return MerchantGateway(
-        client=client,
-        merchant=MerchantSettings(slug=merchant, pay_types=frozenset({"bank"}), amount_unit="yuan"),
-        timeout_seconds=timeout_seconds,
-    )
+    return GatewayClient(settings=settings, amount_unit=AmountUnit.YUAN, pay_types=PAY_TYPES, clock=now)
 
 
 def announce(store: LedgerStore, count: int, *, merchant: str = "acme") -> None:
@@ -159,7 +158,7 @@ def test_a_gateway_in_trouble_delays_no_other_merchant(
         AskedGateway(lambda _order: "success", seconds=60) as hangs,
     ):
         url = hangs.url if trouble == "hangs" else f"http://127.0.0.1:{find_free_port()}/"
-        gateways = {"acme": reached(url, timeout_seconds=1.0), "other": reached(well.url, merchant="other")}
+        gateways = {"acme": reached(url, timeout_seconds=1.0), "other": reached(well.url)}
         with running(make_inquirer(gateways)):
             eventually(lambda: set(statuses(store, 10, merchant="other")) == {OrderStatus.SUCCEEDED})
             eventually(lambda: store.order_history(OrderKey("acme", "DK0")).questions)
@@ -236,16 +235,17 @@ def test_a_postgresql_that_goes_away_leaves_no_order_unasked(
     engine.dispose()
 
 
-class BuggyGateway(MerchantGateway):
+class BuggyGateway(GatewayClient):
     """Breaks on one order."""
 
     def __init__(self) -> None:
         self.timeout_seconds = 1
 
-    def ask(self, biz_order_no: str) -> GatewayAnswer:
+    def query(self, biz_order_no: str, *, max_tries: int = 1) -> QueriedOrder:
         if biz_order_no == "DK0":
             raise ZeroDivisionError
-        return GatewayAnswer(claim=a_claim(trust=Trust.QUERIED, order=biz_order_no, stated_at=now()), request_id="r")
+        order = OrderStatement(biz_order_no=biz_order_no, pay_order_no="P1", pay_status="success")
+        return QueriedOrder(order=order, message="", asked_at=now(), request_id="r")
 
 
 def test_a_bug_with_one_order_keeps_no_other_from_its_answer(
@@ -259,14 +259,14 @@ def test_a_bug_with_one_order_keeps_no_other_from_its_answer(
     assert (question.outcome, question.detail) == (QuestionOutcome.NO_ANSWER, "ZeroDivisionError: ")
 
 
-class SilentGateway(MerchantGateway):
+class SilentGateway(GatewayClient):
     """Never answers."""
 
     def __init__(self) -> None:
         self.timeout_seconds = 1
 
-    def ask(self, biz_order_no: str) -> GatewayAnswer:
-        raise NoAnswer("silence", request_id="r7")
+    def query(self, biz_order_no: str, *, max_tries: int = 1) -> QueriedOrder:
+        raise OutcomeUnknown("silence")
 
 
 def test_what_is_asked_and_given_up_is_counted(
@@ -324,7 +324,7 @@ def test_an_asker_that_breaks_is_started_again(
     make_inquirer: Callable[..., Inquirer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inquirer, "_RESTART_SECONDS", 0.01)
+    monkeypatch.setattr(threads, "_RESTART_SECONDS", 0.01)
     announce(store, 1)
     rules = {"acme": InquiryRules(**LIMITS)}
     queue = BreakingQueue(engine=ledger_engine, store=store, rules=rules)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from consumers.worker_pool import WorkerPool
+from consumers.threads import WorkerPool
 from tests.support.waiting import eventually
 
 _SECONDS = 30.0

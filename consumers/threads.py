@@ -1,23 +1,56 @@
-"""A fixed number of threads that work off one queue, and the loop of a worker that leases what they do."""
+"""The threads of a role: supervised loops, pools that work off leased jobs, and work that is repeated at intervals."""
 
 import sys
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import structlog
 
+from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier, Stopped
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
-_log = structlog.get_logger()
-
 #: At shutdown, jobs under way get this much on top of their own time limit.
 GRACE_SECONDS = 2.0
+_RESTART_SECONDS = 5.0
+
+_log = structlog.get_logger()
+
+
+def supervise(loops: Mapping[str, Callable[[threading.Event], None]], stop: threading.Event) -> None:
+    """Run each loop in a thread of its own until `stop` is set and all have ended. `loops` by a name for logs.
+
+    A loop that raises has a bug. It does not stop the others, and is started again after 5 s.
+    """
+
+    def run_again(name: str) -> None:
+        if not stop.wait(_RESTART_SECONDS):
+            loops[name](stop)
+
+    with ThreadPoolExecutor(len(loops) or 1, thread_name_prefix="loop") as threads:
+        running = {threads.submit(loop, stop): name for name, loop in loops.items()}
+        while running:
+            for ended in wait(running, return_when=FIRST_COMPLETED).done:
+                name, error = running.pop(ended), ended.exception()
+                if error is None:
+                    continue
+                _log.error(
+                    "loop_failed",
+                    loop=name,
+                    reason=describe_fault(error),
+                    frames=frames_of(error),
+                    restart_in_seconds=_RESTART_SECONDS,
+                )
+                if not stop.is_set():
+                    running[threads.submit(run_again, name)] = name
 
 
 class WorkerPool(Generic[Job, Result]):
@@ -28,6 +61,7 @@ class WorkerPool(Generic[Job, Result]):
 
     def __init__(self, work: Callable[[Job], Result], *, threads: int, name: str) -> None:
         """Starts the threads; `close` ends them. They do not keep the process from ending."""
+        self.name = name
         self._work = work
         self._waiting: deque[Job] = deque()
         self._under_way = 0
@@ -111,18 +145,33 @@ class WorkerPool(Generic[Job, Result]):
                     self._finished.notify()
 
 
+@dataclass(frozen=True, slots=True)
+class Leased(Generic[Job]):
+    """A job, and the time at which its lease ends by our own clock."""
+
+    job: Job
+    ends_at: float
+
+
+def lease_jobs(
+    lease: Callable[..., Sequence[Job]], *, lease_seconds: float, monotonic: Callable[[], float] = time.monotonic
+) -> Sequence[Leased[Job]]:
+    """The jobs that `lease(lease_seconds=...)` leases, each with the end of its lease."""
+    # Read before the database reads its clock: by ours the lease ends no later than by the database's.
+    ends_at = monotonic() + lease_seconds
+    return [Leased(job, ends_at) for job in lease(lease_seconds=lease_seconds)]
+
+
 def run_leased(
     stop: threading.Event,
     pool: WorkerPool[Job, Result],
     *,
     turn: Callable[[WorkerPool[Job, Result], Retrier], None],
     finish: Callable[[WorkerPool[Job, Result], Retrier], None],
-    name: str,
 ) -> None:
     """Repeat `turn`, which leases jobs and settles results, until `stop` is set; then `finish`, and close the pool.
 
-    May be called again, with another pool, after it has raised: the leases of what was under way run out. `name` is for
-    the log line about jobs that are left unfinished.
+    May be called again, with another pool, after it has raised: the leases of what was under way run out.
     """
     retrier = Retrier(stop=stop)
     try:
@@ -133,4 +182,25 @@ def run_leased(
     finally:
         pool.close()
         if pool.unfinished:
-            _log.warning("work_left_unfinished", worker=name, count=pool.unfinished)
+            _log.warning("work_left_unfinished", worker=pool.name, count=pool.unfinished)
+
+
+@contextmanager
+def repeated(work: Callable[[threading.Event], None], *, name: str, every_seconds: float) -> Iterator[None]:
+    """Repeat `work` while the `with` lasts, on a thread called `name`, with a pause after each time.
+
+    `work` must not raise. It gets an event that is set at the end; what is under way then is not waited for.
+    """
+    over = threading.Event()
+
+    def run() -> None:
+        while True:
+            work(over)
+            if over.wait(every_seconds):
+                return
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
