@@ -168,7 +168,7 @@ class _Unfailing:
                 line = processor(logger, method, line)
         except Exception as error:  # noqa: BLE001 - a logged value must not break what is being logged
             self._lines.counts.add(UNRENDERABLE)
-            return _bare_line(str(name), method, error)
+            return _bare_line(name, method, error)
         return line
 
 
@@ -184,12 +184,14 @@ class _LinesHandler(logging.Handler):
             line = self.format(record)
         except Exception as error:  # noqa: BLE001 - as above
             self._lines.counts.add(UNRENDERABLE)
-            line = _bare_line(str(record.msg), record.levelname.lower(), error)
+            line = _bare_line(record.msg, record.levelname.lower(), error)
         self._lines.write(line)
 
 
-def _bare_line(event: str, level: str, error: Exception) -> str:
-    return json.dumps({"event": event, "level": level, "timestamp": _now(), "unrenderable": type(error).__name__})
+def _bare_line(event: object, level: str, error: Exception) -> str:
+    # An object that is logged in place of a text may be what cannot be rendered.
+    name = event if isinstance(event, str) else type(event).__name__
+    return json.dumps({"event": name, "level": level, "timestamp": _now(), "unrenderable": type(error).__name__})
 
 
 def _add_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -134,6 +134,15 @@ def test_a_library_whose_arguments_do_not_fit_its_text_is_counted_likewise(lines
     assert counts.lost()["unrenderable"] == 1
 
 
+def test_an_object_that_is_logged_in_place_of_a_text_is_counted_likewise(lines: Any) -> None:
+    counts = LineCounts()
+    configure_logs(stream=lines, human=False, counts=counts)
+    logging.getLogger("library").warning(_Unspeakable())
+    structlog.get_logger().info(_Unspeakable())
+    assert [json.loads(line)["event"] for line in lines.getvalue().splitlines()] == ["_Unspeakable"] * 2
+    assert counts.lost()["unrenderable"] == 2
+
+
 @pytest.mark.parametrize("path", ["/dev/full", ""], ids=["full", "closed"])
 def test_a_stream_that_cannot_be_written_raises_nothing(lines: Any, path: str) -> None:
     counts = LineCounts()
