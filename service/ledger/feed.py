@@ -32,10 +32,10 @@ from sqlalchemy import (
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger import orders
+from service.ledger.database import read
 from service.ledger.errors import CursorExpired, FeedBehind
 from service.ledger.orders import OrderRecord
 from service.ledger.tables import events
-from service.ledger.database import read
 
 # How many events one query reads, and one page at most, to find those that a filter lets pass.
 _READ_AT_ONCE = 1000
