@@ -15,6 +15,8 @@ from tests.support.downstream import Downstream
 from tests.support.processes import Processes, answers
 from tests.support.waiting import eventually
 
+_WORKERS = 2
+
 
 @pytest.fixture
 def served(deploy: Callable[..., Deployment]) -> Deployment:
@@ -53,7 +55,7 @@ def test_all_roles_on_one_machine_end_in_good_order(deploy: Callable[..., Deploy
 def test_workers_that_it_reaches_finish_what_they_have_in_hand(own_deployment: Deployment) -> None:
     with Load(sender=own_deployment.sender, make_callback=own_deployment.callback, prefix="hung-up") as load:
         load.wait_for_acknowledgements(30)
-        before = set(own_deployment.children("receiver"))
+        before = set(_serving_workers(own_deployment, "receiver"))
         for worker in before:
             os.kill(worker, signal.SIGHUP)
         eventually(lambda: not before & set(own_deployment.children("receiver")))
@@ -69,16 +71,15 @@ def test_workers_that_it_reaches_again_and_again_end_in_good_order(
 ) -> None:
     """A worker is sent a signal by its terminal and by its master, at any time, also when it has all but ended."""
     deployment = deploy(Place())
-    url = {"receiver": deployment.url, "api": deployment.give_api()}[role]
+    deployment.give_api()
     deployment.start(role)
-    deployment.role(role).wait_until(lambda: answers(url + "/readyz"))
     for _ in range(3):
-        worker = deployment.children(role)[0]
+        worker = _serving_workers(deployment, role)[0]
         with suppress(ProcessLookupError):
             while True:
                 os.kill(worker, signal.SIGHUP)
                 time.sleep(0.0005)
-        deployment.role(role).wait_until(lambda: answers(url + "/readyz"))
+    _serving_workers(deployment, role)
     assert deployment.role(role).terminate() == 0
     assert "Traceback" not in deployment.output
     assert "was sent" not in deployment.output
@@ -97,6 +98,20 @@ def test_under_nohup_a_role_and_its_workers_ignore_it(
     for pid in (process.pid, *process.descendants()):
         eventually(lambda pid=pid: _handles(pid, signal.SIGTERM) and _ignores(pid, signal.SIGHUP))
     assert process.terminate() == 0
+
+
+def _serving_workers(deployment: Deployment, role: str) -> list[int]:
+    """The role's two workers, once both have handlers of their own. A signal ends a younger one at once, rightly."""
+
+    def are_there() -> list[int]:
+        workers = deployment.children(role)
+        # The master handles no SIGABRT, so a worker cannot have that handler from it.
+        with suppress(FileNotFoundError, ProcessLookupError):  # one has just gone
+            if all(_handles(pid, signal.SIGABRT) and _handles(pid, signal.SIGHUP) for pid in workers):
+                return workers if len(workers) == _WORKERS else []
+        return []
+
+    return eventually(are_there)
 
 
 def _handles(pid: int, number: signal.Signals) -> bool:
