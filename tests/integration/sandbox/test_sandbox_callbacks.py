@@ -111,7 +111,7 @@ def test_an_unanswered_callback_is_counted_as_such(
     assert sent_all(server)["unanswered"] == 4
 
 
-@pytest.mark.parametrize("host", ["a" * 70 + ".invalid", "127.0.0.1:99999", "\x00", "%41", "..", "xn--a"])
+@pytest.mark.parametrize("host", ["a" * 70 + ".invalid", "\x00", "%41", "..", "xn--a"])
 def test_an_address_that_leads_nowhere_stops_no_other_callback(
     start_sandbox: Callable[..., SandboxServer],
     call: Callable[[SandboxServer], GatewayCaller],
