@@ -33,7 +33,7 @@ class Spread:
     @classmethod
     def of(cls, figures: Sequence[float]) -> "Spread":
         """Of at least one figure."""
-        lower, _, upper = quantiles(figures, n=4, method="inclusive") if len(figures) > 1 else figures * 3
+        lower, _, upper = quantiles(figures, n=4, method="inclusive") if len(figures) > 1 else [*figures] * 3
         return cls(median=median(figures), lower=lower, upper=upper)
 
 

@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 PERSON = {"name": "欧阳/娜娜", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
 CARD = {"bank_card_number": "6222021234567890128"}
 
-DEFAULT = ({}, {})
+DEFAULT: tuple[dict[str, str], dict[str, str]] = ({}, {})
 CBC_HEX = (
     {"JUDGE_MODE": "cbc", "JUDGE_ENCODING": "hex"},
     {"mode": "cbc", "iv": "key | first 16", "encoding": "hex"},

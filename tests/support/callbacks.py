@@ -293,7 +293,7 @@ def _escaped(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-_WRITERS = (
+_WRITERS: Sequence[Callable[[dict[str, str]], str]] = (
     _form,
     _json,
     _json_with_nesting,

@@ -213,11 +213,13 @@ _FORMATS = FormatChecker(formats=[])
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 
 
-@_FORMATS.checks("date-time", raises=ValueError)
 def _is_date_time(value: object) -> bool:
     if not isinstance(value, str):
         return True
     return bool(_RFC_3339.fullmatch(value)) and datetime.fromisoformat(value).tzinfo is not None
+
+
+_FORMATS.checks("date-time", raises=ValueError)(_is_date_time)
 
 
 def shipped_event_schema() -> Any:

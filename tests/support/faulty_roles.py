@@ -67,7 +67,7 @@ def _freeze_after_first_lease() -> None:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
         return leased
 
-    InquiryQueue.lease_due = lease_and_freeze
+    InquiryQueue.lease_due = lease_and_freeze  # type: ignore[method-assign, assignment]
 
 
 def main() -> None:

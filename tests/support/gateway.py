@@ -172,7 +172,7 @@ class CountingSandbox:
         self._asked: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._answer = self.sandbox.answer
-        self.sandbox.answer = self._count_and_answer
+        self.sandbox.answer = self._count_and_answer  # type: ignore[method-assign]
 
     def __enter__(self) -> Self:
         self._server.start()

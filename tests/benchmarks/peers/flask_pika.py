@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import threading
+from typing import Any
 
 import pika
 from flask import Flask, request
@@ -41,7 +42,7 @@ def notify(merchant: str, token: str) -> tuple[str, int]:
     return "success", 200
 
 
-def channel() -> pika.adapters.blocking_connection.BlockingChannel:
+def channel() -> Any:
     """The one of this thread."""
     if not hasattr(of_thread, "channel"):
         connection = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"]))

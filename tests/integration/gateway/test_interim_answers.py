@@ -47,7 +47,7 @@ def after(interim: Any) -> Any:
 
     def answer(request: Any) -> Answer:
         args = CIPHER.open(json.loads(request.body)["args"])
-        if order := args.get("biz_order_no"):
+        if order := str(args.get("biz_order_no", "")):
             response = {"biz_order_no": order, "pay_order_no": f"P-{order}", "pay_status": STATUSES[order]}
         else:
             response = {"unique_code": f"code of {args['mobile']}"}

@@ -32,7 +32,7 @@ DEFAULT = {
 
 def probe(url: Any, *, most_requests: int = 400, key: Any = KEY, dialect: Any = None) -> Any:
     pauses = itertools.count()
-    tried = []
+    tried: list[Any] = []
     result = Probe(
         settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key), dialect=dialect or {}),
         clock=lambda: datetime.now(UTC),
@@ -139,7 +139,7 @@ class _Gateway:
         self._decrypts_first = decrypts_first
         self._one_word = one_word_for_bad_requests
         self._says_why = says_why
-        self.methods = set()
+        self.methods: set[str] = set()
 
     def __call__(self, request: Request) -> Answer:
         envelope = request.json()

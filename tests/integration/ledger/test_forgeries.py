@@ -325,7 +325,7 @@ def waiting(engine: Engine) -> int:
     """How many transactions wait for a lock."""
     with engine.connect() as connection:
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
-        return connection.execute(text(query)).scalar_one()
+        return int(connection.execute(text(query)).scalar_one())
 
 
 @pytest.fixture

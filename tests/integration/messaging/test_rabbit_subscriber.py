@@ -1,6 +1,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -26,7 +27,12 @@ def ten(connect: Connect, declared_url: str) -> str:
 
 def _receive(subscriber: RabbitSubscriber, count: int) -> Sequence[Delivery]:
     got: list[Delivery] = []
-    eventually(lambda: got.extend(subscriber.receive(max_messages=count, wait_seconds=1)) or len(got) >= count)
+
+    def all_received() -> bool:
+        got.extend(subscriber.receive(max_messages=count, wait_seconds=1))
+        return len(got) >= count
+
+    eventually(all_received)
     return got
 
 
@@ -45,7 +51,7 @@ def test_a_header_that_cannot_be_decoded_holds_up_nothing_and_can_be_put_aside(
     connect: Connect, subscribe: Subscribe, declared_url: str
 ) -> None:
     publisher = connect(declared_url)
-    unreadable = replace(make_message("m0"), headers={"sent-at": _FarFuture(2026, 1, 1)})
+    unreadable = replace(make_message("m0"), headers={"sent-at": cast(Any, _FarFuture(2026, 1, 1))})
     for message in (unreadable, make_message("m1")):
         publisher.publish(message, timeout_seconds=5)
     subscriber = subscribe(declared_url)
@@ -118,7 +124,7 @@ def test_a_dead_letter_keeps_its_message_and_says_why(subscribe: Subscribe, conn
     deliveries = _receive(subscriber, 10)
 
     subscriber.dead_letter(deliveries[3], reason="field 'digest' is missing")
-    subscriber.acknowledge(deliveries[:3] + deliveries[4:])
+    subscriber.acknowledge([*deliveries[:3], *deliveries[4:]])
     subscriber.close()
 
     [letter] = RabbitDeadLetters(urls=[ten], publisher=connect(ten)).list(limit=10)

@@ -47,7 +47,8 @@ def test_a_rule_with_an_unknown_keyword_is_refused_with_the_known_ones(
 
 def test_a_malformed_rule_is_refused(start_sandbox: Callable[..., SandboxServer]) -> None:
     server = start_sandbox()
-    assert all(post_rule(server, rule).status == 400 for rule in ([], {}, {"pattern": 1, "words": []}))
+    rules: list[Any] = [[], {}, {"pattern": 1, "words": []}]
+    assert [post_rule(server, rule).status for rule in rules] == [400, 400, 400]
 
 
 def test_verification_codes_that_are_drawn_can_be_read(

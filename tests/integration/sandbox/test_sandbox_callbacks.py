@@ -187,10 +187,10 @@ def test_forgeries_carry_a_good_sign_and_never_the_orders_own_address(
     withhold(server, "T2-silent-stuck")
     report = sent_all(server)
     assert (report["forged_sent"], report["forged_refused"], report["forged_acknowledged"]) == (40, 40, 0)
-    addresses = Counter()
+    addresses: Counter[str] = Counter()
     for heard in listener.requests:
         order_no = verify_callback(heard.body, heard.content_type).fields["biz_order_no"]
-        addresses[heard.path.replace(order_no, "<own>")] += 1
+        addresses[heard.path.replace(str(order_no), "<own>")] += 1
     own = "/notify/acme/k1.<own>.c2VjcmV0c2VjcmV0"
     assert addresses.pop(own) == report["callbacks_sent"]
     assert "/notify/acme" in addresses

@@ -50,7 +50,7 @@ def withhold(caller: Any, **changes: Any) -> Any:
 
 
 #: A request per rule that breaks it and no other one, and what the answer says.
-BREACHES = {
+BREACHES: dict[DocumentRule, tuple[Callable[[Any, Any], Any], str]] = {
     DocumentRule.HTTP_METHOD: (lambda server, caller: send(server, withhold(caller), http_method="PUT"), "post"),
     DocumentRule.CONTENT_TYPE: (
         lambda server, caller: send(server, withhold(caller), content_type="application/json"),

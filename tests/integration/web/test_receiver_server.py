@@ -33,7 +33,7 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
-def raw_post(sent: Any, *headers: str, length: bool = True) -> bytes:
+def raw_post(sent: SentCallback, *headers: str, length: bool = True) -> bytes:
     lines = [f"POST {sent.path} HTTP/1.1", "Host: receiver", *headers]
     if length:
         lines.append(f"Content-Length: {len(sent.body)}")

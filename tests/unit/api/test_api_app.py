@@ -15,7 +15,7 @@ from tests.support.api import OpenApi
 
 @pytest.fixture
 def openapi(anonymous: FlaskClient) -> OpenApi:
-    return OpenApi(anonymous.get("/openapi.json").json)
+    return OpenApi(anonymous.get("/openapi.json").get_json())
 
 
 def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: OpenApi) -> None:
@@ -89,7 +89,7 @@ def test_without_a_token_no_response_reveals_which_addresses_exist(
 ) -> None:
     answer = anonymous.open(path, method=method)
     assert (answer.status_code, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
-    assert answer.json == {
+    assert answer.get_json() == {
         "type": "urn:payment-callbacks:problem:unauthenticated",
         "title": "Unauthenticated.",
         "status": 401,
@@ -136,10 +136,10 @@ def test_a_missing_scope_is_named_before_the_body_is_read(
     answer = till.post(path, data=b"not even JSON", content_type="text/plain")
     assert answer.status_code == 403
     assert answer.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{scope}"'
-    assert answer.json["type"] == "urn:payment-callbacks:problem:scope-missing"
-    assert answer.json["scope"] == scope
-    assert f"`{scope}`" in answer.json["detail"]
-    openapi.check_answer("POST", path, status=403, content_type=answer.content_type, value=answer.json)
+    assert answer.get_json()["type"] == "urn:payment-callbacks:problem:scope-missing"
+    assert answer.get_json()["scope"] == scope
+    assert f"`{scope}`" in answer.get_json()["detail"]
+    openapi.check_answer("POST", path, status=403, content_type=answer.content_type, value=answer.get_json())
 
 
 def test_a_token_with_the_scope_is_accepted(till: FlaskClient) -> None:
@@ -168,19 +168,19 @@ def test_a_body_that_is_too_large_is_refused(shop: FlaskClient) -> None:
 def test_a_field_name_with_a_lone_surrogate_is_reported_as_invalid(shop: FlaskClient) -> None:
     answer = shop.post("/v1/orders", json={"orders": [], "\ud800": 1})
     assert (answer.status_code, answer.content_type) == (422, "application/problem+json")
-    assert "\ud800" in [fault["where"] for fault in answer.json["errors"]]
+    assert "\ud800" in [fault["where"] for fault in answer.get_json()["errors"]]
 
 
 @pytest.mark.parametrize("time", ["9999-12-31T23:59:59-23:59", "0001-01-01T00:00:00+23:59"])
 def test_a_time_outside_the_range_of_utc_is_reported_as_invalid(shop: FlaskClient, time: str) -> None:
     answer = shop.get("/v1/orders", query_string={"updated_before": time})
-    assert (answer.status_code, [fault["where"] for fault in answer.json["errors"]]) == (422, ["updated_before"])
+    assert (answer.status_code, [fault["where"] for fault in answer.get_json()["errors"]]) == (422, ["updated_before"])
 
 
 def test_an_unavailable_ledger_is_a_503_with_retry_after(shop: FlaskClient) -> None:
     answer = shop.post("/v1/orders", json={"orders": [{"merchant": "acme", "biz_order_no": "DK1"}]})
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
-    assert answer.json["type"].endswith(":ledger-unavailable")
+    assert answer.get_json()["type"].endswith(":ledger-unavailable")
 
 
 def test_responses_may_not_be_cached(shop: FlaskClient) -> None:

@@ -22,7 +22,7 @@ def authenticator() -> Authenticator:
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])
 def test_a_caller_is_identified_by_its_token(authenticator: Authenticator, scheme: str) -> None:
     caller = authenticator.authenticate(f"{scheme} {'t' * 40}")
-    assert (caller.name, caller.scopes) == ("till", {ApiScope.READ, ApiScope.ANNOUNCE})
+    assert (caller.name, caller.scopes) == ("till", frozenset({ApiScope.READ, ApiScope.ANNOUNCE}))
 
 
 @pytest.mark.parametrize("scope", ApiScope)

@@ -47,6 +47,7 @@ def _schema(path: tuple[str, ...]) -> Schema:
         field = schema.fields[name]
         inner = {fields.Dict: "value_field", fields.List: "inner"}.get(type(field))
         schema = (getattr(field, inner) if inner else field).schema
+    assert isinstance(schema, Schema)
     return schema
 
 

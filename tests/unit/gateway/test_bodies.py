@@ -6,6 +6,7 @@ import json
 import lzma
 import subprocess
 import zlib
+from collections.abc import Callable
 from functools import partial
 from hashlib import md5
 from itertools import permutations, product
@@ -55,7 +56,7 @@ def literal_plus(fields: Any) -> Any:
 
 
 #: How each reading's sender writes it, with the Content-Type that it sends.
-WRAPPED = {
+WRAPPED: dict[str, tuple[BodyKind, str | None, Callable[..., Any]]] = {
     "json": (BodyKind.JSON, None, as_json),
     "form": (BodyKind.FORM, None, urlencode),
     "form with & at both ends": (BodyKind.FORM, None, lambda fields: f"&{urlencode(fields)}&"),

@@ -14,7 +14,7 @@ from tests.support.gateway import load_vectors
 EXEMPT_SIGNS = {"sign-lightapi-family": "the light-api form of the sign"}
 
 WRITERS = {0: PHP, 64: PHP_SLASHES, 256: PHP_UNICODE, 320: PHP_UNICODE_SLASHES}
-AES_NAMES = {
+AES_NAMES: dict[str, dict[str, Any]] = {
     "aes-128-ecb-b64": {},
     "aes-192-ecb-b64": {},
     "aes-256-ecb-b64": {},
@@ -68,7 +68,7 @@ def test_args_are_written_as_the_real_runtime_does(case: Any) -> None:
     cipher = ArgsCipher(key=case["key"], dialect=_dialect(case))
     args = cipher.open(case["expected_ciphertext"])
 
-    sealed = cipher.seal(dict(reversed(args.items())))
+    sealed = cipher.seal(dict(reversed(list(args.items()))))
 
     assert cipher.decrypt(sealed) == case["expected_plaintext"]
 

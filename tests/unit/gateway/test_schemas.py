@@ -31,7 +31,7 @@ from service.gateway.schemas import (
 
 YUAN = SINGLE_WITHHOLD_ARGS[AmountUnit.YUAN]
 FEN = SINGLE_WITHHOLD_ARGS[AmountUnit.FEN]
-WITHHOLD = {
+WITHHOLD: dict[str, Any] = {
     "biz_order_no": "DK1",
     "amount": "100",
     "bank_card_number": "6222020200112233445",
@@ -254,15 +254,16 @@ def test_a_status_is_kept_as_answered_and_only_minus_1_is_a_failure(status: Any,
     assert (read.status, read.failed) == (expected, expected == "-1")
 
 
-ORDER = {"biz_order_no": "DK1", "pay_order_no": "P1", "pay_status": "success"}
+ORDER: dict[str, Any] = {"biz_order_no": "DK1", "pay_order_no": "P1", "pay_status": "success"}
 
 
 def test_a_response_may_be_a_list_with_the_one_object() -> None:
     assert ORDER_ANSWER.read({"status": "1", "response": [ORDER]}) == ORDER_ANSWER.read(
         {"status": "1", "response": ORDER}
     )
-    assert PRE_TIED_CARD_ANSWER.read({"status": 1, "response": [{"unique_code": "u"}]}).unique_code == "u"
-    assert CONFIRM_TIED_CARD_ANSWER.read({"status": 1, "response": [{"protocol_no": "p"}]}).protocol_no == "p"
+    success: dict[str, Any] = {"status": 1}
+    assert PRE_TIED_CARD_ANSWER.read({**success, "response": [{"unique_code": "u"}]}).unique_code == "u"
+    assert CONFIRM_TIED_CARD_ANSWER.read({**success, "response": [{"protocol_no": "p"}]}).protocol_no == "p"
 
 
 @pytest.mark.parametrize("response", [[ORDER, ORDER], [[ORDER]], [None], ["x"], [{}]])
@@ -276,7 +277,7 @@ def test_an_answer_without_a_status_is_invalid() -> None:
     assert _problems(ORDER_ANSWER, {"message": "hm"}) == {"status": "missing; needed is 1 (success) or -1 (failure)"}
 
 
-EMPTY_RESPONSES = [{"response": empty} for empty in (None, [], {}, "")] + [{}]
+EMPTY_RESPONSES: list[dict[str, Any]] = [{"response": None}, {"response": []}, {"response": {}}, {"response": ""}, {}]
 
 
 @pytest.mark.parametrize("rest", EMPTY_RESPONSES)
@@ -297,15 +298,16 @@ def test_a_success_may_not(rest: Any) -> None:
 
 
 def test_a_failure_may_hold_an_order_or_anything_else() -> None:
-    order = {"biz_order_no": "DK1", "pay_status": "fail"}
+    order: dict[str, Any] = {"biz_order_no": "DK1", "pay_status": "fail"}
 
     assert ORDER_ANSWER.read({"status": "-1", "response": order}).order == OrderStatement(**order)
-    for response in ("text", ["x"], {"code": "7"}, {"biz_order_no": ""}):
+    others: list[Any] = ["text", ["x"], {"code": "7"}, {"biz_order_no": ""}]
+    for response in others:
         assert ORDER_ANSWER.read({"status": "-1", "response": response}).order is None
 
 
 def test_numbers_and_nulls_in_an_answer_are_taken_as_text() -> None:
-    order = {
+    order: dict[str, Any] = {
         "biz_order_no": NumberToken("7"),
         "pay_order_no": NumberToken("12"),
         "pay_status": "fail",

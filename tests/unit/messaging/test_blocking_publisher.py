@@ -1,3 +1,4 @@
+import queue
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ MESSAGE = Message(exchange="x", routing_key="m", body=b"", message_id="1", type=
 class Counting:
     def __init__(self) -> None:
         self.made = self.published = self.closed = 0
-        self.threads = set()
+        self.threads: set[int] = set()
 
     def __call__(self, _loop: Any) -> Any:
         self.made += 1
@@ -27,10 +28,9 @@ class Counting:
 
 
 def publish(publisher: Any) -> Any:
-    settled, outcomes = threading.Event(), []
-    publisher.submit(MESSAGE, deadline=1.0, on_settled=lambda error: (outcomes.append(error), settled.set()))
-    assert settled.wait(10)
-    return outcomes[0]
+    outcomes: queue.Queue[Any] = queue.Queue()
+    publisher.submit(MESSAGE, deadline=1.0, on_settled=outcomes.put)
+    return outcomes.get(timeout=10)
 
 
 def test_many_threads_make_one_publisher() -> None:

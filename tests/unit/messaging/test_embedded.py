@@ -17,7 +17,6 @@ from service.messaging.errors import ConfirmTimeout, NotConfirmed, QueueFileFail
 from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import embedded_publisher, make_message
-from tests.support.waiting import eventually
 
 OpenQueue = Callable[[], EmbeddedQueue]
 
@@ -75,7 +74,7 @@ def _drain(queue: EmbeddedQueue) -> list[str]:
 def test_what_was_taken_out_is_gone_from_the_file_however_sqlite_was_compiled(
     open_queue: OpenQueue, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    connect = sqlite3.connect
+    connect: Callable[..., sqlite3.Connection] = sqlite3.connect
 
     def as_compiled(*arguments: Any, **options: Any) -> sqlite3.Connection:
         connection = connect(*arguments, **options)
@@ -344,7 +343,7 @@ def test_a_full_disk_is_a_clear_failure_and_publishing_goes_on_when_there_is_spa
     with pytest.raises(QueueFileFailed, match="disk is full"):
         publish_much()
 
-    eventually(lambda: _publish(queue, "after") is None)
+    _publish(queue, "after")
 
 
 def test_a_closed_queue_refuses(open_queue: OpenQueue) -> None:

@@ -33,7 +33,7 @@ WANTED = {
 def locked(file_name: str) -> dict[str, tuple[str, int]]:
     """By name: the pinned version, and how many hashes it has."""
     text = (REPOSITORY / "requirements" / file_name).read_text().replace("\\\n", " ")
-    pins = {}
+    pins: dict[str, tuple[str, int]] = {}
     for line in text.splitlines():
         requirement = Requirement(re.sub(r"--hash=\S+", "", line).strip())
         (pin,) = requirement.specifier

@@ -89,10 +89,10 @@ def test_no_byte_more_or_less_is_taken_for_plain_where_gunicorn_differs(data: An
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(whole) - 1))
         whole[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=2))
-    whole = bytes(whole)
-    plain = http._read_plain_head(whole)
+    data_sent = bytes(whole)
+    plain = http._read_plain_head(data_sent)
     if plain is not None:
-        assert plain == judged_by_gunicorn(whole)
+        assert plain == judged_by_gunicorn(data_sent)
 
 
 @pytest.mark.parametrize("end", [b"close", b"keep-alive", b""])
