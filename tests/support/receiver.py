@@ -3,20 +3,17 @@
 import argparse
 import asyncio
 import http.client
-import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from hashlib import md5
 from pathlib import Path
 
 from service.config.secrets import Secret
 from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, TokenKey
 from service.domain.claims import Trust
-from service.gateway.notify_addresses import NotifyTokenKey, NotifyTokens
 from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
 from service.messaging.contract import AsyncPublisher, Message, Subscriber
 from service.messaging.rabbitmq.publisher import RabbitPublisher
@@ -26,6 +23,7 @@ from service.runtime.logs import configure_logs
 from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.web.server import ReceiverServer
+from tests.support.callbacks import Callback, mint_token
 from tests.support.processes import Process
 
 #: Mints the tokens of every merchant below.
@@ -54,42 +52,12 @@ def merchants() -> dict[str, MerchantSettings]:
     }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentCallback:
-    """One request to the receiver."""
-
-    path: str
-    body: bytes
-
-    @property
-    def token(self) -> str:
-        return self.path.rpartition("/")[2]
-
-
-def signed_body(fields: Mapping[str, str]) -> bytes:
-    """The fields and their sign as compact JSON, whose keys are sorted."""
-    canonical = json.dumps(dict(sorted(fields.items())), separators=(",", ":"))
-    return json.dumps({**fields, "sign": md5(canonical.encode()).hexdigest()}, separators=(",", ":")).encode()
-
-
-def callback(biz_order_no: str, *, merchant: str = "by-capability", **changed: str) -> SentCallback:
+def callback(biz_order_no: str, *, merchant: str = "by-capability", **changed: str) -> Callback:
     """A success of the order, on the address that was minted for it."""
-    fields = {
-        "biz_order_no": biz_order_no,
-        "pay_order_no": f"pay-{biz_order_no}",
-        "order_type": "single_withhold",
-        "pay_type": "withhold",
-        "pay_status": "success",
-        "pay_time": "2026-07-01 12:00:00",
-        "channel_response": "approved",
-    }
-    return SentCallback(path=minted_path(merchant, biz_order_no), body=signed_body({**fields, **changed}))
-
-
-def minted_path(merchant: str, biz_order_no: str) -> str:
-    """The notify_url's path for one order."""
-    key = NotifyTokenKey(kid=TOKEN_KEY.kid, secret=TOKEN_KEY.key.reveal().encode())
-    return f"/notify/{merchant}/{NotifyTokens(merchant=merchant, keys=[key]).mint(biz_order_no)}"
+    token = mint_token(kid=TOKEN_KEY.kid, key=TOKEN_KEY.key.reveal(), merchant=merchant, biz_order_no=biz_order_no)
+    return Callback(
+        biz_order_no=biz_order_no, merchant=merchant, token=token, changes={"pay_type": "withhold", **changed}
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +90,7 @@ class ReceiverProcess:
         finally:
             connection.close()
 
-    def post(self, sent: SentCallback) -> Answer:
+    def post(self, sent: Callback) -> Answer:
         return self.ask("POST", sent.path, sent.body)
 
     def is_ready(self) -> bool:

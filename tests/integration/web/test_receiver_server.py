@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.callbacks import Callback
 from tests.support.processes import Processes, find_free_port
-from tests.support.receiver import SentCallback, callback
+from tests.support.receiver import callback
 from tests.support.waiting import eventually
 
 
@@ -33,7 +34,7 @@ def read_all(client: socket.socket) -> bytes:
     return received
 
 
-def raw_post(sent: SentCallback, *headers: str, length: bool = True) -> bytes:
+def raw_post(sent: Callback, *headers: str, length: bool = True) -> bytes:
     lines = [f"POST {sent.path} HTTP/1.1", "Host: receiver", *headers]
     if length:
         lines.append(f"Content-Length: {len(sent.body)}")
@@ -81,7 +82,7 @@ def test_one_connection_serves_many_callbacks(receiver: Any) -> None:
 
 
 def test_pipelined_requests_are_answered_in_turn(receiver: Any) -> None:
-    requests = [raw_post(callback("order-1")), raw_post(SentCallback(path="/notify/nobody", body=b"{}"))]
+    requests = [raw_post(callback("order-1")), raw_post(Callback(biz_order_no="order-2", merchant="nobody"))]
     last = raw_post(callback("order-3"), "Connection: close")
     with connected(receiver) as client:
         client.sendall(b"".join(requests) + last)

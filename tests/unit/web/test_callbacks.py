@@ -13,7 +13,8 @@ from service.domain.claims import Trust
 from service.messaging.codec import decode_claim
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout
 from service.serving.http import ARRIVED_AT
-from tests.support.receiver import callback, minted_path, signed_body
+from tests.support.callbacks import signed_body
+from tests.support.receiver import callback
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -63,14 +64,14 @@ def test_without_a_token_a_callback_is_believed_by_its_sign_at_most(receiver: An
 
 def test_a_merchant_that_requires_a_token_takes_a_callback_with_one(receiver: Any) -> None:
     merchant = "by-query-and-token"
-    answer = post(receiver, minted_path(merchant, "order-1"), callback("order-1", merchant=merchant).body)
+    answer = post(receiver, callback("order-1", merchant=merchant).path, callback("order-1", merchant=merchant).body)
     assert answer.status_code == 200
     assert decode_claim(receiver.publisher.messages[0]).trust is Trust.CAPABILITY
 
 
 @pytest.mark.parametrize("merchant", ["by-checksum", "by-query", "by-capability"])
 def test_a_wrong_token_is_refused_whatever_trust_is_required(receiver: Any, merchant: str) -> None:
-    forged = minted_path(merchant, "order-1")[:-4] + "AAAA"
+    forged = callback("order-1", merchant=merchant).path[:-4] + "AAAA"
     answer = post(receiver, forged, callback("order-1", merchant=merchant).body)
     assert answer.status_code == 400
     assert receiver.log("callback_refused")["reason"] in ("forged-token", "malformed-token")
@@ -235,7 +236,7 @@ def test_the_token_is_held_to_the_order_in_every_wrapping(receiver: Any) -> None
     text = sent.body.decode()
     for body in (f"[{text}]", json.dumps(text), urlencode({"x": text})):
         assert post(receiver, sent.path, body).status_code == 200
-        assert post(receiver, minted_path("by-capability", "order-2"), body).status_code == 400
+        assert post(receiver, callback("order-2", merchant="by-capability").path, body).status_code == 400
     assert {line.get("reason") for line in receiver.logs} >= {"token-of-another-order"}
 
 
