@@ -29,8 +29,6 @@ from datetime import datetime
 from functools import partial
 from statistics import fmean
 
-import structlog
-
 from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, Sink
@@ -38,10 +36,11 @@ from consumers.threads import GRACE_SECONDS, Leased, WorkerPool, lease_jobs, run
 from service.config.settings import DispatcherSettings, EndpointSettings
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.runtime.backoff import exponential
+from service.runtime.logs import Logger
 from service.runtime.metrics.dispatcher import DispatcherMetrics
 from service.runtime.traceparent import trace_id_of
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 # As much is leased ahead as is sent in this time, within these bounds per thread. A lease of few events costs as much
 # as one of many, and a process that is killed keeps others from what it has leased.

@@ -17,8 +17,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-import structlog
-
 from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier
 from consumers.threads import GRACE_SECONDS, Leased, WorkerPool, lease_jobs, run_leased, supervise
@@ -31,11 +29,12 @@ from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
 from service.ledger.inquiry_queue import InquiryQueue, Settlement
 from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
+from service.runtime.logs import Logger
 from service.runtime.metrics.inquirer import InquirerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
 from service.runtime.traceparent import new_traceparent, trace_id_of
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 
 class Inquirer:

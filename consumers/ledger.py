@@ -26,8 +26,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
-import structlog
-
 from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier, Stopped
 from service.config.settings import LedgerSettings
@@ -39,6 +37,7 @@ from service.ledger.store import LedgerStore
 from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
 from service.messaging.contract import Delivery, Message, Subscriber
 from service.messaging.errors import UndecodableMessage
+from service.runtime.logs import Logger
 from service.runtime.metrics.ledger import LedgerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
 from service.runtime.traceparent import TRACEPARENT, trace_id_of
@@ -46,7 +45,7 @@ from service.runtime.traceparent import TRACEPARENT, trace_id_of
 #: What one message carries.
 Content = Claim | Sequence[RefusalCount]
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 # How soon SIGTERM is noticed while the queue is empty.
 _WAIT_SECONDS = 0.5

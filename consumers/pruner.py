@@ -5,14 +5,13 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
-import structlog
-
 from consumers.faults import describe_fault, frames_of
 from consumers.threads import repeated
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.forgeries import Forgeries
+from service.runtime.logs import Logger
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 #: A round that finds nothing reads part of one index per merchant.
 EVERY_SECONDS = 15.0

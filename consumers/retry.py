@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-import structlog
-
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import NotConfirmed
 from service.runtime.backoff import exponential
+from service.runtime.logs import Logger
 
 Result = TypeVar("Result")
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 # Half of a pause is random, so that processes that lost one database do not return to it at the same moment.
 _JITTER = 0.5

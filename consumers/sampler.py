@@ -6,18 +6,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import structlog
-
 from consumers.faults import describe_fault, frames_of
 from consumers.threads import repeated
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import MessagingError
+from service.runtime.logs import Logger
 from service.runtime.metrics.samples import SampleMetrics
 
 #: A label, or several.
 Labels = TypeVar("Labels", str, tuple[str, str])
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 #: Half of the usual time between two scrapes of Prometheus.
 EVERY_SECONDS = 15.0

@@ -6,9 +6,9 @@ import signal
 import sys
 import threading
 
-import structlog
+from service.runtime.logs import Logger
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 

@@ -10,10 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-import structlog
-
 from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier, Stopped
+from service.runtime.logs import Logger
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -22,7 +21,7 @@ Result = TypeVar("Result")
 GRACE_SECONDS = 2.0
 _RESTART_SECONDS = 5.0
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 
 def supervise(loops: Mapping[str, Callable[[threading.Event], None]], stop: threading.Event) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
-import structlog
 from flask import Flask, Response, g, request
 from flask.json.provider import DefaultJSONProvider
 from flask_smorest import Api
@@ -22,6 +21,7 @@ from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
 from service.api.problems import Problem, ProblemSchema, problem_of
 from service.api.request_schemas import MAX_BODY_BYTES
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
+from service.runtime.logs import Logger
 
 #: The endpoints that need no token: none of them says anything about an order.
 OPEN_ENDPOINTS = frozenset({"alive", "ready", "metrics", "api-docs.openapi_json", "asyncapi", "payment_event"})
@@ -32,7 +32,7 @@ _ORDER_NUMBER = {
     "description": f"{order_number().metadata['description']} Percent-encoded, every slash and dot of it too.",
 }
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 def create_api(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from typing import Any, NoReturn, TypeAlias
 
-import structlog
 from flask import Request, Response, g
 from flask_smorest import Blueprint
 from marshmallow import Schema, ValidationError
@@ -14,6 +13,7 @@ from webargs.flaskparser import FlaskParser
 
 from service.api.problems import CONTENT_TYPE, FieldError, Problem, ProblemSchema, invalid
 from service.config.settings import ApiScope
+from service.runtime.logs import Logger
 
 _View: TypeAlias = Callable[..., Any]
 
@@ -29,7 +29,7 @@ _BODY_UNREADABLE = {
     415: "The Content-Type is not application/json.",
 }
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class StrictParser(FlaskParser):

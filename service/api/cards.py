@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import structlog
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
@@ -15,6 +14,7 @@ from service.charging.withhold import NoGateway, Payer, SentOrder, Withholder
 from service.config.settings import ApiScope, MerchantSettings
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import UnknownMerchant
+from service.runtime.logs import Logger
 
 _CARD_PROBLEMS = {
     404: "The merchant is not configured.",
@@ -29,7 +29,7 @@ _WITHHOLD_PROBLEMS = {
     502: "Surely not done: the gateway cannot be reached. The same request may be sent again.",
 }
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 def make_cards(*, merchants: Mapping[str, MerchantSettings], gateways: Mapping[str, ChargingGateway]) -> ApiBlueprint:

@@ -4,17 +4,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-import structlog
 from flask import Response
 
 from service.ledger.errors import LedgerUnavailable
+from service.runtime.logs import Logger
 
 #: How long the database may take to answer; a probe waits longer than that.
 ANSWER_WITHIN_SECONDS = 2.0
 
 _UNAVAILABLE = 503
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class Drain:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import structlog
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
@@ -26,11 +25,12 @@ from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord
 from service.ledger.orders import OrderFilter
 from service.ledger.store import LedgerStore
+from service.runtime.logs import Logger
 
 _ORDER = "/<merchant:merchant>/<order_number:biz_order_no>"
 _UNKNOWN = "The merchant is not configured, or the order is unknown."
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:

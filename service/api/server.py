@@ -11,7 +11,6 @@ from http import HTTPStatus
 from types import FrameType
 from typing import Any
 
-import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 
@@ -19,11 +18,12 @@ from service.api.health import Drain
 from service.api.problems import CONTENT_TYPE, Problem
 from service.api.request_schemas import MAX_BODY_BYTES
 from service.config.settings import ApiSettings
+from service.runtime.logs import Logger
 from service.serving.gunicorn_settings import QuietLogger, common_settings, keep_signals_over_forks
 from service.serving.http import HttpRequest, PendingResponse, WsgiResponse, make_response
 from service.serving.worker import Connection, LoopWorker
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 def serve_api(*, make_app: Callable[[Drain], Flask], settings: ApiSettings) -> None:

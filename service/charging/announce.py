@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
 from marshmallow import ValidationError
 
 from service.config.settings import MerchantSettings
@@ -17,10 +16,11 @@ from service.ledger.announcements import Announcement
 from service.ledger.errors import UnknownMerchant
 from service.ledger.orders import OrderRecord
 from service.ledger.store import LedgerStore
+from service.runtime.logs import Logger
 
 _MOST_DUE_IN = timedelta(days=366)
 
-_log = structlog.get_logger()
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import click
-import structlog
 
 from consumers.signals import end_on_signals, stop_on_signals
 from service.cli.options import settings_of, settings_path_of
@@ -22,7 +21,7 @@ from service.config.settings import Settings
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import BrokerUnavailable, MessagingError
 from service.runtime.log_stream import LineCounts, LogStream
-from service.runtime.logs import OrderNumberMask, configure_logs, log_uncaught_errors
+from service.runtime.logs import Logger, OrderNumberMask, configure_logs, log_uncaught_errors
 from service.runtime.metrics.logs import LogMetrics
 
 if TYPE_CHECKING:
@@ -42,7 +41,7 @@ _DRAIN_SECONDS = 1.0
 _LOG_METRICS = f"{__name__}.log_metrics"
 _ORDER_NUMBERS = f"{__name__}.order_numbers"
 
-log = structlog.get_logger(__name__)
+log = Logger(__name__)
 
 
 @click.group()

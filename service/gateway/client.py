@@ -7,8 +7,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
-import structlog
-
 from service.config.settings import GatewaySettings, MerchantSettings
 from service.domain.masking import mask_personal
 from service.domain.order_numbers import is_other_spelling
@@ -47,8 +45,9 @@ from service.gateway.schemas import (
     MessageSchema,
 )
 from service.gateway.transport import GatewayTransport
+from service.runtime.logs import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 Answer = TypeVar("Answer")
 Args = TypeVar("Args", bound=PersonalArgs)
 Sent = TypeVar("Sent")

@@ -12,8 +12,6 @@ from decimal import Decimal
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
-import structlog
-
 from service.config.settings import MerchantSettings
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.masking import mask_unknown_word
@@ -21,8 +19,9 @@ from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
 from service.gateway.messages import OrderStatement
 from service.gateway.schemas import CALLBACK
 from service.gateway.signature import VerifiedCallback
+from service.runtime.logs import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 #: The gateway's `pay_status` (document: 3, 4, 5). `wait_pay` is documented for queries only, and accepted anywhere.
 STATUSES = {
     "success": OrderStatus.SUCCEEDED,

@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Generic, TypeVar
 
-import structlog
 from marshmallow import (
     EXCLUDE,
     INCLUDE,
@@ -41,11 +40,12 @@ from service.gateway.messages import (
     SingleOrderQueryArgs,
     SingleWithholdArgs,
 )
+from service.runtime.logs import Logger
 
 # ruff: noqa: ARG002 - marshmallow passes every field the same arguments.
 
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 # PostgreSQL cannot store NUL, and UTF-8 cannot encode surrogates.
 _UNENCODABLE = re.compile("[\0\ud800-\udfff]")

@@ -6,13 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-import structlog
-
 from service.messaging.contract import AsyncPublisher, Message, OnSettled
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
 from service.messaging.loop_thread import LoopThread
+from service.runtime.logs import Logger
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 #: How much later than the loop a caller gives up. It matters only if the loop is stuck.
 _GRACE_SECONDS = 0.1

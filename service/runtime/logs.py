@@ -8,14 +8,11 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
 from typing import Any, TextIO
-
-import structlog
-from structlog.types import EventDict, Processor, WrappedLogger
 
 from service.domain.masking import mask_personal
 from service.domain.order_numbers import may_be_card_number
@@ -30,12 +27,57 @@ ORDER_NUMBER_FIELDS = frozenset({"biz_order_no", "pay_order_no", "event_id"})
 _MASK = "…"
 # Values of these types have no fields of their own.
 _PLAIN = frozenset({str, int, float, bool, type(None)})
+# Colours of terminals (ECMA-48, section 8.3.117).
+_COLOURS = {"info": 32, "warning": 33, "error": 31, "critical": 31}
 
-_log = structlog.get_logger(__name__)
+
+class Logger:
+    """Logs events: a constant name, and its data in fields. `exc_info` adds an exception's traceback.
+
+    The lines go through the logger of the same name in `logging`, as those of libraries do.
+    """
+
+    def __init__(self, name: str, fields: Mapping[str, object] | None = None) -> None:
+        """`fields` are added to every line."""
+        self._logger = logging.getLogger(name)
+        self._fields = fields or {}
+
+    def bind(self, **fields: object) -> "Logger":
+        """A logger that adds these fields to every line, too."""
+        return Logger(self._logger.name, {**self._fields, **fields})
+
+    def info(self, event: str, /, **fields: object) -> None:
+        """Log what happens in normal operation."""
+        self._log(logging.INFO, event, fields)
+
+    def warning(self, event: str, /, **fields: object) -> None:
+        """Log what an operator should look at some time."""
+        self._log(logging.WARNING, event, fields)
+
+    def error(self, event: str, /, **fields: object) -> None:
+        """Log what failed."""
+        self._log(logging.ERROR, event, fields)
+
+    def exception(self, event: str, /, **fields: object) -> None:
+        """Log the exception that is being handled."""
+        self._log(logging.ERROR, event, {**fields, "exc_info": sys.exc_info()})
+
+    def critical(self, event: str, /, **fields: object) -> None:
+        """Log a fault of the program."""
+        self._log(logging.CRITICAL, event, fields)
+
+    def _log(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        if self._logger.isEnabledFor(level):
+            error = fields.pop("exc_info", None)
+            if isinstance(error, BaseException):
+                error = (type(error), error, error.__traceback__)
+            record = logging.LogRecord(self._logger.name, level, "", 0, event, None, error)
+            record.fields = {**self._fields, **fields}
+            self._logger.handle(record)
 
 
 class OrderNumberMask:
-    """A structlog processor that masks order numbers that may be bank card numbers. Safe to use from many threads."""
+    """Masks order numbers that may be bank card numbers in log lines. Safe to use from many threads."""
 
     def __init__(self) -> None:
         self._patterns: Mapping[str, re.Pattern[str]] = {}
@@ -44,17 +86,17 @@ class OrderNumberMask:
         """Show the order numbers of these merchants where the whole number matches the merchant's pattern."""
         self._patterns = patterns
 
-    def __call__(self, _logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        """Mask the order numbers of one line."""
-        for field in ORDER_NUMBER_FIELDS.intersection(event):
-            value = event[field]
+    def apply(self, line: dict[str, Any]) -> dict[str, Any]:
+        """Mask the order numbers of one line in place, and return it."""
+        for field in ORDER_NUMBER_FIELDS.intersection(line):
+            value = line[field]
             parts = value.split("/") if isinstance(value, str) else [""]
             for number in filter(may_be_card_number, parts):
                 # An event's id begins with its merchant.
-                pattern = self._patterns.get(parts[0] if field == "event_id" else event.get("merchant", ""))
+                pattern = self._patterns.get(parts[0] if field == "event_id" else line.get("merchant", ""))
                 if pattern is None or not pattern.fullmatch(number):
-                    event[field] = event[field].replace(number, mask_personal(number))
-        return event
+                    line[field] = line[field].replace(number, mask_personal(number))
+        return line
 
 
 def configure_logs(
@@ -67,31 +109,12 @@ def configure_logs(
     """Send all log lines of this process to `stream`, including those of libraries that use `logging`.
 
     `human` writes coloured lines instead of JSON. `counts` counts lines that are lost. `order_numbers` knows which
-    order numbers are shown although they may be card numbers; None: none. Call it once, at the start of the process; a
-    second call replaces the first for loggers that are made afterwards. Lines below INFO are dropped, and below WARNING
-    for pika and Alembic.
+    order numbers are shown although they may be card numbers; None: none. Call it at the start of the process; a second
+    call replaces the first. Lines below INFO are dropped, and below WARNING for pika and Alembic.
     """
-    lines = _Lines(stream, LineCounts() if counts is None else counts)
-    own: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
-        structlog.processors.add_log_level,
-        _add_timestamp,
-        mask_sensitive_fields,
-        order_numbers or OrderNumberMask(),
-    ]
-    renderers = _human_renderers() if human else _json_renderers()
-    structlog.configure(
-        processors=[_Unfailing([*own, *renderers], lines)],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=lambda *_: lines,
-        cache_logger_on_first_use=True,
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[*own, structlog.stdlib.add_logger_name],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderers],
-    )
-    handler = _LinesHandler(lines)
-    handler.setFormatter(formatter)
+    mask = order_numbers or OrderNumberMask()
+    write = _render_for_terminal if human else _render_json
+    handler = _LinesHandler(stream, lambda line: write(mask.apply(line)), counts or LineCounts())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
     # pika logs several lines for each reconnect attempt, and service.messaging logs its own. Alembic logs the kind of
@@ -108,7 +131,7 @@ def log_uncaught_errors() -> None:
     ) -> None:
         # There is no error where Python is short of memory. SystemExit is how a thread may end itself.
         if error is not None and kind is not SystemExit:
-            _log.critical("error_uncaught", where=where, exc_info=(kind, error, trace))
+            Logger(__name__).critical("error_uncaught", where=where, exc_info=(kind, error, trace))
 
     def in_thread(args: threading.ExceptHookArgs) -> None:
         log_error(f"thread {args.thread.name if args.thread else ''}", *args[:3])
@@ -121,9 +144,46 @@ def log_uncaught_errors() -> None:
     threading.excepthook, sys.unraisablehook = in_thread, in_finalizer
 
 
-def mask_sensitive_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A structlog processor that replaces the value of every sensitive field by `…`, at any depth of mappings."""
-    return dict(_masked(event))
+class _LinesHandler(logging.Handler):
+    """Writes every record as one line. A record that cannot be rendered becomes a line that says so."""
+
+    def __init__(self, stream: TextIO | LogStream, render: Callable[[dict[str, Any]], str], counts: LineCounts) -> None:
+        super().__init__()
+        self._stream = stream
+        self._render = render
+        self._counts = counts
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self._render(_read_record(record))
+        except Exception as error:  # noqa: BLE001 - a logged value must not break what is being logged
+            self._counts.add(UNRENDERABLE)
+            # An object that is logged in place of a text may be what cannot be rendered.
+            event = record.msg if isinstance(record.msg, str) else type(record.msg).__name__
+            line = _render_json({**_describe(record, event), "unrenderable": type(error).__name__})
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except (OSError, ValueError):
+            # The plain stream of a command raises; the command goes on all the same.
+            self._counts.add(UNWRITABLE)
+
+
+def _read_record(record: logging.LogRecord) -> dict[str, Any]:
+    fields: Mapping[str, Any] | None = getattr(record, "fields", None)
+    if fields is None:
+        line = {**_describe(record, record.getMessage()), "logger": record.name}
+    else:
+        line = {**_masked(fields), **_describe(record, record.msg)}
+    if record.exc_info and record.exc_info[0]:
+        # A plain traceback: one with local variables would show sensitive values.
+        line["exception"] = logging.Formatter().formatException(record.exc_info)
+    return line
+
+
+def _describe(record: logging.LogRecord, event: str) -> dict[str, Any]:
+    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+    return {"event": event, "level": record.levelname.lower(), "timestamp": time.removesuffix("+00:00") + "Z"}
 
 
 def _masked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -135,86 +195,13 @@ def _masked(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     }
 
 
-class _Lines:
-    """Writes rendered lines to the stream. structlog uses it as a logger."""
-
-    def __init__(self, stream: TextIO | LogStream, counts: LineCounts) -> None:
-        self._stream = stream
-        self.counts = counts
-
-    def write(self, line: str) -> None:
-        try:
-            self._stream.write(line + "\n")
-            self._stream.flush()
-        except (OSError, ValueError):
-            # The plain stream of a command raises; the command goes on all the same.
-            self.counts.add(UNWRITABLE)
-
-    debug = info = warning = error = critical = write
-
-
-class _Unfailing:
-    """Runs structlog's processors. Where they fail, the line becomes one that says so, without its fields."""
-
-    def __init__(self, processors: Sequence[Processor], lines: _Lines) -> None:
-        self._processors = processors
-        self._lines = lines
-
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> Any:
-        name = event["event"]
-        line: Any = event
-        try:
-            for processor in self._processors:
-                line = processor(logger, method, line)
-        except Exception as error:  # noqa: BLE001 - a logged value must not break what is being logged
-            self._lines.counts.add(UNRENDERABLE)
-            return _bare_line(name, method, error)
-        return line
-
-
-class _LinesHandler(logging.Handler):
-    """The same for records of `logging`."""
-
-    def __init__(self, lines: _Lines) -> None:
-        super().__init__()
-        self._lines = lines
-
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            line = self.format(record)
-        except Exception as error:  # noqa: BLE001 - as above
-            self._lines.counts.add(UNRENDERABLE)
-            line = _bare_line(record.msg, record.levelname.lower(), error)
-        self._lines.write(line)
-
-
-def _bare_line(event: object, level: str, error: Exception) -> str:
-    # An object that is logged in place of a text may be what cannot be rendered.
-    name = event if isinstance(event, str) else type(event).__name__
-    return json.dumps({"event": name, "level": level, "timestamp": _now(), "unrenderable": type(error).__name__})
-
-
-def _add_timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    event["timestamp"] = _now()
-    return event
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="microseconds")[: -len("+00:00")] + "Z"
-
-
-def _json_renderers() -> list[Processor]:
-    # Plain tracebacks: structured ones show local variables, which hold sensitive values.
-    return [structlog.processors.format_exc_info, _render_json]
-
-
-def _human_renderers() -> list[Processor]:
-    return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-
-
 # A value that contains itself raises RecursionError, and so becomes a line that cannot be rendered.
-_write_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=repr).encode
+_render_json = json.JSONEncoder(ensure_ascii=False, check_circular=False, default=repr).encode
 
 
-def _render_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
-    return _write_json(event)
+def _render_for_terminal(line: dict[str, Any]) -> str:
+    time, level, event = (line.pop(name) for name in ("timestamp", "level", "event"))
+    exception = line.pop("exception", None)
+    fields = "".join(f" \33[36m{name}\33[0m={value!r}" for name, value in line.items())
+    text = f"\33[2m{time}\33[0m [\33[{_COLOURS.get(level, 0)}m{level:<8}\33[0m] \33[1m{event}\33[0m{fields}"
+    return text if exception is None else f"{text}\n{exception}"

@@ -6,14 +6,13 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-import structlog
-
 from service.domain.masking import mask_personal
 from service.gateway.bodies import JsonValue, read_object
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import CallbackRefused, CipherError, RequestRefused
 from service.gateway.messages import AmountUnit, RequestMethod
 from service.gateway.request_envelope import verify_request
+from service.runtime.logs import Logger
 from service.sandbox.document_rules import (
     CALLS,
     ENCRYPTION,
@@ -27,7 +26,7 @@ from service.sandbox.document_rules import (
 )
 from service.sandbox.settings import Account, SandboxSettings
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 #: This many are kept. Older ones are only counted.
 _KEPT_BREACHES = 1000

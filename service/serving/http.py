@@ -16,7 +16,6 @@ from http import HTTPStatus
 from io import BytesIO
 from typing import Any
 
-import structlog
 from gunicorn.config import Config
 from gunicorn.http.body import CHUNK_EXT_RE, ChunkedReader, LengthReader
 from gunicorn.http.errors import NoMoreData, ParseException
@@ -24,6 +23,8 @@ from gunicorn.http.message import TOKEN_RE, Request
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.http.wsgi import HEADER_VALUE_RE
 from gunicorn.util import unquote_to_wsgi_str
+
+from service.runtime.logs import Logger
 
 #: The environ's key for when the whole request had arrived (`time.monotonic`). It may have waited since.
 ARRIVED_AT = "payment_callbacks.arrived_at"
@@ -33,7 +34,7 @@ WHOLE_BODY = "payment_callbacks.body"
 _Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 _Headers = Sequence[tuple[str, str]]
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 # Within gunicorn's limits: 4,094 bytes for the request line, 100 fields, and 8,190 bytes for each.
 _PLAIN_HEAD = re.compile(

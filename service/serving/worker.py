@@ -19,9 +19,9 @@ from itertools import takewhile
 from types import FrameType
 from typing import Any
 
-import structlog
 from gunicorn.workers.base import Worker
 
+from service.runtime.logs import Logger
 from service.serving.http import (
     HttpRequest,
     PendingResponse,
@@ -54,7 +54,7 @@ _MAX_DISCARDED_BYTES = 1024 * 1024
 _TIMEOUT = 408
 _TOO_LATE = 503
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hints

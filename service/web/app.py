@@ -12,7 +12,6 @@ from http import HTTPStatus
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import structlog
 from flask import Blueprint, Flask, Request, Response, request
 from flask.sessions import NullSession, SessionInterface, SessionMixin
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -29,6 +28,7 @@ from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.codec import encode_claim
 from service.messaging.contract import AsyncPublisher
 from service.messaging.errors import ConfirmTimeout
+from service.runtime.logs import Logger
 from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.runtime.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
@@ -46,7 +46,7 @@ _UNCONFIRMED = make_response(HTTPStatus.SERVICE_UNAVAILABLE, FAILURE_BODY.encode
 #: The kinds of body that the gateway's document describes. Others are accepted with a warning.
 _DOCUMENTED_KINDS = (BodyKind.JSON, BodyKind.FORM)
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class Health:

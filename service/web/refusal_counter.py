@@ -7,13 +7,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, tzinfo
 
-import structlog
-
 from service.domain.refusals import RefusalCount
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.codec import encode_refusals
 from service.messaging.contract import AsyncPublisher
 from service.messaging.errors import NotConfirmed
+from service.runtime.logs import Logger
 
 #: Between two publishes. A process that is killed loses what it has not published.
 INTERVAL_SECONDS = 10.0
@@ -22,7 +21,7 @@ _PUBLISH_SECONDS = 2.0
 # Merchant, day, reason.
 _Key = tuple[str, date, str]
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class RefusalCounter:

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from prometheus_client import CollectorRegistry
@@ -23,6 +22,7 @@ from prometheus_client.registry import Collector
 
 from service.config.settings import MerchantSettings, ReceiverSettings
 from service.messaging.contract import AsyncPublisher
+from service.runtime.logs import Logger
 from service.runtime.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.serving.gunicorn_settings import (
@@ -45,7 +45,7 @@ _METRICS_LOCK = "in-use"
 #: How long a worker that ends waits until the publisher has settled what is pending.
 _CLOSE_SECONDS = 2.0
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no type hints

@@ -7,6 +7,7 @@ It is a process of its own because it traces every thread that it starts.
 
 import ast
 import json
+import logging
 import mmap
 import os
 import sqlite3
@@ -20,7 +21,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import structlog
 import urllib3
 from prometheus_client import CollectorRegistry
 
@@ -123,7 +123,7 @@ def trace_callback() -> dict[Leg, list[str]]:
 
     Everything is done twice and recorded the second time, so that what is done once per process is left out.
     """
-    structlog.configure(processors=[_drop])
+    logging.disable()
     with tempfile.TemporaryDirectory() as name, Downstream() as downstream:
         folder = Path(name)
         processes = Processes(folder=folder)
@@ -223,10 +223,6 @@ class _Service:
                 return database.execute(query, [biz_order_no]).fetchone() is not None
 
         eventually(is_there, within_seconds=_WITHIN_SECONDS)
-
-
-def _drop(*_: object) -> dict[str, object]:
-    raise structlog.DropEvent
 
 
 def _is_up(url: str) -> bool:

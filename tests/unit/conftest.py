@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
-import structlog
 from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
-from structlog.typing import EventDict
 
 from service.api.health import Drain
 from service.bootstrap.api import make_api
@@ -28,6 +27,7 @@ from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.web.app import Health, create_app
 from service.web.refusal_counter import RefusalCounter
+from tests.support.logs import capture_logs
 from tests.support.receiver import merchants
 
 # ---- the API ----------------------------------------------------------------------------------------------------
@@ -147,7 +147,7 @@ class Receiver:
     registry: CollectorRegistry
     refusals: RefusalCounter
     health: Health
-    logs: list[EventDict]
+    logs: list[dict[str, Any]]
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the samples that have these labels, whatever others they have."""
@@ -161,7 +161,7 @@ class Receiver:
             (count.merchant, count.reason): count.callbacks for count in decode_refusals(self.publisher.messages[-1])
         }
 
-    def log(self, event: str) -> EventDict:
+    def log(self, event: str) -> dict[str, Any]:
         (found,) = [line for line in self.logs if line["event"] == event]
         return found
 
@@ -171,7 +171,7 @@ MakeReceiver = Callable[..., Receiver]
 
 @pytest.fixture
 def make_receiver() -> Iterator[MakeReceiver]:
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
 
         def make(*, loop: asyncio.AbstractEventLoop | None = None, **settings: object) -> Receiver:
             publisher, registry, health = RecordingPublisher(), CollectorRegistry(), Health()

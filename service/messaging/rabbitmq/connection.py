@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import structlog
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.connection import Connection, URLParameters
@@ -16,13 +15,14 @@ from pika.exceptions import AMQPConnectionError, ChannelClosedByClient
 
 from service.messaging.rabbitmq.parameters import connection_parameters
 from service.messaging.rabbitmq.properties import tolerate_unreadable_headers
+from service.runtime.logs import Logger
 
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 #: For the handshake of an orderly close.
 _CLOSE_SECONDS = 1.0
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class _BatchingConnection(AsyncioConnection):

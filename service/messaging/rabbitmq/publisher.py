@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pika
-import structlog
 from pika.channel import Channel
 from pika.exceptions import AMQPError
 from pika.spec import Basic
@@ -16,6 +15,7 @@ from service.messaging.contract import Message, OnSettled
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed, Rejected, Unroutable
 from service.messaging.rabbitmq.connection import BrokerConnection
 from service.messaging.rabbitmq.properties import to_properties
+from service.runtime.logs import Logger
 
 #: While no confirms come, one publish per this many seconds is let through to find out whether they come again.
 _PROBE_SECONDS = 1.0
@@ -24,7 +24,7 @@ _PROBE_SECONDS = 1.0
 #: new channel does not. If a queue is just full, reconnecting now and then does no harm.
 _SILENT_SECONDS = 8.0
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class _Pending:

@@ -10,11 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import structlog
-
 from service.messaging.contract import AsyncPublisher, Message, OnSettled, Publisher
 from service.messaging.errors import BrokerUnavailable, NotConfirmed, QueueFileFailed
 from service.messaging.sqlite.queue import Depth, EmbeddedPublisher, EmbeddedQueue, Leased
+from service.runtime.logs import Logger
 
 #: The part of a publish's time limit that is reserved for the spool.
 _RESERVED_SECONDS = 0.5
@@ -27,7 +26,7 @@ _LEASE_SECONDS = 10.0
 _CONCURRENCY = 16
 _BATCH = 64
 
-_log = structlog.get_logger(__name__)
+_log = Logger(__name__)
 
 
 class SpoolingPublisher:

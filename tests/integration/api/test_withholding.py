@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
-from structlog.testing import capture_logs
 
 from service.ledger.tables import metadata
 from tests.support.api import ApiCaller, order_path
 from tests.support.http_server import Answer, ScriptedServer
+from tests.support.logs import capture_logs
 from tests.support.waiting import eventually
 
 PERSON = {"name": "张三丰", "id_card_number": "11010519491231002X", "mobile": "13800138000"}

@@ -12,7 +12,6 @@ from typing import Self
 import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
-from structlog.testing import capture_logs
 
 from consumers.ledger import LedgerConsumer, Recorder
 from service.bootstrap.ledger import make_ledger_engine, make_store
@@ -38,6 +37,7 @@ from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
 from tests.support.claims import a_claim
+from tests.support.logs import capture_logs
 from tests.support.messages import count_messages, embedded_publisher, rabbit_publisher
 from tests.support.postgresql import Database
 from tests.support.processes import Process, Processes, running

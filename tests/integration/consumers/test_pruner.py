@@ -5,12 +5,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
-from structlog.testing import capture_logs
 
 from consumers.pruner import Pruner
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.forgeries import Forgeries, Removed
 from tests.support.claims import NOON
+from tests.support.logs import capture_logs
 from tests.support.waiting import eventually
 
 

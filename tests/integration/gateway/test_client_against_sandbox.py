@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import structlog
 import urllib3
 
 from service.gateway.client import GatewayClient
@@ -14,6 +13,7 @@ from service.gateway.errors import NotSent, OutcomeUnknown
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from tests.support.http_server import Answer, ScriptedServer
+from tests.support.logs import capture_logs
 
 
 def truth_of(server: Any) -> Any:
@@ -223,13 +223,13 @@ def test_the_log_holds_the_order_and_the_outcome_and_nothing_else(
 ) -> None:
     server = start_sandbox()
     client = make_client(server.url)
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
         client.withhold(args("T1"))
         with pytest.raises(OutcomeUnknown):
             client.withhold(args("T2-lost"))
         with pytest.raises(NotSent):
             make_client(f"http://127.0.0.1:{free_port}/").withhold(args("T3"))
-    expected = {"event", "log_level", "method", "biz_order_no", "request_id", "seconds", "outcome"}
+    expected = {"event", "level", "method", "biz_order_no", "request_id", "seconds", "outcome"}
     assert all(set(line) == expected for line in logs)
     assert [(line["biz_order_no"], line["outcome"]) for line in logs] == [
         ("T1", "accepted"),

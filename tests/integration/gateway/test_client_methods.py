@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 import urllib3
 
 from service.gateway.client import GatewayClient
@@ -16,6 +15,7 @@ from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Re
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from tests.support.http_server import Answer, ScriptedServer
+from tests.support.logs import capture_logs
 
 CARD = "6222021234567890128"
 PERSON = {"name": "张三", "id_card_number": "11010519491231002X", "mobile": "13800138000"}
@@ -237,7 +237,7 @@ def test_the_log_distinguishes_outcomes_and_quotes_nothing_of_the_gateway(
     start_sandbox: Callable[..., SandboxServer], make_client: Callable[..., GatewayClient]
 ) -> None:
     client = make_client(start_sandbox().url, not_found_messages=[NOT_FOUND])
-    with structlog.testing.capture_logs() as logs:
+    with capture_logs() as logs:
         unique_code = client.pre_tie_card(card())
         with pytest.raises(Refused):
             client.confirm_tied_card(confirmation(unique_code, "000000"))
@@ -247,7 +247,7 @@ def test_the_log_distinguishes_outcomes_and_quotes_nothing_of_the_gateway(
         ("confirm-tied-card", "", "refused"),
         ("single-order-query", "T1", "not-found"),
     ]
-    fields = {"event", "log_level", "method", "biz_order_no", "request_id", "seconds", "outcome"}
+    fields = {"event", "level", "method", "biz_order_no", "request_id", "seconds", "outcome"}
     assert all(set(line) == fields for line in logs)
 
 

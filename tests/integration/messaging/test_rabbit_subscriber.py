@@ -4,13 +4,13 @@ from datetime import datetime
 from typing import Any, cast
 
 import pytest
-from structlog.testing import capture_logs
 
 from service.messaging.contract import Delivery
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.rabbitmq.topology import DEAD_LETTERS
+from tests.support.logs import capture_logs
 from tests.support.messages import Connect, Subscribe, count_messages, delete_queue, make_message
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually

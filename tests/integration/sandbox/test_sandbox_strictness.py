@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-import structlog
 import urllib3
 
 from service.gateway.bodies import NumberToken
@@ -17,6 +16,7 @@ from service.sandbox.server import SandboxServer
 from service.sandbox.settings import EmptyResponse
 from tests.support.gateway import WITHHOLD, GatewayCaller
 from tests.support.http_server import ScriptedServer
+from tests.support.logs import capture_logs
 from tests.support.waiting import eventually
 
 KEY = "0123456789abcdef"
@@ -174,7 +174,7 @@ def test_a_log_line_says_in_english_what_was_wrong_and_quotes_nothing(
     start_sandbox: Callable[..., SandboxServer], call: Callable[[SandboxServer], GatewayCaller]
 ) -> None:
     server = start_sandbox()
-    with structlog.testing.capture_logs() as lines:
+    with capture_logs() as lines:
         send(server, withhold(call(server), mobile=NumberToken("13800138000"), id_card_number=["11010519491231002X"]))
     assert [line["detail"].partition(":")[0] for line in lines] == ["id_card_number", "mobile"]
     assert {line["event"] for line in lines} == {"document_rule_broken"}

@@ -5,12 +5,12 @@ import re
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from structlog.testing import capture_logs
 
 from service.api.app import OPEN_ENDPOINTS
 from service.api.request_schemas import MAX_BODY_BYTES
 from service.contracts.shipped import read_shipped
 from tests.support.api import OpenApi
+from tests.support.logs import capture_logs
 
 
 @pytest.fixture

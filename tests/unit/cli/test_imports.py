@@ -19,8 +19,8 @@ _HEAVY = (
     "marshmallow",
     "pika",
     "prometheus_client",
+    "rich",
     "sqlalchemy",
-    "structlog",
     "urllib3",
 )
 

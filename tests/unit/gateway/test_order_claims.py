@@ -2,7 +2,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from service.config.settings import MerchantSettings
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
@@ -11,6 +10,7 @@ from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.messages import OrderStatement
 from service.gateway.order_claims import claim_from_callback, claim_from_query
 from service.gateway.signature import VerifiedCallback
+from tests.support.logs import capture_logs
 
 ACME = MerchantSettings(slug="acme", pay_types=frozenset({"baofoo_001"}), amount_unit="yuan")
 NOW = datetime(2026, 7, 1, tzinfo=UTC)

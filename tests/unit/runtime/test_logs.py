@@ -9,10 +9,9 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-import structlog
 
 from service.runtime.log_stream import LineCounts
-from service.runtime.logs import OrderNumberMask, configure_logs
+from service.runtime.logs import Logger, OrderNumberMask, configure_logs
 
 
 @pytest.fixture
@@ -23,15 +22,26 @@ def lines() -> Iterator[Any]:
     yield stream
     root.handlers[:], root.level = before
     logging.captureWarnings(False)
-    structlog.reset_defaults()
 
 
 def test_a_line_is_one_json_object_with_an_iso_time_in_utc(lines: Any) -> None:
     configure_logs(stream=lines, human=False)
-    structlog.get_logger().info("callback_refused", reason="未知")
+    Logger(__name__).info("callback_refused", reason="未知")
     line = json.loads(lines.getvalue())
     assert (line["event"], line["level"], line["reason"]) == ("callback_refused", "info", "未知")
     assert line["timestamp"].endswith("Z")
+
+
+def test_bound_fields_are_on_every_line(lines: Any) -> None:
+    configure_logs(stream=lines, human=False)
+    log = Logger(__name__).bind(endpoint="shop", attempt=0)
+    log.info("sent", attempt=1)
+    log.info("answered")
+    written = [json.loads(line) for line in lines.getvalue().splitlines()]
+    assert [(line["event"], line["endpoint"], line["attempt"]) for line in written] == [
+        ("sent", "shop", 1),
+        ("answered", "shop", 0),
+    ]
 
 
 def test_libraries_that_use_logging_write_the_same_lines(lines: Any) -> None:
@@ -45,7 +55,7 @@ def test_libraries_that_use_logging_write_the_same_lines(lines: Any) -> None:
 @pytest.mark.parametrize("human", [False, True])
 def test_sensitive_fields_are_masked_at_any_depth(lines: Any, field: str, human: bool) -> None:
     configure_logs(stream=lines, human=human)
-    structlog.get_logger().info("x", **{field: "6222021234561234"}, request={"inner": {field: "6222021234561234"}})
+    Logger(__name__).info("x", **{field: "6222021234561234"}, request={"inner": {field: "6222021234561234"}})
     assert "6222021234561234" not in lines.getvalue()
     assert "…" in lines.getvalue()
 
@@ -69,7 +79,7 @@ def test_an_order_number_is_masked_only_if_it_may_be_a_card_number(
     order_numbers = OrderNumberMask()
     configure_logs(stream=lines, human=False, order_numbers=order_numbers)
     order_numbers.show({"acme": re.compile(r"42\d{14}")})
-    structlog.get_logger().info("x", **fields)
+    Logger(__name__).info("x", **fields)
     assert shown in json.loads(lines.getvalue()).values()
 
 
@@ -84,7 +94,7 @@ def test_a_traceback_shows_no_local_variables(lines: Any, human: bool) -> None:
     try:
         fail()
     except ValueError:
-        structlog.get_logger().exception("failed")
+        Logger(__name__).exception("failed")
         logging.getLogger("library").exception("failed there too")
     assert lines.getvalue().count("ValueError: 16") == 2
     assert "6222021234561234" not in lines.getvalue()
@@ -92,7 +102,7 @@ def test_a_traceback_shows_no_local_variables(lines: Any, human: bool) -> None:
 
 def test_human_lines_are_not_json(lines: Any) -> None:
     configure_logs(stream=lines, human=True)
-    structlog.get_logger().warning("sign_dialect_changed", merchant="m1")
+    Logger(__name__).warning("sign_dialect_changed", merchant="m1")
     assert "sign_dialect_changed" in lines.getvalue()
     assert "{" not in lines.getvalue()
 
@@ -119,7 +129,7 @@ def _endless() -> dict[str, object]:
 def test_a_value_that_cannot_be_rendered_costs_the_line_its_fields_and_is_counted(lines: Any, value: Any) -> None:
     counts = LineCounts()
     configure_logs(stream=lines, human=False, counts=counts)
-    structlog.get_logger().info("happened", value=value)
+    Logger(__name__).info("happened", value=value)
     line = json.loads(lines.getvalue())
     assert (line["event"], line["level"]) == ("happened", "info")
     assert line["unrenderable"]
@@ -138,7 +148,7 @@ def test_an_object_that_is_logged_in_place_of_a_text_is_counted_likewise(lines: 
     counts = LineCounts()
     configure_logs(stream=lines, human=False, counts=counts)
     logging.getLogger("library").warning(_Unspeakable())
-    structlog.get_logger().info(_Unspeakable())
+    Logger(__name__).info(_Unspeakable())
     assert [json.loads(line)["event"] for line in lines.getvalue().splitlines()] == ["_Unspeakable"] * 2
     assert counts.lost()["unrenderable"] == 2
 
@@ -150,7 +160,7 @@ def test_a_stream_that_cannot_be_written_raises_nothing(lines: Any, path: str) -
     if not path:
         stream.close()
     configure_logs(stream=stream, human=False, counts=counts)
-    structlog.get_logger().info("x")
+    Logger(__name__).info("x")
     logging.getLogger("library").warning("y")
     assert counts.lost()["unwritable"] == 2
     with suppress(OSError):
