@@ -1,6 +1,7 @@
 """The entry point of `payment-callbacks` and `python -m service.cli`."""
 
 import errno
+import gc
 import io
 import os
 import sys
@@ -23,10 +24,14 @@ _FOREIGN_VARIABLES = (
 _NUMBER_FOR_GUNICORN = "WEB_CONCURRENCY"
 # Errors of writing to a file or pipe; other files of a command do not raise them.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
+# New objects between two searches for unreachable cycles. With Python's 700, searching what imports make, which all
+# stays, takes a fifth of a role's start.
+_OBJECTS_PER_COLLECTION = 20_000
 
 
 def main() -> None:
     """Run the command line. Never returns: it ends the process (SystemExit)."""
+    gc.set_threshold(_OBJECTS_PER_COLLECTION)
     _open_standard_streams()
     for name in _FOREIGN_VARIABLES:
         os.environ.pop(name, None)
