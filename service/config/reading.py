@@ -113,19 +113,19 @@ class _Reader:
         if not isinstance(value, dict):
             return value
         place = ".".join(where)
-        if set(value) == {"env"}:
-            variable = str(value["env"])
-            self._origins[place] = f"the environment variable {variable}"
-            if not self._environment.get(variable):
-                self.mistakes[place] = f"the environment variable {variable} is not set"
-            return self._environment.get(variable, "").rstrip("\r\n")
-        if set(value) == {"file"}:
-            self._origins[place] = f"the file {value['file']}"
-            try:
-                return (self._folder / str(value["file"])).read_text(encoding="utf-8-sig").rstrip("\r\n")
-            except OSError as error:
-                self.mistakes[place] = f"the secret's file cannot be read: {error}"
-            except UnicodeDecodeError:  # its message quotes the secret
-                self.mistakes[place] = f"the secret's file cannot be read: {value['file']} is not UTF-8"
-            return ""
+        match value:  # the table of a merchant called `env` or `file` is no reference
+            case {"env": str(variable), **others} if not others:
+                self._origins[place] = f"the environment variable {variable}"
+                if not self._environment.get(variable):
+                    self.mistakes[place] = f"the environment variable {variable} is not set"
+                return self._environment.get(variable, "").rstrip("\r\n")
+            case {"file": str(name), **others} if not others:
+                self._origins[place] = f"the file {name}"
+                try:
+                    return (self._folder / name).read_text(encoding="utf-8-sig").rstrip("\r\n")
+                except OSError as error:
+                    self.mistakes[place] = f"the secret's file cannot be read: {error}"
+                except UnicodeDecodeError:  # its message quotes the secret
+                    self.mistakes[place] = f"the secret's file cannot be read: {name} is not UTF-8"
+                return ""
         return {key: self.resolve(item, (*where, key)) for key, item in value.items()}

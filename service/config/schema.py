@@ -1,8 +1,8 @@
-"""Makes marshmallow schemas from dataclasses, so that a setting is declared once.
+"""Makes marshmallow schemas from dataclasses, so that a setting, or a field of a message, is declared once.
 
 Each attribute of a section (a frozen dataclass) is a key of a table in the file. Its annotation chooses the marshmallow
-field. `Annotated` adds validators, or names another field (`ReadBy`). An attribute without a default is required. A key
-that no attribute declares is an error.
+field. `Annotated` adds validators, or another field: one that is made for the attribute (`ReadBy`), or a whole one. An
+attribute without a default is required. A key that no attribute declares is an error.
 """
 
 import dataclasses
@@ -64,19 +64,25 @@ def load_section(section: type[Section], table: Mapping[str, Any]) -> Section:
     return loaded
 
 
-def make_schema(section: type) -> type[Schema]:
-    """Make the schema of a section. It loads a table into an instance of the section."""
+def make_schema(section: type, base: type["DataclassSchema"] | None = None, **overrides: Any) -> type[Schema]:
+    """Make the schema of a section. It loads a table into an instance of the section.
+
+    `overrides` replace fields, or attributes of `base`.
+    """
     members: dict[str, Any] = {"section": section}
     for attribute in dataclasses.fields(section):
         read_by, annotation, validators = _unwrap(attribute.type)
         if NOT_A_KEY in validators:
+            continue
+        if whole := [note for note in validators if isinstance(note, fields.Field)]:
+            (members[attribute.name],) = whole
             continue
         options: dict[str, Any] = {"validate": validators, "attribute": attribute.name}
         if attribute.default is attribute.default_factory is dataclasses.MISSING:
             options["required"] = True
         key = (read_by and read_by.key) or attribute.name
         members[key] = _make_field(read_by, annotation, options)
-    return type(section.__name__, (_SectionSchema,), members)
+    return type(section.__name__, (base or DataclassSchema,), {**members, **overrides})
 
 
 class FrozenSetField(fields.List[Any]):
@@ -86,10 +92,14 @@ class FrozenSetField(fields.List[Any]):
         return frozenset(super()._deserialize(*args, **kwargs))
 
 
-class _SectionSchema(Schema):
+class DataclassSchema(Schema):
+    """Loads into a dataclass, which may check its attributes against each other (`Checked`)."""
+
     section: ClassVar[type]
 
     class Meta:
+        """Not found by name."""
+
         register = False
 
     @post_load
@@ -149,16 +159,18 @@ def _find_mistakes(messages: Any, field: Any, where: tuple[str, ...]) -> Iterato
     if isinstance(field, fields.Nested):
         field = field.schema
     for key, below in messages.items():
-        if isinstance(field, fields.Dict) and key in ("key", "value"):  # an item's messages, below its own key
-            yield from _find_mistakes(below, field.value_field if key == "value" else None, where)
-        elif key == "_schema":
-            yield from _find_mistakes(below, None, where)
+        place = (*where, str(key))
+        if isinstance(field, fields.Dict):
+            yield from _find_mistakes(below.get("key", []), None, place)
+            yield from _find_mistakes(below.get("value", []), field.value_field, place)
         elif below == ["Unknown field."] and isinstance(field, Schema):
             near = difflib.get_close_matches(str(key), field.fields, n=1, cutoff=0.5)
             hint = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(sorted(field.fields))}"
-            yield ".".join((*where, str(key))), f"unknown key; {hint}"
+            yield ".".join(place), f"unknown key; {hint}"
+        elif key == "_schema":
+            yield from _find_mistakes(below, None, where)
         else:
-            yield from _find_mistakes(below, _child(field, str(key)), (*where, str(key)))
+            yield from _find_mistakes(below, _child(field, str(key)), place)
 
 
 def _child(field: Any, key: str) -> Any:

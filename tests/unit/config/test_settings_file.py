@@ -161,6 +161,24 @@ def test_a_wrong_value_is_an_error_that_says_where_and_what_is_allowed(text: str
     assert any(part in line for line in mistakes(text))
 
 
+@pytest.mark.parametrize("slug", ["key", "value", "env", "file", "section", "load"])
+def test_no_name_of_a_merchant_changes_where_a_mistake_is(slug: str) -> None:
+    text = MERCHANT.replace("acme", slug)
+    assert parse(text).merchants[slug].pay_types == {"baofoo_001"}
+    assert mistakes(text.replace("yuan", "dollar")) == [
+        f"pc.toml: merchants.{slug}.amount_unit: Must be one of: yuan, fen."
+    ]
+
+
+def test_a_key_that_marshmallow_uses_itself_is_like_any_other() -> None:
+    assert mistakes(MERCHANT + "[receiver]\n_schema = 1")[0].startswith("pc.toml: receiver._schema: unknown key;")
+    assert mistakes(MERCHANT + "[merchants._schema]") == [
+        "pc.toml: merchants._schema: must be a slug: a-z, 0-9 and inner hyphens, at most 64",
+        "pc.toml: merchants._schema.pay_types: Missing data for required field.",
+        "pc.toml: merchants._schema.amount_unit: Missing data for required field.",
+    ]
+
+
 @pytest.mark.parametrize(
     "url",
     [
