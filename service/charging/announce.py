@@ -9,9 +9,8 @@ from marshmallow import ValidationError
 from service.config.settings import MerchantSettings
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.gateway.errors import MessageInvalid, Problem
-from service.gateway.messages import AmountUnit
+from service.gateway.messages import Amount, AmountUnit
 from service.gateway.notify_addresses import NotifyTokens
-from service.gateway.schemas import Amount
 from service.ledger.announcements import Announcement
 from service.ledger.errors import UnknownMerchant
 from service.ledger.orders import OrderRecord

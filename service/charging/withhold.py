@@ -9,8 +9,7 @@ from service.config.settings import MerchantSettings
 from service.domain.claims import OrderKey
 from service.gateway.arguments import check_arguments
 from service.gateway.errors import CallFailed, OutcomeUnknown
-from service.gateway.messages import AmountUnit, SingleWithholdArgs
-from service.gateway.schemas import SINGLE_WITHHOLD_ARGS
+from service.gateway.messages import SINGLE_WITHHOLD_ARGS, AmountUnit, SingleWithholdArgs
 from service.ledger.inquiries import InquiryReason
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import SentBefore, WithholdOutcome, WithholdRecord, Withholds

@@ -23,10 +23,18 @@ from service.gateway.errors import (
     Refused,
 )
 from service.gateway.messages import (
+    CONFIRM_TIED_CARD_ANSWER,
+    CONFIRM_TIED_CARD_ARGS,
     FAILED,
+    ORDER_ANSWER,
+    PRE_TIED_CARD_ANSWER,
+    PRE_TIED_CARD_ARGS,
+    SINGLE_ORDER_QUERY_ARGS,
+    SINGLE_WITHHOLD_ARGS,
     AmountUnit,
     ConfirmTiedCardArgs,
     GatewayAnswer,
+    MessageSchema,
     OrderStatement,
     PreTiedCardArgs,
     RequestMethod,
@@ -34,16 +42,6 @@ from service.gateway.messages import (
     SingleWithholdArgs,
 )
 from service.gateway.request_envelope import new_request_id, write_envelope
-from service.gateway.schemas import (
-    CONFIRM_TIED_CARD_ANSWER,
-    CONFIRM_TIED_CARD_ARGS,
-    ORDER_ANSWER,
-    PRE_TIED_CARD_ANSWER,
-    PRE_TIED_CARD_ARGS,
-    SINGLE_ORDER_QUERY_ARGS,
-    SINGLE_WITHHOLD_ARGS,
-    MessageSchema,
-)
 from service.gateway.transport import GatewayTransport
 from service.runtime.logs import Logger
 

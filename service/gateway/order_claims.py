@@ -16,8 +16,7 @@ from service.config.settings import MerchantSettings
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.masking import mask_unknown_word
 from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
-from service.gateway.messages import OrderStatement
-from service.gateway.schemas import CALLBACK
+from service.gateway.messages import CALLBACK, OrderStatement
 from service.gateway.signature import VerifiedCallback
 from service.runtime.logs import Logger
 

@@ -9,8 +9,7 @@ from hashlib import md5
 from service.config.secrets import Secret
 from service.gateway.cipher import RequestDialect, SignCase
 from service.gateway.errors import RequestRefused
-from service.gateway.messages import RequestEnvelope, RequestMethod
-from service.gateway.schemas import REQUEST_ENVELOPE
+from service.gateway.messages import REQUEST_ENVELOPE, RequestEnvelope, RequestMethod
 
 
 def new_request_id() -> str:
