@@ -56,16 +56,19 @@ def run(context: click.Context) -> None:
 @click.pass_context
 def receiver(context: click.Context) -> None:
     """Receive callbacks: the endpoint behind notify_url, under gunicorn."""
-    from service.bootstrap.messaging import make_callback_publisher
-    from service.runtime.clock import now
-    from service.web.server import ReceiverServer
-
     end_on_signals()
     # Its settings may lack what only other roles need, so warnings are left to them.
     settings = settings_of(context, with_database=False)
     context.meta[_ORDER_NUMBERS].show(settings.order_number_patterns)
-    # The receiver does not wait for the broker: without it, it answers `fail` or uses the spool.
-    _declare_topology_once(settings)
+    # The receiver does not depend on the broker: without it, it answers `fail` or uses the spool.
+    declaring = threading.Thread(target=_declare_topology_once, args=(settings,), daemon=True)
+    declaring.start()
+    # Meanwhile: importing takes as long as the broker does.
+    from service.bootstrap.messaging import make_callback_publisher
+    from service.runtime.clock import now
+    from service.web.server import ReceiverServer
+
+    declaring.join()  # gunicorn forks, and a fork must not take place while another thread works
     ReceiverServer(
         merchants=settings.merchants,
         make_publisher=partial(make_callback_publisher, settings),
