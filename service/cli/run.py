@@ -5,7 +5,6 @@ Each role imports what it runs, and nothing that it never calls.
 
 import atexit
 import gc
-import os
 import sys
 import threading
 import time
@@ -183,7 +182,7 @@ def run_all(context: click.Context) -> None:
     """Run every role on this machine as a child process, and restart those that die."""
     from service.cli.ledger_access import migration_engine_of
     from service.ledger.schema import migrate
-    from service.runtime.supervisor import Role, Supervisor
+    from service.runtime.supervisor import supervise
 
     settings = _settings(context)
     stop = _stop_event()
@@ -193,10 +192,10 @@ def run_all(context: click.Context) -> None:
     engine.dispose()
     path = str(settings_path_of(context))
     names = [*_ROLES, "api"] if settings.api.tokens else _ROLES
-    roles = [Role(name=name, arguments=("--config", path, "run", name)) for name in names]
-    supervisor = Supervisor(roles, environment=os.environ)
     drain_seconds = max(settings.receiver.drain_seconds, settings.api.drain_seconds if settings.api.tokens else 0.0)
-    supervisor.run(stop, grace_seconds=drain_seconds + _GRACE_SECONDS)
+    supervise(
+        {name: ("--config", path, "run", name) for name in names}, stop, grace_seconds=drain_seconds + _GRACE_SECONDS
+    )
 
 
 def _take_over_output(order_numbers: OrderNumberMask) -> LogMetrics:

@@ -2,10 +2,7 @@
 
 import os
 import secrets
-import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +13,7 @@ from typing import Self
 import click
 import urllib3
 
-from service.runtime.supervisor import die_with_parent
+from service.runtime.supervisor import ChildProcess, end_processes, start_command
 
 MERCHANT = "demo"
 PAY_TYPE = "demo_001"
@@ -35,7 +32,7 @@ class DeploymentFailed(click.ClickException):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Role:
     name: str
-    process: "subprocess.Popen[bytes]"
+    process: ChildProcess
     log_file: Path
 
 
@@ -97,15 +94,7 @@ class DemoDeployment:
 
     def close(self) -> None:
         """Send SIGTERM to all processes, and SIGKILL after a grace period. Safe to call twice."""
-        for role in self._roles:
-            role.process.terminate()
-        deadline = time.monotonic() + _GRACE_SECONDS
-        for role in self._roles:
-            try:
-                role.process.wait(timeout=max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                os.killpg(role.process.pid, signal.SIGKILL)
-                role.process.wait()
+        end_processes([role.process for role in self._roles], grace_seconds=_GRACE_SECONDS)
         self._roles.clear()
 
     def __enter__(self) -> Self:
@@ -121,15 +110,7 @@ class DemoDeployment:
         # These variables would override the settings, and the demo shows the embedded queue and database.
         environment = {key: value for key, value in os.environ.items() if key not in ("AMQP_URL", "DATABASE_URL")}
         with log_file.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - our own command line
-                [sys.executable, "-m", "service.cli", *arguments],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,
-                start_new_session=True,
-            )
+            process = start_command(arguments, environment=environment, output=log)
         self._roles.append(_Role(name=name, process=process, log_file=log_file))
 
     def _await(self, name: str, ready: Callable[[], bool]) -> None:
