@@ -9,6 +9,8 @@ from urllib.parse import quote
 
 import urllib3
 
+from tests.support.waiting import HANGS_AFTER_SECONDS
+
 _TYPES = {
     "string": str,
     "integer": int,
@@ -124,7 +126,7 @@ class ApiCaller:
     def __init__(self, *, url: str, token: str = TOKEN) -> None:
         self.url = url
         self._headers = {"Authorization": f"Bearer {token}"}
-        self._http = urllib3.PoolManager(retries=False, timeout=30.0)
+        self._http = urllib3.PoolManager(retries=False, timeout=HANGS_AFTER_SECONDS)
         self._openapi: OpenApi | None = None
 
     @property

@@ -37,7 +37,7 @@ from tests.support.callbacks import Callback, GatewaySender, mint_token
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
 from tests.support.gateway import GatewayCaller
 from tests.support.processes import Processes, Runnable, find_free_port, running
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 _REPOSITORY = Path(__file__).parents[2]
 # Not `service/cli`: it only starts the roles. Logging is left out too, since any file may log.
@@ -106,7 +106,6 @@ class CallTrace:
 _TOKEN_KEY = "a key for tests only, of 32 bytes or more"
 _AES_KEY = "0123456789abcdef"
 _RECEIVER_CALLS = "receiver-calls"
-_WITHIN_SECONDS = 60.0
 
 
 class Leg(IntEnum):
@@ -192,7 +191,7 @@ class _Service:
     def run_until_delivered(self, biz_order_no: str) -> None:
         """Run the dispatcher until the webhook has received the order's event."""
         with running(make_dispatcher(self._settings, self._engine, CollectorRegistry())):
-            eventually(lambda: self._downstream.about(biz_order_no), within_seconds=_WITHIN_SECONDS)
+            eventually(lambda: self._downstream.about(biz_order_no))
 
     def prepare_inquiry(self, biz_order_no: str) -> None:
         """Record a callback that only the gateway can confirm, about an order that the gateway has."""
@@ -219,15 +218,15 @@ class _Service:
 
     def _wait_for(self, query: str, biz_order_no: str) -> None:
         def is_there() -> bool:
-            with closing(sqlite3.connect(self._ledger_file, timeout=_WITHIN_SECONDS)) as database:
+            with closing(sqlite3.connect(self._ledger_file, timeout=HANGS_AFTER_SECONDS)) as database:
                 return database.execute(query, [biz_order_no]).fetchone() is not None
 
-        eventually(is_there, within_seconds=_WITHIN_SECONDS)
+        eventually(is_there)
 
 
 def _is_up(url: str) -> bool:
     try:
-        return urllib3.request("GET", url, retries=False, timeout=5.0).status == 200
+        return urllib3.request("GET", url, retries=False, timeout=HANGS_AFTER_SECONDS).status == 200
     except urllib3.exceptions.HTTPError:
         return False
 

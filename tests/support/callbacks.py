@@ -18,14 +18,12 @@ from urllib.parse import urlencode
 import urllib3
 from hypothesis import strategies as st
 
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 #: How a gateway's language writes JSON.
 Writer = Callable[[Mapping[str, str]], str]
 
 _MOST_AT_ONCE = 32
-# As long as gateways of this kind wait.
-_TIMEOUT_SECONDS = 5.0
 
 
 def php(fields: Mapping[str, str]) -> str:
@@ -137,7 +135,7 @@ class GatewaySender:
 
     def __init__(self, *, url: str) -> None:
         self._url = url
-        self._pool = urllib3.PoolManager(maxsize=_MOST_AT_ONCE, block=True, retries=False, timeout=_TIMEOUT_SECONDS)
+        self._pool = urllib3.PoolManager(maxsize=_MOST_AT_ONCE, block=True, retries=False, timeout=HANGS_AFTER_SECONDS)
 
     def close(self) -> None:
         """Close the kept connections."""

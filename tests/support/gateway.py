@@ -24,6 +24,7 @@ from service.sandbox.server import SandboxServer
 from service.sandbox.settings import Account, Misbehaviour, SandboxSettings, Timing
 from tests.support.http_server import Answer, Request, ScriptedServer
 from tests.support.processes import Process, Processes, answers, find_free_port
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 WITHHOLD = {
     "amount": "10.00",
@@ -68,7 +69,9 @@ class GatewayCaller:
         """Send anything at all."""
         body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
         headers = {"Content-Type": "application/json;charset=UTF-8"}
-        return urllib3.request("POST", self._url, body=body, headers=headers, retries=False, timeout=5.0)
+        return urllib3.request(
+            "POST", self._url, body=body, headers=headers, retries=False, timeout=HANGS_AFTER_SECONDS
+        )
 
     def call(self, method: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """The decoded answer."""
@@ -268,7 +271,9 @@ class Judge:
     def settle(self, biz_order_no: str, pay_status: str, *, channel_response: str = "") -> Mapping[str, str]:
         """Make the order terminal and have it called back; how the receiver answered: `status` line and `body`."""
         wish = {"biz_order_no": biz_order_no, "pay_status": pay_status, "channel_response": channel_response}
-        answer: Mapping[str, str] = urllib3.request("POST", f"{self.url}/settle", json=wish, timeout=10.0).json()
+        answer: Mapping[str, str] = urllib3.request(
+            "POST", f"{self.url}/settle", json=wish, timeout=HANGS_AFTER_SECONDS
+        ).json()
         return answer
 
     @property

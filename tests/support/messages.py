@@ -43,7 +43,7 @@ def embedded_publisher(queue: EmbeddedQueue, *, max_bytes: int | None = None) ->
     return BlockingPublisher(lambda loop: EmbeddedPublisher(queue=queue, loop=loop, max_bytes=max_bytes), name="test")
 
 
-def publish_until_confirmed(publisher: Publisher, message: Message, *, within_seconds: float = 30) -> None:
+def publish_until_confirmed(publisher: Publisher, message: Message) -> None:
     """Publish again and again, as the gateway does, until it is confirmed."""
 
     def confirmed() -> bool:
@@ -53,7 +53,7 @@ def publish_until_confirmed(publisher: Publisher, message: Message, *, within_se
             return False
         return True
 
-    eventually(confirmed, within_seconds=within_seconds)
+    eventually(confirmed)
 
 
 def count_messages(url: str, queue: str = LEDGER_QUEUE) -> int:

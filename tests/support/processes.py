@@ -42,7 +42,7 @@ def find_free_port() -> int:
 def answers(url: str, *, status: int = 200) -> bool:
     """Whether a GET is answered with `status` right now; a refused connection is a no. For `Process.wait_until`."""
     try:
-        return urllib3.request("GET", url, timeout=2.0, retries=False).status == status
+        return urllib3.request("GET", url, timeout=30.0, retries=False).status == status
     except urllib3.exceptions.HTTPError:
         return False
 
@@ -298,9 +298,6 @@ def _program(name: str) -> str:
     return found
 
 
-_MOST_SECONDS_TO_STOP = 30
-
-
 class Runnable(Protocol):
     """A role of the service."""
 
@@ -318,4 +315,4 @@ def running(role: Runnable) -> Iterator[threading.Event]:
             yield stop
         finally:
             stop.set()
-        done.result(timeout=_MOST_SECONDS_TO_STOP)
+        done.result(timeout=HANGS_AFTER_SECONDS)

@@ -109,7 +109,7 @@ def test_a_hanging_and_a_dead_endpoint_delay_no_other(ledger_engine: Engine) -> 
             webhook("dead", f"http://127.0.0.1:{find_free_port()}/"),
         ]
         with running(make_dispatcher(ledger_engine, *endpoints)):
-            eventually(lambda: states(ledger_engine, "well") == {"delivered"}, within_seconds=30)
+            eventually(lambda: states(ledger_engine, "well") == {"delivered"})
             assert states(ledger_engine, "hangs") == states(ledger_engine, "dead") == {"open"}
             hangs.closing.set()
     assert sequences(well.requests) == {f"DK{number}": [1, 2] for number in range(20)}
@@ -132,7 +132,7 @@ def test_each_order_is_delivered_in_sequence_however_often_the_endpoint_fails(le
         ScriptedServer(fail_often) as shop,
         running(make_dispatcher(ledger_engine, webhook("shop", shop.url, concurrency=8))),
     ):
-        eventually(lambda: states(ledger_engine, "shop") == {"delivered"}, within_seconds=60)
+        eventually(lambda: states(ledger_engine, "shop") == {"delivered"})
     assert sequences(taken) == {f"DK{number}": [1, 2] for number in range(30)}
     assert len(shop.requests) > len(taken)
 
@@ -145,7 +145,7 @@ def test_a_postgresql_that_goes_away_parks_nothing_and_loses_nothing(own_postgre
         eventually(lambda: shop.requests)
         own_postgresql.kill()
         own_postgresql.start()
-        eventually(lambda: _settled(own_postgresql.url) == {"delivered"}, within_seconds=60)
+        eventually(lambda: _settled(own_postgresql.url) == {"delivered"})
     engine.dispose()
     assert first_heard(shop.requests) == {f"DK{number}": [1, 2] for number in range(100)}
 
@@ -194,7 +194,7 @@ def test_dispatchers_killed_again_and_again_tell_every_event_in_sequence(
             victim.wait_until(lambda seen=seen: len(shop.requests) > seen + 20)
             victim.kill()
         last = processes.start("--config", str(settings), "run", "dispatcher", environment=environment)
-        last.wait_until(lambda: states(engine, "shop") == {"delivered"}, within_seconds=60)
+        last.wait_until(lambda: states(engine, "shop") == {"delivered"})
         assert last.terminate() == 0
     engine.dispose()
     assert first_heard(shop.requests) == {f"DK{number}": [1, 2] for number in range(150)}
@@ -210,7 +210,7 @@ def test_rabbitmq_hands_events_to_those_who_bound_a_queue_and_keeps_the_others(
     record_both_statuses(ledger_engine, range(5), "broker")
     publisher = rabbit_publisher(amqp_url, connection_name="test")
     with running(make_dispatcher(ledger_engine, broker=AmqpSink(publisher=publisher, timeout_seconds=5))):
-        eventually(lambda: states(ledger_engine, "broker") == {"delivered"}, within_seconds=30)
+        eventually(lambda: states(ledger_engine, "broker") == {"delivered"})
     with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=15) as session:
         bound = [session.fetch("books") for _ in range(6)]
         # Confirmed is not yet counted as ready.

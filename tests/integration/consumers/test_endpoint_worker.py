@@ -22,7 +22,7 @@ from service.runtime.metrics.dispatcher import DispatcherMetrics
 from tests.support.claims import a_claim
 from tests.support.ledger import Clock, MakeStore
 from tests.support.processes import running
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 class ScriptedSink:
@@ -98,7 +98,7 @@ def await_looks(clock: Clock) -> None:
 
 
 def wait_for(event: threading.Event) -> None:
-    assert event.wait(20)
+    assert event.wait(HANGS_AFTER_SECONDS)
 
 
 def record_both_statuses(store: LedgerStore, order: str = "DK1") -> None:
@@ -224,7 +224,7 @@ def test_as_many_events_are_under_way_as_the_endpoint_takes_at_once(
     store: LedgerStore, make_worker: MakeWorker
 ) -> None:
     store.record([a_claim(order=f"DK{number}") for number in range(9)])
-    together = threading.Barrier(3, timeout=10)
+    together = threading.Barrier(3, timeout=HANGS_AFTER_SECONDS)
     lock = threading.Lock()
     now, most = 0, 0
 
@@ -250,11 +250,11 @@ def test_what_is_being_sent_at_sigterm_ends_and_is_settled_and_nothing_more_is_s
 
     def linger(_event: SerializedEvent) -> None:
         under_way.set()
-        assert go_on.wait(10)
+        assert go_on.wait(HANGS_AFTER_SECONDS)
 
     sink = ScriptedSink(linger)
     with running(make_worker(sink)) as stop:
-        assert under_way.wait(10)
+        assert under_way.wait(HANGS_AFTER_SECONDS)
         stop.set()
         threading.Timer(0.3, go_on.set).start()  # when the worker has long seen the stop
     assert states(store) == ["delivered", "open"]
@@ -269,11 +269,11 @@ def test_what_was_claimed_ahead_and_not_begun_at_sigterm_is_given_back_without_a
 
     def linger(_event: SerializedEvent) -> None:
         under_way.set()
-        assert go_on.wait(10)
+        assert go_on.wait(HANGS_AFTER_SECONDS)
 
     sink = ScriptedSink(linger)
     with running(make_worker(sink, concurrency=1)) as stop:
-        assert under_way.wait(10)
+        assert under_way.wait(HANGS_AFTER_SECONDS)
         stop.set()
         threading.Timer(0.3, go_on.set).start()  # when the worker has long seen the stop
     left = [delivery for number in range(4) for delivery in deliveries(store, f"DK{number}")]
@@ -287,7 +287,7 @@ def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerSt
 
     def ask_for_a_break(_event: SerializedEvent) -> None:
         # Until the others are claimed too, so that there is something to give back.
-        assert first_may_end.wait(10)
+        assert first_may_end.wait(HANGS_AFTER_SECONDS)
         raise DeliveryFailed("the endpoint answered 429", retry_after_seconds=500)
 
     def attempts() -> list[int]:
@@ -475,7 +475,7 @@ def test_an_event_whose_lease_may_end_before_its_time_limit_is_given_back_untrie
 
     sink = ScriptedSink(linger)
     with running(make_worker(sink, concurrency=1, timeout_seconds=10)):
-        assert under_way.wait(10)
+        assert under_way.wait(HANGS_AFTER_SECONDS)
         clock.forward(51)  # of 60 s that the lease holds
         go_on.set()
         eventually(lambda: states(store, "DK1") == states(store, "DK2") == ["delivered"])

@@ -141,10 +141,10 @@ def test_orders_that_are_never_called_back_reach_their_true_status(
 
     announce(store, 40)
     with AskedGateway(status_of) as gateway, running(make_inquirer({"acme": reached(gateway.url)})):
-        eventually(lambda: set(statuses(store, 40)) == {OrderStatus.PROCESSING}, within_seconds=30)
+        eventually(lambda: set(statuses(store, 40)) == {OrderStatus.PROCESSING})
         hidden.set()
         expected = [OrderStatus.SUCCEEDED if status == "success" else OrderStatus.FAILED for status in truth]
-        eventually(lambda: statuses(store, 40) == expected, within_seconds=30)
+        eventually(lambda: statuses(store, 40) == expected)
 
 
 @pytest.mark.parametrize("trouble", ["hangs", "dead"])
@@ -230,7 +230,7 @@ def test_a_postgresql_that_goes_away_leaves_no_order_unasked(
             eventually(lambda: gateway.count() > 10)
             own_postgresql.kill()
             own_postgresql.start()
-            eventually(lambda: len(gateway.asked()) == 60, within_seconds=60)
+            eventually(lambda: len(gateway.asked()) == 60)
         assert set(statuses(store, 60)) == {OrderStatus.SUCCEEDED}
     engine.dispose()
 

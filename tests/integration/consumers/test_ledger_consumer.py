@@ -243,7 +243,7 @@ def test_poison_among_healthy_messages_is_put_aside_with_its_reason_and_costs_no
     messages.insert(70, unstorable)
     stack.publish(messages)
     with running(stack.make_consumer()):
-        eventually(lambda: len(stack.dead_letters()) == 2 and all_recorded(stack, orders), within_seconds=30)
+        eventually(lambda: len(stack.dead_letters()) == 2 and all_recorded(stack, orders))
     assert {letter.id: letter.reason for letter in stack.dead_letters()} == {
         "undecodable": "UndecodableMessage: field 'merchant' is missing",
         unstorable.message_id: "ClaimUnstorable: biz_order_no must have 1 to 128 characters",
@@ -258,7 +258,7 @@ def test_what_came_for_a_merchant_that_only_the_receiver_knew_is_applied_once_th
     claim = a_claim(merchant="newcomer", order="DK0")
     stack.publish([claim, *both_statuses(range(1, 6))])
     with running(stack.make_consumer()):
-        eventually(lambda: stack.dead_letters() and all_recorded(stack, range(1, 6)), within_seconds=30)
+        eventually(lambda: stack.dead_letters() and all_recorded(stack, range(1, 6)))
     (letter,) = stack.dead_letters()
     assert letter.reason == "UnknownMerchant: newcomer is not in the ledger's settings; add it, and replay"
 
@@ -266,7 +266,7 @@ def test_what_came_for_a_merchant_that_only_the_receiver_knew_is_applied_once_th
     stack.settings = replace(stack.settings, merchants={"acme": acme, "newcomer": replace(acme, slug="newcomer")})
     assert make_dead_letters(stack.settings).replay([letter.id]) == 1
     with running(stack.make_consumer()):
-        eventually(lambda: "DK0" in stack.events_per_order(), within_seconds=30)
+        eventually(lambda: "DK0" in stack.events_per_order())
     assert stack.dead_letters() == []
 
 
@@ -280,7 +280,7 @@ def test_counts_of_refusals_come_in_among_claims_and_one_that_cannot_be_read_cos
     stack.publish([*claims[:5], *(encode_refusals([count]) for count in counts), unreadable, *claims[5:]])
     reports = Reports(engine=stack.engine)
     with running(stack.make_consumer()):
-        eventually(lambda: all_recorded(stack, range(5)) and stack.dead_letters(), within_seconds=30)
+        eventually(lambda: all_recorded(stack, range(5)) and stack.dead_letters())
         eventually(lambda: reports.read_day("acme", day, time_zone=UTC).refused == {"not-json": 3})
     assert [letter.id for letter in stack.dead_letters()] == ["unreadable"]
     assert stack.count_queued() == 0
@@ -292,7 +292,7 @@ def test_each_claim_that_says_anything_new_has_a_line_in_the_log_and_repeats_are
     new = [*both_statuses(range(3)), a_claim(OrderStatus.SUCCEEDED, Trust.CHECKSUM, order="forged")]
     stack.publish([*new, *new])
     with capture_logs() as logs, running(stack.make_consumer()):
-        eventually(lambda: stack.count_claims() == len(new) and stack.count_queued() == 0, within_seconds=30)
+        eventually(lambda: stack.count_claims() == len(new) and stack.count_queued() == 0)
         eventually(lambda: sum(line["claims"] for line in logs if line["event"] == "claims_recorded") == 2 * len(new))
     lines = [line for line in logs if line["event"] == "claim_recorded"]
     assert sorted(line["biz_order_no"] for line in lines) == sorted(claim.biz_order_no for claim in new)
@@ -304,14 +304,14 @@ def test_postgresql_stopped_under_load_loses_and_buries_nothing(fault_stack: Sta
     stack, orders = fault_stack, range(300)
     stack.publish(both_statuses(range(100)))
     with running(stack.make_consumer()):
-        eventually(lambda: stack.count_claims() > 0, within_seconds=30)
+        eventually(lambda: stack.count_claims() > 0)
         own_postgresql.stop()
         stack.publish(both_statuses(range(100, 200)))
         own_postgresql.start()
         own_postgresql.kill()
         stack.publish(both_statuses(range(200, 300)))
         own_postgresql.start()
-        eventually(lambda: all_recorded(stack, orders), within_seconds=40)
+        eventually(lambda: all_recorded(stack, orders))
     assert_each_order_succeeded_once(stack, orders)
     assert stack.dead_letters() == []
     assert stack.count_queued() == 0
@@ -325,10 +325,10 @@ def test_a_database_that_is_away_for_longer_than_the_broker_lets_messages_be_hel
     own_postgresql.stop()
     stack.publish(both_statuses(orders))
     with capture_logs() as logs, running(stack.make_consumer()):
-        eventually(lambda: any(entry["event"] == "broker_lost" for entry in logs), within_seconds=20)
+        eventually(lambda: any(entry["event"] == "broker_lost" for entry in logs))
         eventually(lambda: stack.count_queued() == 100)
         own_postgresql.start()
-        eventually(lambda: all_recorded(stack, orders) and stack.count_queued() == 0, within_seconds=30)
+        eventually(lambda: all_recorded(stack, orders) and stack.count_queued() == 0)
     assert_each_order_succeeded_once(stack, orders)
     assert stack.count_queued() == 0
     assert stack.dead_letters() == []
@@ -344,7 +344,7 @@ def test_sigterm_while_the_database_is_away_gives_everything_back_at_once(
     own_postgresql.stop()
     stack.publish(both_statuses(range(50)))
     consumer.wait_until(lambda: '"unavailable"' in consumer.output)
-    assert consumer.terminate(within_seconds=10) == 0
+    assert consumer.terminate() == 0
     eventually(lambda: stack.count_queued() == 100)
     assert stack.dead_letters() == []
 
@@ -355,11 +355,11 @@ def test_a_restarted_broker_hands_out_again_what_was_not_acknowledged(
     stack, orders = fault_stack, range(200)
     stack.publish(both_statuses(orders))
     with running(stack.make_consumer()):
-        eventually(lambda: stack.count_claims() > 0, within_seconds=30)
+        eventually(lambda: stack.count_claims() > 0)
         own_rabbitmq.kill()
         own_rabbitmq.start()
-        eventually(lambda: all_recorded(stack, orders), within_seconds=60)
-        eventually(lambda: stack.count_queued() == 0, within_seconds=30)
+        eventually(lambda: all_recorded(stack, orders))
+        eventually(lambda: stack.count_queued() == 0)
     assert_each_order_succeeded_once(stack, orders)
     assert stack.dead_letters() == []
 
@@ -370,10 +370,10 @@ def test_consumers_killed_again_and_again_apply_every_claim_exactly_once(stack: 
     for _ in range(3):
         seen = stack.count_claims()
         consumer = start_consumer(stack, processes)
-        consumer.wait_until(lambda seen=seen: stack.count_claims() > seen, within_seconds=60)
+        consumer.wait_until(lambda seen=seen: stack.count_claims() > seen)
         consumer.kill()
     last = start_consumer(stack, processes)
-    last.wait_until(lambda: all_recorded(stack, orders) and stack.count_queued() == 0, within_seconds=90)
+    last.wait_until(lambda: all_recorded(stack, orders) and stack.count_queued() == 0)
     assert last.terminate() == 0
     assert_each_order_succeeded_once(stack, orders)
     assert stack.dead_letters() == []

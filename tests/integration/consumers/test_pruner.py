@@ -11,7 +11,7 @@ from service.ledger.errors import LedgerUnavailable
 from service.ledger.forgeries import Forgeries, Removed
 from tests.support.claims import NOON
 from tests.support.logs import capture_logs
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 class Scripted(Forgeries):
@@ -67,6 +67,6 @@ def test_it_tells_a_removal_under_way_to_stop_when_the_role_ends() -> None:
             return Removed()
 
     with make_pruner(Long()).running():
-        assert reached.wait(10)
+        assert reached.wait(HANGS_AFTER_SECONDS)
         assert not stopped.is_set()
-    assert stopped.wait(10)
+    assert stopped.wait(HANGS_AFTER_SECONDS)

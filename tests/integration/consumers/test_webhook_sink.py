@@ -20,8 +20,6 @@ from service.domain.events import EventType, PaymentEvent, SerializedEvent, writ
 from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Answer, Interim, ScriptedServer
 from tests.support.processes import find_free_port
 
-TIMEOUT_SECONDS = 0.6
-
 
 def make_event(biz_order_no: str = "20260301-7") -> SerializedEvent:
     event = PaymentEvent(
@@ -69,7 +67,7 @@ def secrets() -> list[str]:
 def make_sink(
     url: str,
     *secrets: str,
-    timeout_seconds: float = TIMEOUT_SECONDS,
+    timeout_seconds: float = 30.0,
     lag: float = 0.0,
     most_retry_seconds: float = 3600.0,
 ) -> WebhookSink:
@@ -87,6 +85,14 @@ def make_sink(
 @pytest.fixture
 def sink(server: ScriptedServer, secrets: list[str]) -> Iterator[WebhookSink]:
     made = make_sink(server.url + "?tenant=1", *secrets)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def hasty_sink(server: ScriptedServer) -> Iterator[WebhookSink]:
+    """For what is to run into the time limit."""
+    made = make_sink(server.url, timeout_seconds=1.5)
     yield made
     made.close()
 
@@ -235,7 +241,7 @@ def test_a_retry_after_that_cannot_be_read_counts_as_absent(server: ScriptedServ
 
 def retry_after(server: ScriptedServer, value: str) -> float | None:
     server.behave = lambda _request: Answer(status=503, headers={"retry-after": value})
-    sink = make_sink(server.url, timeout_seconds=5, most_retry_seconds=7200)
+    sink = make_sink(server.url, most_retry_seconds=7200)
     with pytest.raises(DeliveryFailed) as failure:
         sink.send(make_event())
     sink.close()
@@ -252,7 +258,7 @@ def test_each_event_gets_the_status_that_was_sent_for_it(server: ScriptedServer,
         before=interim.content,
         ahead_seconds=interim.ahead_seconds,
     )
-    sink = make_sink(server.url, timeout_seconds=5)
+    sink = make_sink(server.url)
     outcomes = [outcome_of(sink, order) for order in STATUSES]
     sink.close()
     assert outcomes == ["the endpoint answered 500", None, "the endpoint answered 429", None]
@@ -262,12 +268,12 @@ def test_each_event_gets_the_status_that_was_sent_for_it(server: ScriptedServer,
 @pytest.mark.parametrize("status", [102, 103])
 @pytest.mark.parametrize("count", [1, 3])
 def test_an_event_of_which_only_interim_answers_came_is_not_delivered(
-    sink: WebhookSink, server: ScriptedServer, status: int, count: int
+    hasty_sink: WebhookSink, server: ScriptedServer, status: int, count: int
 ) -> None:
     server.behave = lambda _request: Answer(before=Interim(status, count).content, ahead_seconds=NEVER_SECONDS)
-    assert outcome_of(sink, "first") == "no answer: ReadTimeoutError (TimeoutError)"
+    assert outcome_of(hasty_sink, "first") == "no answer: ReadTimeoutError (TimeoutError)"
     server.behave = lambda _request: Answer(status=500)
-    assert outcome_of(sink, "second") == "the endpoint answered 500"
+    assert outcome_of(hasty_sink, "second") == "the endpoint answered 500"
 
 
 def outcome_of(sink: WebhookSink, order: str) -> str | None:
@@ -294,20 +300,20 @@ def test_410_says_that_the_endpoint_is_gone(sink: WebhookSink, server: ScriptedS
         sink.send(make_event())
 
 
-def test_a_server_that_hangs_is_left_after_the_time_limit(sink: WebhookSink, server: ScriptedServer) -> None:
+def test_a_server_that_hangs_is_left_after_the_time_limit(hasty_sink: WebhookSink, server: ScriptedServer) -> None:
     server.behave = server.hang
     with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
-        sink.send(make_event())
+        hasty_sink.send(make_event())
 
 
 # Each byte comes well within the time limit; all of them would take longer than a test may.
 DRIP = Answer(headers={"x-long": "x" * 1000}, pause_seconds=0.2)
 
 
-def test_headers_that_drip_are_cut_at_the_time_limit(sink: WebhookSink, server: ScriptedServer) -> None:
+def test_headers_that_drip_are_cut_at_the_time_limit(hasty_sink: WebhookSink, server: ScriptedServer) -> None:
     server.behave = lambda _request: DRIP
     with pytest.raises(DeliveryFailed, match="ReadTimeoutError"):
-        sink.send(make_event())
+        hasty_sink.send(make_event())
 
 
 def test_a_body_that_drips_after_a_success_is_cut_and_the_event_counts_as_delivered(server: ScriptedServer) -> None:
@@ -325,20 +331,22 @@ def test_a_long_body_is_not_read_and_costs_the_connection_only(sink: WebhookSink
 
 
 def test_a_success_with_a_body_that_cannot_be_read_counts_as_delivered(
-    sink: WebhookSink, server: ScriptedServer
+    hasty_sink: WebhookSink, server: ScriptedServer
 ) -> None:
     chunked = {"transfer-encoding": "chunked"}
     for body in (b"-5\r\nabc", b"zz\r\nabc", b"ffffffffffffffffff\r\nabc"):
         server.behave = lambda _request, body=body: Answer(headers=chunked, body=body)
-        sink.send(make_event())
+        hasty_sink.send(make_event())
 
 
-def test_an_event_is_sent_again_over_a_new_connection_after_a_cut(sink: WebhookSink, server: ScriptedServer) -> None:
+def test_an_event_is_sent_again_over_a_new_connection_after_a_cut(
+    hasty_sink: WebhookSink, server: ScriptedServer
+) -> None:
     server.behave = server.hang
     with pytest.raises(DeliveryFailed):
-        sink.send(make_event())
+        hasty_sink.send(make_event())
     server.behave = lambda _request: Answer()
-    sink.send(make_event())
+    hasty_sink.send(make_event())
 
 
 def test_a_refused_connection_is_a_failure_without_the_address_of_the_order() -> None:
@@ -366,7 +374,7 @@ def test_events_are_sent_over_tls_to_a_trusted_server(
     secure: ScriptedServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    sink = make_sink(secure.url, timeout_seconds=5)
+    sink = make_sink(secure.url)
     sink.send(make_event())
     sink.send(make_event())
     assert len({request.connection for request in secure.requests}) == 1

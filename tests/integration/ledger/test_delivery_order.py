@@ -20,7 +20,7 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import Clock, Count
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 Answer = TypeVar("Answer")
 
@@ -171,7 +171,7 @@ def test_a_delivery_postponed_while_the_first_is_being_settled_is_due_all_the_sa
             postpone_blocked(claiming, "books", due_before=clock.now, waits_beyond=beyond)
             settled = thread.submit(outbox.settle_delivered, [first])
             eventually(lambda: _is_waited_for(ledger_engine))
-        assert settled.result(timeout=10) == []
+        assert settled.result(timeout=HANGS_AFTER_SECONDS) == []
     assert [delivery.sequence for delivery in due(outbox)] == [2]
 
 

@@ -7,7 +7,6 @@ from datetime import datetime, timedelta
 from itertools import count, islice, pairwise
 from typing import Any
 
-import pytest
 from sqlalchemy import Engine, select
 
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
@@ -60,7 +59,6 @@ def forgeries(ending: Mapping[str, OrderStatus], clock: Callable[[], datetime]) 
         )
 
 
-@pytest.mark.timeout(300)
 def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
     make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Any, ledger_engine: Engine
 ) -> None:

@@ -23,7 +23,7 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, claims, inquiries, orders
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import Count, MakeInquiryQueue, MakeStore
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 KEY = OrderKey("acme", "DK1")
 LATER = timedelta(days=40)
@@ -311,7 +311,7 @@ def paused_before(engine: Engine, statement: str) -> Iterator[threading.Event]:
         if sent.startswith(statement) and not remover:
             remover.append(threading.get_ident())
             reached.set()
-            assert go_on.wait(30)
+            assert go_on.wait(HANGS_AFTER_SECONDS)
 
     go_on.reached = reached  # type: ignore[attr-defined]
     try:
@@ -371,7 +371,7 @@ def test_what_comes_while_an_order_is_removed_waits_and_is_as_if_it_came_after(
     old = forge()
     with paused_before(ledger_engine, "DELETE FROM inquiries") as go_on:
         removing = threads.submit(forgeries.remove, before=old)
-        assert go_on.reached.wait(30)  # type: ignore[attr-defined]
+        assert go_on.reached.wait(HANGS_AFTER_SECONDS)  # type: ignore[attr-defined]
         changing = threads.submit(change, store)
         eventually(lambda: waiting(ledger_engine) == 1)
         go_on.set()
@@ -403,7 +403,7 @@ def test_an_order_is_left_alone_while_anybody_works_on_it(
         changing: Future[object]
         if change in (announce, record_answer):
             changing = threads.submit(change, store)
-            assert go_on.reached.wait(30)  # type: ignore[attr-defined]
+            assert go_on.reached.wait(HANGS_AFTER_SECONDS)  # type: ignore[attr-defined]
             assert forgeries.remove(before=old) == Removed(orders=1, claims=1)
             go_on.set()
             changing.result()
@@ -445,7 +445,7 @@ def test_an_inquiry_that_is_opened_and_leased_meanwhile_is_not_removed(
     # It has found the order, and has no lock yet.
     with paused_before(ledger_engine, "INSERT INTO orders") as go_on:
         removing = threads.submit(forgeries.remove, before=old)
-        assert go_on.reached.wait(30)  # type: ignore[attr-defined]
+        assert go_on.reached.wait(HANGS_AFTER_SECONDS)  # type: ignore[attr-defined]
         have_it_asked(store)
         (asked,) = queue.lease_due("acme", limit=1, lease_seconds=60)
         go_on.set()
@@ -487,7 +487,7 @@ def test_whatever_comes_while_orders_are_removed_is_kept_and_asked_about(
                 return False
             return True
 
-        eventually(once, within_seconds=60)
+        eventually(once)
 
     with ThreadPoolExecutor(6) as pool:
         removing = [pool.submit(forgeries.remove, before=old) for _ in range(3)]

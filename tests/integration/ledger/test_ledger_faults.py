@@ -24,7 +24,7 @@ from service.ledger.tables import claims
 from tests.support.claims import a_claim
 from tests.support.ledger import Count
 from tests.support.postgresql import Database
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_migration_waits_for_another_as_long_as_that_takes(postgresql: Databas
         waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND now() - query_start > '3s'"
         eventually(lambda: read(engine, lambda connection: connection.execute(text(waiting)).scalar()))
         other.rollback()
-        migrated.result(timeout=30)
+        migrated.result(timeout=HANGS_AFTER_SECONDS)
     assert schema_is_current(engine)
     engine.dispose()
 

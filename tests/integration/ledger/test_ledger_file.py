@@ -18,6 +18,7 @@ from service.ledger.database import make_engine, read, write
 from service.ledger.errors import LedgerUnavailable, SchemaOutdated
 from service.ledger.schema import migrate
 from service.runtime.file_locks import hold_file_lock
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 _COMMAND = """
 import sys
@@ -45,7 +46,9 @@ def engine(file: Path) -> Iterator[Engine]:
 
 
 def say_in_another_process(file: Path, words: str) -> None:
-    subprocess.run([sys.executable, "-c", _COMMAND, f"sqlite:///{file}", words], check=True, timeout=60)
+    subprocess.run(
+        [sys.executable, "-c", _COMMAND, f"sqlite:///{file}", words], check=True, timeout=HANGS_AFTER_SECONDS
+    )
 
 
 def said(engine: Engine) -> list[str]:

@@ -17,7 +17,7 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, deliveries, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import Count
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 on_every_database = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
 
@@ -33,7 +33,7 @@ def record_as_a_consumer_does(store: LedgerStore, batch: Sequence[Claim]) -> Seq
         except LedgerContended:
             return None
 
-    return eventually(try_once, within_seconds=60) or []
+    return eventually(try_once) or []
 
 
 def record_at_once(store: LedgerStore, batches: Sequence[Sequence[Claim]]) -> list[Verdict]:
@@ -128,7 +128,7 @@ def test_a_ledger_killed_inside_its_transaction_leaves_nothing_half(
     command = [sys.executable, "-m", "tests.support.faulty_roles", "ledger", ledger_url, statement]
     if pooled:
         command.append("pooled")
-    died = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    died = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_AFTER_SECONDS, check=False)
     assert died.returncode == -9, died.stderr
     assert [count(table) for table in (claims, orders, events, deliveries, inquiries)] == [0] * 5
     assert record_as_a_consumer_does(store, [a_claim()]) == [Verdict.APPLIED]

@@ -71,11 +71,11 @@ def test_everything_confirmed_around_a_kill_is_delivered(
         try:
             for thread in range(4):
                 threads.submit(publish, thread)
-            eventually(lambda: len(confirmed) > 100, within_seconds=20)
+            eventually(lambda: len(confirmed) > 100)
             broker.kill()
             broker.start()
             before = len(confirmed)
-            eventually(lambda: len(confirmed) > before + 100, within_seconds=30)
+            eventually(lambda: len(confirmed) > before + 100)
         finally:
             stop.set()
 
@@ -91,7 +91,7 @@ def _drain(subscriber: RabbitSubscriber, *, at_least: int) -> set[str]:
         subscriber.acknowledge(deliveries)
         return not deliveries and len(seen) >= at_least
 
-    eventually(enough, within_seconds=30)
+    eventually(enough)
     return seen
 
 
@@ -101,7 +101,7 @@ def test_publishing_fails_at_once_while_the_broker_is_down(connect: Connect, bro
     broker.stop()
 
     with pytest.raises(BrokerUnavailable, match="no connection"):
-        eventually(lambda: publisher.publish(make_message("two"), timeout_seconds=30), within_seconds=5)
+        eventually(lambda: publisher.publish(make_message("two"), timeout_seconds=30))
 
 
 def test_a_memory_alarm_is_reported_at_once_and_forgotten_when_it_ends(
@@ -144,11 +144,11 @@ def test_a_connection_that_brings_no_confirm_any_more_is_given_up_for_one_to_ano
         publisher.publish(make_message("one"), timeout_seconds=5)
         return publisher if count_messages(url) > before else None
 
-    publisher = eventually(connected_to_the_first, within_seconds=30)
+    publisher = eventually(connected_to_the_first)
     assert publisher is not None
     before = count_messages(declared_url)
     with _frozen(broker):  # its kernel goes on answering, as that of a broker whose queue is stuck
-        publish_until_confirmed(publisher, make_message("two"), within_seconds=40)
+        publish_until_confirmed(publisher, make_message("two"))
         assert count_messages(declared_url) == before + 1
 
 
@@ -160,7 +160,7 @@ def test_a_connection_that_is_given_up_again_and_again_leaves_no_file_open(
     open_files = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
         with _frozen(broker):
-            eventually(lambda: _reason_for_no_publish(publisher).endswith("no confirm in 8.0 s"), within_seconds=40)
+            eventually(lambda: _reason_for_no_publish(publisher).endswith("no confirm in 8.0 s"))
         publish_until_confirmed(publisher, make_message("more"))
     assert len(os.listdir("/proc/self/fd")) <= open_files
 
@@ -202,10 +202,7 @@ def test_what_is_held_for_longer_than_the_broker_allows_is_taken_back_once_and_t
     [old] = eventually(lambda: holding.receive(max_messages=10, wait_seconds=1))
 
     # Who goes on receiving shows how time passes: the broker has taken the same from it three times.
-    eventually(
-        lambda: any(one.previous_deliveries >= 3 for one in receiving.receive(max_messages=10, wait_seconds=1)),
-        within_seconds=20,
-    )
+    eventually(lambda: any(one.previous_deliveries >= 3 for one in receiving.receive(max_messages=10, wait_seconds=1)))
 
     assert not holding.holds(old)
     assert count_messages(holding_url) == 1

@@ -214,13 +214,13 @@ def test_a_connection_is_not_kept_where_the_end_of_the_answer_is_in_doubt(
 ) -> None:
     server.behave = lambda _: Scripted(headers={"content-length": "4", **headers}, body=b"0\r\n\r\n"[:5])
     for _ in range(2):
-        assert post(timeout_seconds=0.5).status == 200
+        assert post(timeout_seconds=1.5).status == 200
     assert connections_of(server) == 2
 
 
 def test_an_answer_that_ends_too_soon_costs_the_connection(post: Post, server: ScriptedServer) -> None:
     server.behave = lambda _: Scripted(headers={"content-length": "40"}, body=b"short")
-    answer = post(timeout_seconds=0.5)
+    answer = post(timeout_seconds=1.5)
     assert (answer.status, answer.content) == (200, None)
     server.behave = lambda _: Scripted(status=500)
     assert post().status == 500

@@ -17,7 +17,7 @@ from service.sandbox.settings import EmptyResponse
 from tests.support.gateway import WITHHOLD, GatewayCaller
 from tests.support.http_server import ScriptedServer
 from tests.support.logs import capture_logs
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 KEY = "0123456789abcdef"
 JSON = "application/json;charset=UTF-8"
@@ -280,6 +280,8 @@ foreach ([[], ["protocol_no" => ""]] as $number => $biz_data) {
 
 def test_a_php_client_that_follows_the_document_breaks_nothing(start_sandbox: Callable[..., SandboxServer]) -> None:
     server = start_sandbox()
-    run = subprocess.run(["php", "-r", PHP, server.url, KEY], capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(
+        ["php", "-r", PHP, server.url, KEY], capture_output=True, text=True, check=True, timeout=HANGS_AFTER_SECONDS
+    )
     assert [json.loads(line)["status"] for line in run.stdout.splitlines() if line] == ["1", "1"]
     assert breaches_of(server) == []

@@ -1,4 +1,4 @@
-"""What callers see while RabbitMQ is in trouble: a failure in time, and a receiver that stays ready."""
+"""What callers see while RabbitMQ is in trouble: a failure, never a hang, and a receiver that stays ready."""
 
 import socket
 import struct
@@ -7,10 +7,7 @@ from typing import Any
 
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.receiver import callback
-from tests.support.waiting import eventually
-
-# The receiver answers within 2 s; a slow machine adds to that.
-_LONGEST_ANSWER_SECONDS = 8.0
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 def post_many(receiver: Any, prefix: Any, count: int = 24) -> Any:
@@ -19,55 +16,52 @@ def post_many(receiver: Any, prefix: Any, count: int = 24) -> Any:
         return list(clients.map(lambda number: receiver.post(callback(f"{prefix}-{number}")), range(count)))
 
 
-def assert_failed_in_time(answers: Any) -> None:
+def assert_all_failed(answers: Any) -> None:
     assert {(answer.status, answer.body) for answer in answers} == {(503, b"fail")}
-    assert max(answer.seconds for answer in answers) < _LONGEST_ANSWER_SECONDS
 
 
 def assert_taken_again(receiver: Any) -> None:
-    eventually(lambda: receiver.post(callback("after")).status == 200, within_seconds=30)
+    eventually(lambda: receiver.post(callback("after")).status == 200)
 
 
-def test_a_stopped_broker_means_503_in_time_and_a_ready_receiver(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
+def test_a_stopped_broker_means_503_and_a_ready_receiver(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.stop()
     for attempt in range(2):
-        assert_failed_in_time(post_many(receiver, f"away-{attempt}"))
+        assert_all_failed(post_many(receiver, f"away-{attempt}"))
     assert receiver.is_ready()
     own_rabbitmq.start()
     assert_taken_again(receiver)
     assert {"before", "after"} <= set(receiver.queued_orders(2))
 
 
-def test_a_receiver_that_starts_without_a_broker_answers_503_in_time(
-    start_receiver: Any, own_rabbitmq: RabbitMQ
-) -> None:
+def test_a_receiver_that_starts_without_a_broker_answers_503(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     own_rabbitmq.stop()
-    assert_failed_in_time(post_many(receiver, "never"))
+    assert_all_failed(post_many(receiver, "never"))
     assert receiver.is_ready()
 
 
-def test_a_hung_broker_means_503_in_time(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
+def test_a_hung_broker_means_503(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.freeze()
     try:
         for attempt in range(2):
-            assert_failed_in_time(post_many(receiver, f"hung-{attempt}"))
+            assert_all_failed(post_many(receiver, f"hung-{attempt}"))
         assert receiver.is_ready()
     finally:
         own_rabbitmq.thaw()
     assert_taken_again(receiver)
 
 
-def test_a_broker_with_an_alarm_means_503_in_time(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
+def test_a_broker_with_an_alarm_means_503(start_receiver: Any, own_rabbitmq: RabbitMQ) -> None:
     receiver = start_receiver(amqp_url=own_rabbitmq.create_virtual_host())
     assert receiver.post(callback("before")).status == 200
     own_rabbitmq.block_publishers()
     try:
-        assert_failed_in_time(post_many(receiver, "alarm"))
+        assert_all_failed(post_many(receiver, "alarm"))
         assert receiver.is_ready()
     finally:
         own_rabbitmq.unblock_publishers()
@@ -83,7 +77,7 @@ def test_a_client_that_goes_while_its_callback_is_unconfirmed_is_logged_once_as_
     head = f"POST {sent.path} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(sent.body)}\r\n\r\n".encode()
     own_rabbitmq.freeze()
     try:
-        with socket.create_connection(("127.0.0.1", receiver.port), timeout=5) as client:
+        with socket.create_connection(("127.0.0.1", receiver.port), timeout=HANGS_AFTER_SECONDS) as client:
             client.sendall(head + sent.body)
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             assert receiver.is_ready()  # so that the loop has had its turn before the connection is reset

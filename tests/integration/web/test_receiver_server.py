@@ -17,12 +17,12 @@ import pytest
 from tests.support.callbacks import Callback
 from tests.support.processes import Processes, find_free_port
 from tests.support.receiver import callback
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 @contextmanager
 def connected(receiver: Any) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", receiver.port), timeout=15) as client:
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=HANGS_AFTER_SECONDS) as client:
         yield client
 
 
@@ -215,7 +215,7 @@ def test_shutdown_under_load_loses_no_acknowledged_callback(receiver_on_either: 
     with ThreadPoolExecutor(16) as clients:
         running = [clients.submit(post_until_refused, client) for client in range(16)]
         eventually(lambda: len(acknowledged) > 100)
-        assert receiver.process.terminate(within_seconds=10) == 0
+        assert receiver.process.terminate() == 0
         for client in running:
             client.result()
     assert set(acknowledged) <= set(receiver.queued_orders(len(acknowledged)))
@@ -230,7 +230,7 @@ def test_a_draining_worker_says_that_it_is_not_ready(receiver: Any) -> None:
     kept_alive.request("GET", "/readyz")
     answer = kept_alive.getresponse()
     assert (answer.status, answer.read(), answer.getheader("Connection")) == (503, b"draining", "close")
-    assert receiver.process.wait(within_seconds=10) == 0
+    assert receiver.process.wait() == 0
 
 
 def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver: Any) -> None:
@@ -238,7 +238,7 @@ def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver: A
     receiver = start_receiver("--metrics-bind", f"127.0.0.1:{port}")
 
     def acknowledged() -> float:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=HANGS_AFTER_SECONDS) as answer:
             text = answer.read().decode()
         found = re.search(
             r'^payment_callbacks_received_total\{merchant="by-capability",outcome="acknowledged",.*\} (\S+)',
@@ -264,7 +264,7 @@ def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(
 ) -> None:
     command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{receiver.port}"]
     second = processes.start_command(*command, "--queue-file", tmp_path / "second.sqlite3", name="second")
-    assert second.wait(within_seconds=20) == 1
+    assert second.wait() == 1
     assert "already in use" in second.output
     assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{second.pid}-*"))
 

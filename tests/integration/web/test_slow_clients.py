@@ -1,18 +1,13 @@
-"""Clients that send slowly, or nothing: each is cut in time, and all of them together starve nobody."""
+"""Clients that send slowly, or nothing: each is cut, and all of them together starve nobody."""
 
 import resource
 import selectors
 import socket
-import time
 from collections.abc import Callable
 from typing import Any, Self
 
 from tests.support.receiver import callback
-
-_REQUEST_TIMEOUT_SECONDS = 5.0
-# For a slow machine.
-_SLACK_SECONDS = 6.0
-_LONGEST_ANSWER_SECONDS = 8.0
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 def silent(number: int) -> bytes:
@@ -34,17 +29,14 @@ def dripping_chunks(number: int) -> bytes:
 
 
 class SlowClients:
-    """Connections that each send a byte every 50 ms after a first piece, and when the server ended them."""
+    """Connections that each send a byte every 50 ms after a first piece: for minutes, if the server lets them."""
 
     def __init__(self, *, port: int, kinds: list[Callable[[int], bytes]]) -> None:
         self._selector = selectors.DefaultSelector()
         self._to_send: dict[socket.socket, bytes] = {}
-        self.opened_at: dict[socket.socket, float] = {}
-        self.lived_seconds: list[float] = []
         self.answers: list[bytes] = []
         for number, kind in enumerate(kinds):
-            client = socket.create_connection(("127.0.0.1", port), timeout=10)
-            self.opened_at[client] = time.monotonic()
+            client = socket.create_connection(("127.0.0.1", port), timeout=HANGS_AFTER_SECONDS)
             data = kind(number)
             client.send(data[:40])
             client.setblocking(False)
@@ -69,7 +61,6 @@ class SlowClients:
             except ConnectionError:
                 answer = b""
             self.answers.append(answer)
-            self.lived_seconds.append(time.monotonic() - self.opened_at[client])
             self._selector.unregister(client)
             del self._to_send[client]
             client.close()
@@ -86,30 +77,28 @@ class SlowClients:
         return len(self._to_send)
 
 
-def test_200_slow_clients_are_cut_in_time_while_good_callbacks_are_answered(receiver: Any) -> None:
+def test_200_slow_clients_are_cut_while_good_callbacks_are_answered(receiver: Any) -> None:
     kinds = [silent, dripping_head, dripping_body, dripping_chunks] * 50
-    started, answered, slowest = time.monotonic(), 0, 0.0
+    answered: list[tuple[int, bytes]] = []
     with SlowClients(port=receiver.port, kinds=kinds) as slow:
-        while slow.left and time.monotonic() - started < 3 * _REQUEST_TIMEOUT_SECONDS:
+
+        def all_are_cut() -> bool:
             slow.drip()
-            answer = receiver.post(callback(f"good-{answered}"))
-            assert (answer.status, answer.body) == (200, b"success by-capability")
-            answered += 1
-            slowest = max(slowest, answer.seconds)
-        assert slow.left == 0
-    assert max(slow.lived_seconds) < _REQUEST_TIMEOUT_SECONDS + _SLACK_SECONDS
-    assert answered > 0
-    assert slowest < _LONGEST_ANSWER_SECONDS
+            answer = receiver.post(callback(f"good-{len(answered)}"))
+            answered.append((answer.status, answer.body))
+            return not slow.left
+
+        eventually(all_are_cut)
+    assert set(answered) == {(200, b"success by-capability")}
     assert all(answer == b"" or answer.endswith(b"fail") for answer in slow.answers)
     assert callback("slow-1").token not in receiver.process.output
 
 
 def test_more_silent_clients_than_connections_keep_out_no_callback(start_receiver: Any) -> None:
-    receiver = start_receiver("--workers", "1", "--request-timeout-seconds", "60")
+    receiver = start_receiver("--workers", "1", "--request-timeout-seconds", "600")
     with SlowClients(port=receiver.port, kinds=[silent] * 700):
         answer = receiver.post(callback("good"))
     assert answer.status == 200
-    assert answer.seconds < _LONGEST_ANSWER_SECONDS
     assert '"crowded-out"' in receiver.process.output
 
 
@@ -118,9 +107,7 @@ def test_an_idle_kept_connection_is_ended(receiver: Any) -> None:
     connection.request("GET", "/healthz")
     assert connection.getresponse().read() == b"alive"
     assert connection.sock is not None
-    started = time.monotonic()
     assert connection.sock.recv(1) == b""
-    assert time.monotonic() - started < _REQUEST_TIMEOUT_SECONDS + _SLACK_SECONDS
     connection.close()
 
 
@@ -135,21 +122,20 @@ def test_a_client_that_reads_no_answers_keeps_no_one_from_being_answered(start_r
 
 
 def test_shutdown_does_not_wait_for_slow_clients(start_receiver: Any) -> None:
-    receiver = start_receiver("--request-timeout-seconds", "60")
+    receiver = start_receiver("--request-timeout-seconds", "600")
     with SlowClients(port=receiver.port, kinds=[silent, dripping_head, dripping_body] * 5) as slow:
         slow.drip()
-        assert receiver.process.terminate(within_seconds=30) == 0
+        assert receiver.process.terminate() == 0
 
 
 def test_silent_clients_that_would_use_up_the_files_a_worker_may_open_end_no_worker(start_receiver: Any) -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, hard))
     try:
-        receiver = start_receiver("--workers", "1", "--request-timeout-seconds", "60")
+        receiver = start_receiver("--workers", "1", "--request-timeout-seconds", "600")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     with SlowClients(port=receiver.port, kinds=[silent] * 200):
         answer = receiver.post(callback("good"))
     assert answer.status == 200
-    assert answer.seconds < _LONGEST_ANSWER_SECONDS
     assert receiver.process.output.count("Booting worker") == 1

@@ -8,6 +8,7 @@ from flask.testing import FlaskClient
 
 from service.api.health import Drain, Health
 from service.ledger.errors import LedgerUnavailable
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 
 def make_health(schema_serves: Callable[[], bool], *, drain: Drain | None = None) -> Health:
@@ -57,7 +58,7 @@ def test_probes_share_one_check_of_a_hanging_ledger_and_are_ready_again_when_it_
 
     def hang() -> bool:
         asked.append(None)
-        return answers.wait(30)
+        return answers.wait(HANGS_AFTER_SECONDS)
 
     health = make_health(hang)
     assert [health.ready().get_data(as_text=True) for _ in range(3)] == ["the ledger does not answer in time"] * 3

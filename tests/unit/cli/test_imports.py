@@ -9,6 +9,7 @@ import pytest
 
 from service.cli.main import main
 from service.cli.run import run
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 # What takes long to import, or belongs to others.
 _HEAVY = (
@@ -28,7 +29,9 @@ _HEAVY = (
 def imported_by(code: str) -> set[str]:
     """Which of the heavy libraries a new process has imported after `code`."""
     script = f"{code}\nimport sys\nprint(*[name for name in {_HEAVY!r} if name in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=HANGS_AFTER_SECONDS
+    )
     return set(done.stdout.splitlines()[-1].split())
 
 

@@ -10,7 +10,7 @@ from consumers.sampler import Sample, Sampler
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import BrokerUnavailable
 from service.runtime.metrics.samples import SampleMetrics
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 Answer = Mapping[str, float] | Exception
 
@@ -103,12 +103,12 @@ def test_the_end_waits_for_no_sample(registry: CollectorRegistry) -> None:
 
     def hang() -> Mapping[str, float]:
         begun.set()
-        released.wait(60)
+        released.wait(HANGS_AFTER_SECONDS)
         return {}
 
     sample = Sample(name="queues", measure=hang, show=lambda _: None)
     with Sampler([sample], metrics=SampleMetrics(registry=registry, samples=["queues"])).running():
-        assert begun.wait(10)
+        assert begun.wait(HANGS_AFTER_SECONDS)
     assert not released.is_set()
     released.set()
 

@@ -5,6 +5,7 @@ from typing import Any
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 MESSAGE = Message(exchange="x", routing_key="m", body=b"", message_id="1", type="t")
 
@@ -30,7 +31,7 @@ class Counting:
 def publish(publisher: Any) -> Any:
     outcomes: queue.Queue[Any] = queue.Queue()
     publisher.submit(MESSAGE, deadline=1.0, on_settled=outcomes.put)
-    return outcomes.get(timeout=10)
+    return outcomes.get(timeout=HANGS_AFTER_SECONDS)
 
 
 def test_many_threads_make_one_publisher() -> None:

@@ -17,6 +17,7 @@ from service.messaging.errors import ConfirmTimeout, NotConfirmed, QueueFileFail
 from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import embedded_publisher, make_message
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 OpenQueue = Callable[[], EmbeddedQueue]
 
@@ -176,7 +177,7 @@ def test_a_waiting_consumer_wakes_when_another_process_publishes(open_queue: Ope
 
     _publish(open_queue(), "one")
 
-    consumer.join(10)
+    consumer.join(HANGS_AFTER_SECONDS)
     assert received == ["one"]
 
 
@@ -211,7 +212,7 @@ def test_threads_publish_together(open_queue: OpenQueue) -> None:
 def test_processes_publish_together_and_nothing_is_lost_or_doubled(open_queue: OpenQueue, path: Path) -> None:
     writers = [_startwriter(path, f"w{number}", count=100) for number in range(3)]
     for writer in writers:
-        writer.communicate(timeout=60)
+        writer.communicate(timeout=HANGS_AFTER_SECONDS)
 
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     assert sorted(_drain(open_queue())) == sorted(f"w{writer}-{number}" for writer in range(3) for number in range(100))
@@ -223,7 +224,9 @@ def test_every_publish_that_returned_before_a_kill_is_there(open_queue: OpenQueu
     returned = [writer.stdout.readline().strip() for _ in range(200)]
 
     os.kill(writer.pid, signal.SIGKILL)
-    returned += [line.strip() for line in writer.communicate(timeout=10)[0].splitlines() if line.endswith("\n")]
+    returned += [
+        line.strip() for line in writer.communicate(timeout=HANGS_AFTER_SECONDS)[0].splitlines() if line.endswith("\n")
+    ]
 
     seen = _drain(open_queue())
     assert len(seen) == len(set(seen))

@@ -10,7 +10,7 @@ import pytest
 
 from service.messaging.errors import ConfirmTimeout
 from service.messaging.sqlite.queue import FileConnection, GroupCommitWriter
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ def _write_slowly(
 
     def slow(connection: sqlite3.Connection) -> str:
         result = work(connection)
-        assert told.wait(30)
+        assert told.wait(HANGS_AFTER_SECONDS)
         return result
 
     with pytest.raises(ConfirmTimeout):

@@ -15,7 +15,7 @@ from service.messaging.contract import Delivery
 from service.messaging.errors import ConfirmTimeout
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import embedded_publisher, make_message
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 OpenQueue = Callable[[], EmbeddedQueue]
 
@@ -184,19 +184,19 @@ def test_a_lease_that_reached_a_slow_disk_after_its_caller_had_left_is_ended(ope
 
     def keep_others_waiting(_connection: object) -> None:
         begun.set()
-        first_in_line.wait(10)
+        first_in_line.wait(HANGS_AFTER_SECONDS)
 
     with ThreadPoolExecutor(3) as threads:
         # Both the lease and what keeps its commit wait for this one, and come to the disk together.
         threads.submit(queue.writer.write, keep_others_waiting, timeout_seconds=20)
-        assert begun.wait(10)
+        assert begun.wait(HANGS_AFTER_SECONDS)
         lease = threads.submit(queue.lease, max_messages=1, lease_seconds=60, timeout_seconds=3)
         eventually(lambda: len(queue.writer._waiting) == 1)
-        threads.submit(queue.writer.write, lambda _: told.wait(10), timeout_seconds=20)
+        threads.submit(queue.writer.write, lambda _: told.wait(HANGS_AFTER_SECONDS), timeout_seconds=20)
         eventually(lambda: len(queue.writer._waiting) == 2)
         first_in_line.set()
         with pytest.raises(ConfirmTimeout):
-            lease.result(timeout=10)
+            lease.result(timeout=HANGS_AFTER_SECONDS)
         told.set()
 
     # Handed out once before: it was leased indeed.

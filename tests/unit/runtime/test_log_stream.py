@@ -14,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from service.runtime.log_stream import LineCounts, LogStream
-from tests.support.waiting import eventually
-
-_SECONDS = 10.0
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 class Pipe:
@@ -100,7 +98,7 @@ def test_lines_come_out_in_order_and_in_utf8(file: int, counts: LineCounts) -> N
     stream = LogStream(file, counts=counts)
     stream.write("一\n")
     stream.write("二\n")
-    assert stream.drain(timeout_seconds=_SECONDS)
+    assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     assert contents(file) == "一\n二\n"
 
 
@@ -108,14 +106,14 @@ def test_it_goes_on_after_a_drain(file: int, counts: LineCounts) -> None:
     stream = LogStream(file, counts=counts)
     for line in ("first\n", "second\n"):
         stream.write(line)
-        assert stream.drain(timeout_seconds=_SECONDS)
+        assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     assert contents(file) == "first\nsecond\n"
 
 
 def test_what_utf8_lacks_is_escaped_and_counted(file: int, counts: LineCounts) -> None:
     stream = LogStream(file, counts=counts)
     stream.write(json.dumps({"said": "半\ud83d个"}, ensure_ascii=False) + "\n")
-    assert stream.drain(timeout_seconds=_SECONDS)
+    assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     assert contents(file) == '{"said": "半\\ud83d个"}\n'
     assert json.loads(contents(file)) == {"said": "半\ud83d个"}
     assert counts.escaped() == 1
@@ -132,7 +130,7 @@ def test_while_nobody_reads_it_buffers_up_to_its_limit_and_counts_the_rest(
         stream.write(f"line {number:04}\n")  # ten bytes each
     assert counts.lost()["full"] == 15
     pipe.read(filled)
-    assert stream.drain(timeout_seconds=_SECONDS)
+    assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     assert pipe.read(100).decode() == "".join(f"line {number:04}\n" for number in range(10))
 
 
@@ -140,7 +138,7 @@ def test_a_line_longer_than_the_buffer_is_lost_alone(file: int, counts: LineCoun
     stream = LogStream(file, counts=counts, max_bytes=100)
     stream.write("x" * 101)
     stream.write("fits\n")
-    assert stream.drain(timeout_seconds=_SECONDS)
+    assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     assert contents(file).startswith("fits\n")
     assert counts.lost()["full"] == 1
 
@@ -222,7 +220,7 @@ stream = LogStream(1, counts=LineCounts())
 stream.write("nobody reads it\\n")
 assert not stream.drain(timeout_seconds=0.1)
 """
-    subprocess.run([sys.executable, "-c", program], stdout=pipe.writer, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program], stdout=pipe.writer, check=True, timeout=HANGS_AFTER_SECONDS)
 
 
 def test_what_a_parent_has_in_hand_is_written_once_and_a_fork_writes_its_own(pipe: Pipe, counts: LineCounts) -> None:
@@ -232,14 +230,14 @@ def test_what_a_parent_has_in_hand_is_written_once_and_a_fork_writes_its_own(pip
 
     def log_and_end() -> None:
         stream.write("child\n")
-        stream.drain(timeout_seconds=_SECONDS)
+        stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
 
     pid = in_fork(log_and_end)
     stream.write("parent again\n")
     pipe.read(filled)
     lines = [pipe.read_line() for _ in range(3)]
     os.waitpid(pid, 0)
-    assert stream.drain(timeout_seconds=_SECONDS)
+    assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     assert sorted(lines) == ["child\n", "parent\n", "parent again\n"]
     os.set_blocking(pipe.reader, False)
     with pytest.raises(BlockingIOError):
@@ -262,14 +260,14 @@ def test_a_fork_logs_whatever_its_parents_threads_were_doing(file: int, counts: 
     def log_and_end() -> None:
         counts.add("unwritable")
         stream.write(f"child {os.getpid()}\n")
-        stream.drain(timeout_seconds=_SECONDS)
+        stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
 
     pids = [in_fork(log_and_end) for _ in range(20)]
     assert [os.waitpid(pid, 0)[1] for pid in pids] == [0] * 20
     over.set()
     for thread in threads:
         thread.join()
-    assert stream.drain(timeout_seconds=_SECONDS)
+    assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     written = os.pread(file, os.fstat(file).st_size, 0).decode().splitlines()
     assert sorted(line for line in written if line != "parent") == sorted(f"child {pid}" for pid in pids)
     assert counts.lost()["unwritable"] == 20
@@ -294,7 +292,7 @@ def test_the_handler_of_a_signal_may_log_at_any_moment(file: int, counts: LineCo
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert stream.drain(timeout_seconds=_SECONDS)
+    assert stream.drain(timeout_seconds=HANGS_AFTER_SECONDS)
     lines = os.pread(file, os.fstat(file).st_size, 0).decode().splitlines()
     assert len(lines) + counts.lost()["full"] == handled + written
     assert set(lines) == {"handler", "main"}

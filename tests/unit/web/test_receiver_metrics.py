@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from service.runtime.metrics.receiver import ReceiverMetrics
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ for _ in range(5):
         metrics.count_callback("shop", outcome="acknowledged", trust=Trust.CAPABILITY)
         os._exit(0)
     os.waitpid(pid, 0)
-print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5).read().decode())
+print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode())
 """
 
 
@@ -68,7 +69,7 @@ def test_the_sum_over_all_processes_is_served_while_they_come_and_go(tmp_path: P
         [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORKING, str(tmp_path), str(free_port)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=HANGS_AFTER_SECONDS,
         check=False,
     )
     assert (
