@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.ledger import LedgerCopies
 from tests.support.postgresql import Database, PgBouncer, PostgreSQL
 from tests.support.processes import Describable, Processes, find_free_port
 from tests.support.rabbitmq import RabbitMQ
@@ -133,6 +134,12 @@ def postgresql_cluster() -> Iterator[PostgreSQL]:
 def postgresql(postgresql_cluster: PostgreSQL) -> Database:
     """A new, empty database in the shared cluster."""
     return Database(url=postgresql_cluster.create_database(), cluster=postgresql_cluster)
+
+
+@pytest.fixture(scope="session")
+def ledger_copies(tmp_path_factory: pytest.TempPathFactory) -> LedgerCopies:
+    """Makes empty ledgers with this release's schema."""
+    return LedgerCopies(folder=tmp_path_factory.mktemp("ledger"))
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,6 @@ from service.ledger.database import make_engine
 from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.outbox import Outbox
-from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Subscriber
@@ -32,7 +31,7 @@ from service.sandbox.settings import Account, SandboxSettings, Timing
 from tests.support import ledger
 from tests.support.gateway import AES_KEY, WITHHOLD, GatewayCaller
 from tests.support.http_server import Answer, ScriptedServer, make_certificate
-from tests.support.ledger import Clock, Count, MakeInquiryQueue, MakeStore
+from tests.support.ledger import Clock, Count, LedgerCopies, MakeInquiryQueue, MakeStore
 from tests.support.messages import Connect, Subscribe, rabbit_publisher
 from tests.support.processes import Processes, find_free_port
 from tests.support.receiver import ReceiverProcess
@@ -43,12 +42,21 @@ _THREADS = 16
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])
-def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, PostgreSQL and SQLite in turn; "pooled" for who wants PostgreSQL behind a pooler as well."""
+def ledger_url(request: pytest.FixtureRequest, ledger_copies: LedgerCopies, tmp_path: Path) -> str:
+    """An empty ledger, PostgreSQL and SQLite in turn; "pooled" for who wants PostgreSQL behind a pooler as well."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.db'}"
-    url: str = request.getfixturevalue("postgresql").url
+        return ledger_copies.on_sqlite(tmp_path / "ledger.db")
+    url = ledger_copies.on_postgresql(request.getfixturevalue("postgresql_cluster"))
     return request.getfixturevalue("pgbouncer").url_of(url) if request.param == "pooled" else url
+
+
+@pytest.fixture(params=["postgresql", "sqlite"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database without tables, PostgreSQL and SQLite in turn."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'empty.db'}"
+    url: str = request.getfixturevalue("postgresql").url
+    return url
 
 
 @pytest.fixture
@@ -59,9 +67,8 @@ def pooled(request: pytest.FixtureRequest, ledger_url: str) -> bool:
 
 @pytest.fixture
 def ledger_engine(ledger_url: str, pooled: bool) -> Iterator[Engine]:
-    """A migrated ledger with a connection for each thread of a test."""
+    """A ledger with a connection for each thread of a test."""
     engine = make_engine(ledger_url, pool_size=_THREADS, pooled=pooled)
-    migrate(engine)
     yield engine
     engine.dispose()
 

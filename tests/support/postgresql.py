@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import psycopg
 
 from tests.support.processes import Process, find_free_port
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 _INSTALLED = Path("/usr/lib/postgresql")
 
@@ -97,12 +98,12 @@ class PostgreSQL:
         """Let it go on after `freeze`."""
         self._server.thaw()
 
-    def create_database(self) -> str:
-        """Make a new, empty database and return its SQLAlchemy URL."""
+    def create_database(self, *, template: str = "template1") -> str:
+        """Make a new database, a copy of the one that is called `template`, and return its SQLAlchemy URL."""
         self._databases_made += 1
         name = f"test_{self._databases_made}"
         with psycopg.connect(self._dsn("postgres"), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
+            connection.execute(f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY file_copy")
         return f"postgresql+psycopg://postgres@127.0.0.1:{self.port}/{name}"
 
     def _dsn(self, database: str) -> str:
@@ -121,7 +122,13 @@ class PostgreSQL:
         initdb = [*_as_unprivileged_user(), str(_programs() / "initdb"), "-D", str(self._data)]
         initdb += ["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--no-sync"]
         done = subprocess.run(
-            initdb, env=_environment(), cwd=self._folder, capture_output=True, text=True, timeout=60, check=False
+            initdb,
+            env=_environment(),
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=HANGS_AFTER_SECONDS,
+            check=False,
         )
         assert done.returncode == 0, f"initdb failed:\n{done.stdout}{done.stderr}"
 

@@ -153,6 +153,7 @@ def test_a_binding_that_the_gateway_refuses_is_surely_not_done(api: ApiCaller, g
     assert "6222021234567890128" not in json.dumps(answer.value)
 
 
+@pytest.mark.parametrize("gateway_timeout_seconds", [1.0])
 def test_a_binding_without_an_answer_is_unknown(api: ApiCaller, gateway: ScriptedServer) -> None:
     gateway.behave = gateway.hang
     card = {"merchant": "acme", "bank_card_number": "6222021234567890128", "pay_type": "baofoo_001", **PERSON}

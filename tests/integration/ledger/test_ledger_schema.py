@@ -19,8 +19,8 @@ from tests.support.postgresql import Database, PgBouncer
 
 
 @pytest.fixture
-def empty_engine(ledger_url: str, pooled: bool) -> Iterator[Engine]:
-    engine = make_engine(ledger_url, pool_size=8, pooled=pooled)
+def empty_engine(empty_url: str) -> Iterator[Engine]:
+    engine = make_engine(empty_url, pool_size=8)
     yield engine
     engine.dispose()
 
@@ -156,15 +156,15 @@ def test_several_processes_may_migrate_at_once(empty_engine: Engine) -> None:
     assert schema_is_current(empty_engine)
 
 
-def test_recording_without_the_tables_says_to_migrate(empty_engine: Engine, store: LedgerStore) -> None:
-    with empty_engine.begin() as connection:
+def test_recording_without_the_tables_says_to_migrate(ledger_engine: Engine, store: LedgerStore) -> None:
+    with ledger_engine.begin() as connection:
         metadata.drop_all(connection)
     with pytest.raises(SchemaOutdated):
         store.record([a_claim()])
 
 
-def test_the_outbox_without_the_tables_says_to_migrate(empty_engine: Engine, outbox: Outbox) -> None:
-    with empty_engine.begin() as connection:
+def test_the_outbox_without_the_tables_says_to_migrate(ledger_engine: Engine, outbox: Outbox) -> None:
+    with ledger_engine.begin() as connection:
         metadata.drop_all(connection)
     with pytest.raises(SchemaOutdated):
         outbox.lease_due(endpoint="books", limit=1, lease_seconds=1)
