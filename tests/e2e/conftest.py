@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.api import ApiCaller
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.postgresql import Database
+from tests.support.processes import answers
 
 FindPlace = Callable[[], Place]
 
@@ -27,7 +29,7 @@ def find_place(request: pytest.FixtureRequest) -> FindPlace:
 @pytest.fixture(scope="session")
 def _standing(
     find_place: FindPlace, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Deployment, Downstream]]:
+) -> Iterator[tuple[Deployment, Downstream, ApiCaller]]:
     with (
         Downstream() as downstream,
         Deployment(
@@ -35,21 +37,31 @@ def _standing(
         ) as deployment,
     ):
         deployment.prepare()
-        deployment.start(*ROLES)
+        api_url = deployment.give_api(workers=1)
+        deployment.start(*ROLES, "api")
         deployment.wait_until_receiving()
-        yield deployment, downstream
+        deployment.role("api").wait_until(lambda: answers(f"{api_url}/healthz"))
+        caller = ApiCaller(url=api_url)
+        yield deployment, downstream, caller
+        caller.close()
 
 
 @pytest.fixture
-def deployment(_standing: tuple[Deployment, Downstream]) -> Deployment:
+def deployment(_standing: tuple[Deployment, Downstream, ApiCaller]) -> Deployment:
     """A running deployment that tests share: leave it running, and use order numbers of your own."""
     return _standing[0]
 
 
 @pytest.fixture
-def shop(_standing: tuple[Deployment, Downstream]) -> Downstream:
+def shop(_standing: tuple[Deployment, Downstream, ApiCaller]) -> Downstream:
     """The webhook endpoint of `deployment`; leave it healthy."""
     return _standing[1]
+
+
+@pytest.fixture
+def api(_standing: tuple[Deployment, Downstream, ApiCaller]) -> ApiCaller:
+    """The API of `deployment`."""
+    return _standing[2]
 
 
 @pytest.fixture

@@ -7,10 +7,9 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import pytest
 import urllib3
 
-from tests.support.processes import Processes
+from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
 
@@ -103,19 +102,6 @@ def test_a_merchant_that_believes_its_notify_urls_keeps_forgers_out_and_lets_lia
     assert report["orders_still_open"] == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_no_child_outlives_the_demo(processes: Processes, tmp_path: Path, number: Any) -> None:
-    demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path)})
-    demo.wait_until(lambda: "Still up" in demo.output)
-    children = children_of(demo.pid)
-    assert len(children) >= 5
-    os.kill(demo.pid, number)
-    demo.wait()
-    eventually(lambda: not any(lives(child) for child in children))
-    if number is not signal.SIGKILL:
-        assert not list(tmp_path.glob("payment-callbacks-demo-*"))
-
-
 def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes: Processes, tmp_path: Path) -> None:
     demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
     demo.wait_until(lambda: "reaches the shop from now on" in demo.output)
@@ -132,6 +118,8 @@ def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes: Process
     assert [(claim["trust"], claim["verdict"]) for claim in forged] == [("checksum", "untrusted")]
     assert show(processes, settings, "DEMO-00001-success")["order"]["status"] == "succeeded"
     assert demo.output.count("shop heard") == heard
+    end(demo, signal.SIGTERM)
+    assert not list(tmp_path.glob("payment-callbacks-demo-*"))
 
 
 def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(
@@ -143,6 +131,23 @@ def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(
     assert forge(demo) == b"fail"
     (log,) = tmp_path.glob("payment-callbacks-demo-*/receiver.log")
     assert eventually(lambda: "missing-token" in log.read_text()), "refused for another reason"
+    end(demo, signal.SIGINT)
+    assert not list(tmp_path.glob("payment-callbacks-demo-*"))
+
+
+def test_no_child_outlives_a_demo_that_was_killed(processes: Processes, tmp_path: Path) -> None:
+    demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path)})
+    demo.wait_until(lambda: "Still up" in demo.output)
+    end(demo, signal.SIGKILL)
+
+
+def end(demo: Process, number: signal.Signals) -> None:
+    """Send it the signal, and wait until no child of it is left."""
+    children = children_of(demo.pid)
+    assert len(children) >= 5
+    demo.signal(number)
+    demo.wait()
+    eventually(lambda: not any(lives(child) for child in children))
 
 
 def test_a_role_that_dies_ends_the_demo_with_the_end_of_its_log(processes: Processes, tmp_path: Path) -> None:

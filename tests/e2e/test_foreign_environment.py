@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.processes import Processes, answers
 from tests.support.waiting import eventually
@@ -36,29 +36,18 @@ def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str
 def test_every_role_works_beside_the_variables_of_other_services(
     deploy: Callable[..., Deployment], own_shop: Downstream, environment: dict[str, str]
 ) -> None:
+    """Each role is a process below `run all`, which hands the variables on."""
     deployment = deploy(Place())
     api = deployment.give_api()
-    deployment.start(*ROLES, "inquirer", "api", environment=environment)
-    deployment.wait_until_receiving()
-    deployment.role("api").wait_until(lambda: answers(api + "/readyz"))
-    assert deployment.sender.send(deployment.callback("one")).acknowledged
-    eventually(lambda: own_shop.about("one"))
-    for role in (*ROLES, "inquirer", "api"):
-        assert deployment.role(role).terminate() == 0
-    folder = Path(environment["PROMETHEUS_MULTIPROC_DIR"])
-    assert not folder.exists() or list(folder.iterdir()) == []
-
-
-def test_all_roles_on_one_machine_work_beside_them(
-    deploy: Callable[..., Deployment], own_shop: Downstream, environment: dict[str, str]
-) -> None:
-    deployment = deploy(Place())
     deployment.start("all", environment=environment)
     deployment.wait_until_receiving("all")
+    deployment.role("all").wait_until(lambda: answers(api + "/readyz"))
     assert deployment.sender.send(deployment.callback("one")).acknowledged
     eventually(lambda: own_shop.about("one"))
     assert deployment.role("all").terminate() == 0
     assert "child_died" not in deployment.output
+    folder = Path(environment["PROMETHEUS_MULTIPROC_DIR"])
+    assert not folder.exists() or list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("options", ["ro", "uid=65534,mode=0755"], ids=["read-only", "another user's"])

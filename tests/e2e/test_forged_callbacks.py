@@ -1,6 +1,8 @@
 """Anyone can make the callback's sign, so anyone may come; what they get is a plain failure, or no belief."""
 
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -10,7 +12,7 @@ from tests.support.callbacks import Answer, Callback, php
 from tests.support.deployment import Deployment, token_of
 from tests.support.downstream import Downstream
 from tests.support.processes import answers
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 def _forgeries(order: str) -> dict[str, Callback]:
@@ -130,6 +132,41 @@ def test_where_the_gateway_is_asked_a_wrong_token_is_refused_all_the_same(deploy
     assert deployment.sender.send(wrong).status == 400
 
 
+def test_costly_requests_keep_no_true_callback_from_its_acknowledgement(
+    deployment: Deployment, shop: Downstream, order: str
+) -> None:
+    requests = [_in_one_byte_chunks(), _form_of_control_characters()]
+    orders = [f"{order} {number}" for number in range(20)]
+    with ThreadPoolExecutor(4) as strangers:
+        hostile = [strangers.submit(_begin_of_answer, deployment, requests[number % 2]) for number in range(40)]
+        answered = [deployment.sender.send(deployment.callback(order)) for order in orders]
+        refused = {begin.result()[:12] for begin in hostile}
+    assert all(answer.acknowledged for answer in answered)
+    assert refused <= {b"HTTP/1.1 400", b"HTTP/1.1 413"}
+    for order in orders:
+        eventually(lambda order=order: shop.about(order))
+
+
+_HEAD = b"POST /notify/acme HTTP/1.1\r\nHost: receiver\r\n"
+_FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
+
+
+def _in_one_byte_chunks() -> bytes:
+    return _HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 45_000 + b"0\r\n\r\n"
+
+
+def _form_of_control_characters() -> bytes:
+    body = b"sign=0123456789abcdef0123456789abcdef&biz_order_no=x&pay_status=&note=" + b"\b\x7f\f\x01\\" * 13_000
+    return _HEAD + _FORM + b"Content-Length: %d\r\n\r\n" % len(body[: 64 * 1024]) + body[: 64 * 1024]
+
+
+def _begin_of_answer(deployment: Deployment, request: bytes) -> bytes:
+    with _connect(deployment) as client:
+        with suppress(OSError):  # it may be answered before its end
+            client.sendall(request)
+        return client.recv(64)
+
+
 def _settle(deployment: Deployment, shop: Downstream, order: str) -> None:
     """Wait until a true callback that comes now is told: what was queued before it has been dealt with."""
     later = f"{order} later"
@@ -143,11 +180,15 @@ def _seen(answer: Answer) -> tuple[int, bytes, str | None, str | None]:
 
 
 def _send_raw(deployment: Deployment, request: str) -> bytes:
-    host, port = deployment.url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with _connect(deployment) as connection:
         connection.sendall(request.encode())
         received = b""
         while chunk := connection.recv(4096):
             received += chunk
     assert answers(deployment.url + "/healthz")
     return received
+
+
+def _connect(deployment: Deployment) -> socket.socket:
+    host, port = deployment.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=HANGS_AFTER_SECONDS)

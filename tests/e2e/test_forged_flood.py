@@ -77,7 +77,6 @@ def flooded(servers: Place, own_shop: Downstream, gateway: CountingSandbox, tmp_
         yield deployment
 
 
-@pytest.mark.timeout(300)
 def test_a_flood_of_forgeries_brings_out_no_lie_and_costs_no_order_its_question(
     flooded: Deployment, own_shop: Downstream, gateway: CountingSandbox
 ) -> None:

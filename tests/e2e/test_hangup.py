@@ -18,29 +18,34 @@ from tests.support.waiting import eventually
 _WORKERS = 2
 
 
-@pytest.fixture
-def served(deploy: Callable[..., Deployment]) -> Deployment:
-    """Every role runs, each on its own, and all on files."""
+def test_every_role_ends_in_good_order_whether_it_reaches_the_process_or_its_group(
+    deploy: Callable[..., Deployment], own_shop: Downstream
+) -> None:
+    """Of those that have no processes below them, the two are the same."""
     deployment = deploy(Place())
     api = deployment.give_api()
+    servers = ("receiver", "api")
+
+    def wait_until_serving() -> None:
+        deployment.wait_until_receiving()
+        deployment.role("api").wait_until(lambda: answers(api + "/readyz"))
+
     deployment.start(*ROLES, "inquirer", "api")
-    deployment.wait_until_receiving()
-    deployment.role("api").wait_until(lambda: answers(api + "/readyz"))
-    return deployment
-
-
-@pytest.mark.parametrize("to_group", [False, True], ids=["to the process", "to its group"])
-def test_every_role_ends_in_good_order(served: Deployment, own_shop: Downstream, to_group: bool) -> None:
-    assert served.sender.send(served.callback("one")).acknowledged
+    wait_until_serving()
+    assert deployment.sender.send(deployment.callback("one")).acknowledged
     eventually(lambda: own_shop.about("one"))
     for name in (*ROLES, "inquirer", "api"):
-        role = served.role(name)
-        if to_group:
-            os.killpg(role.pid, signal.SIGHUP)
-        else:
-            role.signal(signal.SIGHUP)
+        role = deployment.role(name)
+        role.signal(signal.SIGHUP)
         assert role.wait() == 0, role.describe()
-    assert "Traceback" not in served.output
+
+    deployment.start(*servers)
+    wait_until_serving()
+    for name in servers:
+        role = deployment.role(name)
+        os.killpg(role.pid, signal.SIGHUP)
+        assert role.wait() == 0, role.describe()
+    assert "Traceback" not in deployment.output
 
 
 def test_all_roles_on_one_machine_end_in_good_order(deploy: Callable[..., Deployment]) -> None:

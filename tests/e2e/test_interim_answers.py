@@ -1,11 +1,10 @@
-"""An endpoint that sends interim answers: an event counts as delivered where its own final answer said so."""
+"""Endpoints that send interim answers: an event counts as delivered where its own final answer said so."""
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import unquote
-
-import pytest
 
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import WEBHOOK_SECRET
@@ -14,7 +13,7 @@ from tests.support.waiting import eventually
 
 ENDPOINT = f"""
 [[endpoints]]
-name = "shop"
+name = "{{name}}"
 kind = "webhook"
 url = "{{url}}"
 secrets = ["{WEBHOOK_SECRET}"]
@@ -31,31 +30,48 @@ def order_of(request: Request) -> str:
     return unquote(request.headers["webhook-id"].split("/")[1])
 
 
-@pytest.mark.parametrize("interim", [Interim(103), Interim(102, 3), Interim(103, 1, 0.7)], ids=str)
-def test_no_event_counts_as_delivered_that_the_endpoint_refused(
-    find_place: Callable[[], Place], tmp_path: Path, interim: Interim
-) -> None:
-    refused: Counter[str] = Counter()
+class Shop(ScriptedServer):
+    """Sends interim answers ahead of each final one, and refuses some orders until it is told otherwise."""
 
-    def take_some(request: Request) -> Answer:
-        refused[order_of(request)] += order_of(request) in REFUSED
-        status = 500 if order_of(request) in REFUSED else 200
-        return Answer(status=status, before=interim.content, ahead_seconds=interim.ahead_seconds)
+    def __init__(self, interim: Interim) -> None:
+        super().__init__(self._answer)
+        self._interim = interim
+        self.refuses = REFUSED
+        self.refused: Counter[str] = Counter()
 
-    with (
-        ScriptedServer(take_some) as shop,
-        Deployment(
-            folder=tmp_path, place=find_place(), downstreams={}, more_settings=ENDPOINT.format(url=shop.url)
-        ) as deployment,
-    ):
+    def _answer(self, request: Request) -> Answer:
+        refuses = order_of(request) in self.refuses
+        self.refused[order_of(request)] += refuses
+        return Answer(
+            status=500 if refuses else 200, before=self._interim.content, ahead_seconds=self._interim.ahead_seconds
+        )
+
+
+def test_no_event_counts_as_delivered_that_an_endpoint_refused(find_place: Callable[[], Place], tmp_path: Path) -> None:
+    with ExitStack() as running:
+        shops = {
+            name: running.enter_context(Shop(interim))
+            for name, interim in (
+                ("once", Interim(103)),
+                ("thrice", Interim(102, 3)),
+                ("ahead", Interim(103, 1, 0.7)),
+            )
+        }
+        endpoints = "".join(ENDPOINT.format(name=name, url=shop.url) for name, shop in shops.items())
+        deployment = running.enter_context(
+            Deployment(folder=tmp_path, place=find_place(), downstreams={}, more_settings=endpoints)
+        )
         deployment.prepare()
         deployment.start(*ROLES)
         deployment.wait_until_receiving()
         for order in sorted(REFUSED | TAKEN):
             assert deployment.sender.send(deployment.callback(order)).acknowledged
-        eventually(lambda: all(refused[order] >= 3 for order in REFUSED))
-        eventually(lambda: deployment.ledger.delivered_orders("shop") == TAKEN)
+        for name, shop in shops.items():
+            eventually(lambda shop=shop: all(shop.refused[order] >= 3 for order in REFUSED))
+            eventually(lambda name=name: deployment.ledger.delivered_orders(name) == TAKEN)
 
-        shop.behave = lambda _: Answer(before=interim.content, ahead_seconds=interim.ahead_seconds)
-        eventually(lambda: deployment.ledger.delivered_orders("shop") == REFUSED | TAKEN)
-        assert {order_of(request) for request in shop.requests} == REFUSED | TAKEN
+        for shop in shops.values():
+            shop.refuses = set()
+        for name, shop in shops.items():
+            eventually(lambda name=name: deployment.ledger.delivered_orders(name) == REFUSED | TAKEN)
+            assert {order_of(request) for request in shop.requests} == REFUSED | TAKEN

@@ -9,8 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import pytest
-
 from tests.support.callbacks import Load
 from tests.support.deployment import Deployment, Place, await_claims, await_events
 from tests.support.downstream import Downstream
@@ -19,7 +17,6 @@ from tests.support.waiting import eventually
 _VICTIMS = ("worker", "ledger", "master", "dispatcher")
 
 
-@pytest.mark.timeout(240)
 def test_whoever_is_killed_every_acknowledged_callback_is_recorded_and_told_once(
     own_deployment: Deployment, own_shop: Downstream
 ) -> None:

@@ -16,33 +16,36 @@ from prometheus_client.samples import Sample
 from tests.support.callbacks import Callback
 from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.gateway import AskedGateway
+from tests.support.gateway import AES_KEY, AskedGateway
 from tests.support.processes import answers, find_free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 _FILES = Path(__file__).parents[2] / "helm" / "payment-callbacks" / "files"
 _ROLES = ("receiver", "ledger", "inquirer", "dispatcher")
 _TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+_ASKED = """
+[merchants.asked]
+pay_types = ["baofoo_001"]
+amount_unit = "yuan"
+token_keys = [{{ kid = "k1", key = "a token key of asked, for tests only" }}]
+gateway = {{ url = "{url}", ua = "ASKED", aes_key = "{key}", timeout_seconds = 5.0 }}
+"""
 _SUFFIX = re.compile(r"_(bucket|sum|count)$")
 
 
 class Watched:
     """A deployment each of whose roles has a port for metrics."""
 
-    def __init__(self, deployment: Deployment, *, gateway: str = "") -> None:
-        """`gateway` is the URL of the one that the merchant "ask" asks."""
+    def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         self.ports = {role: find_free_port() for role in (*_ROLES, "api")}
         text = deployment.settings_file.read_text() + "\n[inquirer]\npoll_seconds = 0.1\n"
-        text = text.replace("http://127.0.0.1:9/", gateway or "http://127.0.0.1:9/")
         for role in _ROLES:
             text = text.replace(f"[{role}]\n", f'[{role}]\nmetrics_bind = "127.0.0.1:{self.ports[role]}"\n')
         token = "0123456789abcdef0123456789abcdef"
         text += f'\n[api]\nbind = "127.0.0.1:{self.ports["api"]}"\n[[api.tokens]]\nname = "test"\ntoken = "{token}"\n'
         text += 'scopes = ["read"]\n'
         deployment.settings_file.write_text(text)
-        deployment.start(*_ROLES, "api")
-        deployment.wait_until_receiving()
 
     def scrape(self, role: str) -> str:
         url = f"http://127.0.0.1:{self.ports[role]}/metrics"
@@ -83,17 +86,27 @@ def _standing(
 ) -> Iterator[tuple[Watched, Downstream]]:
     with (
         Downstream() as shop,
+        AskedGateway(lambda _order: "success", pay_type="baofoo_001") as gateway,
         Deployment(
-            folder=tmp_path_factory.mktemp("watched"), place=find_place(), downstreams={"shop": shop}
+            folder=tmp_path_factory.mktemp("watched"),
+            place=find_place(),
+            downstreams={"shop": shop},
+            more_settings=_ASKED.format(url=gateway.url, key=AES_KEY),
         ) as deployment,
     ):
         deployment.prepare()
-        yield Watched(deployment), shop
+        watched = Watched(deployment)
+        deployment.start(*_ROLES, "api")
+        deployment.wait_until_receiving()
+        yield watched, shop
 
 
 @pytest.fixture
 def watched(_standing: tuple[Watched, Downstream]) -> Watched:
-    """A deployment that tests share: only "acme" is called back, and only order numbers tell the tests apart."""
+    """A deployment that tests share: only "acme" and "asked" are called back, and only order numbers tell tests apart.
+
+    "asked" believes nobody but its gateway, which says of every order that it was paid.
+    """
     return _standing[0]
 
 
@@ -109,20 +122,13 @@ def shop(_standing: tuple[Watched, Downstream]) -> Downstream:
     return _standing[1]
 
 
-@pytest.fixture
-def asking(deploy: Callable[..., Deployment], find_place: Callable[[], Place]) -> Iterator[Watched]:
-    """Where "ask" believes nobody but its gateway, which says of every order that it was paid."""
-    with AskedGateway(lambda _order: "success", pay_type="baofoo_001") as gateway:
-        yield Watched(deploy(find_place()), gateway=gateway.url)
-
-
 def _named(file: str) -> set[str]:
     return {_SUFFIX.sub("", name) for name in re.findall(r"payment_callbacks_\w+", (_FILES / file).read_text())}
 
 
 def _send_no_http(deployment: Deployment) -> None:
     host, _, port = deployment.url.removeprefix("http://").partition(":")
-    with socket.create_connection((host, int(port)), timeout=5) as client:
+    with socket.create_connection((host, int(port)), timeout=HANGS_AFTER_SECONDS) as client:
         client.sendall(b"no http at all\r\n\r\n")
         client.recv(1024)
 
@@ -148,6 +154,8 @@ def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(
     eventually(lambda: last_claims().get(("acme", "callback")))
     last = last_claims()
     assert abs(time.time() - last.pop(("acme", "callback"))) < 600
+    for source in ("callback", "query"):
+        last.pop(("asked", source))
     never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
     assert last == dict.fromkeys(never, 0.0)
 
@@ -158,6 +166,7 @@ def test_a_consumer_has_metrics_once_the_schema_is_there_so_that_who_waits_for_i
     with Deployment(folder=tmp_path, place=servers, downstreams={"shop": own_shop}) as deployment:
         watched = Watched(deployment)
         consumers = ("ledger", "inquirer", "dispatcher")
+        deployment.start(*consumers)
         urls = {role: f"http://127.0.0.1:{watched.ports[role]}/metrics" for role in consumers}
         for role, url in urls.items():
             eventually(lambda role=role: watched.lines(role, "start_awaits"))
@@ -185,23 +194,22 @@ def test_one_trace_joins_the_callback_to_its_webhook(
 
 
 def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_question_to_the_webhook(
-    asking: Watched, own_shop: Downstream, order: str
+    watched: Watched, deployment: Deployment, shop: Downstream, order: str
 ) -> None:
-    deployment = asking.deployment
-    sent = deployment.callback(order, merchant="ask", traceparent=f"00-{_TRACE_ID}-00f067aa0ba902b7-01")
+    sent = Callback(biz_order_no=order, merchant="asked", traceparent=f"00-{_TRACE_ID}-00f067aa0ba902b7-01")
     assert deployment.sender.send(sent).acknowledged
-    (event,) = eventually(lambda: own_shop.about(order))
+    (event,) = eventually(lambda: shop.about(order))
     assert event.envelope["data"]["trust"] == "query"
     # What the gateway sent, flags and all: no spans are made here.
     assert event.headers["traceparent"] == event.envelope["traceparent"] == sent.traceparent
-    for role, said in (
-        ("receiver", "callback_acknowledged"),
-        ("ledger", "claim_recorded"),
-        ("inquirer", "gateway_asked"),
-        ("dispatcher", "event_delivered"),
+    for role, said, about_it in (
+        ("receiver", "callback_acknowledged", {"biz_order_no": order}),
+        ("ledger", "claim_recorded", {"biz_order_no": order}),
+        ("inquirer", "gateway_asked", {"biz_order_no": order}),
+        ("dispatcher", "event_delivered", {"event_id": event.id}),
     ):
-        eventually(lambda role=role, said=said: asking.lines(role, said))
-        assert {line["trace_id"] for line in asking.lines(role, said)} == {_TRACE_ID}, role
+        lines = eventually(lambda role=role, said=said, about_it=about_it: watched.lines(role, said, **about_it))
+        assert {line["trace_id"] for line in lines} == {_TRACE_ID}, role
 
 
 def test_a_flood_of_made_up_words_is_counted_to_the_last_and_makes_no_new_series(watched: Watched) -> None:
@@ -244,7 +252,7 @@ def _flood(watched: Watched, callbacks: Sequence[Callback]) -> None:
     taken = watched.total("receiver", received, outcome="acknowledged")
     assert taken - taken_before == sum(answer.acknowledged for answer in answers)
     eventually(lambda: watched.total("ledger", "payment_callbacks_claims_recorded_total") == taken)
-    moved = watched.total("ledger", "payment_callbacks_transitions_total")
+    moved = sum(watched.total(role, "payment_callbacks_transitions_total") for role in ("ledger", "inquirer"))
     delivered = "payment_callbacks_deliveries_total"
     eventually(lambda: watched.total("dispatcher", delivered, endpoint="shop", outcome="delivered") == moved)
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import HANGS_AFTER_SECONDS
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 _GOOD = """\
@@ -32,7 +34,7 @@ def run(tmp_path: Path) -> Run:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANGS_AFTER_SECONDS,
             check=False,
         )
         assert "Traceback" not in done.stdout + done.stderr, done.stderr

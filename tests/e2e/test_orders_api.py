@@ -4,15 +4,13 @@ import csv
 import io
 import json
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-import pytest
-
 from tests.support.api import TOKEN, ApiCaller, order_path
 from tests.support.callbacks import Callback
-from tests.support.deployment import ROLES, Deployment, Place
+from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.processes import answers
 from tests.support.waiting import eventually
@@ -25,40 +23,28 @@ PERSON = {
 }
 
 
-@pytest.fixture
-def api(fresh_deployment: Deployment) -> Iterator[ApiCaller]:
-    """The API of `fresh_deployment`, of which every role runs."""
-    url = fresh_deployment.give_api()
-    fresh_deployment.start("api", *ROLES)
-    fresh_deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
-    fresh_deployment.wait_until_receiving()
-    caller = ApiCaller(url=url)
-    yield caller
-    caller.close()
-
-
 def run(deployment: Deployment, *arguments: str) -> str:
     done = deployment.command(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def call_back(deployment: Deployment, order: str, notify_url: str) -> None:
-    callback = Callback(biz_order_no=order, token=notify_url.rpartition("/")[2])
+def call_back(deployment: Deployment, order: str, notify_url: str, *, merchant: str = "acme") -> None:
+    callback = Callback(biz_order_no=order, merchant=merchant, token=notify_url.rpartition("/")[2])
     assert deployment.sender.send(callback).acknowledged
 
 
 def test_an_announced_order_is_called_back_and_delivered_and_the_api_shows_its_history(
-    fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
+    deployment: Deployment, api: ApiCaller, shop: Downstream, order: str
 ) -> None:
     (announced,) = api.announce({"merchant": "acme", "biz_order_no": order, "amount": "10.50"}).value["orders"]
-    call_back(fresh_deployment, order, announced["notify_url"])
-    eventually(lambda: own_shop.about(order), within_seconds=30)
+    call_back(deployment, order, announced["notify_url"])
+    eventually(lambda: shop.about(order))
     eventually(lambda: _deliveries(api, order).get("shop") == "delivered")
     history = api.get(order_path("acme", order)).value
     assert (history["order"]["status"], history["order"]["trust"]) == ("succeeded", "capability")
     assert [(claim["source"], claim["verdict"]) for claim in history["claims"]] == [("callback", "applied")]
-    (event,) = [event for event in own_shop.received if event.biz_order_no == order]
+    (event,) = [event for event in shop.received if event.biz_order_no == order]
     assert (event.envelope["data"]["amount"], event.envelope["data"]["amount_unit"]) == ("10.50", "yuan")
 
 
@@ -67,58 +53,61 @@ def _deliveries(api: ApiCaller, order: str) -> dict[str, str]:
     return {delivery["endpoint"]: delivery["state"] for event in history["events"] for delivery in event["deliveries"]}
 
 
-def test_the_commands_show_what_the_api_did_and_vice_versa(
-    fresh_deployment: Deployment, api: ApiCaller, order: str
-) -> None:
+def test_the_commands_show_what_the_api_did_and_vice_versa(deployment: Deployment, api: ApiCaller, order: str) -> None:
     (announced,) = api.announce({"merchant": "acme", "biz_order_no": order}).value["orders"]
-    assert run(fresh_deployment, "orders", "announce", "acme", order).strip() == announced["notify_url"]
+    assert run(deployment, "orders", "announce", "acme", order).strip() == announced["notify_url"]
     word = ("--name", "Li", "--reason", "seen on the statement", "--yes")
-    assert "applied" in run(fresh_deployment, "orders", "resolve", "acme", order, "failed", *word)
+    assert "applied" in run(deployment, "orders", "resolve", "acme", order, "failed", *word)
     (claim,) = api.get(order_path("acme", order)).value["claims"]
     assert (claim["stated_by"], claim["reason"]) == ("Li (command line)", "seen on the statement")
-    eventually(lambda: set(_deliveries(api, order).values()) == {"delivered"}, within_seconds=30)
-    told = json.loads(run(fresh_deployment, "orders", "show", "acme", order, "--json"))
+    eventually(lambda: set(_deliveries(api, order).values()) == {"delivered"})
+    told = json.loads(run(deployment, "orders", "show", "acme", order, "--json"))
     assert told == api.get(order_path("acme", order)).value
-    shown = run(fresh_deployment, "orders", "show", "acme", order)
+    shown = run(deployment, "orders", "show", "acme", order)
     assert "Li (command line): seen on the statement" in shown
-    assert order in run(fresh_deployment, "orders", "list", "--merchant", "acme", "--status", "failed")
+    assert order in run(deployment, "orders", "list", "--merchant", "acme", "--status", "failed")
 
 
 def test_the_daily_report_counts_orders_and_callbacks(
-    fresh_deployment: Deployment, api: ApiCaller, own_shop: Downstream, order: str
+    deployment: Deployment, api: ApiCaller, shop: Downstream, order: str
 ) -> None:
+    """The only orders of this merchant in the deployment."""
     names = [f"{order} {number}" for number in range(3)]
-    announced = api.announce(*({"merchant": "acme", "biz_order_no": name} for name in names)).value["orders"]
-    call_back(fresh_deployment, names[0], announced[0]["notify_url"])
-    eventually(lambda: own_shop.about(names[0]), within_seconds=30)
+    announced = api.announce(*({"merchant": "other", "biz_order_no": name} for name in names)).value["orders"]
+    call_back(deployment, names[0], announced[0]["notify_url"], merchant="other")
+    eventually(lambda: shop.about(names[0]))
     today = datetime.now(ZoneInfo("Asia/Shanghai"))
-    report = json.loads(run(fresh_deployment, "report", "--day", f"{today:%Y-%m-%d}", "--format", "json"))
-    (acme,) = [row for row in report["merchants"] if row["merchant"] == "acme"]
-    assert (acme["announced"], acme["called_back"], acme["still_open"]) == (3, 1, 2)
-    assert acme["lag_orders"] == 1
-    rows = list(csv.DictReader(io.StringIO(run(fresh_deployment, "report", "--day", "2020-01-01", "--format", "csv"))))
+    report = json.loads(run(deployment, "report", "--day", f"{today:%Y-%m-%d}", "--format", "json"))
+    (other,) = [row for row in report["merchants"] if row["merchant"] == "other"]
+    assert (other["announced"], other["called_back"], other["still_open"]) == (3, 1, 2)
+    assert other["lag_orders"] == 1
+    rows = list(csv.DictReader(io.StringIO(run(deployment, "report", "--day", "2020-01-01", "--format", "csv"))))
     assert {row["merchant"] for row in rows} >= {"acme", "ask"}
     assert {row["orders"] for row in rows} == {"0"}
 
 
-def test_pruning_removes_old_payloads_only(fresh_deployment: Deployment) -> None:
+def test_pruning_removes_old_payloads_only(deployment: Deployment) -> None:
     today = datetime.now(UTC)
-    assert run(fresh_deployment, "prune", "--before", f"{today:%Y-%m-%d}") == "pruned: 0\n"
-    assert run(fresh_deployment, "prune", "--keep-days", "1") == "pruned: 0\n"
+    assert run(deployment, "prune", "--before", f"{today - timedelta(days=1):%Y-%m-%d}") == "pruned: 0\n"
+    assert run(deployment, "prune", "--keep-days", "1") == "pruned: 0\n"
     ahead = f"{today + timedelta(days=2):%Y-%m-%d}"
     for wrong in ([], ["--before", ahead], ["--keep-days", "0"], ["--keep-days", "1", "--before", "2026-01-01"]):
-        assert fresh_deployment.command("prune", *wrong).returncode == 2
+        assert deployment.command("prune", *wrong).returncode == 2
 
 
-def test_personal_data_is_neither_logged_nor_kept_in_any_file(
-    fresh_deployment: Deployment, api: ApiCaller, order: str
+def test_personal_data_that_the_api_of_run_all_is_given_is_neither_logged_nor_kept_in_any_file(
+    fresh_deployment: Deployment, order: str
 ) -> None:
+    api = ApiCaller(url=fresh_deployment.give_api())
+    fresh_deployment.start("all")
+    fresh_deployment.role("all").wait_until(lambda: answers(f"{api.url}/healthz"))
     body = {"merchant": "ask", "biz_order_no": order, "amount": "1.00", "pay_type": "baofoo_001", **PERSON}
     answer = api.post("/v1/withholds", body)
     assert (answer.status, answer.value["outcome"]) == (502, "not-done")
     assert api.post("/v1/withholds", {**body, "amount": "x"}).status == 422
     assert api.post("/v1/cards", {**PERSON, "merchant": "ask", "pay_type": "baofoo_001"}).status == 502
-    assert fresh_deployment.role("api").terminate() == 0
+    api.close()
+    assert fresh_deployment.role("all").terminate() == 0
     assert order in fresh_deployment.output
     # The logs, and the database where it is a file.
     files = set(fresh_deployment.settings_file.parent.parent.rglob("*")) - {fresh_deployment.settings_file}
@@ -127,28 +116,17 @@ def test_personal_data_is_neither_logged_nor_kept_in_any_file(
     assert [value for value in (*PERSON.values(), TOKEN) if value.encode() in kept] == []
 
 
-def test_run_all_includes_the_api_where_tokens_are_configured(fresh_deployment: Deployment, order: str) -> None:
-    url = fresh_deployment.give_api()
-    fresh_deployment.start("all")
-    fresh_deployment.role("all").wait_until(lambda: answers(f"{url}/healthz"), within_seconds=60)
-    caller = ApiCaller(url=url)
-    assert caller.announce({"merchant": "acme", "biz_order_no": order}).status == 200
-    caller.close()
-    assert fresh_deployment.role("all").terminate(within_seconds=40) == 0
-
-
-def test_without_tokens_the_api_does_not_start_and_says_why(fresh_deployment: Deployment) -> None:
-    refused = fresh_deployment.command("run", "api")
+def test_without_tokens_the_api_does_not_start_and_says_why(deploy: Callable[[Place], Deployment]) -> None:
+    refused = deploy(Place()).command("run", "api")
     assert refused.returncode == 1
     assert "set [[api.tokens]]" in refused.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_api_exits_with_0_after_a_signal(deploy: Callable[[Place], Deployment], number: signal.Signals) -> None:
+def test_the_api_exits_with_0_after_ctrl_c(deploy: Callable[[Place], Deployment]) -> None:
     deployment = deploy(Place())
     url = deployment.give_api()
     deployment.start("api")
     api = deployment.role("api")
     api.wait_until(lambda: answers(f"{url}/healthz"))
-    api.signal(number)
+    api.signal(signal.SIGINT)
     assert api.wait() == 0

@@ -20,10 +20,6 @@ from tests.support.processes import answers, find_free_port
 from tests.support.waiting import eventually
 
 ROLES_ON_THE_DATABASE = ("ledger", "dispatcher", "inquirer", "api")
-# Three times what a calm machine may take: the longest wait for an answer, and time for a connection that rested.
-NOTICED_WITHIN_SECONDS = 45
-# Three times what the chart gives the ledger, the inquirer and the dispatcher.
-ENDED_WITHIN_SECONDS = 90
 ASKED_ORDERS = 20
 
 SETTINGS = f"""
@@ -93,7 +89,6 @@ def deployment(
         yield deployment
 
 
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("ended", [False, True], ids=["held", "ended-meanwhile"])
 def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_told_twice(
     deployment: Deployment,
@@ -116,7 +111,7 @@ def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_tol
         gateway.status_of = lambda _order: "success"
         if ended:
             for role in ROLES_ON_THE_DATABASE:
-                assert deployment.role(role).terminate(within_seconds=ENDED_WITHIN_SECONDS) == 0
+                assert deployment.role(role).terminate() == 0
             deployment.start(*ROLES_ON_THE_DATABASE)
             for role in ROLES_ON_THE_DATABASE:
                 process = deployment.role(role)
@@ -135,9 +130,7 @@ def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_tol
 def await_trouble(deployment: Deployment) -> None:
     for role in ("ledger", "dispatcher", "inquirer"):
         process = deployment.role(role)
-        process.wait_until(
-            lambda role=process: '"event": "unavailable"' in role.output, within_seconds=NOTICED_WITHIN_SECONDS
-        )
+        process.wait_until(lambda role=process: '"event": "unavailable"' in role.output)
 
 
 def ends_of_asked(shop: Downstream) -> list[list[str]]:

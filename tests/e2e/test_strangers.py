@@ -2,7 +2,8 @@
 
 import json
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,30 +18,18 @@ from tests.support.deployment import ROLES, Deployment, Place, token_of
 from tests.support.downstream import Downstream
 from tests.support.gateway import AES_KEY, NOT_FOUND, UA, CountingSandbox
 from tests.support.processes import answers
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 CARD, MOBILE, NAME, LATIN_NAME = "6222021234567890128", "13800138000", "欧阳测试", "Wang Xiaoming"
 SECRETS = (CARD, MOBILE, NAME, LATIN_NAME, "Xiaoming", "bearer-token-of-a-caller")
 FORMATS = ("table", "json", "csv")
 
 
-@pytest.fixture
-def api(fresh_deployment: Deployment) -> Iterator[ApiCaller]:
-    """The API of `fresh_deployment`, of which every role runs."""
-    url = fresh_deployment.give_api(workers=1)
-    fresh_deployment.start("api", *ROLES)
-    fresh_deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
-    fresh_deployment.wait_until_receiving()
-    caller = ApiCaller(url=url)
-    yield caller
-    caller.close()
-
-
 def quoted(text: str) -> list[str]:
     return [secret for secret in SECRETS if secret in text or secret in text.encode().decode("unicode_escape")]
 
 
-def test_words_that_nobody_knows_are_quoted_nowhere(fresh_deployment: Deployment, api: ApiCaller, order: str) -> None:
+def test_words_that_nobody_knows_are_quoted_nowhere(deployment: Deployment, api: ApiCaller, order: str) -> None:
     words = [CARD, MOBILE, NAME, LATIN_NAME, f"{NAME} {CARD}"]
     names: dict[str, list[str]] = {"acme": [], "open": []}  # by token, and by nobody
     for merchant, names_there in names.items():
@@ -50,10 +39,10 @@ def test_words_that_nobody_knows_are_quoted_nowhere(fresh_deployment: Deployment
                 name = f"{order} {merchant} {len(names_there)}"
                 token = token_of(merchant, name) if by_token else ""
                 callback = Callback(biz_order_no=name, merchant=merchant, token=token, changes={field: word})
-                assert fresh_deployment.sender.send(callback).acknowledged
+                assert deployment.sender.send(callback).acknowledged
                 names_there.append(name)
     orders = [(merchant, name) for merchant, names_there in names.items() for name in names_there]
-    eventually(lambda: all(fresh_deployment.ledger.claims_about(name) for _, name in orders))
+    eventually(lambda: all(deployment.ledger.claims_about(name) for _, name in orders))
 
     shown = [api.get(order_path(merchant, name)).value for merchant, name in orders]
     assert all(history["claims"] for history in shown)
@@ -63,12 +52,12 @@ def test_words_that_nobody_knows_are_quoted_nowhere(fresh_deployment: Deployment
         *(["report", "--day", f"{today:%Y-%m-%d}", "--format", format_] for format_ in FORMATS),
         *(["orders", "show", merchant, names[merchant][position]] for merchant in names for position in (0, -1)),
     ):
-        done = fresh_deployment.command(*arguments)
+        done = deployment.command(*arguments)
         assert done.returncode == 0
         told.append(done.stdout + done.stderr)
     assert [quoted(text) for text in told] == [[]] * len(told)
     assert "****" in told[0]
-    assert quoted(fresh_deployment.output) == []
+    assert quoted(deployment.output) == []
 
 
 MERCHANT = f"""
@@ -127,12 +116,13 @@ def test_orders_that_a_stranger_invented_go_without_a_person_and_announced_ones_
 # The API's server itself.
 
 
-def answer_to(url: str, request: bytes) -> bytes:
-    """Everything that comes back on one connection, up to its end."""
+def answer_to(url: str, request: bytes, *, ended: bool) -> bytes:
+    """Everything that comes back on one connection, up to its end; `ended` is whether the client says that it ends."""
     address = urlsplit(url)
-    with socket.create_connection((address.hostname or "", address.port or 0), timeout=10) as sock:
+    with socket.create_connection((address.hostname or "", address.port or 0), timeout=HANGS_AFTER_SECONDS) as sock:
         sock.sendall(request)
-        sock.shutdown(socket.SHUT_WR)
+        if ended:
+            sock.shutdown(socket.SHUT_WR)
         answer = b""
         try:
             while data := sock.recv(65536):
@@ -153,6 +143,7 @@ BROKEN = {
     "a request line that is none": PERSON + b"\r\n\r\n",
     "a method that is none": f"{MOBILE}{{}} / HTTP/1.1\r\n\r\n".encode(),
     "a version that is none": f"GET / {MOBILE}\r\n\r\n".encode(),
+    "a version that nobody speaks": f"GET /v1/orders/{CARD} HTTP/9.9\r\nHost: a\r\n\r\n".encode(),
     "a target that is too long": b"GET /" + CARD.encode() * 500 + b" HTTP/1.1\r\n\r\n",
     "a header that is too long": b"GET / HTTP/1.1\r\nX: " + CARD.encode() * 1000 + b"\r\n\r\n",
     "a coding that nobody knows": f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {MOBILE}\r\n\r\n".encode(),
@@ -164,13 +155,27 @@ BROKEN = {
 }
 
 
-@pytest.fixture
-def embedded_api(deploy: Callable[[Place], Deployment]) -> tuple[Deployment, str]:
-    deployment = deploy(Place())
-    url = deployment.give_api(workers=1)
-    deployment.start("api")
-    deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
-    return deployment, url
+@pytest.fixture(scope="module")
+def embedded_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, str]]:
+    with Deployment(folder=tmp_path_factory.mktemp("api"), place=Place(), downstreams={}) as deployment:
+        deployment.prepare()
+        url = deployment.give_api(workers=1)
+        deployment.start("api")
+        deployment.role("api").wait_until(lambda: answers(f"{url}/healthz"))
+        yield deployment, url
+
+
+def test_half_sent_requests_do_not_block_other_clients(embedded_api: tuple[Deployment, str]) -> None:
+    _, url = embedded_api
+    address = urlsplit(url)
+    with ExitStack() as clients:
+        for number in range(60):
+            client = clients.enter_context(socket.create_connection((address.hostname or "", address.port or 0)))
+            body = b"Content-Length: 100\r\n\r\nhalf" if number % 2 else b""
+            client.sendall(b"POST /v1/orders HTTP/1.1\r\nHost: api\r\n" + body)
+        for _ in range(5):
+            assert answers(f"{url}/healthz")
+        assert answers(f"{url}/v1/orders?merchant=acme", status=401)
 
 
 def test_a_request_that_cannot_be_read_is_answered_with_a_problem_and_quoted_nowhere(
@@ -178,7 +183,7 @@ def test_a_request_that_cannot_be_read_is_answered_with_a_problem_and_quoted_now
 ) -> None:
     deployment, url = embedded_api
     for what, request in BROKEN.items():
-        raw = answer_to(url, request)
+        raw = answer_to(url, request, ended=what == "chunks without an end")
         # The first answer may be one to what could be read; the last is to what could not.
         head, _, body = raw[raw.rindex(b"HTTP/1.1 ") :].partition(b"\r\n\r\n")
         status = int(head.split()[1])

@@ -76,8 +76,8 @@ class _Measured:
 
 
 @pytest.fixture
-def measured(fresh_deployment: Deployment) -> _Measured:
-    return _Measured(fresh_deployment)
+def measured(deploy: Callable[..., Deployment], servers: Place) -> _Measured:
+    return _Measured(deploy(servers))
 
 
 def test_callbacks_are_acknowledged_and_applied_whatever_becomes_of_the_log(
@@ -112,13 +112,14 @@ def test_all_roles_on_one_machine_end_in_time_though_nobody_reads_their_log(
     deployment.wait_until_receiving("all")
     assert deployment.sender.send(deployment.callback("one")).acknowledged
     eventually(lambda: own_shop.about("one"))
+    assert len(deployment.ledger.claims_about("one")) == 1
     assert deployment.role("all").terminate() == 0
 
 
 def test_a_locale_without_the_characters_of_a_callback_changes_nothing(
-    fresh_deployment: Deployment, own_shop: Downstream
+    deploy: Callable[..., Deployment], own_shop: Downstream
 ) -> None:
-    deployment = fresh_deployment
+    deployment = deploy(Place())
     deployment.start(*ROLES, environment=_ASCII)
     deployment.wait_until_receiving()
     assert deployment.sender.send(deployment.callback("订单一")).acknowledged

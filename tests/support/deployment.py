@@ -347,6 +347,18 @@ def await_events(acknowledged: Sequence[Callback], *, ledger: LedgerView, downst
         assert sequences == list(range(1, len(arrived) + 1)), f"{biz_order_no} came in the order {sequences}"
 
 
+def assert_told_once(downstream: Downstream, *, output: str) -> None:
+    """No event came twice but those of which a try failed, or took too long, as the roles' `output` says.
+
+    On a busy machine that may be.
+    """
+    lines = [json.loads(line) for line in output.splitlines() if line.startswith("{") and line.endswith("}")]
+    failed = {line["event_id"] for line in lines if line["event"] in ("delivery_failed", "lease_lost")}
+    came = Counter(event.id for event in downstream.received)
+    twice = {event_id for event_id, times in came.items() if times > 1}
+    assert twice <= failed, f"came more than once, and no try had failed: {sorted(twice - failed)}"
+
+
 def first_arrivals(downstream: Downstream, prefix: str) -> dict[str, list[ReceivedEvent]]:
     """By order number: each event once, in the order in which it came first."""
     found: dict[str, dict[str, ReceivedEvent]] = defaultdict(dict)

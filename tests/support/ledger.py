@@ -16,7 +16,7 @@ from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
-from service.ledger.tables import asked_questions, claims, deliveries, events, inquiries, orders
+from service.ledger.tables import asked_questions, claims, deliveries, events, inquiries, orders, refusals
 from tests.support.claims import NOON
 from tests.support.postgresql import PostgreSQL
 
@@ -155,6 +155,10 @@ class LedgerView:
         """How many deliveries are `open`, `delivered` or `parked`."""
         query = select(func.count()).select_from(deliveries).where(deliveries.c.state == state)
         return int(self._all(query)[0][0])
+
+    def count_refused(self) -> int:
+        """How many refused callbacks the receivers have told of."""
+        return int(self._all(select(func.coalesce(func.sum(refusals.c.callbacks), 0)))[0][0])
 
     def delivered_orders(self, endpoint: str) -> set[str]:
         """The orders of which an event counts as delivered to an endpoint."""
