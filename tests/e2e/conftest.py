@@ -26,7 +26,7 @@ def find_place(request: pytest.FixtureRequest) -> FindPlace:
     return lambda: Place(amqp_url=rabbitmq.create_virtual_host(), database_url=cluster.create_database())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def _standing(
     find_place: FindPlace, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Deployment, Downstream, ApiCaller]]:

@@ -90,9 +90,6 @@ def test_pruning_removes_old_payloads_only(deployment: Deployment) -> None:
     today = datetime.now(UTC)
     assert run(deployment, "prune", "--before", f"{today - timedelta(days=1):%Y-%m-%d}") == "pruned: 0\n"
     assert run(deployment, "prune", "--keep-days", "1") == "pruned: 0\n"
-    ahead = f"{today + timedelta(days=2):%Y-%m-%d}"
-    for wrong in ([], ["--before", ahead], ["--keep-days", "0"], ["--keep-days", "1", "--before", "2026-01-01"]):
-        assert deployment.command("prune", *wrong).returncode == 2
 
 
 def test_personal_data_that_the_api_of_run_all_is_given_is_neither_logged_nor_kept_in_any_file(
