@@ -14,7 +14,7 @@ from service.runtime.logs import Logger
 from service.runtime.metrics.samples import SampleMetrics
 
 #: A label, or several.
-Labels = TypeVar("Labels", str, tuple[str, str])
+Labels = TypeVar("Labels", str, tuple[str, ...])
 
 _log = Logger(__name__)
 

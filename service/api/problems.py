@@ -12,6 +12,7 @@ from service.config.settings import ApiScope
 from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
 from service.ledger.errors import (
     AnnouncementDiffers,
+    AttentionItemUnknown,
     ClaimUnstorable,
     CursorExpired,
     FeedBehind,
@@ -143,6 +144,13 @@ def problem_of(error: Exception) -> Problem:
                 kind="unknown-order",
                 title="The order is unknown.",
                 detail="It was never announced, and no callback named it. Check its number, and percent-encode it.",
+            )
+        case AttentionItemUnknown():
+            return Problem(
+                status=404,
+                kind="nothing-waits",
+                title="Nothing of this id waits for a person.",
+                detail="It was settled meanwhile, or the id has a typing error. List the items again.",
             )
         case AnnouncementDiffers():
             return Problem(

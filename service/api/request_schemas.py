@@ -14,6 +14,7 @@ from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
 from service.domain.claims import OrderStatus
 from service.domain.events import EventType
+from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind
 from service.ledger.feed import BEGINNING, FeedFilter, FeedPlace
 from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
 from service.ledger.sanitizing import escaped
@@ -175,6 +176,48 @@ class FeedQuery:
     wait_seconds: int
 
 
+class AttentionFilterSchema(Schema):
+    """Which items of the attention list to return."""
+
+    kind = fields.Enum(AttentionKind, by_value=True)
+    merchant = api.merchant()
+    acknowledged = fields.Boolean(
+        truthy={"true"},
+        falsy={"false"},
+        load_default=False,
+        metadata={"description": "Also the items that somebody has acknowledged."},
+    )
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+    after = fields.String(metadata={"description": "`next` of the page before; the other filters stay the same."})
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> tuple[AttentionFilter, int]:
+        limit, cursor = data.pop("limit"), data.pop("after", None)
+        data["acknowledged"] = None if data["acknowledged"] else False
+        return AttentionFilter(**data, after=None if cursor is None else read_attention_cursor(cursor)), limit
+
+
+class AcknowledgementSchema(Schema):
+    """A person's note that an item of the attention list is seen."""
+
+    id = fields.String(required=True, metadata={"description": "The item's `id`."})
+    name = api.one_line("Who has seen it: a person, not a system.", max_length=100, required=True)
+    note = api.one_line("What is being done about it.", max_length=1000, required=True)
+
+
+def write_attention_cursor(item: AttentionItem) -> str:
+    """The cursor of the place after `item`."""
+    return _write_place([item.since.isoformat(), item.id])
+
+
+def read_attention_cursor(text: str) -> tuple[datetime, str]:
+    """The place that a cursor names. Raises ValidationError for a text that `write_attention_cursor` did not write."""
+    since, item_id = _read_place(text, str, str)
+    if escaped(item_id) != item_id:
+        raise ValidationError(_NO_CURSOR, "after")
+    return _read_time(since), item_id
+
+
 def write_cursor(order: OrderRecord) -> str:
     """The cursor of the place after `order`: an opaque text that callers send back for the next page."""
     return _write_place([order.updated_at.isoformat(), order.merchant, order.biz_order_no])
@@ -183,14 +226,7 @@ def write_cursor(order: OrderRecord) -> str:
 def read_cursor(text: str) -> OrderPlace:
     """The place that a cursor names. Raises ValidationError for a text that `write_cursor` did not write."""
     updated_at, merchant, biz_order_no = _read_place(text, str, str, str)
-    try:
-        time = datetime.fromisoformat(updated_at)
-        time.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValidationError(_NO_CURSOR, "after") from error
-    if time.tzinfo is None or time.isoformat() != updated_at:
-        raise ValidationError(_NO_CURSOR, "after")
-    return OrderPlace(updated_at=time, merchant=merchant, biz_order_no=biz_order_no)
+    return OrderPlace(updated_at=_read_time(updated_at), merchant=merchant, biz_order_no=biz_order_no)
 
 
 def write_feed_cursor(place: FeedPlace) -> str:
@@ -219,3 +255,15 @@ def _read_place(text: str, *types: type) -> Any:
     if not isinstance(place, list) or tuple(map(type, place)) != types:
         raise ValidationError(_NO_CURSOR, "after")
     return place
+
+
+def _read_time(written: str) -> datetime:
+    """The aware time of a cursor, spelled as we spell it."""
+    try:
+        time = datetime.fromisoformat(written)
+        time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValidationError(_NO_CURSOR, "after") from error
+    if time.tzinfo is None or time.isoformat() != written:
+        raise ValidationError(_NO_CURSOR, "after")
+    return time

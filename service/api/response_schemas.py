@@ -6,6 +6,7 @@ from service.api import fields as api
 from service.domain.claims import ClaimSource, OrderStatus
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
+from service.ledger.attention import AttentionKind
 from service.ledger.claims import MOST_UNCOUNTED
 from service.ledger.inquiries import InquiryState
 from service.ledger.questions import QuestionOutcome
@@ -255,3 +256,32 @@ class ResolvedSchema(Schema):
 
     verdict = fields.Enum(Verdict, by_value=True, required=True)
     order = fields.Nested(OrderSchema, required=True)
+
+
+class AttentionItemSchema(Schema):
+    """One thing that waits for a person."""
+
+    id = fields.String(required=True, metadata={"description": "Stays the same for as long as the item waits."})
+    kind = fields.Enum(AttentionKind, by_value=True, required=True)
+    cause = fields.String(required=True, metadata={"description": "The kind in words."})
+    merchant = fields.String(required=True, metadata={"description": "Empty where it concerns no merchant."})
+    biz_order_no = fields.String(required=True, metadata={"description": "Empty where it concerns no order."})
+    endpoint = fields.String(required=True, metadata={"description": "Empty where it concerns no endpoint."})
+    event_id = fields.String(required=True, metadata={"description": "Of a parked delivery; else empty."})
+    since = api.time("Since when it waits.", required=True)
+    detail = api.MaskedText(required=True, metadata={"description": "An error or a reason, where there is one."})
+    amount = api.amount(required=True, allow_none=True)
+    amount_unit = fields.String(required=True, allow_none=True, metadata={"enum": ["yuan", "fen", None]})
+    next_step = fields.String(required=True, metadata={"description": "The command to run next."})
+    acknowledged_by = fields.String(required=True, allow_none=True)
+    acknowledged_at = api.time("Null where nobody has acknowledged it.", required=True, allow_none=True)
+    note = fields.String(required=True, allow_none=True)
+
+
+class AttentionListSchema(Schema):
+    """A page of what waits for a person, the longest first."""
+
+    items = fields.List(fields.Nested(AttentionItemSchema), required=True)
+    next = fields.String(
+        required=True, allow_none=True, metadata={"description": "The next page's `after`; null after the last page."}
+    )

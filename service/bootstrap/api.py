@@ -6,6 +6,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.api.app import create_api
+from service.api.attention import make_attention
 from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
 from service.api.events import make_events
@@ -16,6 +17,7 @@ from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
 from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
+from service.ledger.attention import AttentionList
 from service.ledger.feed import EventFeed
 from service.ledger.schema import make_schema_check
 from service.runtime.metrics.exposition import name_role
@@ -45,6 +47,7 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
         blueprints=[
             make_orders(store=store, announcer=announcer),
             make_events(feed=EventFeed(engine=engine), drain=drain, most_waiting=max(settings.api.threads // 4, 1)),
+            make_attention(attention=AttentionList(engine=engine)),
             make_withholds(withholder=make_withholder(settings, engine, gateways)),
             make_cards(merchants=settings.merchants, gateways=gateways),
         ],

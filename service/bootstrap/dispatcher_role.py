@@ -44,7 +44,6 @@ def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: Collec
     names = [endpoint.name for endpoint in settings.endpoints]
     samples = [
         Sample(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.oldest.show),
-        Sample(name="parked-deliveries", measure=lambda: outbox.count_parked(names), show=metrics.parked.show),
         Sample(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.paused.show),
     ]
     return make_sampler(samples, registry)

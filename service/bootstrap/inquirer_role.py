@@ -38,7 +38,6 @@ def make_inquirer_sampler(settings: Settings, engine: Engine, registry: Collecto
     asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     samples: list[Sample[Any]] = [
         Sample(name="due-inquiries", measure=lambda: queue.oldest_due_ages(asked), show=metrics.oldest_due.show),
-        Sample(name="parked-inquiries", measure=lambda: queue.count_parked(asked), show=metrics.parked.show),
     ]
     return make_sampler(samples, registry)
 

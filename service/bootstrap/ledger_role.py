@@ -15,6 +15,7 @@ from service.bootstrap.messaging import make_message_counter, make_subscriber
 from service.bootstrap.role_metrics import make_claim_metrics, make_sampler
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
+from service.ledger.attention import AttentionList
 from service.ledger.forgeries import Forgeries
 from service.ledger.reports import Reports
 from service.runtime.clock import now
@@ -43,11 +44,7 @@ def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorR
     metrics, reports = LedgerBacklogMetrics(registry=registry), Reports(engine=engine)
     samples: list[Sample[Any]] = [
         Sample(name="queues", measure=make_message_counter(settings), show=metrics.queue_messages.show),
-        Sample(
-            name="conflicts",
-            measure=lambda: reports.open_conflicts(settings.merchants),
-            show=metrics.conflicts.show,
-        ),
+        Sample(name="attention", measure=AttentionList(engine=engine).count, show=metrics.attention.show),
         Sample(
             name="last-claims",
             measure=lambda: _last_claim_times(settings.merchants, reports),

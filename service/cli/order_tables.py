@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from service.cli.tables import add_row, make_console, make_table, time_text
+from service.ledger.attention import AttentionItem
 from service.ledger.claims import ClaimRecord
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord
@@ -27,6 +28,16 @@ def show_orders(records: Sequence[OrderRecord]) -> None:
             record.state.pay_order_no or "",
             time_text(record.updated_at),
         )
+    make_console().print(table)
+
+
+def show_attention(items: Sequence[AttentionItem]) -> None:
+    """Print a line per item that waits for a person."""
+    table = make_table("", "item", "since", "amount", "cause", "detail", "acknowledged", "next step")
+    for item in items:
+        amount = f"{item.amount} {item.amount_unit}" if item.amount else ""
+        acknowledged = f"{item.acknowledged_by}: {item.note}" if item.acknowledged_at else ""
+        add_row(table, item.id, time_text(item.since), amount, item.cause, item.detail, acknowledged, item.next_step)
     make_console().print(table)
 
 

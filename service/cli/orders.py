@@ -1,4 +1,4 @@
-"""`payment-callbacks orders`: announce, list, show, query and resolve orders, directly in the ledger."""
+"""`payment-callbacks orders`: announce, list, show, query and resolve orders, and list what waits for a person."""
 
 import json
 from collections.abc import Iterator
@@ -9,18 +9,34 @@ from typing import Any
 import click
 from marshmallow import Schema, ValidationError
 
-from service.api.request_schemas import MAX_LISTED, RESOLVABLE, read_cursor, write_cursor
-from service.api.response_schemas import AnnouncedSchema, HistorySchema, InquirySchema, OrderListSchema, ResolvedSchema
+from service.api.request_schemas import (
+    MAX_LISTED,
+    RESOLVABLE,
+    read_attention_cursor,
+    read_cursor,
+    write_attention_cursor,
+    write_cursor,
+)
+from service.api.response_schemas import (
+    AnnouncedSchema,
+    AttentionItemSchema,
+    AttentionListSchema,
+    HistorySchema,
+    InquirySchema,
+    OrderListSchema,
+    ResolvedSchema,
+)
 from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
 from service.charging.announce import OrderDraft
 from service.cli.ledger_access import open_ledger
 from service.cli.options import log_to_stderr, settings_of
-from service.cli.order_tables import show_history, show_orders
+from service.cli.order_tables import show_attention, show_history, show_orders
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
+from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
 from service.ledger.claims import Resolution
-from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
+from service.ledger.errors import AnnouncementDiffers, AttentionItemUnknown, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace
 from service.ledger.store import LedgerStore
@@ -47,7 +63,7 @@ class _AwareTime(click.ParamType[datetime]):
 
 @click.group()
 def orders() -> None:
-    """Announce, list and show orders, query the gateway about one, or resolve one yourself."""
+    """Announce, list and show orders, query the gateway about one, resolve one, or list what waits for a person."""
     log_to_stderr()
 
 
@@ -201,6 +217,69 @@ def resolve(
         click.echo(f"{verdict.value}: the order is {order.state.status.value}, by {resolution.stated_by}")
 
 
+@orders.command()
+@click.option("--kind", type=click.Choice([kind.value for kind in AttentionKind]), help="Only this kind.")
+@click.option("--merchant", help="Only what concerns this merchant.")
+@click.option("--all", "with_acknowledged", is_flag=True, help="Also what somebody has acknowledged.")
+@click.option("--after", help="Where the previous page ended: the value that it printed.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MAX_LISTED))
+@_AS_JSON
+@click.pass_context
+def attention(
+    context: click.Context,
+    kind: str | None,
+    merchant: str | None,
+    with_acknowledged: bool,
+    after: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List what waits for a person, the longest first: why, since when, the amount, and the command to run next.
+
+    docs/attention.md explains each kind.
+    """
+    chosen = AttentionFilter(
+        kind=AttentionKind(kind) if kind else None,
+        merchant=merchant,
+        acknowledged=None if with_acknowledged else False,
+        after=_read_attention_place(after) if after else None,
+    )
+    with open_ledger(settings_of(context)) as engine:
+        items = AttentionList(engine=engine).list(chosen, limit=limit)
+    following = write_attention_cursor(items[-1]) if len(items) == limit else None
+    if as_json:
+        _print_json(AttentionListSchema(), {"items": items, "next": following})
+        return
+    show_attention(items)
+    if following:
+        click.echo(f"There may be more: --after {following}", err=True)
+
+
+@orders.command()
+@click.argument("item")
+@click.option("--name", required=True, help="Who has seen it.")
+@click.option("--note", required=True, help="What is being done about it.")
+@_AS_JSON
+@click.pass_context
+def acknowledge(context: click.Context, item: str, name: str, note: str, as_json: bool) -> None:
+    """Take an ITEM of `orders attention` out of sight until it changes, in your own name. It settles nothing."""
+    if not name.strip() or not note.strip():
+        raise click.UsageError("--name and --note must not be empty")
+    with open_ledger(settings_of(context)) as engine:
+        try:
+            acknowledged = AttentionList(engine=engine).acknowledge(
+                item, name=f"{name.strip()} (command line)", note=note.strip()
+            )
+        except AttentionItemUnknown as error:
+            raise click.ClickException(
+                f"nothing called {item!r} waits for a person; `orders attention --all` lists what does"
+            ) from error
+    if as_json:
+        _print_json(AttentionItemSchema(), acknowledged)
+    else:
+        click.echo(f"{acknowledged.id} is acknowledged by {acknowledged.acknowledged_by}: {acknowledged.note}")
+
+
 @contextmanager
 def _open_store(context: click.Context) -> Iterator[LedgerStore]:
     """The ledger. Its errors end the command with a line that says what to do."""
@@ -219,6 +298,13 @@ def _open_store(context: click.Context) -> Iterator[LedgerStore]:
 def _read_place(cursor: str) -> OrderPlace:
     try:
         return read_cursor(cursor)
+    except ValidationError as error:
+        raise click.UsageError("--after is not the end of an earlier page") from error
+
+
+def _read_attention_place(cursor: str) -> tuple[datetime, str]:
+    try:
+        return read_attention_cursor(cursor)
     except ValidationError as error:
         raise click.UsageError("--after is not the end of an earlier page") from error
 

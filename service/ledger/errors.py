@@ -61,6 +61,10 @@ class OrderUnknown(LedgerError):
     """The order was never announced, and no claim about it was recorded."""
 
 
+class AttentionItemUnknown(LedgerError):
+    """Nothing of this id waits for a person: it was settled, or the id has a typing error. List the items again."""
+
+
 class AnnouncementDiffers(LedgerError):
     """The order was announced before, with other values. Use a new biz_order_no for another payment."""
 

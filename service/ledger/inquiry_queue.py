@@ -30,7 +30,6 @@ from service.ledger.questions import (
     QuestionOutcome,
     QuestionResult,
     anything_due,
-    count_parked,
     lock_doubts,
     lock_owed,
     oldest_doubt_age,
@@ -117,12 +116,6 @@ class InquiryQueue:
             }
 
         return read(self._engine, measure)
-
-    def count_parked(self, merchants: Collection[str]) -> Mapping[str, int]:
-        """How many inquiries of each merchant reached their horizon without result and wait for a person."""
-        return read(
-            self._engine, lambda connection: {merchant: count_parked(connection, merchant) for merchant in merchants}
-        )
 
     def _lease_due(
         self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, duration: timedelta

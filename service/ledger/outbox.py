@@ -182,14 +182,6 @@ class Outbox:
         ages = {name: self.oldest_open_age(endpoint=name) for name in endpoints}
         return {name: 0.0 if age is None else max(age.total_seconds(), 0.0) for name, age in ages.items()}
 
-    def count_parked(self, endpoints: Collection[str]) -> Mapping[str, int]:
-        """How many events for each of `endpoints` are parked and wait for a person."""
-        parked = deliveries.c.state == "parked"
-        query = select(deliveries.c.endpoint, func.count()).where(parked).group_by(deliveries.c.endpoint)
-        rows = read(self._engine, lambda connection: connection.execute(query).all())
-        found: dict[str, int] = {row[0]: row[1] for row in rows}
-        return {name: found.get(name, 0) for name in endpoints}
-
     def _reopen(self, chosen: Any) -> int:
         anew = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settled_at": None}
         statement = update(deliveries).where(chosen).values(anew).returning(deliveries.c.sequence)

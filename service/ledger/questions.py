@@ -101,12 +101,6 @@ def oldest_doubt_age(connection: Connection, merchant: str, now: datetime) -> ti
     return _age(earliest(*(connection.execute(first).scalar_one() for first in firsts)), now)
 
 
-def count_parked(connection: Connection, merchant: str) -> int:
-    """How many of the merchant's inquiries reached their horizon without result and wait for a person."""
-    is_parked = (inquiries.c.merchant == merchant) & (inquiries.c.state == InquiryState.PARKED.value)
-    return connection.execute(select(func.count()).select_from(inquiries).where(is_parked)).scalar_one()
-
-
 def _age(since: datetime | None, now: datetime) -> timedelta:
     return timedelta() if since is None else max(timedelta(), now - since)
 

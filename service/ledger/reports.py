@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 
@@ -85,10 +85,6 @@ class Reports:
         works whose callbacks normally have more.
         """
         return read(self._engine, lambda connection: _last_claims(connection, merchants))
-
-    def open_conflicts(self, merchants: Collection[str]) -> Mapping[str, int]:
-        """How many orders of each merchant have trusted claims that contradict each other."""
-        return read(self._engine, lambda connection: _open_conflicts(connection, merchants))
 
 
 def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinfo) -> DayReport:
@@ -191,12 +187,6 @@ def _last_claims(connection: Connection, merchants: Mapping[str, Trust]) -> Mapp
             if (recorded_at := connection.execute(last).scalar()) is not None:
                 found[merchant, source] = recorded_at
     return found
-
-
-def _open_conflicts(connection: Connection, merchants: Collection[str]) -> Mapping[str, int]:
-    query = select(orders.c.merchant, func.count()).where(orders.c.conflicted).group_by(orders.c.merchant)
-    found: dict[str, int] = {row[0]: row[1] for row in connection.execute(query)}
-    return {merchant: found.get(merchant, 0) for merchant in merchants}
 
 
 def record_refusals(connection: Connection, counts: Sequence[RefusalCount]) -> None:

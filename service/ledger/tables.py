@@ -144,6 +144,7 @@ claims = Table(
     # Claims that nobody can forge, however many others there are.
     Index("ix_claims_proven", "merchant", "source", "recorded_at", **_where("trust > 10")),
     Index("ix_claims_unpruned", "recorded_at", **_where("NOT pruned")),
+    Index("ix_claims_quarantined", "recorded_at", **_where("verdict = 'quarantined'")),
 )
 
 #: What makes a callback a repeat. Answers (30) and resolutions (40) are never repeats of one another.
@@ -168,6 +169,7 @@ withholds = Table(
     Column("request_id", Text, nullable=False),
     PrimaryKeyConstraint("merchant", "biz_order_no"),
     ForeignKeyConstraint(["merchant", "biz_order_no"], ["orders.merchant", "orders.biz_order_no"]),
+    Index("ix_withholds_unknown", "sent_at", **_where("outcome IN ('sending', 'unknown')")),
 )
 
 #: Events, with the bytes that are sent downstream.
@@ -324,6 +326,20 @@ refusals = Table(
     # The number so far, which only grows.
     Column("callbacks", BigInteger, nullable=False),
     PrimaryKeyConstraint("merchant", "day", "reason", "process"),
+)
+
+#: Items of the attention list that a person has seen. Each holds until its item changes.
+acknowledgements = Table(
+    "acknowledgements",
+    metadata,
+    # The id of the item.
+    Column("item", Text, nullable=False),
+    # When the item had last changed.
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("acknowledged_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("item"),
 )
 
 

@@ -16,6 +16,7 @@ from service.config.settings import GatewaySettings
 from service.domain.events import EventType
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
+from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
 from service.ledger.database import make_engine
 from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
@@ -120,6 +121,18 @@ def make_inquiry_queue(ledger_engine: Engine, clock: Clock) -> MakeInquiryQueue:
 def outbox(ledger_engine: Engine, clock: Clock) -> Outbox:
     """The outbox of the same database."""
     return Outbox(engine=ledger_engine, clock=lambda _: clock())
+
+
+@pytest.fixture
+def attention(ledger_engine: Engine, clock: Clock) -> AttentionList:
+    """What waits for a person in the same database."""
+    return AttentionList(engine=ledger_engine, clock=lambda _: clock())
+
+
+@pytest.fixture
+def parked_inquiries(attention: AttentionList) -> Callable[[], int]:
+    """Counts the inquiries that wait for a person."""
+    return lambda: len(attention.list(AttentionFilter(kind=AttentionKind.PARKED_INQUIRY), limit=100))
 
 
 @pytest.fixture

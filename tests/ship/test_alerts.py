@@ -42,6 +42,11 @@ def _received(outcome: str, **labels: str) -> str:
     return _named("payment_callbacks_received_total", given)
 
 
+def _waiting(kind: str, **labels: str) -> str:
+    given = {"kind": kind, "merchant": "", "endpoint": "", "acknowledged": "false", **labels}
+    return _named("payment_callbacks_attention_items", given)
+
+
 def _named(metric: str, labels: Mapping[str, str]) -> str:
     return metric + "{" + ", ".join(f'{name}="{value}"' for name, value in labels.items()) + "}"
 
@@ -165,8 +170,8 @@ CASES = [
     ),
     Case(
         "PaymentCallbacksEndpointPaused",
-        {'payment_callbacks_endpoint_paused_seconds{endpoint="shop"}': "0+600x1000"},
-        {'payment_callbacks_endpoint_paused_seconds{endpoint="shop"}': "0x1000"},
+        {_waiting("paused-endpoint", endpoint="shop"): "1x1000"},
+        {_waiting("paused-endpoint", endpoint="shop", acknowledged="true"): "1x1000"},
         {"endpoint": "shop"},
     ),
     Case(
@@ -198,14 +203,20 @@ CASES = [
     ),
     Case(
         "PaymentCallbacksEventsParked",
-        {'payment_callbacks_deliveries_parked{endpoint="shop"}': "1x1000"},
-        {'payment_callbacks_deliveries_parked{endpoint="shop"}': "0x1000"},
+        {_waiting("parked-delivery", endpoint="shop"): "1x1000"},
+        {_waiting("parked-delivery", endpoint="shop", acknowledged="true"): "1x1000"},
         {"endpoint": "shop"},
     ),
     Case(
         "PaymentCallbacksInquiriesParked",
-        {'payment_callbacks_inquiries_parked{merchant="acme"}': "1x1000"},
-        {'payment_callbacks_inquiries_parked{merchant="acme"}': "0x1000"},
+        {_waiting("parked-inquiry", merchant="acme"): "1x1000"},
+        {_waiting("parked-inquiry", merchant="acme", acknowledged="true"): "1x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
+        "PaymentCallbacksWithholdsUnknown",
+        {_waiting("unknown-withhold", merchant="acme"): "1x1000"},
+        {_waiting("unknown-withhold", merchant="acme", acknowledged="true"): "1x1000"},
         {"merchant": "acme"},
     ),
     Case(
@@ -215,14 +226,14 @@ CASES = [
     ),
     Case(
         "PaymentCallbacksConflictsOpen",
-        {'payment_callbacks_conflicts_open{merchant="acme"}': "1x1000"},
-        {'payment_callbacks_conflicts_open{merchant="acme"}': "0x1000"},
+        {_waiting("conflict", merchant="acme"): "1x1000"},
+        {_waiting("conflict", merchant="acme", acknowledged="true"): "1x1000"},
         {"merchant": "acme"},
     ),
     Case(
         "PaymentCallbacksQuarantined",
-        {'payment_callbacks_claims_recorded_total{merchant="acme", verdict="quarantined"}': "0x30 1x1000"},
-        {'payment_callbacks_claims_recorded_total{merchant="acme", verdict="applied"}': "0+9x1000"},
+        {_waiting("quarantined-claim", merchant="acme"): "1x1000"},
+        {_waiting("quarantined-claim", merchant="acme", acknowledged="true"): "1x1000"},
         {"merchant": "acme"},
     ),
     Case(

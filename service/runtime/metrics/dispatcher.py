@@ -55,18 +55,12 @@ class DispatcherMetrics:
 
 
 class DispatcherBacklogMetrics:
-    """What waits for a delivery or for a person, by endpoint, and which endpoints are paused."""
+    """What waits for a delivery, by endpoint, and which endpoints are paused."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self.oldest = SampledGauge(
             "payment_callbacks_undelivered_oldest_seconds",
             "How long the oldest undelivered event has waited; 0 where none does. The same in every process.",
-            ["endpoint"],
-            registry=registry,
-        )
-        self.parked = SampledGauge(
-            "payment_callbacks_deliveries_parked",
-            "Events that were given up and wait for a person. The same in every process.",
             ["endpoint"],
             registry=registry,
         )

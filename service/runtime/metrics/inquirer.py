@@ -52,7 +52,7 @@ class InquirerMetrics:
 
 
 class InquirerBacklogMetrics:
-    """What is to be asked, and what waits for a person, by merchant."""
+    """What is to be asked, by merchant."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self.oldest_due = SampledGauge(
@@ -60,11 +60,5 @@ class InquirerBacklogMetrics:
             "How long the question that is due longest has waited, of those that an order is owed and of doubts, which"
             " anyone can raise; 0 where none is due. The same in every process.",
             ["merchant", "kind"],
-            registry=registry,
-        )
-        self.parked = SampledGauge(
-            "payment_callbacks_inquiries_parked",
-            "Orders that were asked about in vain and wait for a person. The same in every process. Alert above 0.",
-            ["merchant"],
             registry=registry,
         )

@@ -53,10 +53,11 @@ class LedgerBacklogMetrics:
             ["queue"],
             registry=registry,
         )
-        self.conflicts = SampledGauge(
-            "payment_callbacks_conflicts_open",
-            "Orders whose trusted claims contradict each other. The same in every process.",
-            ["merchant"],
+        self.attention = SampledGauge(
+            "payment_callbacks_attention_items",
+            "What waits for a person, as `orders attention` lists it, by kind, by merchant or endpoint, and by whether "
+            "somebody has acknowledged it. The same in every process. Alert on those that nobody has.",
+            ["kind", "merchant", "endpoint", "acknowledged"],
             registry=registry,
         )
         self.last_claim = SampledGauge(

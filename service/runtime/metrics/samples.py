@@ -30,7 +30,7 @@ class SampledGauge:
     def __init__(self, name: str, description: str, labels: Sequence[str], *, registry: CollectorRegistry) -> None:
         self._gauge = Gauge(name, description, labels, registry=registry)
 
-    def show(self, values: Mapping[str, float] | Mapping[tuple[str, str], float]) -> None:
+    def show(self, values: Mapping[str, float] | Mapping[tuple[str, ...], float]) -> None:
         """Replace all that it shows by these values, by its label or labels; what is not named is not known."""
         self._gauge.clear()
         for labels, value in values.items():

@@ -128,7 +128,11 @@ def test_orders_of_a_flood_keep_their_questions_for_the_time_when_they_are_overd
 
 
 def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about(
-    make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Any, ledger_engine: Engine
+    make_store: MakeStore,
+    make_inquiry_queue: MakeInquiryQueue,
+    clock: Any,
+    ledger_engine: Engine,
+    parked_inquiries: Callable[[], int],
 ) -> None:
     store = make_store(required=Trust.QUERIED)
     queue = make_inquiry_queue(store, most_per_minute=PER_MINUTE)
@@ -154,7 +158,7 @@ def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about
         clock.forward(60)
         _ask_all(queue, clock, came_at=came_at, waits=waits, invented=invented)
     assert set(invented.values()) == {MOST_NOT_FOUND}
-    assert queue.count_parked(["acme"]) == {"acme": 0}
+    assert parked_inquiries() == 0
     with ledger_engine.connect() as connection:
         known = set(connection.execute(select(orders.c.biz_order_no)).scalars())
     assert known == came_at.keys()

@@ -178,10 +178,15 @@ def test_an_order_stays_while_its_question_is_open(
 
 
 def test_an_order_that_was_given_up_and_waits_for_a_person_stays(
-    store: LedgerStore, queue: InquiryQueue, forgeries: Forgeries, clock: Any, count: Count
+    store: LedgerStore,
+    queue: InquiryQueue,
+    forgeries: Forgeries,
+    clock: Any,
+    count: Count,
+    parked_inquiries: Callable[[], int],
 ) -> None:
     store.record([forged()])
-    while (asked := queue.lease_due("acme", limit=1, lease_seconds=60)) or not queue.count_parked(["acme"])["acme"]:
+    while (asked := queue.lease_due("acme", limit=1, lease_seconds=60)) or not parked_inquiries():
         for inquiry in asked:
             queue.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0))
         clock.forward(3600)

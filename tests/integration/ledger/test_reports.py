@@ -118,11 +118,3 @@ def test_who_forges_callbacks_does_not_hide_that_the_gateway_is_silent(
     last = {least: reports.last_claims({"acme": least}) for least in Trust}
     assert last[Trust.QUERIED] == last[Trust.CAPABILITY] == {("acme", ClaimSource.CALLBACK): NOON}
     assert last[Trust.CHECKSUM] == {("acme", ClaimSource.CALLBACK): NOON + timedelta(minutes=1)}
-
-
-def test_open_conflicts_are_counted_and_settled_ones_are_not(store: LedgerStore, ledger_engine: Engine) -> None:
-    reports = Reports(engine=ledger_engine)
-    store.record([a_claim(), a_claim(OrderStatus.FAILED, minute=1)])
-    assert reports.open_conflicts(["acme", "other"]) == {"acme": 1, "other": 0}
-    store.record([a_claim(trust=Trust.QUERIED, minute=2)])
-    assert reports.open_conflicts(["acme"]) == {"acme": 0}

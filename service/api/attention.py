@@ -1,0 +1,50 @@
+"""`/v1/attention`: what waits for a person, and acknowledging it."""
+
+from typing import Any
+
+from flask import g
+
+from service.api.blueprint import ApiBlueprint
+from service.api.request_schemas import AcknowledgementSchema, AttentionFilterSchema, write_attention_cursor
+from service.api.response_schemas import AttentionItemSchema, AttentionListSchema
+from service.config.settings import ApiScope
+from service.ledger.attention import AttentionFilter, AttentionItem, AttentionList
+from service.runtime.logs import Logger
+
+_log = Logger(__name__)
+
+
+def make_attention(*, attention: AttentionList) -> ApiBlueprint:
+    """The resource. Its views may run on many threads at once."""
+    blueprint = ApiBlueprint("attention", __name__, url_prefix="/v1/attention", description="What waits for a person.")
+
+    @blueprint.route("")
+    @blueprint.operation("listAttention", scope=ApiScope.READ)
+    @blueprint.arguments(AttentionFilterSchema, location="query")
+    @blueprint.response(200, AttentionListSchema)
+    def list_attention(query: tuple[AttentionFilter, int]) -> dict[str, Any]:
+        """List what waits for a person, the longest first
+
+        Items that somebody has acknowledged are left out, unless `acknowledged` is true.
+        """
+        chosen, limit = query
+        items = attention.list(chosen, limit=limit)
+        return {"items": items, "next": write_attention_cursor(items[-1]) if len(items) == limit else None}
+
+    @blueprint.route("/acknowledgements", methods=["POST"])
+    @blueprint.operation(
+        "acknowledge", scope=ApiScope.RESOLVE, problems={404: "Nothing of this id waits for a person."}
+    )
+    @blueprint.arguments(AcknowledgementSchema)
+    @blueprint.response(200, AttentionItemSchema)
+    def acknowledge(body: dict[str, str]) -> AttentionItem:
+        """Take an item out of sight until it changes, in a person's name
+
+        It settles nothing: the item is listed again when it changes, and its metric counts it as acknowledged.
+        """
+        name = f"{body['name']} (API token {g.caller.name})"
+        item = attention.acknowledge(body["id"], name=name, note=body["note"])
+        _log.info("attention_acknowledged", caller=g.caller.name, kind=item.kind, merchant=item.merchant)
+        return item
+
+    return blueprint

@@ -1,0 +1,88 @@
+"""The attention list over HTTP."""
+
+import pytest
+from sqlalchemy import Engine
+
+from service.bootstrap.ledger import make_store
+from service.config.settings import Settings
+from service.domain.claims import Trust
+from service.ledger.store import LedgerStore
+from tests.support.api import ApiCaller
+from tests.support.claims import a_claim
+
+ACKNOWLEDGEMENTS = "/v1/attention/acknowledgements"
+
+
+@pytest.fixture
+def store(settings: Settings, engine: Engine) -> LedgerStore:
+    return make_store(settings, engine)
+
+
+def quarantine(store: LedgerStore, order: str) -> None:
+    store.record(
+        [a_claim(None, trust=Trust.QUERIED, order=order, quarantine="pay_status: unknown word 6222021234561236")]
+    )
+
+
+def test_what_waits_is_listed_with_cause_and_next_command(api: ApiCaller, store: LedgerStore) -> None:
+    quarantine(store, "1745678901234567897")
+    (item,) = api.get("/v1/attention").value["items"]
+    assert (item["kind"], item["merchant"], item["biz_order_no"]) == (
+        "quarantined-claim",
+        "acme",
+        "1745678901234567897",
+    )
+    assert item["next_step"] == "payment-callbacks orders show acme 1745678901234567897"
+    assert item["detail"] == "pay_status: unknown word 6222****1236"
+    assert item["cause"]
+    assert item["acknowledged_at"] is None
+
+
+def test_pages_hold_each_item_once(api: ApiCaller, store: LedgerStore) -> None:
+    for number in range(5):
+        quarantine(store, f"DK{number}")
+    seen: list[str] = []
+    page = api.get("/v1/attention?limit=2").value
+    while page["next"]:
+        seen += [item["biz_order_no"] for item in page["items"]]
+        page = api.get(f"/v1/attention?limit=2&after={page['next']}").value
+    seen += [item["biz_order_no"] for item in page["items"]]
+    assert sorted(seen) == [f"DK{number}" for number in range(5)]
+
+
+def test_an_acknowledged_item_is_listed_on_request_only(api: ApiCaller, store: LedgerStore) -> None:
+    quarantine(store, "DK1")
+    (item,) = api.get("/v1/attention").value["items"]
+    answer = api.post(ACKNOWLEDGEMENTS, {"id": item["id"], "name": "李四", "note": "the gateway's staff is asked"})
+    assert (answer.status, answer.value["acknowledged_by"]) == (200, "李四 (API token shop)")
+    assert api.get("/v1/attention").value["items"] == []
+    assert api.get("/v1/attention?acknowledged=true").value["items"] == [answer.value]
+
+
+def test_the_list_is_filtered_by_kind_and_merchant(api: ApiCaller, store: LedgerStore) -> None:
+    quarantine(store, "DK1")
+    assert len(api.get("/v1/attention?kind=quarantined-claim&merchant=acme").value["items"]) == 1
+    assert api.get("/v1/attention?kind=conflict").value["items"] == []
+    assert api.get("/v1/attention?merchant=sand").value["items"] == []
+
+
+def test_what_does_not_wait_cannot_be_acknowledged(api: ApiCaller) -> None:
+    answer = api.post(ACKNOWLEDGEMENTS, {"id": "conflict/acme/DK404", "name": "Li", "note": "?"})
+    assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "nothing-waits")
+
+
+@pytest.mark.parametrize("field", ["name", "note"])
+def test_an_acknowledgement_needs_a_name_and_a_note(api: ApiCaller, store: LedgerStore, field: str) -> None:
+    quarantine(store, "DK1")
+    body = {"id": "quarantined-claim/acme/DK1", "name": "Li", "note": "asked"}
+    answer = api.post(ACKNOWLEDGEMENTS, {**body, field: " "})
+    assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [field])
+    assert len(api.get("/v1/attention").value["items"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "where"), [("kind=lost", "kind"), ("after=x", "after"), ("limit=0", "limit"), ("since=1", "since")]
+)
+def test_a_filter_that_cannot_be_used_is_named(api: ApiCaller, query: str, where: str) -> None:
+    answer = api.get(f"/v1/attention?{query}")
+    assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])

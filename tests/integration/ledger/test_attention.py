@@ -1,0 +1,280 @@
+"""The attention list: each cause, what ends it, that counts and list agree, and acknowledgements."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import Engine
+
+from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.events import EventType
+from service.ledger.announcements import Announcement
+from service.ledger.attention import (
+    PAUSED_TOO_LONG,
+    WITHHOLD_UNKNOWN_FOR,
+    AttentionFilter,
+    AttentionItem,
+    AttentionKind,
+    AttentionList,
+    count_items,
+    list_items,
+)
+from service.ledger.decisions import EndpointRules
+from service.ledger.endpoints import Pauses
+from service.ledger.errors import AttentionItemUnknown
+from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.outbox import FailedDelivery, Outbox
+from service.ledger.questions import QuestionOutcome, QuestionResult
+from service.ledger.store import LedgerStore
+from service.ledger.withholds import WithholdOutcome, Withholds
+from tests.support.claims import NOON, a_claim
+
+ANY = AttentionFilter(acknowledged=None)
+NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0)
+
+
+@pytest.fixture
+def store(make_store: Callable[..., LedgerStore]) -> LedgerStore:
+    return make_store(endpoints=[EndpointRules(name="books", types=frozenset([EventType.SUCCEEDED]))])
+
+
+@pytest.fixture
+def queue(store: LedgerStore, make_inquiry_queue: Callable[..., InquiryQueue]) -> InquiryQueue:
+    return make_inquiry_queue(store)
+
+
+@pytest.fixture
+def withholds(ledger_engine: Engine, clock: Any) -> Withholds:
+    return Withholds(engine=ledger_engine, clock=clock)
+
+
+@pytest.fixture
+def pauses(ledger_engine: Engine, clock: Any) -> Pauses:
+    return Pauses(engine=ledger_engine, clock=clock)
+
+
+def announce(store: LedgerStore, order: str) -> None:
+    store.announce(Announcement(merchant="acme", biz_order_no=order, amount="100.00", amount_unit="yuan"))
+
+
+def park_inquiry(store: LedgerStore, queue: InquiryQueue, clock: Any, order: str) -> None:
+    announce(store, order)
+    clock.forward(2 * 86_400)
+    for asked in queue.lease_due("acme", limit=100, lease_seconds=60):
+        queue.settle(asked, NO_ANSWER)
+
+
+def conflict(store: LedgerStore, order: str, *, minute: float = 0) -> None:
+    store.record([a_claim(order=order, minute=minute), a_claim(OrderStatus.FAILED, order=order, minute=minute + 1)])
+
+
+def quarantine(store: LedgerStore, order: str, **more: Any) -> None:
+    store.record([a_claim(None, order=order, quarantine="pay_status: ??", **more)])
+
+
+def park_delivery(store: LedgerStore, outbox: Outbox, order: str) -> None:
+    store.record([a_claim(order=order)])
+    due = outbox.lease_due(endpoint="books", limit=100, lease_seconds=60)
+    assert due
+    outbox.settle_failed([FailedDelivery(delivery=one, error="HTTP 500", wait_seconds=None) for one in due])
+
+
+def only(attention: AttentionList, chosen: AttentionFilter = ANY) -> AttentionItem:
+    (item,) = attention.list(chosen, limit=10)
+    return item
+
+
+def test_a_parked_inquiry_waits_with_the_amount_and_the_next_command(
+    store: LedgerStore, queue: InquiryQueue, clock: Any, attention: AttentionList
+) -> None:
+    park_inquiry(store, queue, clock, "DK 1")
+    item = only(attention)
+    assert (item.kind, item.merchant, item.biz_order_no) == (AttentionKind.PARKED_INQUIRY, "acme", "DK 1")
+    assert (item.amount, item.amount_unit) == ("100.00", "yuan")
+    assert NOON < item.since < clock()
+    assert item.next_step == "payment-callbacks orders inquire acme 'DK 1'"
+    assert item.cause
+
+
+def test_an_order_number_that_begins_with_a_hyphen_is_no_option_of_the_next_command(
+    store: LedgerStore, attention: AttentionList
+) -> None:
+    conflict(store, "-1")
+    assert only(attention).next_step == "payment-callbacks orders show -- acme -1"
+
+
+def test_a_conflict_waits_until_it_is_settled(store: LedgerStore, attention: AttentionList) -> None:
+    conflict(store, "DK1")
+    assert only(attention).kind is AttentionKind.CONFLICT
+    store.record([a_claim(trust=Trust.QUERIED, minute=2)])
+    assert attention.list(ANY, limit=10) == []
+
+
+def test_an_order_s_newest_quarantined_claim_waits_until_a_claim_counts(
+    store: LedgerStore, attention: AttentionList
+) -> None:
+    quarantine(store, "DK1")
+    quarantine(store, "DK1", trust=Trust.QUERIED)
+    item = only(attention)
+    assert (item.kind, item.detail) == (AttentionKind.QUARANTINED_CLAIM, "pay_status: ??")
+    store.record([a_claim(trust=Trust.CHECKSUM, order="DK1")])  # anyone can send this
+    assert only(attention) == item
+    store.record([a_claim(trust=Trust.QUERIED, order="DK1", minute=1)])
+    assert AttentionKind.QUARANTINED_CLAIM not in {one.kind for one in attention.list(ANY, limit=10)}
+
+
+def test_a_withhold_of_unknown_outcome_waits_after_a_while_until_the_gateway_is_seen_to_have_it(
+    store: LedgerStore, withholds: Withholds, clock: Any, attention: AttentionList
+) -> None:
+    for order in ("DK1", "DK2", "DK3"):
+        announce(store, order)
+        withholds.begin(OrderKey("acme", order), sent_by="shop")
+    withholds.settle(OrderKey("acme", "DK1"), WithholdOutcome.UNKNOWN, detail="no answer")
+    withholds.settle(OrderKey("acme", "DK3"), WithholdOutcome.NOT_DONE, detail="refused")
+    assert attention.list(ANY, limit=10) == []
+    clock.forward(WITHHOLD_UNKNOWN_FOR.total_seconds())
+    unknown, sending = attention.list(ANY, limit=10)
+    assert (unknown.kind, unknown.biz_order_no, unknown.detail) == (
+        AttentionKind.UNKNOWN_WITHHOLD,
+        "DK1",
+        "no answer",
+    )
+    assert sending.biz_order_no == "DK2"
+    store.record([a_claim(OrderStatus.PROCESSING, order="DK1", minute=1)])
+    assert only(attention).biz_order_no == "DK2"
+
+
+def test_a_parked_delivery_waits_until_it_is_replayed(
+    store: LedgerStore, outbox: Outbox, attention: AttentionList
+) -> None:
+    park_delivery(store, outbox, "DK1")
+    item = only(attention)
+    assert (item.kind, item.endpoint, item.detail) == (AttentionKind.PARKED_DELIVERY, "books", "HTTP 500")
+    assert item.next_step == "payment-callbacks replay --endpoint books acme/DK1/1"
+    outbox.replay_parked(endpoint="books")
+    assert attention.list(ANY, limit=10) == []
+
+
+def test_a_pause_waits_once_it_is_long(pauses: Pauses, clock: Any, attention: AttentionList) -> None:
+    pauses.pause("books", by="li", reason="moves house")
+    clock.forward(PAUSED_TOO_LONG.total_seconds() - 1)
+    assert attention.list(ANY, limit=10) == []
+    clock.forward(1)
+    item = only(attention)
+    assert (item.kind, item.endpoint, item.detail) == (AttentionKind.PAUSED_ENDPOINT, "books", "li: moves house")
+    assert item.next_step == "payment-callbacks endpoints resume books"
+
+
+def make_one_of_each(
+    store: LedgerStore, queue: InquiryQueue, outbox: Outbox, withholds: Withholds, pauses: Pauses, clock: Any
+) -> None:
+    park_delivery(store, outbox, "DK1")
+    pauses.pause("books", by="li", reason="moves house")
+    park_inquiry(store, queue, clock, "DK2")
+    conflict(store, "DK3")
+    conflict(store, "DK4")
+    quarantine(store, "DK5")
+    announce(store, "DK6")
+    withholds.begin(OrderKey("acme", "DK6"), sent_by="shop")
+    clock.forward(WITHHOLD_UNKNOWN_FOR.total_seconds())
+
+
+def test_the_counts_are_those_of_the_list_in_one_transaction(
+    store: LedgerStore,
+    queue: InquiryQueue,
+    outbox: Outbox,
+    withholds: Withholds,
+    pauses: Pauses,
+    clock: Any,
+    attention: AttentionList,
+    ledger_engine: Engine,
+) -> None:
+    make_one_of_each(store, queue, outbox, withholds, pauses, clock)
+    attention.acknowledge("conflict/acme/DK3", name="Li", note="asked the gateway")
+    with ledger_engine.connect() as connection, connection.begin():
+        counts = count_items(connection, clock())
+        items = list_items(connection, ANY, 1000, clock())
+    assert {item.kind for item in items} == set(AttentionKind)
+    assert counts == Counter(
+        (
+            item.kind.value,
+            "" if item.endpoint else item.merchant,
+            item.endpoint,
+            "true" if item.acknowledged_at else "false",
+        )
+        for item in items
+    )
+    assert counts["conflict", "acme", "", "true"] == counts["conflict", "acme", "", "false"] == 1
+
+
+def test_a_kind_without_items_is_counted_as_none(store: LedgerStore, attention: AttentionList) -> None:
+    conflict(store, "DK1")
+    counts = attention.count()
+    assert counts["conflict", "acme", "", "false"] == 1
+    assert {labels[0] for labels in counts} == set(AttentionKind)
+    assert sum(counts.values()) == 1
+
+
+def test_an_acknowledged_item_is_out_of_sight(store: LedgerStore, attention: AttentionList, clock: Any) -> None:
+    conflict(store, "DK1")
+    shown = only(attention, AttentionFilter())
+    acknowledged = attention.acknowledge(shown.id, name="李四", note="the bank is asked")
+    assert (acknowledged.acknowledged_by, acknowledged.note, acknowledged.acknowledged_at) == (
+        "李四",
+        "the bank is asked",
+        clock(),
+    )
+    assert attention.list(AttentionFilter(), limit=10) == []
+    assert only(attention, AttentionFilter(acknowledged=True)) == acknowledged
+
+
+def test_a_delivery_that_is_parked_again_is_in_sight_again(
+    store: LedgerStore, outbox: Outbox, attention: AttentionList, clock: Any
+) -> None:
+    park_delivery(store, outbox, "DK1")
+    attention.acknowledge(only(attention).id, name="Li", note="the shop moves")
+    clock.forward(60)
+    outbox.replay_parked(endpoint="books")
+    due = outbox.lease_due(endpoint="books", limit=1, lease_seconds=60)
+    outbox.settle_failed([FailedDelivery(delivery=due[0], error="HTTP 502", wait_seconds=None)])
+    assert only(attention, AttentionFilter()).detail == "HTTP 502"
+
+
+def test_only_what_waits_can_be_acknowledged(attention: AttentionList) -> None:
+    with pytest.raises(AttentionItemUnknown):
+        attention.acknowledge("conflict/acme/DK404", name="Li", note="?")
+
+
+def test_the_list_is_read_in_pages_of_those_that_waited_longest(
+    store: LedgerStore, attention: AttentionList, clock: Any
+) -> None:
+    orders = [f"DK{number}" for number in range(7)]
+    for number, order in enumerate(orders):
+        clock.forward(number % 2)  # some have waited equally long
+        conflict(store, order)
+    seen: list[str] = []
+    place = None
+    while page := attention.list(AttentionFilter(after=place), limit=2):
+        seen += [item.biz_order_no for item in page]
+        place = page[-1].since, page[-1].id
+    assert seen == orders
+
+
+def test_the_list_is_filtered_by_merchant_and_kind(
+    make_store: Callable[..., LedgerStore], attention: AttentionList
+) -> None:
+    store = make_store(merchants=["acme", "other"])
+    conflict(store, "DK1")
+    quarantine(store, "DK2", merchant="other")
+    assert only(attention, AttentionFilter(merchant="other")).biz_order_no == "DK2"
+    assert only(attention, AttentionFilter(kind=AttentionKind.CONFLICT)).biz_order_no == "DK1"
+    assert attention.list(AttentionFilter(kind=AttentionKind.CONFLICT, merchant="other"), limit=10) == []
+
+
+def test_the_time_of_every_item_is_aware(store: LedgerStore, attention: AttentionList) -> None:
+    quarantine(store, "DK1")
+    item = only(attention)
+    assert item.since == NOON
+    assert item.since.utcoffset() == timedelta()

@@ -1,0 +1,82 @@
+"""`orders attention` and `orders acknowledge`, on an embedded ledger."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from service.bootstrap.ledger import make_ledger_engine, make_store
+from service.cli.main import main
+from service.config.reading import load_settings
+from service.domain.claims import Trust
+from service.ledger.schema import migrate
+from tests.support.claims import a_claim
+
+_SETTINGS = """\
+[merchants.acme]
+pay_types = ["bank"]
+amount_unit = "yuan"
+required_trust = "checksum"
+"""
+ORDER = "6222021234561236"
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Runs a command beside a ledger in which a claim about one order is quarantined."""
+    file = tmp_path / "pc.toml"
+    file.write_text(_SETTINGS)
+    settings = load_settings(file, {})
+    engine = make_ledger_engine(settings)
+    migrate(engine)
+    claim = a_claim(None, trust=Trust.CAPABILITY, order=ORDER, quarantine="pay_status: 6222021234561236")
+    make_store(settings, engine).record([claim])
+    engine.dispose()
+    return lambda *arguments: CliRunner().invoke(main, ["--config", str(file), "orders", *arguments])
+
+
+def test_the_table_names_the_order_and_the_next_command_and_masks_the_detail(run: Run) -> None:
+    done = run("attention")
+    shown = " ".join(done.output.split())
+    assert done.exit_code == 0
+    assert f"quarantined-claim/acme/{ORDER} " in shown
+    assert f"payment-callbacks orders show acme {ORDER}" in shown
+    assert "pay_status: 6222****1236" in shown
+
+
+def test_json_holds_the_same_as_the_api(run: Run) -> None:
+    (item,) = json.loads(run("attention", "--json").stdout)["items"]
+    assert (item["id"], item["kind"]) == (f"quarantined-claim/acme/{ORDER}", "quarantined-claim")
+
+
+def test_an_acknowledged_item_is_shown_with_all_only(run: Run) -> None:
+    item = f"quarantined-claim/acme/{ORDER}"
+    done = run("acknowledge", item, "--name", "Li", "--note", "the gateway is asked")
+    assert (done.exit_code, done.stdout) == (
+        0,
+        f"{item} is acknowledged by Li (command line): the gateway is asked\n",
+    )
+    assert ORDER not in run("attention").output
+    assert "Li (command line): the gateway is asked" in " ".join(run("attention", "--all").output.split())
+
+
+def test_an_unknown_item_is_an_error_that_says_where_to_look(run: Run) -> None:
+    done = run("acknowledge", "conflict/acme/DK404", "--name", "Li", "--note", "?")
+    assert done.exit_code == 1
+    assert "nothing called 'conflict/acme/DK404' waits for a person; `orders attention --all` lists" in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("attention", "--after", "x"),
+        ("attention", "--kind", "lost"),
+        ("acknowledge", "i", "--name", " ", "--note", "n"),
+    ],
+)
+def test_what_cannot_be_read_is_a_usage_error(run: Run, arguments: tuple[str, ...]) -> None:
+    assert run(*arguments).exit_code == 2
