@@ -4,10 +4,10 @@ import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from marshmallow import Schema, ValidationError, fields, post_load, validate
+from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from service.api import fields as api
 from service.charging.announce import OrderDraft
@@ -29,9 +29,13 @@ MAX_LISTED = 500
 MAX_WAIT_SECONDS = 30
 #: In place of a cursor: the place of the latest event.
 LATEST = "latest"
+#: How many days one response may report.
+MAX_REPORTED_DAYS = 31
 #: The statuses that an operator may decide.
 RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
 
+# Days near the calendar's ends have no next day, or none in another time zone.
+_DAY = validate.Range(min=date(2000, 1, 1), max=date(2999, 12, 31))
 _NO_CURSOR = "is not a cursor: send the `next` of an earlier page"
 
 
@@ -203,6 +207,22 @@ class AcknowledgementSchema(Schema):
     id = fields.String(required=True, metadata={"description": "The item's `id`."})
     name = api.one_line("Who has seen it: a person, not a system.", max_length=100, required=True)
     note = api.one_line("What is being done about it.", max_length=1000, required=True)
+
+
+class ReportFilterSchema(Schema):
+    """Which days and merchant to report."""
+
+    since = fields.Date(validate=_DAY, metadata={"description": "The first day. The default is `until`."})
+    until = fields.Date(validate=_DAY, metadata={"description": "The last day, included. The default is yesterday."})
+    merchant = api.merchant()
+
+    @validates_schema
+    def _check_window(self, data: dict[str, Any], **_: Any) -> None:
+        since, until = data.get("since"), data.get("until")
+        if since and until and since > until:
+            raise ValidationError("is before `since`: exchange them", "until")
+        if since and (until or datetime.now(UTC).date()) - since >= timedelta(days=MAX_REPORTED_DAYS):
+            raise ValidationError(f"must be at most {MAX_REPORTED_DAYS} days before `until`: ask for parts", "since")
 
 
 def write_attention_cursor(item: AttentionItem) -> str:

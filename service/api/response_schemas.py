@@ -285,3 +285,94 @@ class AttentionListSchema(Schema):
     next = fields.String(
         required=True, allow_none=True, metadata={"description": "The next page's `after`; null after the last page."}
     )
+
+
+class StatusSumSchema(Schema):
+    """The orders of one day that have one status, with their amounts."""
+
+    status = fields.Enum(OrderStatus, by_value=True, required=True)
+    orders = fields.Integer(required=True)
+    amount = api.amount(required=True, allow_none=True)
+    amount_unit = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"enum": ["yuan", "fen", None], "description": "Null for the orders whose amount is unknown."},
+    )
+
+
+class OpenOrderSchema(Schema):
+    """An order without a final status or in conflict, and why."""
+
+    biz_order_no = api.order_number(required=True)
+    status = fields.Enum(OrderStatus, by_value=True, required=True)
+    conflicted = fields.Boolean(required=True)
+    amount = api.amount(required=True, allow_none=True)
+    amount_unit = fields.String(required=True, allow_none=True, metadata={"enum": ["yuan", "fen", None]})
+    created_at = api.time("When it became known.", required=True)
+    explanation = fields.String(required=True)
+    explained = fields.Boolean(
+        required=True,
+        metadata={"description": "Whether no person has to look: it is acknowledged, or its answer is still expected."},
+    )
+
+
+class DayReportSchema(Schema):
+    """One merchant's orders that became known on one day, by their present state."""
+
+    day = fields.Date(required=True, metadata={"description": "In the merchant's own time zone."})
+    merchant = api.merchant(required=True)
+    orders = fields.Integer(required=True)
+    announced = fields.Integer(required=True)
+    called_back = fields.Integer(required=True, metadata={"description": "With at least one callback."})
+    asked = fields.Integer(required=True, metadata={"description": "About which the gateway was asked."})
+    answered = fields.Integer(required=True, metadata={"description": "For which the gateway's answer was a claim."})
+    recovered = fields.Integer(
+        required=True, metadata={"description": "Without a callback; the gateway's answer told the final status."}
+    )
+    still_open = fields.Integer(required=True, metadata={"description": "Without a final status, or in conflict."})
+    in_dispute = fields.Integer(required=True, metadata={"description": "In conflict now."})
+    conflicts = fields.Integer(required=True, metadata={"description": "In conflict now or earlier."})
+    statuses = fields.List(fields.Nested(StatusSumSchema), required=True)
+    first_callback_at = api.time("Of those recorded on the day.", required=True, allow_none=True)
+    last_callback_at = api.time("Of those recorded on the day.", required=True, allow_none=True)
+    not_counted = fields.Dict(
+        keys=fields.String(),
+        values=fields.Integer(),
+        required=True,
+        metadata={"description": "Callbacks of the day that changed nothing, by reason."},
+    )
+    refused = fields.Function(lambda day: sum(day.refused.values()), required=True, metadata={"type": "integer"})
+    refused_by_reason = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True, attribute="refused")
+    lag_median_seconds = fields.Float(
+        required=True,
+        allow_none=True,
+        attribute="lags.median_seconds",
+        metadata={"description": "From the gateway's time of payment to our event."},
+    )
+    lag_p99_seconds = fields.Float(required=True, allow_none=True, attribute="lags.p99_seconds")
+    lag_orders = fields.Integer(required=True, attribute="lags.orders")
+    open_orders = fields.List(
+        fields.Nested(OpenOrderSchema),
+        required=True,
+        metadata={
+            "description": "The orders behind `still_open`, at most 1000; those that nothing explains come first."
+        },
+    )
+    unexplained = fields.Integer(required=True, metadata={"description": "How many of them nothing explains."})
+
+
+class ReportSchema(Schema):
+    """How complete some days were, and what waits for a person now."""
+
+    explained = fields.Boolean(
+        required=True, metadata={"description": "Whether no person has to look at anything that the report names."}
+    )
+    days = fields.List(fields.Nested(DayReportSchema), required=True)
+    refused_for_no_merchant = fields.Integer(
+        required=True, metadata={"description": "Callbacks whose address named no configured merchant (days in UTC)."}
+    )
+    attention = fields.List(
+        fields.Nested(AttentionItemSchema),
+        required=True,
+        metadata={"description": "What waits now and nobody has acknowledged; at most 1000 items."},
+    )

@@ -1,12 +1,14 @@
 """The role `api`."""
 
+from zoneinfo import ZoneInfo
+
 from flask import Flask
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.api.app import create_api
-from service.api.attention import make_attention
+from service.api.attention import make_attention, make_report
 from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
 from service.api.events import make_events
@@ -19,6 +21,7 @@ from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
 from service.ledger.attention import AttentionList
 from service.ledger.feed import EventFeed
+from service.ledger.reports import Reports
 from service.ledger.schema import make_schema_check
 from service.runtime.metrics.exposition import name_role
 from service.runtime.metrics.merchants import show_gateways
@@ -48,6 +51,10 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
             make_orders(store=store, announcer=announcer),
             make_events(feed=EventFeed(engine=engine), drain=drain, most_waiting=max(settings.api.threads // 4, 1)),
             make_attention(attention=AttentionList(engine=engine)),
+            make_report(
+                reports=Reports(engine=engine),
+                zones={slug: ZoneInfo(merchant.time_zone) for slug, merchant in settings.merchants.items()},
+            ),
             make_withholds(withholder=make_withholder(settings, engine, gateways)),
             make_cards(merchants=settings.merchants, gateways=gateways),
         ],

@@ -31,9 +31,9 @@ def show_orders(records: Sequence[OrderRecord]) -> None:
     make_console().print(table)
 
 
-def show_attention(items: Sequence[AttentionItem]) -> None:
+def show_attention(items: Sequence[AttentionItem], *, title: str = "") -> None:
     """Print a line per item that waits for a person."""
-    table = make_table("", "item", "since", "amount", "cause", "detail", "acknowledged", "next step")
+    table = make_table(title, "item", "since", "amount", "cause", "detail", "acknowledged", "next step")
     for item in items:
         amount = f"{item.amount} {item.amount_unit}" if item.amount else ""
         acknowledged = f"{item.acknowledged_by}: {item.note}" if item.acknowledged_at else ""

@@ -72,7 +72,8 @@ class AttentionKind(StrEnum):
     PAUSED_ENDPOINT = "paused-endpoint"
 
 
-_CAUSES = {
+#: Each kind in words.
+CAUSES = {
     AttentionKind.PARKED_INQUIRY: "The gateway was asked until the horizon and named no final status.",
     AttentionKind.CONFLICT: "Trusted claims about the order contradict each other.",
     AttentionKind.QUARANTINED_CLAIM: "A trusted claim has an unknown status or type, and changes nothing.",
@@ -113,7 +114,7 @@ class AttentionItem:
     @property
     def cause(self) -> str:
         """The kind in words."""
-        return _CAUSES[self.kind]
+        return CAUSES[self.kind]
 
     @property
     def next_step(self) -> str:
@@ -168,7 +169,7 @@ class AttentionList:
 
     def _acknowledge(self, connection: Connection, item_id: str, name: str, note: str) -> AttentionItem:
         now = self._clock(connection)
-        items = _items(now)
+        items = items_at(now)
         query = select(items).where(items.c.id == item_id)
         row = connection.execute(query).one_or_none()
         if row is None:
@@ -186,7 +187,7 @@ class AttentionList:
 
 def list_items(connection: Connection, chosen: AttentionFilter, limit: int, now: datetime) -> Sequence[AttentionItem]:
     """At most `limit` items at the time `now`, those that have waited longest first."""
-    items = _items(now)
+    items = items_at(now)
     query = select(items).order_by(items.c.since, items.c.id).limit(limit)
     if chosen.kind is not None:
         query = query.where(items.c.kind == chosen.kind.value)
@@ -205,7 +206,7 @@ def count_items(connection: Connection, now: datetime) -> dict[tuple[str, ...], 
 
     Items that concern an endpoint are counted for the endpoint alone.
     """
-    items = _items(now)
+    items = items_at(now)
     labels = (
         items.c.kind,
         case((items.c.endpoint == "", items.c.merchant), else_="").label("owner"),
@@ -216,7 +217,8 @@ def count_items(connection: Connection, now: datetime) -> dict[tuple[str, ...], 
     return {tuple(row[:-1]): row[-1] for row in counted}
 
 
-def _items(now: datetime) -> Subquery:
+def items_at(now: datetime) -> Subquery:
+    """The items at the time `now`, as a query: one column for each field of `AttentionItem`."""
     found = union_all(
         _parked_inquiries(),
         _conflicts(),

@@ -1,26 +1,34 @@
-"""Reports: how complete a day was, counted over the orders that became known on that day."""
+"""Reports: how complete a day was, counted over the orders that became known on that day, and which are not final."""
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
+from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, case, func, literal_column, select
 
 from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.masking import mask_personal
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
+from service.ledger.attention import CAUSES, AttentionFilter, AttentionItem, AttentionKind, AttentionList, items_at
 from service.ledger.bulk import insert_or_update
-from service.ledger.database import allow_longer, read
-from service.ledger.tables import claims, events, inquiries, orders, refusals
+from service.ledger.database import allow_longer, read, shared_time
+from service.ledger.inquiries import InquiryState
+from service.ledger.tables import claims, events, inquiries, orders, refusals, to_record
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, so forged callbacks can produce any number of reasons.
 _MOST_REASONS = 20
 _MOST_SECONDS = 600
+#: How many orders of a day, and how many items of the attention list, a report names.
+MOST_NAMED = 1000
+_MOVING = tuple(verdict.value for verdict in Verdict if verdict.moves)
+_IS_OPEN = orders.c.status.not_in(_TERMINAL) | orders.c.conflicted
 _NOT_COUNTED = (Verdict.UNTRUSTED.value, Verdict.QUARANTINED.value)
 
 
@@ -38,6 +46,35 @@ class Lags:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StatusSum:
+    """The orders of one day that have one status, and their amounts in one unit."""
+
+    status: OrderStatus
+    #: None for the orders whose amount is unknown.
+    amount_unit: str | None
+    orders: int
+    #: The exact sum; None where the amounts are unknown.
+    amount: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenOrder:
+    """An order without a final status or in conflict, and why."""
+
+    biz_order_no: str
+    status: OrderStatus
+    conflicted: bool
+    amount: str | None
+    amount_unit: str | None
+    #: When it became known.
+    created_at: datetime
+    #: What is being done about it, or that nothing is.
+    explanation: str
+    #: Whether no person has to look: somebody has acknowledged it, or its answer is still expected.
+    explained: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DayReport:
     """One merchant's orders that became known on one day, by their present state.
 
@@ -45,6 +82,8 @@ class DayReport:
     """
 
     merchant: str
+    #: In the merchant's own time zone.
+    day: date
     orders: int
     announced: int
     #: With at least one callback, however little it is trusted.
@@ -53,30 +92,87 @@ class DayReport:
     asked: int
     #: For which the gateway's answer was a claim.
     answered: int
-    #: Without a terminal status, or in conflict.
+    #: Without any callback, whose final status the gateway's answer told.
+    recovered: int
+    #: Without a final status, or in conflict.
     still_open: int
+    #: Whose trusted claims contradict each other now.
+    in_dispute: int
     #: Whose trusted claims contradicted each other, whether or not that is settled now.
     conflicts: int
+    statuses: Sequence[StatusSum]
+    #: When the first and the last recorded callback of that day arrived; None where there was none.
+    first_callback_at: datetime | None
+    last_callback_at: datetime | None
     #: Callbacks about any order that were recorded on that day and did not count, by reason, the most frequent first.
     not_counted: Mapping[str, int]
     #: Callbacks that the receiver refused on that day, by reason, the most frequent first.
     refused: Mapping[str, int]
     lags: Lags
+    #: The orders behind `still_open`, oldest first; at most MOST_NAMED, those first that nothing explains.
+    open_orders: Sequence[OpenOrder]
+    #: How many open orders nothing explains, named or not.
+    unexplained: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What is reported of some days."""
+
+    days: Sequence[DayReport]
+    #: Callbacks refused on these days (UTC) because their address named no configured merchant.
+    refused_for_no_merchant: int
+    #: What waits for a person now and nobody has acknowledged, the longest first; at most MOST_NAMED.
+    attention: Sequence[AttentionItem]
+
+    @property
+    def explained(self) -> bool:
+        """Whether no person has to look at anything."""
+        return not self.attention and not any(day.unexplained for day in self.days)
 
 
 class Reports:
     """Reads the ledger for reports. Safe to share between threads. Every method raises LedgerUnavailable."""
 
-    def __init__(self, *, engine: Engine) -> None:
+    def __init__(self, *, engine: Engine, clock: Callable[[Connection], datetime] = shared_time) -> None:
+        """`clock` has to give all processes the same time."""
         self._engine = engine
+        self._clock = clock
+
+    def read_report(
+        self,
+        zones: Mapping[str, tzinfo],
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        only: Collection[str] = (),
+    ) -> Report:
+        """The report of each merchant in `zones` for each day in its own time zone, both days included.
+
+        The default for `until` is yesterday, or `since` where that is later; the default for `since` is `until`. `only`
+        restricts the report to these merchants; without it, what waits for a person and belongs to none is included.
+        """
+        now = read(self._engine, self._clock)
+        days = [
+            self.read_day(merchant, day, time_zone=zone)
+            for merchant, zone in sorted(zones.items())
+            if not only or merchant in only
+            for day in _days(since, until, today=now.astimezone(zone).date())
+        ]
+        attention = AttentionList(engine=self._engine, clock=self._clock)
+        chosen = [AttentionFilter(merchant=merchant) for merchant in sorted(only)] or [AttentionFilter()]
+        return Report(
+            days=days,
+            refused_for_no_merchant=sum(map(self.refused_for_nobody, _days(since, until, today=now.date()))),
+            attention=[item for some in chosen for item in attention.list(some, limit=MOST_NAMED)][:MOST_NAMED],
+        )
 
     def read_day(self, merchant: str, day: date, *, time_zone: tzinfo) -> DayReport:
         """The report of one day in the merchant's time zone."""
-        return read(self._engine, lambda connection: _read_day(connection, merchant, day, time_zone))
-
-    def refused_for_nobody(self, day: date) -> int:
-        """Callbacks refused on a day (UTC) because their address named no configured merchant."""
-        return read(self._engine, lambda connection: sum(count_refusals(connection, "", day).values()))
+        return read(
+            self._engine,
+            lambda connection: _read_day(connection, merchant, day, time_zone, now=self._clock(connection)),
+        )
 
     def last_claims(self, merchants: Mapping[str, Trust]) -> Mapping[tuple[str, ClaimSource], datetime]:
         """When each merchant's gateway last sent a callback or an answer; one that never did has no entry.
@@ -86,8 +182,19 @@ class Reports:
         """
         return read(self._engine, lambda connection: _last_claims(connection, merchants))
 
+    def refused_for_nobody(self, day: date) -> int:
+        """Callbacks refused on a day (UTC) because their address named no configured merchant."""
+        return read(self._engine, lambda connection: sum(count_refusals(connection, "", day).values()))
 
-def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinfo) -> DayReport:
+
+def _days(since: date | None, until: date | None, *, today: date) -> Sequence[date]:
+    yesterday = today - timedelta(days=1)
+    last = until or max(since or yesterday, yesterday)
+    first = since or last
+    return [first + timedelta(days=n) for n in range((last - first).days + 1)]
+
+
+def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinfo, *, now: datetime) -> DayReport:
     # From midnight to midnight: where clocks are changed, a day has 23 or 25 hours.
     since, until = (datetime.combine(day + timedelta(days=n), time.min, time_zone) for n in (0, 1))
     # It reads all orders of a day.
@@ -96,19 +203,29 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
     believed = select(
         func.count().label("orders"),
         func.count(orders.c.announced_at).label("announced"),
-        _number(orders.c.status.not_in(_TERMINAL) | orders.c.conflicted).label("still_open"),
+        _number(_IS_OPEN).label("still_open"),
+        _number(orders.c.conflicted).label("in_dispute"),
     ).where(of_day)
     # A join and not a lookup per order: without statistics, PostgreSQL uses the wrong index for lookups, and takes
     # minutes for 60,000 orders where this takes 3 s.
-    claimed = (
+    is_callback, is_answer = (claims.c.source == source.value for source in (ClaimSource.CALLBACK, ClaimSource.QUERY))
+    ended = claims.c.verdict.in_(_MOVING) & claims.c.status.in_(_TERMINAL)
+    per_order = (
         select(
-            _orders_with(claims.c.source == ClaimSource.CALLBACK.value).label("called_back"),
-            _orders_with(claims.c.source == ClaimSource.QUERY.value).label("answered"),
-            _orders_with(orders.c.conflicted | (claims.c.verdict == Verdict.CONFLICT.value)).label("conflicts"),
+            _any(is_callback).label("called_back"),
+            _any(is_answer).label("answered"),
+            _any(is_answer & ended).label("answer_ended"),
+            _any(orders.c.conflicted | (claims.c.verdict == Verdict.CONFLICT.value)).label("conflicts"),
         )
         .select_from(orders)
         .join(claims, _about_the_order(claims))
         .where(of_day)
+        .group_by(orders.c.merchant, orders.c.biz_order_no)
+        .subquery()
+    )
+    claimed = select(
+        *(func.sum(per_order.c[name]).label(name) for name in ("called_back", "answered", "conflicts")),
+        _number((per_order.c.answer_ended == 1) & (per_order.c.called_back == 0)).label("recovered"),
     )
     asked = (
         select(func.count(inquiries.c.last_asked_at).label("asked"))
@@ -123,24 +240,91 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
         .where(of_day, orders.c.paid_at.is_not(None), events.c.type == EventType.SUCCEEDED.value)
         .group_by(orders.c.merchant, orders.c.biz_order_no, orders.c.paid_at)
     )
+    came = select(func.min(claims.c.stated_at), func.max(claims.c.stated_at)).where(
+        claims.c.merchant == merchant, is_callback, claims.c.recorded_at >= since, claims.c.recorded_at < until
+    )
+    first, last = connection.execute(came).one()
+    open_orders = _open_orders(connection, of_day, now)
     return DayReport(
         merchant=merchant,
+        day=day,
+        statuses=_sum_by_status(connection, of_day),
+        first_callback_at=first,
+        last_callback_at=last,
         not_counted=_count_by_reason(connection, merchant, since, until),
         refused=count_refusals(connection, merchant, day),
         lags=_measure([(at - paid_at).total_seconds() for paid_at, at in connection.execute(succeeded)]),
-        **{name: count or 0 for counted in counts for name, count in counted.items()},
+        open_orders=sorted(open_orders, key=lambda order: order.explained)[:MOST_NAMED],
+        unexplained=sum(not order.explained for order in open_orders),
+        **{name: int(count or 0) for counted in counts for name, count in counted.items()},
     )
+
+
+def _sum_by_status(connection: Connection, of_day: ColumnElement[bool]) -> Sequence[StatusSum]:
+    groups = (orders.c.status, orders.c.amount_unit, orders.c.amount)
+    numbers: Counter[tuple[str, str | None]] = Counter()
+    sums: dict[tuple[str, str | None], Decimal] = {}
+    # Added here: SQLite has no exact decimals.
+    for status, unit, amount, number in connection.execute(
+        select(*groups, func.count()).where(of_day).group_by(*groups)
+    ):
+        numbers[status, unit] += number
+        sums[status, unit] = sums.get((status, unit), Decimal()) + Decimal(amount or 0) * number
+    statuses = list(OrderStatus)
+    return [
+        StatusSum(
+            status=OrderStatus(status),
+            amount_unit=unit,
+            orders=numbers[status, unit],
+            amount=None if unit is None else f"{sums[status, unit]:f}",
+        )
+        for status, unit in sorted(numbers, key=lambda key: (statuses.index(OrderStatus(key[0])), key[1] or ""))
+    ]
+
+
+def _open_orders(connection: Connection, of_day: ColumnElement[bool], now: datetime) -> Sequence[OpenOrder]:
+    items = items_at(now)
+    waiting: dict[str, Row[Any]] = {}
+    concerned = select(items).join(orders, _about_the_order(items)).where(of_day, _IS_OPEN, items.c.endpoint == "")
+    for item in connection.execute(concerned.order_by(items.c.acknowledged_at.is_not(None), items.c.since)):
+        waiting.setdefault(item.biz_order_no, item)
+    query = (
+        select(orders, inquiries.c.state, inquiries.c.due_at, inquiries.c.horizon_at)
+        .outerjoin(inquiries, _about_the_order(inquiries))
+        .where(of_day, _IS_OPEN)
+        .order_by(orders.c.created_at, orders.c.biz_order_no)
+    )
+    found = []
+    for row in connection.execute(query):
+        explained, explanation = _explain(row, waiting.get(row.biz_order_no), now)
+        found.append(
+            to_record(OpenOrder, row, status=OrderStatus(row.status), explained=explained, explanation=explanation)
+        )
+    return found
+
+
+def _explain(order: Row[Any], waiting: Row[Any] | None, now: datetime) -> tuple[bool, str]:
+    """Whether no person has to look at an open order, and why; `waiting` is its item of the attention list."""
+    if waiting is not None and waiting.acknowledged_at is None:
+        return False, CAUSES[AttentionKind(waiting.kind)]
+    if waiting is not None:
+        return True, f"Acknowledged by {waiting.acknowledged_by}: {waiting.note}"
+    if order.state in (InquiryState.OPEN.value, InquiryState.ASKING.value) and order.due_at is not None:
+        return True, f"The gateway is asked until {order.horizon_at:%Y-%m-%d %H:%M}Z, next at {order.due_at:%H:%M}Z."
+    if order.answer_due_at is not None and order.answer_due_at > now:
+        return True, f"A callback is awaited until {order.answer_due_at:%Y-%m-%d %H:%M}Z."
+    return False, "No callback has ended it, and nobody asks the gateway about it."
 
 
 def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.sum(case((condition, 1), else_=0))
 
 
-def _orders_with(condition: ColumnElement[bool]) -> ColumnElement[int]:
-    return func.count(case((condition, claims.c.biz_order_no)).distinct())
+def _any(condition: ColumnElement[bool]) -> ColumnElement[int]:
+    return func.max(case((condition, 1), else_=0))
 
 
-def _about_the_order(table: Table) -> ColumnElement[bool]:
+def _about_the_order(table: FromClause) -> ColumnElement[bool]:
     return (table.c.merchant == orders.c.merchant) & (table.c.biz_order_no == orders.c.biz_order_no)
 
 

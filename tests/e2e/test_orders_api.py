@@ -77,11 +77,18 @@ def test_the_daily_report_counts_orders_and_callbacks(
     call_back(deployment, names[0], announced[0]["notify_url"], merchant="other")
     eventually(lambda: shop.about(names[0]))
     today = datetime.now(ZoneInfo("Asia/Shanghai"))
-    report = json.loads(run(deployment, "report", "--day", f"{today:%Y-%m-%d}", "--format", "json"))
-    (other,) = [row for row in report["merchants"] if row["merchant"] == "other"]
+    report = json.loads(
+        run(deployment, "report", "--merchant", "other", "--day", f"{today:%Y-%m-%d}", "--format", "json")
+    )
+    [other] = report["days"]
     assert (other["announced"], other["called_back"], other["still_open"]) == (3, 1, 2)
     assert other["lag_orders"] == 1
-    rows = list(csv.DictReader(io.StringIO(run(deployment, "report", "--day", "2020-01-01", "--format", "csv"))))
+    assert [one["biz_order_no"] for one in other["open_orders"]] == names[1:]
+    assert all(one["explained"] for one in other["open_orders"])  # a callback may still come
+    assert report["explained"]
+    assert api.get(f"/v1/report?since={today:%Y-%m-%d}&merchant=other").value["days"] == [other]
+    nothing = deployment.command("report", "--day", "2020-01-01", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(nothing.stdout)))
     assert {row["merchant"] for row in rows} >= {"acme", "ask"}
     assert {row["orders"] for row in rows} == {"0"}
 

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from tests.support.chart import Manifest, find, find_all, render
 
 BROKER, DATABASE = {5671, 5672}, {5432}
@@ -49,8 +51,9 @@ def test_each_role_reaches_what_it_needs_and_no_more() -> None:
     }
 
 
-def test_pruning_reaches_the_database_alone() -> None:
-    assert ports_out(policy("everything", "prune")) == DATABASE | {4318}  # extraEgress
+@pytest.mark.parametrize("job", ["prune", "report"])
+def test_a_nightly_job_reaches_the_database_alone(job: str) -> None:
+    assert ports_out(policy("everything", job)) == DATABASE | {4318}  # extraEgress
 
 
 def test_the_dispatcher_reaches_the_broker_where_an_endpoint_is_on_it() -> None:
@@ -83,7 +86,7 @@ def test_only_who_serves_something_lets_anybody_in() -> None:
     assert ports_in(policy("everything", "api")) == {"api"}
     for role in ("ledger", "inquirer", "dispatcher"):
         assert ports_in(policy("everything", role)) == {"metrics"}
-    for once in ("migrate", "prune", "test"):
+    for once in ("migrate", "prune", "report", "test"):
         assert ports_in(policy("everything", once)) == set()
 
 

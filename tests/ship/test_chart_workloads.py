@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from service.api.health import ANSWER_WITHIN_SECONDS
+from service.cli.report import UNEXPLAINED
 from tests.support.chart import Manifest, find, find_all, render
 
 CONSUMERS = ("ledger", "inquirer", "dispatcher")
@@ -181,10 +182,20 @@ def test_a_migration_that_failed_leaves_its_log() -> None:
 
 def test_payloads_are_pruned_every_night_where_that_is_wanted() -> None:
     assert find_all(render("minimal"), "CronJob") == []
-    spec = find(render("everything"), "CronJob")["spec"]
+    spec = find(render("everything"), "CronJob", "-prune")["spec"]
     (only,) = spec["jobTemplate"]["spec"]["template"]["spec"]["containers"]
     assert only["args"] == ["prune", "--keep-days", "90"]
     assert spec["schedule"] == "17 3 * * *"
+
+
+def test_the_report_is_printed_every_day_and_not_tried_again_where_a_person_has_to_look() -> None:
+    spec = find(render("everything"), "CronJob", "-report")["spec"]
+    job = spec["jobTemplate"]["spec"]
+    (only,) = job["template"]["spec"]["containers"]
+    assert (only["args"], spec["schedule"]) == (["report"], "30 9 * * *")
+    assert job["podFailurePolicy"]["rules"] == [
+        {"action": "FailJob", "onExitCodes": {"operator": "In", "values": [UNEXPLAINED]}}
+    ]
 
 
 def test_no_empty_folder_of_a_pod_keeps_its_node_from_going() -> None:

@@ -12,6 +12,7 @@ database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- end -}}
 {{- define "payment-callbacks.reaches.migrate" -}}database{{- end -}}
 {{- define "payment-callbacks.reaches.prune" -}}database{{- end -}}
+{{- define "payment-callbacks.reaches.report" -}}database{{- end -}}
 {{- define "payment-callbacks.reaches.test" -}}release{{- end -}}
 
 {{/* An egress rule: (dict "to" peers "ports" numbers). No peers: any peer. No ports: no rule. */}}

@@ -1,5 +1,8 @@
 """The attention list over HTTP."""
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import pytest
 from sqlalchemy import Engine
 
@@ -86,3 +89,41 @@ def test_an_acknowledgement_needs_a_name_and_a_note(api: ApiCaller, store: Ledge
 def test_a_filter_that_cannot_be_used_is_named(api: ApiCaller, query: str, where: str) -> None:
     answer = api.get(f"/v1/attention?{query}")
     assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])
+
+
+def test_the_report_names_what_is_not_final(api: ApiCaller, store: LedgerStore) -> None:
+    quarantine(store, "DK1")
+    api.announce({"merchant": "acme", "biz_order_no": "DK2", "amount": "100.00"})
+    today = datetime.now(ZoneInfo("Asia/Shanghai")).date()
+    report = api.get(f"/v1/report?since={today}&merchant=acme").value
+    day = report["days"][-1]
+    assert (day["merchant"], day["announced"]) == ("acme", 1)
+    assert day["statuses"] == [{"status": "initial", "orders": 1, "amount": "100.00", "amount_unit": "yuan"}]
+    assert [order["biz_order_no"] for order in day["open_orders"]] == ["DK2"]
+    assert report["attention"] == api.get("/v1/attention").value["items"]
+    assert not report["explained"]
+
+
+def test_a_report_without_a_window_is_of_yesterday_and_of_every_merchant(api: ApiCaller) -> None:
+    report = api.get("/v1/report").value
+    assert [day["merchant"] for day in report["days"]] == ["acme", "away", "mute", "sand", "wrong"]
+    assert report["explained"]
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        ("since=2026-01-05&until=2026-01-04", "until"),
+        ("since=2025-01-05&until=2026-01-04", "since"),
+        ("since=yesterday", "since"),
+        ("since=9999-12-31", "since"),
+        ("day=2026-01-05", "day"),
+    ],
+)
+def test_a_window_that_cannot_be_reported_is_named(api: ApiCaller, query: str, where: str) -> None:
+    answer = api.get(f"/v1/report?{query}")
+    assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])
+
+
+def test_a_report_of_an_unknown_merchant_is_not_found(api: ApiCaller) -> None:
+    assert api.get("/v1/report?merchant=nobody").status == 404

@@ -1,7 +1,8 @@
 """A day's report: its counts, and how late events were made."""
 
 from collections.abc import Callable
-from datetime import UTC, timedelta
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,6 +10,8 @@ from sqlalchemy import Engine
 
 from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.ledger.announcements import Announcement
+from service.ledger.attention import AttentionKind, AttentionList
+from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.reports import DayReport, Reports
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
@@ -17,14 +20,19 @@ DAY = timedelta(days=1)
 
 
 @pytest.fixture
-def read(ledger_engine: Engine) -> Callable[..., DayReport]:
-    reports = Reports(engine=ledger_engine)
+def reports(ledger_engine: Engine, clock: Callable[[], datetime]) -> Reports:
+    return Reports(engine=ledger_engine, clock=lambda _: clock())
+
+
+@pytest.fixture
+def read(reports: Reports) -> Callable[..., DayReport]:
     return lambda: reports.read_day("acme", NOON.date(), time_zone=UTC)
 
 
-def announce(store: LedgerStore, *numbers: str) -> None:
+def announce(store: LedgerStore, *numbers: str, amount: str | None = None) -> None:
     for number in numbers:
-        store.announce(Announcement(merchant="acme", biz_order_no=number))
+        unit = "yuan" if amount else None
+        store.announce(Announcement(merchant="acme", biz_order_no=number, amount=amount, amount_unit=unit))
 
 
 def test_a_day_without_orders_is_all_zeros(store: LedgerStore, read: Callable[[], DayReport]) -> None:
@@ -118,3 +126,117 @@ def test_who_forges_callbacks_does_not_hide_that_the_gateway_is_silent(
     last = {least: reports.last_claims({"acme": least}) for least in Trust}
     assert last[Trust.QUERIED] == last[Trust.CAPABILITY] == {("acme", ClaimSource.CALLBACK): NOON}
     assert last[Trust.CHECKSUM] == {("acme", ClaimSource.CALLBACK): NOON + timedelta(minutes=1)}
+
+
+def test_orders_are_summed_exactly_by_status(store: LedgerStore, read: Callable[[], DayReport]) -> None:
+    announce(store, "DK1", "DK2", amount="0.10")
+    announce(store, "DK3", amount="0.20")
+    announce(store, "DK4")
+    store.record([a_claim(order="DK1"), a_claim(order="DK2"), a_claim(order="DK3"), a_claim(order="DK5")])
+    assert [(one.status, one.orders, one.amount, one.amount_unit) for one in read().statuses] == [
+        (OrderStatus.INITIAL, 1, None, None),
+        (OrderStatus.SUCCEEDED, 1, None, None),
+        (OrderStatus.SUCCEEDED, 3, "0.40", "yuan"),
+    ]
+
+
+def test_an_order_that_only_the_gateways_answer_ended_is_recovered(
+    store: LedgerStore, read: Callable[[], DayReport]
+) -> None:
+    announce(store, "DK1", "DK2", "DK3")
+    store.record([a_claim(order="DK1", trust=Trust.QUERIED)])
+    store.record([a_claim(order="DK2"), a_claim(order="DK2", trust=Trust.QUERIED, minute=1)])
+    store.record([a_claim(OrderStatus.PROCESSING, order="DK3", trust=Trust.QUERIED)])
+    assert (read().recovered, read().answered) == (1, 3)
+
+
+def test_the_first_and_the_last_callback_of_the_day_are_told(store: LedgerStore, read: Callable[[], DayReport]) -> None:
+    store.record([a_claim(order=f"DK{minute}", minute=minute) for minute in (3, 1, 2)])
+    assert read().first_callback_at == NOON + timedelta(minutes=1)
+    assert read().last_callback_at == NOON + timedelta(minutes=3)
+
+
+def test_an_open_order_is_explained_while_its_answer_is_expected(
+    store: LedgerStore, read: Callable[[], DayReport], clock: Any
+) -> None:
+    announce(store, "DK1", amount="5.00")
+    clock.forward(60)
+    (order,) = read().open_orders
+    assert (order.biz_order_no, order.status, order.amount) == ("DK1", OrderStatus.INITIAL, "5.00")
+    assert order.explained
+    assert order.explanation.startswith("The gateway is asked until 2026-01-06 ")
+    assert read().unexplained == 0
+
+
+def test_an_order_about_which_nobody_can_ask_is_explained_until_its_callback_is_due(
+    make_store: Callable[..., LedgerStore], read: Callable[[], DayReport], clock: Any
+) -> None:
+    announce(make_store(can_ask=False), "DK1")
+    assert read().open_orders[0].explanation.startswith("A callback is awaited until 2026-01-05 12:10Z")
+    assert read().unexplained == 0
+    clock.forward(600)
+    assert read().open_orders[0].explanation == "No callback has ended it, and nobody asks the gateway about it."
+    assert read().unexplained == 1
+
+
+def test_a_conflict_is_unexplained_until_somebody_acknowledges_it(
+    store: LedgerStore, read: Callable[[], DayReport], reports: Reports, attention: AttentionList
+) -> None:
+    store.record([a_claim(), a_claim(OrderStatus.FAILED, minute=1)])
+    (order,) = read().open_orders
+    assert (order.biz_order_no, order.conflicted, order.explained) == ("DK1", True, False)
+    assert (read().in_dispute, read().unexplained) == (1, 1)
+    whole = reports.read_report({"acme": UTC}, since=NOON.date())
+    assert not whole.explained
+    assert [item.id for item in whole.attention] == ["conflict/acme/DK1"]
+    attention.acknowledge("conflict/acme/DK1", name="Li", note="the bank is asked")
+    (order,) = read().open_orders
+    assert (order.explained, order.explanation) == (True, "Acknowledged by Li: the bank is asked")
+    assert reports.read_report({"acme": UTC}, since=NOON.date()).explained
+
+
+def test_an_undelivered_event_is_no_open_order_but_waits_for_a_person(
+    store: LedgerStore, reports: Reports, outbox: Outbox
+) -> None:
+    store.record([a_claim()])
+    due = outbox.lease_due(endpoint="books", limit=1, lease_seconds=60)
+    outbox.settle_failed([FailedDelivery(delivery=due[0], error="HTTP 500", wait_seconds=None)])
+    whole = reports.read_report({"acme": UTC}, since=NOON.date())
+    assert whole.days[0].open_orders == []
+    assert [item.kind for item in whole.attention] == [AttentionKind.PARKED_DELIVERY]
+    assert not whole.explained
+
+
+def test_what_nothing_explains_is_named_first(store: LedgerStore, read: Callable[[], DayReport]) -> None:
+    announce(store, "DK1", "DK2")
+    store.record([a_claim(order="DK9"), a_claim(OrderStatus.FAILED, order="DK9", minute=1)])
+    assert [order.biz_order_no for order in read().open_orders] == ["DK9", "DK1", "DK2"]
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "days"),
+    [
+        (None, None, [4]),
+        (None, date(2026, 1, 2), [2]),
+        (date(2026, 1, 2), None, [2, 3, 4]),
+        (date(2026, 1, 2), date(2026, 1, 3), [2, 3]),
+        (date(2026, 1, 5), None, [5]),
+    ],
+)
+def test_a_report_is_of_each_day_of_a_window_and_of_yesterday_by_default(
+    reports: Reports, since: date | None, until: date | None, days: list[int]
+) -> None:
+    report = reports.read_report({"acme": UTC, "other": UTC}, since=since, until=until)
+    assert [(day.merchant, day.day.day) for day in report.days] == [
+        (merchant, day) for merchant in ("acme", "other") for day in days
+    ]
+
+
+def test_a_report_of_some_merchants_names_nothing_of_the_others(
+    make_store: Callable[..., LedgerStore], reports: Reports
+) -> None:
+    store = make_store(merchants=["acme", "other"])
+    store.record([a_claim(merchant="other"), a_claim(OrderStatus.FAILED, merchant="other", minute=1)])
+    zones = {"acme": UTC, "other": UTC}
+    assert reports.read_report(zones, since=NOON.date(), only=["acme"]).explained
+    assert not reports.read_report(zones, since=NOON.date(), only=["other"]).explained
