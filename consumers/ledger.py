@@ -26,12 +26,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from consumers.dead_letters import make_record
 from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier, Stopped
 from service.config.settings import LedgerSettings
 from service.domain.claims import Claim
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
+from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.errors import ClaimUnstorable, UnknownMerchant
 from service.ledger.store import LedgerStore
 from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
@@ -71,11 +73,13 @@ class Recorder:
         self,
         *,
         store: LedgerStore,
+        dead_letters: DeadLetterStore,
         metrics: LedgerMetrics,
         claim_metrics: ClaimMetrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
+        self._dead_letters = dead_letters
         self._metrics = metrics
         self._claim_metrics = claim_metrics
         self._clock = clock
@@ -102,6 +106,10 @@ class Recorder:
             began = time.monotonic()
             verdicts = self._store.record(claims)
             self._report(claims, verdicts, seconds=time.monotonic() - began)
+
+    def record_dead_letter(self, message: Message, *, reason: str) -> None:
+        """Record that the message is about to become a dead letter. Repeating it is harmless."""
+        self._dead_letters.record([make_record(message, reason=reason, died_at=self._clock())])
 
     def _report(self, claims: Sequence[Claim], verdicts: Sequence[Verdict], *, seconds: float) -> None:
         now = self._clock()
@@ -239,6 +247,8 @@ class LedgerConsumer:
 
     def _dead_letter(self, failure: _Failure, retrier: Retrier) -> None:
         reason = describe_fault(failure.error)
+        # Recorded first: after a crash in between it is a dead letter soon, and the keeper finds what is not.
+        retrier.call(lambda: self._recorder.record_dead_letter(failure.delivery.message, reason=reason))
         retrier.call(lambda: self._subscriber.dead_letter(failure.delivery, reason=reason))
         self._forget([failure.delivery])
         _log.error(

@@ -1,4 +1,4 @@
-"""`/v1/attention` and `/v1/report`: what waits for a person, and how complete each day was."""
+"""`/v1/attention`, `/v1/dead-letters` and `/v1/report`: what waits for a person, and how complete each day was."""
 
 from collections.abc import Mapping
 from datetime import tzinfo
@@ -10,12 +10,14 @@ from service.api.blueprint import ApiBlueprint
 from service.api.request_schemas import (
     AcknowledgementSchema,
     AttentionFilterSchema,
+    DeadLetterRequestSchema,
     ReportFilterSchema,
     write_attention_cursor,
 )
-from service.api.response_schemas import AttentionItemSchema, AttentionListSchema, ReportSchema
+from service.api.response_schemas import AttentionItemSchema, AttentionListSchema, DeadLetterListSchema, ReportSchema
 from service.config.settings import ApiScope
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionList
+from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.errors import UnknownMerchant
 from service.ledger.reports import Report, Reports
 from service.runtime.logs import Logger
@@ -79,5 +81,40 @@ def make_report(*, reports: Reports, zones: Mapping[str, tzinfo]) -> ApiBlueprin
         if merchant is not None and merchant not in zones:
             raise UnknownMerchant(merchant)
         return reports.read_report(zones, **query, only=() if merchant is None else [merchant])
+
+    return blueprint
+
+
+def make_dead_letters(*, letters: DeadLetterStore) -> ApiBlueprint:
+    """The resource `/v1/dead-letters`. Its views may run on many threads at once."""
+    blueprint = ApiBlueprint(
+        "dead-letters", __name__, url_prefix="/v1/dead-letters", description="Messages that could not be recorded."
+    )
+
+    @blueprint.route("")
+    @blueprint.operation("listDeadLetters", scope=ApiScope.READ)
+    @blueprint.response(200, DeadLetterListSchema)
+    def list_letters() -> dict[str, Any]:
+        """List dead letters, the oldest first, at most 1000"""
+        return {"dead_letters": letters.load_open(limit=1000)}
+
+    @blueprint.route("/requests", methods=["POST"])
+    @blueprint.operation(
+        "settleDeadLetters",
+        scope=ApiScope.RESOLVE,
+        problems={404: "One of the ids is no dead letter; nothing is done."},
+    )
+    @blueprint.arguments(DeadLetterRequestSchema)
+    @blueprint.response(202, DeadLetterListSchema)
+    def settle(body: dict[str, Any]) -> dict[str, Any]:
+        """Have dead letters replayed or dropped, in a person's name
+
+        The ledger role does it within seconds. A replayed message that was recorded before changes nothing. A dropped
+        one is deleted for good.
+        """
+        by = f"{body['name']} (API token {g.caller.name})"
+        letters.request(body["ids"], body["action"], by=by, reason=body["reason"])
+        _log.info("dead_letters_requested", caller=g.caller.name, action=body["action"], count=len(body["ids"]))
+        return {"dead_letters": [letter for letter in letters.load_open() if letter.id in body["ids"]]}
 
     return blueprint

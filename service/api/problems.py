@@ -15,6 +15,7 @@ from service.ledger.errors import (
     AttentionItemUnknown,
     ClaimUnstorable,
     CursorExpired,
+    DeadLetterUnknown,
     FeedBehind,
     LedgerUnavailable,
     OrderUnknown,
@@ -144,6 +145,13 @@ def problem_of(error: Exception) -> Problem:
                 kind="unknown-order",
                 title="The order is unknown.",
                 detail="It was never announced, and no callback named it. Check its number, and percent-encode it.",
+            )
+        case DeadLetterUnknown():
+            return Problem(
+                status=404,
+                kind="no-dead-letter",
+                title="One of the ids is no dead letter; nothing was done.",
+                detail="It was settled meanwhile, or the id has a typing error. List the dead letters again.",
             )
         case AttentionItemUnknown():
             return Problem(

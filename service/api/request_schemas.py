@@ -15,6 +15,7 @@ from service.charging.withhold import Payer
 from service.domain.claims import OrderStatus
 from service.domain.events import EventType
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind
+from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.feed import BEGINNING, FeedFilter, FeedPlace
 from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
 from service.ledger.sanitizing import escaped
@@ -207,6 +208,15 @@ class AcknowledgementSchema(Schema):
     id = fields.String(required=True, metadata={"description": "The item's `id`."})
     name = api.one_line("Who has seen it: a person, not a system.", max_length=100, required=True)
     note = api.one_line("What is being done about it.", max_length=1000, required=True)
+
+
+class DeadLetterRequestSchema(Schema):
+    """What is to become of dead letters."""
+
+    ids = fields.List(fields.String(), required=True, validate=validate.Length(min=1, max=MAX_LISTED))
+    action = fields.Enum(DeadLetterAction, by_value=True, required=True)
+    name = api.one_line("Who decides: a person, not a system. Kept for good.", max_length=100, required=True)
+    reason = api.one_line("Why. Kept for good.", max_length=1000, required=True)
 
 
 class ReportFilterSchema(Schema):

@@ -8,6 +8,7 @@ from service.domain.events import EventType
 from service.domain.order_state import Verdict
 from service.ledger.attention import AttentionKind
 from service.ledger.claims import MOST_UNCOUNTED
+from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.inquiries import InquiryState
 from service.ledger.questions import QuestionOutcome
 from service.ledger.withholds import WithholdOutcome
@@ -376,3 +377,27 @@ class ReportSchema(Schema):
         required=True,
         metadata={"description": "What waits now and nobody has acknowledged; at most 1000 items."},
     )
+
+
+class DeadLetterSchema(Schema):
+    """A message that could not be recorded."""
+
+    id = fields.String(required=True)
+    reason = api.MaskedText(required=True)
+    died_at = api.time("When it became a dead letter.", required=True)
+    body = api.MaskedText(required=True, metadata={"description": "At most 4000 characters."})
+    requested = fields.Enum(
+        DeadLetterAction,
+        by_value=True,
+        required=True,
+        allow_none=True,
+        metadata={"description": "What the ledger role is about to do with it, on request."},
+    )
+    requested_by = fields.String(required=True, metadata={"description": "Empty where nobody has asked for anything."})
+    requested_reason = fields.String(required=True)
+
+
+class DeadLetterListSchema(Schema):
+    """Dead letters, the oldest first."""
+
+    dead_letters = fields.List(fields.Nested(DeadLetterSchema), required=True)

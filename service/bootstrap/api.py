@@ -8,7 +8,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.api.app import create_api
-from service.api.attention import make_attention, make_report
+from service.api.attention import make_attention, make_dead_letters, make_report
 from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
 from service.api.events import make_events
@@ -20,6 +20,7 @@ from service.bootstrap.ledger import make_store
 from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
 from service.ledger.attention import AttentionList
+from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.feed import EventFeed
 from service.ledger.reports import Reports
 from service.ledger.schema import make_schema_check
@@ -51,6 +52,7 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
             make_orders(store=store, announcer=announcer),
             make_events(feed=EventFeed(engine=engine), drain=drain, most_waiting=max(settings.api.threads // 4, 1)),
             make_attention(attention=AttentionList(engine=engine)),
+            make_dead_letters(letters=DeadLetterStore(engine=engine)),
             make_report(
                 reports=Reports(engine=engine),
                 zones={slug: ZoneInfo(merchant.time_zone) for slug, merchant in settings.merchants.items()},

@@ -7,22 +7,24 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
+from consumers.dead_letters import DeadLetterKeeper
 from consumers.ledger import LedgerConsumer, Recorder
 from consumers.pruner import Pruner
 from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_store
-from service.bootstrap.messaging import make_message_counter, make_subscriber
+from service.bootstrap.messaging import make_dead_letters, make_message_counter, make_subscriber
 from service.bootstrap.role_metrics import make_claim_metrics, make_sampler
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
 from service.ledger.attention import AttentionList
+from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.forgeries import Forgeries
 from service.ledger.reports import Reports
 from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 
-#: The most database connections that the role uses at once: for its consumer, its sampler and its pruner.
-LEDGER_POOL_SIZE = 3
+#: The most database connections that the role uses at once: for its consumer, sampler, pruner and dead letters.
+LEDGER_POOL_SIZE = 4
 
 
 def make_ledger_consumer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> LedgerConsumer:
@@ -31,6 +33,7 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
         subscriber=make_subscriber(settings),
         recorder=Recorder(
             store=make_store(settings, engine),
+            dead_letters=DeadLetterStore(engine=engine),
             metrics=LedgerMetrics(registry=registry),
             claim_metrics=make_claim_metrics(settings, registry, ClaimSource.CALLBACK),
             clock=now,
@@ -60,6 +63,16 @@ def make_pruner(settings: Settings, engine: Engine) -> Pruner:
         forgeries=Forgeries(engine=engine),
         keep=timedelta(days=settings.ledger.forged_order_days),
         most_kept=settings.ledger.most_forged_orders,
+        clock=now,
+    )
+
+
+def make_dead_letter_keeper(settings: Settings, engine: Engine) -> DeadLetterKeeper:
+    """Keeps the ledger's rows of dead letters equal to the queue's. Uses one connection of `engine`."""
+    return DeadLetterKeeper(
+        letters=make_dead_letters(settings),
+        count=make_message_counter(settings),
+        store=DeadLetterStore(engine=engine),
         clock=now,
     )
 

@@ -83,7 +83,13 @@ def ledger(context: click.Context) -> None:
     """Apply queued callbacks to the ledger."""
     from prometheus_client import CollectorRegistry
 
-    from service.bootstrap.ledger_role import LEDGER_POOL_SIZE, make_ledger_consumer, make_ledger_sampler, make_pruner
+    from service.bootstrap.ledger_role import (
+        LEDGER_POOL_SIZE,
+        make_dead_letter_keeper,
+        make_ledger_consumer,
+        make_ledger_sampler,
+        make_pruner,
+    )
     from service.bootstrap.messaging import declare_topology
     from service.cli.ledger_access import engine_of
 
@@ -97,7 +103,11 @@ def ledger(context: click.Context) -> None:
     if ready:
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.ledger.metrics_bind)
-        with make_ledger_sampler(settings, engine, registry).running(), make_pruner(settings, engine).running():
+        with (
+            make_ledger_sampler(settings, engine, registry).running(),
+            make_pruner(settings, engine).running(),
+            make_dead_letter_keeper(settings, engine).running(),
+        ):
             # What exists by now stays. Without this, full collections would go through it again: a tenth of the work.
             gc.freeze()
             make_ledger_consumer(settings, engine, registry).run(stop)

@@ -39,6 +39,7 @@ from service.ledger.tables import (
     UtcDateTime,
     acknowledgements,
     claims,
+    dead_letters,
     deliveries,
     events,
     inquiries,
@@ -70,6 +71,8 @@ class AttentionKind(StrEnum):
     PARKED_DELIVERY = "parked-delivery"
     #: An endpoint has been paused for hours.
     PAUSED_ENDPOINT = "paused-endpoint"
+    #: A message could not be recorded, and is in the dead letters.
+    DEAD_LETTER = "dead-letter"
 
 
 #: Each kind in words.
@@ -79,6 +82,7 @@ CAUSES = {
     AttentionKind.QUARANTINED_CLAIM: "A trusted claim has an unknown status or type, and changes nothing.",
     AttentionKind.UNKNOWN_WITHHOLD: "The withhold was sent, and it is unknown whether the gateway took it.",
     AttentionKind.PARKED_DELIVERY: "The endpoint failed to take an event too often. It is not tried again.",
+    AttentionKind.DEAD_LETTER: "A message could not be recorded. What it says about a payment is not in the ledger.",
     AttentionKind.PAUSED_ENDPOINT: "The endpoint has been paused for hours. Its events wait.",
 }
 
@@ -126,6 +130,8 @@ class AttentionItem:
                 words = ["replay", "--endpoint", self.endpoint, *_arguments(self.event_id)]
             case AttentionKind.PAUSED_ENDPOINT:
                 words = ["endpoints", "resume", *_arguments(self.endpoint)]
+            case AttentionKind.DEAD_LETTER:
+                words = ["dead", "show", *_arguments(self.id.partition("/")[2])]
             case _:
                 words = ["orders", "show", *_arguments(self.merchant, self.biz_order_no)]
         return shlex.join(["payment-callbacks", *words])
@@ -226,6 +232,7 @@ def items_at(now: datetime) -> Subquery:
         _unknown_withholds(now),
         _parked_deliveries(),
         _paused_endpoints(now),
+        _dead_letters(),
     ).subquery("found")
     return (
         select(
@@ -336,6 +343,13 @@ def _paused_endpoints(now: datetime) -> Select[Any]:
         since=paused.paused_at,
         detail=paused.paused_by + ": " + paused.reason,
     ).where(paused.paused_at <= now - PAUSED_TOO_LONG)
+
+
+def _dead_letters() -> Select[Any]:
+    letters = dead_letters.c
+    return _select(AttentionKind.DEAD_LETTER, about=(letters.id,), since=letters.died_at, detail=letters.reason).where(
+        letters.settled_at.is_(None)
+    )
 
 
 _EMPTY = cast(literal(""), Text)

@@ -65,6 +65,10 @@ class AttentionItemUnknown(LedgerError):
     """Nothing of this id waits for a person: it was settled, or the id has a typing error. List the items again."""
 
 
+class DeadLetterUnknown(LedgerError):
+    """There is no dead letter of this id: it was settled, or the id has a typing error. List them again."""
+
+
 class AnnouncementDiffers(LedgerError):
     """The order was announced before, with other values. Use a new biz_order_no for another payment."""
 

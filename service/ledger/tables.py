@@ -342,6 +342,26 @@ acknowledgements = Table(
     PrimaryKeyConstraint("item"),
 )
 
+#: Messages that could not be recorded. The messages themselves are in the queue; rows of settled ones are kept.
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("died_at", UtcDateTime, nullable=False),
+    # Masked and cut.
+    Column("body", Text, nullable=False),
+    # What a person wants done: a DeadLetterAction.
+    Column("requested", Text),
+    Column("requested_by", Text, nullable=False),
+    Column("requested_reason", Text, nullable=False),
+    # When it was replayed, dropped, or found to be gone; NULL until then.
+    Column("settled_at", UtcDateTime),
+    Column("outcome", Text, nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index("ix_dead_letters_open", "died_at", **_where("settled_at IS NULL")),
+)
+
 
 def to_record(record: type[_Record], row: Row[Any], **converted: Any) -> _Record:
     """Make a dataclass from the columns with its fields' names, and from those values that were `converted`."""

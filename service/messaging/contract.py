@@ -1,5 +1,6 @@
 """What the other packages may expect of a queue, be it RabbitMQ or the embedded one."""
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -98,11 +99,16 @@ class Subscriber(Protocol):
         """Stop receiving; unsettled messages go back to the queue. Safe to call twice."""
 
 
+def dead_letter_id(message: Message) -> str:
+    """The name of a message among the dead letters: its id, or a digest of its body where it has none."""
+    return message.message_id or f"sha256-{hashlib.sha256(message.body).hexdigest()[:32]}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A message that could not be applied, and why."""
 
-    #: Its name in `show`, `replay` and `drop`: the message id.
+    #: Its name in `show`, `replay` and `drop`: see `dead_letter_id`.
     id: str
     message: Message
     reason: str

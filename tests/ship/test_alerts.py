@@ -198,8 +198,8 @@ CASES = [
     ),
     Case(
         "PaymentCallbacksDeadLetters",
-        {'payment_callbacks_queue_messages{queue="dead"}': "1x1000"},
-        {'payment_callbacks_queue_messages{queue="dead"}': "0x1000"},
+        {_waiting("dead-letter"): "1x1000"},
+        {_waiting("dead-letter", acknowledged="true"): "1x1000"},
     ),
     Case(
         "PaymentCallbacksEventsParked",

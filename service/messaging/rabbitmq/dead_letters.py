@@ -1,12 +1,11 @@
 """Dead letters on RabbitMQ: listing, replaying and dropping them without losing any."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from service.messaging.contract import DeadLetter, Message, Publisher
+from service.messaging.contract import DeadLetter, Message, Publisher, dead_letter_id
 from service.messaging.rabbitmq.session import BrokerSession, Fetched
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, DEAD_LETTERS
 
@@ -104,13 +103,11 @@ def _walk(session: BrokerSession) -> Iterator[Fetched]:
 
 def _letter(fetched: Fetched) -> DeadLetter:
     message = fetched.message
-    # So that a message without an id can be named, too.
-    identity = message.message_id or f"sha256-{hashlib.sha256(message.body).hexdigest()[:32]}"
     if REASON_HEADER in message.headers:
         reason, died_at = message.headers[REASON_HEADER], _moment(message.headers.get(DIED_AT_HEADER, ""))
     else:
         reason, died_at = _parse_death(fetched.raw_headers.get("x-death"))
-    return DeadLetter(id=identity, message=message, reason=reason, died_at=died_at)
+    return DeadLetter(id=dead_letter_id(message), message=message, reason=reason, died_at=died_at)
 
 
 def _moment(text: str) -> datetime:

@@ -9,9 +9,10 @@ from sqlalchemy import Engine
 from service.bootstrap.ledger import make_store
 from service.config.settings import Settings
 from service.domain.claims import Trust
+from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.store import LedgerStore
 from tests.support.api import ApiCaller
-from tests.support.claims import a_claim
+from tests.support.claims import NOON, a_claim
 
 ACKNOWLEDGEMENTS = "/v1/attention/acknowledgements"
 
@@ -127,3 +128,18 @@ def test_a_window_that_cannot_be_reported_is_named(api: ApiCaller, query: str, w
 
 def test_a_report_of_an_unknown_merchant_is_not_found(api: ApiCaller) -> None:
     assert api.get("/v1/report?merchant=nobody").status == 404
+
+
+def test_dead_letters_are_listed_and_replayed_on_request(api: ApiCaller, engine: Engine) -> None:
+    letter = DeadLetterRecord(id="m1", reason="UndecodableMessage", died_at=NOON, body="card 6222021234561236")
+    DeadLetterStore(engine=engine).record([letter])
+    (listed,) = api.get("/v1/dead-letters").value["dead_letters"]
+    assert (listed["id"], listed["body"], listed["requested"]) == ("m1", "card 6222****1236", None)
+    request = {"ids": ["m1"], "action": "replay", "name": "Li", "reason": "the cause is mended"}
+    answer = api.post("/v1/dead-letters/requests", request)
+    assert answer.status == 202
+    assert [(one["requested"], one["requested_by"]) for one in answer.value["dead_letters"]] == [
+        ("replay", "Li (API token shop)")
+    ]
+    assert api.post("/v1/dead-letters/requests", {**request, "ids": ["m1", "m404"]}).status == 404
+    assert api.post("/v1/dead-letters/requests", {**request, "action": "burn"}).status == 422

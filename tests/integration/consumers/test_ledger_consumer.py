@@ -23,6 +23,7 @@ from service.domain.events import EventType
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.database import READS_ONLY
+from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.reports import Reports
 from service.ledger.schema import migrate
 from service.ledger.tables import claims, events
@@ -95,6 +96,7 @@ class Stack:
             subscriber=self._make_subscriber(),
             recorder=Recorder(
                 store=make_store(self.settings, self.engine),
+                dead_letters=DeadLetterStore(engine=self.engine),
                 metrics=LedgerMetrics(registry=registry),
                 claim_metrics=ClaimMetrics(
                     registry=registry,

@@ -21,6 +21,7 @@ from service.ledger.attention import (
     count_items,
     list_items,
 )
+from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.decisions import EndpointRules
 from service.ledger.endpoints import Pauses
 from service.ledger.errors import AttentionItemUnknown
@@ -181,6 +182,13 @@ def make_one_of_each(
     clock.forward(WITHHOLD_UNKNOWN_FOR.total_seconds())
 
 
+@pytest.fixture
+def dead_letter(ledger_engine: Engine) -> None:
+    letter = DeadLetterRecord(id="m1", reason="UndecodableMessage", died_at=NOON, body="{")
+    DeadLetterStore(engine=ledger_engine).record([letter])
+
+
+@pytest.mark.usefixtures("dead_letter")
 def test_the_counts_are_those_of_the_list_in_one_transaction(
     store: LedgerStore,
     queue: InquiryQueue,

@@ -75,11 +75,15 @@ class ScriptedRecorder:
         self._steps = steps
         self.transactions = 0
         self.recorded: list[str] = []
+        self.dead: list[str] = []
 
     def decode(self, message: Message) -> str:
         if message.message_id.startswith("undecodable"):
             raise UndecodableMessage("no JSON")
         return message.message_id
+
+    def record_dead_letter(self, message: Message, *, reason: str) -> None:
+        self.dead.append(message.message_id)
 
     def record(self, items: Sequence[str]) -> None:
         self.transactions += 1
@@ -295,3 +299,11 @@ def test_the_subscriber_is_closed_when_the_consumer_itself_breaks(monkeypatch: p
     with pytest.raises(ZeroDivisionError):
         consumer.run()
     assert consumer.subscriber.closed
+
+
+def test_a_dead_letter_is_recorded_before_it_is_published() -> None:
+    consumer = Consumer(["undecodable", "a"])
+    consumer.subscriber.dead_letters_refuse = 1
+    consumer.run()
+    assert consumer.recorder.dead == ["undecodable"]
+    assert list(consumer.subscriber.dead) == ["undecodable"]
