@@ -53,6 +53,8 @@ def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
         can_ask=merchant.gateway is not None,
         answer_due_seconds=merchant.answer_due_seconds,
         inquiry_horizon_seconds=merchant.inquiry_horizon_seconds,
+        amount_field=merchant.amount_field.name if merchant.amount_field else "",
+        identity=merchant.identity_fields,
         time_zone=ZoneInfo(merchant.time_zone),
     )
 

@@ -19,7 +19,7 @@ from marshmallow import ValidationError, fields, validate
 from service.config.schema import NOT_A_KEY, FrozenSetField, Mistake, ReadBy
 from service.config.secrets import Proxy, ProxyField, Secret, SecretText, UrlField
 from service.config.url_syntax import UrlMalformed, split_http_url
-from service.domain.claims import Trust
+from service.domain.claims import IdentityField, Trust
 from service.domain.events import DEFAULT_EVENT_TYPES, EventType
 from service.domain.order_numbers import may_be_card_number
 
@@ -27,6 +27,17 @@ _NOT_EMPTY = validate.Length(min=1)
 _TRUSTS = {"checksum": Trust.CHECKSUM, "capability": Trust.CAPABILITY, "query": Trust.QUERIED}
 # How long a withhold takes beside the call to the gateway: it is announced before, and its outcome recorded after.
 _AROUND_A_CALL_SECONDS = 5.0
+# What the document names in a callback.
+_DOCUMENTED_FIELDS = (
+    "biz_order_no",
+    "pay_order_no",
+    "order_type",
+    "pay_type",
+    "pay_status",
+    "pay_time",
+    "channel_response",
+    "sign",
+)
 _WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret
 
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})"
@@ -39,6 +50,7 @@ _SLUG = validate.Regexp(
 
 PositiveFloat = Annotated[float, validate.Range(min=0, min_inclusive=False)]
 PositiveInteger = Annotated[int, validate.Range(min=1)]
+AmountUnit = Annotated[str, validate.OneOf(["yuan", "fen"])]
 HostAndPort = Annotated[str, _HOST_AND_PORT]
 #: host:port where Prometheus reads the metrics of the role; "": nowhere.
 MetricsBind = Annotated[str, _HOST_AND_PORT]
@@ -140,6 +152,19 @@ class GatewaySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AmountField:
+    """The field in which a gateway states an order's amount, beyond its document."""
+
+    name: Annotated[
+        str,
+        _NOT_EMPTY,
+        validate.NoneOf(_DOCUMENTED_FIELDS, error="is a field of the gateway's document, which has no amount"),
+    ]
+    #: It has no default: the unit may differ from that of the amounts that we send.
+    unit: AmountUnit
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MerchantSettings:
     """One merchant at the gateway."""
 
@@ -147,7 +172,11 @@ class MerchantSettings:
     slug: Annotated[str, NOT_A_KEY] = ""
     pay_types: Annotated[frozenset[str], _NOT_EMPTY]
     #: The unit of `amount` at this gateway. The gateway's document does not name it.
-    amount_unit: Annotated[str, validate.OneOf(["yuan", "fen"])]
+    amount_unit: AmountUnit
+    #: Where callbacks and answers state the amount; None: the gateway states none.
+    amount_field: AmountField | None = None
+    #: In which fields two claims about one payment must not differ.
+    identity_fields: frozenset[IdentityField] = frozenset(IdentityField)
     #: None: there are no credentials, so the gateway cannot be queried.
     gateway: GatewaySettings | None = None
     #: The first one signs new tokens. Tokens of both are accepted.
@@ -204,6 +233,8 @@ class MerchantSettings:
                 "require_token",
                 "without token_keys no callback has a token, and each would be refused; set token_keys",
             )
+        if self.amount_field and IdentityField.AMOUNT not in self.identity_fields:
+            yield "amount_field", "has no effect unless identity_fields names `amount`"
         if len(self.token_keys) != len({key.kid for key in self.token_keys}):
             yield "token_keys", "two keys have the same kid"
 

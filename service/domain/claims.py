@@ -6,6 +6,8 @@ from datetime import datetime
 from enum import IntEnum, StrEnum
 from typing import NamedTuple
 
+from service.domain.money import Money
+
 
 class OrderStatus(StrEnum):
     """An order's status. The order of the members is the order of the states."""
@@ -50,6 +52,15 @@ class ClaimSource(StrEnum):
     OPERATOR = "operator"
 
 
+class IdentityField(StrEnum):
+    """What tells one payment from another. Claims that differ in one of them contradict each other."""
+
+    PAY_ORDER_NO = "pay_order_no"
+    PAY_TYPE = "pay_type"
+    ORDER_TYPE = "order_type"
+    AMOUNT = "amount"
+
+
 class OrderKey(NamedTuple):
     """What names an order: our slug of the merchant, and the merchant's own order number."""
 
@@ -74,6 +85,8 @@ class Claim:
     #: As sent by the gateway; "" where absent. With a `quarantine` they may be anything.
     order_type: str = ""
     pay_type: str = ""
+    #: What the gateway stated; None where it stated none that can be read.
+    amount: Money | None = None
     #: When the payment was made, aware; None where the gateway did not state it.
     paid_at: datetime | None = None
     #: The payment channel's response, unmasked; "" where absent.
@@ -83,6 +96,9 @@ class Claim:
     stated_at: datetime
     #: sha256, hex, over the normalised fields: claims with equal digests state the same.
     digest: str
+    #: The digest that the claim would have without its amount, by which it was recorded while the amount was not read;
+    #: None where that is `digest`.
+    digest_without_amount: str | None = None
     #: Why a person has to look (unknown status, order type or pay type), masked; None for an ordinary claim.
     quarantine: str | None = None
     #: Fields that are not in the gateway's document, as sent (strings as strings, other values as JSON text).

@@ -8,8 +8,9 @@ from typing import Any
 
 from marshmallow import INCLUDE, Schema, fields
 
-from service.domain.claims import OrderStatus, Trust
+from service.domain.claims import IdentityField, OrderStatus, Trust
 from service.domain.events import TEST_NOTE, TEST_TYPE, EventType
+from service.domain.order_state import STATUS
 
 _SLUG = "[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
 
@@ -34,6 +35,18 @@ def _status(description: str) -> fields.Enum[OrderStatus]:
     return fields.Enum(
         OrderStatus, by_value=True, required=True, metadata={"type": "string", "description": description}
     )
+
+
+class DisputedValuesSchema(Schema):
+    """The two values of a field in dispute."""
+
+    class Meta:
+        """Open, as the event is."""
+
+        unknown = INCLUDE
+
+    stands = _text("The value that the event carries, and that is to be kept for now.", example="baofoo_001")
+    other = _text("The value that contradicts it. An amount is in `amount_unit`.", example="kuaiqian_002")
 
 
 class PaymentDataSchema(Schema):
@@ -70,7 +83,8 @@ class PaymentDataSchema(Schema):
         "When the money moved, as far as the gateway said so; RFC 3339, in the merchant's time zone.", allow_none=True
     )
     amount = _text(
-        "The announced amount, exact, in `amount_unit`; never a JSON number; null where it was never announced.",
+        "Exact, in `amount_unit`; never a JSON number. As announced; if it was never announced, as the gateway stated "
+        "it; after a dispute, as an operator settled it. Null where nobody stated one.",
         example="100.00",
         allow_none=True,
         pattern=r"^[0-9]+(\.[0-9]{1,2})?$",
@@ -89,6 +103,15 @@ class PaymentDataSchema(Schema):
         },
     )
     observed_at = _time("When the statement behind the event was made; RFC 3339 with its zone.")
+    disputed = fields.Dict(
+        keys=fields.String(),
+        values=fields.Nested(DisputedValuesSchema),
+        metadata={
+            "description": "Only in `payment.conflicted`: both values of each field in which claims contradict each "
+            f"other or the announcement, by the field's name: {', '.join([STATUS, *IdentityField])}. Further fields "
+            "may be compared one day."
+        },
+    )
 
 
 class PaymentEventSchema(Schema):

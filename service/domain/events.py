@@ -2,9 +2,10 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import NamedTuple
 from urllib.parse import quote
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
@@ -39,6 +40,15 @@ CONTENT_TYPE = "application/cloudevents+json"
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
+class DisputedValues(NamedTuple):
+    """The two values of a field in dispute, as text."""
+
+    #: The one that the event carries.
+    stands: str
+    #: The one that contradicts it.
+    other: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentEvent:
     """One status change of one order."""
@@ -54,7 +64,8 @@ class PaymentEvent:
     order_type: str
     pay_type: str
     paid_at: datetime | None
-    #: The announced amount, an exact string in `amount_unit` ("yuan" or "fen"); both None where never announced.
+    #: An exact string in `amount_unit` ("yuan" or "fen"): as announced or, where it never was, as claimed; both None
+    #: where nobody stated one.
     amount: str | None
     amount_unit: str | None
     #: The channel's response, masked.
@@ -63,6 +74,8 @@ class PaymentEvent:
     #: When the claim behind the event was stated, aware.
     observed_at: datetime
     traceparent: str | None = None
+    #: Of a conflict: the fields in dispute, an `IdentityField` or "status" each. Empty for every other type.
+    disputed: Mapping[str, DisputedValues] = field(default_factory=dict)
 
     @property
     def order(self) -> OrderKey:
@@ -128,7 +141,25 @@ class SerializedEvent:
 def write_event(event: PaymentEvent) -> bytes:
     """The event in CloudEvents' structured JSON, UTF-8; the same bytes however often it is written."""
     observed_at = _time_text(event.observed_at)
-    envelope = {
+    data: dict[str, object] = {
+        "merchant": event.merchant,
+        "biz_order_no": event.biz_order_no,
+        "pay_order_no": event.pay_order_no,
+        "order_type": event.order_type,
+        "pay_type": event.pay_type,
+        "status": event.status,
+        "previous_status": event.previous_status,
+        "sequence": event.sequence,
+        "paid_at": None if event.paid_at is None else _time_text(event.paid_at),
+        "amount": event.amount,
+        "amount_unit": event.amount_unit,
+        "channel_response": event.channel_response,
+        "trust": event.trust.word,
+        "observed_at": observed_at,
+    }
+    if event.type is EventType.CONFLICTED:
+        data["disputed"] = {field: values._asdict() for field, values in event.disputed.items()}
+    envelope: dict[str, object] = {
         "specversion": "1.0",
         "id": event.id,
         "source": event.source,
@@ -136,22 +167,7 @@ def write_event(event: PaymentEvent) -> bytes:
         "subject": event.biz_order_no,
         "time": observed_at,
         "datacontenttype": "application/json",
-        "data": {
-            "merchant": event.merchant,
-            "biz_order_no": event.biz_order_no,
-            "pay_order_no": event.pay_order_no,
-            "order_type": event.order_type,
-            "pay_type": event.pay_type,
-            "status": event.status,
-            "previous_status": event.previous_status,
-            "sequence": event.sequence,
-            "paid_at": None if event.paid_at is None else _time_text(event.paid_at),
-            "amount": event.amount,
-            "amount_unit": event.amount_unit,
-            "channel_response": event.channel_response,
-            "trust": event.trust.word,
-            "observed_at": observed_at,
-        },
+        "data": data,
     }
     if event.traceparent:  # CloudEvents, section 3.1: an attribute without a value is left out
         envelope["traceparent"] = event.traceparent

@@ -9,12 +9,14 @@ import re
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from decimal import Decimal
+from functools import partial
 from hashlib import sha256
 from zoneinfo import ZoneInfo
 
 from service.config.settings import MerchantSettings
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.masking import mask_unknown_word
+from service.domain.money import Money, read_money
 from service.gateway.errors import CallbackRefused, MessageInvalid, Refusal
 from service.gateway.messages import CALLBACK, OrderStatement
 from service.gateway.signature import VerifiedCallback
@@ -75,6 +77,8 @@ def _make_claim(
         paid_at = read_pay_time(statement.pay_time, time_zone)
         if paid_at is None:
             _log.warning("pay_time_not_understood", merchant=merchant.slug, characters=len(statement.pay_time))
+    digest = partial(digest_statement, statement, status=status, time_zone=time_zone)
+    stated_amount = statement.unknown_fields.get(merchant.amount_field.name, "") if merchant.amount_field else ""
     return Claim(
         merchant=merchant.slug,
         biz_order_no=statement.biz_order_no,
@@ -84,15 +88,26 @@ def _make_claim(
         pay_order_no=statement.pay_order_no or None,
         order_type=statement.order_type,
         pay_type=statement.pay_type,
+        amount=_read_amount(stated_amount, merchant),
         paid_at=paid_at,
         channel_response=statement.channel_response,
         stated_at=stated_at,
-        digest=digest_statement(statement, status=status, time_zone=time_zone),
+        digest=digest(amount=stated_amount),
+        digest_without_amount=digest() if stated_amount else None,
         quarantine=_find_quarantine(statement, status, merchant.pay_types, from_stranger=trust is Trust.CHECKSUM),
         unknown_fields=statement.unknown_fields,
         missing_fields=statement.missing_fields,
         traceparent=traceparent,
     )
+
+
+def _read_amount(text: str, merchant: MerchantSettings) -> Money | None:
+    if not text or merchant.amount_field is None:
+        return None
+    amount = read_money(text, merchant.amount_field.unit)
+    if amount is None:
+        _log.warning("amount_not_understood", merchant=merchant.slug, characters=len(text))
+    return amount and amount.to(merchant.amount_unit)
 
 
 def _find_quarantine(
@@ -219,18 +234,22 @@ _DIGESTED_YEARS = range(2000, 2100)
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
-def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, time_zone: tzinfo) -> str:
+def digest_statement(
+    statement: OrderStatement, *, status: OrderStatus | None, time_zone: tzinfo, amount: str = ""
+) -> str:
     """sha256, lower-case hex, of a statement's content. Statements with the same content have the same digest.
 
     The digest is stored as a unique key. Its bytes must never change: a changed digest would make every repeated
     callback a new claim. Hashed is the UTF-8 of one compact JSON list: `["v1", status, pay_order_no, order_type,
     pay_type, paid_at, channel_response]`. The status is ours; an unknown one is "unknown:" and the gateway's value. ""
     stands for an absent value. paid_at is the pay_time of a success in UTC as `YYYY-mm-ddTHH:MM:SSZ`; it is "" unless
-    the pay_time has one of the formats that were read when the first digests were stored.
+    the pay_time has one of the formats that were read when the first digests were stored. `amount` is what the
+    merchant's amount field states, as it was sent, whether or not it can be read; where it is not "", the list begins
+    with "v2" and ends with it.
     """
     paid_at = _read_digested_time(statement.pay_time, time_zone) if status is OrderStatus.SUCCEEDED else None
     fields = [
-        "v1",
+        "v2" if amount else "v1",
         f"unknown:{statement.pay_status}" if status is None else status.value,
         statement.pay_order_no,
         statement.order_type,
@@ -238,6 +257,8 @@ def digest_statement(statement: OrderStatement, *, status: OrderStatus | None, t
         "" if paid_at is None else f"{paid_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
         statement.channel_response,
     ]
+    if amount:
+        fields.append(amount)
     return sha256(_JSON.encode(fields).encode()).hexdigest()
 
 

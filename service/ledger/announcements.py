@@ -1,16 +1,19 @@
 """Announcements: orders that we are about to send, recorded before a callback about them can come."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from service.domain.claims import OrderKey
+from service.domain.money import Money, read_money
 from service.ledger import orders
-from service.ledger.decisions import MerchantRules
+from service.ledger.decisions import Decision, EndpointRules, MerchantRules
 from service.ledger.errors import AnnouncementDiffers, ClaimUnstorable
-from service.ledger.inquiries import InquiryReason, open_inquiries
+from service.ledger.inquiries import open_inquiries
 from service.ledger.orders import OrderRecord
+from service.ledger.outbox import enqueue
 from service.ledger.sanitizing import escaped, require_sanitized
 
 
@@ -35,11 +38,17 @@ class Announcement:
 
 
 def record_announcement(
-    connection: Connection, announcement: Announcement, *, merchant: MerchantRules, now: datetime
+    connection: Connection,
+    announcement: Announcement,
+    *,
+    merchant: MerchantRules,
+    endpoints: Sequence[EndpointRules],
+    now: datetime,
 ) -> OrderRecord:
-    """Create the order or, where callbacks came before the announcement, fill in what they could not state.
+    """Create the order or, where callbacks came before the announcement, fill in what they did not state.
 
-    Repeating an announcement changes nothing; other values raise AnnouncementDiffers.
+    Where they contradict it, what they stated stands, and the order is in conflict from now on. Repeating an
+    announcement changes nothing; other values raise AnnouncementDiffers.
     """
     require_sanitized(announcement.order)
     if any(escaped(text) != text for text in (announcement.amount or "", announcement.pay_type)):
@@ -55,28 +64,32 @@ def record_announcement(
     if known.announced_at is not None:
         _refuse_other_values(known, announcement)
         return known
+    amount = _read_amount(announcement)
     due = announcement.answer_due_at or now + timedelta(seconds=merchant.answer_due_seconds)
-    announced = replace(
-        known,
-        amount=announcement.amount,
-        amount_unit=announcement.amount_unit,
-        pay_type=announcement.pay_type or known.pay_type,
-        announced_at=now,
-        answer_due_at=due,
-        updated_at=now,
-    )
+    announced = replace(known, announced_amount=announcement.amount, announced_at=now, answer_due_at=due)
+    decision = Decision(announced, rules=merchant, endpoints=endpoints, now=now)
+    announced = decision.announce(announced, merchant, pay_type=announcement.pay_type, amount=amount)
     orders.save(connection, [announced])
-    if merchant.can_ask and not announced.state.status.terminal:
-        overdue = merchant.request_inquiry(announced.key, InquiryReason.OVERDUE, due, now=now)
-        open_inquiries(connection, [overdue], now=now)
+    enqueue(connection, [decision], now=now)
+    if decision.inquiry:
+        open_inquiries(connection, [decision.inquiry], now=now)
     return announced
 
 
+def _read_amount(announcement: Announcement) -> Money | None:
+    if announcement.amount is None or announcement.amount_unit is None:
+        return None
+    if read_money(announcement.amount, announcement.amount_unit) is None:
+        raise ClaimUnstorable("an announced amount must be a decimal number of whole fen")
+    return Money(announcement.amount, announcement.amount_unit)
+
+
 def _refuse_other_values(known: OrderRecord, announcement: Announcement) -> None:
+    announced_pay_type = known.state.announced_pay_type
     pairs = {
-        "amount": (known.amount, announcement.amount),
-        "amount_unit": (known.amount_unit, announcement.amount_unit),
-        "pay_type": (known.pay_type, announcement.pay_type or known.pay_type),
+        "amount": (known.announced_amount, announcement.amount),
+        "amount_unit": (known.amount_unit if known.announced_amount else None, announcement.amount_unit),
+        "pay_type": (announced_pay_type, announcement.pay_type or announced_pay_type),
         "answer_due_at": (known.answer_due_at, announcement.answer_due_at or known.answer_due_at),
     }
     if differing := [name for name, (before, after) in pairs.items() if before != after]:

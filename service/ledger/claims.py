@@ -1,15 +1,16 @@
 """Claims as rows: each distinct callback once, each answer and each operator's resolution every time."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, tuple_, update
 
 from service.domain.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.money import Money
 from service.domain.order_state import Verdict
 from service.ledger.bulk import insert_new
 from service.ledger.tables import claims, repeated_callback, to_record
@@ -26,6 +27,10 @@ class Resolution:
     reason: str
     #: The gateway's number for the payment, where the person knows it.
     pay_order_no: str | None = None
+    #: Through which channel it went, and how much it was, where the person knows it.
+    pay_type: str = ""
+    order_type: str = ""
+    amount: Money | None = None
     #: When the money moved, aware, where the person knows it.
     paid_at: datetime | None = None
 
@@ -40,6 +45,9 @@ def claim_from_resolution(resolution: Resolution, *, stated_at: datetime) -> Cla
         resolution.stated_by,
         resolution.reason,
     ]
+    if resolution.pay_type or resolution.order_type or resolution.amount:
+        amount = resolution.amount.to("fen").text if resolution.amount else ""
+        stated = ["operator-v2", *stated[1:], resolution.pay_type, resolution.order_type, amount]
     return Claim(
         merchant=resolution.order.merchant,
         biz_order_no=resolution.order.biz_order_no,
@@ -47,6 +55,9 @@ def claim_from_resolution(resolution: Resolution, *, stated_at: datetime) -> Cla
         source=ClaimSource.OPERATOR,
         status=resolution.status,
         pay_order_no=resolution.pay_order_no,
+        pay_type=resolution.pay_type,
+        order_type=resolution.order_type,
+        amount=resolution.amount,
         paid_at=resolution.paid_at,
         stated_at=stated_at,
         digest=sha256(json.dumps(stated).encode()).hexdigest(),
@@ -90,6 +101,9 @@ class ClaimRecord:
     #: As sent; "" once pruned, where the claim was quarantined.
     order_type: str
     pay_type: str
+    #: An exact string in `amount_unit`; both None where none was stated that could be read.
+    amount: str | None
+    amount_unit: str | None
     paid_at: datetime | None
     #: Unmasked; "" once pruned.
     channel_response: str
@@ -116,6 +130,35 @@ def insert_claims(
     constants = {"recorded_at": now, "pruned": False}
     recorded = insert_new(connection, claims, rows, constants=constants, unique=repeated_callback, returning=new)
     return {row.position: row.id for row in recorded}
+
+
+def find_repeats_without_amount(
+    connection: Connection, incoming: Iterable[IncomingClaim], amount_fields: Mapping[str, str]
+) -> set[int]:
+    """The positions of callbacks that were recorded before their merchant's amounts were read, with another digest.
+
+    `amount_fields` names the field of the amount by merchant. A callback is no repeat if the recorded one had another
+    amount in that field. Call it while their orders are locked. It costs nothing where no claim states an amount.
+    """
+    stating_amount: dict[tuple[object, ...], list[IncomingClaim]] = {}
+    for one in incoming:
+        claim = one.claim
+        if one.counted and claim.digest_without_amount and claim.trust < Trust.QUERIED:
+            name = (claim.merchant, claim.biz_order_no, claim.digest_without_amount, int(claim.trust))
+            stating_amount.setdefault(name, []).append(one)
+    if not stating_amount:
+        return set()
+    key = [claims.c[name] for name in ("merchant", "biz_order_no", "digest", "trust")]
+    query = select(*key, claims.c.unknown_fields, claims.c.pruned).where(
+        tuple_(*key).in_(stating_amount), claims.c.counted, claims.c.trust < int(Trust.QUERIED)
+    )
+    repeats = set()
+    for row in connection.execute(query):
+        for one in stating_amount[tuple(row)[: len(key)]]:
+            field = amount_fields.get(row.merchant, "")
+            if row.pruned or json.loads(row.unknown_fields).get(field) == one.claim.unknown_fields.get(field):
+                repeats.add(one.position)
+    return repeats
 
 
 def correct_verdicts(connection: Connection, verdicts: Mapping[int, Verdict]) -> None:
@@ -218,6 +261,8 @@ def _to_row(incoming: IncomingClaim, verdict: Verdict) -> dict[str, Any]:
         "pay_order_no": claim.pay_order_no,
         "order_type": claim.order_type,
         "pay_type": claim.pay_type,
+        "amount": None if claim.amount is None else claim.amount.text,
+        "amount_unit": None if claim.amount is None else claim.amount.unit,
         "paid_at": claim.paid_at,
         "channel_response": claim.channel_response,
         # ASCII has no character that a database could refuse.

@@ -1,13 +1,22 @@
 """Decisions: what claims change about their order, before anything is written. No I/O, no clock."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from service.domain.claims import Claim, OrderKey, Trust
-from service.domain.events import EventType, PaymentEvent
+from service.domain.claims import Claim, IdentityField, OrderKey, Trust
+from service.domain.events import DisputedValues, EventType, PaymentEvent
 from service.domain.masking import mask_personal
-from service.domain.order_state import OrderState, Transition, Verdict, decide
+from service.domain.money import Money
+from service.domain.order_state import (
+    STATUS,
+    WHOLE_IDENTITY,
+    OrderState,
+    Transition,
+    Verdict,
+    decide,
+    decide_announcement,
+)
 from service.ledger.claims import IncomingClaim
 from service.ledger.inquiries import InquiryReason, InquiryRequest
 from service.ledger.orders import OrderRecord
@@ -27,6 +36,10 @@ class MerchantRules:
     answer_due_seconds: float
     #: How long the gateway is asked about an order before its inquiry is parked.
     inquiry_horizon_seconds: float
+    #: The field of callbacks and answers that has the amount; "" where the merchant's gateway states none.
+    amount_field: str = ""
+    #: In which fields two claims about one payment must not differ.
+    identity: Collection[IdentityField] = WHOLE_IDENTITY
     #: The zone in which events write `paid_at`, whatever zone a claim or the database has it in.
     time_zone: tzinfo = UTC
 
@@ -131,13 +144,38 @@ class Decision:
             rules, order = self._rules, self.order
             if rules is None or order is None or not one.counted or order.state.conflicted:
                 continue
-            if decide(order.state, one.claim, required=rules.required_trust).ask:
+            if self._decide(order.state, one.claim, rules).ask:
                 self._ask(InquiryReason.DOUBTED, self._now, one.claim.order, rules, doubt=_is_forgeable(one.claim))
+
+    def announce(
+        self, before: OrderRecord, rules: MerchantRules, *, pay_type: str, amount: Money | None
+    ) -> OrderRecord:
+        """Decide the first announcement of the order `before`, which has everything of it that no claim can contradict.
+
+        Returns the order afterwards.
+        """
+        transition = decide_announcement(
+            before.state, pay_type=pay_type, amount=amount, announced_at=self._now, identity=rules.identity
+        )
+        self.order = after = _with_state(before, transition, now=self._now)
+        if transition.event is not None:
+            trust = after.state.trust or rules.required_trust
+            self._add_event(before, after, transition.event, rules, trust=trust, observed_at=self._now)
+        if transition.ask:
+            self._ask(InquiryReason.CONFLICT, self._now, after.key, rules)
+        if not after.state.status.terminal:
+            due = after.answer_due_at or self._now + timedelta(seconds=rules.answer_due_seconds)
+            self._ask(InquiryReason.OVERDUE, due, after.key, rules)
+        return after
+
+    @staticmethod
+    def _decide(state: OrderState, claim: Claim, rules: MerchantRules) -> Transition:
+        return decide(state, claim, required=rules.required_trust, identity=rules.identity)
 
     def _take(self, incoming: IncomingClaim, rules: MerchantRules) -> None:
         claim, order = incoming.claim, self.order
         state = _UNKNOWN_ORDER if order is None else order.state
-        transition = decide(state, claim, required=rules.required_trust)
+        transition = self._decide(state, claim, rules)
         self.verdicts[incoming.position] = transition.verdict
         if incoming.counted and order is not None:
             self._apply(order, claim, transition, rules)
@@ -149,8 +187,18 @@ class Decision:
         after = _after(before, claim, transition, now=self._now)
         self.order = after
         if transition.event is not None:
-            self._add_event(before, after, claim, transition.event, rules)
-        moved = before.state.trust is None or before.state.status is not after.state.status
+            self._add_event(
+                before,
+                after,
+                transition.event,
+                rules,
+                trust=after.state.trust or claim.trust,
+                observed_at=claim.stated_at,
+                channel_response=mask_personal(claim.channel_response),
+                traceparent=claim.traceparent,
+            )
+        first = before.state.trust is None and after.state.trust is not None
+        moved = first or before.state.status is not after.state.status
         # The status may stay the same, and yet inquiries stop at a conflict that only a person could settle.
         ends_dispute = before.state.conflicted and not after.state.conflicted
         if after.settled and (moved or ends_dispute):
@@ -162,28 +210,39 @@ class Decision:
             self._ask(InquiryReason.OVERDUE, due, after.key, rules)
 
     def _add_event(
-        self, before: OrderRecord, after: OrderRecord, claim: Claim, type_: EventType, rules: MerchantRules
+        self,
+        before: OrderRecord,
+        after: OrderRecord,
+        type_: EventType,
+        rules: MerchantRules,
+        *,
+        trust: Trust,
+        observed_at: datetime,
+        channel_response: str = "",
+        traceparent: str | None = None,
     ) -> None:
+        state = after.state
         event = PaymentEvent(
             type=type_,
             merchant=after.merchant,
             biz_order_no=after.biz_order_no,
             sequence=after.sequence,
-            status=after.state.status,
+            status=state.status,
             previous_status=before.state.status,
-            pay_order_no=after.state.pay_order_no,
-            order_type=after.order_type,
-            pay_type=after.pay_type,
+            pay_order_no=state.pay_order_no,
+            order_type=state.order_type,
+            pay_type=state.pay_type,
             paid_at=None if after.paid_at is None else _in_zone(after.paid_at, rules.time_zone),
             amount=after.amount,
             amount_unit=after.amount_unit,
-            channel_response=mask_personal(claim.channel_response),
-            trust=after.state.trust or claim.trust,
-            observed_at=claim.stated_at,
-            traceparent=claim.traceparent,
+            channel_response=channel_response,
+            trust=trust,
+            observed_at=observed_at,
+            traceparent=traceparent,
+            disputed=disputed_values(state),
         )
-        known = (before.state.status, before.state.pay_order_no)
-        ends_dispute_only = type_ is EventType.CORRECTED and (after.state.status, after.state.pay_order_no) == known
+        same = (state.status, state.payment) == (before.state.status, before.state.payment)
+        ends_dispute_only = type_ is EventType.CORRECTED and same
         self.events.append(event)
         self.deliveries += [
             (event, endpoint.name)
@@ -219,28 +278,34 @@ def _reason_to_ask(claim: Claim, transition: Transition) -> InquiryReason:
     return InquiryReason.CONFLICT if transition.after.conflicted else InquiryReason.DOUBTED
 
 
+def disputed_values(state: OrderState) -> dict[str, DisputedValues]:
+    """Each field in dispute, with the value that stands and the other one; amounts are in the order's unit."""
+    stands = {STATUS: state.status.value, IdentityField.AMOUNT: state.amount and state.amount.text}
+    return {
+        field: DisputedValues(stands=stands.get(field) or getattr(state, field), other=other)
+        for field, other in state.disputed
+    }
+
+
 def _after(before: OrderRecord, claim: Claim, transition: Transition, *, now: datetime) -> OrderRecord:
     """The order with the claim's facts: all of them where the claim's status is taken, else only missing ones."""
-    order_type, pay_type, paid_at = before.order_type, before.pay_type, before.paid_at
+    paid_at = before.paid_at
     match transition.verdict:
         case Verdict.APPLIED | Verdict.CORRECTED:
             same_status = transition.after.status is before.state.status
-            order_type = claim.order_type or order_type
-            pay_type = pay_type or claim.pay_type
             paid_at = claim.paid_at or (paid_at if same_status else None)
         case Verdict.DUPLICATE:
-            order_type = order_type or claim.order_type
-            pay_type = pay_type or claim.pay_type
             paid_at = paid_at or claim.paid_at
-    known = (before.order_type, before.pay_type, before.paid_at, before.state)
-    if transition.event is None and (order_type, pay_type, paid_at, transition.after) == known:
+    if transition.event is None and (paid_at, transition.after) == (before.paid_at, before.state):
         return before
+    return replace(_with_state(before, transition, now=now), paid_at=paid_at)
+
+
+def _with_state(before: OrderRecord, transition: Transition, *, now: datetime) -> OrderRecord:
     return replace(
         before,
         state=transition.after,
         sequence=before.sequence + (transition.event is not None),
-        order_type=order_type,
-        pay_type=pay_type,
-        paid_at=paid_at,
+        disputed_fields=before.disputed_fields | {field for field, _ in transition.after.disputed},
         updated_at=now,
     )

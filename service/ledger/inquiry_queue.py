@@ -17,8 +17,8 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
-from service.domain.claims import Claim, OrderKey, Trust
-from service.domain.order_state import Verdict
+from service.domain.claims import Claim, OrderKey
+from service.domain.order_state import Verdict, is_answerable
 from service.ledger import inquiry_limits, orders
 from service.ledger.claims import last_traceparent
 from service.ledger.database import read, shared_time, write
@@ -293,5 +293,5 @@ def _has_only_doubts(row: Row[Any], order: OrderRecord | None) -> bool:
 
 
 def _is_final(order: OrderRecord) -> bool:
-    """Whether no further answer could change the order: only a person can change what a person has decided."""
-    return order.settled or (order.state.conflicted and order.state.trust is Trust.OPERATOR)
+    """Whether no further answer could change the order: it is settled, or in a conflict that only a person settles."""
+    return order.settled or (order.state.conflicted and not is_answerable(order.state))

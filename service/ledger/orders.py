@@ -1,5 +1,6 @@
 """Orders: what is believed of each, as a value and as a row."""
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,7 +10,8 @@ from typing import Any
 from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
-from service.domain.order_state import OrderState
+from service.domain.money import Money
+from service.domain.order_state import Dispute, OrderState
 from service.ledger.bulk import PLANNED_ANEW, GivenRows, insert_new, insert_or_update
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.sanitizing import escaped
@@ -28,13 +30,11 @@ class OrderRecord:
     state: OrderState = field(default_factory=OrderState)
     #: The number of its last event; 0 before the first.
     sequence: int = 0
-    order_type: str = ""
-    #: As announced; where it never was, as first claimed.
-    pay_type: str = ""
     paid_at: datetime | None = None
-    #: An exact string in `amount_unit`; both None unless announced.
-    amount: str | None = None
-    amount_unit: str | None = None
+    #: What was asked for, whatever was claimed since: an exact string in `amount_unit`; None unless announced.
+    announced_amount: str | None = None
+    #: Each field that was ever in dispute, whether or not that is settled.
+    disputed_fields: frozenset[str] = frozenset()
     #: None for an order that is known by its callbacks alone.
     announced_at: datetime | None = None
     #: When the gateway is asked about an announced order that has no terminal status by then.
@@ -46,6 +46,16 @@ class OrderRecord:
     def key(self) -> OrderKey:
         """What names the order."""
         return OrderKey(self.merchant, self.biz_order_no)
+
+    @property
+    def amount(self) -> str | None:
+        """The amount as it stands, an exact string in `amount_unit`; None where nobody has stated one."""
+        return None if self.state.amount is None else self.state.amount.text
+
+    @property
+    def amount_unit(self) -> str | None:
+        """The unit of `amount`: "yuan" or "fen"."""
+        return None if self.state.amount is None else self.state.amount.unit
 
     @property
     def settled(self) -> bool:
@@ -170,11 +180,15 @@ def _to_row(record: OrderRecord) -> dict[str, Any]:
         "pay_order_no": state.pay_order_no,
         "as_of": state.as_of,
         "sequence": record.sequence,
-        "order_type": record.order_type,
-        "pay_type": record.pay_type,
+        "order_type": state.order_type,
+        "pay_type": state.pay_type,
         "paid_at": record.paid_at,
         "amount": record.amount,
         "amount_unit": record.amount_unit,
+        "disputed": json.dumps(state.disputed) if state.disputed else None,
+        "disputed_fields": " ".join(sorted(record.disputed_fields)) or None,
+        "announced_pay_type": state.announced_pay_type if record.announced_at else None,
+        "announced_amount": record.announced_amount,
         "announced_at": record.announced_at,
         "answer_due_at": record.answer_due_at,
         "created_at": record.created_at,
@@ -184,11 +198,21 @@ def _to_row(record: OrderRecord) -> dict[str, Any]:
 
 def _from_row(row: Row[Any]) -> OrderRecord:
     values = dict(row._mapping)
+    amount, unit = values.pop("amount"), values.pop("amount_unit")
+    disputed, fields = values.pop("disputed"), values.pop("disputed_fields")
+    if values["announced_at"] is not None and row.announced_pay_type is None:
+        # A release without these columns announced it, and wrote what was announced as what stands.
+        values |= {"announced_pay_type": row.pay_type, "announced_amount": amount}
     state = OrderState(
         status=OrderStatus(values.pop("status")),
         trust=None if (trust := values.pop("trust")) is None else Trust(trust),
         conflicted=values.pop("conflicted"),
         pay_order_no=values.pop("pay_order_no"),
+        pay_type=values.pop("pay_type"),
+        order_type=values.pop("order_type"),
+        amount=None if amount is None else Money(amount, unit),
+        announced_pay_type=values.pop("announced_pay_type") or "",
+        disputed=tuple(Dispute(*one) for one in json.loads(disputed)) if disputed else (),
         as_of=values.pop("as_of"),
     )
-    return OrderRecord(state=state, **values)
+    return OrderRecord(state=state, disputed_fields=frozenset((fields or "").split()), **values)

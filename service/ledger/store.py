@@ -17,6 +17,7 @@ from service.ledger.claims import (
     claim_from_resolution,
     correct_verdicts,
     drop_repeats,
+    find_repeats_without_amount,
     insert_claims,
     prune_payloads,
 )
@@ -51,6 +52,7 @@ class LedgerStore:
     ) -> None:
         self._engine = engine
         self._rules = rules
+        self._amount_fields = {merchant: its.amount_field for merchant, its in rules.items()}
         self._endpoints = endpoints
         self._clock = clock
 
@@ -81,13 +83,16 @@ class LedgerStore:
         """Record an order before it is sent to the gateway, so that the gateway is asked if no callback comes.
 
         Announcing it again with equal values is harmless; other values raise AnnouncementDiffers. Where a callback came
-        first, this fills in what only the announcement knows. Raises UnknownMerchant.
+        first, this fills in what only the announcement knows, and opens a dispute where they contradict each other.
+        Raises UnknownMerchant and ClaimUnstorable.
         """
         merchant = self._merchant(announcement.merchant)
         now = self._clock()
         return write(
             self._engine,
-            lambda connection: record_announcement(connection, announcement, merchant=merchant, now=now),
+            lambda connection: record_announcement(
+                connection, announcement, merchant=merchant, endpoints=self._endpoints, now=now
+            ),
         )
 
     def inquire(self, order: OrderKey, reason: InquiryReason) -> bool:
@@ -197,7 +202,11 @@ class LedgerStore:
         }
 
         verdicts = _verdicts(decisions.values())
-        row_ids = insert_claims(connection, candidates, [verdicts[one.position] for one in candidates], now=now)
+        known = find_repeats_without_amount(
+            connection, (one for one in candidates if one.claim.order not in created), self._amount_fields
+        )
+        new = [one for one in candidates if one.position not in known]
+        row_ids = insert_claims(connection, new, [verdicts[one.position] for one in new], now=now)
         if len(row_ids) < len(candidates):
             # Some were recorded before: decide again without them, and correct the verdicts that they changed.
             for key in {one.claim.order for one in candidates if one.position not in row_ids}:

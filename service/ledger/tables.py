@@ -87,11 +87,20 @@ orders = Table(
     Column("as_of", UtcDateTime),
     # The number of the last event; 0 before the first.
     Column("sequence", Integer, nullable=False),
+    # As they stand: as accepted claims state them or, before them, as announced.
     Column("order_type", Text, nullable=False),
     Column("pay_type", Text, nullable=False),
     Column("paid_at", UtcDateTime),
     Column("amount", Text),
     Column("amount_unit", Text),
+    # A JSON array of pairs, a field in dispute and the value that contradicts what stands; NULL for none.
+    Column("disputed", Text),
+    # Names of the fields that were ever in dispute, sorted and separated by blanks; NULL for none.
+    Column("disputed_fields", Text),
+    # As announced, the amount in amount_unit. The pay type is "" where it was announced without one, and NULL where it
+    # was not announced or by a release without this column.
+    Column("announced_pay_type", Text),
+    Column("announced_amount", Text),
     Column("announced_at", UtcDateTime),
     Column("answer_due_at", UtcDateTime),
     Column("created_at", UtcDateTime, nullable=False),
@@ -102,6 +111,7 @@ orders = Table(
     Index("ix_orders_status_updated_at", "status", "updated_at"),
     Index("ix_orders_merchant_created_at", "merchant", "created_at"),
     Index("ix_orders_conflicted", "updated_at", **_where("conflicted")),
+    Index("ix_orders_disputed", "created_at", **_where("disputed_fields IS NOT NULL")),
 )
 
 #: Every claim about an order, believed or not. No foreign key: a claim that is not believed creates no order.
@@ -124,6 +134,8 @@ claims = Table(
     Column("pay_order_no", Text),
     Column("order_type", Text, nullable=False),
     Column("pay_type", Text, nullable=False),
+    Column("amount", Text),
+    Column("amount_unit", Text),
     Column("paid_at", UtcDateTime),
     Column("channel_response", Text, nullable=False),
     # A JSON object.

@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.money import UNITS, Money, read_money
 from service.domain.refusals import RefusalCount
 from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
@@ -54,6 +55,10 @@ def encode_claim(claim: Claim) -> Message:
         "stated_by": claim.stated_by,
         "reason": claim.reason,
     }
+    if claim.amount is not None:
+        body |= {"amount": claim.amount.text, "amount_unit": claim.amount.unit}
+    if claim.digest_without_amount is not None:
+        body["digest_without_amount"] = claim.digest_without_amount
     if claim.missing_fields:
         body["missing_fields"] = list(claim.missing_fields)
     return Message(
@@ -83,10 +88,12 @@ def decode_claim(message: Message) -> Claim:
         pay_order_no=fields.optional_text("pay_order_no"),
         order_type=fields.text("order_type"),
         pay_type=fields.text("pay_type"),
+        amount=fields.money("amount", unit="amount_unit"),
         paid_at=None if fields.is_null("paid_at") else fields.moment("paid_at"),
         channel_response=fields.text("channel_response"),
         stated_at=fields.moment("stated_at"),
         digest=fields.filled_text("digest"),
+        digest_without_amount=fields.text_if_any("digest_without_amount"),
         quarantine=fields.optional_text("quarantine"),
         unknown_fields=fields.texts("unknown_fields"),
         # Absent where nothing is missing, and in messages of older releases.
@@ -175,6 +182,21 @@ class _Fields:
 
     def optional_text(self, name: str) -> str | None:
         return None if self.is_null(name) else self.text(name)
+
+    def text_if_any(self, name: str) -> str | None:
+        """A string that is not empty; None where the field is missing."""
+        return self.filled_text(name) if name in self._values else None
+
+    def money(self, name: str, *, unit: str) -> Money | None:
+        """An amount in the unit that the field `unit` names; None where the field is missing."""
+        if name not in self._values:
+            return None
+        if self.text(unit) not in UNITS:
+            raise _wrong(unit, f"one of {', '.join(UNITS)}", self.text(unit))
+        money = read_money(self.text(name), self.text(unit))
+        if money is None:
+            raise _wrong(name, "an amount of whole fen", self.text(name))
+        return money
 
     def texts(self, name: str) -> Mapping[str, str]:
         """An object of strings."""

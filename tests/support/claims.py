@@ -10,7 +10,17 @@ from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 
 _SOURCES = {Trust.QUERIED: ClaimSource.QUERY, Trust.OPERATOR: ClaimSource.OPERATOR}
-_SAID = ("merchant", "biz_order_no", "status", "pay_order_no", "order_type", "pay_type", "paid_at", "channel_response")
+_SAID = (
+    "merchant",
+    "biz_order_no",
+    "status",
+    "pay_order_no",
+    "order_type",
+    "pay_type",
+    "amount",
+    "paid_at",
+    "channel_response",
+)
 
 
 def a_claim(

@@ -431,7 +431,7 @@ def test_an_announcement_that_is_taken_back_leaves_a_forged_order_that_is_remove
     old = forge()
     with ledger_engine.connect() as holder:
         announcement = Announcement(merchant="acme", biz_order_no="DK1")
-        record_announcement(holder, announcement, merchant=RULES, now=NOON)
+        record_announcement(holder, announcement, merchant=RULES, endpoints=(), now=NOON)
         assert forgeries.remove(before=old) == Removed()
         holder.rollback()
     assert forgeries.remove(before=old) == Removed(orders=1, claims=1)

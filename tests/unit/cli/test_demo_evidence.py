@@ -56,6 +56,8 @@ def claim(
         pay_order_no=pay_order_no,
         order_type="single_withhold",
         pay_type="demo_001",
+        amount=None,
+        amount_unit=None,
         paid_at=None,
         channel_response="",
         unknown_fields={},

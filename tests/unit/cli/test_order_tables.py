@@ -32,6 +32,8 @@ def test_fields_that_a_callback_lacked_are_shown(capsys: pytest.CaptureFixture[s
         pay_order_no="P1",
         order_type="",
         pay_type="",
+        amount=None,
+        amount_unit=None,
         paid_at=None,
         channel_response="",
         unknown_fields={},

@@ -1,16 +1,27 @@
 """The order state machine: its rules one by one, and its properties over all orders of arrival."""
 
-from dataclasses import replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import permutations
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.claims import Claim, ClaimSource, IdentityField, OrderStatus, Trust
 from service.domain.events import EventType
-from service.domain.order_state import OrderState, Transition, Verdict, decide
+from service.domain.money import Money
+from service.domain.order_state import (
+    WHOLE_IDENTITY,
+    Dispute,
+    OrderState,
+    Transition,
+    Verdict,
+    decide,
+    decide_announcement,
+)
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
 TRUSTS = [Trust.CHECKSUM, Trust.CAPABILITY, Trust.QUERIED]
@@ -23,6 +34,7 @@ def a_claim(
     minute: int = 0,
     pay_order_no: str | None = "P1",
     quarantine: str | None = None,
+    **payment: Any,
 ) -> Claim:
     source = {Trust.QUERIED: ClaimSource.QUERY, Trust.OPERATOR: ClaimSource.OPERATOR}.get(trust, ClaimSource.CALLBACK)
     return Claim(
@@ -33,16 +45,37 @@ def a_claim(
         status=status,
         pay_order_no=pay_order_no,
         stated_at=NOON + timedelta(minutes=minute),
-        digest=f"{status}/{trust}/{minute}/{pay_order_no}",
+        digest=f"{status}/{trust}/{minute}/{pay_order_no}/{payment}",
         quarantine=quarantine,
+        **payment,
     )
 
 
-def told(*claims: Claim, required: Trust = Trust.CAPABILITY) -> tuple[OrderState, list[Transition]]:
+@dataclass(frozen=True, kw_only=True)
+class Announcement:
+    """An announcement among claims."""
+
+    pay_type: str = ""
+    amount: Money | None = None
+    minute: int = 0
+
+
+def told(
+    *arrivals: Claim | Announcement,
+    required: Trust = Trust.CAPABILITY,
+    identity: Collection[IdentityField] = WHOLE_IDENTITY,
+) -> tuple[OrderState, list[Transition]]:
     order, transitions = OrderState(), []
-    for claim in claims:
-        transitions.append(decide(order, claim, required=required))
-        order = transitions[-1].after
+    for one in arrivals:
+        if isinstance(one, Announcement):
+            at = NOON + timedelta(minutes=one.minute)
+            transition = decide_announcement(
+                order, pay_type=one.pay_type, amount=one.amount, announced_at=at, identity=identity
+            )
+        else:
+            transition = decide(order, one, required=required, identity=identity)
+        transitions.append(transition)
+        order = transition.after
     return order, transitions
 
 
@@ -251,30 +284,214 @@ def test_what_a_person_decided_only_a_person_can_decide_again() -> None:
     assert not transitions[1].ask
 
 
+# --- the payment's identity: every field that contradicts is a dispute ---
+
+FEN_100 = Money("10000", "fen")
+YUAN_100 = Money("100.00", "yuan")
+CENT = Money("0.01", "yuan")
+BAOFOO = Announcement(pay_type="baofoo_001", amount=YUAN_100)
+PAID = OrderStatus.SUCCEEDED
+
+
+def test_a_callback_with_another_pay_type_than_announced_is_a_conflict_and_no_success() -> None:
+    order, transitions = told(BAOFOO, a_claim(PAID, pay_type="kuaiqian_002"))
+    assert transitions[1].verdict is Verdict.CONFLICT
+    assert events(transitions) == [EventType.CONFLICTED]
+    assert (order.status, order.pay_type) == (OrderStatus.INITIAL, "baofoo_001")
+    assert order.disputed == (Dispute("pay_type", "kuaiqian_002"),)
+    assert transitions[1].ask
+
+
+def test_two_successes_with_two_pay_types_are_a_conflict() -> None:
+    order, transitions = told(a_claim(PAID, pay_type="baofoo_001"), a_claim(PAID, minute=1, pay_type="kuaiqian_002"))
+    assert events(transitions) == [EventType.SUCCEEDED, EventType.CONFLICTED]
+    assert (order.pay_type, order.disputed) == ("baofoo_001", (Dispute("pay_type", "kuaiqian_002"),))
+
+
+def test_two_order_types_are_a_conflict() -> None:
+    order, _ = told(a_claim(PAID, order_type="single_withhold"), a_claim(PAID, minute=1, order_type="refund"))
+    assert order.disputed == (Dispute("order_type", "refund"),)
+
+
+def test_every_contradicting_field_is_named() -> None:
+    first = a_claim(PAID, pay_type="baofoo_001", order_type="a", amount=YUAN_100)
+    second = a_claim(OrderStatus.FAILED, minute=1, pay_order_no="P2", pay_type="k", order_type="b", amount=CENT)
+    order, _ = told(first, second)
+    assert dict(order.disputed) == {
+        "status": "failed",
+        "pay_order_no": "P2",
+        "pay_type": "k",
+        "order_type": "b",
+        "amount": "0.01",
+    }
+
+
+@pytest.mark.parametrize("answered", ["baofoo_001", "kuaiqian_002", "third_003"])
+def test_an_answer_asked_after_the_dispute_settles_the_pay_type_and_the_order_has_the_answers(answered: str) -> None:
+    order, transitions = told(
+        BAOFOO,
+        a_claim(PAID, minute=1, pay_type="kuaiqian_002"),
+        a_claim(PAID, Trust.QUERIED, 2, pay_type=answered),
+    )
+    assert events(transitions) == [EventType.CONFLICTED, EventType.SUCCEEDED]
+    assert (order.status, order.conflicted, order.pay_type, order.disputed) == (PAID, False, answered, ())
+    assert order.announced_pay_type == "baofoo_001"
+
+
+def test_an_answer_that_does_not_state_the_disputed_field_does_not_settle_it() -> None:
+    order, transitions = told(
+        BAOFOO, a_claim(PAID, minute=1, pay_type="kuaiqian_002"), a_claim(PAID, Trust.QUERIED, 2, pay_type="")
+    )
+    assert (order.status, order.conflicted) == (OrderStatus.INITIAL, True)
+    assert transitions[2].ask
+
+
+def test_the_first_answer_that_denies_the_announced_pay_type_opens_the_dispute_and_the_next_settles_it() -> None:
+    order, transitions = told(
+        BAOFOO,
+        a_claim(PAID, Trust.QUERIED, 1, pay_type="kuaiqian_002"),
+        a_claim(PAID, Trust.QUERIED, 2, pay_type="kuaiqian_002"),
+    )
+    assert events(transitions) == [EventType.CONFLICTED, EventType.SUCCEEDED]
+    assert (order.pay_type, order.conflicted) == ("kuaiqian_002", False)
+
+
+def test_an_answer_asked_before_the_dispute_does_not_settle_the_pay_type() -> None:
+    order, _ = told(
+        BAOFOO,
+        a_claim(PAID, minute=5, pay_type="kuaiqian_002"),
+        a_claim(PAID, Trust.QUERIED, 1, pay_type="kuaiqian_002"),
+    )
+    assert order.conflicted
+
+
+def test_an_answer_settles_no_amount() -> None:
+    order, transitions = told(
+        BAOFOO, a_claim(PAID, minute=1, amount=CENT), a_claim(PAID, Trust.QUERIED, 2, amount=YUAN_100)
+    )
+    assert (order.status, order.conflicted, order.amount) == (OrderStatus.INITIAL, True, YUAN_100)
+    assert order.disputed == (Dispute("amount", "0.01"),)
+    assert events(transitions) == [EventType.CONFLICTED]
+    assert not transitions[1].ask
+    assert not transitions[2].ask
+
+
+@pytest.mark.parametrize("decided", [YUAN_100, CENT])
+def test_an_operator_settles_the_amount_and_the_order_has_the_operators(decided: Money) -> None:
+    order, transitions = told(
+        BAOFOO, a_claim(PAID, minute=1, amount=CENT), a_claim(PAID, Trust.OPERATOR, 2, amount=decided)
+    )
+    assert events(transitions) == [EventType.CONFLICTED, EventType.SUCCEEDED]
+    assert (order.conflicted, order.amount) == (False, decided)
+
+
+def test_the_same_money_in_another_unit_is_no_contradiction() -> None:
+    order, _ = told(BAOFOO, a_claim(PAID, minute=1, amount=FEN_100))
+    assert (order.status, order.conflicted) == (PAID, False)
+    assert order.amount is not None
+    assert (order.amount.text, order.amount.unit) == ("100.00", "yuan")
+
+
+def test_the_other_amount_is_shown_in_the_unit_of_the_order() -> None:
+    order, _ = told(BAOFOO, a_claim(PAID, minute=1, amount=Money("1", "fen")))
+    assert order.disputed == (Dispute("amount", "0.01"),)
+
+
+@pytest.mark.parametrize("field", [*IdentityField])
+def test_a_field_that_is_left_out_of_the_identity_never_contradicts(field: IdentityField) -> None:
+    values: dict[str, tuple[Any, Any]] = {
+        "pay_order_no": ("P1", "P2"),
+        "pay_type": ("a", "b"),
+        "order_type": ("a", "b"),
+        "amount": (YUAN_100, CENT),
+    }
+    first, second = values[field]
+    claims = a_claim(OrderStatus.PROCESSING, **{field: first}), a_claim(PAID, minute=1, **{field: second})
+    order, transitions = told(*claims, identity=WHOLE_IDENTITY - {field})
+    assert events(transitions) == [EventType.PROCESSING, EventType.SUCCEEDED]
+    assert getattr(order, field) == second
+    assert told(*claims)[0].disputed[0].field == field
+
+
+def test_a_field_that_is_compared_no_longer_does_not_keep_a_conflict_open() -> None:
+    order, _ = told(BAOFOO, a_claim(PAID, minute=1, amount=CENT))
+    answer = a_claim(PAID, Trust.QUERIED, 2)
+    settled = decide(order, answer, required=Trust.CAPABILITY, identity=WHOLE_IDENTITY - {IdentityField.AMOUNT})
+    assert (settled.after.status, settled.after.conflicted) == (PAID, False)
+
+
+def test_a_later_announcement_that_contradicts_opens_the_dispute_and_overwrites_nothing() -> None:
+    order, transitions = told(a_claim(PAID, pay_type="kuaiqian_002", amount=CENT), replace(BAOFOO, minute=3))
+    assert (order.status, order.pay_type, order.amount) == (PAID, "kuaiqian_002", CENT)
+    assert order.announced_pay_type == "baofoo_001"
+    assert dict(order.disputed) == {"pay_type": "baofoo_001", "amount": "100.00"}
+    assert events(transitions) == [EventType.SUCCEEDED, EventType.CONFLICTED]
+    assert order.as_of == NOON + timedelta(minutes=3)
+
+
+def test_a_later_announcement_is_settled_only_by_a_question_asked_after_it() -> None:
+    claimed = a_claim(PAID, Trust.QUERIED, 1, pay_type="kuaiqian_002")
+    announced = Announcement(pay_type="baofoo_001", minute=3)
+    early = told(claimed, announced, a_claim(PAID, Trust.QUERIED, 2, pay_type="kuaiqian_002"))[0]
+    late = told(claimed, announced, a_claim(PAID, Trust.QUERIED, 4, pay_type="kuaiqian_002"))[0]
+    assert early.conflicted
+    assert (late.conflicted, late.pay_type) == (False, "kuaiqian_002")
+
+
+def test_a_later_announcement_that_agrees_fills_in_what_nobody_stated() -> None:
+    order, transitions = told(a_claim(PAID, pay_type="baofoo_001"), BAOFOO)
+    assert (order.amount, order.conflicted) == (YUAN_100, False)
+    assert events(transitions) == [EventType.SUCCEEDED]
+
+
+@pytest.mark.parametrize("payment", [{"pay_type": "kuaiqian_002"}, {"amount": CENT}, {"order_type": "refund"}])
+def test_below_the_required_trust_nothing_is_in_dispute(payment: dict[str, Any]) -> None:
+    before, _ = told(BAOFOO, a_claim(PAID, Trust.QUERIED, order_type="single_withhold"), required=Trust.QUERIED)
+    transition = decide(before, a_claim(PAID, minute=9, **payment), required=Trust.QUERIED)
+    assert (transition.verdict, transition.after, transition.event) == (Verdict.UNTRUSTED, before, None)
+
+
 # --- properties over all arrivals ---
 
 minutes = st.integers(min_value=0, max_value=6)
 answers = st.builds(a_claim, st.sampled_from(TERMINAL), st.just(Trust.QUERIED), minutes)
+pay_types = st.sampled_from(["baofoo_001", "kuaiqian_002", ""])
+amounts = st.sampled_from([YUAN_100, FEN_100, CENT, None])
 any_claim = st.builds(
     a_claim,
     st.sampled_from([*OrderStatus]),
     st.sampled_from(TRUSTS),
     minutes,
     st.sampled_from(["P1", "P2", None]),
+    pay_type=pay_types,
+    order_type=st.sampled_from(["single_withhold", "refund", ""]),
+    amount=amounts,
 )
+any_announcement = st.builds(Announcement, pay_type=pay_types, amount=amounts, minute=minutes)
+identities = st.frozensets(st.sampled_from(IdentityField))
 
 
 @st.composite
-def agreeing_claims(draw: st.DrawFn) -> list[Claim]:
+def agreeing_claims(draw: st.DrawFn) -> list[Claim | Announcement]:
     end = draw(st.sampled_from(TERMINAL))
     statuses = st.sampled_from([OrderStatus.INITIAL, OrderStatus.PROCESSING, end])
-    one = st.builds(a_claim, statuses, st.sampled_from(TRUSTS), minutes, st.sampled_from(["P1", None]))
-    return draw(st.lists(one, min_size=1, max_size=5))
+    payment = {"pay_type": st.sampled_from(["baofoo_001", ""]), "amount": st.sampled_from([YUAN_100, FEN_100, None])}
+    one = st.builds(a_claim, statuses, st.sampled_from(TRUSTS), minutes, st.sampled_from(["P1", None]), **payment)
+    claims: list[Claim | Announcement] = [*draw(st.lists(one, min_size=1, max_size=4))]
+    return claims + draw(st.lists(st.builds(Announcement, minute=minutes, **payment), max_size=1))
+
+
+def only_announcement(arrivals: Sequence[Claim | Announcement]) -> list[Claim | Announcement]:
+    """The arrivals, of whose announcements the first counts: the ledger refuses another one with other values."""
+    announced = [one for one in arrivals if isinstance(one, Announcement)][:1]
+    return [*announced, *(one for one in arrivals if not isinstance(one, Announcement))]
 
 
 @settings(max_examples=300)
 @given(agreeing_claims(), st.sampled_from(TRUSTS))
-def test_claims_that_agree_reach_the_same_state_in_every_order_of_arrival(claims: list[Claim], required: Trust) -> None:
+def test_claims_that_agree_reach_the_same_state_in_every_order_of_arrival(
+    claims: list[Claim | Announcement], required: Trust
+) -> None:
     ends = {told(*arrival, required=required)[0] for arrival in permutations(claims)}
     assert len(ends) == 1
     assert not ends.pop().conflicted
@@ -286,20 +503,94 @@ def test_terminal_claims_of_equal_trust_reach_the_same_conflicted_flag(
     claims: list[Claim], trust: Trust, data: st.DataObject
 ) -> None:
     claims = [
-        replace(c, trust=trust, status=data.draw(st.sampled_from(TERMINAL)), pay_order_no=c.pay_order_no or "P1")
+        a_claim(
+            data.draw(st.sampled_from(TERMINAL)),
+            trust,
+            (c.stated_at - NOON).seconds // 60,
+            c.pay_order_no or "P1",
+            pay_type=c.pay_type or "baofoo_001",
+        )
         for c in claims
     ]
     assert len({told(*arrival, required=trust)[0].conflicted for arrival in permutations(claims)}) == 1
 
 
 @settings(max_examples=300)
-@given(st.lists(any_claim, min_size=1, max_size=4), st.sampled_from(TRUSTS), st.sampled_from(TERMINAL))
-def test_any_claims_reach_the_same_state_once_a_later_question_is_answered(
-    claims: list[Claim], required: Trust, truth: OrderStatus
+@given(
+    st.lists(any_claim, min_size=1, max_size=3),
+    any_announcement,
+    st.sampled_from([Trust.CHECKSUM, Trust.CAPABILITY]),
+    identities,
+)
+def test_callbacks_of_equal_trust_and_the_announcement_reach_the_same_conflicted_flag(
+    claims: list[Claim], announcement: Announcement, trust: Trust, identity: frozenset[IdentityField]
 ) -> None:
-    answer = a_claim(truth, Trust.QUERIED, 60)
-    ends = {believed(told(*arrival, answer, required=required)[0]) for arrival in permutations(claims)}
-    assert ends == {(truth, Trust.QUERIED, False, "P1")}
+    claims = [replace(c, trust=trust, status=PAID if c.status is OrderStatus.INITIAL else c.status) for c in claims]
+    arrivals = [announcement, *(c for c in claims if c.status and c.status.terminal)]
+    flags = {told(*one, required=trust, identity=identity)[0].conflicted for one in permutations(arrivals)}
+    assert len(flags) == 1
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(any_claim, min_size=1, max_size=3),
+    st.lists(any_announcement, max_size=1),
+    st.sampled_from(TRUSTS),
+    st.sampled_from(TERMINAL),
+)
+def test_any_claims_reach_the_same_state_once_a_later_question_is_answered(
+    claims: list[Claim], announcement: list[Announcement], required: Trust, truth: OrderStatus
+) -> None:
+    arrivals = [*(replace(c, amount=None) for c in claims), *announcement]
+    answers = [
+        a_claim(truth, Trust.QUERIED, minute, pay_type="kuaiqian_002", order_type="refund") for minute in (60, 61)
+    ]
+    ends = {told(*arrival, *answers, required=required)[0] for arrival in permutations(arrivals)}
+    assert {(*believed(end), end.pay_type, end.order_type) for end in ends} == {
+        (truth, Trust.QUERIED, False, "P1", "kuaiqian_002", "refund")
+    }
+
+
+@settings(max_examples=300)
+@given(st.lists(any_claim, min_size=1, max_size=3), st.lists(any_announcement, max_size=1))
+def test_any_claims_reach_the_same_verdict_about_the_amount_in_every_order_of_arrival(
+    claims: list[Claim], announcement: list[Announcement]
+) -> None:
+    proven = [replace(c, trust=max(c.trust, Trust.CAPABILITY)) for c in claims]
+    arrivals: list[Claim | Announcement] = [*proven, *announcement]
+    stated = {one.amount for one in arrivals if one.amount}
+    for arrival in permutations(arrivals):
+        order, _ = told(*arrival)
+        assert ("amount" in dict(order.disputed)) == (len(stated) > 1)
+        assert order.conflicted or len(stated) <= 1
+
+
+@settings(max_examples=500)
+@given(st.lists(any_claim | any_announcement, max_size=6), any_claim, st.sampled_from(TRUSTS), identities)
+def test_no_event_but_a_conflict_has_a_value_that_its_claim_denies(
+    arrivals: list[Claim | Announcement], claim: Claim, required: Trust, identity: frozenset[IdentityField]
+) -> None:
+    before, _ = told(*only_announcement(arrivals), required=required, identity=identity)
+    for trust in (claim.trust, Trust.OPERATOR):
+        transition = decide(before, replace(claim, trust=trust), required=required, identity=identity)
+        if transition.event not in (None, EventType.CONFLICTED):
+            for field in IdentityField:
+                assert getattr(claim, field) in (None, "", getattr(transition.after, field))
+
+
+@settings(max_examples=500)
+@given(st.lists(any_claim | any_announcement, max_size=6), st.sampled_from(TRUSTS), identities)
+def test_a_conflict_is_open_exactly_while_a_field_is_in_dispute(
+    arrivals: list[Claim | Announcement], required: Trust, identity: frozenset[IdentityField]
+) -> None:
+    _, transitions = told(*only_announcement(arrivals), required=required, identity=identity)
+    for transition in transitions:
+        order = transition.after
+        assert order.conflicted == bool(order.disputed)
+        for field, other in order.disputed:
+            stands = order.amount.text if field == "amount" and order.amount else getattr(order, field)
+            assert stands
+            assert stands != other
 
 
 @settings(max_examples=500)
