@@ -134,10 +134,12 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
     def resolve(body: dict[str, Any], merchant: str, biz_order_no: str) -> dict[str, Any]:
         """Decide an order's status, in a person's name
 
-        The decision outranks the gateway, and events are delivered as for any other change. It is kept for good, with
-        the name, the reason and the token's name. Each request is a decision of its own.
+        The decision outranks the gateway, and events are delivered as for any other change. It ends a conflict: the
+        order has the values that the decision states and, of those that it does not state, the ones that stand. It is
+        kept for good, with the name, the reason and the token's name. Each request is a decision of its own.
         """
         name = body.pop("name")
+        body["amount"] = announcer.read_payment(merchant, amount=body["amount"], pay_type=body["pay_type"])
         resolution = Resolution(
             order=OrderKey(merchant, biz_order_no), stated_by=f"{name} (API token {g.caller.name})", **body
         )

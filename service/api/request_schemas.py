@@ -122,6 +122,10 @@ class ResolutionSchema(Schema):
     pay_order_no = api.one_line(
         "The gateway's number for the payment, where known.", max_length=128, allow_none=True, load_default=None
     )
+    pay_type = fields.String(
+        load_default="", metadata={"description": "One of the merchant's, where known. Settles a dispute about it."}
+    )
+    amount = api.amount(allow_none=True, load_default=None)
     paid_at = api.time("When the money moved, where known.", allow_none=True, load_default=None)
 
 

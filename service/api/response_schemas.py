@@ -3,15 +3,24 @@
 from marshmallow import Schema, fields
 
 from service.api import fields as api
-from service.domain.claims import ClaimSource, OrderStatus
+from service.domain.claims import ClaimSource, IdentityField, OrderStatus
 from service.domain.events import EventType
-from service.domain.order_state import Verdict
+from service.domain.order_state import STATUS, Verdict
 from service.ledger.attention import AttentionKind
 from service.ledger.claims import MOST_UNCOUNTED
 from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.inquiries import InquiryState
 from service.ledger.questions import QuestionOutcome
 from service.ledger.withholds import WithholdOutcome
+
+_DISPUTABLE = ", ".join(f"`{field}`" for field in (STATUS, *IdentityField))
+
+
+class DisputedValuesSchema(Schema):
+    """The two values of a field in dispute."""
+
+    stands = fields.String(required=True, metadata={"description": "The value that the order has for now."})
+    other = fields.String(required=True, metadata={"description": "The value that contradicts it."})
 
 
 class OrderSchema(Schema):
@@ -24,15 +33,30 @@ class OrderSchema(Schema):
     conflicted = fields.Boolean(
         required=True,
         attribute="state.conflicted",
-        metadata={"description": "Whether trusted claims contradict each other and nothing has resolved it yet."},
+        metadata={
+            "description": "Whether trusted claims contradict each other or the announcement, and this is not settled."
+        },
+    )
+    disputed = fields.Dict(
+        keys=fields.String(),
+        values=fields.Nested(DisputedValuesSchema),
+        required=True,
+        attribute="state.disputed_values",
+        metadata={"description": f"While it is conflicted: both values of each of {_DISPUTABLE} that is in dispute."},
     )
     pay_order_no = fields.String(required=True, allow_none=True, attribute="state.pay_order_no")
     sequence = fields.Integer(required=True, metadata={"description": "The number of its last event; 0 for none."})
-    order_type = fields.String(required=True)
-    pay_type = fields.String(required=True)
+    order_type = fields.String(required=True, attribute="state.order_type")
+    pay_type = fields.String(required=True, attribute="state.pay_type")
     paid_at = api.time("When the money moved.", required=True, allow_none=True)
     amount = api.amount(required=True, allow_none=True)
     amount_unit = fields.String(required=True, allow_none=True, metadata={"enum": ["yuan", "fen", None]})
+    announced_pay_type = fields.String(
+        required=True,
+        attribute="state.announced_pay_type",
+        metadata={"description": "What was asked for; empty where none was announced."},
+    )
+    announced_amount = api.amount(required=True, allow_none=True)
     announced_at = api.time("Null where it was never announced.", required=True, allow_none=True)
     answer_due_at = api.time(
         "When the gateway is asked, unless a final status is known by then.", required=True, allow_none=True
@@ -116,6 +140,8 @@ class ClaimSchema(Schema):
     pay_order_no = fields.String(required=True, allow_none=True)
     order_type = api.ClaimedCode(required=True)
     pay_type = api.ClaimedCode(required=True)
+    amount = api.amount(required=True, allow_none=True)
+    amount_unit = fields.String(required=True, allow_none=True, metadata={"enum": ["yuan", "fen", None]})
     paid_at = api.time("When the money moved, as claimed.", required=True, allow_none=True)
     channel_response = api.MaskedText(required=True)
     unknown_fields = fields.Dict(keys=fields.String(), values=api.MaskedText(), required=True)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from marshmallow import ValidationError
 
 from service.config.settings import MerchantSettings
+from service.domain.money import Money
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.gateway.errors import MessageInvalid, Problem
 from service.gateway.messages import Amount, AmountUnit
@@ -66,11 +67,18 @@ class Announcer:
 
     def check(self, draft: OrderDraft) -> None:
         """Check a draft without announcing it. Raises UnknownMerchant and MessageInvalid."""
-        merchant = self._merchants.get(draft.merchant)
-        if merchant is None:
-            raise UnknownMerchant(draft.merchant)
-        if problems := tuple(_find_problems(draft, merchant, now=self._clock())):
+        if problems := tuple(_find_problems(draft, self._merchant(draft.merchant), now=self._clock())):
             raise MessageInvalid("announcement", problems)
+
+    def read_payment(self, merchant: str, *, amount: str | None, pay_type: str) -> Money | None:
+        """Check what a person states of a payment; its amount in the merchant's unit. None and "" are not stated.
+
+        Raises UnknownMerchant and MessageInvalid.
+        """
+        settings = self._merchant(merchant)
+        if problems := tuple(_find_payment_problems(amount, pay_type, settings)):
+            raise MessageInvalid("payment", problems)
+        return None if amount is None else Money(amount, settings.amount_unit)
 
     def announce(self, draft: OrderDraft) -> AnnouncedOrder:
         """Announce an order. Announcing the same draft again changes nothing and returns the same.
@@ -103,20 +111,32 @@ class Announcer:
         tokens = self._tokens.get(draft.merchant)
         return common if tokens is None else f"{common}/{tokens.mint(draft.biz_order_no)}"
 
+    def _merchant(self, name: str) -> MerchantSettings:
+        try:
+            return self._merchants[name]
+        except KeyError:
+            raise UnknownMerchant(name) from None
+
+
+def _find_payment_problems(amount: str | None, pay_type: str, merchant: MerchantSettings) -> list[Problem]:
+    problems = []
+    if amount is not None:
+        try:
+            Amount(AmountUnit(merchant.amount_unit)).deserialize(amount)
+        except ValidationError as error:
+            problems += [Problem("amount", str(text)) for text in error.messages]
+    if pay_type and pay_type not in merchant.pay_types:
+        allowed = " or ".join(sorted(merchant.pay_types))
+        problems.append(Problem("pay_type", f"not this merchant's; allowed is {allowed}"))
+    return problems
+
 
 def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: datetime) -> list[Problem]:
     problems = []
     if not is_order_no(draft.biz_order_no):
         allowed = f"allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters"
         problems.append(Problem("biz_order_no", f"no order number; {allowed}"))
-    if draft.amount is not None:
-        try:
-            Amount(AmountUnit(merchant.amount_unit)).deserialize(draft.amount)
-        except ValidationError as error:
-            problems += [Problem("amount", str(text)) for text in error.messages]
-    if draft.pay_type and draft.pay_type not in merchant.pay_types:
-        allowed = " or ".join(sorted(merchant.pay_types))
-        problems.append(Problem("pay_type", f"not this merchant's; allowed is {allowed}"))
+    problems += _find_payment_problems(draft.amount, draft.pay_type, merchant)
     if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MOST_DUE_IN:
         # With a mistyped year, the order would never be queried.
         problems.append(Problem("answer_due_at", f"allowed is a time within {_MOST_DUE_IN.days} days of now"))

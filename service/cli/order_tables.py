@@ -17,14 +17,13 @@ def show_orders(records: Sequence[OrderRecord]) -> None:
     """Print a line per order."""
     table = make_table("", "merchant", "biz_order_no", "status", "trust", "amount", "pay_order_no", "updated")
     for record in records:
-        amount = f"{record.amount} {record.amount_unit}" if record.amount else ""
         add_row(
             table,
             record.merchant,
             record.biz_order_no,
             _status(record),
             _trust(record),
-            amount,
+            _amount(record),
             record.state.pay_order_no or "",
             time_text(record.updated_at),
         )
@@ -48,6 +47,8 @@ def show_history(history: OrderHistory) -> None:
         console.print("It has no status: no trusted claim names it.")
     else:
         console.print(_order(history.order))
+        if history.order.state.conflicted:
+            console.print(_disputed(history.order))
     if (sent := history.withhold) is not None:
         table = make_table("Sent from here", "sent", "by", "outcome", "known", "requestId", "detail")
         known = time_text(sent.settled_at)
@@ -65,25 +66,49 @@ def show_history(history: OrderHistory) -> None:
 
 def _order(record: OrderRecord) -> Table:
     table = make_table(
-        "Order", "merchant", "biz_order_no", "status", "trust", "amount", "pay_order_no", "paid", "announced"
+        "Order",
+        "merchant",
+        "biz_order_no",
+        "status",
+        "trust",
+        "amount",
+        "pay_type",
+        "pay_order_no",
+        "paid",
+        "announced",
     )
-    amount = f"{record.amount} {record.amount_unit}" if record.amount else ""
+    announced = [time_text(record.announced_at)]
+    # What was asked for, where the order has something else now.
+    if record.state.announced_pay_type not in ("", record.state.pay_type):
+        announced.append(record.state.announced_pay_type)
+    if record.announced_amount not in (None, record.amount):
+        announced.append(f"{record.announced_amount} {record.amount_unit}")
     add_row(
         table,
         record.merchant,
         record.biz_order_no,
         _status(record),
         _trust(record),
-        amount,
+        _amount(record),
+        record.state.pay_type,
         record.state.pay_order_no or "",
         time_text(record.paid_at),
-        time_text(record.announced_at),
+        ", ".join(announced),
     )
     return table
 
 
+def _disputed(record: OrderRecord) -> Table:
+    table = make_table("In dispute", "field", "stands", "contradicted by")
+    for field, values in record.state.disputed_values.items():
+        add_row(table, field, values.stands, values.other)
+    return table
+
+
 def _claims(records: Iterable[ClaimRecord]) -> Table:
-    table = make_table("Claims", "stated", "source", "trust", "status", "outcome", "pay_order_no", "says")
+    table = make_table(
+        "Claims", "stated", "source", "trust", "status", "outcome", "amount", "pay_type", "pay_order_no", "says"
+    )
     for claim in records:
         words = [claim.quarantine or "", claim.channel_response]
         if claim.missing_fields:
@@ -97,6 +122,9 @@ def _claims(records: Iterable[ClaimRecord]) -> Table:
             claim.trust.word,
             claim.status.value if claim.status else "?",
             claim.verdict.value,
+            _amount(claim),
+            # What nobody knows is masked in the quarantine's text.
+            "" if claim.quarantine else claim.pay_type,
             claim.pay_order_no or "",
             "; ".join(word for word in words if word),
         )
@@ -149,6 +177,10 @@ def _events(history: OrderHistory) -> Table:
 
 def _status(record: OrderRecord) -> str:
     return f"{record.state.status.value}{' (conflicted)' if record.state.conflicted else ''}"
+
+
+def _amount(record: OrderRecord | ClaimRecord) -> str:
+    return f"{record.amount} {record.amount_unit}" if record.amount else ""
 
 
 def _trust(record: OrderRecord) -> str:

@@ -179,6 +179,8 @@ def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: b
 @click.option("--name", required=True, help="Who decides. Kept for good.")
 @click.option("--reason", required=True, help="Why, and on what evidence. Kept for good.")
 @click.option("--pay-order-no", help="The gateway's number of the payment, if known.")
+@click.option("--pay-type", default="", help="The channel that it took, if known. Settles a dispute about it.")
+@click.option("--amount", help="The exact amount, in the merchant's unit, if known. Settles a dispute about it.")
 @click.option("--paid-at", type=_AwareTime(), help=f"When the money moved, if known. {_TIME_HELP}")
 @_AS_JSON
 @click.confirmation_option(prompt="This outranks the gateway, and downstream is told. Go on?")
@@ -191,21 +193,30 @@ def resolve(
     name: str,
     reason: str,
     pay_order_no: str | None,
+    pay_type: str,
+    amount: str | None,
     paid_at: datetime | None,
     as_json: bool,
 ) -> None:
-    """Decide an order's status in your own name. `orders show` keeps it for good."""
+    """Decide an order's status in your own name. `orders show` keeps it for good.
+
+    It ends a conflict: the order has the values that you state and, of those that you do not state, the ones that
+    stand.
+    """
     if not name.strip() or not reason.strip():
         raise click.UsageError("--name and --reason must not be empty")
-    resolution = Resolution(
-        order=OrderKey(merchant, biz_order_no),
-        status=OrderStatus(status),
-        stated_by=f"{name.strip()} (command line)",
-        reason=reason.strip(),
-        pay_order_no=pay_order_no,
-        paid_at=paid_at,
-    )
     with _open_store(context) as store:
+        announcer = make_announcer(settings_of(context), store)
+        resolution = Resolution(
+            order=OrderKey(merchant, biz_order_no),
+            status=OrderStatus(status),
+            stated_by=f"{name.strip()} (command line)",
+            reason=reason.strip(),
+            pay_order_no=pay_order_no,
+            pay_type=pay_type,
+            amount=announcer.read_payment(merchant, amount=amount, pay_type=pay_type),
+            paid_at=paid_at,
+        )
         try:
             verdict = store.resolve(resolution)
         except OrderUnknown as error:

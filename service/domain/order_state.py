@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from service.domain.claims import Claim, IdentityField, OrderStatus, Trust
-from service.domain.events import EventType
+from service.domain.events import DisputedValues, EventType
 from service.domain.money import Money
 
 #: Every field of a payment's identity.
@@ -95,6 +95,15 @@ class OrderState:
     def payment(self) -> tuple[object, ...]:
         """The payment's identity, for comparison."""
         return self.pay_order_no, self.pay_type, self.order_type, self.amount
+
+    @property
+    def disputed_values(self) -> dict[str, DisputedValues]:
+        """The fields in dispute with both values; amounts in the unit of the order's amount."""
+        stands = {STATUS: self.status.value, IdentityField.AMOUNT: self.amount and self.amount.text}
+        return {
+            field: DisputedValues(stands=stands.get(field) or getattr(self, field), other=other)
+            for field, other in self.disputed
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

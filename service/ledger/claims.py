@@ -27,9 +27,8 @@ class Resolution:
     reason: str
     #: The gateway's number for the payment, where the person knows it.
     pay_order_no: str | None = None
-    #: Through which channel it went, and how much it was, where the person knows it.
+    #: Through which channel the money went, and how much it was, where the person knows it.
     pay_type: str = ""
-    order_type: str = ""
     amount: Money | None = None
     #: When the money moved, aware, where the person knows it.
     paid_at: datetime | None = None
@@ -45,9 +44,9 @@ def claim_from_resolution(resolution: Resolution, *, stated_at: datetime) -> Cla
         resolution.stated_by,
         resolution.reason,
     ]
-    if resolution.pay_type or resolution.order_type or resolution.amount:
+    if resolution.pay_type or resolution.amount:
         amount = resolution.amount.to("fen").text if resolution.amount else ""
-        stated = ["operator-v2", *stated[1:], resolution.pay_type, resolution.order_type, amount]
+        stated = ["operator-v2", *stated[1:], resolution.pay_type, amount]
     return Claim(
         merchant=resolution.order.merchant,
         biz_order_no=resolution.order.biz_order_no,
@@ -56,7 +55,6 @@ def claim_from_resolution(resolution: Resolution, *, stated_at: datetime) -> Cla
         status=resolution.status,
         pay_order_no=resolution.pay_order_no,
         pay_type=resolution.pay_type,
-        order_type=resolution.order_type,
         amount=resolution.amount,
         paid_at=resolution.paid_at,
         stated_at=stated_at,

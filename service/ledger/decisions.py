@@ -5,11 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
 from service.domain.claims import Claim, IdentityField, OrderKey, Trust
-from service.domain.events import DisputedValues, EventType, PaymentEvent
+from service.domain.events import EventType, PaymentEvent
 from service.domain.masking import mask_personal
 from service.domain.money import Money
 from service.domain.order_state import (
-    STATUS,
     WHOLE_IDENTITY,
     OrderState,
     Transition,
@@ -239,7 +238,7 @@ class Decision:
             trust=trust,
             observed_at=observed_at,
             traceparent=traceparent,
-            disputed=disputed_values(state),
+            disputed=state.disputed_values,
         )
         same = (state.status, state.payment) == (before.state.status, before.state.payment)
         ends_dispute_only = type_ is EventType.CORRECTED and same
@@ -276,15 +275,6 @@ def _reason_to_ask(claim: Claim, transition: Transition) -> InquiryReason:
     if transition.verdict is Verdict.UNTRUSTED:
         return InquiryReason.UNCONFIRMED
     return InquiryReason.CONFLICT if transition.after.conflicted else InquiryReason.DOUBTED
-
-
-def disputed_values(state: OrderState) -> dict[str, DisputedValues]:
-    """Each field in dispute, with the value that stands and the other one; amounts are in the order's unit."""
-    stands = {STATUS: state.status.value, IdentityField.AMOUNT: state.amount and state.amount.text}
-    return {
-        field: DisputedValues(stands=stands.get(field) or getattr(state, field), other=other)
-        for field, other in state.disputed
-    }
 
 
 def _after(before: OrderRecord, claim: Claim, transition: Transition, *, now: datetime) -> OrderRecord:

@@ -82,6 +82,7 @@ def make_store(
     answer_due_seconds: float = 600,
     endpoints: Sequence[EndpointRules | str] = ("books",),
     merchants: Sequence[str] = ("acme",),
+    amount_field: str = "",
 ) -> LedgerStore:
     """A ledger on a migrated database, of one merchant and one endpoint unless told otherwise.
 
@@ -92,6 +93,7 @@ def make_store(
         can_ask=can_ask,
         answer_due_seconds=answer_due_seconds,
         inquiry_horizon_seconds=86_400,
+        amount_field=amount_field,
     )
     return LedgerStore(
         engine=engine,

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, Engine
 from service.bootstrap.ledger import make_store
 from service.config.settings import Settings
 from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.money import Money
 from service.ledger.database import write
 from service.ledger.inquiries import InquiryReason
 from service.ledger.questions import record_asked
@@ -81,9 +82,24 @@ def test_a_resolution_decides_an_order_and_stays_in_its_history(api: ApiCaller, 
     assert [event["type"] for event in history["events"]] == ["payment.succeeded"]
 
 
+def test_a_disputed_order_shows_both_values_and_a_resolution_settles_it_with_its_own(
+    api: ApiCaller, settings: Settings, engine: Engine
+) -> None:
+    api.announce({"merchant": "acme", "biz_order_no": "DK1", "amount": "100.00", "pay_type": "baofoo_001"})
+    make_store(settings, engine).record([a_claim(trust=Trust.QUERIED, pay_type="", amount=Money("0.01", "yuan"))])
+    shown = api.get(order_path("acme", "DK1")).value
+    assert shown["order"]["disputed"] == {"amount": {"stands": "100.00", "other": "0.01"}}
+    assert [(claim["amount"], claim["amount_unit"]) for claim in shown["claims"]] == [("0.01", "yuan")]
+    settled = api.post(order_path("acme", "DK1", below="/resolve"), {**RESOLUTION, "amount": "0.01"}).value["order"]
+    assert (settled["amount"], settled["announced_amount"], settled["disputed"]) == ("0.01", "100.00", {})
+    assert (settled["pay_type"], settled["announced_pay_type"]) == ("baofoo_001", "baofoo_001")
+
+
 @pytest.mark.parametrize(
     ("changes", "where"),
     [
+        ({"amount": "1e2"}, "amount"),
+        ({"pay_type": "other"}, "pay_type"),
         ({"name": " "}, "name"),
         ({"reason": "two\nlines"}, "reason"),
         ({"status": "initial"}, "status"),

@@ -40,11 +40,19 @@ STATUS_DIGESTS = [
     ("wait_pay", "496b232c8484883390df45b7b0b87650e1ea989d3d37b6d11b53c3fec791ba1f"),
     ("refunded", "d5df3889dda0954bafd1dd1656f5c226b3979194e0007d6839cd125d950076f5"),
 ]
+#: Of SAID with this amount.
+AMOUNTS = [
+    ("100.00", "68a98b510734b7fbb86e8df1780f1fdd07a1ba682fbea97a0e5296727f6593fb"),
+    ("100.0", "f8c290235ca6677eb62770459ae1944436caaeb25b44e97531d697c7e68a6e00"),
+    ("0.01", "f930dd874a15402636a870c277082aa69fd395d9a85735a2932fcb2925a736b2"),
+    ("10000", "a7dbdcbbc83510335a0a1771e24a2fd2955ea529c00751a1a1a7a8dae6520a3d"),
+    ("about 100", "2fdb1d6c36c984d011bd4ea31cdf5f492541e9da56d4ffb0f5adc8bd682ea54c"),
+]
 
 
-def digest(**said: Any) -> Any:
+def digest(*, amount: str = "", **said: Any) -> Any:
     statement = OrderStatement(**{**SAID, **said})
-    return digest_statement(statement, status=STATUSES.get(statement.pay_status), time_zone=SHANGHAI)
+    return digest_statement(statement, status=STATUSES.get(statement.pay_status), time_zone=SHANGHAI, amount=amount)
 
 
 @pytest.mark.parametrize(("pay_time", "expected"), TIMES)
@@ -59,3 +67,12 @@ def test_a_time_counts_of_successes_only(pay_status: Any, expected: Any) -> None
 
 def test_what_was_left_out_and_what_is_unknown_do_not_count() -> None:
     assert digest(missing_fields=("pay_type",), unknown_fields={"shop": "7"}) == READ
+
+
+@pytest.mark.parametrize(("amount", "expected"), AMOUNTS)
+def test_an_amount_is_hashed_as_it_was_sent_whether_or_not_it_can_be_read(amount: str, expected: str) -> None:
+    assert digest(amount=amount) == expected
+
+
+def test_a_claim_without_an_amount_keeps_its_digest() -> None:
+    assert digest(amount="") == READ

@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from service.config.settings import MerchantSettings
+from service.config.settings import AmountField, MerchantSettings
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
+from service.domain.money import Money
 from service.gateway.bodies import BodyKind, NumberToken
 from service.gateway.errors import CallbackRefused, Refusal
 from service.gateway.messages import OrderStatement
@@ -258,3 +260,40 @@ def test_a_claim_from_a_query_is_as_of_the_time_of_the_query() -> None:
 
     assert (claim.trust, claim.source, claim.stated_at) == (Trust.QUERIED, ClaimSource.QUERY, NOW)
     assert (claim.status, claim.pay_order_no, claim.order_type) == (OrderStatus.PROCESSING, None, "")
+
+
+def _with_amount(value: Any, *, unit: str = "yuan", ours: str = "yuan", name: str = "total") -> Any:
+    merchant = replace(ACME, amount_unit=ours, amount_field=AmountField(name="total", unit=unit))
+    return claim_from_callback(
+        _verified(**{name: value}), merchant=merchant, trust=Trust.CAPABILITY, received_at=NOW, traceparent=None
+    )
+
+
+@pytest.mark.parametrize("sent", ["100.00", "100.0", NumberToken("100.00"), NumberToken("100.0"), 100])
+def test_an_amount_is_read_from_its_field_in_the_unit_of_that_field(sent: Any) -> None:
+    assert _with_amount(sent).amount == Money("100.00", "yuan")
+    in_our_unit = _with_amount(sent, ours="fen").amount
+    assert (in_our_unit.text, in_our_unit.unit) == ("10000", "fen")
+    assert _with_amount(sent, unit="fen").amount == Money("1.00", "yuan")
+
+
+@pytest.mark.parametrize("sent", ["about 100", "1e2", "-5.00", "100.005"])
+def test_an_amount_that_cannot_be_read_is_recorded_as_sent_and_not_compared(sent: str) -> None:
+    with capture_logs() as logs:
+        claim = _with_amount(sent)
+    assert (claim.amount, claim.unknown_fields) == (None, {"total": sent})
+    assert [line["event"] for line in logs] == ["amount_not_understood"]
+
+
+def test_the_digest_with_an_amount_is_another_and_depends_on_no_unit() -> None:
+    claim = _with_amount("100.00")
+    assert claim.digest != claim.digest_without_amount == _claim().digest
+    assert claim.digest == _with_amount("100.00", unit="fen", ours="fen").digest
+    assert claim.digest == _with_amount(NumberToken("100.00")).digest
+    assert claim.digest != _with_amount("100.01").digest
+
+
+@pytest.mark.parametrize("sent", ["", None])
+def test_an_absent_amount_changes_no_digest(sent: Any) -> None:
+    for claim in (_with_amount(sent), _with_amount("100.00", name="other")):
+        assert (claim.amount, claim.digest, claim.digest_without_amount) == (None, _claim().digest, None)

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.money import Money
 from service.messaging.codec import CLAIM_V1, decode_claim, encode_claim
 from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
@@ -46,10 +47,12 @@ _claims = st.builds(
     pay_order_no=st.none() | _texts,
     order_type=_texts,
     pay_type=_texts,
+    amount=st.none() | st.builds(Money, st.integers(min_value=0, max_value=10**15).map(str), st.just("fen")),
     paid_at=st.none() | _moments,
     channel_response=_texts,
     stated_at=_moments,
     digest=_filled_texts,
+    digest_without_amount=st.none() | _filled_texts,
     quarantine=st.none() | _texts,
     unknown_fields=st.dictionaries(_texts, _texts, max_size=3),
     missing_fields=st.lists(_filled_texts, max_size=3).map(tuple),
@@ -131,6 +134,23 @@ def test_fields_that_nothing_misses_leave_the_message_as_older_releases_made_it(
     ]
 
 
+def test_an_amount_and_what_comes_with_it_are_in_the_message_only_where_there_is_one() -> None:
+    plain = json.loads(encode_claim(_CLAIM).body)
+    stated = replace(_CLAIM, amount=Money("100.00", "yuan"), digest_without_amount="cd")
+    assert json.loads(encode_claim(stated).body) == {
+        **plain,
+        "amount": "100.00",
+        "amount_unit": "yuan",
+        "digest_without_amount": "cd",
+    }
+
+
+@pytest.mark.parametrize(("amount", "unit", "field"), [("1e2", "yuan", "amount"), ("1", "dollar", "amount_unit")])
+def test_an_amount_that_no_release_writes_is_named(amount: str, unit: str, field: str) -> None:
+    with pytest.raises(UndecodableMessage, match=f"field '{field}' must be"):
+        decode_claim(_altered(amount=amount, amount_unit=unit))
+
+
 def test_another_version_is_named() -> None:
     with pytest.raises(UndecodableMessage, match=r"type is 'payment-callbacks\.claim\.v2'"):
         decode_claim(replace(encode_claim(_CLAIM), type="payment-callbacks.claim.v2"))
@@ -168,6 +188,7 @@ def test_a_missing_field_is_named(field: str) -> None:
         ("unknown_fields", {"a": 1}),
         ("unknown_fields", []),
         ("digest", ""),
+        ("digest_without_amount", ""),
         ("missing_fields", "pay_time"),
         ("missing_fields", [1]),
         ("missing_fields", None),
