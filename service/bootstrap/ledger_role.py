@@ -25,6 +25,8 @@ from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 
 #: The most database connections that the role uses at once: for its consumer, sampler, pruner and dead letters.
 LEDGER_POOL_SIZE = 4
+# Orders younger than this count for the share of disputed ones.
+_DISPUTES_SINCE = timedelta(days=1)
 
 
 def make_ledger_consumer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> LedgerConsumer:
@@ -48,6 +50,11 @@ def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorR
     samples: list[Sample[Any]] = [
         Sample(name="queues", measure=make_message_counter(settings), show=metrics.queue_messages.show),
         Sample(name="attention", measure=AttentionList(engine=engine).count, show=metrics.attention.show),
+        Sample(
+            name="disputes",
+            measure=lambda: reports.disputed_ratios(settings.merchants, since=now() - _DISPUTES_SINCE),
+            show=metrics.disputed_ratio.show,
+        ),
         Sample(
             name="last-claims",
             measure=lambda: _last_claim_times(settings.merchants, reports),

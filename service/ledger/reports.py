@@ -10,10 +10,10 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, case, func, literal_column, select
 
-from service.domain.claims import ClaimSource, OrderStatus, Trust
+from service.domain.claims import ClaimSource, IdentityField, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.masking import mask_personal
-from service.domain.order_state import Verdict
+from service.domain.order_state import STATUS, Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.attention import CAUSES, AttentionFilter, AttentionItem, AttentionKind, AttentionList, items_at
 from service.ledger.bulk import insert_or_update
@@ -185,6 +185,13 @@ class Reports:
     def refused_for_nobody(self, day: date) -> int:
         """Callbacks refused on a day (UTC) because their address named no configured merchant."""
         return read(self._engine, lambda connection: sum(count_refusals(connection, "", day).values()))
+
+    def disputed_ratios(self, merchants: Collection[str], *, since: datetime) -> Mapping[tuple[str, str], float]:
+        """The share of each merchant's orders, known since then, that were ever in dispute, by merchant and field.
+
+        It is between 0 and 1, and 0 for a merchant without orders.
+        """
+        return read(self._engine, lambda connection: _disputed_ratios(connection, merchants, since))
 
 
 def _days(since: date | None, until: date | None, *, today: date) -> Sequence[date]:
@@ -371,6 +378,26 @@ def _last_claims(connection: Connection, merchants: Mapping[str, Trust]) -> Mapp
             if (recorded_at := connection.execute(last).scalar()) is not None:
                 found[merchant, source] = recorded_at
     return found
+
+
+def _disputed_ratios(
+    connection: Connection, merchants: Collection[str], since: datetime
+) -> Mapping[tuple[str, str], float]:
+    recent = orders.c.created_at >= since
+    counted = (
+        select(orders.c.merchant, orders.c.disputed_fields, func.count())
+        .where(recent, orders.c.disputed_fields.is_not(None))
+        .group_by(orders.c.merchant, orders.c.disputed_fields)
+    )
+    disputed: Counter[tuple[str, str]] = Counter()
+    for merchant, fields, count in connection.execute(counted):
+        disputed.update({(merchant, field): count for field in fields.split()})
+    ratios = dict.fromkeys(((merchant, field) for merchant in merchants for field in (STATUS, *IdentityField)), 0.0)
+    # Mostly there are none, and all orders of a day need not be counted.
+    for merchant in {merchant for merchant, _ in disputed} & set(merchants):
+        total = connection.execute(select(func.count()).where(orders.c.merchant == merchant, recent)).scalar_one()
+        ratios |= {key: count / total for key, count in disputed.items() if key[0] == merchant}
+    return ratios
 
 
 def record_refusals(connection: Connection, counts: Sequence[RefusalCount]) -> None:

@@ -231,6 +231,12 @@ CASES = [
         {"merchant": "acme"},
     ),
     Case(
+        "PaymentCallbacksFieldDisputed",
+        {'payment_callbacks_disputed_orders_ratio{merchant="acme", field="pay_type"}': "0.02x1000"},
+        {'payment_callbacks_disputed_orders_ratio{merchant="acme", field="pay_type"}': "0.005x1000"},
+        {"merchant": "acme", "field": "pay_type"},
+    ),
+    Case(
         "PaymentCallbacksQuarantined",
         {_waiting("quarantined-claim", merchant="acme"): "1x1000"},
         {_waiting("quarantined-claim", merchant="acme", acknowledged="true"): "1x1000"},

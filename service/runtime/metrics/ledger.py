@@ -60,6 +60,13 @@ class LedgerBacklogMetrics:
             ["kind", "merchant", "endpoint", "acknowledged"],
             registry=registry,
         )
+        self.disputed_ratio = SampledGauge(
+            "payment_callbacks_disputed_orders_ratio",
+            "The share (0 to 1) of the orders of the last 24 hours that were ever in dispute, by the field that claims "
+            "state differently from each other or from the announcement. The same in every process.",
+            ["merchant", "field"],
+            registry=registry,
+        )
         self.last_claim = SampledGauge(
             "payment_callbacks_last_claim_timestamp_seconds",
             "When a merchant's gateway was last heard of, by an answer or a callback; 0 for never. Of callbacks, only "

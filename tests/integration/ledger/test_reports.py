@@ -240,3 +240,21 @@ def test_a_report_of_some_merchants_names_nothing_of_the_others(
     zones = {"acme": UTC, "other": UTC}
     assert reports.read_report(zones, since=NOON.date(), only=["acme"]).explained
     assert not reports.read_report(zones, since=NOON.date(), only=["other"]).explained
+
+
+def test_the_share_of_disputed_orders_is_by_merchant_and_field_and_counts_settled_disputes(
+    make_store: Callable[..., LedgerStore], ledger_engine: Engine
+) -> None:
+    store = make_store(merchants=("acme", "other"))
+    announce(store, "DK1", "DK2", "DK3", "DK4")
+    store.record([a_claim(order="DK1", pay_type="a"), a_claim(order="DK1", minute=1, pay_type="b")])
+    store.record([a_claim(order="DK1", trust=Trust.QUERIED, minute=2, pay_type="b")])
+    store.record([a_claim(order="DK2", pay_type="a"), a_claim(OrderStatus.FAILED, order="DK2", minute=1, pay_type="b")])
+    reports = Reports(engine=ledger_engine)
+    ratios = reports.disputed_ratios(["acme", "other"], since=NOON - DAY)
+    assert {key: ratio for key, ratio in ratios.items() if ratio} == {
+        ("acme", "pay_type"): 0.5,
+        ("acme", "status"): 0.25,
+    }
+    assert ratios["other", "amount"] == 0
+    assert not any(reports.disputed_ratios(["acme"], since=NOON + DAY).values())
