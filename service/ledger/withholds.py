@@ -107,6 +107,8 @@ def _begin(connection: Connection, order: OrderKey, sent_by: str, now: datetime)
         raise SentBefore(sent)
     if known.state.trust is not None:
         raise StatusKnown(f"the order is {known.state.status.value} already")
+    if known.state.conflicted:
+        raise StatusKnown("trusted claims speak of the order already, and contradict its announcement")
     fresh = {
         "merchant": order.merchant,
         "biz_order_no": order.biz_order_no,

@@ -79,3 +79,12 @@ def test_the_history_shows_who_sent_an_order_and_what_became_of_it(withholds: Wi
     sent = store.order_history(KEY).withhold
     assert sent is not None
     assert (sent.sent_by, sent.sent_at, sent.outcome) == ("shop", NOON, WithholdOutcome.ACCEPTED)
+
+
+def test_an_order_whose_announcement_is_contradicted_is_not_sent(ledger_engine: Engine, store: LedgerStore) -> None:
+    store.announce(Announcement(merchant="acme", biz_order_no="DK2", pay_type="baofoo_001"))
+    store.record([a_claim(order="DK2", pay_type="kuaiqian_002")])
+    withholds = Withholds(engine=ledger_engine, clock=lambda: NOON)
+    with pytest.raises(StatusKnown):
+        withholds.begin(OrderKey("acme", "DK2"), sent_by="shop")
+    assert withholds.load(OrderKey("acme", "DK2")) is None
