@@ -4,6 +4,7 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.dispatcher import Dispatcher
+from consumers.operator_requests import OperatorRequests
 from consumers.sampler import Sample, Sampler
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
@@ -13,6 +14,7 @@ from service.bootstrap.role_metrics import make_sampler
 from service.config.settings import EndpointSettings, Settings
 from service.ledger.endpoints import Pauses
 from service.ledger.outbox import Outbox
+from service.ledger.replays import Replays
 from service.runtime.clock import now
 from service.runtime.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
 
@@ -49,6 +51,11 @@ def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: Collec
     return make_sampler(samples, registry)
 
 
+def make_operator_requests(engine: Engine) -> OperatorRequests:
+    """What carries out operators' requests beside the dispatcher. Uses one connection of `engine`."""
+    return OperatorRequests(replays=Replays(engine=engine))
+
+
 def dispatcher_pool_size(settings: Settings) -> int:
-    """The most database connections that the dispatcher and its sampler use at once."""
-    return len(settings.endpoints) + 1
+    """The most database connections that the dispatcher, its sampler and operators' requests use at once."""
+    return len(settings.endpoints) + 2

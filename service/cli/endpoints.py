@@ -1,8 +1,6 @@
 """`payment-callbacks endpoints`: list endpoints, test one, pause and resume deliveries to it."""
 
-import getpass
 import json
-import os
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -12,7 +10,7 @@ import click
 
 from consumers.endpoint_test import send_test_event
 from service.bootstrap.dispatcher_role import make_sink
-from service.cli.ledger_access import open_ledger
+from service.cli.ledger_access import author_of, open_ledger
 from service.cli.options import find_endpoint, log_to_stderr, settings_of
 from service.cli.tables import add_row, make_console, make_table, time_text
 from service.config.settings import EndpointSettings
@@ -76,25 +74,25 @@ def pause(context: click.Context, name: str, reason: str, by: str | None) -> Non
     Every dispatcher obeys within seconds, and after a restart too. Deliveries that are under way still end. All others
     wait in their order, and no attempt is counted.
     """
-    if not reason.strip():
-        raise click.UsageError("--reason must not be empty")
+    author = author_of(by, reason)
     settings = settings_of(context)
     find_endpoint(settings, name)
-    paused_by = (by or "").strip() or _current_user()
     with open_ledger(settings) as engine:
-        pauses = Pauses(engine=engine, clock=now)
-        stored = pauses.pause(name, by=paused_by, reason=reason.strip())
+        stored = Pauses(engine=engine, clock=now).pause(name, author=author)
     click.echo(f"{name} is paused since {time_text(stored.paused_at)} by {stored.paused_by}: {stored.reason}")
 
 
 @endpoints.command()
 @click.argument("name")
+@click.option("--reason", required=True, help="Why. The audit keeps it.")
+@click.option("--by", help="Who resumes it. The default is the user who runs this.")
 @click.pass_context
-def resume(context: click.Context, name: str) -> None:
+def resume(context: click.Context, name: str, reason: str, by: str | None) -> None:
     """Resume deliveries to an endpoint, the oldest first. Does nothing if it is not paused."""
+    author = author_of(by, reason)
     settings = settings_of(context)
     with open_ledger(settings) as engine:
-        ended = Pauses(engine=engine, clock=now).resume(name)
+        ended = Pauses(engine=engine, clock=now).resume(name, author=author)
         (state, *_) = read_endpoint_states(engine, [name])
     if ended is None:
         find_endpoint(settings, name)
@@ -104,16 +102,6 @@ def resume(context: click.Context, name: str) -> None:
         f"{name} is resumed; it was paused since {time_text(ended.paused_at)} by {ended.paused_by}: {ended.reason}. "
         f"Events that wait for it: {state.open}"
     )
-
-
-def _current_user() -> str:
-    try:
-        return getpass.getuser()
-    except (
-        KeyError,
-        OSError,
-    ):  # a container's user may have no name; Python's releases differ in the error
-        return f"uid {os.getuid()}"
 
 
 def _print_table(endpoints: Sequence[EndpointSettings], states: Sequence[EndpointState], *, now: datetime) -> None:

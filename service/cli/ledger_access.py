@@ -1,5 +1,7 @@
-"""The ledger's database for commands. Its errors end a command with one line that says what to do."""
+"""The ledger's database for commands, and who changes it. Its errors end a command with a line that says what to do."""
 
+import getpass
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,6 +10,7 @@ from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_ledger_engine, make_migration_engine
 from service.config.settings import Settings
+from service.ledger.audit import Author
 from service.ledger.errors import LedgerError, LedgerUnavailable, SchemaOutdated, UnusableDatabaseUrl
 from service.ledger.schema import migrate
 
@@ -47,3 +50,17 @@ def migration_engine_of(settings: Settings) -> Engine:
         return make_migration_engine(settings)
     except UnusableDatabaseUrl as error:
         raise click.ClickException(f"database_url: {error}") from error
+
+
+def author_of(by: str | None, reason: str | None) -> Author:
+    """Who makes a change from the command line, and why. Raises `click.UsageError` where no reason is given."""
+    if reason is None or not reason.strip():
+        raise click.UsageError("--reason must say why")
+    return Author(name=(by or "").strip() or _current_user(), reason=reason.strip())
+
+
+def _current_user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name; Python's releases differ in the error
+        return f"uid {os.getuid()}"

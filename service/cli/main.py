@@ -42,6 +42,7 @@ class LazyGroup(click.Group):
 
 
 _COMMANDS = {
+    "audit": LazyCommand("service.cli.audit:audit", "List what operators have changed."),
     "config": LazyCommand("service.cli.config:config", "Print an example of the settings, or check yours."),
     "dead": LazyCommand("service.cli.dead:dead", "List, show, replay and drop dead letters."),
     "demo": LazyCommand("service.cli.demo:demo", "Run everything against a misbehaving sandbox."),

@@ -1,15 +1,36 @@
-"""What the commands share: settings, logs and the choice of an endpoint."""
+"""What the commands share: settings, logs, times and the choice of an endpoint."""
 
 import os
 import sys
+from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from service.bootstrap.urls import find_unusable_urls
 from service.config.reading import SettingsError, load_settings
 from service.config.settings import EndpointSettings, Settings
+
+#: How an `AwareTime` is written.
+TIME_HELP = "An ISO 8601 time with its zone, e.g. 2026-01-05T20:00:00+08:00."
+
+
+class AwareTime(click.ParamType[datetime]):
+    """A time with its zone: local time on a server is ambiguous."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it."""
+        try:
+            time = datetime.fromisoformat(value)
+        except ValueError:
+            self.fail(f"{value!r} is no time; {TIME_HELP}", param, ctx)
+        if time.tzinfo is None:
+            self.fail(f"{value!r} does not say its zone; {TIME_HELP}", param, ctx)
+        return time
 
 
 def settings_of(context: click.Context, *, with_database: bool = True) -> Settings:

@@ -30,7 +30,7 @@ from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
 from service.charging.announce import OrderDraft
 from service.cli.ledger_access import open_ledger
-from service.cli.options import log_to_stderr, settings_of
+from service.cli.options import TIME_HELP, AwareTime, log_to_stderr, settings_of
 from service.cli.order_tables import show_attention, show_history, show_orders
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
@@ -42,23 +42,6 @@ from service.ledger.orders import OrderFilter, OrderPlace
 from service.ledger.store import LedgerStore
 
 _AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, like the API.")
-_TIME_HELP = "An ISO 8601 time with its zone, e.g. 2026-01-05T20:00:00+08:00."
-
-
-class _AwareTime(click.ParamType[datetime]):
-    """A time with its zone: local time on a server is ambiguous."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        """Read it."""
-        try:
-            time = datetime.fromisoformat(value)
-        except ValueError:
-            self.fail(f"{value!r} is no time; {_TIME_HELP}", param, ctx)
-        if time.tzinfo is None:
-            self.fail(f"{value!r} does not say its zone; {_TIME_HELP}", param, ctx)
-        return time
 
 
 @click.group()
@@ -74,8 +57,8 @@ def orders() -> None:
 @click.option("--pay-type", default="", help="One of the merchant's pay types.")
 @click.option(
     "--answer-due-at",
-    type=_AwareTime(),
-    help=f"When to query the gateway if there is no terminal status by then. {_TIME_HELP}",
+    type=AwareTime(),
+    help=f"When to query the gateway if there is no terminal status by then. {TIME_HELP}",
 )
 @_AS_JSON
 @click.pass_context
@@ -108,7 +91,7 @@ def announce(
 @click.option("--merchant")
 @click.option("--status", type=click.Choice([status.value for status in OrderStatus]))
 @click.option("--conflicted/--not-conflicted", default=None, help="Whether trusted claims contradict each other.")
-@click.option("--updated-before", type=_AwareTime(), help=f"Only orders that have not changed since. {_TIME_HELP}")
+@click.option("--updated-before", type=AwareTime(), help=f"Only orders that have not changed since. {TIME_HELP}")
 @click.option("--after", help="Where the previous page ended: the value that it printed.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, MAX_LISTED))
 @_AS_JSON
@@ -181,7 +164,7 @@ def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: b
 @click.option("--pay-order-no", help="The gateway's number of the payment, if known.")
 @click.option("--pay-type", default="", help="The channel that it took, if known. Settles a dispute about it.")
 @click.option("--amount", help="The exact amount, in the merchant's unit, if known. Settles a dispute about it.")
-@click.option("--paid-at", type=_AwareTime(), help=f"When the money moved, if known. {_TIME_HELP}")
+@click.option("--paid-at", type=AwareTime(), help=f"When the money moved, if known. {TIME_HELP}")
 @_AS_JSON
 @click.confirmation_option(prompt="This outranks the gateway, and downstream is told. Go on?")
 @click.pass_context

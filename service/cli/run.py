@@ -142,7 +142,12 @@ def dispatcher(context: click.Context) -> None:
     """Deliver events to the endpoints."""
     from prometheus_client import CollectorRegistry
 
-    from service.bootstrap.dispatcher_role import dispatcher_pool_size, make_dispatcher, make_dispatcher_sampler
+    from service.bootstrap.dispatcher_role import (
+        dispatcher_pool_size,
+        make_dispatcher,
+        make_dispatcher_sampler,
+        make_operator_requests,
+    )
     from service.cli.ledger_access import engine_of
 
     settings = _settings(context)
@@ -154,7 +159,7 @@ def dispatcher(context: click.Context) -> None:
             _declare_topology_once(settings)
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.dispatcher.metrics_bind)
-        with make_dispatcher_sampler(settings, engine, registry).running():
+        with make_dispatcher_sampler(settings, engine, registry).running(), make_operator_requests(engine).running():
             gc.freeze()  # as in the ledger's role
             make_dispatcher(settings, engine, registry).run(stop)
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Row, Select, delete, exists, func, select
 
-from service.ledger.bulk import insert_into
+from service.ledger.audit import Action, Author, record_change
+from service.ledger.bulk import insert_new
 from service.ledger.database import read, write
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import deliveries, paused_endpoints, to_record
@@ -39,14 +40,15 @@ class Pauses:
         self._engine = engine
         self._clock = clock
 
-    def pause(self, endpoint: str, *, by: str, reason: str) -> Pause:
+    def pause(self, endpoint: str, *, author: Author) -> Pause:
         """Pause an endpoint; the pause that holds now. Where it was paused already, that pause stays as it was."""
-        pause = Pause(endpoint=endpoint, paused_at=self._clock(), paused_by=escaped(by), reason=escaped(reason))
-        return write(self._engine, lambda connection: _pause(connection, pause))
+        now = self._clock()
+        return write(self._engine, lambda connection: _pause(connection, endpoint, author, now=now))
 
-    def resume(self, endpoint: str) -> Pause | None:
+    def resume(self, endpoint: str, *, author: Author) -> Pause | None:
         """End a pause; the pause that was ended, or None where there was none."""
-        return write(self._engine, lambda connection: _resume(connection, endpoint))
+        now = self._clock()
+        return write(self._engine, lambda connection: _resume(connection, endpoint, author, now=now))
 
     def ages(self, endpoints: Collection[str]) -> Mapping[str, float]:
         """How long each of `endpoints` has been paused, in seconds; 0 where it is not."""
@@ -67,19 +69,20 @@ def is_paused(endpoint: str | BindParameter[str]) -> ColumnElement[bool]:
     return exists().where(paused_endpoints.c.endpoint == endpoint)
 
 
-def _pause(connection: Connection, pause: Pause) -> Pause:
-    insert = insert_into(connection, paused_endpoints).values(asdict(pause))
-    # Changes nothing, and so returns the row that is there.
-    kept = insert.on_conflict_do_update(
-        index_elements=[paused_endpoints.c.endpoint], set_={"endpoint": insert.excluded.endpoint}
-    )
-    return to_record(Pause, connection.execute(kept.returning(*paused_endpoints.c)).one())
+def _pause(connection: Connection, endpoint: str, author: Author, *, now: datetime) -> Pause:
+    pause = Pause(endpoint=endpoint, paused_at=now, paused_by=escaped(author.name), reason=escaped(author.reason))
+    if insert_new(connection, paused_endpoints, [asdict(pause)], returning=[paused_endpoints.c.endpoint]):
+        record_change(connection, Action.PAUSE, endpoint, author, at=now)
+    return load_pauses(connection)[endpoint]
 
 
-def _resume(connection: Connection, endpoint: str) -> Pause | None:
+def _resume(connection: Connection, endpoint: str, author: Author, *, now: datetime) -> Pause | None:
     ended = delete(paused_endpoints).where(paused_endpoints.c.endpoint == endpoint).returning(*paused_endpoints.c)
     row = connection.execute(ended).one_or_none()
-    return None if row is None else to_record(Pause, row)
+    if row is None:
+        return None
+    record_change(connection, Action.RESUME, endpoint, author, at=now)
+    return to_record(Pause, row)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,5 +86,14 @@ class FeedBehind(LedgerUnavailable):
     """Events have later transaction numbers than the server, after a restore from a dump. Run `migrate`."""
 
 
+class ReplayCountDiffers(LedgerError):
+    """The window has another number of events than the caller expects. Look again, and confirm the present number."""
+
+    def __init__(self, found: int) -> None:
+        #: The present number.
+        self.found = found
+        super().__init__(f"the window has {found} events now")
+
+
 class NotAnnounced(LedgerError):
     """The order has to be announced first."""

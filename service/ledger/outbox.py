@@ -6,11 +6,12 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, and_, bindparam, exists, func, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, bindparam, exists, func, select, update
 
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType, PaymentEvent, SerializedEvent, write_event
 from service.domain.masking import mask_personal
+from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import GivenRows, insert_new
 from service.ledger.database import read, shared_time, write
 from service.ledger.decisions import Decision
@@ -20,7 +21,8 @@ from service.ledger.sanitizing import escaped
 from service.ledger.tables import deliveries, events
 
 _LONGEST_ERROR = 500
-_HAS_EVENT = and_(
+#: The condition that a row of events is the one that a row of deliveries delivers.
+HAS_EVENT = and_(
     events.c.merchant == deliveries.c.merchant,
     events.c.biz_order_no == deliveries.c.biz_order_no,
     events.c.sequence == deliveries.c.sequence,
@@ -38,7 +40,7 @@ _FIND_DUE = (
     select(*KEY, deliveries.c.due_at, deliveries.c.attempts, deliveries.c.fence)
     .add_columns(events.c.id, events.c.type, events.c.status, events.c.order_type)
     .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
-    .join(events, _HAS_EVENT)
+    .join(events, HAS_EVENT)
     .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.state == "open")
     .where(deliveries.c.due_at <= bindparam("now"), ~_IS_BLOCKED, ~is_paused(bindparam("of_endpoint")))
     .order_by(deliveries.c.due_at)
@@ -48,6 +50,8 @@ _FIND_DUE = (
 
 # On SQLite, which has one writer at a time; PostgreSQL numbers its transactions itself.
 _NEXT_TXID = select(func.coalesce(func.max(events.c.txid), 0) + 1)
+
+_ANEW = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settled_at": None}
 
 
 class _Statements:
@@ -67,6 +71,7 @@ class _Statements:
         # The higher fencing number keeps a repeat (after an unconfirmed commit) from taking off a second try.
         given_back = {"attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
         self.release = held.values(due_at=bindparam("now"), **given_back)
+        self.reopen = update_given(self.rows).values(due_at=bindparam("now"), **_ANEW)
 
 
 _statements = cache(_Statements)
@@ -156,14 +161,14 @@ class Outbox:
         paused = read(self._engine, lambda connection: connection.execute(select(is_paused(endpoint))).scalar_one())
         return bool(paused)
 
-    def replay(self, event_ids: Sequence[str], *, endpoint: str) -> int:
+    def replay(self, event_ids: Sequence[str], *, endpoint: str, author: Author) -> int:
         """Send events to an endpoint again, as new, whatever their state; how many were found."""
-        chosen = exists().where(_HAS_EVENT, events.c.id.in_(event_ids))
-        return self._reopen(and_(deliveries.c.endpoint == endpoint, chosen))
+        chosen = exists().where(HAS_EVENT, events.c.id.in_(event_ids))
+        return self._replay(chosen, endpoint, ", ".join(event_ids), author)
 
-    def replay_parked(self, *, endpoint: str) -> int:
+    def replay_parked(self, *, endpoint: str, author: Author) -> int:
         """Send all parked events of an endpoint again, as new; how many."""
-        return self._reopen(and_(deliveries.c.endpoint == endpoint, deliveries.c.state == "parked"))
+        return self._replay(deliveries.c.state == "parked", endpoint, "all that were parked", author)
 
     def oldest_open_age(self, *, endpoint: str | None = None) -> timedelta | None:
         """How long the oldest undelivered event has waited, for one endpoint or for any; None where none waits."""
@@ -182,13 +187,23 @@ class Outbox:
         ages = {name: self.oldest_open_age(endpoint=name) for name in endpoints}
         return {name: 0.0 if age is None else max(age.total_seconds(), 0.0) for name, age in ages.items()}
 
-    def _reopen(self, chosen: Any) -> int:
-        anew = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settled_at": None}
-        statement = update(deliveries).where(chosen).values(anew).returning(deliveries.c.sequence)
-        return write(
-            self._engine,
-            lambda connection: len(connection.execute(statement.values(due_at=self._clock(connection))).all()),
-        )
+    def _replay(self, chosen: ColumnElement[bool], endpoint: str, named: str, author: Author) -> int:
+        statement = update(deliveries).where(deliveries.c.endpoint == endpoint, chosen).values(_ANEW)
+
+        def reopen_chosen(connection: Connection) -> int:
+            now = self._clock(connection)
+            found = len(connection.execute(statement.values(due_at=now).returning(deliveries.c.sequence)).all())
+            record_change(connection, Action.REPLAY, f"{endpoint}: {found} events ({named})", author, at=now)
+            return found
+
+        return write(self._engine, reopen_chosen)
+
+
+def reopen(connection: Connection, chosen: Collection[DeliveryKey], *, now: datetime) -> None:
+    """Make deliveries due again, as new, whatever their state."""
+    if chosen:
+        statements = _statements(connection.dialect.name)
+        connection.execute(statements.reopen, {**statements.rows.parameter(chosen), "now": now})
 
 
 def enqueue(connection: Connection, decisions: Collection[Decision], *, now: datetime) -> None:

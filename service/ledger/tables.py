@@ -248,6 +248,49 @@ paused_endpoints = Table(
     PrimaryKeyConstraint("endpoint"),
 )
 
+#: Windows of events that are sent to an endpoint again, part by part.
+replays = Table(
+    "replays",
+    metadata,
+    Column("id", RowNumber, nullable=False, autoincrement=True),
+    Column("endpoint", Text, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime, nullable=False),
+    Column("status", Text),
+    Column("order_type", Text),
+    Column("requested_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("per_second", Integer, nullable=False),
+    Column("total", Integer, nullable=False),
+    Column("done", Integer, nullable=False),
+    # When its next part may be due again.
+    Column("due_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime),
+    # The place in the feed up to which it is done, and the last transaction of the window.
+    Column("txid", BigInteger, nullable=False),
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("last_txid", BigInteger, nullable=False),
+    PrimaryKeyConstraint("id"),
+    Index("ix_replays_due", "due_at", **_where("state = 'running'")),
+)
+
+#: What operators have changed. Resolutions are claims of their order, and not here.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", RowNumber, nullable=False, autoincrement=True),
+    Column("changed_at", UtcDateTime, nullable=False),
+    Column("changed_by", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    PrimaryKeyConstraint("id"),
+)
+
 #: The inquiry about an order. There is one row per order, so that a new reason does not reset the counts; only a forged
 #: order's row is removed (`forgeries`).
 inquiries = Table(

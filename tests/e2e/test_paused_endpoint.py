@@ -34,7 +34,7 @@ def test_a_paused_endpoint_hears_nothing_over_restarts_and_everything_once_and_i
         assert not paid <= paid_orders(own_shop)
         assert "they are moving" in run(deployment, "list")
 
-        run(deployment, "resume", "shop")
+        run(deployment, "resume", "shop", "--reason", "over")
         await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="paused")
         assert_told_once(own_shop, output=deployment.output)
 

@@ -6,8 +6,12 @@ from hashlib import sha256
 from typing import Any
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.ledger.audit import Author
 
 NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+#: Whoever changes something, where it does not matter who.
+AUTHOR = Author(name="Li Lei", reason="they have lost it")
 
 _SOURCES = {Trust.QUERIED: ClaimSource.QUERY, Trust.OPERATOR: ClaimSource.OPERATOR}
 _SAID = (

@@ -13,13 +13,14 @@ from consumers.sinks.sink import DeliveryFailed, EndpointGone
 from service.config.settings import DispatcherSettings, EndpointSettings
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import SerializedEvent
+from service.ledger.audit import Author
 from service.ledger.endpoints import Pauses
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.histories import DeliveryRecord
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.runtime.metrics.dispatcher import DispatcherMetrics
-from tests.support.claims import a_claim
+from tests.support.claims import AUTHOR, a_claim
 from tests.support.ledger import Clock, MakeStore
 from tests.support.processes import running
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
@@ -314,14 +315,14 @@ def test_an_operator_s_pause_ends_what_is_under_way_gives_back_what_was_claimed_
     sink = ScriptedSink(lambda _event: wait_for(may_end))
     with running(make_worker(sink, concurrency=1)):
         eventually(lambda: all_deliveries() == [("open", 1)] * 4)  # one under way, three ahead
-        pauses.pause("shop", by="Li Lei", reason="moving")
+        pauses.pause("shop", author=Author(name="Li Lei", reason="moving"))
         clock.forward(1)  # once a second it looks
         eventually(lambda: all_deliveries() == [("open", 0)] * 3 + [("open", 1)])
         may_end.set()
         eventually(lambda: all_deliveries() == [("delivered", 1)] + [("open", 0)] * 3)
         await_looks(clock)
         assert len(sink.sent) == 1
-        pauses.resume("shop")
+        pauses.resume("shop", author=AUTHOR)
         eventually(lambda: all_deliveries() == [("delivered", 1)] * 4)
     assert sorted(sink.ids) == [f"acme/{order}/1" for order in orders]
 

@@ -18,7 +18,7 @@ from service.ledger.errors import LedgerContended
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
-from tests.support.claims import NOON, a_claim
+from tests.support.claims import AUTHOR, NOON, a_claim
 from tests.support.ledger import Clock, Count
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
@@ -79,7 +79,7 @@ def test_a_postponed_delivery_gets_its_own_time_back_when_the_first_is_settled(
     store: LedgerStore, outbox: Outbox, clock: Clock, waiting: datetime, parked: bool
 ) -> None:
     due(outbox)
-    outbox.replay(["acme/DK1/1"], endpoint="books")
+    outbox.replay(["acme/DK1/1"], endpoint="books", author=AUTHOR)
     (first,) = due(outbox)
     if parked:
         failure = FailedDelivery(delivery=first, error="410 Gone", wait_seconds=None)
@@ -126,7 +126,7 @@ def test_a_replay_takes_no_lease_away_and_is_not_postponed(store: LedgerStore, o
     store.record([a_claim(OrderStatus.PROCESSING), a_claim()])
     outbox.settle_delivered(due(outbox))
     (second,) = due(outbox)
-    outbox.replay(["acme/DK1/1"], endpoint="books")
+    outbox.replay(["acme/DK1/1"], endpoint="books", author=AUTHOR)
     # The second fails meanwhile: it may put off what comes behind it, and not the first.
     failure = FailedDelivery(delivery=second, error="503", wait_seconds=RETRY_SECONDS)
     assert outbox.settle_failed([failure]) == []

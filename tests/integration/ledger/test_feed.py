@@ -5,12 +5,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from alembic import command
+from alembic.config import Config
 from sqlalchemy import Engine, delete, text, update
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
+from service.ledger import schema
 from service.ledger.database import make_engine
 from service.ledger.errors import CursorExpired, FeedBehind
 from service.ledger.feed import BEGINNING, EventFeed, FeedFilter, FeedPlace
@@ -186,13 +190,14 @@ def test_after_a_restore_from_a_dump_the_feed_is_refused_until_migrate_begins_it
 
 @pytest.fixture
 def first_schema(ledger_url: str) -> Iterator[Engine]:
-    """A ledger with the schema before the feed, and an event in it."""
+    """A ledger with the schema before the feed."""
     engine = make_engine(ledger_url)
-    migrate(engine)
+    config = Config()
+    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
+    config.attributes["version_options"] = {"version_table": schema.VERSION_TABLE}
     with engine.begin() as connection:
-        connection.execute(text("DROP INDEX ix_events_feed"))
-        connection.execute(text("ALTER TABLE events DROP COLUMN txid"))
-        connection.execute(text("UPDATE payment_callbacks_version SET version_num = '0001'"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
     yield engine
     engine.dispose()
 

@@ -11,7 +11,7 @@ from service.ledger.decisions import EndpointRules
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
-from tests.support.claims import a_claim
+from tests.support.claims import AUTHOR, a_claim
 from tests.support.ledger import Clock, Count, MakeStore
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
@@ -104,7 +104,7 @@ def test_failures_are_settled_together_each_in_its_way_and_the_lost_ones_are_nam
     store.record([a_claim(OrderStatus.PROCESSING, order=name) for name in names])
     store.record([a_claim(order=name) for name in names])
     claimed = {delivery.biz_order_no: delivery for delivery in due(outbox)}
-    outbox.replay(["acme/LOST/1"], endpoint="books")
+    outbox.replay(["acme/LOST/1"], endpoint="books", author=AUTHOR)
     waits = {"LATER": 60.0, "SOON": 30.0, "PARKED": None, "LOST": None}
     failed = [
         FailedDelivery(delivery=claimed[name], error=f"{name} failed", wait_seconds=wait)
@@ -171,7 +171,7 @@ def test_replaying_sends_the_same_event_again(store: LedgerStore, outbox: Outbox
     store.record([a_claim()])
     (sent,) = due(outbox)
     outbox.settle_delivered([sent])
-    assert outbox.replay([sent.event_id, "acme/unknown/1"], endpoint="books") == 1
+    assert outbox.replay([sent.event_id, "acme/unknown/1"], endpoint="books", author=AUTHOR) == 1
     (again,) = due(outbox)
     assert (again.body, again.attempt) == (sent.body, 1)
 
@@ -179,7 +179,7 @@ def test_replaying_sends_the_same_event_again(store: LedgerStore, outbox: Outbox
 def test_a_replay_takes_the_lease_from_who_is_sending(store: LedgerStore, outbox: Outbox) -> None:
     store.record([a_claim()])
     (sending,) = due(outbox)
-    outbox.replay([sending.event_id], endpoint="books")
+    outbox.replay([sending.event_id], endpoint="books", author=AUTHOR)
     assert outbox.settle_delivered([sending]) == [sending]
 
 
@@ -188,7 +188,7 @@ def test_all_that_is_parked_can_be_replayed(store: LedgerStore, outbox: Outbox) 
     for delivery in due(outbox):
         failure = FailedDelivery(delivery=delivery, error="410 Gone", wait_seconds=None)
         assert outbox.settle_failed([failure]) == []
-    assert outbox.replay_parked(endpoint="books") == 3
+    assert outbox.replay_parked(endpoint="books", author=AUTHOR) == 3
     assert len(due(outbox)) == 3
 
 

@@ -7,11 +7,12 @@ from sqlalchemy import Engine
 
 from service.domain.claims import OrderStatus
 from service.domain.events import DEFAULT_EVENT_TYPES
+from service.ledger.audit import Author
 from service.ledger.decisions import EndpointRules
 from service.ledger.endpoints import Pause, Pauses, read_endpoint_states
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
-from tests.support.claims import NOON, a_claim
+from tests.support.claims import AUTHOR, NOON, a_claim
 from tests.support.ledger import Clock
 
 
@@ -33,7 +34,7 @@ def test_nothing_of_a_paused_endpoint_is_claimed_and_others_go_on(
     two_endpoints: LedgerStore, outbox: Outbox, pauses: Pauses
 ) -> None:
     two_endpoints.record([a_claim()])
-    pauses.pause("books", by="Li Lei", reason="the books are being moved")
+    pauses.pause("books", author=Author(name="Li Lei", reason="the books are being moved"))
     assert outbox.is_paused("books")
     assert not outbox.is_paused("shop")
     assert lease(outbox) == []
@@ -43,11 +44,13 @@ def test_nothing_of_a_paused_endpoint_is_claimed_and_others_go_on(
 def test_a_resumed_endpoint_gets_what_has_waited_in_order_and_untried(
     store: LedgerStore, outbox: Outbox, pauses: Pauses, clock: Clock
 ) -> None:
-    pauses.pause("books", by="Li Lei", reason="moving")
+    pauses.pause("books", author=Author(name="Li Lei", reason="moving"))
     store.record([a_claim(OrderStatus.PROCESSING), a_claim(minute=1)])
     clock.forward(86_400)
     assert lease(outbox) == []
-    assert pauses.resume("books") == Pause(endpoint="books", paused_at=NOON, paused_by="Li Lei", reason="moving")
+    assert pauses.resume("books", author=AUTHOR) == Pause(
+        endpoint="books", paused_at=NOON, paused_by="Li Lei", reason="moving"
+    )
     (first,) = lease(outbox)
     assert (first.sequence, first.attempt) == (1, 1)
     outbox.settle_delivered([first])
@@ -60,27 +63,27 @@ def test_what_was_claimed_before_the_pause_can_be_settled_and_given_back(
 ) -> None:
     store.record([a_claim(order="DK1"), a_claim(order="DK2")])
     sent, unsent = lease(outbox)
-    pauses.pause("books", by="Li Lei", reason="moving")
+    pauses.pause("books", author=Author(name="Li Lei", reason="moving"))
     assert outbox.settle_delivered([sent]) == []
     outbox.release([unsent])
     assert lease(outbox) == []
-    pauses.resume("books")
+    pauses.resume("books", author=AUTHOR)
     assert [(left.event_id, left.attempt) for left in lease(outbox)] == [(unsent.event_id, 1)]
 
 
 def test_pausing_what_is_paused_leaves_the_first_pause_as_it_was(pauses: Pauses, clock: Clock) -> None:
-    first = pauses.pause("books", by="Li Lei", reason="moving")
+    first = pauses.pause("books", author=Author(name="Li Lei", reason="moving"))
     clock.forward(60)
-    assert pauses.pause("books", by="Han Meimei", reason="it is slow") == first
+    assert pauses.pause("books", author=Author(name="Han Meimei", reason="it is slow")) == first
     assert pauses.ages(["books", "shop"]) == {"books": 60.0, "shop": 0.0}
 
 
 def test_resuming_what_is_not_paused_says_so(pauses: Pauses) -> None:
-    assert pauses.resume("books") is None
+    assert pauses.resume("books", author=AUTHOR) is None
 
 
 def test_a_pause_may_say_anything(pauses: Pauses) -> None:
-    assert pauses.pause("books", by="李雷\x00", reason="\ud800").reason == "\\ud800"
+    assert pauses.pause("books", author=Author(name="李雷\x00", reason="\ud800")).reason == "\\ud800"
 
 
 def test_an_endpoint_s_state_tells_what_waits_what_it_took_last_and_what_went_wrong(
@@ -97,7 +100,7 @@ def test_an_endpoint_s_state_tells_what_waits_what_it_took_last_and_what_went_wr
     store.record([a_claim(order="WAITS")])
     failure = FailedDelivery(delivery=lease(outbox)[0], error="the endpoint answered 503", wait_seconds=0)
     assert outbox.settle_failed([failure]) == []
-    pause = pauses.pause("books", by="Li Lei", reason="moving")
+    pause = pauses.pause("books", author=Author(name="Li Lei", reason="moving"))
 
     (state,) = read_endpoint_states(ledger_engine, ["books"])
     assert (state.open, state.parked, state.oldest_open_at) == (1, 1, clock.now)
@@ -115,7 +118,7 @@ def test_endpoints_that_are_no_longer_configured_are_listed_last_while_they_have
     ledger_engine: Engine, two_endpoints: LedgerStore, pauses: Pauses
 ) -> None:
     two_endpoints.record([a_claim()])
-    pauses.pause("forgotten", by="Li Lei", reason="moving")
+    pauses.pause("forgotten", author=Author(name="Li Lei", reason="moving"))
     states = read_endpoint_states(ledger_engine, ["shop", "new"])
     assert [(state.endpoint, state.open) for state in states] == [
         ("shop", 1),

@@ -116,7 +116,7 @@ def test_a_paused_endpoint_gets_nothing_and_the_list_shows_the_pause(path: Path,
     assert row["since"]
     assert "they are moving" in run(path, "list").stdout
 
-    resumed = run(path, "resume", "shop")
+    resumed = run(path, "resume", "shop", "--reason", "over")
     assert "Events that wait for it: 1" in resumed.stdout
     assert due(outbox, "shop") == 1
     assert listed(path)["shop"]["paused"] is None
@@ -142,7 +142,9 @@ def test_a_pause_needs_a_reason(path: Path, engine: Engine) -> None:
     assert run(path, "pause", "shop", "--reason", "  ").exit_code == 2
 
 
-@pytest.mark.parametrize("command", [("pause", "shp", "--reason", "r"), ("resume", "shp"), ("test", "shp")])
+@pytest.mark.parametrize(
+    "command", [("pause", "shp", "--reason", "r"), ("resume", "shp", "--reason", "over"), ("test", "shp")]
+)
 def test_an_unknown_endpoint_is_refused_with_the_known_ones(
     path: Path, engine: Engine, command: tuple[str, ...]
 ) -> None:
@@ -154,11 +156,11 @@ def test_an_unknown_endpoint_is_refused_with_the_known_ones(
 def test_a_removed_endpoint_can_be_resumed(path: Path, engine: Engine) -> None:
     run(path, "pause", "books", "--reason", "moving")
     path.write_text(path.read_text().replace('name = "books"', 'name = "accounts"'))
-    assert "books is resumed" in run(path, "resume", "books").stdout
+    assert "books is resumed" in run(path, "resume", "books", "--reason", "over").stdout
 
 
 def test_resuming_an_endpoint_that_is_not_paused_does_nothing(path: Path, engine: Engine) -> None:
-    result = run(path, "resume", "shop")
+    result = run(path, "resume", "shop", "--reason", "over")
     assert (result.exit_code, result.stdout) == (0, "shop was not paused\n")
 
 
