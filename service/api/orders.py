@@ -128,7 +128,11 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
         return store.load_inquiry(order)
 
     @blueprint.route(f"{_ORDER}/resolve", methods=["POST"])
-    @blueprint.operation("resolveOrder", scope=ApiScope.RESOLVE, problems={404: _UNKNOWN})
+    @blueprint.operation(
+        "resolveOrder",
+        scope=ApiScope.RESOLVE,
+        problems={404: _UNKNOWN, 409: "The order has changed since the person looked at it; nothing was done."},
+    )
     @blueprint.arguments(ResolutionSchema)
     @blueprint.response(200, ResolvedSchema)
     def resolve(body: dict[str, Any], merchant: str, biz_order_no: str) -> dict[str, Any]:
@@ -136,7 +140,8 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
 
         The decision outranks the gateway, and events are delivered as for any other change. It ends a conflict: the
         order has the values that the decision states and, of those that it does not state, the ones that stand. It is
-        kept for good, with the name, the reason and the token's name. Each request is a decision of its own.
+        kept for good, with the name, the reason and the token's name. It counts only if the order's `sequence` is still
+        the one that the person saw.
         """
         name = body.pop("name")
         body["amount"] = announcer.read_payment(merchant, amount=body["amount"], pay_type=body["pay_type"])

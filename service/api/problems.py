@@ -18,6 +18,7 @@ from service.ledger.errors import (
     DeadLetterUnknown,
     FeedBehind,
     LedgerUnavailable,
+    OrderChanged,
     OrderUnknown,
     UnknownMerchant,
 )
@@ -159,6 +160,13 @@ def problem_of(error: Exception) -> Problem:
                 kind="nothing-waits",
                 title="Nothing of this id waits for a person.",
                 detail="It was settled meanwhile, or the id has a typing error. List the items again.",
+            )
+        case OrderChanged():
+            return Problem(
+                status=409,
+                kind="order-changed",
+                title="The order has changed since you looked at it; nothing was done.",
+                detail=f"Its `sequence` is {error.sequence} now. Look at it again, and send your decision with that.",
             )
         case AnnouncementDiffers():
             return Problem(

@@ -117,6 +117,12 @@ class ResolutionSchema(Schema):
         required=True,
         validate=validate.OneOf(RESOLVABLE, error="must be one of processing, succeeded, failed"),
     )
+    sequence = fields.Integer(
+        required=True,
+        strict=True,
+        attribute="seen_sequence",
+        metadata={"description": "The order's `sequence` when the person looked at it; 0 where it has no order yet."},
+    )
     name = api.one_line("Who decides: a person, not a system. Kept for good.", max_length=100, required=True)
     reason = api.one_line("Why, and on what evidence. Kept for good.", max_length=1000, required=True)
     pay_order_no = api.one_line(

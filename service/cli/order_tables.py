@@ -76,6 +76,7 @@ def _order(record: OrderRecord) -> Table:
         "pay_order_no",
         "paid",
         "announced",
+        "sequence",
     )
     announced = [time_text(record.announced_at)]
     # What was asked for, where the order has something else now.
@@ -94,6 +95,7 @@ def _order(record: OrderRecord) -> Table:
         record.state.pay_order_no or "",
         time_text(record.paid_at),
         ", ".join(announced),
+        str(record.sequence),
     )
     return table
 

@@ -165,6 +165,7 @@ def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: b
 @click.option("--pay-type", default="", help="The channel that it took, if known. Settles a dispute about it.")
 @click.option("--amount", help="The exact amount, in the merchant's unit, if known. Settles a dispute about it.")
 @click.option("--paid-at", type=AwareTime(), help=f"When the money moved, if known. {TIME_HELP}")
+@click.option("--sequence", type=int, help="As `orders show` printed it. If it has changed since, nothing is done.")
 @_AS_JSON
 @click.confirmation_option(prompt="This outranks the gateway, and downstream is told. Go on?")
 @click.pass_context
@@ -179,6 +180,7 @@ def resolve(
     pay_type: str,
     amount: str | None,
     paid_at: datetime | None,
+    sequence: int | None,
     as_json: bool,
 ) -> None:
     """Decide an order's status in your own name. `orders show` keeps it for good.
@@ -199,6 +201,7 @@ def resolve(
             pay_type=pay_type,
             amount=announcer.read_payment(merchant, amount=amount, pay_type=pay_type),
             paid_at=paid_at,
+            seen_sequence=sequence,
         )
         try:
             verdict = store.resolve(resolution)

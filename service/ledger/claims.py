@@ -32,6 +32,8 @@ class Resolution:
     amount: Money | None = None
     #: When the money moved, aware, where the person knows it.
     paid_at: datetime | None = None
+    #: The order's sequence when the person looked at it; None where nobody says.
+    seen_sequence: int | None = None
 
 
 def claim_from_resolution(resolution: Resolution, *, stated_at: datetime) -> Claim:

@@ -86,6 +86,15 @@ class FeedBehind(LedgerUnavailable):
     """Events have later transaction numbers than the server, after a restore from a dump. Run `migrate`."""
 
 
+class OrderChanged(LedgerError):
+    """The order has changed since the caller looked at it. Look again, and decide with the present sequence."""
+
+    def __init__(self, sequence: int) -> None:
+        #: The number of its last event; 0 where it has none.
+        self.sequence = sequence
+        super().__init__(f"the order has changed: its sequence is {sequence} now")
+
+
 class ReplayCountDiffers(LedgerError):
     """The window has another number of events than the caller expects. Look again, and confirm the present number."""
 

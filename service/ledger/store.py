@@ -23,7 +23,7 @@ from service.ledger.claims import (
 )
 from service.ledger.database import read, write
 from service.ledger.decisions import Decision, EndpointRules, MerchantRules
-from service.ledger.errors import OrderUnknown, UnknownMerchant
+from service.ledger.errors import OrderChanged, OrderUnknown, UnknownMerchant
 from service.ledger.forgeries import Forgeries
 from service.ledger.histories import OrderHistory, is_known, load_history
 from service.ledger.inquiries import InquiryReason, InquiryRecord, close_inquiries, load_inquiry, open_inquiries
@@ -112,14 +112,15 @@ class LedgerStore:
         """Record a person's resolution, which outranks every other claim, and all that it changes; its verdict.
 
         Each call records a claim of its own, even one with the same content. Raises UnknownMerchant and ClaimUnstorable
-        and, so that a typing error makes no payment, OrderUnknown where nothing is known of the order.
+        and, so that a typing error makes no payment, OrderUnknown where nothing is known of the order. Raises
+        OrderChanged, and records nothing, where the order has another sequence than the person saw.
         """
         self._merchant(resolution.order.merchant)
         require_sanitized(resolution.order)
         if not self.knows(resolution.order):
             raise OrderUnknown(resolution.order.biz_order_no)
-        [verdict] = self.record([claim_from_resolution(resolution, stated_at=self._clock())])
-        return verdict
+        claim = claim_from_resolution(resolution, stated_at=self._clock())
+        return write(self._engine, lambda connection: self._resolve(connection, claim, resolution.seen_sequence))
 
     def is_configured(self, merchant: str) -> bool:
         """Whether there are rules for a merchant of this name."""
@@ -162,6 +163,14 @@ class LedgerStore:
         while write(self._engine, lambda connection: prune_asked(connection, before=before, most=_PRUNED_AT_ONCE)):
             pass
         return pruned
+
+    def _resolve(self, connection: Connection, claim: Claim, seen_sequence: int | None) -> Verdict:
+        decision = self.apply(connection, claim)
+        # By now the order is locked. An error takes the claim back.
+        before = 0 if decision.order is None else decision.order.sequence - len(decision.events)
+        if seen_sequence not in (None, before):
+            raise OrderChanged(before)
+        return decision.verdicts[0]
 
     def _merchant(self, name: str) -> MerchantRules:
         try:

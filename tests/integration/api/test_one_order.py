@@ -13,7 +13,7 @@ from service.ledger.questions import record_asked
 from tests.support.api import ApiCaller, order_path
 from tests.support.claims import NOON, a_claim
 
-RESOLUTION = {"status": "succeeded", "name": "李四", "reason": "on the bank's statement of 5 January"}
+RESOLUTION = {"status": "succeeded", "sequence": 0, "name": "李四", "reason": "on the bank's statement of 5 January"}
 #: Characters that addresses part, decode and mark up by.
 ODD = "DK/../1%2F?#&=.单 [1]"
 
@@ -90,9 +90,24 @@ def test_a_disputed_order_shows_both_values_and_a_resolution_settles_it_with_its
     shown = api.get(order_path("acme", "DK1")).value
     assert shown["order"]["disputed"] == {"amount": {"stands": "100.00", "other": "0.01"}}
     assert [(claim["amount"], claim["amount_unit"]) for claim in shown["claims"]] == [("0.01", "yuan")]
-    settled = api.post(order_path("acme", "DK1", below="/resolve"), {**RESOLUTION, "amount": "0.01"}).value["order"]
+    settled = api.post(
+        order_path("acme", "DK1", below="/resolve"),
+        {**RESOLUTION, "amount": "0.01", "sequence": shown["order"]["sequence"]},
+    ).value["order"]
     assert (settled["amount"], settled["announced_amount"], settled["disputed"]) == ("0.01", "100.00", {})
     assert (settled["pay_type"], settled["announced_pay_type"]) == ("baofoo_001", "baofoo_001")
+
+
+def test_a_resolution_of_an_order_that_has_changed_meanwhile_does_nothing_and_names_its_sequence(
+    api: ApiCaller, odd: str
+) -> None:
+    assert api.post(f"{odd}/resolve", RESOLUTION).status == 200
+    answer = api.post(f"{odd}/resolve", {**RESOLUTION, "status": "failed"})
+    assert (answer.status, answer.value["type"].rpartition(":")[2]) == (409, "order-changed")
+    assert "Its `sequence` is 1 now" in answer.value["detail"]
+    history = api.get(odd).value
+    assert (history["order"]["status"], len(history["claims"])) == ("succeeded", 1)
+    assert api.post(f"{odd}/resolve", {**RESOLUTION, "status": "failed", "sequence": 1}).value["verdict"] == "corrected"
 
 
 @pytest.mark.parametrize(
@@ -100,6 +115,8 @@ def test_a_disputed_order_shows_both_values_and_a_resolution_settles_it_with_its
     [
         ({"amount": "1e2"}, "amount"),
         ({"pay_type": "other"}, "pay_type"),
+        ({"sequence": "0"}, "sequence"),
+        ({"sequence": None}, "sequence"),
         ({"name": " "}, "name"),
         ({"reason": "two\nlines"}, "reason"),
         ({"status": "initial"}, "status"),
@@ -108,7 +125,7 @@ def test_a_disputed_order_shows_both_values_and_a_resolution_settles_it_with_its
     ],
 )
 def test_a_resolution_without_a_name_a_reason_or_a_valid_status_is_refused(
-    api: ApiCaller, odd: str, changes: dict[str, str], where: str
+    api: ApiCaller, odd: str, changes: dict[str, str | None], where: str
 ) -> None:
     answer = api.post(f"{odd}/resolve", {**RESOLUTION, **changes})
     assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])

@@ -24,6 +24,7 @@ BODIES: dict[str, dict[str, Any]] = {
     order_path("acme", "DK1", below="/resolve"): {
         "name": "Li",
         "reason": "seen",
+        "sequence": 0,
         "status": "succeeded",
         "pay_order_no": "P",
         "paid_at": TIME,

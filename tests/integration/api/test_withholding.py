@@ -88,7 +88,7 @@ def test_an_order_announced_with_another_amount_is_not_sent(api: ApiCaller, gate
 
 def test_an_order_that_has_a_status_already_is_not_sent(api: ApiCaller, gateway: ScriptedServer) -> None:
     api.announce({"merchant": "acme", "biz_order_no": "DK1", "amount": "10.00", "pay_type": "baofoo_001"})
-    api.post(f"{DK1}/resolve", {"status": "succeeded", "name": "Li", "reason": "paid by transfer"})
+    api.post(f"{DK1}/resolve", {"status": "succeeded", "sequence": 0, "name": "Li", "reason": "paid by transfer"})
     answer = api.post("/v1/withholds", WITHHOLD)
     assert (answer.status, gateway.requests) == (409, [])
 

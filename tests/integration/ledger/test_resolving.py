@@ -1,5 +1,6 @@
 """A resolution outranks every other claim, and is kept with its author and reason."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from service.domain.events import EventType
 from service.domain.order_state import Verdict
 from service.ledger.announcements import Announcement
 from service.ledger.claims import Resolution
-from service.ledger.errors import OrderUnknown, UnknownMerchant
+from service.ledger.errors import OrderChanged, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryState
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
@@ -58,3 +59,25 @@ def test_a_slip_of_the_pen_makes_no_payment(store: LedgerStore) -> None:
 def test_a_merchant_that_is_not_configured_has_nothing_to_resolve(store: LedgerStore) -> None:
     with pytest.raises(UnknownMerchant):
         store.resolve(replace(PAID, order=OrderKey("nobody", "DK1")))
+
+
+def test_of_two_people_who_saw_the_same_order_only_the_first_decides(store: LedgerStore) -> None:
+    store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
+    decisions = [replace(PAID, seen_sequence=0), replace(PAID, seen_sequence=0, status=OrderStatus.FAILED)] * 4
+
+    def decide(resolution: Resolution) -> Verdict | int:
+        try:
+            return store.resolve(resolution)
+        except OrderChanged as error:
+            return error.sequence
+
+    with ThreadPoolExecutor(8) as threads:
+        results = list(threads.map(decide, decisions))
+    assert sorted(results, key=str) == [1] * 7 + [Verdict.APPLIED]
+    history = store.order_history(KEY)
+    assert (len(history.claims), len(history.events)) == (1, 1)
+
+
+def test_a_person_who_saw_the_last_change_decides(store: LedgerStore) -> None:
+    store.record([a_claim(OrderStatus.PROCESSING), a_claim(OrderStatus.FAILED, minute=1)])
+    assert store.resolve(replace(PAID, seen_sequence=2)) is Verdict.CORRECTED
