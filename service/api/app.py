@@ -16,7 +16,13 @@ from service.api.auth import Authenticator, ScopeMissing, Unauthenticated
 from service.api.blueprint import ApiBlueprint
 from service.api.fields import order_number
 from service.api.health import Health
-from service.api.paths import OrderNumberConverter, SegmentConverter, UndecodedPaths
+from service.api.paths import (
+    EndpointConverter,
+    OrderNumberConverter,
+    ReplayConverter,
+    SegmentConverter,
+    UndecodedPaths,
+)
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
 from service.api.problems import Problem, ProblemSchema, problem_of
 from service.api.request_schemas import MAX_BODY_BYTES
@@ -47,7 +53,12 @@ def create_api(
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False, OPENAPI_URL_PREFIX="/")
     app.json = _JsonProvider(app)
     app.url_map.merge_slashes = False
-    app.url_map.converters.update(merchant=SegmentConverter, order_number=OrderNumberConverter)
+    app.url_map.converters.update(
+        merchant=SegmentConverter,
+        order_number=OrderNumberConverter,
+        endpoint=EndpointConverter,
+        replay=ReplayConverter,
+    )
     app.wsgi_app = UndecodedPaths(app.wsgi_app)  # type: ignore[method-assign]
     app.before_request(lambda: _authenticate(authenticator))
     api = _describe_api(app)
@@ -111,6 +122,8 @@ def _describe_api(app: Flask) -> Api:
     )
     api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
     api.register_converter(SegmentConverter, lambda _: dict(_MERCHANT))
+    api.register_converter(EndpointConverter, lambda _: {"type": "string", "description": "The endpoint's name."})
+    api.register_converter(ReplayConverter, lambda _: {"type": "integer", "description": "The replay's id."})
     api.register_converter(OrderNumberConverter, lambda _: dict(_ORDER_NUMBER))
     return api
 

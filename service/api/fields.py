@@ -35,6 +35,11 @@ def merchant(**options: Any) -> fields.String:
     return fields.String(metadata={"description": "The merchant's slug in the settings.", "example": "acme"}, **options)
 
 
+def endpoint(**options: Any) -> fields.String:
+    """The name of an endpoint."""
+    return fields.String(metadata={"description": "Its name in the settings.", "example": "shop"}, **options)
+
+
 def amount(**options: Any) -> fields.String:
     """An exact amount, in the merchant's unit."""
     return fields.String(

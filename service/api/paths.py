@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from werkzeug.routing import BaseConverter, ValidationError
+from werkzeug.routing import BaseConverter, IntegerConverter, Map, ValidationError
 
 from service.domain.order_numbers import is_order_no
 
@@ -45,6 +45,17 @@ class SegmentConverter(BaseConverter):
     def to_url(self, value: str) -> str:
         """Encode it."""
         return quote(value, safe="")
+
+
+class EndpointConverter(SegmentConverter):
+    """The name of an endpoint in a path."""
+
+
+class ReplayConverter(IntegerConverter):
+    """The id of a replay in a path: any number that the ledger can store."""
+
+    def __init__(self, map: Map) -> None:
+        super().__init__(map, max=2**63 - 1)
 
 
 class OrderNumberConverter(SegmentConverter):

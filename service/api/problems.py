@@ -20,6 +20,7 @@ from service.ledger.errors import (
     LedgerUnavailable,
     OrderChanged,
     OrderUnknown,
+    ReplayCountDiffers,
     UnknownMerchant,
 )
 from service.ledger.withholds import StatusKnown
@@ -190,6 +191,13 @@ def problem_of(error: Exception) -> Problem:
             return invalid(FieldError(problem.field, problem.text) for problem in error.problems)
         case ClaimUnstorable():
             return invalid([FieldError("", str(error))])
+        case ReplayCountDiffers():
+            return Problem(
+                status=409,
+                kind="replay-count-differs",
+                title="The window has another number of events; nothing is delivered again.",
+                detail=f"It has {error.found} now. Look at it again, and send that number as `expected`.",
+            )
         case CursorExpired():
             return Problem(
                 status=410,

@@ -16,9 +16,13 @@ from service.domain.claims import OrderStatus
 from service.domain.events import EventType
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind
 from service.ledger.dead_letters import DeadLetterAction
+from service.ledger.endpoints import DeliveryPlace, UndeliveredEvent
 from service.ledger.feed import BEGINNING, FeedFilter, FeedPlace
+from service.ledger.inquiries import InquiryState
 from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
+from service.ledger.replays import DEFAULT_PER_SECOND, ReplayWindow
 from service.ledger.sanitizing import escaped
+from service.runtime.clock import now
 
 #: The longest request body, in bytes. 100 orders with every field take 60 KiB.
 MAX_BODY_BYTES = 128 * 1024
@@ -32,6 +36,8 @@ MAX_WAIT_SECONDS = 30
 LATEST = "latest"
 #: How many days one response may report.
 MAX_REPORTED_DAYS = 31
+#: How fast events may be delivered again.
+MAX_REPLAYED_PER_SECOND = 1000
 #: The statuses that an operator may decide.
 RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
 
@@ -133,6 +139,102 @@ class ResolutionSchema(Schema):
     )
     amount = api.amount(allow_none=True, load_default=None)
     paid_at = api.time("When the money moved, where known.", allow_none=True, load_default=None)
+
+
+class AuthorSchema(Schema):
+    """Who makes a change, and why. The audit keeps both."""
+
+    name = api.one_line("Who does it: a person, not a system.", max_length=100, required=True)
+    reason = api.one_line("Why.", max_length=1000, required=True)
+
+
+class ReplayWindowSchema(Schema):
+    """The events that an endpoint is to get again."""
+
+    endpoint = api.endpoint(required=True)
+    since = api.time("Events that were made at this time or later.", required=True)
+    until = api.time("Events that were made before this time, which is past.", required=True)
+    status = fields.Enum(OrderStatus, by_value=True, load_default=None)
+    order_type = fields.String(load_default=None)
+
+    @validates_schema
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if not data["since"] < data["until"]:
+            raise ValidationError("must be before `until`", "since")
+        if data["until"] > now():
+            raise ValidationError("is in the future: further events may still be made before it", "until")
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> Any:
+        return self._of(ReplayWindow(**{name: data.pop(name) for name in _WINDOW}), data)
+
+    def _of(self, window: ReplayWindow, data: dict[str, Any]) -> Any:  # noqa: ARG002 - the request of a replay has more
+        return window
+
+
+_WINDOW = ("endpoint", "since", "until", "status", "order_type")
+
+
+class ReplayRequestSchema(ReplayWindowSchema, AuthorSchema):
+    """A window of events, and the number of events that the caller expects in it."""
+
+    expected = fields.Integer(
+        required=True, strict=True, metadata={"description": "The number that `/v1/replays/count` returned."}
+    )
+    per_second = fields.Integer(
+        strict=True,
+        load_default=DEFAULT_PER_SECOND,
+        validate=validate.Range(min=1, max=MAX_REPLAYED_PER_SECOND),
+        metadata={"description": "The most events that are delivered again each second."},
+    )
+
+    def _of(self, window: ReplayWindow, data: dict[str, Any]) -> Any:
+        return {"window": window, **data}
+
+
+class RedeliverySchema(AuthorSchema):
+    """Some events that an endpoint is to get again at once."""
+
+    event_ids = fields.List(
+        fields.String(),
+        validate=validate.Length(min=1, max=MAX_ORDERS),
+        metadata={"description": "These events. Leave it out for all that are parked."},
+    )
+
+
+class UndeliveredFilterSchema(Schema):
+    """Which deliveries to list."""
+
+    state = fields.String(required=True, validate=validate.OneOf(["open", "parked"]))
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+    after = fields.String(metadata={"description": "`next` of the page before; `state` stays the same."})
+
+    @post_load
+    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
+        after = None if (cursor := data.pop("after", None)) is None else read_delivery_cursor(cursor)
+        return {"parked": data["state"] == "parked", "limit": data["limit"], "after": after}
+
+
+class InquiryFilterSchema(Schema):
+    """Which inquiries to list."""
+
+    merchant = api.merchant(required=True)
+    state = fields.Enum(InquiryState, by_value=True, required=True)
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+    after = fields.String(
+        load_default="", metadata={"description": "The last order number of the page before: its `next`."}
+    )
+
+
+class AuditFilterSchema(Schema):
+    """Which changes to list."""
+
+    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+    before = fields.Integer(
+        load_default=None,
+        validate=validate.Range(min=1, max=2**63 - 1),
+        metadata={"description": "Only changes before the one with this `id`."},
+    )
 
 
 class OrderFilterSchema(Schema):
@@ -269,6 +371,22 @@ def read_cursor(text: str) -> OrderPlace:
     return OrderPlace(updated_at=_read_time(updated_at), merchant=merchant, biz_order_no=biz_order_no)
 
 
+def write_delivery_cursor(delivery: UndeliveredEvent) -> str:
+    """The cursor of the place after `delivery`."""
+    created_at = delivery.created_at.isoformat()
+    return _write_place([created_at, delivery.merchant, delivery.biz_order_no, delivery.sequence])
+
+
+def read_delivery_cursor(text: str) -> DeliveryPlace:
+    """The place that it names. Raises ValidationError for a text that `write_delivery_cursor` did not write."""
+    created_at, merchant, biz_order_no, sequence = _read_place(text, str, str, str, int)
+    # The other values are checked as those of a feed cursor.
+    read_feed_cursor(_write_place([0, merchant, biz_order_no, sequence]))
+    return DeliveryPlace(
+        created_at=_read_time(created_at), merchant=merchant, biz_order_no=biz_order_no, sequence=sequence
+    )
+
+
 def write_feed_cursor(place: FeedPlace) -> str:
     """The cursor of a place in the event feed."""
     return _write_place([place.txid, place.merchant, place.biz_order_no, place.sequence])
@@ -280,6 +398,17 @@ def read_feed_cursor(text: str) -> FeedPlace:
     if not (0 <= txid < 2**63 and 0 <= sequence < 2**31) or any(escaped(n) != n for n in (merchant, biz_order_no)):
         raise ValidationError(_NO_CURSOR, "after")
     return FeedPlace(txid=txid, merchant=merchant, biz_order_no=biz_order_no, sequence=sequence)
+
+
+def _read_time(text: str) -> datetime:
+    try:
+        time = datetime.fromisoformat(text)
+        time.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValidationError(_NO_CURSOR, "after") from error
+    if time.tzinfo is None or time.isoformat() != text:
+        raise ValidationError(_NO_CURSOR, "after")
+    return time
 
 
 def _write_place(place: Sequence[str | int]) -> str:

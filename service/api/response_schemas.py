@@ -7,10 +7,12 @@ from service.domain.claims import ClaimSource, IdentityField, OrderStatus
 from service.domain.events import EventType
 from service.domain.order_state import STATUS, Verdict
 from service.ledger.attention import AttentionKind
+from service.ledger.audit import Action
 from service.ledger.claims import MOST_UNCOUNTED
 from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.inquiries import InquiryState
 from service.ledger.questions import QuestionOutcome
+from service.ledger.replays import ReplayState
 from service.ledger.withholds import WithholdOutcome
 
 _DISPUTABLE = ", ".join(f"`{field}`" for field in (STATUS, *IdentityField))
@@ -276,6 +278,131 @@ class OrderEventsSchema(Schema):
 
     order = fields.Nested(OrderSchema, required=True)
     events = fields.List(api.CloudEvent(), required=True, attribute="bodies")
+
+
+class PauseSchema(Schema):
+    """Why nothing is sent to an endpoint."""
+
+    paused_at = api.time("Since when.", required=True)
+    paused_by = fields.String(required=True)
+    reason = fields.String(required=True)
+
+
+class EndpointSchema(Schema):
+    """An endpoint, and what waits for it."""
+
+    endpoint = api.endpoint(required=True)
+    configured = fields.Boolean(
+        required=True, metadata={"description": "Whether it is in the settings. If it is not, nothing is delivered."}
+    )
+    pause = fields.Nested(PauseSchema, required=True, allow_none=True)
+    open = fields.Integer(required=True, metadata={"description": "Events that are neither delivered nor parked."})
+    parked = fields.Integer(required=True, metadata={"description": "Events that wait for a person."})
+    oldest_open_at = api.time("When the oldest open event was made.", required=True, allow_none=True)
+    last_delivered_at = api.time("When it last accepted an event.", required=True, allow_none=True)
+    last_error = api.MaskedText(required=True)
+
+
+class EndpointsSchema(Schema):
+    """Every endpoint in the settings, and all others for which something waits."""
+
+    endpoints = fields.List(fields.Nested(EndpointSchema), required=True)
+
+
+class PausedSchema(Schema):
+    """The pause that holds now, or that was ended; null where there was none."""
+
+    pause = fields.Nested(PauseSchema, required=True, allow_none=True)
+
+
+class UndeliveredSchema(Schema):
+    """An event that an endpoint has not accepted."""
+
+    event_id = fields.String(required=True)
+    merchant = api.merchant(required=True)
+    biz_order_no = api.order_number(required=True)
+    sequence = fields.Integer(required=True)
+    type = fields.Enum(EventType, by_value=True, required=True)
+    status = fields.Enum(OrderStatus, by_value=True, required=True)
+    attempts = fields.Integer(required=True)
+    created_at = api.time("When it was made.", required=True)
+    due_at = api.time("When it is attempted next, while it is open.", required=True)
+    settled_at = api.time("When it was parked.", required=True, allow_none=True)
+    last_error = api.MaskedText(required=True)
+
+
+class UndeliveredListSchema(Schema):
+    """A page of an endpoint's undelivered events, the oldest first."""
+
+    deliveries = fields.List(fields.Nested(UndeliveredSchema), required=True)
+    next = fields.String(
+        required=True, allow_none=True, metadata={"description": "The next page's `after`; null after the last page."}
+    )
+
+
+class RedeliveredSchema(Schema):
+    """How many events are due again."""
+
+    due_again = fields.Integer(
+        required=True, metadata={"description": "Events that were never meant for the endpoint are not counted."}
+    )
+
+
+class ReplayCountSchema(Schema):
+    """How many events a window has."""
+
+    events = fields.Integer(required=True)
+
+
+class ReplaySchema(Schema):
+    """A replay, and how far it is."""
+
+    id = fields.Integer(required=True)
+    endpoint = fields.String(required=True, attribute="window.endpoint")
+    since = api.time("Events that were made at this time or later.", required=True, attribute="window.since")
+    until = api.time("Events that were made before this time.", required=True, attribute="window.until")
+    status = fields.Enum(OrderStatus, by_value=True, required=True, allow_none=True, attribute="window.status")
+    order_type = fields.String(required=True, allow_none=True, attribute="window.order_type")
+    per_second = fields.Integer(required=True)
+    requested_by = fields.String(required=True)
+    reason = fields.String(required=True)
+    requested_at = api.time("When it was requested.", required=True)
+    state = fields.Enum(ReplayState, by_value=True, required=True)
+    total = fields.Integer(required=True)
+    done = fields.Integer(required=True, metadata={"description": "How many are due again, or were still open."})
+
+
+class ListedInquirySchema(InquirySchema):
+    """An order's inquiry."""
+
+    merchant = api.merchant(required=True)
+    biz_order_no = api.order_number(required=True)
+
+
+class InquiryListSchema(Schema):
+    """A page of a merchant's inquiries, by order number."""
+
+    inquiries = fields.List(fields.Nested(ListedInquirySchema), required=True)
+    next = fields.String(
+        required=True, allow_none=True, metadata={"description": "The next page's `after`; null after the last page."}
+    )
+
+
+class ChangeSchema(Schema):
+    """What an operator has changed."""
+
+    id = fields.Integer(required=True)
+    changed_at = api.time("When.", required=True)
+    changed_by = fields.String(required=True, metadata={"description": "Who, and by which API token."})
+    action = fields.Enum(Action, by_value=True, required=True)
+    subject = fields.String(required=True, metadata={"description": "What it was done to."})
+    reason = fields.String(required=True)
+
+
+class AuditSchema(Schema):
+    """Changes, the latest first."""
+
+    changes = fields.List(fields.Nested(ChangeSchema), required=True)
 
 
 class ResolvedSchema(Schema):

@@ -13,6 +13,7 @@ from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
 from service.api.events import make_events
 from service.api.health import Drain, Health
+from service.api.operating import make_operating
 from service.api.orders import make_orders
 from service.bootstrap.charging import make_announcer, make_withholder
 from service.bootstrap.gateways import make_gateway_clients
@@ -21,9 +22,13 @@ from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
+from service.ledger.endpoints import Pauses
 from service.ledger.feed import EventFeed
+from service.ledger.outbox import Outbox
+from service.ledger.replays import Replays
 from service.ledger.reports import Reports
 from service.ledger.schema import make_schema_check
+from service.runtime.clock import now
 from service.runtime.metrics.exposition import name_role
 from service.runtime.metrics.merchants import show_gateways
 
@@ -56,6 +61,14 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
             make_report(
                 reports=Reports(engine=engine),
                 zones={slug: ZoneInfo(merchant.time_zone) for slug, merchant in settings.merchants.items()},
+            ),
+            make_operating(
+                engine=engine,
+                store=store,
+                pauses=Pauses(engine=engine, clock=now),
+                outbox=Outbox(engine=engine),
+                replays=Replays(engine=engine),
+                endpoints=[endpoint.name for endpoint in settings.endpoints],
             ),
             make_withholds(withholder=make_withholder(settings, engine, gateways)),
             make_cards(merchants=settings.merchants, gateways=gateways),

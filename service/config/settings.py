@@ -383,6 +383,8 @@ class ApiScope(StrEnum):
     CARDS = "cards"
     #: Query the gateway about an order.
     INQUIRE = "inquire"
+    #: Pause and resume endpoints, and have events delivered again.
+    OPERATE = "operate"
     #: Decide an order's status in a person's name, such as that it is paid.
     RESOLVE = "resolve"
 

@@ -5,13 +5,28 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BindParameter, ColumnElement, Connection, Engine, Row, Select, delete, exists, func, select
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    Select,
+    delete,
+    exists,
+    func,
+    literal,
+    select,
+    tuple_,
+)
 
+from service.domain.claims import OrderStatus
+from service.domain.events import EventType
 from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import insert_new
 from service.ledger.database import read, write
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import deliveries, paused_endpoints, to_record
+from service.ledger.tables import HAS_EVENT, deliveries, events, paused_endpoints, to_record
 
 _IS_OPEN = deliveries.c.state == "open"
 _IS_PARKED = deliveries.c.state == "parked"
@@ -128,6 +143,55 @@ def _read_states(connection: Connection, endpoints: Collection[str]) -> Sequence
         )
         for name in (*endpoints, *others)
     ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UndeliveredEvent:
+    """An event that an endpoint has not accepted. Times are aware."""
+
+    event_id: str
+    merchant: str
+    biz_order_no: str
+    sequence: int
+    type: EventType
+    status: OrderStatus
+    attempts: int
+    created_at: datetime
+    #: When it is tried next, while it is open.
+    due_at: datetime
+    #: When it was parked.
+    settled_at: datetime | None
+    last_error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryPlace:
+    """A delivery's place in the list of an endpoint's undelivered events."""
+
+    created_at: datetime
+    merchant: str
+    biz_order_no: str
+    sequence: int
+
+
+def list_undelivered(
+    engine: Engine, endpoint: str, *, parked: bool, limit: int, after: DeliveryPlace | None = None
+) -> Sequence[UndeliveredEvent]:
+    """At most `limit` open or parked deliveries of an endpoint, the oldest first. Raises LedgerUnavailable."""
+    place = (deliveries.c.created_at, deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.sequence)
+    query = (
+        select(deliveries, events.c.id.label("event_id"), events.c.type, events.c.status)
+        .join(events, HAS_EVENT)
+        .where(deliveries.c.endpoint == endpoint, _IS_PARKED if parked else _IS_OPEN)
+        .order_by(*place)
+        .limit(limit)
+    )
+    if after is not None:
+        reached = (after.created_at, after.merchant, after.biz_order_no, after.sequence)
+        given = [literal(value, column.type) for value, column in zip(reached, place, strict=True)]
+        query = query.where(tuple_(*place) > tuple_(*given))
+    rows = read(engine, lambda connection: connection.execute(query).all())
+    return [to_record(UndeliveredEvent, row, type=EventType(row.type), status=OrderStatus(row.status)) for row in rows]
 
 
 def _counted(*more: Any) -> Select[Any]:

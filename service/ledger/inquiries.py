@@ -12,7 +12,7 @@ from enum import IntFlag, StrEnum
 from functools import cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Update, and_, case, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Update, and_, case, select, update
 
 from service.domain.claims import OrderKey
 from service.ledger.bulk import PLANNED_ANEW, GivenRows, execute_insert, make_insert
@@ -207,8 +207,23 @@ def load_inquiry(connection: Connection, order: OrderKey) -> InquiryRecord | Non
         inquiries.c.merchant == order.merchant, inquiries.c.biz_order_no == order.biz_order_no
     )
     row = connection.execute(query).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _record(row)
+
+
+def list_inquiries(
+    connection: Connection, *, merchant: str, state: InquiryState, after: str, limit: int
+) -> Sequence[tuple[OrderKey, InquiryRecord]]:
+    """At most `limit` inquiries of a merchant in one state, by order number; those after the order number `after`."""
+    query = (
+        select(inquiries)
+        .where(inquiries.c.merchant == merchant, inquiries.c.state == state, inquiries.c.biz_order_no > after)
+        .order_by(inquiries.c.biz_order_no)
+        .limit(limit)
+    )
+    return [(OrderKey(row.merchant, row.biz_order_no), _record(row)) for row in connection.execute(query)]
+
+
+def _record(row: Row[Any]) -> InquiryRecord:
     return InquiryRecord(
         state=InquiryState(row.state),
         reasons=InquiryReason(row.reasons),

@@ -18,15 +18,9 @@ from service.ledger.decisions import Decision
 from service.ledger.delivery_order import KEY, DeliveryKey, postpone_behind, postpone_blocked, unblock, update_given
 from service.ledger.endpoints import is_paused
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import deliveries, events
+from service.ledger.tables import HAS_EVENT, deliveries, events
 
 _LONGEST_ERROR = 500
-#: The condition that a row of events is the one that a row of deliveries delivers.
-HAS_EVENT = and_(
-    events.c.merchant == deliveries.c.merchant,
-    events.c.biz_order_no == deliveries.c.biz_order_no,
-    events.c.sequence == deliveries.c.sequence,
-)
 
 _earlier = deliveries.alias("earlier")
 _IS_BLOCKED = exists().where(

@@ -16,9 +16,9 @@ from service.domain.claims import OrderStatus
 from service.ledger.audit import Action, Author, record_change
 from service.ledger.database import allow_longer, read, shared_time, write
 from service.ledger.errors import ReplayCountDiffers
-from service.ledger.outbox import HAS_EVENT, reopen
+from service.ledger.outbox import reopen
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import deliveries, events, paused_endpoints, replays, to_record
+from service.ledger.tables import HAS_EVENT, deliveries, events, paused_endpoints, replays, to_record
 
 #: How many events a second are due again unless told otherwise.
 DEFAULT_PER_SECOND = 50

@@ -26,7 +26,15 @@ from service.ledger.decisions import Decision, EndpointRules, MerchantRules
 from service.ledger.errors import OrderChanged, OrderUnknown, UnknownMerchant
 from service.ledger.forgeries import Forgeries
 from service.ledger.histories import OrderHistory, is_known, load_history
-from service.ledger.inquiries import InquiryReason, InquiryRecord, close_inquiries, load_inquiry, open_inquiries
+from service.ledger.inquiries import (
+    InquiryReason,
+    InquiryRecord,
+    InquiryState,
+    close_inquiries,
+    list_inquiries,
+    load_inquiry,
+    open_inquiries,
+)
 from service.ledger.orders import OrderFilter, OrderRecord
 from service.ledger.outbox import enqueue
 from service.ledger.questions import prune_asked
@@ -137,6 +145,15 @@ class LedgerStore:
     def load_inquiry(self, key: OrderKey) -> InquiryRecord | None:
         """The order's inquiry; None where there never was a reason to ask."""
         return read(self._engine, lambda connection: load_inquiry(connection, key))
+
+    def list_inquiries(
+        self, merchant: str, state: InquiryState, *, after: str, limit: int
+    ) -> Sequence[tuple[OrderKey, InquiryRecord]]:
+        """At most `limit` inquiries of a merchant in one state, by order number; those after the number `after`."""
+        return read(
+            self._engine,
+            lambda connection: list_inquiries(connection, merchant=merchant, state=state, after=after, limit=limit),
+        )
 
     def order_history(self, key: OrderKey) -> OrderHistory:
         """Claims, events, deliveries and the inquiry of the order; empty where nothing is known of it.

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    and_,
     text,
 )
 from sqlalchemy.types import TypeDecorator
@@ -235,6 +236,13 @@ deliveries = Table(
     Index("ix_deliveries_parked", "endpoint", **_where("state = 'parked'")),
     # For showing when an endpoint last accepted an event.
     Index("ix_deliveries_delivered", "endpoint", "settled_at", **_where("state = 'delivered'")),
+)
+
+#: The condition that a row of events is the one that a row of deliveries delivers.
+HAS_EVENT = and_(
+    events.c.merchant == deliveries.c.merchant,
+    events.c.biz_order_no == deliveries.c.biz_order_no,
+    events.c.sequence == deliveries.c.sequence,
 )
 
 #: Endpoints to which nothing is sent until an operator resumes them.

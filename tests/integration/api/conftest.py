@@ -28,7 +28,7 @@ drain_seconds = 120
 [[api.tokens]]
 name = "shop"
 token = "{token}"
-scopes = ["read", "announce", "withhold", "cards", "inquire", "resolve"]
+scopes = ["read", "announce", "withhold", "cards", "inquire", "operate", "resolve"]
 
 [[api.tokens]]
 name = "till"

@@ -26,7 +26,7 @@ def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: Op
         for method in (rule.methods or set()) - {"HEAD"}
     }
     assert openapi.operations == routes
-    assert len(routes) == 15
+    assert len(routes) == 26
 
 
 def test_every_parameter_of_a_path_is_described(openapi: OpenApi) -> None:
@@ -121,6 +121,17 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
         "settleDeadLetters": [{"token": ["resolve"]}],
         "readReport": [{"token": ["read"]}],
         "acknowledge": [{"token": ["resolve"]}],
+        "listEndpoints": [{"token": ["read"]}],
+        "pauseEndpoint": [{"token": ["operate"]}],
+        "resumeEndpoint": [{"token": ["operate"]}],
+        "listUndelivered": [{"token": ["read"]}],
+        "redeliver": [{"token": ["operate"]}],
+        "countReplay": [{"token": ["read"]}],
+        "requestReplay": [{"token": ["operate"]}],
+        "showReplay": [{"token": ["read"]}],
+        "stopReplay": [{"token": ["operate"]}],
+        "listInquiries": [{"token": ["read"]}],
+        "listChanges": [{"token": ["read"]}],
     }
 
 
@@ -133,6 +144,11 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
         ("/v1/cards/confirm", "cards"),
         ("/v1/orders/acme/DK1/inquiry", "inquire"),
         ("/v1/orders/acme/DK1/resolve", "resolve"),
+        ("/v1/endpoints/shop/pause", "operate"),
+        ("/v1/endpoints/shop/resume", "operate"),
+        ("/v1/endpoints/shop/redeliver", "operate"),
+        ("/v1/replays", "operate"),
+        ("/v1/replays/1/stop", "operate"),
     ],
 )
 def test_a_missing_scope_is_named_before_the_body_is_read(
