@@ -400,17 +400,6 @@ def read_feed_cursor(text: str) -> FeedPlace:
     return FeedPlace(txid=txid, merchant=merchant, biz_order_no=biz_order_no, sequence=sequence)
 
 
-def _read_time(text: str) -> datetime:
-    try:
-        time = datetime.fromisoformat(text)
-        time.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValidationError(_NO_CURSOR, "after") from error
-    if time.tzinfo is None or time.isoformat() != text:
-        raise ValidationError(_NO_CURSOR, "after")
-    return time
-
-
 def _write_place(place: Sequence[str | int]) -> str:
     return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
 

@@ -21,6 +21,7 @@ from service.ledger.attention import (
     count_items,
     list_items,
 )
+from service.ledger.audit import Author
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.decisions import EndpointRules
 from service.ledger.endpoints import Pauses
@@ -154,12 +155,12 @@ def test_a_parked_delivery_waits_until_it_is_replayed(
     item = only(attention)
     assert (item.kind, item.endpoint, item.detail) == (AttentionKind.PARKED_DELIVERY, "books", "HTTP 500")
     assert item.next_step == "payment-callbacks replay --endpoint books acme/DK1/1"
-    outbox.replay_parked(endpoint="books")
+    outbox.replay_parked(endpoint="books", author=AUTHOR)
     assert attention.list(ANY, limit=10) == []
 
 
 def test_a_pause_waits_once_it_is_long(pauses: Pauses, clock: Any, attention: AttentionList) -> None:
-    pauses.pause("books", by="li", reason="moves house")
+    pauses.pause("books", author=Author(name="li", reason="moves house"))
     clock.forward(PAUSED_TOO_LONG.total_seconds() - 1)
     assert attention.list(ANY, limit=10) == []
     clock.forward(1)
@@ -172,7 +173,7 @@ def make_one_of_each(
     store: LedgerStore, queue: InquiryQueue, outbox: Outbox, withholds: Withholds, pauses: Pauses, clock: Any
 ) -> None:
     park_delivery(store, outbox, "DK1")
-    pauses.pause("books", by="li", reason="moves house")
+    pauses.pause("books", author=Author(name="li", reason="moves house"))
     park_inquiry(store, queue, clock, "DK2")
     conflict(store, "DK3")
     conflict(store, "DK4")
@@ -244,7 +245,7 @@ def test_a_delivery_that_is_parked_again_is_in_sight_again(
     park_delivery(store, outbox, "DK1")
     attention.acknowledge(only(attention).id, name="Li", note="the shop moves")
     clock.forward(60)
-    outbox.replay_parked(endpoint="books")
+    outbox.replay_parked(endpoint="books", author=AUTHOR)
     due = outbox.lease_due(endpoint="books", limit=1, lease_seconds=60)
     outbox.settle_failed([FailedDelivery(delivery=due[0], error="HTTP 502", wait_seconds=None)])
     assert only(attention, AttentionFilter()).detail == "HTTP 502"
