@@ -31,7 +31,7 @@ from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.questions import QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome, Withholds
-from tests.support.claims import NOON, a_claim
+from tests.support.claims import AUTHOR, NOON, a_claim
 
 ANY = AttentionFilter(acknowledged=None)
 NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0)
