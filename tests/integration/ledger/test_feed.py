@@ -2,20 +2,15 @@
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Engine, delete, text, update
+from sqlalchemy import Engine, delete, update
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
-from service.ledger import schema
-from service.ledger.database import make_engine
 from service.ledger.errors import CursorExpired, FeedBehind
 from service.ledger.feed import BEGINNING, EventFeed, FeedFilter, FeedPlace
 from service.ledger.outbox import Outbox
@@ -186,44 +181,6 @@ def test_after_a_restore_from_a_dump_the_feed_is_refused_until_migrate_begins_it
     assert told(read_all(feed)) == [("DK1", 1), ("DK2", 1)]
     with pytest.raises(CursorExpired):
         feed.read(place, ALL, limit=10)
-
-
-@pytest.fixture
-def first_schema(ledger_url: str) -> Iterator[Engine]:
-    """A ledger with the schema before the feed."""
-    engine = make_engine(ledger_url)
-    config = Config()
-    config.set_main_option("script_location", str(Path(schema.__file__).parent / "migrations"))
-    config.attributes["version_options"] = {"version_table": schema.VERSION_TABLE}
-    with engine.begin() as connection:
-        config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
-    yield engine
-    engine.dispose()
-
-
-def test_events_from_before_the_feed_come_first(first_schema: Engine, make_store: MakeStore) -> None:
-    columns = (
-        "merchant, biz_order_no, status, conflicted, sequence, order_type, pay_type, created_at, updated_at",
-        "merchant, biz_order_no, sequence, id, type, status, order_type, body, created_at",
-    )
-    now = "'2026-01-05 12:00:00'"
-    with first_schema.begin() as connection:
-        connection.execute(
-            text(
-                f"INSERT INTO orders ({columns[0]}) VALUES ('acme', 'old', 'succeeded', false, 1, '', '', {now}, {now})"
-            )
-        )
-        connection.execute(
-            text(
-                f"INSERT INTO events ({columns[1]}) VALUES "
-                f"('acme', 'old', 1, 'acme/old/1', 'payment.succeeded', 'succeeded', '', :body, {now})"
-            ),
-            {"body": b'{"data": {"biz_order_no": "old", "sequence": 1}}'},
-        )
-    migrate(first_schema)
-    make_store().record([a_claim(order="new")])
-    assert told(read_all(EventFeed(engine=first_schema))) == [("old", 1), ("new", 1)]
 
 
 def test_an_orders_own_events_are_in_sequence(store: LedgerStore, feed: EventFeed) -> None:

@@ -1,4 +1,4 @@
-"""The first ledger: orders, claims, withholds, events, deliveries, inquiries and what was asked.
+"""The ledger of release 0.1.0, final since then. Later changes are migrations of their own.
 
 Written out, not taken from `tables`: a migration says what was, whatever the tables become.
 """
@@ -29,6 +29,10 @@ def upgrade() -> None:
     _asked_questions()
     _refusals()
     _paused_endpoints()
+    _acknowledgements()
+    _dead_letters()
+    _replays()
+    _audit()
 
 
 def _where(condition: str) -> dict[str, Any]:
@@ -51,6 +55,10 @@ def _orders() -> None:
         sa.Column("paid_at", _TIME),
         sa.Column("amount", sa.Text),
         sa.Column("amount_unit", sa.Text),
+        sa.Column("disputed", sa.Text),
+        sa.Column("disputed_fields", sa.Text),
+        sa.Column("announced_pay_type", sa.Text),
+        sa.Column("announced_amount", sa.Text),
         sa.Column("announced_at", _TIME),
         sa.Column("answer_due_at", _TIME),
         sa.Column("created_at", _TIME, nullable=False),
@@ -62,6 +70,7 @@ def _orders() -> None:
     op.create_index("ix_orders_status_updated_at", "orders", ["status", "updated_at"])
     op.create_index("ix_orders_merchant_created_at", "orders", ["merchant", "created_at"])
     op.create_index("ix_orders_conflicted", "orders", ["updated_at"], **_where("conflicted"))
+    op.create_index("ix_orders_disputed", "orders", ["created_at"], **_where("disputed_fields IS NOT NULL"))
 
 
 def _claims() -> None:
@@ -81,6 +90,8 @@ def _claims() -> None:
         sa.Column("order_type", sa.Text, nullable=False),
         sa.Column("pay_type", sa.Text, nullable=False),
         sa.Column("paid_at", _TIME),
+        sa.Column("amount", sa.Text),
+        sa.Column("amount_unit", sa.Text),
         sa.Column("channel_response", sa.Text, nullable=False),
         sa.Column("unknown_fields", sa.Text, nullable=False),
         sa.Column("missing_fields", sa.Text, nullable=False),
@@ -104,6 +115,7 @@ def _claims() -> None:
     op.create_index("ix_claims_source", "claims", ["merchant", "source", "recorded_at"])
     op.create_index("ix_claims_proven", "claims", ["merchant", "source", "recorded_at"], **_where("trust > 10"))
     op.create_index("ix_claims_unpruned", "claims", ["recorded_at"], **_where("NOT pruned"))
+    op.create_index("ix_claims_quarantined", "claims", ["recorded_at"], **_where("verdict = 'quarantined'"))
 
 
 def _withholds() -> None:
@@ -124,9 +136,11 @@ def _withholds() -> None:
             name="fk_withholds_orders",
         ),
     )
+    op.create_index("ix_withholds_unknown", "withholds", ["sent_at"], **_where("outcome IN ('sending', 'unknown')"))
 
 
 def _events() -> None:
+    txid = "(pg_current_xact_id()::text)::bigint" if op.get_context().dialect.name == "postgresql" else "0"
     op.create_table(
         "events",
         sa.Column("merchant", sa.Text, nullable=False),
@@ -140,6 +154,8 @@ def _events() -> None:
         sa.Column("traceparent", sa.Text),
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("observed_at", _TIME),
+        # The number of the transaction that made the event, which is its place in the feed. On SQLite the code sets it.
+        sa.Column("txid", sa.BigInteger, nullable=False, server_default=sa.text(txid)),
         sa.PrimaryKeyConstraint("merchant", "biz_order_no", "sequence", name="pk_events"),
         sa.UniqueConstraint("id", name="uq_events_id"),
         sa.ForeignKeyConstraint(
@@ -148,6 +164,7 @@ def _events() -> None:
             name="fk_events_orders",
         ),
     )
+    op.create_index("ix_events_feed", "events", ["txid", "merchant", "biz_order_no", "sequence"])
 
 
 def _deliveries() -> None:
@@ -264,4 +281,74 @@ def _paused_endpoints() -> None:
         sa.Column("paused_by", sa.Text, nullable=False),
         sa.Column("reason", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("endpoint", name="pk_paused_endpoints"),
+    )
+
+
+def _acknowledgements() -> None:
+    op.create_table(
+        "acknowledgements",
+        sa.Column("item", sa.Text, nullable=False),
+        sa.Column("changed_at", _TIME, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("note", sa.Text, nullable=False),
+        sa.Column("acknowledged_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("item", name="pk_acknowledgements"),
+    )
+
+
+def _dead_letters() -> None:
+    op.create_table(
+        "dead_letters",
+        sa.Column("id", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("died_at", _TIME, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+        sa.Column("requested", sa.Text),
+        sa.Column("requested_by", sa.Text, nullable=False),
+        sa.Column("requested_reason", sa.Text, nullable=False),
+        sa.Column("settled_at", _TIME),
+        sa.Column("outcome", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_dead_letters"),
+    )
+    op.create_index("ix_dead_letters_open", "dead_letters", ["died_at"], **_where("settled_at IS NULL"))
+
+
+def _replays() -> None:
+    op.create_table(
+        "replays",
+        sa.Column("id", _ROW_NUMBER, nullable=False, autoincrement=True),
+        sa.Column("endpoint", sa.Text, nullable=False),
+        sa.Column("since", _TIME, nullable=False),
+        sa.Column("until", _TIME, nullable=False),
+        sa.Column("status", sa.Text),
+        sa.Column("order_type", sa.Text),
+        sa.Column("requested_by", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("requested_at", _TIME, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("per_second", sa.Integer, nullable=False),
+        sa.Column("total", sa.Integer, nullable=False),
+        sa.Column("done", sa.Integer, nullable=False),
+        sa.Column("due_at", _TIME, nullable=False),
+        sa.Column("finished_at", _TIME),
+        sa.Column("txid", sa.BigInteger, nullable=False),
+        sa.Column("merchant", sa.Text, nullable=False),
+        sa.Column("biz_order_no", sa.Text, nullable=False),
+        sa.Column("sequence", sa.Integer, nullable=False),
+        sa.Column("last_txid", sa.BigInteger, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_replays"),
+    )
+    op.create_index("ix_replays_due", "replays", ["due_at"], **_where("state = 'running'"))
+
+
+def _audit() -> None:
+    op.create_table(
+        "audit",
+        sa.Column("id", _ROW_NUMBER, nullable=False, autoincrement=True),
+        sa.Column("changed_at", _TIME, nullable=False),
+        sa.Column("changed_by", sa.Text, nullable=False),
+        sa.Column("action", sa.Text, nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_audit"),
     )
