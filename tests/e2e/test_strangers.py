@@ -53,7 +53,8 @@ def test_words_that_nobody_knows_are_quoted_nowhere(deployment: Deployment, api:
         *(["orders", "show", merchant, names[merchant][position]] for merchant in names for position in (0, -1)),
     ):
         done = deployment.command(*arguments)
-        assert done.returncode == 0
+        # What cannot be read waits for a person, so the report exits with 3.
+        assert done.returncode == (3 if arguments[0] == "report" else 0)
         told.append(done.stdout + done.stderr)
     assert [quoted(text) for text in told] == [[]] * len(told)
     assert "****" in told[0]

@@ -12,7 +12,9 @@ from tests.support.processes import Processes
 _WAITING_PROGRAM = """
 import signal, sys, threading, time
 from consumers.signals import stop_on_signals
+from service.runtime.logs import configure_logs
 
+configure_logs(stream=sys.stdout, human=False)
 stop = threading.Event()
 stop_on_signals(stop)
 other = threading.Thread(target=lambda: time.sleep(60), daemon=True)
@@ -24,9 +26,11 @@ print("left in good order", flush=True)
 
 # The main thread uses the event all the time, which is when a handler that sets it by itself would block for ever.
 _PROGRAM = """
-import threading
+import sys, threading
 from consumers.signals import stop_on_signals
+from service.runtime.logs import configure_logs
 
+configure_logs(stream=sys.stdout, human=False)
 stop = threading.Event()
 stop_on_signals(stop)
 print("ready", flush=True)
