@@ -1,16 +1,12 @@
 """Keeps the ledger's rows of dead letters equal to the queue's, and carries out what people ask for."""
 
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
-from consumers.faults import describe_fault, frames_of
 from consumers.threads import repeated
 from service.ledger.dead_letters import DeadLetterAction, DeadLetterRecord, DeadLetterStore
-from service.ledger.errors import LedgerUnavailable
 from service.messaging.contract import DeadLetters, Message, dead_letter_id
-from service.messaging.errors import MessagingError
 from service.runtime.logs import Logger
 
 #: How many letters are compared at most: each is fetched from the queue and returned.
@@ -43,47 +39,44 @@ class DeadLetterKeeper:
 
     def running(self) -> AbstractContextManager[None]:
         """Keep them while the `with` lasts. What is under way at its end is not waited for."""
-        return repeated(self._keep, name="dead-letters", every_seconds=_EVERY_SECONDS)
+        return repeated(
+            lambda _over: self.keep(),
+            name="dead-letters",
+            every_seconds=_EVERY_SECONDS,
+            failure="dead_letters_not_kept",
+        )
 
     def keep(self) -> None:
         """Do it once. Raises LedgerUnavailable and MessagingError."""
         self._carry_out()
         self._compare()
 
-    def _keep(self, _over: threading.Event) -> None:
-        try:
-            self.keep()
-        except (LedgerUnavailable, MessagingError) as error:
-            _log.warning("dead_letters_not_kept", error=type(error).__name__, reason=str(error))
-        except Exception as error:  # noqa: BLE001 - the next round may succeed, and a dead thread would hide it
-            _log.error("dead_letters_not_kept", reason=describe_fault(error), frames=frames_of(error))
-
     def _carry_out(self) -> None:
-        actions = {
+        actions: Mapping[DeadLetterAction | None, tuple[Callable[[Sequence[str]], int], str]] = {
             DeadLetterAction.REPLAY: (self._letters.replay, "replayed"),
             DeadLetterAction.DROP: (self._letters.drop, "dropped"),
         }
-        for letter in self._store.load_open():
-            if letter.requested is None:
-                continue
+        for letter in self._store.load_requested():
             do, done = actions[letter.requested]
-            found = do([letter.id])
-            if not found:  # another process is looking at it, or it is gone, which the comparison finds out
+            if not do([letter.id]):  # another process is looking at it, or it is gone, which the comparison finds out
                 continue
             self._store.settle({letter.id: done})
             _log.info(
                 "dead_letter_settled",
                 message_id=letter.id,
-                action=letter.requested.value,
+                action=letter.requested,
                 by=letter.requested_by,
                 reason=letter.requested_reason,
             )
 
     def _compare(self) -> None:
         """Record letters that the broker made, and settle rows whose letters somebody has taken from the queue."""
-        known = {letter.id: letter for letter in self._store.load_open()}
         depth = self._count().get("dead", 0)
-        if depth == len(known) or depth > MOST_COMPARED:
+        if depth > MOST_COMPARED:
+            self._absent = frozenset()
+            return
+        known = {letter.id: letter for letter in self._store.load_open()}
+        if depth == len(known):
             self._absent = frozenset()
             return
         present = {letter.id: letter for letter in self._letters.list(limit=MOST_COMPARED)}

@@ -3,13 +3,8 @@
 import threading
 from contextlib import AbstractContextManager
 
-from consumers.faults import describe_fault, frames_of
 from consumers.threads import repeated
-from service.ledger.errors import LedgerUnavailable
 from service.ledger.replays import Replays
-from service.runtime.logs import Logger
-
-_log = Logger(__name__)
 
 #: A round that finds nothing reads one index that is nearly always empty.
 EVERY_SECONDS = 1.0
@@ -27,13 +22,13 @@ class OperatorRequests:
 
     def running(self) -> AbstractContextManager[None]:
         """Carry them out while the `with` lasts. What is under way at its end is not waited for; it is atomic."""
-        return repeated(self._carry_out, name="operator-requests", every_seconds=self._every_seconds)
+        return repeated(
+            self._carry_out,
+            name="operator-requests",
+            every_seconds=self._every_seconds,
+            failure="operator_requests_failed",
+        )
 
     def _carry_out(self, over: threading.Event) -> None:
-        try:
-            while not over.is_set() and self._replays.carry_on():
-                pass
-        except LedgerUnavailable as error:
-            _log.warning("operator_requests_failed", error=type(error).__name__, reason=str(error))
-        except Exception as error:  # noqa: BLE001 - a bug must not end all replays
-            _log.error("operator_requests_failed", reason=describe_fault(error), frames=frames_of(error))
+        while not over.is_set() and self._replays.carry_on():
+            pass

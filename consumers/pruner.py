@@ -5,9 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
-from consumers.faults import describe_fault, frames_of
 from consumers.threads import repeated
-from service.ledger.errors import LedgerUnavailable
 from service.ledger.forgeries import Forgeries
 from service.runtime.logs import Logger
 
@@ -41,17 +39,9 @@ class Pruner:
 
     def running(self) -> AbstractContextManager[None]:
         """Prune while the `with` lasts. The removal that is under way at its end is not waited for; it is atomic."""
-        return repeated(self._prune, name="pruner", every_seconds=self._every_seconds)
+        return repeated(self._prune, name="pruner", every_seconds=self._every_seconds, failure="pruning_failed")
 
     def _prune(self, over: threading.Event) -> None:
-        try:
-            removed = self._forgeries.remove(
-                before=self._clock() - self._keep, most_kept=self._most_kept, stop=over.is_set
-            )
-        except LedgerUnavailable as error:
-            _log.warning("pruning_failed", error=type(error).__name__, reason=str(error))
-        except Exception as error:  # noqa: BLE001 - a bug must not end all pruning
-            _log.error("pruning_failed", reason=describe_fault(error), frames=frames_of(error))
-        else:
-            if removed.claims or removed.orders:
-                _log.info("forged_orders_removed", orders=removed.orders, claims=removed.claims)
+        removed = self._forgeries.remove(before=self._clock() - self._keep, most_kept=self._most_kept, stop=over.is_set)
+        if removed.claims or removed.orders:
+            _log.info("forged_orders_removed", orders=removed.orders, claims=removed.claims)

@@ -12,6 +12,8 @@ from typing import Generic, TypeVar
 
 from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier, Stopped
+from service.ledger.errors import LedgerUnavailable
+from service.messaging.errors import MessagingError
 from service.runtime.logs import Logger
 
 Job = TypeVar("Job")
@@ -185,16 +187,24 @@ def run_leased(
 
 
 @contextmanager
-def repeated(work: Callable[[threading.Event], None], *, name: str, every_seconds: float) -> Iterator[None]:
+def repeated(
+    work: Callable[[threading.Event], None], *, name: str, every_seconds: float, failure: str
+) -> Iterator[None]:
     """Repeat `work` while the `with` lasts, on a thread called `name`, with a pause after each time.
 
-    `work` must not raise. It gets an event that is set at the end; what is under way then is not waited for.
+    `work` gets an event that is set at the end; what is under way then is not waited for. It may raise: the log event
+    `failure` says why, and the next round comes after the pause, whatever the error.
     """
     over = threading.Event()
 
     def run() -> None:
         while True:
-            work(over)
+            try:
+                work(over)
+            except (LedgerUnavailable, MessagingError) as error:
+                _log.warning(failure, error=type(error).__name__, reason=str(error))
+            except Exception as error:  # noqa: BLE001 - a bug must not end the work for good
+                _log.error(failure, reason=describe_fault(error), frames=frames_of(error))
             if over.wait(every_seconds):
                 return
 

@@ -36,6 +36,7 @@ from service.ledger.errors import AttentionItemUnknown
 from service.ledger.inquiries import InquiryState
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import (
+    HAS_EVENT,
     UtcDateTime,
     acknowledgements,
     claims,
@@ -322,14 +323,7 @@ def _parked_deliveries() -> Select[Any]:
             since=func.coalesce(deliveries.c.settled_at, deliveries.c.created_at),
             detail=deliveries.c.last_error,
         )
-        .join(
-            events,
-            and_(
-                events.c.merchant == deliveries.c.merchant,
-                events.c.biz_order_no == deliveries.c.biz_order_no,
-                events.c.sequence == deliveries.c.sequence,
-            ),
-        )
+        .join(events, HAS_EVENT)
         .where(deliveries.c.state == literal("parked", literal_execute=True))
     )
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
-from sqlalchemy import Connection, Engine, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
 from service.domain.masking import mask_personal
 from service.ledger.bulk import insert_or_update
@@ -75,7 +75,14 @@ class DeadLetterStore:
 
     def load_open(self, *, limit: int | None = None) -> Sequence[DeadLetterRecord]:
         """The letters that are not settled, oldest first; at most `limit`."""
-        query = select(dead_letters).where(dead_letters.c.settled_at.is_(None))
+        return self._load(dead_letters.c.settled_at.is_(None), limit=limit)
+
+    def load_requested(self) -> Sequence[DeadLetterRecord]:
+        """The letters that somebody wants replayed or dropped, oldest first."""
+        return self._load(dead_letters.c.settled_at.is_(None) & dead_letters.c.requested.is_not(None), limit=None)
+
+    def _load(self, condition: ColumnElement[bool], *, limit: int | None) -> Sequence[DeadLetterRecord]:
+        query = select(dead_letters).where(condition)
         query = query.order_by(dead_letters.c.died_at, dead_letters.c.id).limit(limit)
         rows = read(self._engine, lambda connection: connection.execute(query).all())
         return [

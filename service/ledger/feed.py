@@ -35,13 +35,12 @@ from service.ledger import orders
 from service.ledger.database import read
 from service.ledger.errors import CursorExpired, FeedBehind
 from service.ledger.orders import OrderRecord
-from service.ledger.tables import events
+from service.ledger.tables import FEED_PLACE, events
 
 # How many events one query reads, and one page at most, to find those that a filter lets pass.
 _READ_AT_ONCE = 1000
 _MOST_READ = 10_000
 
-_PLACE = (events.c.txid, events.c.merchant, events.c.biz_order_no, events.c.sequence)
 _SNAPSHOT = func.pg_current_snapshot()
 
 
@@ -130,11 +129,11 @@ def _read(connection: Connection, after: FeedPlace, chosen: FeedFilter, limit: i
     passes = _passes(chosen)
     at_once = limit if passes is None else _READ_AT_ONCE
     body = events.c.body if passes is None else case((passes, events.c.body))
-    query = select(*_PLACE, body.label("body")).where(_is_settled(connection)).order_by(*_PLACE).limit(at_once)
+    query = select(*FEED_PLACE, body.label("body")).where(_is_settled(connection)).order_by(*FEED_PLACE).limit(at_once)
     bodies: list[bytes] = []
     place = after
     for _ in range(_MOST_READ // at_once):
-        rows = connection.execute(query.where(tuple_(*_PLACE) > _as_tuple(place))).all()
+        rows = connection.execute(query.where(tuple_(*FEED_PLACE) > _as_tuple(place))).all()
         for row in rows:
             if row.body is not None:
                 bodies.append(row.body)
@@ -148,8 +147,10 @@ def _read(connection: Connection, after: FeedPlace, chosen: FeedFilter, limit: i
 
 def _latest(connection: Connection) -> FeedPlace:
     _require_not_behind(connection)
-    backwards = [column.desc() for column in _PLACE]
-    row = connection.execute(select(*_PLACE).where(_is_settled(connection)).order_by(*backwards).limit(1)).one_or_none()
+    backwards = [column.desc() for column in FEED_PLACE]
+    row = connection.execute(
+        select(*FEED_PLACE).where(_is_settled(connection)).order_by(*backwards).limit(1)
+    ).one_or_none()
     return BEGINNING if row is None else _place(row)
 
 
@@ -210,7 +211,7 @@ def _number(xid: ColumnElement[Any]) -> ColumnElement[int]:
 
 def _pairs(place: FeedPlace) -> Sequence[tuple[Any, Any]]:
     values = (place.txid, place.merchant, place.biz_order_no, place.sequence)
-    return [(column, literal(value, column.type)) for column, value in zip(_PLACE, values, strict=True)]
+    return [(column, literal(value, column.type)) for column, value in zip(FEED_PLACE, values, strict=True)]
 
 
 def _as_tuple(place: FeedPlace) -> ColumnElement[Any]:

@@ -18,7 +18,7 @@ from service.ledger.database import allow_longer, read, shared_time, write
 from service.ledger.errors import ReplayCountDiffers
 from service.ledger.outbox import reopen
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import HAS_EVENT, deliveries, events, paused_endpoints, replays, to_record
+from service.ledger.tables import FEED_PLACE, HAS_EVENT, deliveries, events, paused_endpoints, replays, to_record
 
 #: How many events a second are due again unless told otherwise.
 DEFAULT_PER_SECOND = 50
@@ -26,7 +26,6 @@ DEFAULT_PER_SECOND = 50
 _STEP = timedelta(seconds=1)
 # No index leads to a window of one endpoint's deliveries, so that recording pays for none.
 _COUNTING_SECONDS = 600
-_PLACE = (events.c.txid, events.c.merchant, events.c.biz_order_no, events.c.sequence)
 _REACHED = (replays.c.txid, replays.c.merchant, replays.c.biz_order_no, replays.c.sequence)
 
 
@@ -195,11 +194,11 @@ def _reopen_next(connection: Connection, row: Row[Any], *, now: datetime) -> dic
     allow_longer(connection, seconds=_COUNTING_SECONDS)
     reached = tuple_(*(row._mapping[column.name] for column in _REACHED))
     query = (
-        select(*_PLACE, deliveries.c.endpoint, deliveries.c.state)
+        select(*FEED_PLACE, deliveries.c.endpoint, deliveries.c.state)
         .select_from(deliveries)
         .join(events, HAS_EVENT)
-        .where(*_fits(_window(row)), events.c.txid <= row.last_txid, tuple_(*_PLACE) > reached)
-        .order_by(*_PLACE)
+        .where(*_fits(_window(row)), events.c.txid <= row.last_txid, tuple_(*FEED_PLACE) > reached)
+        .order_by(*FEED_PLACE)
         .limit(row.per_second)
     )
     part = connection.execute(query).all()
@@ -210,7 +209,7 @@ def _reopen_next(connection: Connection, row: Row[Any], *, now: datetime) -> dic
     )
     changes: dict[str, Any] = {"done": row.done + len(part)}
     if part:
-        changes |= {column.name: part[-1]._mapping[column.name] for column in _PLACE}
+        changes |= {column.name: part[-1]._mapping[column.name] for column in FEED_PLACE}
     if len(part) < row.per_second:
         changes |= {"state": ReplayState.DONE, "finished_at": now}
     return changes

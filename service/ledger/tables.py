@@ -209,6 +209,9 @@ events = Table(
     ForeignKeyConstraint(["merchant", "biz_order_no"], ["orders.merchant", "orders.biz_order_no"]),
 )
 
+#: An event's place in the feed.
+FEED_PLACE = (events.c.txid, events.c.merchant, events.c.biz_order_no, events.c.sequence)
+
 #: One event on its way to one endpoint.
 deliveries = Table(
     "deliveries",
