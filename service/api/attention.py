@@ -53,8 +53,7 @@ def make_attention(*, attention: AttentionList) -> ApiBlueprint:
 
         It settles nothing: the item is listed again when it changes, and its metric counts it as acknowledged.
         """
-        name = f"{body['name']} (API token {g.caller.name})"
-        item = attention.acknowledge(body["id"], name=name, note=body["note"])
+        item = attention.acknowledge(body["id"], name=g.caller.speaking_for(body["name"]), note=body["note"])
         _log.info("attention_acknowledged", caller=g.caller.name, kind=item.kind, merchant=item.merchant)
         return item
 
@@ -112,9 +111,8 @@ def make_dead_letters(*, letters: DeadLetterStore) -> ApiBlueprint:
         The ledger role does it within seconds. A replayed message that was recorded before changes nothing. A dropped
         one is deleted for good.
         """
-        by = f"{body['name']} (API token {g.caller.name})"
-        letters.request(body["ids"], body["action"], by=by, reason=body["reason"])
+        letters.request(body["ids"], body["action"], by=g.caller.speaking_for(body["name"]), reason=body["reason"])
         _log.info("dead_letters_requested", caller=g.caller.name, action=body["action"], count=len(body["ids"]))
-        return {"dead_letters": [letter for letter in letters.load_open() if letter.id in body["ids"]]}
+        return {"dead_letters": [letter for letter in letters.load_requested() if letter.id in body["ids"]]}
 
     return blueprint

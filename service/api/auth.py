@@ -34,6 +34,10 @@ class Caller:
         if scope not in self.scopes:
             raise ScopeMissing(scope)
 
+    def speaking_for(self, person: str) -> str:
+        """How records name a person in whose name the caller decides something."""
+        return f"{person} (API token {self.name})"
+
 
 class Authenticator:
     """Identifies callers by their tokens. Safe to share between threads."""

@@ -145,9 +145,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
         """
         name = body.pop("name")
         body["amount"] = announcer.read_payment(merchant, amount=body["amount"], pay_type=body["pay_type"])
-        resolution = Resolution(
-            order=OrderKey(merchant, biz_order_no), stated_by=f"{name} (API token {g.caller.name})", **body
-        )
+        resolution = Resolution(order=OrderKey(merchant, biz_order_no), stated_by=g.caller.speaking_for(name), **body)
         verdict = store.resolve(resolution)
         _log.info(
             "order_resolved",
