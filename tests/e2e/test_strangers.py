@@ -2,7 +2,7 @@
 
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
@@ -157,8 +157,10 @@ BROKEN = {
 
 
 @pytest.fixture(scope="module")
-def embedded_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment, str]]:
-    with Deployment(folder=tmp_path_factory.mktemp("api"), place=Place(), downstreams={}) as deployment:
+def api_alone(
+    find_place: Callable[[], Place], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Deployment, str]]:
+    with Deployment(folder=tmp_path_factory.mktemp("api"), place=find_place(), downstreams={}) as deployment:
         deployment.prepare()
         url = deployment.give_api(workers=1)
         deployment.start("api")
@@ -166,8 +168,8 @@ def embedded_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Dep
         yield deployment, url
 
 
-def test_half_sent_requests_do_not_block_other_clients(embedded_api: tuple[Deployment, str]) -> None:
-    _, url = embedded_api
+def test_half_sent_requests_do_not_block_other_clients(api_alone: tuple[Deployment, str]) -> None:
+    _, url = api_alone
     address = urlsplit(url)
     with ExitStack() as clients:
         for number in range(60):
@@ -180,9 +182,9 @@ def test_half_sent_requests_do_not_block_other_clients(embedded_api: tuple[Deplo
 
 
 def test_a_request_that_cannot_be_read_is_answered_with_a_problem_and_quoted_nowhere(
-    embedded_api: tuple[Deployment, str],
+    api_alone: tuple[Deployment, str],
 ) -> None:
-    deployment, url = embedded_api
+    deployment, url = api_alone
     for what, request in BROKEN.items():
         raw = answer_to(url, request, ended=what == "chunks without an end")
         # The first answer may be one to what could be read; the last is to what could not.
