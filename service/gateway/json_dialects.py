@@ -180,8 +180,15 @@ def _raise_hex(part: str) -> str:
 
 
 def max_bytes(value: JsonValue) -> int:
-    """How many bytes of UTF-8 any writer needs for the value at most."""
-    texts = list(_texts(value))
+    """How many bytes of UTF-8 any writer writes for the value at most, copies of inner values included."""
+    texts: dict[int, list[str]] = {}
+    for level, text in _texts(value, 0):
+        texts.setdefault(level, []).append(text)
+    # Writing an object or a list copies what its members have written, so a text costs as often as it is enclosed.
+    return sum(max(level, 1) * _max_bytes(found) for level, found in texts.items())
+
+
+def _max_bytes(texts: list[str]) -> int:
     everything = "".join(texts)
     in_utf8 = everything.encode("utf-8", "surrogatepass")
     plain = len(in_utf8) - len(in_utf8.translate(None, _PLAIN_BYTES))
@@ -189,25 +196,26 @@ def max_bytes(value: JsonValue) -> int:
     return plain + _LONGEST_ESCAPE * (units - plain) + _BYTES_OF_EACH * len(texts)
 
 
-def _texts(value: JsonValue) -> Iterator[str]:
+def _texts(value: JsonValue, level: int) -> Iterator[tuple[int, str]]:
+    """Every text of the value with its level: how many objects and lists it is in."""
     match value:
         case str():
-            yield value
+            yield level, value
         case dict():
             for name, item in value.items():
-                yield name
-                yield from _texts(item)
+                yield level + 1, name
+                yield from _texts(item, level + 1)
         case list():
             for item in value:
-                yield from _texts(item)
-            yield ""
+                yield from _texts(item, level + 1)
+            yield level + 1, ""
         case NumberToken():
-            yield value.text
+            yield level, value.text
         case _:
-            yield "false"
+            yield level, "false"
     # For the brackets of an empty list or object.
     if not value:
-        yield ""
+        yield level, ""
 
 
 _SLASH = (("/", "\\/"),)
