@@ -38,6 +38,7 @@ from service.ledger.sanitizing import escaped
 from service.ledger.tables import (
     HAS_EVENT,
     UtcDateTime,
+    about_same_order,
     acknowledgements,
     claims,
     dead_letters,
@@ -62,7 +63,7 @@ class AttentionKind(StrEnum):
 
     #: The gateway was asked about the order until its horizon, without result.
     PARKED_INQUIRY = "parked-inquiry"
-    #: Trusted claims about the order contradict each other.
+    #: Trusted claims about the order contradict each other or its announcement.
     CONFLICT = "conflict"
     #: A trusted claim has an unknown status or type, and no later claim about the order counted.
     QUARANTINED_CLAIM = "quarantined-claim"
@@ -79,7 +80,7 @@ class AttentionKind(StrEnum):
 #: Each kind in words.
 CAUSES = {
     AttentionKind.PARKED_INQUIRY: "The gateway was asked until the horizon and named no final status.",
-    AttentionKind.CONFLICT: "Trusted claims about the order contradict each other.",
+    AttentionKind.CONFLICT: "Trusted claims about the order contradict each other or its announcement.",
     AttentionKind.QUARANTINED_CLAIM: "A trusted claim has an unknown status or type, and changes nothing.",
     AttentionKind.UNKNOWN_WITHHOLD: "The withhold was sent, and it is unknown whether the gateway took it.",
     AttentionKind.PARKED_DELIVERY: "The endpoint failed to take an event too often. It is not tried again.",
@@ -245,7 +246,7 @@ def items_at(now: datetime) -> Subquery:
             acknowledgements.c.note,
         )
         .select_from(found)
-        .outerjoin(orders, and_(orders.c.merchant == found.c.merchant, orders.c.biz_order_no == found.c.biz_order_no))
+        .outerjoin(orders, about_same_order(found))
         .outerjoin(
             acknowledgements,
             and_(acknowledgements.c.item == found.c.id, acknowledgements.c.changed_at == found.c.changed_at),
@@ -299,10 +300,7 @@ def _unknown_withholds(now: datetime) -> Select[Any]:
             changed_at=func.coalesce(withholds.c.settled_at, withholds.c.sent_at),
             detail=withholds.c.detail,
         )
-        .join(
-            orders,
-            and_(orders.c.merchant == withholds.c.merchant, orders.c.biz_order_no == withholds.c.biz_order_no),
-        )
+        .join(orders, about_same_order(withholds))
         .where(
             withholds.c.outcome.in_(unknown),
             withholds.c.sent_at <= now - WITHHOLD_UNKNOWN_FOR,

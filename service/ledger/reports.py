@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, FromClause, Row, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, literal_column, select
 
 from service.domain.claims import ClaimSource, IdentityField, OrderStatus, Trust
 from service.domain.events import EventType
@@ -19,7 +19,7 @@ from service.ledger.attention import CAUSES, AttentionFilter, AttentionItem, Att
 from service.ledger.bulk import insert_or_update
 from service.ledger.database import allow_longer, read, shared_time
 from service.ledger.inquiries import InquiryState
-from service.ledger.tables import claims, events, inquiries, orders, refusals, to_record
+from service.ledger.tables import about_same_order, claims, events, inquiries, orders, refusals, to_record
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, so forged callbacks can produce any number of reasons.
@@ -225,7 +225,7 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
             _any(orders.c.conflicted | (claims.c.verdict == Verdict.CONFLICT.value)).label("conflicts"),
         )
         .select_from(orders)
-        .join(claims, _about_the_order(claims))
+        .join(claims, about_same_order(claims))
         .where(of_day)
         .group_by(orders.c.merchant, orders.c.biz_order_no)
         .subquery()
@@ -237,13 +237,13 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
     asked = (
         select(func.count(inquiries.c.last_asked_at).label("asked"))
         .select_from(orders)
-        .join(inquiries, _about_the_order(inquiries))
+        .join(inquiries, about_same_order(inquiries))
         .where(of_day)
     )
     counts = [connection.execute(query).one()._mapping for query in (believed, claimed, asked)]
     succeeded = (
         select(orders.c.paid_at, func.min(events.c.created_at))
-        .join(events, _about_the_order(events))
+        .join(events, about_same_order(events))
         .where(of_day, orders.c.paid_at.is_not(None), events.c.type == EventType.SUCCEEDED.value)
         .group_by(orders.c.merchant, orders.c.biz_order_no, orders.c.paid_at)
     )
@@ -292,12 +292,12 @@ def _sum_by_status(connection: Connection, of_day: ColumnElement[bool]) -> Seque
 def _open_orders(connection: Connection, of_day: ColumnElement[bool], now: datetime) -> Sequence[OpenOrder]:
     items = items_at(now)
     waiting: dict[str, Row[Any]] = {}
-    concerned = select(items).join(orders, _about_the_order(items)).where(of_day, _IS_OPEN, items.c.endpoint == "")
+    concerned = select(items).join(orders, about_same_order(items)).where(of_day, _IS_OPEN, items.c.endpoint == "")
     for item in connection.execute(concerned.order_by(items.c.acknowledged_at.is_not(None), items.c.since)):
         waiting.setdefault(item.biz_order_no, item)
     query = (
         select(orders, inquiries.c.state, inquiries.c.due_at, inquiries.c.horizon_at)
-        .outerjoin(inquiries, _about_the_order(inquiries))
+        .outerjoin(inquiries, about_same_order(inquiries))
         .where(of_day, _IS_OPEN)
         .order_by(orders.c.created_at, orders.c.biz_order_no)
     )
@@ -329,10 +329,6 @@ def _number(condition: ColumnElement[bool]) -> ColumnElement[int]:
 
 def _any(condition: ColumnElement[bool]) -> ColumnElement[int]:
     return func.max(case((condition, 1), else_=0))
-
-
-def _about_the_order(table: FromClause) -> ColumnElement[bool]:
-    return (table.c.merchant == orders.c.merchant) & (table.c.biz_order_no == orders.c.biz_order_no)
 
 
 def _count_by_reason(connection: Connection, merchant: str, since: datetime, until: datetime) -> Mapping[str, int]:

@@ -8,10 +8,12 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     DateTime,
     Dialect,
     Float,
     ForeignKeyConstraint,
+    FromClause,
     Index,
     Integer,
     LargeBinary,
@@ -427,6 +429,11 @@ dead_letters = Table(
     PrimaryKeyConstraint("id"),
     Index("ix_dead_letters_open", "died_at", **_where("settled_at IS NULL")),
 )
+
+
+def about_same_order(table: FromClause) -> ColumnElement[bool]:
+    """Whether a row of `table` is about the order of `orders`."""
+    return and_(table.c.merchant == orders.c.merchant, table.c.biz_order_no == orders.c.biz_order_no)
 
 
 def to_record(record: type[_Record], row: Row[Any], **converted: Any) -> _Record:
