@@ -30,7 +30,8 @@ def list_(context: click.Context, limit: int) -> None:
     """List dead letters, oldest first: id, time and reason."""
     letters = _all(context, limit)
     for letter in letters:
-        click.echo(f"{letter.id}  {letter.died_at:%Y-%m-%d %H:%M:%S%z}  {escape_controls(letter.reason)}")
+        died_at = letter.died_at.isoformat(sep=" ", timespec="milliseconds")
+        click.echo(f"{letter.id}  {died_at}  {escape_controls(letter.reason)}")
     click.echo(f"{len(letters)} dead letters" + (" or more" if len(letters) == limit else ""), err=True)
 
 
