@@ -9,6 +9,7 @@ import itertools
 import json
 import sys
 import time
+from collections import deque
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +34,10 @@ class _Connection:
         await self._reader.readexactly(length)
         return status_line.split()[1] == "200"
 
+    def is_open(self) -> bool:
+        """Whether the server has not closed it meanwhile, as it does with one that was idle for long."""
+        return not self._reader.at_eof()
+
     def close(self) -> None:
         self._writer.close()
 
@@ -41,7 +46,7 @@ async def send(
     host: str, port: int, requests: list[tuple[str, bytes]], *, per_second: float, count: int, connections: int
 ) -> str:
     """Send `count` of them, and return what came of it as JSON."""
-    idle: list[_Connection] = []
+    idle: deque[_Connection] = deque()
     open_at_once = asyncio.Semaphore(connections)
     latencies: list[float] = []
     failed = 0
@@ -50,7 +55,10 @@ async def send(
         nonlocal failed
         try:
             async with open_at_once, asyncio.timeout(_ANSWER_SECONDS):
-                connection = idle.pop() if idle else _Connection(*await asyncio.open_connection(host, port))
+                # Oldest first: none is idle for longer than the others.
+                while idle and not idle[0].is_open():
+                    idle.popleft().close()
+                connection = idle.popleft() if idle else _Connection(*await asyncio.open_connection(host, port))
                 acknowledged = await connection.post(path, body)
             idle.append(connection)
         except (OSError, TimeoutError, asyncio.IncompleteReadError):
