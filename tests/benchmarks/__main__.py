@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import dispatcher, ledger, long_runs, receivers, start
+from tests.benchmarks import dispatcher, ledger, long_runs, receivers, start, tails
 from tests.benchmarks.measuring import Findings
 from tests.benchmarks.report import describe_run, line, read_raw, write_page, write_raw
 from tests.benchmarks.sizes import Sizes
@@ -26,6 +26,7 @@ QUICK: Mapping[str, Callable[[Sizes, Console], list[Findings]]] = {
 }
 ALL = {
     **QUICK,
+    "tails": tails.measure,
     "latency": long_runs.measure_latency,
     "second-ledger": long_runs.measure_second_ledger,
     "orders": long_runs.measure_orders,

@@ -32,10 +32,11 @@ function request()
 end
 function done(summary, latency)
   local errors = summary.errors
-  io.write(string.format('\\n{"requests": %d, "seconds": %f, "refused": %d, "broken": %d, "p50": %f, "p99": %f}\\n',
+  io.write(string.format(
+    '\\n{"requests": %d, "seconds": %f, "refused": %d, "broken": %d, "p50": %f, "p99": %f, "longest": %f}\\n',
     summary.requests, summary.duration / 1e6, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout,
-    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, latency.max / 1e3))
 end
 """
 
@@ -62,6 +63,7 @@ class Sent:
     seconds: float
     p50_ms: float
     p99_ms: float
+    longest_ms: float
 
 
 def write_callbacks(path: Path, count: int, *, prefix: str, first: int = 0) -> CallbackFile:
@@ -102,6 +104,7 @@ def send_with_wrk(url: str, callbacks: CallbackFile, *, seconds: float) -> Sent:
         began_at=began_at,
         p50_ms=seen["p50"],
         p99_ms=seen["p99"],
+        longest_ms=seen["longest"],
     )
 
 
@@ -124,6 +127,7 @@ def send_at_rate(url: str, callbacks: CallbackFile, *, per_second: float, count:
         began_at=seen["began_at"],
         p50_ms=seen["p50_ms"],
         p99_ms=seen["p99_ms"],
+        longest_ms=seen["longest_ms"],
     )
 
 

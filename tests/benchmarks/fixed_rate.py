@@ -85,6 +85,7 @@ async def send(
             "seconds": time.perf_counter() - began,
             "p50_ms": percentile(latencies, 50) if latencies else 0,
             "p99_ms": percentile(latencies, 99) if latencies else 0,
+            "longest_ms": max(latencies, default=0),
         }
     )
 

@@ -150,8 +150,8 @@ def _enter(broker: RabbitMQ, folder: Path, running: ExitStack) -> dict[str, Cont
         return enter(_a_peer(name, command, folder=folder, amqp_url=broker.create_virtual_host(), queued=queued))
 
     return {
-        OURS: enter(_our_own(folder / "ours", amqp_url=broker.create_virtual_host())),
-        EMBEDDED: enter(_our_own(folder / "embedded")),
+        OURS: enter(our_own(folder / "ours", amqp_url=broker.create_virtual_host())),
+        EMBEDDED: enter(our_own(folder / "embedded")),
         FLASK: peer(FLASK, *gunicorn, "flask_pika:app"),
         FASTAPI: peer(FASTAPI, *uvicorn, "fastapi_aio_pika:app"),
         FASTIFY: peer(FASTIFY, "node", "fastify_amqplib.js", "PORT"),
@@ -160,7 +160,8 @@ def _enter(broker: RabbitMQ, folder: Path, running: ExitStack) -> dict[str, Cont
 
 
 @contextmanager
-def _our_own(folder: Path, *, amqp_url: str = "") -> Iterator[Contestant]:
+def our_own(folder: Path, *, amqp_url: str = "") -> Iterator[Contestant]:
+    """Our receiver; without a broker's URL, with the embedded queue."""
     installation = Installation(folder, amqp_url=amqp_url)
     with installation.running("receiver") as (process,):
         yield Contestant(

@@ -22,6 +22,7 @@ def sent(acknowledged: int, *, refused: int = 0, unanswered: int = 0) -> Sent:
         seconds=1,
         p50_ms=1,
         p99_ms=1,
+        longest_ms=1,
     )
 
 
