@@ -485,7 +485,10 @@ class DayReportSchema(Schema):
     )
     still_open = fields.Integer(required=True, metadata={"description": "Without a final status, or in conflict."})
     in_dispute = fields.Integer(required=True, metadata={"description": "In conflict now."})
-    conflicts = fields.Integer(required=True, metadata={"description": "In conflict now or earlier."})
+    conflicts = fields.Integer(
+        required=True,
+        metadata={"description": "In conflict now or earlier, be it with other claims or with the announcement."},
+    )
     statuses = fields.List(fields.Nested(StatusSumSchema), required=True)
     first_callback_at = api.time("Of those recorded on the day.", required=True, allow_none=True)
     last_callback_at = api.time("Of those recorded on the day.", required=True, allow_none=True)

@@ -58,6 +58,17 @@ def test_a_conflict_counts_while_it_is_open_and_after(store: LedgerStore, read: 
     assert (read().conflicts, read().still_open) == (1, 0)
 
 
+def test_a_conflict_that_an_announcement_opened_counts_after_it_is_settled(
+    store: LedgerStore, read: Callable[[], DayReport], clock: Any
+) -> None:
+    store.record([a_claim(pay_type="kuaiqian_002")])
+    clock.forward(60)
+    store.announce(Announcement(merchant="acme", biz_order_no="DK1", pay_type="baofoo_001"))
+    assert (read().conflicts, read().in_dispute) == (1, 1)
+    store.record([a_claim(trust=Trust.QUERIED, minute=2, pay_type="kuaiqian_002")])
+    assert (read().conflicts, read().in_dispute) == (1, 0)
+
+
 def test_callbacks_that_changed_nothing_are_counted_by_why(store: LedgerStore, read: Callable[[], DayReport]) -> None:
     store.record(
         [
