@@ -36,7 +36,8 @@ def make_attention(*, attention: AttentionList) -> ApiBlueprint:
     def list_attention(query: tuple[AttentionFilter, int]) -> dict[str, Any]:
         """List what waits for a person, the longest first
 
-        Items that somebody has acknowledged are left out, unless `acknowledged` is true.
+        Items that somebody has acknowledged are left out, unless `acknowledged` is true. Many conflicts of one merchant
+        about the same field are one item; `group` lists its conflicts.
         """
         chosen, limit = query
         items = attention.list(chosen, limit=limit)

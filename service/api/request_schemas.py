@@ -298,6 +298,15 @@ class AttentionFilterSchema(Schema):
 
     kind = fields.Enum(AttentionKind, by_value=True)
     merchant = api.merchant()
+    group = fields.String(
+        validate=validate.Regexp(
+            f"{AttentionKind.DISPUTED_FIELD}/", error=f"is no item of the kind {AttentionKind.DISPUTED_FIELD}"
+        ),
+        metadata={
+            "description": f"The `id` of an item of the kind `{AttentionKind.DISPUTED_FIELD}`: list its conflicts, "
+            "also those that somebody has acknowledged."
+        },
+    )
     acknowledged = fields.Boolean(
         truthy={"true"},
         falsy={"false"},
@@ -310,7 +319,7 @@ class AttentionFilterSchema(Schema):
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> tuple[AttentionFilter, int]:
         limit, cursor = data.pop("limit"), data.pop("after", None)
-        data["acknowledged"] = None if data["acknowledged"] else False
+        data["acknowledged"] = None if data["acknowledged"] or "group" in data else False
         return AttentionFilter(**data, after=None if cursor is None else read_attention_cursor(cursor)), limit
 
 

@@ -423,7 +423,12 @@ class AttentionItemSchema(Schema):
     endpoint = fields.String(required=True, metadata={"description": "Empty where it concerns no endpoint."})
     event_id = fields.String(required=True, metadata={"description": "Of a parked delivery; else empty."})
     since = api.time("Since when it waits.", required=True)
-    detail = api.MaskedText(required=True, metadata={"description": "An error or a reason, where there is one."})
+    detail = api.MaskedText(
+        required=True, metadata={"description": "An error, a reason, or the field in dispute, where there is one."}
+    )
+    orders = fields.Integer(
+        required=True, metadata={"description": "How many orders it concerns: 0, 1, or those of a group."}
+    )
     amount = api.amount(required=True, allow_none=True)
     amount_unit = fields.String(required=True, allow_none=True, metadata={"enum": ["yuan", "fen", None]})
     next_step = fields.String(required=True, metadata={"description": "The command to run next."})

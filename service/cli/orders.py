@@ -217,6 +217,7 @@ def resolve(
 @orders.command()
 @click.option("--kind", type=click.Choice([kind.value for kind in AttentionKind]), help="Only this kind.")
 @click.option("--merchant", help="Only what concerns this merchant.")
+@click.option("--group", help="The conflicts of this item of the kind disputed-field, also acknowledged ones.")
 @click.option("--all", "with_acknowledged", is_flag=True, help="Also what somebody has acknowledged.")
 @click.option("--after", help="Where the previous page ended: the value that it printed.")
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MAX_LISTED))
@@ -226,6 +227,7 @@ def attention(
     context: click.Context,
     kind: str | None,
     merchant: str | None,
+    group: str | None,
     with_acknowledged: bool,
     after: str | None,
     limit: int,
@@ -233,12 +235,17 @@ def attention(
 ) -> None:
     """List what waits for a person, the longest first: why, since when, the amount, and the command to run next.
 
+    Many conflicts of one merchant about the same field are one item. --group lists its conflicts.
+
     docs/attention.md explains each kind.
     """
+    if group and not group.startswith(f"{AttentionKind.DISPUTED_FIELD}/"):
+        raise click.UsageError(f"--group is not an item of the kind {AttentionKind.DISPUTED_FIELD}")
     chosen = AttentionFilter(
         kind=AttentionKind(kind) if kind else None,
         merchant=merchant,
-        acknowledged=None if with_acknowledged else False,
+        group=group,
+        acknowledged=None if with_acknowledged or group else False,
         after=_read_attention_place(after) if after else None,
     )
     with open_ledger(settings_of(context)) as engine:

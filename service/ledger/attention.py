@@ -1,20 +1,25 @@
 """The attention list: everything that waits for a person, and the counts of the same.
 
 One query finds the items. The list, the counts of the metrics and the daily report read it, so they never disagree.
+
+Many conflicts of one merchant that begin with the same field mostly have one cause. They are one item, a group. Its
+conflicts are no items of their own, so they are neither listed nor counted, until the list is asked for that group.
 """
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
-    Column,
+    CTE,
     ColumnElement,
     Connection,
     Engine,
+    FromClause,
     Select,
     Subquery,
     Text,
@@ -28,8 +33,10 @@ from sqlalchemy import (
     union_all,
 )
 
-from service.domain.claims import OrderStatus
-from service.domain.order_state import Verdict
+from service.domain.claims import IdentityField, OrderStatus
+from service.domain.events import EventType
+from service.domain.money import Money
+from service.domain.order_state import STATUS, Verdict
 from service.ledger.bulk import insert_or_update
 from service.ledger.database import read, shared_time, write
 from service.ledger.errors import AttentionItemUnknown
@@ -56,6 +63,8 @@ from service.ledger.withholds import WithholdOutcome
 WITHHOLD_UNKNOWN_FOR = timedelta(minutes=10)
 #: A pause is listed after this time: it may have been forgotten.
 PAUSED_TOO_LONG = timedelta(hours=4)
+#: So many conflicts of one merchant that begin with the same field are one item.
+GROUPED_FROM = 10
 
 
 class AttentionKind(StrEnum):
@@ -65,6 +74,8 @@ class AttentionKind(StrEnum):
     PARKED_INQUIRY = "parked-inquiry"
     #: Trusted claims about the order contradict each other or its announcement.
     CONFLICT = "conflict"
+    #: Many conflicts of one merchant begin with the same field: a group.
+    DISPUTED_FIELD = "disputed-field"
     #: A trusted claim has an unknown status or type, and no later claim about the order counted.
     QUARANTINED_CLAIM = "quarantined-claim"
     #: A withhold was sent, and nobody knows whether the gateway took it.
@@ -81,6 +92,7 @@ class AttentionKind(StrEnum):
 CAUSES = {
     AttentionKind.PARKED_INQUIRY: "The gateway was asked until the horizon and named no final status.",
     AttentionKind.CONFLICT: "Trusted claims about the order contradict each other or its announcement.",
+    AttentionKind.DISPUTED_FIELD: "Trusted claims about many orders contradict each other or the announcement.",
     AttentionKind.QUARANTINED_CLAIM: "A trusted claim has an unknown status or type, and changes nothing.",
     AttentionKind.UNKNOWN_WITHHOLD: "The withhold was sent, and it is unknown whether the gateway took it.",
     AttentionKind.PARKED_DELIVERY: "The endpoint failed to take an event too often. It is not tried again.",
@@ -107,9 +119,11 @@ class AttentionItem:
     since: datetime
     #: When it last changed: an acknowledgement holds until then.
     changed_at: datetime
-    #: What is known beyond the kind: an error, a reason. It may hold personal data.
+    #: What is known beyond the kind: an error, a reason, the field of a group. It may hold personal data.
     detail: str
-    #: What is at stake, as announced; None where unknown.
+    #: The number of orders concerned: 1, or those of a group; 0 where it concerns no order.
+    orders: int
+    #: What is at stake, as the order has it; of a group the exact sum. None where unknown.
     amount: str | None
     amount_unit: str | None
     #: Who acknowledged it in its present state, when, and with which note; None where nobody did.
@@ -134,6 +148,8 @@ class AttentionItem:
                 words = ["endpoints", "resume", *_arguments(self.endpoint)]
             case AttentionKind.DEAD_LETTER:
                 words = ["dead", "show", *_arguments(self.id.partition("/")[2])]
+            case AttentionKind.DISPUTED_FIELD:
+                words = ["orders", "attention", "--group", self.id]
             case _:
                 words = ["orders", "show", *_arguments(self.merchant, self.biz_order_no)]
         return shlex.join(["payment-callbacks", *words])
@@ -145,6 +161,8 @@ class AttentionFilter:
 
     kind: AttentionKind | None = None
     merchant: str | None = None
+    #: Only the conflicts of the group with this id. The default leaves out what is in a group, and has the group.
+    group: str | None = None
     #: Whether somebody has acknowledged it. The default leaves those out.
     acknowledged: bool | None = False
     #: Only items after this place: `since` and id of the last item before.
@@ -190,13 +208,14 @@ class AttentionList:
             "acknowledged_at": now,
         }
         insert_or_update(connection, acknowledgements, [values])
-        return _to_item(connection.execute(query).one())
+        return _to_item(connection, connection.execute(query).one())
 
 
 def list_items(connection: Connection, chosen: AttentionFilter, limit: int, now: datetime) -> Sequence[AttentionItem]:
     """At most `limit` items at the time `now`, those that have waited longest first."""
     items = items_at(now)
-    query = select(items).order_by(items.c.since, items.c.id).limit(limit)
+    query = select(items).where(items.c.grouped == (chosen.group or ""))
+    query = query.order_by(items.c.since, items.c.id).limit(limit)
     if chosen.kind is not None:
         query = query.where(items.c.kind == chosen.kind.value)
     if chosen.merchant is not None:
@@ -206,7 +225,7 @@ def list_items(connection: Connection, chosen: AttentionFilter, limit: int, now:
     if chosen.after is not None:
         since, item_id = chosen.after
         query = query.where(tuple_(items.c.since, items.c.id) > tuple_(literal(since, UtcDateTime()), item_id))
-    return [_to_item(row) for row in connection.execute(query)]
+    return [_to_item(connection, row) for row in connection.execute(query).all()]
 
 
 def count_items(connection: Connection, now: datetime) -> dict[tuple[str, ...], int]:
@@ -221,71 +240,156 @@ def count_items(connection: Connection, now: datetime) -> dict[tuple[str, ...], 
         items.c.endpoint,
         case((items.c.acknowledged_at.is_(None), "false"), else_="true").label("acknowledged"),
     )
-    counted = connection.execute(select(*labels, func.count()).group_by(*labels))
+    counted = connection.execute(select(*labels, func.count()).where(items.c.grouped == "").group_by(*labels))
     return {tuple(row[:-1]): row[-1] for row in counted}
 
 
 def items_at(now: datetime) -> Subquery:
-    """The items at the time `now`, as a query: one column for each field of `AttentionItem`."""
+    """The items at the time `now` and the conflicts of each group, as a query with a column per field of an item.
+
+    Its column `grouped` is the id of the group that a conflict is in, and "" for every item. A conflict counts as
+    acknowledged where it or its group is. The amount of a group is missing.
+    """
+    conflicts = _open_conflicts()
     found = union_all(
         _parked_inquiries(),
-        _conflicts(),
+        _conflicts(conflicts),
+        _disputed_fields(conflicts),
         _quarantined_claims(),
         _unknown_withholds(now),
         _parked_deliveries(),
         _paused_endpoints(now),
         _dead_letters(),
     ).subquery("found")
+    own, of_group = acknowledgements.alias("own"), acknowledgements.alias("of_group")
     return (
         select(
             found,
             orders.c.amount,
             orders.c.amount_unit,
-            acknowledgements.c.name.label("acknowledged_by"),
-            acknowledgements.c.acknowledged_at,
-            acknowledgements.c.note,
+            func.coalesce(own.c.name, of_group.c.name).label("acknowledged_by"),
+            func.coalesce(own.c.acknowledged_at, of_group.c.acknowledged_at).label("acknowledged_at"),
+            func.coalesce(own.c.note, of_group.c.note).label("note"),
         )
         .select_from(found)
         .outerjoin(orders, about_same_order(found))
+        .outerjoin(own, and_(own.c.item == found.c.id, own.c.changed_at == found.c.changed_at))
         .outerjoin(
-            acknowledgements,
-            and_(acknowledgements.c.item == found.c.id, acknowledgements.c.changed_at == found.c.changed_at),
+            of_group, and_(of_group.c.item == found.c.grouped, of_group.c.changed_at == found.c.group_changed_at)
         )
         .subquery("items")
     )
 
 
 def _parked_inquiries() -> Select[Any]:
-    asked = func.coalesce(inquiries.c.last_asked_at, inquiries.c.horizon_at)
-    return _select(AttentionKind.PARKED_INQUIRY, order=inquiries, since=inquiries.c.horizon_at, changed_at=asked).where(
+    asked, horizon = func.coalesce(inquiries.c.last_asked_at, inquiries.c.horizon_at), inquiries.c.horizon_at
+    # It is parked with the last question before the horizon, and a doubt may have it asked again long after that.
+    since = case((asked < horizon, asked), else_=horizon)
+    return _select(AttentionKind.PARKED_INQUIRY, order=inquiries, since=since, changed_at=asked).where(
         inquiries.c.state == literal(InquiryState.PARKED.value, literal_execute=True)
     )
 
 
-def _conflicts() -> Select[Any]:
-    return _select(AttentionKind.CONFLICT, order=orders, since=orders.c.updated_at).where(orders.c.conflicted)
+# The field in which a conflict began. `orders.disputed` is JSON: the first of its pairs names it.
+_first_disputed = case(
+    *(
+        (orders.c.disputed.startswith(f'[["{field}", ', autoescape=True), str(field))
+        for field in (STATUS, *IdentityField)
+    ),
+    else_="",
+)
+
+
+def _open_conflicts() -> CTE:
+    """Each order in conflict, and how many of its merchant began with the same field; "" where it is unknown."""
+    opened = (
+        select(func.max(events.c.created_at))
+        .where(about_same_order(events), events.c.type == EventType.CONFLICTED.value)
+        .scalar_subquery()
+    )
+    open_now = (
+        select(
+            orders.c.merchant,
+            orders.c.biz_order_no,
+            func.coalesce(opened, orders.c.updated_at).label("since"),
+            orders.c.updated_at.label("changed_at"),
+            _first_disputed.label("field"),
+        )
+        .where(orders.c.conflicted)
+        .subquery("open_now")
+    )
+    alike = (open_now.c.merchant, open_now.c.field)
+    return select(
+        open_now,
+        func.count().over(partition_by=alike).label("alike"),
+        func.max(open_now.c.changed_at).over(partition_by=alike).label("group_changed_at"),
+    ).cte("conflicts")
+
+
+def _is_grouped(conflicts: CTE) -> ColumnElement[bool]:
+    return and_(conflicts.c.field != "", conflicts.c.alike >= GROUPED_FROM)
+
+
+def _conflicts(conflicts: CTE) -> Select[Any]:
+    group = _item_id(AttentionKind.DISPUTED_FIELD, conflicts.c.merchant, conflicts.c.field)
+    return _select(
+        AttentionKind.CONFLICT,
+        order=conflicts,
+        since=conflicts.c.since,
+        changed_at=conflicts.c.changed_at,
+        detail=conflicts.c.field,
+        grouped=case((_is_grouped(conflicts), group), else_=""),
+        group_changed_at=conflicts.c.group_changed_at,
+    )
+
+
+def _disputed_fields(conflicts: CTE) -> Select[Any]:
+    return (
+        _select(
+            AttentionKind.DISPUTED_FIELD,
+            about=(conflicts.c.merchant, conflicts.c.field),
+            merchant=conflicts.c.merchant,
+            since=func.min(conflicts.c.since),
+            # The group changes with each conflict that joins it.
+            changed_at=func.max(conflicts.c.changed_at),
+            detail=conflicts.c.field,
+            number_of_orders=func.count(),
+        )
+        .where(_is_grouped(conflicts))
+        .group_by(conflicts.c.merchant, conflicts.c.field)
+    )
 
 
 def _quarantined_claims() -> Select[Any]:
-    later = claims.alias("later")
     is_quarantined = literal(Verdict.QUARANTINED.value, literal_execute=True)
+    later, first, counted = claims.alias("later"), claims.alias("first"), claims.alias("counted")
     # The newest of an order: the gateway may answer the same for days.
     superseded = (
         select(later.c.id)
         .where(
-            later.c.merchant == claims.c.merchant,
-            later.c.biz_order_no == claims.c.biz_order_no,
+            _is_of_same_order(later),
             later.c.id > claims.c.id,
             later.c.counted | (later.c.verdict == is_quarantined),
         )
         .exists()
     )
+    last_counted = select(func.max(counted.c.id)).where(_is_of_same_order(counted), counted.c.counted)
+    since = select(func.min(first.c.recorded_at)).where(
+        _is_of_same_order(first),
+        first.c.verdict == is_quarantined,
+        first.c.id > func.coalesce(last_counted.correlate(claims).scalar_subquery(), 0),
+    )
     return _select(
         AttentionKind.QUARANTINED_CLAIM,
         order=claims,
-        since=claims.c.recorded_at,
+        since=since.correlate(claims).scalar_subquery(),
+        changed_at=claims.c.recorded_at,
         detail=func.coalesce(claims.c.quarantine, ""),
     ).where(claims.c.verdict == is_quarantined, ~superseded)
+
+
+def _is_of_same_order(other: FromClause) -> ColumnElement[bool]:
+    return and_(other.c.merchant == claims.c.merchant, other.c.biz_order_no == claims.c.biz_order_no)
 
 
 def _unknown_withholds(now: datetime) -> Select[Any]:
@@ -353,35 +457,70 @@ def _select(
     since: ColumnElement[Any],
     changed_at: ColumnElement[Any] | None = None,
     order: Any = None,
-    about: Sequence[Column[Any]] = (),
+    about: Sequence[ColumnElement[str]] = (),
+    merchant: ColumnElement[str] = _EMPTY,
     endpoint: ColumnElement[str] = _EMPTY,
     event_id: ColumnElement[str] = _EMPTY,
     detail: ColumnElement[str] = _EMPTY,
+    number_of_orders: ColumnElement[int] | None = None,
+    grouped: ColumnElement[str] = _EMPTY,
+    group_changed_at: ColumnElement[Any] | None = None,
 ) -> Select[Any]:
     """The items of one kind, with the columns that all kinds have. `order` is the table that names their orders.
 
     `about` tells the items of the kind apart; without it, the order does.
     """
-    merchant, biz_order_no = (_EMPTY, _EMPTY) if order is None else (order.c.merchant, order.c.biz_order_no)
-    item_id: ColumnElement[str] = cast(literal(kind.value), Text)
-    for part in about or (merchant, biz_order_no):
-        item_id = item_id + "/" + part
+    biz_order_no = _EMPTY
+    if order is not None:
+        merchant, biz_order_no = order.c.merchant, order.c.biz_order_no
+    changed_at = since if changed_at is None else changed_at
     columns = {
-        "id": item_id,
+        "id": _item_id(kind, *(about or (merchant, biz_order_no))),
         "kind": cast(literal(kind.value), Text),
         "merchant": merchant,
         "biz_order_no": biz_order_no,
         "endpoint": endpoint,
         "event_id": event_id,
         "since": since,
-        "changed_at": since if changed_at is None else changed_at,
+        "changed_at": changed_at,
         "detail": detail,
+        "orders": literal(0 if order is None else 1) if number_of_orders is None else number_of_orders,
+        "grouped": grouped,
+        "group_changed_at": changed_at if group_changed_at is None else group_changed_at,
     }
     return select(*(column.label(name) for name, column in columns.items()))
 
 
-def _to_item(row: Any) -> AttentionItem:
-    return to_record(AttentionItem, row, kind=AttentionKind(row.kind))
+def _item_id(kind: AttentionKind, *about: ColumnElement[str]) -> ColumnElement[str]:
+    item_id: ColumnElement[str] = cast(literal(kind.value), Text)
+    for part in about:
+        item_id = item_id + "/" + part
+    return item_id
+
+
+def _to_item(connection: Connection, row: Any) -> AttentionItem:
+    kind = AttentionKind(row.kind)
+    if kind is not AttentionKind.DISPUTED_FIELD:
+        return to_record(AttentionItem, row, kind=kind)
+    total = _sum_amounts(connection, row.merchant, row.detail)
+    amount, unit = (None, None) if total is None else (total.text, total.unit)
+    return to_record(AttentionItem, row, kind=kind, amount=amount, amount_unit=unit)
+
+
+def _sum_amounts(connection: Connection, merchant: str, field: str) -> Money | None:
+    """The exact sum of a group's amounts, without those that are unknown; None where all are."""
+    amount = (orders.c.amount, orders.c.amount_unit)
+    query = (
+        select(*amount, func.count())
+        .where(orders.c.conflicted, orders.c.merchant == merchant, _first_disputed == field, amount[0].is_not(None))
+        .group_by(*amount)
+    )
+    # Added here: SQLite has no exact decimals.
+    amounts = [(Money(text, unit), number) for text, unit, number in connection.execute(query)]
+    if not amounts:
+        return None
+    fen = sum((money.fen * number for money, number in amounts), Decimal())
+    return Money(f"{fen:f}", "fen").to(amounts[0][0].unit)
 
 
 def _arguments(*values: str) -> Sequence[str]:

@@ -224,11 +224,14 @@ CASES = [
         {'payment_callbacks_queue_messages{queue="unrouted"}': "1x1000"},
         {'payment_callbacks_queue_messages{queue="unrouted"}': "0x1000"},
     ),
-    Case(
-        "PaymentCallbacksConflictsOpen",
-        {_waiting("conflict", merchant="acme"): "1x1000"},
-        {_waiting("conflict", merchant="acme", acknowledged="true"): "1x1000"},
-        {"merchant": "acme"},
+    *(
+        Case(
+            "PaymentCallbacksConflictsOpen",
+            {_waiting(kind, merchant="acme"): "1x1000", _waiting(other, merchant="acme"): "0x1000"},
+            {_waiting(kind, merchant="acme", acknowledged="true"): "1x1000"},
+            {"merchant": "acme"},
+        )
+        for kind, other in (("conflict", "disputed-field"), ("disputed-field", "conflict"))
     ),
     Case(
         "PaymentCallbacksFieldDisputed",

@@ -56,7 +56,8 @@ class LedgerBacklogMetrics:
         self.attention = SampledGauge(
             "payment_callbacks_attention_items",
             "What waits for a person, as `orders attention` lists it, by kind, by merchant or endpoint, and by whether "
-            "somebody has acknowledged it. The same in every process. Alert on those that nobody has.",
+            "somebody has acknowledged it. A group of conflicts counts as one. The same in every process. Alert on "
+            "those that nobody has acknowledged.",
             ["kind", "merchant", "endpoint", "acknowledged"],
             registry=registry,
         )

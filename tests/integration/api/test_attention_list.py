@@ -8,7 +8,8 @@ from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_store
 from service.config.settings import Settings
-from service.domain.claims import Trust
+from service.domain.claims import OrderStatus, Trust
+from service.ledger.attention import GROUPED_FROM
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.store import LedgerStore
 from tests.support.api import ApiCaller
@@ -70,6 +71,25 @@ def test_the_list_is_filtered_by_kind_and_merchant(api: ApiCaller, store: Ledger
     assert api.get("/v1/attention?merchant=sand").value["items"] == []
 
 
+def test_a_group_of_conflicts_is_one_item_and_its_orders_are_listed_on_request(
+    api: ApiCaller, store: LedgerStore
+) -> None:
+    for number in range(GROUPED_FROM):
+        order = f"DK{number}"
+        store.record(
+            [
+                a_claim(order=order, trust=Trust.QUERIED),
+                a_claim(OrderStatus.FAILED, order=order, trust=Trust.QUERIED),
+            ]
+        )
+    (group,) = api.get("/v1/attention").value["items"]
+    assert (group["id"], group["orders"], group["biz_order_no"]) == ("disputed-field/acme/status", GROUPED_FROM, "")
+    api.post(ACKNOWLEDGEMENTS, {"id": group["id"], "name": "Li", "note": "the gateway's staff is asked"})
+    assert api.get("/v1/attention").value["items"] == []
+    members = api.get(f"/v1/attention?group={group['id']}").value["items"]
+    assert {item["biz_order_no"] for item in members} == {f"DK{number}" for number in range(GROUPED_FROM)}
+
+
 def test_what_does_not_wait_cannot_be_acknowledged(api: ApiCaller) -> None:
     answer = api.post(ACKNOWLEDGEMENTS, {"id": "conflict/acme/DK404", "name": "Li", "note": "?"})
     assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "nothing-waits")
@@ -85,7 +105,14 @@ def test_an_acknowledgement_needs_a_name_and_a_note(api: ApiCaller, store: Ledge
 
 
 @pytest.mark.parametrize(
-    ("query", "where"), [("kind=lost", "kind"), ("after=x", "after"), ("limit=0", "limit"), ("since=1", "since")]
+    ("query", "where"),
+    [
+        ("kind=lost", "kind"),
+        ("after=x", "after"),
+        ("limit=0", "limit"),
+        ("since=1", "since"),
+        ("group=conflict/acme/DK1", "group"),
+    ],
 )
 def test_a_filter_that_cannot_be_used_is_named(api: ApiCaller, query: str, where: str) -> None:
     answer = api.get(f"/v1/attention?{query}")

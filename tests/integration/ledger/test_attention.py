@@ -10,8 +10,10 @@ from sqlalchemy import Engine
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.events import EventType
+from service.domain.money import Money
 from service.ledger.announcements import Announcement
 from service.ledger.attention import (
+    GROUPED_FROM,
     PAUSED_TOO_LONG,
     WITHHOLD_UNKNOWN_FOR,
     AttentionFilter,
@@ -22,6 +24,7 @@ from service.ledger.attention import (
     list_items,
 )
 from service.ledger.audit import Author
+from service.ledger.claims import Resolution
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.decisions import EndpointRules
 from service.ledger.endpoints import Pauses
@@ -34,6 +37,7 @@ from service.ledger.withholds import WithholdOutcome, Withholds
 from tests.support.claims import AUTHOR, NOON, a_claim
 
 ANY = AttentionFilter(acknowledged=None)
+GROUP = "disputed-field/acme/amount"
 NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0)
 
 
@@ -72,6 +76,14 @@ def conflict(store: LedgerStore, order: str, *, minute: float = 0) -> None:
     store.record([a_claim(order=order, minute=minute), a_claim(OrderStatus.FAILED, order=order, minute=minute + 1)])
 
 
+def dispute_amounts(store: LedgerStore, first: int, last: int, *, amount: str = "100.00") -> None:
+    """Orders D<first> to D<last> are announced at `amount` and claimed at a cent."""
+    for number in range(first, last + 1):
+        order = f"D{number}"
+        store.announce(Announcement(merchant="acme", biz_order_no=order, amount=amount, amount_unit="yuan"))
+        store.record([a_claim(order=order, amount=Money("0.01", "yuan"))])
+
+
 def quarantine(store: LedgerStore, order: str, **more: Any) -> None:
     store.record([a_claim(None, order=order, quarantine="pay_status: ??", **more)])
 
@@ -100,6 +112,17 @@ def test_a_parked_inquiry_waits_with_the_amount_and_the_next_command(
     assert item.cause
 
 
+def test_an_inquiry_that_is_parked_before_its_horizon_waits_since_its_last_question(
+    store: LedgerStore, make_inquiry_queue: Callable[..., InquiryQueue], clock: Any, attention: AttentionList
+) -> None:
+    queue = make_inquiry_queue(store, first_repeat_seconds=2 * 86_400, most_repeat_seconds=2 * 86_400)
+    announce(store, "DK1")
+    clock.forward(3600)
+    (asked,) = queue.lease_due("acme", limit=1, lease_seconds=60)
+    queue.settle(asked, NO_ANSWER)
+    assert only(attention).since == clock()
+
+
 def test_an_order_number_that_begins_with_a_hyphen_is_no_option_of_the_next_command(
     store: LedgerStore, attention: AttentionList
 ) -> None:
@@ -114,6 +137,88 @@ def test_a_conflict_waits_until_it_is_settled(store: LedgerStore, attention: Att
     assert attention.list(ANY, limit=10) == []
 
 
+def test_a_conflict_waits_since_it_was_opened_whatever_is_said_of_the_order_later(
+    store: LedgerStore, attention: AttentionList, clock: Any
+) -> None:
+    conflict(store, "DK1")
+    clock.forward(60)
+    store.record([a_claim(OrderStatus.FAILED, order="DK1", minute=2, channel_response="again")])
+    item = only(attention)
+    assert (item.since, item.detail, item.orders) == (NOON, "status", 1)
+
+
+def test_many_conflicts_about_one_field_are_one_item_with_their_number_and_the_sum_of_their_amounts(
+    store: LedgerStore, attention: AttentionList, clock: Any
+) -> None:
+    dispute_amounts(store, 1, GROUPED_FROM - 1)
+    assert {item.kind for item in attention.list(ANY, limit=100)} == {AttentionKind.CONFLICT}
+    clock.forward(60)
+    dispute_amounts(store, GROUPED_FROM, GROUPED_FROM, amount="0.10")
+    conflict(store, "DK1")  # about another field
+    group, single = attention.list(ANY, limit=100)
+    assert (group.id, group.kind, group.merchant, group.detail) == (
+        GROUP,
+        AttentionKind.DISPUTED_FIELD,
+        "acme",
+        "amount",
+    )
+    assert (group.since, group.orders) == (NOON, GROUPED_FROM)
+    assert (group.amount, group.amount_unit) == (f"{100 * (GROUPED_FROM - 1)}.10", "yuan")
+    assert group.next_step == f"payment-callbacks orders attention --group {GROUP}"
+    assert single.id == "conflict/acme/DK1"
+
+
+def test_the_orders_of_a_group_are_listed_on_request_and_again_by_themselves_once_they_are_few(
+    store: LedgerStore, attention: AttentionList
+) -> None:
+    dispute_amounts(store, 1, GROUPED_FROM)
+    orders = {f"D{number}" for number in range(1, GROUPED_FROM + 1)}
+    members = attention.list(AttentionFilter(group=GROUP), limit=100)
+    assert {item.biz_order_no for item in members} == orders
+    assert {(item.kind, item.orders, item.amount) for item in members} == {(AttentionKind.CONFLICT, 1, "100.00")}
+    assert attention.list(AttentionFilter(group="disputed-field/acme/pay_type"), limit=100) == []
+    store.resolve(
+        Resolution(order=OrderKey("acme", "D1"), status=OrderStatus.FAILED, stated_by="Li", reason="the bank says so")
+    )
+    assert {item.biz_order_no for item in attention.list(ANY, limit=100)} == orders - {"D1"}
+
+
+def test_conflicts_of_several_merchants_or_fields_are_no_group(
+    make_store: Callable[..., LedgerStore], attention: AttentionList
+) -> None:
+    store = make_store(merchants=["acme", "other"])
+    dispute_amounts(store, 1, GROUPED_FROM - 1)
+    for number in range(GROUPED_FROM - 1):
+        conflict(store, f"DK{number}")
+    other = [a_claim(order="D1", merchant="other", amount=Money(amount, "yuan")) for amount in ("1.00", "2.00")]
+    store.record(other)
+    listed = attention.list(ANY, limit=100)
+    assert {item.kind for item in listed} == {AttentionKind.CONFLICT}
+    assert len(listed) == 2 * (GROUPED_FROM - 1) + 1
+
+
+def test_an_acknowledged_group_is_out_of_sight_with_its_orders_until_another_one_joins_it(
+    store: LedgerStore, attention: AttentionList, clock: Any
+) -> None:
+    dispute_amounts(store, 1, GROUPED_FROM)
+    acknowledged = attention.acknowledge(GROUP, name="Li", note="the unit is being set")
+    assert (acknowledged.orders, acknowledged.amount) == (GROUPED_FROM, f"{100 * GROUPED_FROM}.00")
+    assert attention.list(AttentionFilter(), limit=100) == []
+    members = attention.list(AttentionFilter(group=GROUP, acknowledged=None), limit=100)
+    assert {item.note for item in members} == {"the unit is being set"}
+    clock.forward(60)
+    dispute_amounts(store, GROUPED_FROM + 1, GROUPED_FROM + 1)
+    assert only(attention, AttentionFilter()).orders == GROUPED_FROM + 1
+
+
+def test_one_order_of_a_group_can_be_acknowledged_too(store: LedgerStore, attention: AttentionList) -> None:
+    dispute_amounts(store, 1, GROUPED_FROM)
+    attention.acknowledge(GROUP, name="Li", note="the unit is being set")
+    attention.acknowledge("conflict/acme/D1", name="Han", note="the bank is asked")
+    members = attention.list(AttentionFilter(group=GROUP, acknowledged=None), limit=100)
+    assert Counter(item.acknowledged_by for item in members) == {"Li": GROUPED_FROM - 1, "Han": 1}
+
+
 def test_an_order_s_newest_quarantined_claim_waits_until_a_claim_counts(
     store: LedgerStore, attention: AttentionList
 ) -> None:
@@ -125,6 +230,20 @@ def test_an_order_s_newest_quarantined_claim_waits_until_a_claim_counts(
     assert only(attention) == item
     store.record([a_claim(trust=Trust.QUERIED, order="DK1", minute=1)])
     assert AttentionKind.QUARANTINED_CLAIM not in {one.kind for one in attention.list(ANY, limit=10)}
+
+
+def test_a_quarantined_claim_waits_since_the_first_one_after_the_last_that_counted(
+    store: LedgerStore, attention: AttentionList, clock: Any
+) -> None:
+    quarantine(store, "DK1")
+    clock.forward(60)
+    store.record([a_claim(OrderStatus.PROCESSING, order="DK1")])
+    clock.forward(60)
+    for _ in range(3):
+        quarantine(store, "DK1", trust=Trust.QUERIED)
+        clock.forward(60)
+    item = only(attention)
+    assert (item.since, item.changed_at) == (NOON + timedelta(minutes=2), NOON + timedelta(minutes=4))
 
 
 def test_a_withhold_of_unknown_outcome_waits_after_a_while_until_the_gateway_is_seen_to_have_it(
@@ -180,16 +299,15 @@ def make_one_of_each(
     quarantine(store, "DK5")
     announce(store, "DK6")
     withholds.begin(OrderKey("acme", "DK6"), sent_by="shop")
+    dispute_amounts(store, 1, GROUPED_FROM)
     clock.forward(WITHHOLD_UNKNOWN_FOR.total_seconds())
 
 
-@pytest.fixture
-def dead_letter(ledger_engine: Engine) -> None:
+def record_dead_letter(engine: Engine) -> None:
     letter = DeadLetterRecord(id="m1", reason="UndecodableMessage", died_at=NOON, body="{")
-    DeadLetterStore(engine=ledger_engine).record([letter])
+    DeadLetterStore(engine=engine).record([letter])
 
 
-@pytest.mark.usefixtures("dead_letter")
 def test_the_counts_are_those_of_the_list_in_one_transaction(
     store: LedgerStore,
     queue: InquiryQueue,
@@ -201,6 +319,7 @@ def test_the_counts_are_those_of_the_list_in_one_transaction(
     ledger_engine: Engine,
 ) -> None:
     make_one_of_each(store, queue, outbox, withholds, pauses, clock)
+    record_dead_letter(ledger_engine)
     attention.acknowledge("conflict/acme/DK3", name="Li", note="asked the gateway")
     with ledger_engine.connect() as connection, connection.begin():
         counts = count_items(connection, clock())
@@ -216,6 +335,8 @@ def test_the_counts_are_those_of_the_list_in_one_transaction(
         for item in items
     )
     assert counts["conflict", "acme", "", "true"] == counts["conflict", "acme", "", "false"] == 1
+    assert counts["disputed-field", "acme", "", "false"] == 1
+    assert all(item.since <= item.changed_at for item in items)
 
 
 def test_a_kind_without_items_is_counted_as_none(store: LedgerStore, attention: AttentionList) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.attention import AttentionKind, AttentionList
+from service.ledger.attention import GROUPED_FROM, AttentionKind, AttentionList
 from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.reports import DayReport, Reports
 from service.ledger.store import LedgerStore
@@ -203,6 +203,19 @@ def test_a_conflict_is_unexplained_until_somebody_acknowledges_it(
     attention.acknowledge("conflict/acme/DK1", name="Li", note="the bank is asked")
     (order,) = read().open_orders
     assert (order.explained, order.explanation) == (True, "Acknowledged by Li: the bank is asked")
+    assert reports.read_report({"acme": UTC}, since=NOON.date()).explained
+
+
+def test_the_orders_of_a_group_of_conflicts_are_unexplained_until_somebody_acknowledges_the_group(
+    store: LedgerStore, read: Callable[[], DayReport], reports: Reports, attention: AttentionList
+) -> None:
+    for number in range(GROUPED_FROM):
+        store.record([a_claim(order=f"DK{number}"), a_claim(OrderStatus.FAILED, order=f"DK{number}", minute=1)])
+    whole = reports.read_report({"acme": UTC}, since=NOON.date())
+    assert [item.id for item in whole.attention] == ["disputed-field/acme/status"]
+    assert (len(read().open_orders), read().unexplained) == (GROUPED_FROM, GROUPED_FROM)
+    attention.acknowledge("disputed-field/acme/status", name="Li", note="the bank is asked")
+    assert {order.explanation for order in read().open_orders} == {"Acknowledged by Li: the bank is asked"}
     assert reports.read_report({"acme": UTC}, since=NOON.date()).explained
 
 

@@ -1,7 +1,8 @@
 """`orders attention`, `orders acknowledge` and `report`, on an embedded ledger."""
 
 import json
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from click.testing import CliRunner, Result
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
 from service.config.reading import load_settings
-from service.domain.claims import Trust
+from service.domain.claims import OrderStatus, Trust
+from service.ledger.attention import GROUPED_FROM
 from service.ledger.schema import migrate
+from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 
 _SETTINGS = """\
@@ -26,17 +29,28 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Runs a command beside a ledger in which a claim about one order is quarantined."""
+def settings_file(tmp_path: Path) -> Path:
     file = tmp_path / "pc.toml"
     file.write_text(_SETTINGS)
-    settings = load_settings(file, {})
+    return file
+
+
+@pytest.fixture
+def store(settings_file: Path) -> Iterator[LedgerStore]:
+    """A ledger in which a claim about one order is quarantined."""
+    settings = load_settings(settings_file, {})
     engine = make_ledger_engine(settings)
     migrate(engine)
-    claim = a_claim(None, trust=Trust.CAPABILITY, order=ORDER, quarantine="pay_status: 6222021234561236")
-    make_store(settings, engine).record([claim])
+    store = make_store(settings, engine)
+    store.record([a_claim(None, trust=Trust.CAPABILITY, order=ORDER, quarantine="pay_status: 6222021234561236")])
+    yield store
     engine.dispose()
-    return lambda *arguments: CliRunner().invoke(main, ["--config", str(file), *arguments])
+
+
+@pytest.fixture
+def run(settings_file: Path, store: LedgerStore) -> Run:
+    """Runs a command beside that ledger."""
+    return lambda *arguments: CliRunner().invoke(main, ["--config", str(settings_file), *arguments])
 
 
 def test_the_table_names_the_order_and_the_next_command_and_masks_the_detail(run: Run) -> None:
@@ -64,6 +78,20 @@ def test_an_acknowledged_item_is_shown_with_all_only(run: Run) -> None:
     assert "Li (command line): the gateway is asked" in " ".join(run("orders", "attention", "--all").output.split())
 
 
+def test_a_group_of_conflicts_is_one_line_and_its_command_lists_the_orders(run: Run, store: LedgerStore) -> None:
+    for number in range(GROUPED_FROM):
+        order = f"DK{number}"
+        store.record([a_claim(order=order), a_claim(OrderStatus.FAILED, order=order, minute=1)])
+    shown = " ".join(run("orders", "attention", "--kind", "disputed-field").output.split())
+    assert f"status: {GROUPED_FROM} orders" in shown
+    command = "payment-callbacks orders attention --group disputed-field/acme/status"
+    assert command in shown
+    listed = run(*shlex.split(command)[1:], "--json")
+    assert {item["id"] for item in json.loads(listed.stdout)["items"]} == {
+        f"conflict/acme/DK{number}" for number in range(GROUPED_FROM)
+    }
+
+
 def test_an_unknown_item_is_an_error_that_says_where_to_look(run: Run) -> None:
     done = run("orders", "acknowledge", "conflict/acme/DK404", "--name", "Li", "--note", "?")
     assert done.exit_code == 1
@@ -75,6 +103,7 @@ def test_an_unknown_item_is_an_error_that_says_where_to_look(run: Run) -> None:
     [
         ("orders", "attention", "--after", "x"),
         ("orders", "attention", "--kind", "lost"),
+        ("orders", "attention", "--group", "conflict/acme/DK1"),
         ("report", "--since", "2026-01-05", "--until", "2026-01-04"),
         ("report", "--day", "2026-01-05", "--since", "2026-01-04"),
         ("report", "--merchant", "nobody"),
