@@ -31,12 +31,14 @@ from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier, Stopped
 from service.config.settings import LedgerSettings
 from service.domain.claims import Claim
+from service.domain.depths import DepthReport
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.dead_letters import DeadLetterStore
+from service.ledger.depths import DepthStore
 from service.ledger.errors import ClaimUnstorable, UnknownMerchant
 from service.ledger.store import LedgerStore
-from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
+from service.messaging.codec import DEPTH_V1, REFUSALS_V1, decode_claim, decode_depth, decode_refusals
 from service.messaging.contract import Delivery, Message, Subscriber
 from service.messaging.errors import UndecodableMessage
 from service.runtime.logs import Logger
@@ -45,7 +47,7 @@ from service.runtime.metrics.merchants import ClaimMetrics
 from service.runtime.traceparent import TRACEPARENT, trace_id_of
 
 #: What one message carries.
-Content = Claim | Sequence[RefusalCount]
+Content = Claim | DepthReport | Sequence[RefusalCount]
 
 _log = Logger(__name__)
 
@@ -67,19 +69,21 @@ class _Failure:
 
 
 class Recorder:
-    """Decodes messages and records what they carry: the claims of a batch in one transaction, refusals before."""
+    """Decodes messages and records what they carry: the claims of a batch in one transaction, all else before."""
 
     def __init__(
         self,
         *,
         store: LedgerStore,
         dead_letters: DeadLetterStore,
+        depths: DepthStore,
         metrics: LedgerMetrics,
         claim_metrics: ClaimMetrics,
         clock: Callable[[], datetime],
     ) -> None:
         self._store = store
         self._dead_letters = dead_letters
+        self._depths = depths
         self._metrics = metrics
         self._claim_metrics = claim_metrics
         self._clock = clock
@@ -88,6 +92,8 @@ class Recorder:
         """What the message carries. Raises UndecodableMessage and UnknownMerchant."""
         if message.type == REFUSALS_V1:
             return decode_refusals(message)
+        if message.type == DEPTH_V1:
+            return decode_depth(message)
         claim = decode_claim(message)
         if not self._store.is_configured(claim.merchant):
             # The receiver knew the merchant and acknowledged the callback, so the gateway will not repeat it.
@@ -100,12 +106,19 @@ class Recorder:
         Raises LedgerUnavailable where a retry can help and ClaimUnstorable where one of the claims can never be
         recorded; no claim is recorded then.
         """
-        if counts := [count for content in contents if not isinstance(content, Claim) for count in content]:
-            self._store.record_refusals(counts)
-        if claims := [content for content in contents if isinstance(content, Claim)]:
+        claims = [content for content in contents if isinstance(content, Claim)]
+        if len(claims) < len(contents):
+            self._record_numbers([content for content in contents if not isinstance(content, Claim)])
+        if claims:
             began = time.monotonic()
             verdicts = self._store.record(claims)
             self._report(claims, verdicts, seconds=time.monotonic() - began)
+
+    def _record_numbers(self, numbers: Sequence[DepthReport | Sequence[RefusalCount]]) -> None:
+        if counts := [count for some in numbers if not isinstance(some, DepthReport) for count in some]:
+            self._store.record_refusals(counts)
+        if reports := [one for one in numbers if isinstance(one, DepthReport)]:
+            self._depths.record(reports)
 
     def record_dead_letter(self, message: Message, *, reason: str) -> None:
         """Record that the message is about to become a dead letter. Repeating it is harmless."""

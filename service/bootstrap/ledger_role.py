@@ -1,6 +1,7 @@
 """The role `ledger`."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
 
@@ -11,20 +12,24 @@ from consumers.dead_letters import DeadLetterKeeper
 from consumers.ledger import LedgerConsumer, Recorder
 from consumers.pruner import Pruner
 from consumers.sampler import Sample, Sampler
+from consumers.threads import repeated
 from service.bootstrap.ledger import make_store
-from service.bootstrap.messaging import make_dead_letters, make_message_counter, make_subscriber
+from service.bootstrap.messaging import make_dead_letters, make_message_counter, make_queue_report, make_subscriber
 from service.bootstrap.role_metrics import make_claim_metrics, make_sampler
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
+from service.domain.depths import REPORT_EVERY_SECONDS
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
+from service.ledger.depths import DepthStore
 from service.ledger.forgeries import Forgeries
 from service.ledger.reports import Reports
 from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 
-#: The most database connections that the role uses at once: for its consumer, sampler, pruner and dead letters.
-LEDGER_POOL_SIZE = 4
+#: The most database connections that the role uses at once: for its consumer, sampler, pruner, dead letters and
+#: reports of the queue's depth.
+LEDGER_POOL_SIZE = 5
 # Orders younger than this count for the share of disputed ones.
 _DISPUTES_SINCE = timedelta(days=1)
 
@@ -36,6 +41,7 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
         recorder=Recorder(
             store=make_store(settings, engine),
             dead_letters=DeadLetterStore(engine=engine),
+            depths=DepthStore(engine=engine),
             metrics=LedgerMetrics(registry=registry),
             claim_metrics=make_claim_metrics(settings, registry, ClaimSource.CALLBACK),
             clock=now,
@@ -81,6 +87,17 @@ def make_dead_letter_keeper(settings: Settings, engine: Engine) -> DeadLetterKee
         count=make_message_counter(settings),
         store=DeadLetterStore(engine=engine),
         clock=now,
+    )
+
+
+def reporting_queue_depth(settings: Settings, engine: Engine) -> AbstractContextManager[None]:
+    """Report the queue's depth to the ledger while the `with` lasts. Uses one connection of `engine`."""
+    measure, depths = make_queue_report(settings), DepthStore(engine=engine)
+    return repeated(
+        lambda _over: depths.record([measure()]),
+        name="queue-depth",
+        every_seconds=REPORT_EVERY_SECONDS,
+        failure="queue_depth_not_reported",
     )
 
 

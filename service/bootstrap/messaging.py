@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from service.bootstrap.files import find_data_file
 from service.config.settings import Settings
+from service.domain.depths import QUEUE, DepthReport
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
 from service.messaging.rabbitmq import topology
 from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
-from service.messaging.sqlite.queue import EmbeddedPublisher, EmbeddedQueue, EmbeddedSubscriber
+from service.messaging.sqlite.queue import Depth, EmbeddedPublisher, EmbeddedQueue, EmbeddedSubscriber
+from service.runtime.clock import now
 
 if TYPE_CHECKING:
     from service.messaging.rabbitmq.publisher import RabbitPublisher
@@ -31,17 +33,22 @@ def make_callback_publisher(
     publisher.start()
     if not settings.spool.enabled:
         return publisher
-    from service.messaging.sqlite.spool import SpoolingPublisher
+    from service.messaging.sqlite.spool import SpoolingPublisher, SpoolReporter
+
+    forward_to, spool = make_rabbit_publisher(settings, "spool"), make_spool(settings)
+    reporter = SpoolReporter(publisher=forward_to, spool=spool, clock=now)
+
+    def show_depth(depth: Depth) -> None:
+        metrics.set_spool_depth(messages=depth.messages, size_bytes=depth.bytes, oldest_at=depth.oldest_at)
+        reporter.report(depth)
 
     return SpoolingPublisher(
         loop=loop,
         inner=publisher,
-        forward_to=make_rabbit_publisher(settings, "spool"),
-        spool=make_spool(settings),
+        forward_to=forward_to,
+        spool=spool,
         max_bytes=settings.spool.max_bytes,
-        on_depth=lambda depth: metrics.set_spool_depth(
-            messages=depth.messages, size_bytes=depth.bytes, oldest_at=depth.oldest_at
-        ),
+        on_depth=show_depth,
     )
 
 
@@ -87,6 +94,33 @@ def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
     if settings.broker.urls:
         return partial(topology.count_messages, _urls(settings))
     return _embedded_queue(settings).count_messages
+
+
+def make_queue_report(settings: Settings) -> Callable[[], DepthReport]:
+    """Measures how much waits in the callbacks' queue. The function raises `MessagingError`."""
+
+    def of_broker() -> DepthReport:
+        messages = topology.count_messages(_urls(settings))["ledger"]
+        # RabbitMQ does not say how old its messages are.
+        return DepthReport(
+            reporter=QUEUE,
+            name=f"queue {topology.LEDGER_QUEUE}",
+            messages=messages,
+            oldest_at=None,
+            reported_at=now(),
+        )
+
+    def of_file(queue: EmbeddedQueue) -> DepthReport:
+        depth = queue.depth()
+        return DepthReport(
+            reporter=QUEUE,
+            name=f"queue {queue.path}",
+            messages=depth.messages,
+            oldest_at=depth.oldest_at,
+            reported_at=now(),
+        )
+
+    return of_broker if settings.broker.urls else partial(of_file, _embedded_queue(settings))
 
 
 def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingPublisher:

@@ -89,6 +89,7 @@ def ledger(context: click.Context) -> None:
         make_ledger_consumer,
         make_ledger_sampler,
         make_pruner,
+        reporting_queue_depth,
     )
     from service.bootstrap.messaging import declare_topology
     from service.cli.ledger_access import engine_of
@@ -107,6 +108,7 @@ def ledger(context: click.Context) -> None:
             make_ledger_sampler(settings, engine, registry).running(),
             make_pruner(settings, engine).running(),
             make_dead_letter_keeper(settings, engine).running(),
+            reporting_queue_depth(settings, engine),
         ):
             # What exists by now stays. Without this, full collections would go through it again: a tenth of the work.
             gc.freeze()

@@ -34,11 +34,13 @@ from sqlalchemy import (
 )
 
 from service.domain.claims import IdentityField, OrderStatus
+from service.domain.depths import QUEUE
 from service.domain.events import EventType
 from service.domain.money import Money
 from service.domain.order_state import STATUS, Verdict
 from service.ledger.bulk import insert_or_update
 from service.ledger.database import read, shared_time, write
+from service.ledger.depths import FORGOTTEN_AFTER
 from service.ledger.errors import AttentionItemUnknown
 from service.ledger.inquiries import InquiryState
 from service.ledger.sanitizing import escaped
@@ -50,6 +52,7 @@ from service.ledger.tables import (
     claims,
     dead_letters,
     deliveries,
+    depth_reports,
     events,
     inquiries,
     orders,
@@ -63,6 +66,10 @@ from service.ledger.withholds import WithholdOutcome
 WITHHOLD_UNKNOWN_FOR = timedelta(minutes=10)
 #: A pause is listed after this time: it may have been forgotten.
 PAUSED_TOO_LONG = timedelta(hours=4)
+#: Acknowledged callbacks are listed after this time in a spool or in the queue: mostly they are recorded at once.
+WAITING_TOO_LONG = timedelta(minutes=5)
+#: A spool or the queue is listed after this time without a report: four are missing by then.
+SILENT_AFTER = timedelta(minutes=1)
 #: So many conflicts of one merchant that begin with the same field are one item.
 GROUPED_FROM = 10
 
@@ -86,9 +93,13 @@ class AttentionKind(StrEnum):
     PAUSED_ENDPOINT = "paused-endpoint"
     #: A message could not be recorded, and is in the dead letters.
     DEAD_LETTER = "dead-letter"
+    #: Acknowledged callbacks have been in a spool or in the queue for minutes.
+    WAITING_CALLBACKS = "waiting-callbacks"
+    #: Nobody reports what a spool or the queue holds.
+    SILENT_REPORTER = "silent-reporter"
 
 
-#: Each kind in words.
+#: Each kind in words, with the item's `since` to fill in.
 CAUSES = {
     AttentionKind.PARKED_INQUIRY: "The gateway was asked until the horizon and named no final status.",
     AttentionKind.CONFLICT: "Trusted claims about the order contradict each other or its announcement.",
@@ -98,6 +109,8 @@ CAUSES = {
     AttentionKind.PARKED_DELIVERY: "The endpoint failed to take an event too often. It is not tried again.",
     AttentionKind.DEAD_LETTER: "A message could not be recorded. What it says about a payment is not in the ledger.",
     AttentionKind.PAUSED_ENDPOINT: "The endpoint has been paused for hours. Its events wait.",
+    AttentionKind.WAITING_CALLBACKS: "Acknowledged callbacks wait and are not in the ledger yet.",
+    AttentionKind.SILENT_REPORTER: "Unknown since {since:%Y-%m-%d %H:%M}Z: how many acknowledged callbacks wait there.",
 }
 
 
@@ -134,7 +147,7 @@ class AttentionItem:
     @property
     def cause(self) -> str:
         """The kind in words."""
-        return CAUSES[self.kind]
+        return CAUSES[self.kind].format(since=self.since)
 
     @property
     def next_step(self) -> str:
@@ -150,6 +163,9 @@ class AttentionItem:
                 words = ["dead", "show", *_arguments(self.id.partition("/")[2])]
             case AttentionKind.DISPUTED_FIELD:
                 words = ["orders", "attention", "--group", self.id]
+            case AttentionKind.WAITING_CALLBACKS | AttentionKind.SILENT_REPORTER:
+                is_queue = self.id.partition("/")[2] == QUEUE
+                words = ["run", "ledger"] if is_queue else ["spool", "drain"]
             case _:
                 words = ["orders", "show", *_arguments(self.merchant, self.biz_order_no)]
         return shlex.join(["payment-callbacks", *words])
@@ -260,6 +276,8 @@ def items_at(now: datetime) -> Subquery:
         _parked_deliveries(),
         _paused_endpoints(now),
         _dead_letters(),
+        _waiting_callbacks(now),
+        _silent_reporters(now),
     ).subquery("found")
     own, of_group = acknowledgements.alias("own"), acknowledgements.alias("of_group")
     return (
@@ -446,6 +464,28 @@ def _dead_letters() -> Select[Any]:
     return _select(AttentionKind.DEAD_LETTER, about=(letters.id,), since=letters.died_at, detail=letters.reason).where(
         letters.settled_at.is_(None)
     )
+
+
+def _waiting_callbacks(now: datetime) -> Select[Any]:
+    reported = depth_reports.c
+    return _reporters(AttentionKind.WAITING_CALLBACKS, since=reported.oldest_at).where(
+        reported.messages > 0,
+        reported.oldest_at <= now - WAITING_TOO_LONG,
+        reported.reported_at > now - SILENT_AFTER,
+    )
+
+
+def _silent_reporters(now: datetime) -> Select[Any]:
+    reported = depth_reports.c
+    return _reporters(AttentionKind.SILENT_REPORTER, since=reported.reported_at).where(
+        reported.reported_at <= now - SILENT_AFTER, reported.reported_at > now - FORGOTTEN_AFTER
+    )
+
+
+def _reporters(kind: AttentionKind, *, since: ColumnElement[Any]) -> Select[Any]:
+    reported = depth_reports.c
+    detail = reported.name + ": " + cast(reported.messages, Text) + " callbacks at the last report"
+    return _select(kind, about=(reported.reporter,), since=since, detail=detail)
 
 
 _EMPTY = cast(literal(""), Text)

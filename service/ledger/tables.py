@@ -430,6 +430,20 @@ dead_letters = Table(
     Index("ix_dead_letters_open", "died_at", **_where("settled_at IS NULL")),
 )
 
+#: What each spool and the queue last reported of its depth.
+depth_reports = Table(
+    "depth_reports",
+    metadata,
+    Column("reporter", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("messages", BigInteger, nullable=False),
+    # When the oldest message came in; where the reporter does not know that, since when it was not seen empty. NULL
+    # where it is empty.
+    Column("oldest_at", UtcDateTime),
+    Column("reported_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("reporter"),
+)
+
 
 def about_same_order(table: FromClause) -> ColumnElement[bool]:
     """Whether a row of `table` is about the order of `orders`."""

@@ -1,4 +1,4 @@
-"""Claims and counts of refusals as queue messages, and back.
+"""Claims, counts of refusals and depths of spools as queue messages, and back.
 
 The version is in the message's type, not in its body. A version may gain fields, which older releases ignore. A change
 to the meaning of a field makes a new version, which is read beside the old one for one release.
@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import TypeVar
 
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.depths import DepthReport
 from service.domain.money import UNITS, Money, read_money
 from service.domain.refusals import RefusalCount
 from service.messaging.contract import Message
@@ -24,8 +25,11 @@ from service.runtime.traceparent import TRACEPARENT
 CLAIM_V1 = "payment-callbacks.claim.v1"
 #: The type of every message that `encode_refusals` makes.
 REFUSALS_V1 = "payment-callbacks.refusals.v1"
-# Not a merchant's routing key: a slug has no dot.
+#: The type of every message that `encode_depth` makes.
+DEPTH_V1 = "payment-callbacks.depth.v1"
+# Not merchants' routing keys: a slug has no dot.
 _REFUSALS_ROUTING_KEY = "receiver.refusals"
+_DEPTH_ROUTING_KEY = "receiver.depth"
 
 _TRUSTS = {trust.word: trust for trust in Trust}
 # The largest integer that every database can store.
@@ -135,10 +139,40 @@ def decode_refusals(message: Message) -> Sequence[RefusalCount]:
             day=fields.day("day"),
             reason=fields.filled_text("reason"),
             process=fields.filled_text("process"),
-            callbacks=fields.count("callbacks"),
+            callbacks=fields.count("callbacks", least=1),
         )
         for fields in _parse_body(message, version=REFUSALS_V1).objects("counts")
     ]
+
+
+def encode_depth(report: DepthReport) -> Message:
+    """The message that carries one report, with a new random message id."""
+    body = {
+        "reporter": report.reporter,
+        "name": report.name,
+        "messages": report.messages,
+        "oldest_at": None if report.oldest_at is None else report.oldest_at.isoformat(),
+        "reported_at": report.reported_at.isoformat(),
+    }
+    return Message(
+        exchange=CALLBACKS_EXCHANGE,
+        routing_key=_DEPTH_ROUTING_KEY,
+        body=_write_body(body),
+        message_id=uuid.uuid4().hex,
+        type=DEPTH_V1,
+    )
+
+
+def decode_depth(message: Message) -> DepthReport:
+    """The report that a message carries. Raises `UndecodableMessage` as `decode_claim` does."""
+    fields = _parse_body(message, version=DEPTH_V1)
+    return DepthReport(
+        reporter=fields.filled_text("reporter"),
+        name=fields.filled_text("name"),
+        messages=fields.count("messages", least=0),
+        oldest_at=None if fields.is_null("oldest_at") else fields.moment("oldest_at"),
+        reported_at=fields.moment("reported_at"),
+    )
 
 
 def _write_body(fields: Mapping[str, object]) -> bytes:
@@ -219,11 +253,11 @@ class _Fields:
             raise _wrong(name, "an array of objects", value)
         return [_Fields(item) for item in value]
 
-    def count(self, name: str) -> int:
-        """A whole number of at least 1."""
+    def count(self, name: str, *, least: int) -> int:
+        """A whole number of at least `least`."""
         value = self._value(name)
-        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= _MAX_COUNT:
-            raise _wrong(name, f"a whole number from 1 to {_MAX_COUNT}", value)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= _MAX_COUNT:
+            raise _wrong(name, f"a whole number from {least} to {_MAX_COUNT}", value)
         return value
 
     def day(self, name: str) -> date:

@@ -83,6 +83,17 @@ CASES = [
         {'payment_callbacks_spool_oldest_timestamp_seconds{instance="a"}': "0x1000"},
         {"instance": "a"},
     ),
+    *(
+        Case(
+            alert,
+            {_waiting(kind): "1x1000"},
+            {_waiting(kind, acknowledged="true"): "1x1000", _waiting(kind): "0x30 1x2 0x1000"},
+        )
+        for alert, kind in (
+            ("PaymentCallbacksCallbacksWait", "waiting-callbacks"),
+            ("PaymentCallbacksReporterSilent", "silent-reporter"),
+        )
+    ),
     Case(
         "PaymentCallbacksLedgerStuck",
         {

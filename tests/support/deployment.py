@@ -15,11 +15,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import select, update
+
 from service.bootstrap.ledger import make_ledger_engine, make_migration_engine, make_store
 from service.config.reading import load_settings
 from service.config.settings import ApiScope, Settings
 from service.ledger.announcements import Announcement
+from service.ledger.attention import SILENT_AFTER
 from service.ledger.schema import migrate
+from service.ledger.tables import depth_reports
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import Message
 from service.messaging.sqlite.queue import EmbeddedQueue
@@ -189,6 +193,17 @@ class Deployment:
         store = make_store(settings, engine)
         for announcement in announcements:
             store.announce(announcement)
+        engine.dispose()
+
+    def age_depths(self) -> None:
+        """Make the latest reports of the queue and the spools so old that their reporters count as silent."""
+        engine = make_ledger_engine(self._settings())
+        with engine.begin() as connection:
+            for reporter, reported_at in connection.execute(
+                select(depth_reports.c.reporter, depth_reports.c.reported_at)
+            ).all():
+                own = depth_reports.c.reporter == reporter
+                connection.execute(update(depth_reports).where(own).values(reported_at=reported_at - SILENT_AFTER))
         engine.dispose()
 
     def start(self, *roles: str, environment: Mapping[str, str] | None = None, output: int | None = None) -> None:

@@ -16,7 +16,16 @@ from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
-from service.ledger.tables import asked_questions, claims, deliveries, events, inquiries, orders, refusals
+from service.ledger.tables import (
+    asked_questions,
+    claims,
+    deliveries,
+    depth_reports,
+    events,
+    inquiries,
+    orders,
+    refusals,
+)
 from tests.support.claims import NOON
 from tests.support.postgresql import PostgreSQL
 
@@ -161,6 +170,10 @@ class LedgerView:
     def count_refused(self) -> int:
         """How many refused callbacks the receivers have told of."""
         return int(self._all(select(func.coalesce(func.sum(refusals.c.callbacks), 0)))[0][0])
+
+    def depths(self) -> dict[str, int]:
+        """How many messages the queue and each spool last reported."""
+        return {row.reporter: row.messages for row in self._all(select(depth_reports))}
 
     def delivered_orders(self, endpoint: str) -> set[str]:
         """The orders of which an event counts as delivered to an endpoint."""

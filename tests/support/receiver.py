@@ -13,7 +13,7 @@ from pathlib import Path
 from service.config.secrets import Secret
 from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, TokenKey
 from service.domain.claims import Trust
-from service.messaging.codec import REFUSALS_V1, decode_claim, decode_refusals
+from service.messaging.codec import CLAIM_V1, REFUSALS_V1, decode_claim, decode_refusals
 from service.messaging.contract import AsyncPublisher, Message, Subscriber
 from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.sqlite.queue import EmbeddedPublisher, EmbeddedQueue
@@ -99,7 +99,7 @@ class ReceiverProcess:
 
     def queued_orders(self, at_least: int) -> list[str]:
         """The order numbers in the queue, taken out."""
-        claims = (message for message in self._take_out(at_least) if message.type != REFUSALS_V1)
+        claims = (message for message in self._take_out(at_least) if message.type == CLAIM_V1)
         return [decode_claim(message).biz_order_no for message in claims]
 
     def queued_refusals(self, at_least: int) -> Counter[tuple[str, str]]:

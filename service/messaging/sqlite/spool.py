@@ -3,13 +3,18 @@
 import asyncio
 import fcntl
 import os
+import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
+from service.domain.depths import REPORT_EVERY_SECONDS, DepthReport
+from service.messaging.codec import encode_depth
 from service.messaging.contract import AsyncPublisher, Message, OnSettled, Publisher
 from service.messaging.errors import BrokerUnavailable, NotConfirmed, QueueFileFailed
 from service.messaging.sqlite.queue import Depth, EmbeddedPublisher, EmbeddedQueue, Leased
@@ -22,6 +27,7 @@ _PUBLISH_SECONDS = 5.0
 _WRITE_SECONDS = 5.0
 #: How long a message that the broker refuses lets others go first.
 _LEASE_SECONDS = 10.0
+_REPORT_SECONDS = 2.0
 #: Publishes at once: enough to keep the broker busy, too few to crowd out new callbacks.
 _CONCURRENCY = 16
 _BATCH = 64
@@ -112,10 +118,9 @@ class _Forwarder:
             self._thread.join(timeout_seconds)
 
     def _run(self) -> None:
-        lock_file = self._spool.path.with_name(self._spool.path.name + ".forwarder")
         while not self._closing.is_set():
             try:
-                with _try_lock(lock_file) as locked:
+                with _try_lock(_lock_file(self._spool)) as locked:
                     if locked:
                         self._forward_until_closed()
             except NotConfirmed as error:  # of the spool's own file: all that can be done is to try again
@@ -157,6 +162,60 @@ class _Forwarder:
         except NotConfirmed as error:
             return error
         return None
+
+
+class SpoolReporter:
+    """Reports a spool's depth to the ledger, through the queue. For the process that forwards the spool.
+
+    Nothing is reported while the broker is away. The ledger shows since when it has heard nothing.
+    """
+
+    def __init__(
+        self,
+        *,
+        publisher: Publisher,
+        spool: EmbeddedQueue,
+        clock: Callable[[], datetime],
+        interval_seconds: float = REPORT_EVERY_SECONDS,
+    ) -> None:
+        """`publisher` leads to the broker and not to the spool. `clock` returns the present time, aware."""
+        self._publisher = publisher
+        self._spool = spool
+        self._clock = clock
+        self._interval_seconds = interval_seconds
+        self._due_at = time.monotonic()
+
+    def report(self, depth: Depth) -> None:
+        """Publish the depth if the interval has passed. It takes two seconds at most, and a failure is only logged."""
+        if time.monotonic() < self._due_at:
+            return
+        self._due_at = time.monotonic() + self._interval_seconds
+        try:
+            report = DepthReport(
+                reporter=f"spool-{_read_id(_lock_file(self._spool))}",
+                name=f"spool {socket.gethostname()}:{self._spool.path.absolute()}",
+                messages=depth.messages,
+                oldest_at=depth.oldest_at,
+                reported_at=self._clock(),
+            )
+            self._publisher.publish(encode_depth(report), timeout_seconds=_REPORT_SECONDS)
+        except (NotConfirmed, OSError) as error:
+            _log.info("spool_depth_not_reported", messages=depth.messages, reason=f"{type(error).__name__}: {error}")
+
+
+def _lock_file(spool: EmbeddedQueue) -> Path:
+    return spool.path.with_name(spool.path.name + ".forwarder")
+
+
+def _read_id(lock_file: Path) -> str:
+    """The id of a spool, which is in its forwarder's lock file, and is written there first. Only for the lock's holder.
+
+    The ledger knows a spool by it, even after another container got its volume. Raises OSError.
+    """
+    if not (spool_id := lock_file.read_text(encoding="ascii", errors="backslashreplace")):
+        spool_id = uuid.uuid4().hex
+        lock_file.write_text(spool_id, encoding="ascii")
+    return spool_id
 
 
 @contextmanager

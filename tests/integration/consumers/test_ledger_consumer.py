@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, date
+from datetime import UTC, date, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,15 +19,17 @@ from service.bootstrap.messaging import make_dead_letters
 from service.config.secrets import Secret
 from service.config.settings import BrokerSettings, LedgerSettings, MerchantSettings, Settings
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
+from service.domain.depths import DepthReport
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.database import READS_ONLY
 from service.ledger.dead_letters import DeadLetterStore
+from service.ledger.depths import DepthStore
 from service.ledger.reports import Reports
 from service.ledger.schema import migrate
-from service.ledger.tables import claims, events
-from service.messaging.codec import encode_claim, encode_refusals
+from service.ledger.tables import claims, depth_reports, events
+from service.messaging.codec import encode_claim, encode_depth, encode_refusals
 from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
@@ -97,6 +99,7 @@ class Stack:
             recorder=Recorder(
                 store=make_store(self.settings, self.engine),
                 dead_letters=DeadLetterStore(engine=self.engine),
+                depths=DepthStore(engine=self.engine),
                 metrics=LedgerMetrics(registry=registry),
                 claim_metrics=ClaimMetrics(
                     registry=registry,
@@ -132,6 +135,11 @@ class Stack:
         query = select(func.count()).where(events.c.type.in_([EventType.SUCCEEDED, EventType.FAILED]))
         with self._looking.connect() as connection:
             return connection.scalar(query) or 0
+
+    def spooled(self) -> dict[str, int]:
+        """How many messages each spool last reported."""
+        with self._looking.connect() as connection:
+            return {row.reporter: row.messages for row in connection.execute(select(depth_reports))}
 
     def count_queued(self) -> int:
         """How many messages wait in the queue, those that a consumer holds not counted on RabbitMQ."""
@@ -286,6 +294,18 @@ def test_counts_of_refusals_come_in_among_claims_and_one_that_cannot_be_read_cos
         eventually(lambda: reports.read_day("acme", day, time_zone=UTC).refused == {"not-json": 3})
     assert [letter.id for letter in stack.dead_letters()] == ["unreadable"]
     assert stack.count_queued() == 0
+
+
+def test_depths_of_spools_come_in_among_claims_and_one_that_cannot_be_read_costs_no_other(stack: Stack) -> None:
+    report = DepthReport(reporter="spool-1", name="spool", messages=0, oldest_at=None, reported_at=now())
+    newer = replace(report, messages=3, reported_at=report.reported_at + timedelta(microseconds=1))
+    unreadable = replace(encode_depth(report), body=b"{}", message_id="unreadable")
+    claims = both_statuses(range(5))
+    stack.publish([*claims[:5], encode_depth(newer), unreadable, encode_depth(report), *claims[5:]])
+    with running(stack.make_consumer()):
+        eventually(lambda: all_recorded(stack, range(5)) and stack.dead_letters() and stack.count_queued() == 0)
+        eventually(lambda: stack.spooled() == {"spool-1": 3})
+    assert [letter.id for letter in stack.dead_letters()] == ["unreadable"]
 
 
 def test_each_claim_that_says_anything_new_has_a_line_in_the_log_and_repeats_are_counted_for_their_batch(

@@ -9,12 +9,15 @@ import pytest
 from sqlalchemy import Engine
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.depths import QUEUE, DepthReport
 from service.domain.events import EventType
 from service.domain.money import Money
 from service.ledger.announcements import Announcement
 from service.ledger.attention import (
     GROUPED_FROM,
     PAUSED_TOO_LONG,
+    SILENT_AFTER,
+    WAITING_TOO_LONG,
     WITHHOLD_UNKNOWN_FOR,
     AttentionFilter,
     AttentionItem,
@@ -27,6 +30,7 @@ from service.ledger.audit import Author
 from service.ledger.claims import Resolution
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.decisions import EndpointRules
+from service.ledger.depths import DepthStore
 from service.ledger.endpoints import Pauses
 from service.ledger.errors import AttentionItemUnknown
 from service.ledger.inquiry_queue import InquiryQueue
@@ -303,9 +307,17 @@ def make_one_of_each(
     clock.forward(WITHHOLD_UNKNOWN_FOR.total_seconds())
 
 
-def record_dead_letter(engine: Engine) -> None:
+def report_to(engine: Engine, clock: Any) -> None:
+    """What is not in the ledger by itself: a dead letter, an old message in the queue, a spool that is silent."""
     letter = DeadLetterRecord(id="m1", reason="UndecodableMessage", died_at=NOON, body="{")
     DeadLetterStore(engine=engine).record([letter])
+    now = clock()
+    DepthStore(engine=engine, clock=lambda _: now).record(
+        [
+            DepthReport(reporter=QUEUE, name="queue", messages=1, oldest_at=now - WAITING_TOO_LONG, reported_at=now),
+            DepthReport(reporter="spool-1", name="spool", messages=0, oldest_at=None, reported_at=now - SILENT_AFTER),
+        ]
+    )
 
 
 def test_the_counts_are_those_of_the_list_in_one_transaction(
@@ -319,7 +331,7 @@ def test_the_counts_are_those_of_the_list_in_one_transaction(
     ledger_engine: Engine,
 ) -> None:
     make_one_of_each(store, queue, outbox, withholds, pauses, clock)
-    record_dead_letter(ledger_engine)
+    report_to(ledger_engine, clock)
     attention.acknowledge("conflict/acme/DK3", name="Li", note="asked the gateway")
     with ledger_engine.connect() as connection, connection.begin():
         counts = count_items(connection, clock())

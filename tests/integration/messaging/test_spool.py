@@ -3,17 +3,29 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from service.domain.depths import DepthReport
 from service.messaging.blocking_publisher import BlockingPublisher
+from service.messaging.codec import decode_depth
 from service.messaging.errors import SpoolFull
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.sqlite.queue import Depth, EmbeddedQueue
-from service.messaging.sqlite.spool import SpoolingPublisher
-from tests.support.messages import count_messages, make_message, rabbit_publisher
+from service.messaging.sqlite.spool import SpoolingPublisher, SpoolReporter
+from service.runtime.clock import now
+from tests.support.logs import capture_logs
+from tests.support.messages import (
+    Connect,
+    Subscribe,
+    count_messages,
+    embedded_publisher,
+    make_message,
+    rabbit_publisher,
+)
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
 
@@ -131,3 +143,108 @@ def test_a_broker_that_hangs_costs_no_more_than_the_time_limit(spool: Spool, own
         own_rabbitmq.thaw()
 
     eventually(lambda: count_messages(url) >= 2)
+
+
+NOON = datetime(2026, 1, 5, 12, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def spooled(tmp_path: Path) -> Iterator[Callable[..., EmbeddedQueue]]:
+    """Makes spools with some messages in them."""
+    made: list[EmbeddedQueue] = []
+
+    def make(name: str, *, messages: int = 0) -> EmbeddedQueue:
+        made.append(EmbeddedQueue(tmp_path / name))
+        (tmp_path / f"{name}.forwarder").touch()  # as whoever forwards the spool has
+        publisher = embedded_publisher(EmbeddedQueue(tmp_path / name))
+        for number in range(messages):
+            publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+        publisher.close(timeout_seconds=5)
+        return made[-1]
+
+    yield make
+    for queue in made:
+        queue.close(timeout_seconds=5)
+
+
+@pytest.fixture
+def received(subscribe: Subscribe, declared_url: str) -> Callable[[int], list[DepthReport]]:
+    """Takes so many reports out of the broker's queue."""
+
+    def receive(number: int) -> list[DepthReport]:
+        subscriber = subscribe(declared_url)
+        found: list[DepthReport] = []
+
+        def all_there() -> bool:
+            deliveries = subscriber.receive(max_messages=100, wait_seconds=1)
+            subscriber.acknowledge(deliveries)
+            found.extend(decode_depth(delivery.message) for delivery in deliveries)
+            return len(found) >= number
+
+        eventually(all_there)
+        return found
+
+    return receive
+
+
+def test_a_spool_is_reported_with_its_depth_under_a_name_that_outlives_the_process(
+    spooled: Callable[..., EmbeddedQueue],
+    connect: Connect,
+    declared_url: str,
+    received: Callable[[int], list[DepthReport]],
+) -> None:
+    first, other = spooled("a.sqlite", messages=2), spooled("b.sqlite")
+    for spool in (first, first, other):  # each reporter is a process of its own
+        SpoolReporter(publisher=connect(declared_url), spool=spool, clock=lambda: NOON).report(spool.depth())
+    one, again, another = received(3)
+    assert one == again
+    assert (one.messages, one.oldest_at, one.reported_at) == (2, first.depth().oldest_at, NOON)
+    assert one.name.endswith(f":{first.path}")
+    assert (another.messages, another.oldest_at) == (0, None)
+    assert another.reporter != one.reporter
+
+
+def test_a_spool_is_reported_once_in_an_interval(
+    spooled: Callable[..., EmbeddedQueue],
+    connect: Connect,
+    declared_url: str,
+    received: Callable[[int], list[DepthReport]],
+) -> None:
+    spool = spooled("a.sqlite")
+    rare, often = (
+        SpoolReporter(publisher=connect(declared_url), spool=spool, clock=lambda: NOON, interval_seconds=interval)
+        for interval in (86_400, 0)
+    )
+    for reporter in (rare, rare, rare, often, often):
+        reporter.report(spool.depth())
+    assert len(received(3)) == 3
+
+
+def test_a_report_that_fails_is_logged_and_harms_nothing(
+    spooled: Callable[..., EmbeddedQueue], connect: Connect, nowhere: str, declared_url: str
+) -> None:
+    spool, unreadable = spooled("a.sqlite"), spooled("b.sqlite")
+    lock_file = unreadable.path.with_name("b.sqlite.forwarder")
+    lock_file.unlink()
+    lock_file.mkdir()
+    with capture_logs() as logs:
+        SpoolReporter(publisher=connect(nowhere), spool=spool, clock=now).report(spool.depth())
+        SpoolReporter(publisher=connect(declared_url), spool=unreadable, clock=now).report(unreadable.depth())
+    assert [line["reason"].partition(":")[0] for line in logs if line["event"] == "spool_depth_not_reported"] == [
+        "BrokerUnavailable",
+        "IsADirectoryError",
+    ]
+
+
+def test_the_process_that_forwards_a_spool_reports_it_and_no_report_goes_through_the_spool(
+    spooled: Callable[..., EmbeddedQueue],
+    connect: Connect,
+    declared_url: str,
+    spool: Spool,
+) -> None:
+    file = spooled("spool.sqlite")
+    reporter = SpoolReporter(publisher=connect(declared_url), spool=file, clock=now)
+    publisher = spool(declared_url, on_depth=reporter.report)
+    publisher.publish(make_message("one"), timeout_seconds=5)
+    eventually(lambda: count_messages(declared_url) == 2)
+    assert file.depth().messages == 0

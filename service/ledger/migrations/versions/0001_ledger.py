@@ -31,6 +31,7 @@ def upgrade() -> None:
     _paused_endpoints()
     _acknowledgements()
     _dead_letters()
+    _depth_reports()
     _replays()
     _audit()
 
@@ -311,6 +312,18 @@ def _dead_letters() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_dead_letters"),
     )
     op.create_index("ix_dead_letters_open", "dead_letters", ["died_at"], **_where("settled_at IS NULL"))
+
+
+def _depth_reports() -> None:
+    op.create_table(
+        "depth_reports",
+        sa.Column("reporter", sa.Text, nullable=False),
+        sa.Column("name", sa.Text, nullable=False),
+        sa.Column("messages", sa.BigInteger, nullable=False),
+        sa.Column("oldest_at", _TIME),
+        sa.Column("reported_at", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("reporter", name="pk_depth_reports"),
+    )
 
 
 def _replays() -> None:
