@@ -33,7 +33,8 @@ from consumers.faults import describe_fault, frames_of
 from consumers.retry import Retrier
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, Sink
 from consumers.threads import GRACE_SECONDS, Leased, WorkerPool, lease_jobs, run_leased, supervise
-from service.config.settings import DispatcherSettings, EndpointSettings
+from service.config.endpoints import EndpointSettings
+from service.config.settings import DispatcherSettings
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.runtime.backoff import exponential
 from service.runtime.logs import Logger

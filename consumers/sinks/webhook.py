@@ -10,7 +10,7 @@ from urllib3 import Retry
 from urllib3.exceptions import InvalidHeader
 
 from consumers.sinks.sink import DeliveryFailed, EndpointGone
-from service.config.settings import EndpointSettings
+from service.config.endpoints import WebhookSettings
 from service.domain.events import CONTENT_TYPE, SerializedEvent
 from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
 from service.runtime.traceparent import TRACEPARENT
@@ -30,7 +30,7 @@ class WebhookSink:
     verified. Redirects are refused: an operator has to change the URL.
     """
 
-    def __init__(self, *, endpoint: EndpointSettings, clock: Callable[[], datetime]) -> None:
+    def __init__(self, *, endpoint: WebhookSettings, clock: Callable[[], datetime]) -> None:
         self._signers = [Webhook(secret.reveal()) for secret in endpoint.secrets]
         self._clock = clock
         self._timeout_seconds = endpoint.timeout_seconds

@@ -11,7 +11,8 @@ from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
 from service.bootstrap.messaging import make_rabbit_publisher
 from service.bootstrap.role_metrics import make_sampler
-from service.config.settings import EndpointSettings, Settings
+from service.config.endpoints import AmqpSettings, AnyEndpoint, WebhookSettings
+from service.config.settings import Settings
 from service.ledger.endpoints import Pauses
 from service.ledger.outbox import Outbox
 from service.ledger.replays import Replays
@@ -31,12 +32,14 @@ def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegis
     )
 
 
-def make_sink(settings: Settings, endpoint: EndpointSettings) -> Sink:
+def make_sink(settings: Settings, endpoint: AnyEndpoint) -> Sink:
     """The sink that delivers events to one endpoint."""
-    if endpoint.kind == "amqp":
-        publisher = make_rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
-        return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
-    return WebhookSink(endpoint=endpoint, clock=now)
+    match endpoint:
+        case WebhookSettings():
+            return WebhookSink(endpoint=endpoint, clock=now)
+        case AmqpSettings():
+            publisher = make_rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
+            return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
 
 
 def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:

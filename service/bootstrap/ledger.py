@@ -5,7 +5,8 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Engine
 
 from service.bootstrap.files import find_data_file
-from service.config.settings import EndpointSettings, MerchantSettings, Settings
+from service.config.endpoints import EndpointSettings
+from service.config.settings import MerchantSettings, Settings
 from service.ledger.database import make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.inquiry_limits import InquiryRules

@@ -45,7 +45,8 @@ def check(context: click.Context) -> None:
         )
         click.echo(f"merchant {merchant.slug}: requires {merchant.required_trust.word}; {numbers}")
     for endpoint in settings.endpoints:
-        click.echo(f"endpoint {endpoint.name}: {endpoint.kind}, {', '.join(sorted(endpoint.types))}")
+        types = ", ".join(sorted(endpoint.types))
+        click.echo(f"endpoint {endpoint.name}: {endpoint.kind} to {endpoint.address}, {types}")
 
 
 def _require_driver(url: Secret) -> None:

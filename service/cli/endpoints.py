@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 import click
 
@@ -13,7 +12,7 @@ from service.bootstrap.dispatcher_role import make_sink
 from service.cli.ledger_access import author_of, open_ledger
 from service.cli.options import find_endpoint, log_to_stderr, settings_of
 from service.cli.tables import add_row, make_console, make_table, time_text
-from service.config.settings import EndpointSettings
+from service.config.endpoints import AnyEndpoint
 from service.ledger.endpoints import EndpointState, Pauses, read_endpoint_states
 from service.runtime.clock import now
 
@@ -104,7 +103,7 @@ def resume(context: click.Context, name: str, reason: str, by: str | None) -> No
     )
 
 
-def _print_table(endpoints: Sequence[EndpointSettings], states: Sequence[EndpointState], *, now: datetime) -> None:
+def _print_table(endpoints: Sequence[AnyEndpoint], states: Sequence[EndpointState], *, now: datetime) -> None:
     """Print a line per endpoint, and one below for each that is paused. `now` is aware."""
     known = {endpoint.name: endpoint for endpoint in endpoints}
     table = make_table(
@@ -116,7 +115,7 @@ def _print_table(endpoints: Sequence[EndpointSettings], states: Sequence[Endpoin
             table,
             f"{state.endpoint}{' (paused)' if state.pause else ''}",
             endpoint.kind if endpoint else _NOT_IN_SETTINGS,
-            _address(endpoint),
+            endpoint.address if endpoint else "",
             _filters(endpoint),
             str(state.open),
             "" if state.oldest_open_at is None else _age(state.oldest_open_at, now),
@@ -134,18 +133,18 @@ def _print_table(endpoints: Sequence[EndpointSettings], states: Sequence[Endpoin
         console.print(paused)
 
 
-def _print_json(endpoints: Sequence[EndpointSettings], states: Sequence[EndpointState], *, now: datetime) -> None:
+def _print_json(endpoints: Sequence[AnyEndpoint], states: Sequence[EndpointState], *, now: datetime) -> None:
     """Print the same as JSON."""
     known = {endpoint.name: endpoint for endpoint in endpoints}
     rows = [_row(known.get(state.endpoint), state, now) for state in states]
     click.echo(json.dumps({"endpoints": rows}, ensure_ascii=False, indent=2))
 
 
-def _row(endpoint: EndpointSettings | None, state: EndpointState, now: datetime) -> Mapping[str, Any]:
+def _row(endpoint: AnyEndpoint | None, state: EndpointState, now: datetime) -> Mapping[str, Any]:
     return {
         "endpoint": state.endpoint,
         "kind": endpoint.kind if endpoint else None,
-        "url": _address(endpoint) or None,
+        "address": endpoint.address if endpoint else None,
         "types": sorted(endpoint.types) if endpoint else None,
         "merchants": sorted(endpoint.merchants) if endpoint and endpoint.merchants is not None else None,
         "open": state.open,
@@ -163,15 +162,7 @@ def _row(endpoint: EndpointSettings | None, state: EndpointState, now: datetime)
     }
 
 
-def _address(endpoint: EndpointSettings | None) -> str:
-    """Its URL without the query, which may hold a key."""
-    if endpoint is None or not endpoint.url:
-        return ""
-    url = urlsplit(endpoint.url)
-    return f"{url.scheme}://{url.netloc}{url.path}{'?…' if url.query else ''}"
-
-
-def _filters(endpoint: EndpointSettings | None) -> str:
+def _filters(endpoint: AnyEndpoint | None) -> str:
     if endpoint is None:
         return ""
     types = ", ".join(sorted(type_.value.removeprefix("payment.") for type_ in endpoint.types))

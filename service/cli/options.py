@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from service.bootstrap.urls import find_unusable_urls
+from service.config.endpoints import AnyEndpoint
 from service.config.reading import SettingsError, load_settings
-from service.config.settings import EndpointSettings, Settings
+from service.config.settings import Settings
 
 #: How an `AwareTime` is written.
 TIME_HELP = "An ISO 8601 time with its zone, e.g. 2026-01-05T20:00:00+08:00."
@@ -51,7 +52,7 @@ def settings_path_of(context: click.Context) -> Path:
     return Path(path)
 
 
-def find_endpoint(settings: Settings, name: str) -> EndpointSettings:
+def find_endpoint(settings: Settings, name: str) -> AnyEndpoint:
     """The endpoint of that name. Raises `click.UsageError`."""
     for endpoint in settings.endpoints:
         if endpoint.name == name:

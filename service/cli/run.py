@@ -156,7 +156,7 @@ def dispatcher(context: click.Context) -> None:
     stop = _stop_event()
     engine = engine_of(settings, pool_size=dispatcher_pool_size(settings))
     if _await_schema(settings, engine, stop):
-        if any(endpoint.kind == "amqp" for endpoint in settings.endpoints):
+        if any(endpoint.needs_broker for endpoint in settings.endpoints):
             # Only once: a missing broker must not delay webhooks.
             _declare_topology_once(settings)
         registry = CollectorRegistry()

@@ -1,10 +1,8 @@
 """Every setting of the service, declared once: key, default, allowed values and meaning.
 
-`schema.py` makes the schemas from these classes, `reading.py` reads the file.
+Those of endpoints are in `endpoints.py`. `schema.py` makes the schemas from these classes, `reading.py` reads the file.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,11 +14,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from marshmallow import ValidationError, fields, validate
 
-from service.config.schema import NOT_A_KEY, FrozenSetField, Mistake, ReadBy
+from service.config.endpoints import AnyEndpoint
+from service.config.schema import NOT_A_KEY, FrozenSetField, Mistake, PositiveFloat, PositiveInteger, ReadBy, Slug
 from service.config.secrets import Proxy, ProxyField, Secret, SecretText, UrlField
 from service.config.url_syntax import UrlMalformed, split_http_url
 from service.domain.claims import IdentityField, Trust
-from service.domain.events import DEFAULT_EVENT_TYPES, EventType
+from service.domain.events import EventType
 from service.domain.order_numbers import may_be_card_number
 
 _NOT_EMPTY = validate.Length(min=1)
@@ -38,24 +37,14 @@ _DOCUMENTED_FIELDS = (
     "channel_response",
     "sign",
 )
-_WEBHOOK_SECRET_PREFIX = "whsec_"  # noqa: S105 - the convention's prefix, no secret
-
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})"
 _HOST_AND_PORT = validate.Regexp(
     rf"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+):{_PORT}\Z", re.ASCII, error="must be host:port, the port up to 65535"
 )
-_SLUG = validate.Regexp(
-    r"[a-z0-9]([a-z0-9-]{0,62}[a-z0-9])?\Z", error="must be a slug: a-z, 0-9 and inner hyphens, at most 64"
-)
-
-PositiveFloat = Annotated[float, validate.Range(min=0, min_inclusive=False)]
-PositiveInteger = Annotated[int, validate.Range(min=1)]
 AmountUnit = Annotated[str, validate.OneOf(["yuan", "fen"])]
 HostAndPort = Annotated[str, _HOST_AND_PORT]
 #: host:port where Prometheus reads the metrics of the role; "": nowhere.
 MetricsBind = Annotated[str, _HOST_AND_PORT]
-#: The name of a merchant, an endpoint or a caller.
-Slug = Annotated[str, _SLUG]
 
 _read_broker_url = partial(UrlField, schemes=("amqp", "amqps"), example="amqp://user:password@host/vhost")
 _read_postgresql_url = partial(
@@ -240,53 +229,6 @@ class MerchantSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointSettings:
-    """One downstream system."""
-
-    name: Slug
-    kind: Annotated[str, validate.OneOf(["webhook", "amqp"])]
-    #: Webhooks only.
-    url: str = ""
-    #: Webhooks only: the newest first. Each of them signs, so that a receiver can change from one to the other.
-    secrets: Annotated[Sequence[SecretText], validate.Length(min=1, max=2)] = ()
-    types: Annotated[frozenset[EventType], _NOT_EMPTY] = DEFAULT_EVENT_TYPES
-    #: None: every merchant's events.
-    merchants: Annotated[frozenset[str], _NOT_EMPTY] | None = None
-    timeout_seconds: PositiveFloat = 10.0
-    max_attempts: PositiveInteger = 60
-    first_retry_seconds: PositiveFloat = 1.0
-    most_retry_seconds: PositiveFloat = 3600.0
-    #: The most deliveries at once, per dispatcher process.
-    concurrency: PositiveInteger = 8
-
-    def find_mistakes(self) -> Iterator[Mistake]:
-        """Find settings that do not fit the kind."""
-        if self.kind == "amqp":
-            for key, given in {"url": self.url, "secrets": self.secrets}.items():
-                if given:
-                    yield key, "belongs to webhooks; an amqp endpoint publishes to `payment.status`"
-            return
-        try:
-            split_http_url(self.url)
-        except UrlMalformed as error:
-            yield "url", f"a webhook {error}"
-        if not self.secrets or not all(_is_webhook_secret(secret.reveal()) for secret in self.secrets):
-            yield (
-                "secrets",
-                "a webhook needs secrets of the form whsec_<base64 of 24 to 64 bytes>; "
-                "make one with `payment-callbacks keys new --webhook`",
-            )
-
-
-def _is_webhook_secret(secret: str) -> bool:
-    try:
-        key = base64.b64decode(secret.removeprefix(_WEBHOOK_SECRET_PREFIX), validate=True)
-    except binascii.Error:
-        return False
-    return secret.startswith(_WEBHOOK_SECRET_PREFIX) and 24 <= len(key) <= 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiverSettings:
     """The endpoint behind notify_url."""
 
@@ -434,7 +376,7 @@ class Settings:
     """All settings, checked."""
 
     merchants: Annotated[Mapping[Slug, MerchantSettings], _NOT_EMPTY]
-    endpoints: Sequence[EndpointSettings] = ()
+    endpoints: Sequence[AnyEndpoint] = ()
     #: The folder of the embedded queue, the embedded ledger and the spool, on a local disk.
     data_directory: Annotated[Path, ReadBy(_PathField)] = Path("data")
     #: A URL of PostgreSQL, as libpq reads it, or sqlite:///... None: SQLite in the data directory.
@@ -463,8 +405,8 @@ class Settings:
         for endpoint in self.endpoints:
             for slug in (endpoint.merchants or frozenset()) - set(self.merchants):
                 yield "endpoints", f"`{endpoint.name}` names the unknown merchant `{slug}`"
-            if endpoint.kind == "amqp" and not self.broker.urls:
-                yield "endpoints", f"`{endpoint.name}` is of kind amqp, and no broker.urls are set"
+            if endpoint.needs_broker and not self.broker.urls:
+                yield "endpoints", f"`{endpoint.name}` is of kind {endpoint.kind}, and no broker.urls are set"
             if self.dispatcher.lease_seconds < endpoint.timeout_seconds * 2:
                 yield (
                     "dispatcher.lease_seconds",

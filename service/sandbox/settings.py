@@ -9,9 +9,8 @@ from typing import Annotated, Any
 from marshmallow import fields, validate
 
 from service.config.reading import SettingsError, describe_mistakes, parse_toml
-from service.config.schema import InvalidSection, ReadBy, load_section
+from service.config.schema import InvalidSection, PositiveFloat, ReadBy, load_section
 from service.config.secrets import SecretText
-from service.config.settings import PositiveFloat
 from service.sandbox.document_rules import STRICT, DocumentRule
 
 _SHARE = validate.Range(min=0, max=1)

@@ -13,7 +13,7 @@ import yaml
 from marshmallow import Schema, fields
 
 from service.config.reading import parse_settings
-from service.config.schema import make_schema
+from service.config.schema import SectionByKind, make_schema
 from service.config.settings import ApiScope, Settings
 from tests.support.chart import CHART, VALUE_SETS, find, pod_specs, render, settings_of
 
@@ -180,6 +180,22 @@ def test_the_charts_schema_knows_every_setting_and_invents_none() -> None:
     assert theirs == ours - DECIDED
 
 
+def test_the_charts_schema_knows_the_keys_of_each_kind_of_endpoint() -> None:
+    endpoint = yaml.safe_load((CHART / "values.schema.json").read_text())["definitions"]["endpoint"]
+    endpoints = make_schema(Settings)().fields["endpoints"]
+    assert isinstance(endpoints, fields.List)
+    assert isinstance(endpoints.inner, SectionByKind)
+    schemas = endpoints.inner.schemas
+    assert endpoint["properties"]["kind"]["enum"] == list(schemas)
+    kinds = {clause["if"]["properties"]["kind"]["const"]: clause["then"] for clause in endpoint["allOf"]}
+    assert set(kinds) == set(schemas)
+    for kind, schema in schemas.items():
+        refused = {key for key, below in kinds[kind].get("properties", {}).items() if below is False}
+        assert set(endpoint["properties"]) - refused == set(schema.fields), kind
+        required = {*endpoint["required"], *kinds[kind].get("required", [])}
+        assert required - {"kind"} == {key for key, field in schema.fields.items() if field.required}, kind
+
+
 def test_every_role_with_metrics_of_its_own_serves_them() -> None:
     document = tomllib.loads(settings_of(render("everything"))["api.toml"])
     roles = {key.partition(".")[0] for key in keys_of_service(make_schema(Settings)()) if key.endswith(".metrics_bind")}
@@ -200,7 +216,7 @@ def keys_of_service(schema: Schema, prefix: str = "") -> list[str]:
             inner, path = field.value_field, f"{path}.*"
         elif isinstance(field, fields.List):
             inner = field.inner
-        if isinstance(inner, fields.Nested):
+        if isinstance(inner, fields.Nested | SectionByKind):
             found += keys_of_service(inner.schema, f"{path}.")
     return found
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from service.config.endpoints import WebhookSettings
 from service.config.reading import parse_settings
 from service.config.settings import Settings
 from service.sandbox.settings import load_sandbox_settings
@@ -81,6 +82,7 @@ def test_everything_that_calls_another_service_shares_a_network_with_it(settings
     merchant, (endpoint,) = settings.merchants["acme"], settings.endpoints
     assert merchant.gateway is not None
     assert settings.database_url is not None
+    assert isinstance(endpoint, WebhookSettings)
     (broker,) = settings.broker.urls
     calls = {
         settings.receiver.public_url: {"sandbox"},

@@ -11,8 +11,9 @@ import pytest
 from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_store
+from service.config.endpoints import WebhookSettings
 from service.config.secrets import Secret
-from service.config.settings import EndpointSettings, Settings
+from service.config.settings import Settings
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import EventType
 from service.ledger.orders import OrderFilter
@@ -44,9 +45,8 @@ class Book:
 
 @pytest.fixture
 def store(settings: Settings, engine: Engine) -> LedgerStore:
-    shop = EndpointSettings(
+    shop = WebhookSettings(
         name="shop",
-        kind="webhook",
         url="http://127.0.0.1:9/",
         secrets=[Secret(WEBHOOK_SECRET)],
         types=frozenset(EventType),

@@ -9,8 +9,9 @@ from sqlalchemy import Engine
 
 from consumers.operator_requests import OperatorRequests
 from service.bootstrap.ledger import make_store
+from service.config.endpoints import WebhookSettings
 from service.config.secrets import Secret
-from service.config.settings import EndpointSettings, Settings
+from service.config.settings import Settings
 from service.domain.claims import OrderStatus, Trust
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.replays import Replays
@@ -26,7 +27,7 @@ LI_LEI = {"name": "李雷", "reason": "they lost a day"}
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """With the endpoint shop."""
-    shop = EndpointSettings(name="shop", kind="webhook", url="http://127.0.0.1:9/", secrets=[Secret(WEBHOOK_SECRET)])
+    shop = WebhookSettings(name="shop", url="http://127.0.0.1:9/", secrets=[Secret(WEBHOOK_SECRET)])
     return replace(settings, endpoints=(shop,))
 
 

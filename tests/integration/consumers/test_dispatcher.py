@@ -20,8 +20,9 @@ from consumers.dispatcher import Dispatcher
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
+from service.config.endpoints import AmqpSettings, WebhookSettings
 from service.config.secrets import Secret
-from service.config.settings import DispatcherSettings, EndpointSettings
+from service.config.settings import DispatcherSettings
 from service.domain.claims import OrderStatus
 from service.ledger.database import READS_ONLY, make_engine
 from service.ledger.outbox import DueDelivery, Outbox
@@ -45,10 +46,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def webhook(name: str, url: str, **settings: Any) -> EndpointSettings:
-    return EndpointSettings(
+def webhook(name: str, url: str, **settings: Any) -> WebhookSettings:
+    return WebhookSettings(
         name=name,
-        kind="webhook",
         url=url,
         secrets=[Secret(SECRET)],
         first_retry_seconds=0.02,
@@ -59,12 +59,12 @@ def webhook(name: str, url: str, **settings: Any) -> EndpointSettings:
 
 
 def make_dispatcher(
-    engine: Engine, *endpoints: EndpointSettings, outbox: Outbox | None = None, **sinks: Sink
+    engine: Engine, *endpoints: WebhookSettings, outbox: Outbox | None = None, **sinks: Sink
 ) -> Dispatcher:
     return Dispatcher(
         outbox=outbox or Outbox(engine=engine),
         sinks={endpoint.name: WebhookSink(endpoint=endpoint, clock=now) for endpoint in endpoints} | sinks,
-        endpoints=[*endpoints, *(EndpointSettings(name=name, kind="amqp") for name in sinks)],
+        endpoints=[*endpoints, *(AmqpSettings(name=name) for name in sinks)],
         settings=DispatcherSettings(poll_seconds=0.02, lease_seconds=30),
         metrics=DispatcherMetrics(registry=CollectorRegistry(), endpoints=[]),
         clock=now,

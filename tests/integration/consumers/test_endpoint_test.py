@@ -9,8 +9,9 @@ import pytest
 from consumers.endpoint_test import EndpointTestOutcome, send_test_event
 from consumers.sinks.sink import Sink
 from service.bootstrap.dispatcher_role import make_sink
+from service.config.endpoints import AmqpSettings, WebhookSettings
 from service.config.secrets import Secret
-from service.config.settings import BrokerSettings, EndpointSettings, Settings
+from service.config.settings import BrokerSettings, Settings
 from service.domain.events import EventType
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare
@@ -32,8 +33,8 @@ def shop() -> Iterator[Downstream]:
 @pytest.fixture
 def try_webhook(tmp_path: Path) -> TryWebhook:
     def go(url: str, *, timeout_seconds: float = 30.0) -> EndpointTestOutcome:
-        endpoint = EndpointSettings(
-            name="shop", kind="webhook", url=url, secrets=[Secret(WEBHOOK_SECRET)], timeout_seconds=timeout_seconds
+        endpoint = WebhookSettings(
+            name="shop", url=url, secrets=[Secret(WEBHOOK_SECRET)], timeout_seconds=timeout_seconds
         )
         return _try(make_sink(Settings(merchants={}, data_directory=tmp_path), endpoint))
 
@@ -44,7 +45,7 @@ def try_webhook(tmp_path: Path) -> TryWebhook:
 def try_bus(amqp_url: str, tmp_path: Path) -> Callable[[], EndpointTestOutcome]:
     def go() -> EndpointTestOutcome:
         settings = Settings(merchants={}, data_directory=tmp_path, broker=BrokerSettings(urls=[Secret(amqp_url)]))
-        return _try(make_sink(settings, EndpointSettings(name="shop", kind="amqp")))
+        return _try(make_sink(settings, AmqpSettings(name="shop")))
 
     return go
 

@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 
 from consumers.dispatcher import EndpointWorker
 from consumers.sinks.sink import DeliveryFailed, EndpointGone
-from service.config.settings import DispatcherSettings, EndpointSettings
+from service.config.endpoints import EndpointSettings
+from service.config.settings import DispatcherSettings
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import SerializedEvent
 from service.ledger.audit import Author

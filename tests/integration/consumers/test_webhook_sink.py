@@ -13,8 +13,8 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from consumers.sinks.sink import DeliveryFailed, EndpointGone
 from consumers.sinks.webhook import WebhookSink
+from service.config.endpoints import WebhookSettings
 from service.config.secrets import Secret
-from service.config.settings import EndpointSettings
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import EventType, PaymentEvent, SerializedEvent, write_event
 from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Answer, Interim, ScriptedServer
@@ -71,9 +71,8 @@ def make_sink(
     lag: float = 0.0,
     most_retry_seconds: float = 3600.0,
 ) -> WebhookSink:
-    endpoint = EndpointSettings(
+    endpoint = WebhookSettings(
         name="shop",
-        kind="webhook",
         url=url,
         secrets=[Secret(secret) for secret in secrets or [make_secret()]],
         timeout_seconds=timeout_seconds,

@@ -95,7 +95,7 @@ def test_endpoints_are_listed_with_their_filters_and_open_deliveries(
 
 
 def test_the_query_of_a_url_is_not_shown(path: Path, engine: Engine, shop: Downstream) -> None:
-    assert listed(path)["shop"]["url"] == f"{shop.url}?…"
+    assert listed(path)["shop"]["address"] == f"{shop.url}?…"
     assert "a-key-of-theirs" not in run(path, "list").stdout
 
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from service.config.endpoints import WebhookSettings
 from service.config.reading import SettingsError, load_settings, parse_settings
 from service.config.secrets import Secret
 from service.config.settings import Settings
@@ -38,6 +39,7 @@ def test_a_byte_order_mark_is_ignored_in_settings_and_secrets(tmp_path: Path) ->
     endpoint = 'name = "shop"\nkind = "webhook"\nurl = "https://shop.example"\nsecrets = [{ file = "secret" }]\n'
     file.write_text(f"[[endpoints]]\n{endpoint}{MERCHANT}", encoding="utf-8-sig")
     (shop,) = load_settings(file, {}).endpoints
+    assert isinstance(shop, WebhookSettings)
     assert [secret.reveal() for secret in shop.secrets] == [WEBHOOK_SECRET]
 
 
@@ -200,6 +202,32 @@ def test_a_webhook_url_that_no_request_can_be_sent_to_is_an_error_that_does_not_
     (mistake,) = mistakes(MERCHANT + endpoint)
     assert "endpoints.0.url: a webhook needs an http:// or https:// URL" in mistake
     assert url not in mistake
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "mistake"),
+    [
+        ('name = "x"', "endpoints.0.kind: Missing data for required field."),
+        ('name = "x"\nkind = "kafka"', "endpoints.0.kind: Must be one of: webhook, amqp"),
+        ('name = "x"\nkind = ["amqp"]', "endpoints.0.kind: Not a valid string."),
+        ('kind = "amqp"', "endpoints.0.name: Missing data for required field."),
+        ('name = "x"\nkind = "amqp"\nurl = "https://x/"', "endpoints.0.url: belongs to kind webhook"),
+        ('name = "x"\nkind = "amqp"\ntimeout_secnds = 3', "endpoints.0.timeout_secnds: unknown key; did you mean"),
+        ('name = "x"\nkind = "webhook"\nurls = "https://x/"', "endpoints.0.urls: unknown key; did you mean `url`?"),
+        ('name = "x"\nkind = "webhook"\nurl = "https://x/"', "endpoints.0.secrets: a webhook needs secrets"),
+        ('name = "x"\nkind = "webhook"\nurl = "https://x/"\nsecrets = []', "endpoints.0.secrets: Length must be"),
+        (
+            'name = "x"\nkind = "webhook"\nurl = "https://x/"\nsecrets = ["whsec_QUJD"]',
+            "endpoints.0.secrets.0: a webhook needs secrets",
+        ),
+    ],
+)
+def test_an_endpoint_has_the_keys_of_its_kind_and_no_others(endpoint: str, mistake: str) -> None:
+    assert any(line.startswith(f"pc.toml: {mistake}") for line in mistakes(f"{MERCHANT}[[endpoints]]\n{endpoint}"))
+
+
+def test_an_endpoint_that_is_no_table_is_an_error() -> None:
+    assert mistakes(MERCHANT.replace("[", "endpoints = [3]\n[", 1)) == ["pc.toml: endpoints.0: Invalid input type."]
 
 
 def test_every_mistake_is_named_at_once() -> None:

@@ -3,12 +3,12 @@
 import dataclasses
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from marshmallow import Schema, fields
 
-from service.config import settings
+from service.config import endpoints, settings
 from service.config.schema import make_schema
 from service.gateway.cipher import RequestDialect
 
@@ -27,7 +27,7 @@ _SECTIONS: dict[str, tuple[tuple[str, ...], type]] = {
     "`[api]`": (("api",), settings.ApiSettings),
     "`[merchants.<slug>]`": (("merchants",), settings.MerchantSettings),
     "`[merchants.<slug>.gateway]`": (("merchants", "gateway"), settings.GatewaySettings),
-    "`[[endpoints]]`": (("endpoints",), settings.EndpointSettings),
+    "`[[endpoints]]`": (("endpoints",), endpoints.EndpointSettings),
 }
 
 
@@ -69,7 +69,12 @@ def test_every_key_of_a_dialect_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "value"), [*((heading, value) for heading, (_, value) in _SECTIONS.items()), (_DIALECT, RequestDialect)]
+    ("heading", "value"),
+    [
+        *((heading, value) for heading, (_, value) in _SECTIONS.items()),
+        *(("`[[endpoints]]`", kind) for kind in get_args(endpoints.AnyEndpoint)),
+        (_DIALECT, RequestDialect),
+    ],
 )
 def test_every_default_is_the_true_one(heading: str, value: type[Any]) -> None:
     said = _documented()[heading]
@@ -79,5 +84,5 @@ def test_every_default_is_the_true_one(heading: str, value: type[Any]) -> None:
                 assert said[field.name] == str(field.default).lower(), field.name
             case int() | float():
                 assert float(said[field.name]) == field.default, field.name
-            case str() | Path() if field.name in said:
+            case str() | Path() if field.name in said and field.name != "kind":
                 assert said[field.name] == str(field.default), field.name
