@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: which events go out by which way, made from the schema that writes them."""
+"""The AsyncAPI 3.0 document: which events go out by which way."""
 
 from typing import Any
 

@@ -1,14 +1,18 @@
-"""Events: what downstream systems receive, as CloudEvents 1.0."""
+"""Events: what downstream systems receive, as CloudEvents 1.0.
+
+`PaymentEvent` declares the members of `data`, and `write_event` writes them. `service/contracts` makes the published
+schemas from the declaration.
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
 
-from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import IdentityField, OrderKey, OrderStatus, Trust
 
 
 class EventType(StrEnum):
@@ -40,42 +44,107 @@ CONTENT_TYPE = "application/cloudevents+json"
 _JSON = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
 
 
+#: A merchant's or an endpoint's name, as a pattern of JSON Schema.
+SLUG = "[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?"
+
+
+class Described:
+    """In `Annotated`: the attribute is a member of the event. Says what the contract says of it beyond its type."""
+
+    def __init__(self, text: str, **keywords: Any) -> None:
+        """`text` is for consumers; `keywords` are those of JSON Schema, such as `pattern`."""
+        self.keywords = {"description": text, **keywords}
+
+
 class DisputedValues(NamedTuple):
     """The two values of a field in dispute, as text."""
 
-    #: The one that the event carries.
-    stands: str
-    #: The one that contradicts it.
-    other: str
+    stands: Annotated[
+        str,
+        Described("The value that the event carries, and that is to be kept for now.", examples=["baofoo_001"]),
+    ]
+    other: Annotated[
+        str,
+        Described("The value that contradicts it. An amount is in `amount_unit`.", examples=["kuaiqian_002"]),
+    ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaymentEvent:
-    """One status change of one order."""
+    """One status change of one order. A member of `data` that has a default is left out where it is empty."""
 
     type: EventType
-    merchant: str
-    biz_order_no: str
-    #: 1, 2, 3 ... per order, without gaps.
-    sequence: int
-    status: OrderStatus
-    previous_status: OrderStatus
-    pay_order_no: str | None
-    order_type: str
-    pay_type: str
-    paid_at: datetime | None
-    #: An exact string in `amount_unit` ("yuan" or "fen"): as announced or, where it never was, as claimed; both None
-    #: where nobody stated one.
-    amount: str | None
-    amount_unit: str | None
-    #: The channel's response, masked.
-    channel_response: str
-    trust: Trust
-    #: When the claim behind the event was stated, aware.
-    observed_at: datetime
+    merchant: Annotated[str, Described("The merchant's slug.", examples=["acme"], pattern=f"^{SLUG}$")]
+    biz_order_no: Annotated[
+        str,
+        Described("The merchant's own number of the order.", examples=["DK20190701000001"], minLength=1, maxLength=128),
+    ]
+    pay_order_no: Annotated[
+        str | None,
+        Described(
+            "The gateway's number for the payment; null where it gave none.", examples=["P2019070112000000012345"]
+        ),
+    ]
+    order_type: Annotated[str, Described("The gateway's word, as sent; may be empty.", examples=["single_withhold"])]
+    pay_type: Annotated[
+        str,
+        Described("The gateway's word for the merchant number in use; may be empty.", examples=["baofoo_001"]),
+    ]
+    status: Annotated[OrderStatus, Described("The order's status from now on.")]
+    previous_status: Annotated[OrderStatus, Described("The order's status up to now.")]
+    sequence: Annotated[
+        int,
+        Described(
+            "1, 2, 3 … per order, without gaps; whoever filters by type or routing key sees gaps. The event with the "
+            "highest one says what holds.",
+            minimum=1,
+            examples=[2],
+        ),
+    ]
+    #: Aware.
+    paid_at: Annotated[
+        datetime | None,
+        Described("When the money moved, as far as the gateway said so; RFC 3339, in the merchant's time zone."),
+    ]
+    amount: Annotated[
+        str | None,
+        Described(
+            "Exact, in `amount_unit`; never a JSON number. As announced; if it was never announced, as the gateway "
+            "stated it; after a dispute, as an operator settled it. Null where nobody stated one.",
+            examples=["100.00"],
+            pattern=r"^[0-9]+(\.[0-9]{1,2})?$",
+        ),
+    ]
+    amount_unit: Annotated[
+        str | None,
+        Described("What `amount` counts; null where there is none.", examples=["yuan"], enum=["yuan", "fen", None]),
+    ]
+    channel_response: Annotated[
+        str,
+        Described(
+            "The payment channel's own words, for people; personal numbers are masked. May be empty.",
+            examples=["交易成功"],
+        ),
+    ]
+    trust: Annotated[
+        Trust,
+        Described(
+            "How far the status is proven, from least to most; never less than the merchant requires.",
+            enum=[trust.word for trust in Trust],
+        ),
+    ]
+    #: Aware.
+    observed_at: Annotated[datetime, Described("When the statement behind the event was made; RFC 3339 with its zone.")]
+    disputed: Annotated[
+        Mapping[str, DisputedValues],
+        Described(
+            "Only in `payment.conflicted`: both values of each field in which claims contradict each other or the "
+            f"announcement, by the field's name: {', '.join(['status', *IdentityField])}. Further fields may be "
+            "compared one day."
+        ),
+    ] = field(default_factory=dict)
+    #: W3C traceparent of the callback that caused it. It stands beside `data`.
     traceparent: str | None = None
-    #: Of a conflict: the fields in dispute, an `IdentityField` or "status" each. Empty for every other type.
-    disputed: Mapping[str, DisputedValues] = field(default_factory=dict)
 
     @property
     def order(self) -> OrderKey:
