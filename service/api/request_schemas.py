@@ -91,8 +91,7 @@ class WithholdSchema(_DraftSchema, _PersonSchema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> tuple[OrderDraft, Payer]:
-        drafted = ("merchant", "biz_order_no", "amount", "pay_type", "answer_due_at")
-        draft = OrderDraft(**{name: data.pop(name) for name in drafted if name in data})
+        draft = OrderDraft(**{name: data.pop(name) for name in OrderDraft.__dataclass_fields__ if name in data})
         return draft, Payer(**data)
 
 

@@ -21,10 +21,7 @@ _SPLICE_DESCRIPTIONS: Mapping[str, str] = {
     "spliced-compact": "the body's own text, cut into its fields and sorted, without white space between them",
 }
 _DETAIL_DESCRIPTIONS: Mapping[str, str] = {
-    "utf16": "keys sorted by UTF-16 units, as Java does",
-    "javascript": "keys sorted as JavaScript's objects are, numbers first",
-    "php": "keys sorted by PHP's ksort without SORT_STRING",
-    "as-sent": "keys as they were sent, not sorted",
+    **{order.value: order.description for order in KeyOrder},
     "recursive": "objects within it sorted too",
     "newline": "a newline at the end",
     "numbers": "what looks like a number or a boolean signed as one, without quotes",

@@ -39,7 +39,12 @@ class KeyOrder(StrEnum):
 
     def sort(self, names: Iterable[str]) -> list[str]:
         """The names in this order. The sort is stable."""
-        return _SORTS[self](names)
+        return _KEY_ORDERS[self][0](names)
+
+    @property
+    def description(self) -> str:
+        """The order in plain words."""
+        return _KEY_ORDERS[self][1]
 
 
 def _by_utf16(names: Iterable[str]) -> list[str]:
@@ -80,13 +85,14 @@ def _php_number(name: str) -> int | float | None:
     return int(text) if text.lstrip("+-").isdigit() else float(text)
 
 
-# Python compares strings by code points, which is the order of their UTF-8 bytes.
-_SORTS: dict[KeyOrder, Callable[[Iterable[str]], list[str]]] = {
-    KeyOrder.BYTES: sorted,
-    KeyOrder.UTF16: _by_utf16,
-    KeyOrder.JAVASCRIPT: _like_javascript,
-    KeyOrder.PHP: _like_php,
-    KeyOrder.AS_SENT: list,
+# The function and the description of each. Python compares strings by code points, which is the order of their UTF-8
+# bytes.
+_KEY_ORDERS: dict[KeyOrder, tuple[Callable[[Iterable[str]], list[str]], str]] = {
+    KeyOrder.BYTES: (sorted, "keys sorted by their bytes"),
+    KeyOrder.UTF16: (_by_utf16, "keys sorted by UTF-16 units, as Java does"),
+    KeyOrder.JAVASCRIPT: (_like_javascript, "keys sorted as JavaScript's objects are, numbers first"),
+    KeyOrder.PHP: (_like_php, "keys sorted by PHP's ksort without SORT_STRING"),
+    KeyOrder.AS_SENT: (list, "keys as they were sent, not sorted"),
 }
 
 
