@@ -85,8 +85,7 @@ class OrderState:
     amount: Money | None = None
     #: The pay type that was asked for; "" where none was announced.
     announced_pay_type: str = ""
-    #: While it is conflicted: the fields in dispute, in the order in which they came up. Empty for a conflict that a
-    #: release before these fields has recorded.
+    #: While it is conflicted: the fields in dispute, in the order in which they came up.
     disputed: tuple[Dispute, ...] = ()
     #: When the latest claim that counts was stated, aware: only a query after that time can correct it.
     as_of: datetime | None = None

@@ -200,9 +200,6 @@ def _from_row(row: Row[Any]) -> OrderRecord:
     values = dict(row._mapping)
     amount, unit = values.pop("amount"), values.pop("amount_unit")
     disputed, fields = values.pop("disputed"), values.pop("disputed_fields")
-    if values["announced_at"] is not None and row.announced_pay_type is None:
-        # A release without these columns announced it, and wrote what was announced as what stands.
-        values |= {"announced_pay_type": row.pay_type, "announced_amount": amount}
     state = OrderState(
         status=OrderStatus(values.pop("status")),
         trust=None if (trust := values.pop("trust")) is None else Trust(trust),

@@ -100,8 +100,8 @@ orders = Table(
     Column("disputed", Text),
     # Names of the fields that were ever in dispute, sorted and separated by blanks; NULL for none.
     Column("disputed_fields", Text),
-    # As announced, the amount in amount_unit. The pay type is "" where it was announced without one, and NULL where it
-    # was not announced or by a release without this column.
+    # As announced, the amount in amount_unit. The pay type is "" where it was announced without one, and NULL where the
+    # order was not announced.
     Column("announced_pay_type", Text),
     Column("announced_amount", Text),
     Column("announced_at", UtcDateTime),

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine, Table, update
+from sqlalchemy import Table
 
 from service.config.settings import AmountField, MerchantSettings
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
@@ -24,7 +24,7 @@ from service.ledger.errors import AnnouncementDiffers
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderRecord
 from service.ledger.store import LedgerStore
-from service.ledger.tables import claims, orders
+from service.ledger.tables import claims
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import Clock, MakeStore
 
@@ -140,18 +140,6 @@ def test_an_endpoint_without_conflicts_learns_of_another_payment_though_the_stat
         (event.type, [delivery.endpoint for delivery in event.deliveries]) for event in store.order_history(KEY).events
     ]
     assert sent == [(EventType.SUCCEEDED, ["books"]), (EventType.CONFLICTED, []), (EventType.CORRECTED, ["books"])]
-
-
-def test_what_a_release_without_these_columns_announced_counts_as_announced(
-    make_store: MakeStore, ledger_engine: Engine
-) -> None:
-    store = make_store(endpoints=EVERYTHING)
-    order = store.announce(ANNOUNCED)
-    with ledger_engine.begin() as connection:
-        connection.execute(update(orders).values(announced_pay_type=None, announced_amount=None))
-    assert store.announce(ANNOUNCED) == order
-    store.record([a_claim(pay_type="kuaiqian_002")])
-    assert order_of(store).state.conflicted
 
 
 def old_success(*, mapped: bool, amount: str, minute: int) -> Claim:
