@@ -89,7 +89,7 @@ class Installation:
 
     def run(self, *arguments: str) -> None:
         """Run a command that ends by itself."""
-        command = [COMMAND, "--config", self.settings_file, *arguments]
+        command = [str(COMMAND), "--config", str(self.settings_file), *arguments]
         done = subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=120, check=False)
         assert done.returncode == 0, f"{arguments}: {done.stdout}{done.stderr}"
 
@@ -114,7 +114,7 @@ class Installation:
         processes = [self.process(role) for role in roles]
         with all_running(*processes):
             for role, process in zip(roles, processes, strict=True):
-                process.wait_until(lambda role=role: self.ready(role))
+                process.wait_until(self.ready, role)
             yield processes
 
 

@@ -46,7 +46,9 @@ def take_our_pattern(installation: Installation, folder: Path) -> Pattern:
         send_at_rate(installation.url, callbacks, per_second=10, count=1)
     with _channel(installation.environment["AMQP_URL"]) as channel:
         method, properties, body = channel.basic_get(OURS, auto_ack=True)
-    assert body is not None, "the receiver has queued nothing"
+    assert method is not None, "the receiver has queued nothing"
+    assert properties is not None
+    assert body is not None
     return Pattern(
         queue=OURS,
         exchange=method.exchange,
@@ -88,7 +90,7 @@ def empty(amqp_url: str, queue: str) -> list[str]:
     with _channel(amqp_url) as channel:
         channel.basic_qos(prefetch_count=2 * _ACKED_TOGETHER)
         for method, _, body in channel.consume(queue, inactivity_timeout=_EMPTY_AFTER_SECONDS):
-            if method is None:
+            if method is None or body is None:
                 break
             order_numbers.append(json.loads(body)["biz_order_no"])
             if len(order_numbers) % _ACKED_TOGETHER == 0:

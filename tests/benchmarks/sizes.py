@@ -1,6 +1,7 @@
 """How much is measured."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,4 +48,5 @@ class Sizes:
         """For trying a benchmark out: every count of claims, events, orders and callbacks by so much."""
         kept = ("rounds", "seconds", "slow_webhook", "callbacks_per_second")
         names = [name for name in self.__slots__ if name not in kept]
-        return replace(self, **{name: max(10, int(getattr(self, name) * factor)) for name in names})
+        scaled: dict[str, Any] = {name: max(10, int(getattr(self, name) * factor)) for name in names}
+        return replace(self, **scaled)

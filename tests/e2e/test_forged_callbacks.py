@@ -144,7 +144,7 @@ def test_costly_requests_keep_no_true_callback_from_its_acknowledgement(
     assert all(answer.acknowledged for answer in answered)
     assert refused <= {b"HTTP/1.1 400", b"HTTP/1.1 413"}
     for order in orders:
-        eventually(lambda order=order: shop.about(order))
+        eventually(shop.about, order)
 
 
 _HEAD = b"POST /notify/acme HTTP/1.1\r\nHost: receiver\r\n"

@@ -117,7 +117,7 @@ def kill_in_turn(flooded: Deployment, gateway: CountingSandbox, flood: "Future[S
     print("seed", seed)
     for number in range(KILLS):
         enough = gateway.asked().total() + chance.randint(20, 80)
-        eventually(lambda enough=enough: gateway.asked().total() >= enough or flood.done())
+        eventually(lambda enough: gateway.asked().total() >= enough or flood.done(), enough)
         victim = ("inquirer", "inquirer-2")[number % 2]
         flooded.kill(victim)
         flooded.start(victim)

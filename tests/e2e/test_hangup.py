@@ -101,7 +101,7 @@ def test_under_nohup_a_role_and_its_workers_ignore_it(
     if role == "receiver":
         process.wait_until(lambda: answers(deployment.url + "/readyz"))
     for pid in (process.pid, *process.descendants()):
-        eventually(lambda pid=pid: _handles(pid, signal.SIGTERM) and _ignores(pid, signal.SIGHUP))
+        eventually(lambda pid: _handles(pid, signal.SIGTERM) and _ignores(pid, signal.SIGHUP), pid)
     assert process.terminate() == 0
 
 

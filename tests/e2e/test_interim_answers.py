@@ -67,11 +67,11 @@ def test_no_event_counts_as_delivered_that_an_endpoint_refused(find_place: Calla
         for order in sorted(REFUSED | TAKEN):
             assert deployment.sender.send(deployment.callback(order)).acknowledged
         for name, shop in shops.items():
-            eventually(lambda shop=shop: all(shop.refused[order] >= 3 for order in REFUSED))
-            eventually(lambda name=name: deployment.ledger.delivered_orders(name) == TAKEN)
+            eventually(lambda shop: all(shop.refused[order] >= 3 for order in REFUSED), shop)
+            eventually(lambda name: deployment.ledger.delivered_orders(name) == TAKEN, name)
 
         for shop in shops.values():
             shop.refuses = set()
         for name, shop in shops.items():
-            eventually(lambda name=name: deployment.ledger.delivered_orders(name) == REFUSED | TAKEN)
+            eventually(lambda name: deployment.ledger.delivered_orders(name) == REFUSED | TAKEN, name)
             assert {order_of(request) for request in shop.requests} == REFUSED | TAKEN

@@ -6,6 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -169,11 +170,11 @@ def test_a_consumer_has_metrics_once_the_schema_is_there_so_that_who_waits_for_i
         deployment.start(*consumers)
         urls = {role: f"http://127.0.0.1:{watched.ports[role]}/metrics" for role in consumers}
         for role, url in urls.items():
-            eventually(lambda role=role: watched.lines(role, "start_awaits"))
+            eventually(watched.lines, role, "start_awaits")
             assert not answers(url)
         deployment.prepare()
         for url in urls.values():
-            eventually(lambda url=url: answers(url))
+            eventually(partial(answers, url))
 
 
 def test_one_trace_joins_the_callback_to_its_webhook(
@@ -189,7 +190,7 @@ def test_one_trace_joins_the_callback_to_its_webhook(
         ("dispatcher", "event_delivered", {"event_id": event.id}),
     ):
         # One line per endpoint of the dispatcher's.
-        lines = eventually(lambda role=role, said=said, about_it=about_it: watched.lines(role, said, **about_it))
+        lines = eventually(partial(watched.lines, role, said, **about_it))
         assert {line["trace_id"] for line in lines} == {trace_id}, role
 
 
@@ -208,7 +209,7 @@ def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_questi
         ("inquirer", "gateway_asked", {"biz_order_no": order}),
         ("dispatcher", "event_delivered", {"event_id": event.id}),
     ):
-        lines = eventually(lambda role=role, said=said, about_it=about_it: watched.lines(role, said, **about_it))
+        lines = eventually(partial(watched.lines, role, said, **about_it))
         assert {line["trace_id"] for line in lines} == {_TRACE_ID}, role
 
 
@@ -235,10 +236,14 @@ def _made_up(deployment: Deployment, word: str) -> Sequence[Callback]:
             Callback(biz_order_no=name, merchant=name, token=name),
             Callback(biz_order_no=name, token=name),
             Callback(biz_order_no=name, token=f"{name}.{name}.{name}"),
-            replace(deployment.callback(name), signed_by=lambda _fields, name=name: name),
-            replace(deployment.callback(name), sent_by=lambda _fields, name=name: name),
+            replace(deployment.callback(name), signed_by=partial(_say, name)),
+            replace(deployment.callback(name), sent_by=partial(_say, name)),
         ]
     return made
+
+
+def _say(text: str, _fields: Mapping[str, str]) -> str:
+    return text
 
 
 def _flood(watched: Watched, callbacks: Sequence[Callback]) -> None:

@@ -115,7 +115,7 @@ def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_tol
             deployment.start(*ROLES_ON_THE_DATABASE)
             for role in ROLES_ON_THE_DATABASE:
                 process = deployment.role(role)
-                process.wait_until(lambda role=process: '"event": "start_awaits"' in role.output)
+                process.wait_until(lambda role: '"event": "start_awaits"' in role.output, process)
         own_postgresql.thaw()
         load.wait_for_acknowledgements(30)
     await_claims(load.acknowledged, ledger=deployment.ledger, prefix="frozen")
@@ -130,7 +130,7 @@ def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_tol
 def await_trouble(deployment: Deployment) -> None:
     for role in ("ledger", "dispatcher", "inquirer"):
         process = deployment.role(role)
-        process.wait_until(lambda role=process: '"event": "unavailable"' in role.output)
+        process.wait_until(lambda role: '"event": "unavailable"' in role.output, process)
 
 
 def ends_of_asked(shop: Downstream) -> list[list[str]]:

@@ -93,7 +93,7 @@ def test_callbacks_are_acknowledged_and_applied_whatever_becomes_of_the_log(
     # One that is refused is logged, too, and answered as ever.
     assert deployment.sender.send(Callback(biz_order_no="refused", token="forged")).status == 400
     for order in orders:
-        eventually(lambda order=order: own_shop.about(order))
+        eventually(own_shop.about, order)
         assert len(deployment.ledger.claims_about(order)) == 1
     assert deployment.role("ledger").running
     assert deployment.role("ledger").pid == ledger
@@ -130,6 +130,6 @@ def test_a_locale_without_the_characters_of_a_callback_changes_nothing(
     eventually(lambda: deployment.ledger.claims_about("订单二"))
     for role in ("receiver", "ledger"):
         for order in ("订单一", "订单二"):
-            eventually(lambda role=role, order=order: f'"biz_order_no": "{order}"' in deployment.role(role).output)
+            eventually(lambda role, line: line in deployment.role(role).output, role, f'"biz_order_no": "{order}"')
     for line in deployment.output.splitlines():
         json.loads(line)

@@ -133,7 +133,9 @@ def test_whoever_installs_it_without_a_merchant_is_told() -> None:
 
 
 def test_the_notes_warn_of_tokens_in_the_ingress_log() -> None:
-    notes = _notes(yaml.safe_load(VALUE_SETS["everything"].read_text()))
+    path = VALUE_SETS["everything"]
+    assert path is not None
+    notes = _notes(yaml.safe_load(path.read_text()))
     assert "ITS ACCESS LOG WILL SHOW TOKENS" in notes
     assert "NOTHING STARTS YET" not in notes
 

@@ -162,9 +162,9 @@ def test_every_role_becomes_what_its_probes_ask_for(installed: Installed) -> Non
             if probe in container:
                 request = container[probe]["httpGet"]
                 url = installed.url(role, ports[request["port"]]) + request["path"]
-                eventually(partial(answers, url), why=lambda pod=pod: pod.output)
+                eventually(partial(answers, url), why=partial(getattr, pod, "output"))
         metrics = installed.url(role, ports.get("metrics", ports.get("api", 0))) + "/metrics"
-        eventually(partial(answers, metrics), why=lambda pod=pod: pod.output)
+        eventually(partial(answers, metrics), why=partial(getattr, pod, "output"))
 
 
 def test_helms_own_test_passes(installed: Installed) -> None:

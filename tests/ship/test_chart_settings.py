@@ -71,7 +71,9 @@ def test_no_document_gives_cause_to_doubt(values: str, tmp_path: Path) -> None:
 
 @with_merchants
 def test_what_is_written_is_what_was_given(values: str) -> None:
-    given = yaml.safe_load(VALUE_SETS[values].read_text())["settings"]
+    path = VALUE_SETS[values]
+    assert path is not None
+    given = yaml.safe_load(path.read_text())["settings"]
     document = tomllib.loads(settings_of(render(values))["consumers.toml"])
     for slug, merchant in given["merchants"].items():
         assert document["merchants"][slug] == as_file(merchant)

@@ -47,7 +47,7 @@ def test_an_order_goes_all_the_way(services: ComposeRun) -> None:
     assert services.start("migrate").wait() == 0
     roles = {name: services.start(name) for name in own_services() if name != "migrate"}
     for name in services.watched:
-        eventually(lambda name=name: services.healthy(name), why=roles[name].describe)
+        eventually(services.healthy, name, why=roles[name].describe)
 
     withhold = ("gateway", "withhold", "--order", "DK-1-success", "--amount", "100.00", "--from", "-")
     roles["api"].execute("payment-callbacks", *withhold, given=json.dumps(_PAYER))

@@ -28,7 +28,7 @@ def settings(secrets: Path, tmp_path: Path) -> Settings:
 def test_config_check_takes_the_settings(secrets: Path, tmp_path: Path) -> None:
     file = tmp_path / "payment-callbacks.toml"
     file.write_text(settings_with(secrets), encoding="utf-8")
-    command = [sys.executable, "-m", "service.cli", "--config", file, "config", "check"]
+    command = [sys.executable, "-m", "service.cli", "--config", str(file), "config", "check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("warning:") == done.stderr.count("allow_plain_http") == 1

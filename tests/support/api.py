@@ -11,7 +11,7 @@ import urllib3
 
 from tests.support.waiting import HANGS_AFTER_SECONDS
 
-_TYPES = {
+_TYPES: Mapping[str, type | tuple[type, ...]] = {
     "string": str,
     "integer": int,
     "number": (int, float),

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from sqlalchemy import select, update
 
@@ -304,7 +304,7 @@ class Deployment:
     def _settings(self) -> Settings:
         return load_settings(self.settings_file, self._environment)
 
-    def callback(self, biz_order_no: str, *, merchant: str = "acme", **more: object) -> Callback:
+    def callback(self, biz_order_no: str, *, merchant: str = "acme", **more: Any) -> Callback:
         """A callback on the address that was minted for its order."""
         return Callback(
             biz_order_no=biz_order_no,

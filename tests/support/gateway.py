@@ -17,6 +17,7 @@ import urllib3
 from service.config.secrets import Secret
 from service.gateway.bodies import read_object
 from service.gateway.cipher import ArgsCipher, RequestDialect
+from service.gateway.client import QueriedOrder
 from service.gateway.request_envelope import sign_request
 from service.sandbox.gateway import SandboxAnswer
 from service.sandbox.requests import HttpRequest
@@ -26,7 +27,7 @@ from tests.support.http_server import Answer, Request, ScriptedServer
 from tests.support.processes import Process, Processes, answers, find_free_port
 from tests.support.waiting import HANGS_AFTER_SECONDS
 
-WITHHOLD = {
+WITHHOLD: Mapping[str, Any] = {
     "amount": "10.00",
     "name": "张三",
     "id_card_number": "11010519491231002X",
@@ -88,6 +89,12 @@ class GatewayCaller:
     def query(self, biz_order_no: str) -> dict[str, Any]:
         """single-order-query."""
         return self.call("single-order-query", {"biz_order_no": biz_order_no})
+
+
+def status_of(queried: QueriedOrder) -> str:
+    """The gateway's status of an order that it has."""
+    assert queried.order is not None
+    return queried.order.pay_status
 
 
 AES_KEY = "0123456789abcdef"

@@ -159,8 +159,10 @@ class LedgerView:
     def count_claims(self, prefix: str) -> Counter[ClaimKey]:
         """How many rows there are of each claim about orders whose numbers begin with `prefix`."""
         columns = (claims.c.merchant, claims.c.biz_order_no, claims.c.status)
-        query = select(*columns, func.count()).where(claims.c.biz_order_no.startswith(prefix)).group_by(*columns)
-        return Counter({ClaimKey(row[0], row[1], row[2]): row[3] for row in self._all(query)})
+        counted = func.count().label("rows")
+        query = select(*columns).add_columns(counted).group_by(*columns)
+        rows = self._all(query.where(claims.c.biz_order_no.startswith(prefix)))
+        return Counter({ClaimKey(row.merchant, row.biz_order_no, row.status): row.rows for row in rows})
 
     def count_deliveries(self, state: str) -> int:
         """How many deliveries are `open`, `delivered` or `parked`."""

@@ -19,7 +19,7 @@ from typing import Protocol, runtime_checkable
 
 import urllib3
 
-from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, Arguments, eventually
 
 # Below the range from which the kernel takes the ports of outgoing connections: a server that is down must find its own
 # port free when it comes back, and a client that keeps trying it must not by chance connect to itself.
@@ -137,11 +137,19 @@ class Process:
                 start_new_session=True,
             )
 
-    def wait_until(self, ready: Callable[[], object], *, within_seconds: float = HANGS_AFTER_SECONDS) -> None:
-        """Wait until `ready` is true; fails at once, with the output, where the process ends before that."""
+    def wait_until(
+        self,
+        ready: Callable[[*Arguments], object],
+        *arguments: *Arguments,
+        within_seconds: float = HANGS_AFTER_SECONDS,
+    ) -> None:
+        """Wait until `ready`, given `arguments`, is true.
+
+        Fails at once, with the output, where the process ends before that.
+        """
 
         def is_ready_or_ended() -> bool:
-            return bool(ready()) or not self.running
+            return bool(ready(*arguments)) or not self.running
 
         eventually(is_ready_or_ended, within_seconds=within_seconds, why=self._describe_hanging)
         assert self.running, f"ended before it was ready: {self.describe()}"

@@ -173,7 +173,7 @@ MakeReceiver = Callable[..., Receiver]
 def make_receiver() -> Iterator[MakeReceiver]:
     with capture_logs() as logs:
 
-        def make(*, loop: asyncio.AbstractEventLoop | None = None, **settings: object) -> Receiver:
+        def make(*, loop: asyncio.AbstractEventLoop | None = None, **settings: Any) -> Receiver:
             publisher, registry, health = RecordingPublisher(), CollectorRegistry(), Health()
 
             def make_publisher(_loop: asyncio.AbstractEventLoop) -> RecordingPublisher:

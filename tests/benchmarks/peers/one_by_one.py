@@ -15,6 +15,8 @@ def main() -> None:
     channel.queue_declare("callbacks", durable=True, arguments={"x-queue-type": "quorum"})
     channel.basic_qos(prefetch_count=100)
     for method, _, body in channel.consume("callbacks"):
+        assert method is not None
+        assert body is not None
         with engine.begin() as connection:
             record(connection, json.loads(body))
         channel.basic_ack(method.delivery_tag)

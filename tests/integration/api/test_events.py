@@ -5,6 +5,7 @@ import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, QueuePool, delete
@@ -25,7 +26,7 @@ def store(settings: Settings, engine: Engine) -> LedgerStore:
     return make_store(settings, engine)
 
 
-def pay(store: LedgerStore, order: str, status: OrderStatus = OrderStatus.SUCCEEDED, **more: object) -> None:
+def pay(store: LedgerStore, order: str, status: OrderStatus = OrderStatus.SUCCEEDED, **more: Any) -> None:
     store.record([a_claim(status, Trust.QUERIED, order=order, **more)])
 
 

@@ -1,5 +1,7 @@
 """One order over HTTP: its history, an inquiry, a resolution."""
 
+from typing import Any
+
 import pytest
 from sqlalchemy import Connection, Engine
 
@@ -50,7 +52,7 @@ def test_the_history_shows_every_claim_with_its_source_trust_and_outcome(
 def test_what_the_channel_said_is_shown_without_personal_data(
     api: ApiCaller, settings: Settings, engine: Engine
 ) -> None:
-    texts = {"channel_response": "card 6222021234567890128", "unknown_fields": {"phone": "13812345678"}}
+    texts: dict[str, Any] = {"channel_response": "card 6222021234567890128", "unknown_fields": {"phone": "13812345678"}}
     make_store(settings, engine).record([a_claim(trust=Trust.QUERIED, **texts)])
     (claim,) = api.get(order_path("acme", "DK1")).value["claims"]
     assert (claim["channel_response"], claim["unknown_fields"]) == ("card 6222****0128", {"phone": "138****5678"})

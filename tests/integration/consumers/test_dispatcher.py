@@ -191,7 +191,7 @@ def test_dispatchers_killed_again_and_again_tell_every_event_in_sequence(
         for _ in range(3):
             seen = len(shop.requests)
             victim = processes.start("--config", str(settings), "run", "dispatcher", environment=environment)
-            victim.wait_until(lambda seen=seen: len(shop.requests) > seen + 20)
+            victim.wait_until(lambda seen: len(shop.requests) > seen + 20, seen)
             victim.kill()
         last = processes.start("--config", str(settings), "run", "dispatcher", environment=environment)
         last.wait_until(lambda: states(engine, "shop") == {"delivered"})

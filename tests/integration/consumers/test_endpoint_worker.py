@@ -34,9 +34,10 @@ class ScriptedSink:
         self.behave = behave
         self.sent: list[SerializedEvent] = []
 
-    def send(self, event: SerializedEvent) -> None:
+    def send(self, event: SerializedEvent) -> str:
         self.sent.append(event)
         self.behave(event)
+        return "taken"
 
     def close(self) -> None:
         pass
@@ -147,7 +148,7 @@ def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
     with running(make_worker(sink, max_attempts=3, first_retry_seconds=1, most_retry_seconds=1)):
         for attempt in (1, 2):
             eventually(
-                lambda attempt=attempt: deliveries(store)[0].attempts == attempt and deliveries(store)[0].last_error
+                lambda attempt: deliveries(store)[0].attempts == attempt and deliveries(store)[0].last_error, attempt
             )
             clock.forward(61)
         eventually(lambda: states(store) == ["parked", "delivered"])

@@ -46,7 +46,7 @@ PAY_TYPES = frozenset({"bank"})
 RULES = MerchantRules(
     required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=0.01, inquiry_horizon_seconds=86_400
 )
-LIMITS: Mapping[str, float] = {
+LIMITS: Mapping[str, Any] = {
     "least_interval_seconds": 0.05,
     "most_per_day": 1000,
     "most_per_minute": 60_000,
@@ -83,7 +83,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
         gateways: Mapping[str, GatewayClient],
         *,
         queue: InquiryQueue | None = None,
-        **limits: float,
+        **limits: Any,
     ) -> Inquirer:
         rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**LIMITS, **limits}))
         return Inquirer(

@@ -73,7 +73,7 @@ def test_killed_inquirers_ask_no_order_too_often_and_forget_none(
         for _ in range(ROUNDS):
             victims = [start(), start()]
             enough = gateway.count() + chance.randint(1, 15)
-            victims[0].wait_until(lambda enough=enough: gateway.count() >= enough or all_asked(ledger_engine))
+            victims[0].wait_until(lambda enough: gateway.count() >= enough or all_asked(ledger_engine), enough)
             for victim in victims:
                 victim.kill()
         last = start()

@@ -392,7 +392,7 @@ def test_consumers_killed_again_and_again_apply_every_claim_exactly_once(stack: 
     for _ in range(3):
         seen = stack.count_claims()
         consumer = start_consumer(stack, processes)
-        consumer.wait_until(lambda seen=seen: stack.count_claims() > seen)
+        consumer.wait_until(lambda seen: stack.count_claims() > seen, seen)
         consumer.kill()
     last = start_consumer(stack, processes)
     last.wait_until(lambda: all_recorded(stack, orders) and stack.count_queued() == 0)

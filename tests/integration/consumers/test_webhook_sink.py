@@ -332,9 +332,9 @@ def test_a_long_body_is_not_read_and_costs_the_connection_only(sink: WebhookSink
 def test_a_success_with_a_body_that_cannot_be_read_counts_as_delivered(
     hasty_sink: WebhookSink, server: ScriptedServer
 ) -> None:
-    chunked = {"transfer-encoding": "chunked"}
-    for body in (b"-5\r\nabc", b"zz\r\nabc", b"ffffffffffffffffff\r\nabc"):
-        server.behave = lambda _request, body=body: Answer(headers=chunked, body=body)
+    bodies = iter([b"-5\r\nabc", b"zz\r\nabc", b"ffffffffffffffffff\r\nabc"])
+    server.behave = lambda _request: Answer(headers={"transfer-encoding": "chunked"}, body=next(bodies))
+    for _ in range(3):
         hasty_sink.send(make_event())
 
 

@@ -17,6 +17,7 @@ from service.gateway.errors import CipherError, OutcomeUnknown
 from service.gateway.messages import PreTiedCardArgs
 from service.gateway.probe import Meaning, Probe
 from service.gateway.request_envelope import sign_request
+from tests.support.gateway import status_of
 from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Answer, Interim, ScriptedServer
 
 KEY = "0123456789abcdef"
@@ -67,7 +68,7 @@ def test_each_query_gets_the_status_that_was_sent_for_its_order(
 ) -> None:
     gateway.behave = after(interim)
     client = make_client(gateway.url)
-    assert {order: client.query(order, max_tries=1).order.pay_status for order in STATUSES} == STATUSES
+    assert {order: status_of(client.query(order, max_tries=1)) for order in STATUSES} == STATUSES
     assert connections_of(gateway) == len(STATUSES)
 
 
@@ -104,7 +105,7 @@ def test_an_interim_answer_without_a_final_one_leaves_the_outcome_unknown(
     with pytest.raises(OutcomeUnknown):
         client.query("T1", max_tries=1)
     gateway.behave = after(Interim(status, count))
-    assert client.query("T2", max_tries=1).order.pay_status == "fail"
+    assert status_of(client.query("T2", max_tries=1)) == "fail"
     assert client.pre_tie_card(card_of("13800138001")) == "code of 13800138001"
 
 
@@ -154,6 +155,8 @@ def test_a_probe_learns_what_the_final_answers_say(gateway: Any, interim: Interi
         on_request=lambda _: None,
         most_requests=400,
     ).run()
+    assert result.dialect is not None
+    assert result.not_found is not None
     assert (result.dialect.sign_separator, result.not_found.message) == ("|", "订单不存在")
     assert {group.kind.http_status for group in result.groups} == {200}
     assert {group.kind.message: group.meaning for group in result.groups}["签名错误"] is Meaning.SIGN_REFUSED

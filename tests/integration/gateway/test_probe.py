@@ -33,10 +33,14 @@ DEFAULT = {
 def probe(url: Any, *, most_requests: int = 400, key: Any = KEY, dialect: Any = None) -> Any:
     pauses = itertools.count()
     tried: list[Any] = []
+
+    def pause() -> None:
+        next(pauses)
+
     result = Probe(
         settings=GatewaySettings(url=url, ua="ACME", aes_key=Secret(key), dialect=dialect or {}),
         clock=lambda: datetime.now(UTC),
-        pause=lambda: next(pauses),
+        pause=pause,
         on_request=tried.append,
         most_requests=most_requests,
     ).run()

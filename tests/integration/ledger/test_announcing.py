@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_announcing_the_same_again_is_harmless(store: LedgerStore) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"amount": "10.51"}, {"amount_unit": "fen", "pay_type": "other"}])
-def test_announcing_other_values_says_which_differ(store: LedgerStore, fields: dict[str, str]) -> None:
+def test_announcing_other_values_says_which_differ(store: LedgerStore, fields: dict[str, Any]) -> None:
     store.announce(ANNOUNCED)
     with pytest.raises(AnnouncementDiffers) as caught:
         store.announce(replace(ANNOUNCED, **fields))
@@ -43,7 +44,7 @@ def test_a_merchant_that_is_not_configured_cannot_announce(store: LedgerStore) -
 
 
 @pytest.mark.parametrize("fields", [{"biz_order_no": "x" * 129}, {"biz_order_no": ""}, {"pay_type": "\x00"}])
-def test_an_announcement_that_cannot_be_stored_is_refused(store: LedgerStore, fields: dict[str, str]) -> None:
+def test_an_announcement_that_cannot_be_stored_is_refused(store: LedgerStore, fields: dict[str, Any]) -> None:
     with pytest.raises(ClaimUnstorable):
         store.announce(replace(ANNOUNCED, **fields))
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -220,7 +221,7 @@ def test_events_made_sent_retried_and_parked_at_once_arrive_in_order_and_none_is
             for step in steps:
                 for name in names:
                     claim = a_claim(step.status, step.trust, order=name, minute=step.stated_at.minute)
-                    insist(lambda claim=claim: store.record([claim]))
+                    insist(partial(store.record, [claim]))
         finally:
             made.set()
 

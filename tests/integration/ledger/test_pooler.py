@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import psycopg
 import pytest
@@ -53,15 +54,16 @@ def show(connection: Connection | psycopg.Connection, name: str) -> object:
     return value
 
 
+def show_twice(connection: Connection, *, name: str) -> list[object]:
+    return [show(connection, name), show(connection, name)]
+
+
 def test_every_transaction_has_all_limits_and_no_session_keeps_any(engine: Engine, pooler_url: str) -> None:
     migrate(engine)
     for do in (read, write):
         for name, limit in _LIMITS.items():
             # As the first statement of its transaction, with which they are sent, and as a later one.
-            assert (
-                do(engine, lambda connection, name=name: [show(connection, name), show(connection, name)])
-                == [limit] * 2
-            )
+            assert do(engine, partial(show_twice, name=name)) == [limit] * 2
     with ExitStack() as sessions:
         others = [sessions.enter_context(psycopg.connect(pooler_url, prepare_threshold=None)) for _ in range(POOL_SIZE)]
         for other in others:

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, select
@@ -272,7 +273,11 @@ def test_pruning_removes_payloads_and_keeps_orders(store: LedgerStore) -> None:
 def test_pruning_removes_words_that_nobody_knew_and_leaves_those_that_are_known(
     store: LedgerStore, ledger_engine: Engine, trust: Trust
 ) -> None:
-    said = {"order_type": "张三", "pay_type": "6222021234561234", "quarantine": "unknown order_type '张三'"}
+    said: dict[str, Any] = {
+        "order_type": "张三",
+        "pay_type": "6222021234561234",
+        "quarantine": "unknown order_type '张三'",
+    }
     store.record([a_claim(trust=trust, **said), a_claim(trust=trust, order="DK2", channel_response="张三")])
     assert store.prune(before=NOON.replace(hour=13)) == 2
     (odd,), (known,) = store.order_history(KEY).claims, store.order_history(OrderKey("acme", "DK2")).claims
@@ -289,7 +294,7 @@ def test_texts_of_a_forgeable_claim_are_shortened_and_those_of_a_trusted_claim_a
     make_store: MakeStore,
 ) -> None:
     store = make_store(required=Trust.CAPABILITY)
-    long = {"channel_response": "x" * 60_000, "pay_type": "y" * 60_000, "pay_order_no": "z" * 1000}
+    long: dict[str, Any] = {"channel_response": "x" * 60_000, "pay_type": "y" * 60_000, "pay_order_no": "z" * 1000}
     unknown = {f"field {number}": "y" * 1000 for number in range(100)}
     for trust in (Trust.CHECKSUM, Trust.CAPABILITY):
         store.record([a_claim(trust=trust, unknown_fields=unknown, **long)])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,10 +24,9 @@ tellings = st.lists(
 )
 
 
-def a_count(callbacks: int = 1, *, process: str = "p1", reason: str = "not-json", **other: object) -> RefusalCount:
-    return RefusalCount(
-        **{"merchant": "acme", "day": DAY, "reason": reason, "process": process, "callbacks": callbacks, **other}
-    )
+def a_count(callbacks: int = 1, *, process: str = "p1", reason: str = "not-json", **other: Any) -> RefusalCount:
+    named = {"merchant": "acme", "day": DAY, **other}
+    return RefusalCount(reason=reason, process=process, callbacks=callbacks, **named)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine
@@ -33,8 +34,9 @@ def deliver(outbox: Outbox) -> list[str]:
     return sent
 
 
-def window(clock: Clock, **more: object) -> ReplayWindow:
-    return ReplayWindow(**{"endpoint": "books", "since": NOON, "until": clock.now, **more})
+def window(clock: Clock, **more: Any) -> ReplayWindow:
+    chosen = {"endpoint": "books", "since": NOON, "until": clock.now, **more}
+    return ReplayWindow(**chosen)
 
 
 def request(replays: Replays, chosen: ReplayWindow, *, per_second: int = 10) -> ReplayRecord:

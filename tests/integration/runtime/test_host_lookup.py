@@ -24,7 +24,7 @@ class Resolver:
     def __init__(self) -> None:
         self.released = threading.Event()
         self.asked = 0
-        self._real = socket.getaddrinfo
+        self._real: Any = socket.getaddrinfo
 
     def ask(self, host: str, port: int, *args: Any, flags: int = 0, **options: Any) -> Any:
         if host == NAME and not flags & socket.AI_NUMERICHOST:

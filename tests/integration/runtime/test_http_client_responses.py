@@ -249,5 +249,5 @@ def test_a_connection_that_the_server_closed_meanwhile_is_not_used(post: Post, s
     server.behave = lambda _: Scripted(hang_up=True)
     for number in range(1, 4):
         assert post().status == 200
-        eventually(lambda number=number: server.hung_up == number)
+        eventually(lambda number: server.hung_up == number, number)
     assert connections_of(server) == 3

@@ -31,7 +31,8 @@ def test_killing_a_process_kills_its_descendants_in_sessions_of_their_own_too(pr
     process = processes.start_command(
         "bash", "-c", "sleep 600 & echo $!; setsid bash -c 'echo $$; exec sleep 600' & wait", name="parent"
     )
-    pids = eventually(lambda: process.output.split()[1:] and list(map(int, process.output.split())))
+    eventually(lambda: process.output.split()[1:])
+    pids = [int(pid) for pid in process.output.split()]
     assert all(map(alive, pids))
 
     process.kill()

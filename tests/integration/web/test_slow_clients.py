@@ -3,7 +3,7 @@
 import resource
 import selectors
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from tests.support.receiver import callback
@@ -31,7 +31,7 @@ def dripping_chunks(number: int) -> bytes:
 class SlowClients:
     """Connections that each send a byte every 50 ms after a first piece: for minutes, if the server lets them."""
 
-    def __init__(self, *, port: int, kinds: list[Callable[[int], bytes]]) -> None:
+    def __init__(self, *, port: int, kinds: Sequence[Callable[[int], bytes]]) -> None:
         self._selector = selectors.DefaultSelector()
         self._to_send: dict[socket.socket, bytes] = {}
         self.answers: list[bytes] = []

@@ -147,7 +147,7 @@ def test_a_merchant_that_has_no_gateway_or_is_unclear_is_asked_for(run: Any, arg
 
 
 def test_a_pay_type_is_asked_for_where_there_are_several(run: Any) -> None:
-    settings = merchant("acme", pay_types=["a", "b"])
+    settings = merchant("acme", pay_types=("a", "b"))
     done = run("bind", "--from", "-", settings=settings, stdin=json.dumps(PERSON))
     assert done.exit_code == 2
     assert "--pay-type: one of a, b" in done.output

@@ -72,6 +72,7 @@ def read_by_libpq(url: str) -> tuple[object, ...]:
 
 def read_by_pika(url: str) -> tuple[object, ...]:
     read = pika.URLParameters(url)
+    assert isinstance(read.credentials, pika.PlainCredentials)
     return read.credentials.username, read.credentials.password, read.host
 
 

@@ -2,10 +2,11 @@
 
 import threading
 from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import pytest
 
-from consumers.ledger import LedgerConsumer
+from consumers.ledger import LedgerConsumer, Recorder
 from service.config.settings import LedgerSettings
 from service.ledger.errors import ClaimUnstorable, LedgerUnavailable
 from service.messaging.contract import Delivery, Message
@@ -67,7 +68,7 @@ class ScriptedSubscriber:
         self.closed = True
 
 
-class ScriptedRecorder:
+class ScriptedRecorder(Recorder):
     """Records all but what `refuse` raises for."""
 
     def __init__(self, *, refuse: Callable[[Collection[str]], None], steps: list[str]) -> None:
@@ -77,7 +78,7 @@ class ScriptedRecorder:
         self.recorded: list[str] = []
         self.dead: list[str] = []
 
-    def decode(self, message: Message) -> str:
+    def decode(self, message: Message) -> Any:
         if message.message_id.startswith("undecodable"):
             raise UndecodableMessage("no JSON")
         return message.message_id
@@ -85,7 +86,7 @@ class ScriptedRecorder:
     def record_dead_letter(self, message: Message, *, reason: str) -> None:
         self.dead.append(message.message_id)
 
-    def record(self, items: Sequence[str]) -> None:
+    def record(self, items: Sequence[Any]) -> None:
         self.transactions += 1
         self._refuse(items)
         self.recorded += items

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.gateway import json_dialects as writers
-from service.gateway.bodies import NumberToken
+from service.gateway.bodies import JsonValue, NumberToken
 from service.gateway.errors import DialectInvalid
 from service.gateway.json_dialects import KeyOrder, find_writer, max_bytes
 
@@ -78,14 +78,14 @@ def test_empty_lists_and_empty_objects_stay_apart() -> None:
 
 
 def test_gson_leaves_out_nulls_at_every_level_unless_serialize_nulls_is_set() -> None:
-    value = {"a": None, "b": {"c": None, "d": [None]}}
+    value: JsonValue = {"a": None, "b": {"c": None, "d": [None]}}
 
     assert writers.GSON.write(value) == '{"b":{"d":[null]}}'
     assert writers.GSON_NULLS.write(value) == '{"a":null,"b":{"c":null,"d":[null]}}'
 
 
 def test_nested_objects_are_sorted_only_where_asked() -> None:
-    value = {"b": {"z": True, "a": False}}
+    value: JsonValue = {"b": {"z": True, "a": False}}
 
     assert writers.PHP.write(value) == '{"b":{"z":true,"a":false}}'
     assert writers.PHP.write(value, KeyOrder.BYTES) == '{"b":{"a":false,"z":true}}'

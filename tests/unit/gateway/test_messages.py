@@ -133,7 +133,7 @@ def test_a_withhold_needs_a_card_or_a_protocol() -> None:
         ({"protocol_no": ""}, ("biz_data.protocol_no", "empty; allowed is a string that is not empty")),
     ],
 )
-def test_biz_data_holds_a_protocol_number_or_nothing(biz_data: Any, problem: tuple[str, ...]) -> None:
+def test_biz_data_holds_a_protocol_number_or_nothing(biz_data: Any, problem: tuple[str, str]) -> None:
     assert _problems(YUAN, {**WITHHOLD, "biz_data": biz_data}) == dict([problem])
 
 

@@ -16,7 +16,7 @@ from tests.support.logs import capture_logs
 
 ACME = MerchantSettings(slug="acme", pay_types=frozenset({"baofoo_001"}), amount_unit="yuan")
 NOW = datetime(2026, 7, 1, tzinfo=UTC)
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "biz_order_no": "DK1",
     "pay_order_no": "P1",
     "order_type": "single_withhold",

@@ -107,7 +107,9 @@ def test_what_is_no_time_or_could_be_two_is_none(text: Any) -> None:
 
 @pytest.mark.parametrize("text", ["2019-07-01 12:00:05", "1561953605123", "2019-07-01T04:00:05Z", "20190701120005"])
 def test_a_time_comes_in_the_merchants_zone_whatever_zone_it_was_written_in(text: str) -> None:
-    assert read_pay_time(text, SHANGHAI).utcoffset() == timedelta(hours=8)
+    time = read_pay_time(text, SHANGHAI)
+    assert time is not None
+    assert time.utcoffset() == timedelta(hours=8)
 
 
 @given(

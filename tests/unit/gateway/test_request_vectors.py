@@ -79,6 +79,7 @@ def test_the_envelope_is_signed_as_the_real_runtime_does(case: Any) -> None:
         {**read_object(case["envelope_json"].decode()).values, "method": "single-withhold"}
     )
     method = read_object(case["envelope_json"].decode()).values["method"]
+    assert isinstance(method, str)
     assert envelope.args == case["expected_ciphertext"]
     dialect = RequestDialect(sign_case=SignCase(case["dialect_flags"]["md5_case"]))
     sign = sign_request(ua=envelope.ua, key=case["key"], method=method, args=envelope.args, dialect=dialect)

@@ -526,7 +526,7 @@ def test_callbacks_of_equal_trust_and_the_announcement_reach_the_same_conflicted
     claims: list[Claim], announcement: Announcement, trust: Trust, identity: frozenset[IdentityField]
 ) -> None:
     claims = [replace(c, trust=trust, status=PAID if c.status is OrderStatus.INITIAL else c.status) for c in claims]
-    arrivals = [announcement, *(c for c in claims if c.status and c.status.terminal)]
+    arrivals: list[Claim | Announcement] = [announcement, *(c for c in claims if c.status and c.status.terminal)]
     flags = {told(*one, required=trust, identity=identity)[0].conflicted for one in permutations(arrivals)}
     assert len(flags) == 1
 
@@ -541,7 +541,7 @@ def test_callbacks_of_equal_trust_and_the_announcement_reach_the_same_conflicted
 def test_any_claims_reach_the_same_state_once_a_later_question_is_answered(
     claims: list[Claim], announcement: list[Announcement], required: Trust, truth: OrderStatus
 ) -> None:
-    arrivals = [*(replace(c, amount=None) for c in claims), *announcement]
+    arrivals: list[Claim | Announcement] = [*(replace(c, amount=None) for c in claims), *announcement]
     answers = [
         a_claim(truth, Trust.QUERIED, minute, pay_type="kuaiqian_002", order_type="refund") for minute in (60, 61)
     ]

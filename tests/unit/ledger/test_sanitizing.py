@@ -1,6 +1,7 @@
 """Which texts and times are escaped, and which cannot be stored."""
 
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -25,7 +26,8 @@ def test_an_ordinary_claim_stays_as_it_is() -> None:
 
 @pytest.mark.parametrize("field", ["pay_order_no", "order_type", "pay_type", "quarantine", "traceparent", "reason"])
 def test_a_nul_is_escaped_in_every_text(field: str) -> None:
-    assert getattr(sanitized(a_claim(**{field: "a\x00"})), field) == "a\\u0000"
+    said: dict[str, Any] = {field: "a\x00"}
+    assert getattr(sanitized(a_claim(**said)), field) == "a\\u0000"
 
 
 @pytest.mark.parametrize(

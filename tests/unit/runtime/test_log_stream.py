@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -122,7 +123,7 @@ def test_what_utf8_lacks_is_escaped_and_counted(file: int, counts: LineCounts) -
 
 @pytest.mark.parametrize("bounds", [{"max_lines": 10}, {"max_bytes": 100}])
 def test_while_nobody_reads_it_buffers_up_to_its_limit_and_counts_the_rest(
-    pipe: Pipe, counts: LineCounts, bounds: dict[str, int]
+    pipe: Pipe, counts: LineCounts, bounds: dict[str, Any]
 ) -> None:
     filled = pipe.fill()
     stream = LogStream(pipe.writer, counts=counts, **bounds)

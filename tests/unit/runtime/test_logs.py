@@ -147,8 +147,9 @@ def test_a_library_whose_arguments_do_not_fit_its_text_is_counted_likewise(lines
 def test_an_object_that_is_logged_in_place_of_a_text_is_counted_likewise(lines: Any) -> None:
     counts = LineCounts()
     configure_logs(stream=lines, human=False, counts=counts)
-    logging.getLogger("library").warning(_Unspeakable())
-    Logger(__name__).info(_Unspeakable())
+    unspeakable: Any = _Unspeakable()
+    logging.getLogger("library").warning(unspeakable)
+    Logger(__name__).info(unspeakable)
     assert [json.loads(line)["event"] for line in lines.getvalue().splitlines()] == ["_Unspeakable"] * 2
     assert counts.lost()["unrenderable"] == 2
 

@@ -15,7 +15,9 @@ NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 TOKENS = NotifyTokens(merchant="acme", keys=[NotifyTokenKey("k1", b"x" * 32)])
 
 
-def order(biz_order_no: str = "T1", *, settles_after: float = 0.5, notify: bool = True, **script: Any) -> SandboxOrder:
+def order(
+    biz_order_no: str = "T1", *, settles_after: float | None = 0.5, notify: bool = True, **script: Any
+) -> SandboxOrder:
     settles_at = None if settles_after is None else NOON + timedelta(seconds=settles_after)
     return SandboxOrder(
         ua="ACME",
@@ -101,7 +103,7 @@ def test_every_forgery_is_false_in_status_or_number_and_never_on_the_own_address
 
 
 def test_the_same_seed_plans_the_same() -> None:
-    odds = {"delay_share": 0.5, "reorder_share": 0.5, "repeat_share": 0.5, "forge_share": 0.5}
+    odds: dict[str, Any] = {"delay_share": 0.5, "reorder_share": 0.5, "repeat_share": 0.5, "forge_share": 0.5}
     assert plan(order(), **odds) == plan(order(), **odds)
 
 

@@ -43,7 +43,7 @@ def test_every_keyword_works_in_the_number_and_as_an_amount(word: Any) -> None:
 
 
 def test_keywords_override_the_amount_and_a_rule_overrides_both() -> None:
-    rules = [Rule("T1-*", ("silent",))]
+    rules = (Rule("T1-*", ("silent",)),)
     assert script_of("T1-slow", "12.51").ending is PayStatus.SUCCESS
     assert script_of("T1-slow", "12.51", rules=rules).callbacks is CallbackMode.SILENT
     assert script_of("T1-slow", "12.51", rules=rules).speed is SettleSpeed.NORMAL

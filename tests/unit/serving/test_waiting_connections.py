@@ -8,7 +8,8 @@ from service.serving.worker import Connection, WaitingConnections
 
 
 def connection() -> Connection:
-    return Connection(sock=socket.socket(), client=("192.0.2.1", 1), framing=None, worker=None)
+    unused: Any = None
+    return Connection(sock=socket.socket(), client=("192.0.2.1", 1), framing=unused, worker=unused)
 
 
 @pytest.fixture

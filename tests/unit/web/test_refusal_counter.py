@@ -25,6 +25,9 @@ class Queue:
             self.messages.append(message)
             on_settled(None)
 
+    async def close(self, *, timeout_seconds: float) -> None:
+        """Nothing is pending."""
+
     def published(self) -> Any:
         """The counts of each message, by merchant, day and reason."""
         return [
