@@ -1,11 +1,13 @@
 """Bearer tokens: which caller sent a request, and what that caller may do."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from service.config.settings import ApiScope, ApiToken
+from service.ledger.audit import Author
 
 _SCHEME = "bearer "
 
@@ -37,6 +39,10 @@ class Caller:
     def speaking_for(self, person: str) -> str:
         """How records name a person in whose name the caller decides something."""
         return f"{person} (API token {self.name})"
+
+    def author(self, body: Mapping[str, Any]) -> Author:
+        """Who makes the change that a request asks for, and why; `body` has the members `name` and `reason`."""
+        return Author(name=self.speaking_for(body["name"]), reason=body["reason"])
 
 
 class Authenticator:

@@ -193,7 +193,7 @@ def make_operating(
 
 
 def _author(body: dict[str, Any]) -> Author:
-    author = Author(name=g.caller.speaking_for(body["name"]), reason=body["reason"])
+    author: Author = g.caller.author(body)
     _log.info("operator_change", operation=g.operation, caller=g.caller.name)
     return author
 

@@ -52,11 +52,19 @@ def migration_engine_of(settings: Settings) -> Engine:
         raise click.ClickException(f"database_url: {error}") from error
 
 
-def author_of(by: str | None, reason: str | None) -> Author:
-    """Who makes a change from the command line, and why. Raises `click.UsageError` where no reason is given."""
+def author_of(name: str | None, reason: str | None) -> Author:
+    """Who makes a change from the command line, and why; see `person`. A missing reason is a `click.UsageError`."""
     if reason is None or not reason.strip():
         raise click.UsageError("--reason must say why")
-    return Author(name=(by or "").strip() or _current_user(), reason=reason.strip())
+    return Author(name=person(name), reason=reason.strip())
+
+
+def person(name: str | None) -> str:
+    """How records name the person who runs a command. None is the user; a blank name is a `click.UsageError`."""
+    name = (_current_user() if name is None else name).strip()
+    if not name:
+        raise click.UsageError("the name of a person must not be empty")
+    return f"{name} (command line)"
 
 
 def _current_user() -> str:

@@ -29,7 +29,7 @@ from service.api.response_schemas import (
 from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
 from service.charging.announce import OrderDraft
-from service.cli.ledger_access import open_ledger
+from service.cli.ledger_access import author_of, open_ledger, person
 from service.cli.options import TIME_HELP, AwareTime, log_to_stderr, settings_of
 from service.cli.order_tables import show_attention, show_history, show_orders
 from service.domain.claims import OrderKey, OrderStatus
@@ -188,15 +188,14 @@ def resolve(
     It ends a conflict: the order has the values that you state and, of those that you do not state, the ones that
     stand.
     """
-    if not name.strip() or not reason.strip():
-        raise click.UsageError("--name and --reason must not be empty")
+    author = author_of(name, reason)
     with _open_store(context) as store:
         announcer = make_announcer(settings_of(context), store)
         resolution = Resolution(
             order=OrderKey(merchant, biz_order_no),
             status=OrderStatus(status),
-            stated_by=f"{name.strip()} (command line)",
-            reason=reason.strip(),
+            stated_by=author.name,
+            reason=author.reason,
             pay_order_no=pay_order_no,
             pay_type=pay_type,
             amount=announcer.read_payment(merchant, amount=amount, pay_type=pay_type),
@@ -267,13 +266,11 @@ def attention(
 @click.pass_context
 def acknowledge(context: click.Context, item: str, name: str, note: str, as_json: bool) -> None:
     """Take an ITEM of `orders attention` out of sight until it changes, in your own name. It settles nothing."""
-    if not name.strip() or not note.strip():
-        raise click.UsageError("--name and --note must not be empty")
+    if not note.strip():
+        raise click.UsageError("--note must not be empty")
     with open_ledger(settings_of(context)) as engine:
         try:
-            acknowledged = AttentionList(engine=engine).acknowledge(
-                item, name=f"{name.strip()} (command line)", note=note.strip()
-            )
+            acknowledged = AttentionList(engine=engine).acknowledge(item, name=person(name), note=note.strip())
         except AttentionItemUnknown as error:
             raise click.ClickException(
                 f"nothing called {item!r} waits for a person; `orders attention --all` lists what does"

@@ -109,10 +109,10 @@ def test_a_removed_endpoint_is_listed_while_deliveries_to_it_are_open(path: Path
 def test_a_paused_endpoint_gets_nothing_and_the_list_shows_the_pause(path: Path, outbox: Outbox) -> None:
     paused = run(path, "pause", "shop", "--by", "Li Lei", "--reason", "they are moving")
     assert paused.exit_code == 0
-    assert "by Li Lei: they are moving" in paused.stdout
+    assert "by Li Lei (command line): they are moving" in paused.stdout
     assert (due(outbox, "shop"), due(outbox, "books")) == (0, 1)
     row = listed(path)["shop"]["paused"]
-    assert (row["by"], row["reason"]) == ("Li Lei", "they are moving")
+    assert (row["by"], row["reason"]) == ("Li Lei (command line)", "they are moving")
     assert row["since"]
     assert "they are moving" in run(path, "list").stdout
 
@@ -127,19 +127,25 @@ def test_a_pause_without_a_name_has_that_of_the_user(
 ) -> None:
     monkeypatch.setenv("LOGNAME", "han")
     run(path, "pause", "shop", "--reason", "moving")
-    assert listed(path)["shop"]["paused"]["by"] == "han"
+    assert listed(path)["shop"]["paused"]["by"] == "han (command line)"
 
 
 def test_a_second_pause_keeps_the_first_one(path: Path, engine: Engine) -> None:
     run(path, "pause", "shop", "--by", "Li Lei", "--reason", "moving")
     again = run(path, "pause", "shop", "--by", "Han Meimei", "--reason", "slow")
     assert again.exit_code == 0
-    assert "by Li Lei: moving" in again.stdout
+    assert "by Li Lei (command line): moving" in again.stdout
 
 
 def test_a_pause_needs_a_reason(path: Path, engine: Engine) -> None:
     assert run(path, "pause", "shop").exit_code == 2
     assert run(path, "pause", "shop", "--reason", "  ").exit_code == 2
+
+
+def test_a_pause_by_nobody_is_refused(path: Path, engine: Engine) -> None:
+    refused = run(path, "pause", "shop", "--by", " ", "--reason", "moving")
+    assert (refused.exit_code, "the name of a person must not be empty" in refused.stderr) == (2, True)
+    assert listed(path)["shop"]["paused"] is None
 
 
 @pytest.mark.parametrize(

@@ -121,7 +121,7 @@ def test_a_window_is_only_counted_at_first_and_the_command_that_replays_it_is_pr
     command = shlex.split(second.removeprefix("To replay them: payment-callbacks replay "))
     done = run(path, *command[:-1], "they lost a day", "--by", "Li Lei")
     assert done.exit_code == 0
-    assert done.stdout.startswith("replay 1 to shop, by Li Lei at ")
+    assert done.stdout.startswith("replay 1 to shop, by Li Lei (command line) at ")
     assert done.stdout.endswith(": done, due again: 2 of 2\n")
     assert due(outbox) == ["acme/DELIVERED/1", "acme/PARKED/1"]
 
