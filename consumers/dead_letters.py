@@ -1,6 +1,7 @@
 """Keeps the ledger's rows of dead letters equal to the queue's, and carries out what people ask for."""
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
@@ -11,7 +12,11 @@ from service.runtime.logs import Logger
 
 #: How many letters are compared at most: each is fetched from the queue and returned.
 MOST_COMPARED = 1000
-_EVERY_SECONDS = 15.0
+# How soon a request is noticed. A round that finds nothing reads one index that is nearly always empty.
+_EVERY_SECONDS = 1.0
+_COMPARE_SECONDS = 15.0
+# Longer than the sessions of one round with the broker may take.
+_LEASE_SECONDS = 240.0
 # A letter is recorded before it is published: until then its row has no letter.
 _BEING_PUBLISHED = timedelta(minutes=2)
 
@@ -19,7 +24,11 @@ _log = Logger(__name__)
 
 
 class DeadLetterKeeper:
-    """Does its work at intervals, on a thread of its own. Any number of processes may have one each."""
+    """Does its work at intervals, on a thread of its own. Any number of processes may have one each.
+
+    Only one of them at a time reads the queue. On RabbitMQ, a letter that one process has fetched is hidden from the
+    others until it is returned, so another one would take it for gone.
+    """
 
     def __init__(
         self,
@@ -28,12 +37,17 @@ class DeadLetterKeeper:
         count: Callable[[], Mapping[str, int]],
         store: DeadLetterStore,
         clock: Callable[[], datetime],
+        compare_seconds: float = _COMPARE_SECONDS,
     ) -> None:
         """`count` gives the number of messages by queue, that of the dead letters under `dead`."""
         self._letters = letters
         self._count = count
         self._store = store
         self._clock = clock
+        self._compare_seconds = compare_seconds
+        self._compare_at = time.monotonic()
+        #: The number of letters and the rows of the last comparison, if both were equal.
+        self._equal: object = None
         #: Letters that were recorded and not found when the last round compared.
         self._absent: frozenset[str] = frozenset()
 
@@ -47,53 +61,77 @@ class DeadLetterKeeper:
         )
 
     def keep(self) -> None:
-        """Do it once. Raises LedgerUnavailable and MessagingError."""
-        self._carry_out()
-        self._compare()
+        """Carry out what was requested, and compare if it is time. Raises LedgerUnavailable and MessagingError.
+
+        Does nothing while another process is at it.
+        """
+        if not self._store.load_requested() and time.monotonic() < self._compare_at:
+            return
+        until = self._store.lease_queue(seconds=_LEASE_SECONDS)
+        if until is None:
+            return
+        try:
+            self._carry_out()
+            if time.monotonic() >= self._compare_at:
+                self._compare()
+                self._compare_at = time.monotonic() + self._compare_seconds
+        finally:
+            self._store.release_queue(until)
 
     def _carry_out(self) -> None:
-        actions: Mapping[DeadLetterAction | None, tuple[Callable[[Sequence[str]], int], str]] = {
+        actions: Mapping[DeadLetterAction, tuple[Callable[[Collection[str]], Collection[str]], str]] = {
             DeadLetterAction.REPLAY: (self._letters.replay, "replayed"),
             DeadLetterAction.DROP: (self._letters.drop, "dropped"),
         }
-        for letter in self._store.load_requested():
-            do, done = actions[letter.requested]
-            if not do([letter.id]):  # another process is looking at it, or it is gone, which the comparison finds out
-                continue
-            self._store.settle({letter.id: done})
-            _log.info(
-                "dead_letter_settled",
-                message_id=letter.id,
-                action=letter.requested,
-                by=letter.requested_by,
-                reason=letter.requested_reason,
-            )
+        requested = self._store.load_requested()
+        for action, (do, outcome) in actions.items():
+            wanted = {letter.id: letter for letter in requested if letter.requested is action}
+            # One that is not found is gone, or about to be published. The comparison finds out.
+            found = do(wanted) if wanted else ()
+            settled = [wanted[name] for name in found]
+            self._store.settle(settled, outcome=outcome)
+            for letter in settled:
+                _log.info(
+                    "dead_letter_settled",
+                    message_id=letter.id,
+                    action=letter.requested,
+                    by=letter.requested_by,
+                    reason=letter.requested_reason,
+                )
 
     def _compare(self) -> None:
         """Record letters that the broker made, and settle rows whose letters somebody has taken from the queue."""
         depth = self._count().get("dead", 0)
-        if depth > MOST_COMPARED:
-            self._absent = frozenset()
-            return
-        known = {letter.id: letter for letter in self._store.load_open()}
-        if depth == len(known):
-            self._absent = frozenset()
+        state = (depth, _name(self._store.load_open()))
+        if state == self._equal:
             return
         present = {letter.id: letter for letter in self._letters.list(limit=MOST_COMPARED)}
-        if missing := [
+        # Loaded again, since a letter may have been recorded and published meanwhile.
+        known = self._store.load_open()
+        names = {letter.id for letter in known}
+        missing = [
             make_record(letter.message, reason=letter.reason, died_at=letter.died_at)
             for name, letter in present.items()
-            if name not in known
-        ]:
+            if name not in names
+        ]
+        if missing:
             self._store.record(missing)
+        # Of more letters than that, only the oldest were fetched.
+        unseen = [letter for letter in known if letter.id not in present] if depth <= MOST_COMPARED else []
         old = self._clock() - _BEING_PUBLISHED
-        absent = frozenset(name for name, letter in known.items() if name not in present and letter.died_at < old)
-        # Twice in a row: while another process looks at the letters, they are not seen here.
-        self._store.settle(dict.fromkeys(absent & self._absent, "taken from the queue by other means"))
-        self._absent = absent
+        absent = [letter for letter in unseen if letter.died_at < old]
+        # Twice in a row: another tool may be looking at the letters, which hides them.
+        gone = [letter for letter in absent if letter.id in self._absent]
+        self._store.settle(gone, outcome="taken from the queue by other means")
+        self._absent = frozenset(letter.id for letter in absent)
+        self._equal = None if missing or unseen else state
 
 
 def make_record(message: Message, *, reason: str, died_at: datetime) -> DeadLetterRecord:
     """A dead letter as the ledger records it."""
     body = message.body.decode("utf-8", errors="backslashreplace")
     return DeadLetterRecord(id=dead_letter_id(message), reason=reason, died_at=died_at, body=body)
+
+
+def _name(letters: Sequence[DeadLetterRecord]) -> frozenset[tuple[str, datetime]]:
+    return frozenset((letter.id, letter.died_at) for letter in letters)

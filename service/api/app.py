@@ -17,6 +17,7 @@ from service.api.blueprint import ApiBlueprint
 from service.api.fields import order_number
 from service.api.health import Health
 from service.api.paths import (
+    DeadLetterConverter,
     EndpointConverter,
     OrderNumberConverter,
     ReplayConverter,
@@ -57,6 +58,7 @@ def create_api(
         merchant=SegmentConverter,
         order_number=OrderNumberConverter,
         endpoint=EndpointConverter,
+        dead_letter=DeadLetterConverter,
         replay=ReplayConverter,
     )
     app.wsgi_app = UndecodedPaths(app.wsgi_app)  # type: ignore[method-assign]
@@ -123,6 +125,7 @@ def _describe_api(app: Flask) -> Api:
     api.spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
     api.register_converter(SegmentConverter, lambda _: dict(_MERCHANT))
     api.register_converter(EndpointConverter, lambda _: {"type": "string", "description": "The endpoint's name."})
+    api.register_converter(DeadLetterConverter, lambda _: {"type": "string", "description": "The dead letter's id."})
     api.register_converter(ReplayConverter, lambda _: {"type": "integer", "description": "The replay's id."})
     api.register_converter(OrderNumberConverter, lambda _: dict(_ORDER_NUMBER))
     return api

@@ -14,11 +14,17 @@ from service.api.request_schemas import (
     ReportFilterSchema,
     write_attention_cursor,
 )
-from service.api.response_schemas import AttentionItemSchema, AttentionListSchema, DeadLetterListSchema, ReportSchema
+from service.api.response_schemas import (
+    AttentionItemSchema,
+    AttentionListSchema,
+    DeadLetterListSchema,
+    DeadLetterSchema,
+    ReportSchema,
+)
 from service.config.settings import ApiScope
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionList
-from service.ledger.dead_letters import DeadLetterStore
-from service.ledger.errors import UnknownMerchant
+from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
+from service.ledger.errors import DeadLetterUnknown, UnknownMerchant
 from service.ledger.reports import Report, Reports
 from service.runtime.logs import Logger
 
@@ -98,6 +104,15 @@ def make_dead_letters(*, letters: DeadLetterStore) -> ApiBlueprint:
         """List dead letters, the oldest first, at most 1000"""
         return {"dead_letters": letters.load_open(limit=1000)}
 
+    @blueprint.route("/<dead_letter:name>")
+    @blueprint.operation("showDeadLetter", scope=ApiScope.READ, problems={404: "No dead letter ever had this id."})
+    @blueprint.response(200, DeadLetterSchema)
+    def show(name: str) -> DeadLetterRecord:
+        """Show a dead letter, or what became of it"""
+        if not (found := letters.load([name])):
+            raise DeadLetterUnknown(name)
+        return found[0]
+
     @blueprint.route("/requests", methods=["POST"])
     @blueprint.operation(
         "settleDeadLetters",
@@ -109,11 +124,11 @@ def make_dead_letters(*, letters: DeadLetterStore) -> ApiBlueprint:
     def settle(body: dict[str, Any]) -> dict[str, Any]:
         """Have dead letters replayed or dropped, in a person's name
 
-        The ledger role does it within seconds. A replayed message that was recorded before changes nothing. A dropped
-        one is deleted for good.
+        The ledger role does it within seconds; then `settled_at` and `outcome` of each say what became of it. A
+        replayed message that was recorded before changes nothing. A dropped one is deleted for good.
         """
-        letters.request(body["ids"], body["action"], by=g.caller.speaking_for(body["name"]), reason=body["reason"])
+        letters.request(body["ids"], body["action"], author=g.caller.author(body))
         _log.info("dead_letters_requested", caller=g.caller.name, action=body["action"], count=len(body["ids"]))
-        return {"dead_letters": [letter for letter in letters.load_requested() if letter.id in body["ids"]]}
+        return {"dead_letters": letters.load(body["ids"])}
 
     return blueprint

@@ -51,6 +51,10 @@ class EndpointConverter(SegmentConverter):
     """The name of an endpoint in a path."""
 
 
+class DeadLetterConverter(SegmentConverter):
+    """The id of a dead letter in a path."""
+
+
 class ReplayConverter(IntegerConverter):
     """The id of a replay in a path: any number that the ledger can store."""
 

@@ -152,7 +152,7 @@ def problem_of(error: Exception) -> Problem:
             return Problem(
                 status=404,
                 kind="no-dead-letter",
-                title="One of the ids is no dead letter; nothing was done.",
+                title="At least one of the ids names no dead letter; nothing was done.",
                 detail="It was settled meanwhile, or the id has a typing error. List the dead letters again.",
             )
         case AttentionItemUnknown():

@@ -330,13 +330,11 @@ class AcknowledgementSchema(Schema):
     note = api.one_line("What is being done about it.", max_length=1000, required=True)
 
 
-class DeadLetterRequestSchema(Schema):
-    """What is to become of dead letters."""
+class DeadLetterRequestSchema(AuthorSchema):
+    """What is to become of dead letters, who decides it, and why. The audit keeps it."""
 
     ids = fields.List(fields.String(), required=True, validate=validate.Length(min=1, max=MAX_LISTED))
     action = fields.Enum(DeadLetterAction, by_value=True, required=True)
-    name = api.one_line("Who decides: a person, not a system. Kept for good.", max_length=100, required=True)
-    reason = api.one_line("Why. Kept for good.", max_length=1000, required=True)
 
 
 class ReportFilterSchema(Schema):

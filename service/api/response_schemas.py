@@ -541,7 +541,7 @@ class ReportSchema(Schema):
 
 
 class DeadLetterSchema(Schema):
-    """A message that could not be recorded."""
+    """A message that could not be recorded, and what became of it."""
 
     id = fields.String(required=True)
     reason = api.MaskedText(required=True)
@@ -552,10 +552,12 @@ class DeadLetterSchema(Schema):
         by_value=True,
         required=True,
         allow_none=True,
-        metadata={"description": "What the ledger role is about to do with it, on request."},
+        metadata={"description": "What somebody has asked the ledger role to do with it."},
     )
     requested_by = fields.String(required=True, metadata={"description": "Empty where nobody has asked for anything."})
     requested_reason = fields.String(required=True)
+    settled_at = api.time("When it was replayed, dropped or found to be gone.", required=True, allow_none=True)
+    outcome = fields.String(required=True, metadata={"description": "What became of it; empty while it waits."})
 
 
 class DeadLetterListSchema(Schema):

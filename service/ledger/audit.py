@@ -19,6 +19,8 @@ class Action(StrEnum):
     STOP_REPLAY = "stop-replay"
     PAUSE = "pause"
     RESUME = "resume"
+    REPLAY_DEAD_LETTERS = "replay-dead-letters"
+    DROP_DEAD_LETTERS = "drop-dead-letters"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class AuditRecord:
     changed_at: datetime
     changed_by: str
     action: Action
-    #: What it was done to, such as an endpoint.
+    #: What it was done to, such as an endpoint or an order.
     subject: str
     reason: str
 

@@ -4,22 +4,25 @@ The letters themselves are in the queue. The ledger role keeps these rows equal 
 so that whoever lists or settles dead letters needs the database alone.
 """
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
 from service.domain.masking import mask_personal
-from service.ledger.bulk import insert_or_update
+from service.ledger.audit import Action, Author, record_change
+from service.ledger.bulk import insert_new, insert_or_update
 from service.ledger.database import read, shared_time, write
 from service.ledger.errors import DeadLetterUnknown
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import dead_letters, to_record
+from service.ledger.tables import dead_letters, leases, to_record
 
 _LONGEST_REASON = 1000
 _LONGEST_BODY = 4000
+# The name of the work in `leases`.
+_READING = "dead-letters"
 
 
 class DeadLetterAction(StrEnum):
@@ -31,9 +34,15 @@ class DeadLetterAction(StrEnum):
     DROP = "drop"
 
 
+_AUDITED = {
+    DeadLetterAction.REPLAY: Action.REPLAY_DEAD_LETTERS,
+    DeadLetterAction.DROP: Action.DROP_DEAD_LETTERS,
+}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterRecord:
-    """A message in the dead letters."""
+    """A message in the dead letters, or one that was there."""
 
     id: str
     #: Why it could not be recorded.
@@ -45,6 +54,10 @@ class DeadLetterRecord:
     requested: DeadLetterAction | None = None
     requested_by: str = ""
     requested_reason: str = ""
+    #: When it was replayed, dropped, or found to be gone; None while it waits.
+    settled_at: datetime | None = None
+    #: What became of it, in words; "" while it waits.
+    outcome: str = ""
 
 
 class DeadLetterStore:
@@ -73,15 +86,19 @@ class DeadLetterStore:
         ]
         write(self._engine, lambda connection: insert_or_update(connection, dead_letters, rows))
 
+    def load(self, ids: Collection[str]) -> Sequence[DeadLetterRecord]:
+        """The letters with these ids, settled or not, oldest first. Unknown ids are left out."""
+        return self._load(dead_letters.c.id.in_(set(ids)))
+
     def load_open(self, *, limit: int | None = None) -> Sequence[DeadLetterRecord]:
         """The letters that are not settled, oldest first; at most `limit`."""
         return self._load(dead_letters.c.settled_at.is_(None), limit=limit)
 
     def load_requested(self) -> Sequence[DeadLetterRecord]:
         """The letters that somebody wants replayed or dropped, oldest first."""
-        return self._load(dead_letters.c.settled_at.is_(None) & dead_letters.c.requested.is_not(None), limit=None)
+        return self._load(dead_letters.c.settled_at.is_(None) & dead_letters.c.requested.is_not(None))
 
-    def _load(self, condition: ColumnElement[bool], *, limit: int | None) -> Sequence[DeadLetterRecord]:
+    def _load(self, condition: ColumnElement[bool], *, limit: int | None = None) -> Sequence[DeadLetterRecord]:
         query = select(dead_letters).where(condition)
         query = query.order_by(dead_letters.c.died_at, dead_letters.c.id).limit(limit)
         rows = read(self._engine, lambda connection: connection.execute(query).all())
@@ -90,29 +107,61 @@ class DeadLetterStore:
             for row in rows
         ]
 
-    def request(self, ids: Collection[str], action: DeadLetterAction, *, by: str, reason: str) -> None:
+    def request(self, ids: Collection[str], action: DeadLetterAction, *, author: Author) -> None:
         """Ask the ledger role to replay or drop these letters. A later request replaces one not yet carried out.
 
         Raises DeadLetterUnknown, and asks for nothing, where one of them is no dead letter.
         """
-        values = {"requested": action.value, "requested_by": escaped(by), "requested_reason": escaped(reason)}
+        values = {
+            "requested": action.value,
+            "requested_by": escaped(author.name),
+            "requested_reason": escaped(author.reason),
+        }
 
         def ask(connection: Connection) -> None:
             named = dead_letters.c.id.in_(set(ids)) & dead_letters.c.settled_at.is_(None)
             asked = connection.execute(update(dead_letters).where(named).values(values).returning(dead_letters.c.id))
-            if unknown := set(ids) - set(asked.scalars()):
-                raise DeadLetterUnknown(sorted(unknown)[0])
+            found = set(asked.scalars())
+            if unknown := set(ids) - found:
+                raise DeadLetterUnknown(min(unknown))
+            subject = ", ".join(sorted(found))
+            record_change(connection, _AUDITED[action], subject, author, at=self._clock(connection))
 
         write(self._engine, ask)
 
-    def settle(self, outcomes: Mapping[str, str]) -> None:
-        """Record what became of letters, by id, in words. The rows are kept, with who asked for it."""
+    def settle(self, letters: Collection[DeadLetterRecord], *, outcome: str) -> None:
+        """Record what became of letters, in words. The rows are kept, with who asked for it.
+
+        A letter that has died again since it was loaded waits again, and stays so.
+        """
 
         def finish(connection: Connection) -> None:
             now = self._clock(connection)
-            for name, outcome in sorted(outcomes.items()):
-                is_open = (dead_letters.c.id == name) & dead_letters.c.settled_at.is_(None)
-                connection.execute(update(dead_letters).where(is_open).values(settled_at=now, outcome=outcome))
+            for letter in sorted(letters, key=lambda letter: letter.id):
+                waits = dead_letters.c.settled_at.is_(None) & (dead_letters.c.died_at == letter.died_at)
+                settled = update(dead_letters).where(dead_letters.c.id == letter.id, waits)
+                connection.execute(settled.values(settled_at=now, outcome=outcome))
 
-        if outcomes:
+        if letters:
             write(self._engine, finish)
+
+    def lease_queue(self, *, seconds: float) -> datetime | None:
+        """Lease the reading of the queue's dead letters; when the lease ends, or None where somebody else has it."""
+
+        def lease(connection: Connection) -> datetime | None:
+            now = self._clock(connection)
+            insert_new(connection, leases, [{"work": _READING, "lease_until": now}])
+            until = now + timedelta(seconds=seconds)
+            free = update(leases).where(leases.c.work == _READING, leases.c.lease_until <= now)
+            return until if connection.execute(free.values(lease_until=until)).rowcount else None
+
+        return write(self._engine, lease)
+
+    def release_queue(self, until: datetime) -> None:
+        """End the lease that would end at `until`, unless somebody else has it by now."""
+
+        def release(connection: Connection) -> None:
+            held = update(leases).where(leases.c.work == _READING, leases.c.lease_until == until)
+            connection.execute(held.values(lease_until=self._clock(connection)))
+
+        write(self._engine, release)

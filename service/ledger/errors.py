@@ -66,7 +66,7 @@ class AttentionItemUnknown(LedgerError):
 
 
 class DeadLetterUnknown(LedgerError):
-    """There is no dead letter of this id: it was settled, or the id has a typing error. List them again."""
+    """No dead letter has this id: it was settled, or the id has a typing error. List the dead letters again."""
 
 
 class AnnouncementDiffers(LedgerError):

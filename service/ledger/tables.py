@@ -410,6 +410,15 @@ acknowledgements = Table(
     PrimaryKeyConstraint("item"),
 )
 
+#: Work that one process at a time may do, and until when it is leased. No row: nobody has done it yet.
+leases = Table(
+    "leases",
+    metadata,
+    Column("work", Text, nullable=False),
+    Column("lease_until", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("work"),
+)
+
 #: Messages that could not be recorded. The messages themselves are in the queue; rows of settled ones are kept.
 dead_letters = Table(
     "dead_letters",

@@ -1,7 +1,7 @@
 """What the other packages may expect of a queue, be it RabbitMQ or the embedded one."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -100,15 +100,17 @@ class Subscriber(Protocol):
 
 
 def dead_letter_id(message: Message) -> str:
-    """The name of a message among the dead letters: its id, or a digest of its body where it has none."""
-    return message.message_id or f"sha256-{hashlib.sha256(message.body).hexdigest()[:32]}"
+    """The name of a message among the dead letters: its id, or a digest of its body where it has none to be typed."""
+    if message.message_id and message.message_id.isprintable():
+        return message.message_id
+    return f"sha256-{hashlib.sha256(message.body).hexdigest()[:32]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A message that could not be applied, and why."""
 
-    #: Its name in `show`, `replay` and `drop`: see `dead_letter_id`.
+    #: Its name: see `dead_letter_id`.
     id: str
     message: Message
     reason: str
@@ -117,13 +119,19 @@ class DeadLetter:
 
 
 class DeadLetters(Protocol):
-    """The messages that need a person's decision."""
+    """The messages that need a person's decision. One process at a time may call a method.
+
+    Every method raises MessagingError.
+    """
 
     def list(self, *, limit: int) -> Sequence[DeadLetter]:
         """Up to `limit`, oldest first. They stay dead letters."""
 
-    def replay(self, ids: Sequence[str]) -> int:
-        """Publish the named ones to the callbacks' queue again and, once confirmed, drop them; returns how many."""
+    def replay(self, ids: Collection[str]) -> Collection[str]:
+        """Publish the named ones to the callbacks' queue again and, once confirmed, drop them; which were found.
 
-    def drop(self, ids: Sequence[str]) -> int:
-        """Delete the named ones for good; returns how many."""
+        After an error in between, these are the ones that were done before it.
+        """
+
+    def drop(self, ids: Collection[str]) -> Collection[str]:
+        """Delete the named ones for good; which were found. After an error in between: as for `replay`."""

@@ -55,7 +55,7 @@ def assert_nothing_is_lost(load: Load, deployment: Deployment, shop: Downstream)
     await_claims(load.acknowledged, ledger=deployment.ledger, prefix="cluster")
     await_events(load.acknowledged, ledger=deployment.ledger, downstream=shop, prefix="cluster")
     assert all(deployment.role(role).running for role in ROLES)
-    assert deployment.command("dead", "list").stdout == ""
+    deployment.assert_no_dead_letters()
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ def test_a_good_password_is_shown_by_no_command(run: Run, command: tuple[str, ..
     assert password.strip() not in done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("command", [("migrate",), ("orders", "list")])
+@pytest.mark.parametrize("command", [("migrate",), ("orders", "list"), ("dead", "list")])
 def test_a_database_that_is_away_is_what_its_commands_say(run: Run, command: tuple[str, ...]) -> None:
     done = run(*command, DATABASE_URL=f"postgresql://u:geheim@{_NOBODY}/d")
     assert done.returncode == 1
@@ -145,9 +145,8 @@ def test_who_has_no_driver_for_postgresql_is_told_how_to_install_it(
     assert "geheim" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [("topology", "declare"), ("dead", "list"), ("dead", "drop", "--all", "--yes")])
-def test_a_broker_that_is_away_is_what_its_commands_say(run: Run, command: tuple[str, ...]) -> None:
-    done = run(*command, AMQP_URL=f"amqp://u:geheim@{_NOBODY}/v")
+def test_a_broker_that_is_away_is_what_its_command_says(run: Run) -> None:
+    done = run("topology", "declare", AMQP_URL=f"amqp://u:geheim@{_NOBODY}/v")
     assert done.returncode == 1
     assert _NOBODY in done.stderr
     assert "geheim" not in done.stderr

@@ -31,5 +31,5 @@ def test_an_outage_of_postgresql_loses_nothing_and_dead_letters_nothing(
     await_claims(load.acknowledged, ledger=deployment.ledger, prefix="away")
     await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="away")
     assert all(deployment.role(role).running for role in ROLES)
-    assert deployment.command("dead", "list").stdout == ""
+    deployment.assert_no_dead_letters()
     assert "Traceback" not in deployment.output

@@ -123,7 +123,7 @@ def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_tol
     eventually(lambda: ends_of_asked(own_shop) == ASKED_ORDERS * [["succeeded"]])
     deployment.role("api").wait_until(lambda: answers(f"{api.url}/healthz"))
     eventually(lambda: api.announce({"merchant": "acme", "biz_order_no": "meanwhile"}).status == 200)
-    assert deployment.command("dead", "list").stdout == ""
+    deployment.assert_no_dead_letters()
     assert "Traceback" not in deployment.output
 
 

@@ -37,7 +37,7 @@ def test_every_acknowledged_callback_outlives_a_killed_broker(
     await_claims(load.acknowledged, ledger=deployment.ledger, prefix="broker")
     await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="broker")
     assert all(deployment.role(role).running for role in ROLES)
-    assert deployment.command("dead", "list").stdout == ""
+    deployment.assert_no_dead_letters()
 
 
 def test_every_role_starts_without_a_broker_and_finds_it_when_it_comes(

@@ -18,6 +18,7 @@ from typing import Any, Self
 from sqlalchemy import select, update
 
 from service.bootstrap.ledger import make_ledger_engine, make_migration_engine, make_store
+from service.bootstrap.messaging import make_message_counter
 from service.config.reading import load_settings
 from service.config.settings import ApiScope, Settings
 from service.ledger.announcements import Announcement
@@ -288,6 +289,12 @@ class Deployment:
             timeout=HANGS_AFTER_SECONDS,
             check=False,
         )
+
+    def assert_no_dead_letters(self) -> None:
+        """Neither the queue has any, nor the ledger, which knows of those that its role is looking at."""
+        assert make_message_counter(self._settings())()["dead"] == 0
+        done = self.command("dead", "list")
+        assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
     def publish(self, message: Message) -> None:
         """Put any message at all into the queue, past the receiver."""

@@ -1,11 +1,13 @@
 """Dead letters on RabbitMQ: listing, replaying and dropping them without losing any."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from service.messaging.contract import DeadLetter, Message, Publisher, dead_letter_id
+from service.messaging.errors import MessagingError
 from service.messaging.rabbitmq.session import BrokerSession, Fetched
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, DEAD_LETTERS
 
@@ -47,8 +49,9 @@ def as_replayed(message: Message) -> Message:
 class RabbitDeadLetters:
     """The dead letters' queue; see `DeadLetters`. Each call is one session with the broker.
 
-    A call raises `BrokerUnavailable` after `timeout_seconds`: what was done until then stays done, and everything else
-    stays in the queue. `publisher` publishes replayed messages; its owner closes it.
+    Whatever a call fetches and does not settle is back in the queue when it returns. A call raises `BrokerUnavailable`
+    after `timeout_seconds`; everything stays in the queue then. `publisher` publishes replayed messages; its owner
+    closes it.
     """
 
     def __init__(self, *, urls: Sequence[str], publisher: Publisher, timeout_seconds: float = 60.0) -> None:
@@ -58,34 +61,37 @@ class RabbitDeadLetters:
 
     def list(self, *, limit: int) -> Sequence[DeadLetter]:
         """Up to `limit`, oldest first; all of them return to their places."""
-        letters: list[DeadLetter] = []
         with self._session() as session:
-            for fetched in _walk(session):
-                if len(letters) >= limit:
-                    break
-                letters.append(_letter(fetched))
+            letters = [_letter(fetched) for fetched in islice(_walk(session), limit)]
+            session.give_back(DEAD_LETTERS, messages=len(letters))
         return letters
 
-    def replay(self, ids: Sequence[str]) -> int:
-        """Publish the named ones again, and drop each once confirmed. Raises `NotConfirmed` at the first failure."""
+    def replay(self, ids: Collection[str]) -> Collection[str]:
+        """Publish the named ones again, and drop each once confirmed. Ends at the first failure."""
         return self._settle(
             ids, lambda letter: self._publisher.publish(as_replayed(letter.message), timeout_seconds=_PUBLISH_SECONDS)
         )
 
-    def drop(self, ids: Sequence[str]) -> int:
+    def drop(self, ids: Collection[str]) -> Collection[str]:
         """Delete the named ones for good."""
         return self._settle(ids, lambda _letter: None)
 
-    def _settle(self, ids: Sequence[str], settle: Callable[[DeadLetter], None]) -> int:
-        wanted = set(ids)
-        settled = 0
+    def _settle(self, ids: Collection[str], settle: Callable[[DeadLetter], None]) -> Collection[str]:
+        wanted, settled, passed_over = set(ids), set[str](), 0
         with self._session() as session:
-            for fetched in _walk(session):
-                letter = _letter(fetched)
-                if letter.id in wanted:
-                    settle(letter)
-                    session.acknowledge(fetched)
-                    settled += 1
+            try:
+                for fetched in _walk(session):
+                    letter = _letter(fetched)
+                    if letter.id in wanted:
+                        settle(letter)
+                        session.acknowledge(fetched)
+                        settled.add(letter.id)
+                    else:
+                        passed_over += 1
+                session.give_back(DEAD_LETTERS, messages=passed_over)
+            except MessagingError:
+                if not settled:  # else the next call meets the error, if it is still there
+                    raise
         return settled
 
     def _session(self) -> BrokerSession:
@@ -93,7 +99,7 @@ class RabbitDeadLetters:
 
 
 def _walk(session: BrokerSession) -> Iterator[Fetched]:
-    """Each message that is there now, once. They stay unacknowledged, so they return to the queue afterwards."""
+    """Each message that is there now, once. They stay unacknowledged."""
     for _ in range(session.count(DEAD_LETTERS)):
         fetched = session.fetch(DEAD_LETTERS)
         if fetched is None:

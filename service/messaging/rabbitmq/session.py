@@ -23,6 +23,9 @@ _PRECONDITION_FAILED = 406
 #: For the handshake of an orderly close.
 _CLOSE_SECONDS = 1.0
 _SHORTEST_HANDSHAKE_SECONDS = 0.1
+#: For messages to be back in their queue.
+_RETURN_SECONDS = 5.0
+_LOOK_SECONDS = 0.01
 
 _Done = Callable[[Any], None]
 
@@ -119,6 +122,19 @@ class BrokerSession:
     def acknowledge(self, fetched: Fetched) -> None:
         """Remove a fetched message from its queue. It takes effect only if the session ends orderly."""
         self._usable_channel().basic_ack(fetched.delivery_tag)
+
+    def give_back(self, queue: str, *, messages: int) -> None:
+        """Return what was fetched from a queue and not acknowledged; its number is `messages`.
+
+        Waits until the queue has them again, so that whoever looks next sees them: the broker returns them a moment
+        after it was told to. Another consumer may take them meanwhile, so it does not wait for long.
+        """
+        if not messages:
+            return
+        self._usable_channel().basic_nack(0, multiple=True, requeue=True)
+        give_up_at = time.monotonic() + _RETURN_SECONDS
+        while self.count(queue) < messages and time.monotonic() < give_up_at:
+            time.sleep(_LOOK_SECONDS)
 
     def _open(self) -> None:
         refusals = []

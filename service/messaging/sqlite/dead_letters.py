@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from service.messaging.contract import DeadLetter
@@ -34,10 +34,10 @@ class EmbeddedDeadLetters:
             for reason, died_at, message_id, envelope, body in rows
         ]
 
-    def replay(self, ids: Sequence[str]) -> int:
+    def replay(self, ids: Collection[str]) -> Collection[str]:
         """Move the named ones to the end of the queue, in one transaction."""
 
-        def move(connection: sqlite3.Connection) -> int:
+        def move(connection: sqlite3.Connection) -> Collection[str]:
             now = time.time()
             for message_id in ids:
                 connection.execute(
@@ -50,10 +50,12 @@ class EmbeddedDeadLetters:
 
         return self._queue.writer.write(move, timeout_seconds=_WRITE_SECONDS)
 
-    def drop(self, ids: Sequence[str]) -> int:
+    def drop(self, ids: Collection[str]) -> Collection[str]:
         """Delete the named ones for good."""
         return self._queue.writer.write(lambda connection: _delete(connection, ids), timeout_seconds=_WRITE_SECONDS)
 
 
-def _delete(connection: sqlite3.Connection, ids: Sequence[str]) -> int:
-    return connection.executemany("DELETE FROM dead_letter WHERE message_id = ?", [(name,) for name in ids]).rowcount
+def _delete(connection: sqlite3.Connection, ids: Collection[str]) -> Collection[str]:
+    return {
+        name for name in ids if connection.execute("DELETE FROM dead_letter WHERE message_id = ?", (name,)).rowcount
+    }

@@ -168,5 +168,9 @@ def test_dead_letters_are_listed_and_replayed_on_request(api: ApiCaller, engine:
     assert [(one["requested"], one["requested_by"]) for one in answer.value["dead_letters"]] == [
         ("replay", "Li (API token shop)")
     ]
+    assert api.get("/v1/dead-letters/m1").value == answer.value["dead_letters"][0]
+    assert api.get("/v1/dead-letters/m404").status == 404
+    (change,) = api.get("/v1/audit").value["changes"]
+    assert (change["action"], change["changed_by"]) == ("replay-dead-letters", "Li (API token shop)")
     assert api.post("/v1/dead-letters/requests", {**request, "ids": ["m1", "m404"]}).status == 404
     assert api.post("/v1/dead-letters/requests", {**request, "action": "burn"}).status == 422

@@ -26,7 +26,7 @@ def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: Op
         for method in (rule.methods or set()) - {"HEAD"}
     }
     assert openapi.operations == routes
-    assert len(routes) == 26
+    assert len(routes) == 27
 
 
 def test_every_parameter_of_a_path_is_described(openapi: OpenApi) -> None:
@@ -118,6 +118,7 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
         "resolveOrder": [{"token": ["resolve"]}],
         "listAttention": [{"token": ["read"]}],
         "listDeadLetters": [{"token": ["read"]}],
+        "showDeadLetter": [{"token": ["read"]}],
         "settleDeadLetters": [{"token": ["resolve"]}],
         "readReport": [{"token": ["read"]}],
         "acknowledge": [{"token": ["resolve"]}],

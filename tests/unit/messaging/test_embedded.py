@@ -194,8 +194,8 @@ def test_dead_letters_are_listed_replayed_and_dropped(open_queue: OpenQueue) -> 
     assert letters[0].message == make_message("one")
     assert letters[0].died_at.tzinfo is not None
 
-    assert dead_letters.replay(["one", "unknown"]) == 1
-    assert dead_letters.drop(["two", "one"]) == 1
+    assert dead_letters.replay(["one", "unknown"]) == {"one"}
+    assert dead_letters.drop(["two", "one"]) == {"two"}
     assert [letter.id for letter in dead_letters.list(limit=10)] == ["three"]
     assert _receive_ids(subscriber) == ["one"]
 

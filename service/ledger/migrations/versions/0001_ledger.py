@@ -30,6 +30,7 @@ def upgrade() -> None:
     _refusals()
     _paused_endpoints()
     _acknowledgements()
+    _leases()
     _dead_letters()
     _depth_reports()
     _replays()
@@ -294,6 +295,15 @@ def _acknowledgements() -> None:
         sa.Column("note", sa.Text, nullable=False),
         sa.Column("acknowledged_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("item", name="pk_acknowledgements"),
+    )
+
+
+def _leases() -> None:
+    op.create_table(
+        "leases",
+        sa.Column("work", sa.Text, nullable=False),
+        sa.Column("lease_until", _TIME, nullable=False),
+        sa.PrimaryKeyConstraint("work", name="pk_leases"),
     )
 
 
