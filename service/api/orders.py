@@ -7,7 +7,13 @@ from flask import g
 
 from service.api.blueprint import ApiBlueprint
 from service.api.problems import FieldError, Problem, invalid, invalid_message
-from service.api.request_schemas import AnnouncementsSchema, OrderFilterSchema, ResolutionSchema, write_cursor
+from service.api.request_schemas import (
+    AnnouncementsSchema,
+    InquiryRequestSchema,
+    OrderFilterSchema,
+    ResolutionSchema,
+    write_cursor,
+)
 from service.api.response_schemas import (
     AnnouncedOrdersSchema,
     HistorySchema,
@@ -108,16 +114,18 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
     @blueprint.operation(
         "inquire", scope=ApiScope.INQUIRE, problems={404: _UNKNOWN, 409: "The merchant's gateway cannot be asked."}
     )
+    @blueprint.arguments(InquiryRequestSchema)
     @blueprint.response(202, InquirySchema)
-    def inquire(merchant: str, biz_order_no: str) -> InquiryRecord | None:
+    def inquire(body: dict[str, str], merchant: str, biz_order_no: str) -> InquiryRecord | None:
         """Ask the gateway about the order now
 
-        The gateway is asked as soon as the merchant's limits allow; `due_at` says when.
+        The gateway is asked as soon as the merchant's limits allow; `due_at` says when. The audit keeps who asked, and
+        why.
         """
         order = OrderKey(merchant, biz_order_no)
         if not store.knows(order):
             raise OrderUnknown(biz_order_no)
-        if not store.inquire(order, InquiryReason.OPERATOR):
+        if not store.inquire(order, InquiryReason.OPERATOR, author=g.caller.author(body)):
             raise Problem(
                 status=409,
                 kind="no-gateway",

@@ -147,6 +147,12 @@ class AuthorSchema(Schema):
     reason = api.one_line("Why.", max_length=1000, required=True)
 
 
+class InquiryRequestSchema(AuthorSchema):
+    """Who has the gateway asked, and why. The audit keeps both."""
+
+    name = api.one_line("Who asks: a person, or a system that asks by itself.", max_length=100, required=True)
+
+
 class ReplayWindowSchema(Schema):
     """The events that an endpoint is to get again."""
 

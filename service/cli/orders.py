@@ -138,15 +138,20 @@ def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool
 @orders.command()
 @click.argument("merchant")
 @click.argument("biz_order_no")
+@click.option("--reason", required=True, help="Why. The audit keeps it.")
+@click.option("--by", help="Who asks. The default is the user who runs this.")
 @_AS_JSON
 @click.pass_context
-def inquire(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
+def inquire(
+    context: click.Context, merchant: str, biz_order_no: str, reason: str, by: str | None, as_json: bool
+) -> None:
     """Query the gateway about an order as soon as the merchant's limits allow. The inquirer does it."""
+    author = author_of(by, reason)
     order = OrderKey(merchant, biz_order_no)
     with _open_store(context) as store:
         if not store.knows(order):
             raise _unknown(merchant, biz_order_no)
-        if not store.inquire(order, InquiryReason.OPERATOR):
+        if not store.inquire(order, InquiryReason.OPERATOR, author=author):
             raise click.ClickException(f"the gateway cannot be asked: set [merchants.{merchant}.gateway]")
         inquiry = store.load_inquiry(order)
     if as_json:

@@ -1,4 +1,4 @@
-"""The audit: what operators have changed, who did it, when and why. Rows are only ever added."""
+"""The audit: what operators have changed or requested, who did it, when and why. Rows are only ever added."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ class Action(StrEnum):
     STOP_REPLAY = "stop-replay"
     PAUSE = "pause"
     RESUME = "resume"
+    INQUIRE = "inquire"
     REPLAY_DEAD_LETTERS = "replay-dead-letters"
     DROP_DEAD_LETTERS = "drop-dead-letters"
 

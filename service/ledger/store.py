@@ -11,6 +11,7 @@ from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
+from service.ledger.audit import Action, Author, record_change
 from service.ledger.claims import (
     IncomingClaim,
     Resolution,
@@ -103,17 +104,24 @@ class LedgerStore:
             ),
         )
 
-    def inquire(self, order: OrderKey, reason: InquiryReason) -> bool:
+    def inquire(self, order: OrderKey, reason: InquiryReason, *, author: Author | None = None) -> bool:
         """Open an inquiry about the order, due now, or add the reason to the one that is open.
 
-        False where the merchant's gateway cannot be asked. Raises UnknownMerchant.
+        The audit keeps the `author`, if there is one. False where the merchant's gateway cannot be asked. Raises
+        UnknownMerchant.
         """
         merchant = self._merchant(order.merchant)
         if not merchant.can_ask:
             return False
         now = self._clock()
         request = merchant.request_inquiry(order, reason, now, now=now)
-        write(self._engine, lambda connection: open_inquiries(connection, [request], now=now))
+
+        def ask(connection: Connection) -> None:
+            open_inquiries(connection, [request], now=now)
+            if author is not None:
+                record_change(connection, Action.INQUIRE, f"{order.merchant}/{order.biz_order_no}", author, at=now)
+
+        write(self._engine, ask)
         return True
 
     def resolve(self, resolution: Resolution) -> Verdict:

@@ -185,7 +185,7 @@ def test_the_pages_first_callback_is_acknowledged_succeeds_and_reaches_the_shop(
 def test_an_order_of_a_merchant_with_a_gateway_is_asked_for(installed: Installed) -> None:
     exec_in_ledger = "kubectl -n payments exec deploy/payment-callbacks-ledger -- payment-callbacks"
     announce = "orders announce asked ASKED-1 --amount 1.00 --pay-type baofoo_002"
-    installed.shell(f"{exec_in_ledger} {announce}\n{exec_in_ledger} orders inquire asked ASKED-1")
+    installed.shell(f"{exec_in_ledger} {announce}\n{exec_in_ledger} orders inquire asked ASKED-1 --reason test")
     (event,) = eventually(lambda: installed.shop.about("ASKED-1"))
     assert (event.type, event.envelope["data"]["trust"]) == ("payment.succeeded", "query")
 
@@ -195,6 +195,7 @@ def test_an_order_of_a_merchant_with_a_gateway_is_asked_for(installed: Installed
     [
         "report --day 2026-01-31",
         "dead list",
+        "deliveries list --state open",
         "orders list",
         "prune --before 2026-01-01",
         "prune --keep-days 180",

@@ -16,6 +16,7 @@ from tests.support.api import ApiCaller, order_path
 from tests.support.claims import NOON, a_claim
 
 RESOLUTION = {"status": "succeeded", "sequence": 0, "name": "李四", "reason": "on the bank's statement of 5 January"}
+LI = {"name": "Li", "reason": "the payer waits"}
 #: Characters that addresses part, decode and mark up by.
 ODD = "DK/../1%2F?#&=.单 [1]"
 
@@ -30,10 +31,10 @@ def test_an_order_with_any_character_is_found_by_its_encoded_number(api: ApiCall
     assert api.get(odd).value["order"]["biz_order_no"] == ODD
 
 
-@pytest.mark.parametrize("below", ["", "/inquiry", "/resolve"])
-def test_an_unknown_order_is_not_found(api: ApiCaller, below: str) -> None:
+@pytest.mark.parametrize(("below", "body"), [("", None), ("/inquiry", LI), ("/resolve", RESOLUTION)])
+def test_an_unknown_order_is_not_found(api: ApiCaller, below: str, body: dict[str, object] | None) -> None:
     path = order_path("acme", "DK404", below=below)
-    answer = api.post(path, RESOLUTION if below == "/resolve" else None) if below else api.get(path)
+    answer = api.post(path, body) if below else api.get(path)
     assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "unknown-order")
 
 
@@ -58,17 +59,28 @@ def test_what_the_channel_said_is_shown_without_personal_data(
     assert (claim["channel_response"], claim["unknown_fields"]) == ("card 6222****0128", {"phone": "138****5678"})
 
 
-def test_a_requested_inquiry_is_due_at_once(api: ApiCaller, odd: str) -> None:
+def test_a_requested_inquiry_is_due_at_once_and_audited(api: ApiCaller, odd: str) -> None:
     before = api.get(odd).value["inquiry"]
-    answer = api.post(f"{odd}/inquiry")
+    answer = api.post(f"{odd}/inquiry", LI)
     assert answer.status == 202
     assert answer.value["due_at"] < before["due_at"]
     assert answer.value["reasons"] == ["overdue", "operator"]
+    (change,) = api.get("/v1/audit").value["changes"]
+    assert (change["action"], change["subject"]) == ("inquire", f"acme/{ODD}")
+    assert (change["changed_by"], change["reason"]) == ("Li (API token shop)", LI["reason"])
+
+
+@pytest.mark.parametrize("field", ["name", "reason"])
+def test_an_inquiry_needs_a_name_and_a_reason(api: ApiCaller, odd: str, field: str) -> None:
+    answer = api.post(f"{odd}/inquiry", {**LI, field: " "})
+    assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [field])
+    assert api.get(odd).value["inquiry"]["reasons"] == ["overdue"]
+    assert api.get("/v1/audit").value["changes"] == []
 
 
 def test_a_gateway_that_cannot_be_asked_is_named(api: ApiCaller) -> None:
     api.announce({"merchant": "mute", "biz_order_no": "DK1"})
-    answer = api.post(order_path("mute", "DK1", below="/inquiry"))
+    answer = api.post(order_path("mute", "DK1", below="/inquiry"), LI)
     assert (answer.status, answer.value["detail"]) == (
         409,
         "There is no [merchants.mute.gateway] in the settings of this service.",
@@ -155,4 +167,4 @@ def test_many_forged_claims_hide_none_that_counted_and_are_counted(
     forged = [claim for claim in history["claims"] if claim["trust"] == "checksum"]
     assert (trusted, len(forged), history["claims_left_out"]) == (["processing", "failed"], 200, 50)
     assert history["claims"][0]["status"] == "processing"
-    assert api.post(order_path("acme", "DK1", below="/inquiry")).status == 202
+    assert api.post(order_path("acme", "DK1", below="/inquiry"), LI).status == 202

@@ -29,6 +29,8 @@ BODIES: dict[str, dict[str, Any]] = {
         "pay_order_no": "P",
         "paid_at": TIME,
     },
+    order_path("acme", "DK1", below="/inquiry"): {"name": "Li", "reason": "overdue"},
+    "/v1/dead-letters/requests": {"ids": ["m1"], "action": "drop", "name": "Li", "reason": "not ours"},
 }
 ANNOUNCED = {
     "merchant": "acme",
@@ -81,4 +83,6 @@ def test_an_address_with_it_is_refused_or_matches_nothing(api: ApiCaller, encode
         assert answer.status == 422 or (answer.status, answer.value["orders"]) == (200, []), name
     for merchant, number in ((encoded, "DK1"), ("acme", encoded)):
         assert api.get(f"/v1/orders/{merchant}/{number}").status == 404
-        assert api.post(f"/v1/orders/{merchant}/{number}/inquiry").status == 404
+        asked = api.post(f"/v1/orders/{merchant}/{number}/inquiry", {"name": "Li", "reason": "overdue"})
+        assert asked.status == 404
+    assert api.get(f"/v1/dead-letters/{encoded}").status == 404
