@@ -12,26 +12,26 @@ from service.api.problems import Problem
 from service.api.request_schemas import (
     AuditFilterSchema,
     AuthorSchema,
+    DeliveryFilterSchema,
     InquiryFilterSchema,
     RedeliverySchema,
     ReplayRequestSchema,
     ReplayWindowSchema,
-    UndeliveredFilterSchema,
     write_delivery_cursor,
 )
 from service.api.response_schemas import (
     AuditSchema,
+    DeliveryListSchema,
     EndpointsSchema,
     InquiryListSchema,
     PausedSchema,
     RedeliveredSchema,
     ReplayCountSchema,
     ReplaySchema,
-    UndeliveredListSchema,
 )
 from service.config.settings import ApiScope
 from service.ledger.audit import Author, list_changes
-from service.ledger.endpoints import Pauses, list_undelivered, read_endpoint_states
+from service.ledger.endpoints import DeliveryFilter, Pauses, list_deliveries, read_endpoint_states
 from service.ledger.errors import UnknownMerchant
 from service.ledger.inquiries import InquiryState
 from service.ledger.outbox import Outbox
@@ -90,15 +90,6 @@ def make_operating(
         """
         return {"pause": pauses.resume(name, author=_author(body))}
 
-    @blueprint.route(f"{_ENDPOINT}/undelivered")
-    @blueprint.operation("listUndelivered", scope=ApiScope.READ)
-    @blueprint.arguments(UndeliveredFilterSchema, location="query")
-    @blueprint.response(200, UndeliveredListSchema)
-    def list_events(query: dict[str, Any], name: str) -> dict[str, Any]:
-        """List an endpoint's open or parked events, the oldest first"""
-        page = list_undelivered(engine, name, **query)
-        return {"deliveries": page, "next": write_delivery_cursor(page[-1]) if len(page) == query["limit"] else None}
-
     @blueprint.route(f"{_ENDPOINT}/redeliver", methods=["POST"])
     @blueprint.operation("redeliver", scope=ApiScope.OPERATE, problems=_UNKNOWN_ENDPOINT)
     @blueprint.arguments(RedeliverySchema)
@@ -109,6 +100,19 @@ def make_operating(
         if ids is None:
             return {"due_again": outbox.replay_parked(endpoint=endpoint, author=author)}
         return {"due_again": outbox.replay(ids, endpoint=endpoint, author=author)}
+
+    @blueprint.route("/deliveries")
+    @blueprint.operation("listDeliveries", scope=ApiScope.READ)
+    @blueprint.arguments(DeliveryFilterSchema, location="query")
+    @blueprint.response(200, DeliveryListSchema)
+    def list_page(query: tuple[DeliveryFilter, int]) -> dict[str, Any]:
+        """List deliveries, those of the oldest events first
+
+        All that are open or parked, or those of one order or event.
+        """
+        chosen, limit = query
+        page = list_deliveries(engine, chosen, limit=limit)
+        return {"deliveries": page, "next": write_delivery_cursor(page[-1]) if len(page) == limit else None}
 
     @blueprint.route("/replays/count")
     @blueprint.operation("countReplay", scope=ApiScope.READ, problems=_UNKNOWN_ENDPOINT)

@@ -12,11 +12,11 @@ from marshmallow import Schema, ValidationError, fields, post_load, validate, va
 from service.api import fields as api
 from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
-from service.domain.claims import OrderStatus
+from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind
 from service.ledger.dead_letters import DeadLetterAction
-from service.ledger.endpoints import DeliveryPlace, UndeliveredEvent
+from service.ledger.endpoints import DeliveryFilter, DeliveryPlace, DeliveryState, ListedDelivery
 from service.ledger.feed import BEGINNING, FeedFilter, FeedPlace
 from service.ledger.inquiries import InquiryState
 from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
@@ -207,17 +207,36 @@ class RedeliverySchema(AuthorSchema):
     )
 
 
-class UndeliveredFilterSchema(Schema):
-    """Which deliveries to list."""
+class DeliveryFilterSchema(Schema):
+    """Which deliveries to list: those that are open or parked, or those of one order or event."""
 
-    state = fields.String(required=True, validate=validate.OneOf(["open", "parked"]))
+    endpoint = api.endpoint()
+    state = fields.Enum(
+        DeliveryState, by_value=True, metadata={"description": "Required, unless an order or an event is named."}
+    )
+    merchant = api.merchant()
+    biz_order_no = api.order_number()
+    event_id = fields.String()
     limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
-    after = fields.String(metadata={"description": "`next` of the page before; `state` stays the same."})
+    after = fields.String(metadata={"description": "`next` of the page before; the other filters stay the same."})
+
+    @validates_schema
+    def _check_order(self, data: dict[str, Any], **_: Any) -> None:
+        for field, other in (("merchant", "biz_order_no"), ("biz_order_no", "merchant")):
+            if other in data and field not in data:
+                raise ValidationError(f"is needed with `{other}`: both together name an order", field)
 
     @post_load
-    def _make(self, data: dict[str, Any], **_: Any) -> dict[str, Any]:
-        after = None if (cursor := data.pop("after", None)) is None else read_delivery_cursor(cursor)
-        return {"parked": data["state"] == "parked", "limit": data["limit"], "after": after}
+    def _make(self, data: dict[str, Any], **_: Any) -> tuple[DeliveryFilter, int]:
+        limit = data.pop("limit")
+        if "merchant" in data:
+            data["order"] = OrderKey(data.pop("merchant"), data.pop("biz_order_no"))
+        if (cursor := data.pop("after", None)) is not None:
+            data["after"] = read_delivery_cursor(cursor)
+        chosen = DeliveryFilter(**data)
+        if not chosen.is_narrow:
+            raise ValidationError("must be `open` or `parked`, unless an order or an event is named", "state")
+        return chosen, limit
 
 
 class InquiryFilterSchema(Schema):
@@ -383,19 +402,24 @@ def read_cursor(text: str) -> OrderPlace:
     return OrderPlace(updated_at=_read_time(updated_at), merchant=merchant, biz_order_no=biz_order_no)
 
 
-def write_delivery_cursor(delivery: UndeliveredEvent) -> str:
+def write_delivery_cursor(delivery: ListedDelivery) -> str:
     """The cursor of the place after `delivery`."""
-    created_at = delivery.created_at.isoformat()
-    return _write_place([created_at, delivery.merchant, delivery.biz_order_no, delivery.sequence])
+    event = (delivery.created_at.isoformat(), delivery.merchant, delivery.biz_order_no, delivery.sequence)
+    return _write_place([*event, delivery.endpoint])
 
 
 def read_delivery_cursor(text: str) -> DeliveryPlace:
     """The place that it names. Raises ValidationError for a text that `write_delivery_cursor` did not write."""
-    created_at, merchant, biz_order_no, sequence = _read_place(text, str, str, str, int)
+    created_at, merchant, biz_order_no, sequence, endpoint = _read_place(text, str, str, str, int, str)
     # The other values are checked as those of a feed cursor.
-    read_feed_cursor(_write_place([0, merchant, biz_order_no, sequence]))
+    for name in (biz_order_no, endpoint):
+        read_feed_cursor(_write_place([0, merchant, name, sequence]))
     return DeliveryPlace(
-        created_at=_read_time(created_at), merchant=merchant, biz_order_no=biz_order_no, sequence=sequence
+        created_at=_read_time(created_at),
+        merchant=merchant,
+        biz_order_no=biz_order_no,
+        sequence=sequence,
+        endpoint=endpoint,
     )
 
 

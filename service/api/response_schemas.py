@@ -10,6 +10,7 @@ from service.ledger.attention import AttentionKind
 from service.ledger.audit import Action
 from service.ledger.claims import MOST_UNCOUNTED
 from service.ledger.dead_letters import DeadLetterAction
+from service.ledger.endpoints import DeliveryState
 from service.ledger.inquiries import InquiryState
 from service.ledger.questions import QuestionOutcome
 from service.ledger.replays import ReplayState
@@ -198,7 +199,7 @@ class DeliverySchema(Schema):
     """The delivery of an event to one endpoint."""
 
     endpoint = fields.String(required=True)
-    state = fields.String(required=True, metadata={"enum": ["open", "delivered", "parked"]})
+    state = fields.String(required=True, metadata={"enum": [state.value for state in DeliveryState]})
     attempts = fields.Integer(required=True)
     due_at = api.time("When it is attempted next, while it is open.", required=True)
     settled_at = api.time("When it was delivered or parked.", required=True, allow_none=True)
@@ -315,8 +316,8 @@ class PausedSchema(Schema):
     pause = fields.Nested(PauseSchema, required=True, allow_none=True)
 
 
-class UndeliveredSchema(Schema):
-    """An event that an endpoint has not accepted."""
+class ListedDeliverySchema(DeliverySchema):
+    """The delivery of an event to one endpoint, with what the event is about."""
 
     event_id = fields.String(required=True)
     merchant = api.merchant(required=True)
@@ -324,17 +325,13 @@ class UndeliveredSchema(Schema):
     sequence = fields.Integer(required=True)
     type = fields.Enum(EventType, by_value=True, required=True)
     status = fields.Enum(OrderStatus, by_value=True, required=True)
-    attempts = fields.Integer(required=True)
-    created_at = api.time("When it was made.", required=True)
-    due_at = api.time("When it is attempted next, while it is open.", required=True)
-    settled_at = api.time("When it was parked.", required=True, allow_none=True)
-    last_error = api.MaskedText(required=True)
+    created_at = api.time("When the event was made.", required=True)
 
 
-class UndeliveredListSchema(Schema):
-    """A page of an endpoint's undelivered events, the oldest first."""
+class DeliveryListSchema(Schema):
+    """A page of deliveries, those of the oldest events first."""
 
-    deliveries = fields.List(fields.Nested(UndeliveredSchema), required=True)
+    deliveries = fields.List(fields.Nested(ListedDeliverySchema), required=True)
     next = fields.String(
         required=True, allow_none=True, metadata={"description": "The next page's `after`; null after the last page."}
     )

@@ -45,6 +45,7 @@ _COMMANDS = {
     "audit": LazyCommand("service.cli.audit:audit", "List what operators have changed."),
     "config": LazyCommand("service.cli.config:config", "Print an example of the settings, or check yours."),
     "dead": LazyCommand("service.cli.dead:dead", "List, show, replay and drop dead letters."),
+    "deliveries": LazyCommand("service.cli.deliveries:deliveries", "List deliveries of events, or show those of one."),
     "demo": LazyCommand("service.cli.demo:demo", "Run everything against a misbehaving sandbox."),
     "endpoints": LazyCommand("service.cli.endpoints:endpoints", "List, test, pause and resume endpoints."),
     "gateway": LazyCommand("service.cli.gateway:gateway", "Speak to a merchant's gateway by hand."),

@@ -13,7 +13,7 @@ from service.domain.masking import mask_personal
 # A pipe has no width, so this one is wide enough for every table.
 _WIDTH_OF_A_PIPE = 240
 #: Columns of identifiers, which a person has to read and copy. Every other column may hold personal data.
-_IDENTIFIERS = frozenset({"merchant", "biz_order_no", "pay_order_no", "requestId", "item", "next step", "of"})
+_IDENTIFIERS = frozenset({"merchant", "biz_order_no", "pay_order_no", "requestId", "item", "next step", "of", "event"})
 
 
 def make_console() -> Console:

@@ -1,8 +1,9 @@
-"""Endpoints: which are paused by an operator, and the state of each one's deliveries."""
+"""Endpoints: which are paused by an operator, the state of each one, and its deliveries."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import (
@@ -20,16 +21,27 @@ from sqlalchemy import (
     tuple_,
 )
 
-from service.domain.claims import OrderStatus
+from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import insert_new
 from service.ledger.database import read, write
+from service.ledger.histories import DeliveryRecord
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import HAS_EVENT, deliveries, events, paused_endpoints, to_record
 
-_IS_OPEN = deliveries.c.state == "open"
-_IS_PARKED = deliveries.c.state == "parked"
+
+class DeliveryState(StrEnum):
+    """How far the delivery of an event to an endpoint is."""
+
+    OPEN = "open"
+    DELIVERED = "delivered"
+    #: Given up until a person replays it.
+    PARKED = "parked"
+
+
+_IS_OPEN = deliveries.c.state == DeliveryState.OPEN
+_IS_PARKED = deliveries.c.state == DeliveryState.PARKED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,52 +158,82 @@ def _read_states(connection: Connection, endpoints: Collection[str]) -> Sequence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UndeliveredEvent:
-    """An event that an endpoint has not accepted. Times are aware."""
+class ListedDelivery(DeliveryRecord):
+    """A delivery, with what its event is about."""
 
     event_id: str
     merchant: str
     biz_order_no: str
     sequence: int
     type: EventType
+    #: Of the order, as the event states it.
     status: OrderStatus
-    attempts: int
+    #: When the event was made, aware.
     created_at: datetime
-    #: When it is tried next, while it is open.
-    due_at: datetime
-    #: When it was parked.
-    settled_at: datetime | None
-    last_error: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryPlace:
-    """A delivery's place in the list of an endpoint's undelivered events."""
+    """A delivery's place in the list of deliveries."""
 
     created_at: datetime
     merchant: str
     biz_order_no: str
     sequence: int
+    endpoint: str
 
 
-def list_undelivered(
-    engine: Engine, endpoint: str, *, parked: bool, limit: int, after: DeliveryPlace | None = None
-) -> Sequence[UndeliveredEvent]:
-    """At most `limit` open or parked deliveries of an endpoint, the oldest first. Raises LedgerUnavailable."""
-    place = (deliveries.c.created_at, deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.sequence)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryFilter:
+    """Which deliveries to list; None is no filter."""
+
+    endpoint: str | None = None
+    state: DeliveryState | None = None
+    order: OrderKey | None = None
+    event_id: str | None = None
+    after: DeliveryPlace | None = None
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether an index finds them: all of one order or event, or those that wait. There are millions of others."""
+        waits = self.state in (DeliveryState.OPEN, DeliveryState.PARKED)
+        return waits or self.order is not None or self.event_id is not None
+
+
+def list_deliveries(engine: Engine, chosen: DeliveryFilter, *, limit: int) -> Sequence[ListedDelivery]:
+    """At most `limit` deliveries, those of the oldest events first. Raises LedgerUnavailable.
+
+    `chosen` has to be narrow.
+    """
+    place = (
+        deliveries.c.created_at,
+        deliveries.c.merchant,
+        deliveries.c.biz_order_no,
+        deliveries.c.sequence,
+        deliveries.c.endpoint,
+    )
     query = (
         select(deliveries, events.c.id.label("event_id"), events.c.type, events.c.status)
         .join(events, HAS_EVENT)
-        .where(deliveries.c.endpoint == endpoint, _IS_PARKED if parked else _IS_OPEN)
         .order_by(*place)
         .limit(limit)
     )
-    if after is not None:
-        reached = (after.created_at, after.merchant, after.biz_order_no, after.sequence)
-        given = [literal(value, column.type) for value, column in zip(reached, place, strict=True)]
-        query = query.where(tuple_(*place) > tuple_(*given))
+    if chosen.endpoint is not None:
+        query = query.where(deliveries.c.endpoint == chosen.endpoint)
+    if chosen.state is not None:
+        # Written out, for the indexes of one state each.
+        query = query.where(deliveries.c.state == literal(chosen.state.value, literal_execute=True))
+    if chosen.order is not None:
+        query = query.where(
+            deliveries.c.merchant == chosen.order.merchant, deliveries.c.biz_order_no == chosen.order.biz_order_no
+        )
+    if chosen.event_id is not None:
+        query = query.where(events.c.id == chosen.event_id)
+    if chosen.after is not None:
+        reached = [literal(getattr(chosen.after, column.name), column.type) for column in place]
+        query = query.where(tuple_(*place) > tuple_(*reached))
     rows = read(engine, lambda connection: connection.execute(query).all())
-    return [to_record(UndeliveredEvent, row, type=EventType(row.type), status=OrderStatus(row.status)) for row in rows]
+    return [to_record(ListedDelivery, row, type=EventType(row.type), status=OrderStatus(row.status)) for row in rows]
 
 
 def _counted(*more: Any) -> Select[Any]:
@@ -203,7 +245,7 @@ def _by_endpoint(connection: Connection, query: Select[Any]) -> dict[str, Row[An
 
 
 def _last_delivered_at(connection: Connection, endpoint: str) -> datetime | None:
-    delivered = (deliveries.c.endpoint == endpoint) & (deliveries.c.state == "delivered")
+    delivered = (deliveries.c.endpoint == endpoint) & (deliveries.c.state == DeliveryState.DELIVERED)
     last: datetime | None = connection.execute(select(func.max(deliveries.c.settled_at)).where(delivered)).scalar_one()
     return last
 

@@ -1,4 +1,4 @@
-"""What operators do over HTTP: endpoints, undelivered events, replays, inquiries, and the audit of it."""
+"""What operators do over HTTP: endpoints, deliveries, replays, inquiries, and the audit of it."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -91,16 +91,63 @@ def test_a_pause_holds_until_it_is_resumed_and_both_are_in_the_audit(api: ApiCal
     assert api.get(f"/v1/audit?limit=1&before={changes[0]['id']}").value["changes"] == changes[1:]
 
 
-@pytest.mark.parametrize(("state", "expected"), [("open", "acme/OPEN/1"), ("parked", "acme/PARKED/1")])
-def test_undelivered_events_are_listed_by_state(api: ApiCaller, outbox: Outbox, state: str, expected: str) -> None:
-    page = api.get(f"/v1/endpoints/shop/undelivered?state={state}").value
-    assert [delivery["event_id"] for delivery in page["deliveries"]] == [expected]
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("state=open", ["acme/OPEN/1"]),
+        ("state=parked", ["acme/PARKED/1"]),
+        ("state=parked&endpoint=shop", ["acme/PARKED/1"]),
+        ("state=parked&endpoint=books", []),
+        ("merchant=acme&biz_order_no=DELIVERED", ["acme/DELIVERED/1"]),
+        ("merchant=acme&biz_order_no=DELIVERED&state=open", []),
+        ("event_id=acme/DELIVERED/1", ["acme/DELIVERED/1"]),
+        ("event_id=acme/NONE/1", []),
+    ],
+)
+def test_deliveries_are_listed_by_endpoint_state_order_and_event(
+    api: ApiCaller, outbox: Outbox, query: str, expected: list[str]
+) -> None:
+    page = api.get(f"/v1/deliveries?{query}").value
+    assert [delivery["event_id"] for delivery in page["deliveries"]] == expected
     assert page["next"] is None
 
 
-def test_pages_of_undelivered_events_have_each_once(api: ApiCaller, store: LedgerStore) -> None:
+def test_a_delivery_is_shown_with_its_tries_and_its_last_error(api: ApiCaller, outbox: Outbox) -> None:
+    (parked,) = api.get("/v1/deliveries?event_id=acme/PARKED/1").value["deliveries"]
+    shown = {name: parked[name] for name in ("endpoint", "state", "attempts", "last_error", "type", "status")}
+    assert shown == {
+        "endpoint": "shop",
+        "state": "parked",
+        "attempts": 1,
+        "last_error": "it answered 500",
+        "type": "payment.succeeded",
+        "status": "succeeded",
+    }
+    assert parked["settled_at"] is not None
+
+
+@pytest.mark.parametrize(
+    ("query", "where"),
+    [
+        ("", "state"),
+        ("endpoint=shop", "state"),
+        ("state=delivered", "state"),
+        ("state=lost", "state"),
+        ("merchant=acme", "biz_order_no"),
+        ("state=open&biz_order_no=DK1", "merchant"),
+        ("state=open&after=x", "after"),
+        ("state=open&limit=0", "limit"),
+        ("state=open&colour=red", "colour"),
+    ],
+)
+def test_a_filter_of_deliveries_that_cannot_be_used_is_named(api: ApiCaller, query: str, where: str) -> None:
+    answer = api.get(f"/v1/deliveries?{query}")
+    assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])
+
+
+def test_pages_of_deliveries_have_each_once(api: ApiCaller, store: LedgerStore) -> None:
     store.record([a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, order=f"DK{n}") for n in range(5)])
-    path, found = "/v1/endpoints/shop/undelivered?state=open&limit=2", []
+    path, found = "/v1/deliveries?state=open&limit=2", []
     after = ""
     while after is not None:
         page = api.get(f"{path}&after={after}" if after else path).value

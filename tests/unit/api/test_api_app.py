@@ -125,7 +125,7 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
         "listEndpoints": [{"token": ["read"]}],
         "pauseEndpoint": [{"token": ["operate"]}],
         "resumeEndpoint": [{"token": ["operate"]}],
-        "listUndelivered": [{"token": ["read"]}],
+        "listDeliveries": [{"token": ["read"]}],
         "redeliver": [{"token": ["operate"]}],
         "countReplay": [{"token": ["read"]}],
         "requestReplay": [{"token": ["operate"]}],
