@@ -1,18 +1,27 @@
-"""A test of one endpoint: a signed test event is sent exactly as payment events are."""
+"""Endpoint tests: a signed test event is sent exactly as payment events are."""
 
 import secrets
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime
 
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, Sink
+from consumers.threads import repeated
 from service.domain.events import TEST_TYPE, EndpointTest, SerializedEvent, write_test
+from service.ledger.endpoint_tests import EndpointTests
+from service.runtime.logs import Logger
 
 #: Stands for the merchant in a test's routing key: no slug begins with an underscore.
 TEST_WORD = "_test"
 # A queue that nobody reads must not keep it, and above all not the one whose messages raise alerts.
 _EXPIRES_SECONDS = 60.0
+# A round that finds nothing reads one index that is nearly always empty.
+_EVERY_SECONDS = 1.0
+
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,3 +54,47 @@ def send_test_event(sink: Sink, *, endpoint: str, clock: Callable[[], datetime])
     except (DeliveryFailed, EndpointGone) as error:
         answer, accepted = str(error), False
     return EndpointTestOutcome(event_id=test.id, accepted=accepted, answer=answer, seconds=time.monotonic() - began)
+
+
+class EndpointTester:
+    """Sends the tests that operators request through the ledger, beside a dispatcher's deliveries.
+
+    It has a thread of its own, and each test has a connection of its own. Any number of processes may have a tester.
+    """
+
+    def __init__(
+        self, *, tests: EndpointTests, sinks: Mapping[str, Callable[[], Sink]], clock: Callable[[], datetime]
+    ) -> None:
+        """`sinks` makes the sink of each endpoint, by the endpoint's name."""
+        self._tests = tests
+        self._sinks = sinks
+        self._clock = clock
+
+    def running(self) -> AbstractContextManager[None]:
+        """Send them while the `with` lasts. What is under way at its end is not waited for."""
+        return repeated(
+            self._send_requested,
+            name="endpoint-tests",
+            every_seconds=_EVERY_SECONDS,
+            failure="endpoint_tests_failed",
+        )
+
+    def _send_requested(self, over: threading.Event) -> None:
+        while not over.is_set() and (test := self._tests.take(self._sinks.keys())):
+            with closing(self._sinks[test.endpoint]()) as sink:
+                outcome = send_test_event(sink, endpoint=test.endpoint, clock=self._clock)
+            self._tests.settle(
+                test.id,
+                accepted=outcome.accepted,
+                event_id=outcome.event_id,
+                answer=outcome.answer,
+                seconds=outcome.seconds,
+            )
+            _log.info(
+                "endpoint_tested",
+                endpoint=test.endpoint,
+                event_id=outcome.event_id,
+                accepted=outcome.accepted,
+                answer=outcome.answer,
+                by=test.requested_by,
+            )

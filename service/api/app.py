@@ -20,7 +20,7 @@ from service.api.paths import (
     DeadLetterConverter,
     EndpointConverter,
     OrderNumberConverter,
-    ReplayConverter,
+    RowNumberConverter,
     SegmentConverter,
     UndecodedPaths,
 )
@@ -59,7 +59,7 @@ def create_api(
         order_number=OrderNumberConverter,
         endpoint=EndpointConverter,
         dead_letter=DeadLetterConverter,
-        replay=ReplayConverter,
+        row_number=RowNumberConverter,
     )
     app.wsgi_app = UndecodedPaths(app.wsgi_app)  # type: ignore[method-assign]
     app.before_request(lambda: _authenticate(authenticator))
@@ -126,7 +126,9 @@ def _describe_api(app: Flask) -> Api:
     api.register_converter(SegmentConverter, lambda _: dict(_MERCHANT))
     api.register_converter(EndpointConverter, lambda _: {"type": "string", "description": "The endpoint's name."})
     api.register_converter(DeadLetterConverter, lambda _: {"type": "string", "description": "The dead letter's id."})
-    api.register_converter(ReplayConverter, lambda _: {"type": "integer", "description": "The replay's id."})
+    api.register_converter(
+        RowNumberConverter, lambda _: {"type": "integer", "description": "The `id` in the response."}
+    )
     api.register_converter(OrderNumberConverter, lambda _: dict(_ORDER_NUMBER))
     return api
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import g
 from sqlalchemy import Engine
@@ -23,6 +23,7 @@ from service.api.response_schemas import (
     AuditSchema,
     DeliveryListSchema,
     EndpointsSchema,
+    EndpointTestSchema,
     InquiryListSchema,
     PausedSchema,
     RedeliveredSchema,
@@ -31,6 +32,7 @@ from service.api.response_schemas import (
 )
 from service.config.settings import ApiScope
 from service.ledger.audit import Author, list_changes
+from service.ledger.endpoint_tests import EndpointTestRecord, EndpointTests
 from service.ledger.endpoints import DeliveryFilter, Pauses, list_deliveries, read_endpoint_states
 from service.ledger.errors import UnknownMerchant
 from service.ledger.inquiries import InquiryState
@@ -41,7 +43,10 @@ from service.runtime.logs import Logger
 
 _ENDPOINT = "/endpoints/<endpoint:name>"
 _UNKNOWN_ENDPOINT = {404: "No endpoint of this name is in the settings of this service."}
+_UNKNOWN_TEST = {404: "There is no endpoint test with this id."}
 _UNKNOWN_REPLAY = {404: "There is no replay with this id."}
+
+_Record = TypeVar("_Record")
 
 _log = Logger(__name__)
 
@@ -51,6 +56,7 @@ def make_operating(
     engine: Engine,
     store: LedgerStore,
     pauses: Pauses,
+    tests: EndpointTests,
     outbox: Outbox,
     replays: Replays,
     endpoints: Sequence[str],
@@ -89,6 +95,25 @@ def make_operating(
         It may be an endpoint that is no longer in the settings.
         """
         return {"pause": pauses.resume(name, author=_author(body))}
+
+    @blueprint.route(f"{_ENDPOINT}/test", methods=["POST"])
+    @blueprint.operation("testEndpoint", scope=ApiScope.OPERATE, problems=_UNKNOWN_ENDPOINT)
+    @blueprint.arguments(AuthorSchema)
+    @blueprint.response(202, EndpointTestSchema)
+    def request_test(body: dict[str, str], name: str) -> EndpointTestRecord:
+        """Have a test event sent to an endpoint
+
+        A dispatcher sends it within seconds, also while the endpoint is paused. It has the type `payment.test` and
+        concerns no payment. Each request is a test of its own.
+        """
+        return tests.request(_known(name), author=_author(body))
+
+    @blueprint.route("/endpoint-tests/<row_number:number>")
+    @blueprint.operation("showEndpointTest", scope=ApiScope.READ, problems=_UNKNOWN_TEST)
+    @blueprint.response(200, EndpointTestSchema)
+    def show_test(number: int) -> EndpointTestRecord:
+        """Show what became of an endpoint test"""
+        return _found(tests.load(number), "endpoint test")
 
     @blueprint.route(f"{_ENDPOINT}/redeliver", methods=["POST"])
     @blueprint.operation("redeliver", scope=ApiScope.OPERATE, problems=_UNKNOWN_ENDPOINT)
@@ -141,14 +166,14 @@ def make_operating(
             body["window"], expected=body["expected"], per_second=body["per_second"], author=_author(body)
         )
 
-    @blueprint.route("/replays/<replay:number>")
+    @blueprint.route("/replays/<row_number:number>")
     @blueprint.operation("showReplay", scope=ApiScope.READ, problems=_UNKNOWN_REPLAY)
     @blueprint.response(200, ReplaySchema)
     def show_replay(number: int) -> ReplayRecord:
         """Show how far a replay is"""
-        return _found(replays.load(number))
+        return _found(replays.load(number), "replay")
 
-    @blueprint.route("/replays/<replay:number>/stop", methods=["POST"])
+    @blueprint.route("/replays/<row_number:number>/stop", methods=["POST"])
     @blueprint.operation("stopReplay", scope=ApiScope.OPERATE, problems=_UNKNOWN_REPLAY)
     @blueprint.arguments(AuthorSchema)
     @blueprint.response(200, ReplaySchema)
@@ -157,7 +182,7 @@ def make_operating(
 
         What is due already is still delivered.
         """
-        return _found(replays.stop(number, author=_author(body)))
+        return _found(replays.stop(number, author=_author(body)), "replay")
 
     @blueprint.route("/inquiries")
     @blueprint.operation("listInquiries", scope=ApiScope.READ, problems={404: "The merchant is not configured."})
@@ -202,9 +227,12 @@ def _author(body: dict[str, Any]) -> Author:
     return author
 
 
-def _found(replay: ReplayRecord | None) -> ReplayRecord:
-    if replay is None:
+def _found(record: _Record | None, what: str) -> _Record:
+    if record is None:
         raise Problem(
-            status=404, kind="unknown-replay", title="There is no replay with this id.", detail="Check the id."
+            status=404,
+            kind=f"unknown-{what.replace(' ', '-')}",
+            title=f"There is no {what} with this id.",
+            detail="Check the id.",
         )
-    return replay
+    return record

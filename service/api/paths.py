@@ -55,8 +55,8 @@ class DeadLetterConverter(SegmentConverter):
     """The id of a dead letter in a path."""
 
 
-class ReplayConverter(IntegerConverter):
-    """The id of a replay in a path: any number that the ledger can store."""
+class RowNumberConverter(IntegerConverter):
+    """The id of a replay or an endpoint test in a path: any number that the ledger can store."""
 
     def __init__(self, map: Map) -> None:
         super().__init__(map, max=2**63 - 1)

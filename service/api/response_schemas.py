@@ -10,6 +10,7 @@ from service.ledger.attention import AttentionKind
 from service.ledger.audit import Action
 from service.ledger.claims import MOST_UNCOUNTED
 from service.ledger.dead_letters import DeadLetterAction
+from service.ledger.endpoint_tests import EndpointTestState
 from service.ledger.endpoints import DeliveryState
 from service.ledger.inquiries import InquiryState
 from service.ledger.questions import QuestionOutcome
@@ -314,6 +315,31 @@ class PausedSchema(Schema):
     """The pause that holds now, or that was ended; null where there was none."""
 
     pause = fields.Nested(PauseSchema, required=True, allow_none=True)
+
+
+class EndpointTestSchema(Schema):
+    """A test of an endpoint, and what became of it."""
+
+    id = fields.Integer(required=True)
+    endpoint = api.endpoint(required=True)
+    requested_by = fields.String(required=True)
+    reason = fields.String(required=True)
+    requested_at = api.time("When it was requested.", required=True)
+    state = fields.Enum(
+        EndpointTestState,
+        by_value=True,
+        required=True,
+        metadata={
+            "description": "If it stays `requested`, no dispatcher with this endpoint runs. If it stays `sending`, the "
+            "dispatcher ended meanwhile: request another."
+        },
+    )
+    sent_at = api.time("When a dispatcher took it.", required=True, allow_none=True)
+    event_id = fields.String(required=True, metadata={"description": "The `id` that the endpoint received."})
+    answer = fields.String(
+        required=True, metadata={"description": "What the endpoint answered, or why there was no answer."}
+    )
+    seconds = fields.Float(required=True, allow_none=True, metadata={"description": "Until the answer."})
 
 
 class ListedDeliverySchema(DeliverySchema):

@@ -22,6 +22,7 @@ from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
 from service.config.settings import Settings
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
+from service.ledger.endpoint_tests import EndpointTests
 from service.ledger.endpoints import Pauses
 from service.ledger.feed import EventFeed
 from service.ledger.outbox import Outbox
@@ -66,6 +67,7 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
                 engine=engine,
                 store=store,
                 pauses=Pauses(engine=engine, clock=now),
+                tests=EndpointTests(engine=engine),
                 outbox=Outbox(engine=engine),
                 replays=Replays(engine=engine),
                 endpoints=[endpoint.name for endpoint in settings.endpoints],

@@ -1,9 +1,12 @@
 """The role `dispatcher`."""
 
+from functools import partial
+
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.dispatcher import Dispatcher
+from consumers.endpoint_test import EndpointTester
 from consumers.operator_requests import OperatorRequests
 from consumers.sampler import Sample, Sampler
 from consumers.sinks.amqp import AmqpSink
@@ -13,6 +16,7 @@ from service.bootstrap.messaging import make_rabbit_publisher
 from service.bootstrap.role_metrics import make_sampler
 from service.config.endpoints import AmqpSettings, AnyEndpoint, WebhookSettings
 from service.config.settings import Settings
+from service.ledger.endpoint_tests import EndpointTests
 from service.ledger.endpoints import Pauses
 from service.ledger.outbox import Outbox
 from service.ledger.replays import Replays
@@ -59,6 +63,12 @@ def make_operator_requests(engine: Engine) -> OperatorRequests:
     return OperatorRequests(replays=Replays(engine=engine))
 
 
+def make_endpoint_tester(settings: Settings, engine: Engine) -> EndpointTester:
+    """What sends the tests that operators request. Uses one connection of `engine`."""
+    sinks = {endpoint.name: partial(make_sink, settings, endpoint) for endpoint in settings.endpoints}
+    return EndpointTester(tests=EndpointTests(engine=engine), sinks=sinks, clock=now)
+
+
 def dispatcher_pool_size(settings: Settings) -> int:
     """The most database connections that the dispatcher, its sampler and operators' requests use at once."""
-    return len(settings.endpoints) + 2
+    return len(settings.endpoints) + 3

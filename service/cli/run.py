@@ -148,6 +148,7 @@ def dispatcher(context: click.Context) -> None:
         dispatcher_pool_size,
         make_dispatcher,
         make_dispatcher_sampler,
+        make_endpoint_tester,
         make_operator_requests,
     )
     from service.cli.ledger_access import engine_of
@@ -161,7 +162,11 @@ def dispatcher(context: click.Context) -> None:
             _declare_topology_once(settings)
         registry = CollectorRegistry()
         _expose_metrics(context, registry, settings.dispatcher.metrics_bind)
-        with make_dispatcher_sampler(settings, engine, registry).running(), make_operator_requests(engine).running():
+        with (
+            make_dispatcher_sampler(settings, engine, registry).running(),
+            make_operator_requests(engine).running(),
+            make_endpoint_tester(settings, engine).running(),
+        ):
             gc.freeze()  # as in the ledger's role
             make_dispatcher(settings, engine, registry).run(stop)
 

@@ -19,6 +19,7 @@ class Action(StrEnum):
     STOP_REPLAY = "stop-replay"
     PAUSE = "pause"
     RESUME = "resume"
+    TEST_ENDPOINT = "test-endpoint"
     INQUIRE = "inquire"
     REPLAY_DEAD_LETTERS = "replay-dead-letters"
     DROP_DEAD_LETTERS = "drop-dead-letters"

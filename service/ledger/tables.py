@@ -261,6 +261,25 @@ paused_endpoints = Table(
     PrimaryKeyConstraint("endpoint"),
 )
 
+#: Tests of endpoints that operators have requested, and their outcomes.
+endpoint_tests = Table(
+    "endpoint_tests",
+    metadata,
+    Column("id", RowNumber, nullable=False, autoincrement=True),
+    Column("endpoint", Text, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("sent_at", UtcDateTime),
+    Column("event_id", Text, nullable=False),
+    # Masked and cut.
+    Column("answer", Text, nullable=False),
+    Column("seconds", Float),
+    PrimaryKeyConstraint("id"),
+    Index("ix_endpoint_tests_requested", "id", **_where("state = 'requested'")),
+)
+
 #: Windows of events that are sent to an endpoint again, part by part.
 replays = Table(
     "replays",

@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from consumers.operator_requests import OperatorRequests
+from service.bootstrap.dispatcher_role import make_endpoint_tester
 from service.bootstrap.ledger import make_store
 from service.config.endpoints import WebhookSettings
 from service.config.secrets import Secret
@@ -89,6 +90,24 @@ def test_a_pause_holds_until_it_is_resumed_and_both_are_in_the_audit(api: ApiCal
         ("pause", "李雷 (API token shop)", "shop", "they lost a day"),
     ]
     assert api.get(f"/v1/audit?limit=1&before={changes[0]['id']}").value["changes"] == changes[1:]
+
+
+def test_a_test_is_sent_by_a_dispatcher_and_its_outcome_can_be_read(
+    api: ApiCaller, settings: Settings, engine: Engine
+) -> None:
+    requested = api.post("/v1/endpoints/shop/test", LI_LEI)
+    assert (requested.status, requested.value["state"]) == (202, "requested")
+    path = f"/v1/endpoint-tests/{requested.value['id']}"
+    assert api.get(path).value == requested.value
+    with make_endpoint_tester(settings, engine).running():
+        eventually(lambda: api.get(path).value["state"] == "failed")
+    outcome = api.get(path).value
+    assert outcome["answer"].startswith("no answer: NewConnectionError")
+    assert outcome["seconds"] >= 0
+    assert outcome["requested_by"] == "李雷 (API token shop)"
+    (change,) = api.get("/v1/audit").value["changes"]
+    assert (change["action"], change["subject"], change["reason"]) == ("test-endpoint", "shop", "they lost a day")
+    assert kind(api.get("/v1/endpoint-tests/77")) == (404, "unknown-endpoint-test")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +258,7 @@ def test_a_replay_that_cannot_be_meant_names_its_field(
     assert where in [error["where"] for error in answer.value["errors"]]
 
 
-@pytest.mark.parametrize("below", ["pause", "redeliver"])
+@pytest.mark.parametrize("below", ["pause", "redeliver", "test"])
 def test_an_endpoint_that_is_not_in_the_settings_is_named(api: ApiCaller, below: str) -> None:
     answer = api.post(f"/v1/endpoints/shp/{below}", LI_LEI)
     assert kind(answer) == (404, "unknown-endpoint")

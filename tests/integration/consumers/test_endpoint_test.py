@@ -1,21 +1,25 @@
-"""Tests of endpoints: sent as events are, the answer is shown, and nothing is recorded."""
+"""Tests of endpoints: sent as events are, by hand and on request, and the answer is shown."""
 
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Engine
 
 from consumers.endpoint_test import EndpointTestOutcome, send_test_event
 from consumers.sinks.sink import Sink
-from service.bootstrap.dispatcher_role import make_sink
-from service.config.endpoints import AmqpSettings, WebhookSettings
+from service.bootstrap.dispatcher_role import make_endpoint_tester, make_sink
+from service.config.endpoints import AmqpSettings, AnyEndpoint, WebhookSettings
 from service.config.secrets import Secret
 from service.config.settings import BrokerSettings, Settings
 from service.domain.events import EventType
+from service.ledger.audit import list_changes
+from service.ledger.endpoint_tests import EndpointTestRecord, EndpointTests, EndpointTestState
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS, declare
 from service.runtime.clock import now
+from tests.support.claims import AUTHOR
 from tests.support.downstream import WEBHOOK_SECRET, Downstream, payload_validator, shipped_asyncapi
 from tests.support.messages import count_messages
 from tests.support.processes import find_free_port
@@ -126,3 +130,76 @@ def test_a_broker_without_the_exchange_is_reported(try_bus: Callable[[], Endpoin
     outcome = try_bus()
     assert not outcome.accepted
     assert "payment.status" in outcome.answer
+
+
+# On request, through the ledger.
+
+
+@pytest.fixture
+def tests(ledger_engine: Engine) -> EndpointTests:
+    return EndpointTests(engine=ledger_engine)
+
+
+@pytest.fixture
+def settings(shop: Downstream, tmp_path: Path, ledger_engine: Engine, request: pytest.FixtureRequest) -> Settings:
+    """With the shop's webhook and, on RabbitMQ beside PostgreSQL, the exchange."""
+    endpoints: list[AnyEndpoint] = [WebhookSettings(name="shop", url=shop.url, secrets=[Secret(WEBHOOK_SECRET)])]
+    broker = BrokerSettings()
+    if ledger_engine.dialect.name == "postgresql":
+        broker = BrokerSettings(urls=[Secret(request.getfixturevalue("declared_url"))])
+        endpoints.append(AmqpSettings(name="bus"))
+    return Settings(merchants={}, data_directory=tmp_path, broker=broker, endpoints=endpoints)
+
+
+def await_outcome(tests: EndpointTests, test: EndpointTestRecord) -> EndpointTestRecord:
+    def settled() -> EndpointTestRecord | None:
+        found = tests.load(test.id)
+        assert found is not None
+        return None if found.seconds is None else found
+
+    found = eventually(settled)
+    assert found is not None
+    return found
+
+
+def test_a_requested_test_is_sent_and_its_outcome_is_kept_and_audited(
+    tests: EndpointTests, settings: Settings, shop: Downstream, ledger_engine: Engine
+) -> None:
+    requested = tests.request("shop", author=AUTHOR)
+    assert (requested.state, requested.sent_at) == (EndpointTestState.REQUESTED, None)
+    with make_endpoint_tester(settings, ledger_engine).running():
+        outcome = await_outcome(tests, requested)
+    assert (outcome.state, outcome.answer) == (EndpointTestState.ACCEPTED, "the endpoint answered 204")
+    assert outcome.sent_at is not None
+    assert [told.id for told in shop.received] == [outcome.event_id]
+    (change,) = list_changes(ledger_engine, limit=10)
+    assert (change.action, change.subject) == ("test-endpoint", "shop")
+    assert (change.changed_by, change.reason) == (AUTHOR.name, AUTHOR.reason)
+
+
+def test_the_error_of_a_requested_test_is_kept(
+    tests: EndpointTests, settings: Settings, shop: Downstream, ledger_engine: Engine
+) -> None:
+    shop.fail(500)
+    with make_endpoint_tester(settings, ledger_engine).running():
+        outcome = await_outcome(tests, tests.request("shop", author=AUTHOR))
+    assert (outcome.state, outcome.answer) == (EndpointTestState.FAILED, "the endpoint answered 500")
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_test_of_the_exchange_is_sent_on_request_too(
+    tests: EndpointTests, settings: Settings, ledger_engine: Engine
+) -> None:
+    with make_endpoint_tester(settings, ledger_engine).running():
+        outcome = await_outcome(tests, tests.request("bus", author=AUTHOR))
+    assert (outcome.state, outcome.answer) == (EndpointTestState.ACCEPTED, "the broker confirmed it")
+
+
+def test_each_test_is_taken_once_and_only_for_endpoints_that_are_known(tests: EndpointTests) -> None:
+    first, second = (tests.request("shop", author=AUTHOR) for _ in range(2))
+    other = tests.request("books", author=AUTHOR)
+    taken = [tests.take(["shop"]) for _ in range(3)]
+    assert [test.id if test else None for test in taken] == [first.id, second.id, None]
+    found = tests.load(other.id)
+    assert found is not None
+    assert found.state is EndpointTestState.REQUESTED

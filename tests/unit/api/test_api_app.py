@@ -26,7 +26,7 @@ def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: Op
         for method in (rule.methods or set()) - {"HEAD"}
     }
     assert openapi.operations == routes
-    assert len(routes) == 27
+    assert len(routes) == 29
 
 
 def test_every_parameter_of_a_path_is_described(openapi: OpenApi) -> None:
@@ -125,6 +125,8 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
         "listEndpoints": [{"token": ["read"]}],
         "pauseEndpoint": [{"token": ["operate"]}],
         "resumeEndpoint": [{"token": ["operate"]}],
+        "testEndpoint": [{"token": ["operate"]}],
+        "showEndpointTest": [{"token": ["read"]}],
         "listDeliveries": [{"token": ["read"]}],
         "redeliver": [{"token": ["operate"]}],
         "countReplay": [{"token": ["read"]}],
@@ -147,6 +149,8 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
         ("/v1/orders/acme/DK1/resolve", "resolve"),
         ("/v1/endpoints/shop/pause", "operate"),
         ("/v1/endpoints/shop/resume", "operate"),
+        ("/v1/endpoints/shop/test", "operate"),
+        ("/v1/dead-letters/requests", "resolve"),
         ("/v1/endpoints/shop/redeliver", "operate"),
         ("/v1/replays", "operate"),
         ("/v1/replays/1/stop", "operate"),

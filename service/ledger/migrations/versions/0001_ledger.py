@@ -29,6 +29,7 @@ def upgrade() -> None:
     _asked_questions()
     _refusals()
     _paused_endpoints()
+    _endpoint_tests()
     _acknowledgements()
     _leases()
     _dead_letters()
@@ -284,6 +285,24 @@ def _paused_endpoints() -> None:
         sa.Column("reason", sa.Text, nullable=False),
         sa.PrimaryKeyConstraint("endpoint", name="pk_paused_endpoints"),
     )
+
+
+def _endpoint_tests() -> None:
+    op.create_table(
+        "endpoint_tests",
+        sa.Column("id", _ROW_NUMBER, nullable=False, autoincrement=True),
+        sa.Column("endpoint", sa.Text, nullable=False),
+        sa.Column("requested_by", sa.Text, nullable=False),
+        sa.Column("reason", sa.Text, nullable=False),
+        sa.Column("requested_at", _TIME, nullable=False),
+        sa.Column("state", sa.Text, nullable=False),
+        sa.Column("sent_at", _TIME),
+        sa.Column("event_id", sa.Text, nullable=False),
+        sa.Column("answer", sa.Text, nullable=False),
+        sa.Column("seconds", sa.Float),
+        sa.PrimaryKeyConstraint("id", name="pk_endpoint_tests"),
+    )
+    op.create_index("ix_endpoint_tests_requested", "endpoint_tests", ["id"], **_where("state = 'requested'"))
 
 
 def _acknowledgements() -> None:
