@@ -176,7 +176,7 @@ class SandboxGateway:
 
     def _single_order_query(self, request: OpenedRequest, now: datetime) -> _Outcome:
         order = self.book.find(request.account.ua, request.text("biz_order_no"))
-        if order is None:
+        if order is None or not order.is_seen_at(now):
             raise RequestRejected(self._settings.not_found_message)
         return _Outcome(message=_OK, response=_statement(order, order.status_at(now)))
 

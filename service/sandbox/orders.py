@@ -44,6 +44,10 @@ class SandboxOrder:
             return self.script.ending
         return self.script.waiting
 
+    def is_seen_at(self, now: datetime) -> bool:
+        """Whether queries find it at `now`."""
+        return not self.script.unseen or (self.settles_at is not None and now >= self.settles_at)
+
     def channel_response(self, status: PayStatus) -> str:
         """The payment channel's message if it failed, else ""."""
         return _FAILURE if status is PayStatus.FAIL else ""

@@ -79,6 +79,8 @@ class Script:
     #: The status until then.
     waiting: PayStatus = PayStatus.PENDING
     speed: SettleSpeed = SettleSpeed.NORMAL
+    #: Whether queries answer that there is no such order until it is terminal.
+    unseen: bool = False
     answer: AnswerMode = AnswerMode.NORMAL
     callbacks: CallbackMode = CallbackMode.NORMAL
 
@@ -108,6 +110,7 @@ VOCABULARY = (
     Word("instant", "54", "is terminal in the withhold's own answer", (("speed", SettleSpeed.INSTANT),)),
     Word("initial", "55", "is `initial`, in callbacks too, until it is terminal", (("waiting", PayStatus.INITIAL),)),
     Word("waitpay", "56", "is `wait_pay` in queries until it is terminal", (("waiting", PayStatus.WAIT_PAY),)),
+    Word("unseen", "57", "is not found by queries until it is terminal", (("unseen", True),)),
     Word("refuse", "61", "answered -1, no order is made", (("answer", AnswerMode.REFUSED),)),
     Word("deny", "62", "answered -1, and charged all the same", (("answer", AnswerMode.DENIED),)),
     Word("lost", "63", "charged; the connection is closed without an answer", (("answer", AnswerMode.LOST),)),

@@ -163,3 +163,11 @@ def test_an_envelope_that_does_not_fit_is_answered_with_a_reason(caller: Any, ch
 def test_a_body_that_is_no_request_is_answered_all_the_same(caller: Any, body: Any) -> None:
     response = caller.post(body)
     assert response.status in (200, 413)
+
+
+def test_an_unseen_order_is_not_found_until_it_is_terminal(caller: Any) -> None:
+    assert caller.withhold("T1-unseen-stuck")["status"] == "1"
+    assert caller.query("T1-unseen-stuck")["message"] == "订单不存在"
+    caller.withhold("T2-unseen-deny")
+    found = eventually(lambda: (answer := caller.query("T2-unseen-deny"))["status"] == "1" and answer)
+    assert found["response"]["pay_status"] == "success"
