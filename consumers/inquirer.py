@@ -8,7 +8,7 @@ A loop leases due inquiries, asks the merchant's gateway, and settles the result
   and the gateway is asked again after the inquiry's backoff: never more often than allowed, and never forgotten.
 - A process that was frozen until its lease had run out sends nothing: another may have asked meanwhile.
 - Only an answer is a claim. No answer, and an order that the gateway does not have, are recorded with the question, and
-  it is asked again: neither means that a payment failed.
+  it is asked again: neither means that a payment failed. The one exception is a merchant's rules for refused withholds.
 """
 
 import threading
@@ -159,7 +159,8 @@ class MerchantInquirer:
             self._log.error("inquiry_failed", **_about(inquiry), reason=describe_fault(error), frames=frames_of(error))
             return _unanswered(inquiry, describe_fault(error))
         else:
-            outcome = QuestionOutcome.NOT_FOUND if claim is None else QuestionOutcome.ANSWERED
+            absent = QuestionOutcome.OTHER_SPELLING if answer.other_spelling else QuestionOutcome.NOT_FOUND
+            outcome = absent if claim is None else QuestionOutcome.ANSWERED
             request_id, detail = answer.request_id, answer.message if claim is None else ""
         seconds = time.monotonic() - began
         result = QuestionResult(outcome=outcome, request_id=request_id, seconds=seconds, detail=detail)
@@ -202,6 +203,8 @@ class MerchantInquirer:
         if claim is not None and verdict is not None:
             moved_to = claim.status if verdict.moves else None
             self._claim_metrics.count_claims(claim.merchant, verdict=verdict, moved_to=moved_to)
+        if settlement.ended_by is not None:
+            self._log.warning("order_ended_by_rule", rule=settlement.ended_by.value, **fields)
         if settlement.state is InquiryState.PARKED:
             self._metrics.count_parked(self._merchant.slug)
             self._log.error("inquiry_parked", **fields)

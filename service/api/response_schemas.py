@@ -108,6 +108,10 @@ class WithholdRecordSchema(Schema):
     request_id = fields.String(
         required=True, metadata={"description": "Identifies the request to the gateway's support."}
     )
+    refused_at = api.time(
+        "When the gateway answered -1. The outcome is unknown all the same.", required=True, allow_none=True
+    )
+    ended_at = api.time("When a rule for refused withholds ended the order.", required=True, allow_none=True)
 
 
 class SentSchema(Schema):

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import Engine
 
-from service.bootstrap.ledger import make_store
+from service.bootstrap.ledger import make_refused_withholds, make_store
 from service.charging.announce import Announcer
 from service.charging.bulkhead import ChargingGateway
 from service.charging.withhold import Withholder
@@ -32,7 +32,7 @@ def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, C
     return Withholder(
         announcer=make_announcer(settings, store),
         store=store,
-        withholds=Withholds(engine=engine, clock=now),
+        withholds=Withholds(engine=engine, clock=now, refusals=make_refused_withholds(settings, store)),
         merchants=settings.merchants,
         gateways=gateways,
     )

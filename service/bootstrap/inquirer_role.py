@@ -38,6 +38,7 @@ def make_inquirer_sampler(settings: Settings, engine: Engine, registry: Collecto
     asked = [slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     samples: list[Sample[Any]] = [
         Sample(name="due-inquiries", measure=lambda: queue.oldest_due_ages(asked), show=metrics.oldest_due.show),
+        Sample(name="refusal-rules", measure=queue.count_suspensions, show=metrics.suspensions.show),
     ]
     return make_sampler(samples, registry)
 

@@ -7,10 +7,12 @@ from sqlalchemy import Engine
 from service.bootstrap.files import find_data_file
 from service.config.endpoints import EndpointSettings
 from service.config.settings import MerchantSettings, Settings
+from service.domain.refused_withholds import RefusalRules
 from service.ledger.database import make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.refused_withholds import RefusedWithholds
 from service.ledger.store import LedgerStore
 from service.runtime.clock import now
 
@@ -41,10 +43,29 @@ def make_store(settings: Settings, engine: Engine) -> LedgerStore:
 
 def make_inquiry_queue(settings: Settings, engine: Engine) -> InquiryQueue:
     """The queue of inquiries, with each merchant's limits."""
+    store = make_store(settings, engine)
     return InquiryQueue(
         engine=engine,
-        store=make_store(settings, engine),
+        store=store,
         rules={slug: _inquiry_rules(merchant) for slug, merchant in settings.merchants.items()},
+        refusals=make_refused_withholds(settings, store),
+    )
+
+
+def make_refused_withholds(settings: Settings, store: LedgerStore) -> RefusedWithholds:
+    """What ends orders whose withhold was refused, by the rules of those merchants that have some on."""
+    return RefusedWithholds(
+        rules={
+            slug: RefusalRules(
+                messages=refused.messages,
+                not_found_times=refused.not_found_times,
+                not_found_hours=refused.not_found_hours,
+                max_per_hour=refused.max_per_hour,
+            )
+            for slug, merchant in settings.merchants.items()
+            if (refused := merchant.refused_withholds) is not None
+        },
+        apply=store.apply,
     )
 
 

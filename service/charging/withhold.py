@@ -1,18 +1,21 @@
 """Withholding: announce an order, send it to the gateway once, and record the outcome."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
 from service.charging.bulkhead import ChargingGateway
 from service.config.settings import MerchantSettings
 from service.domain.claims import OrderKey
 from service.gateway.arguments import check_arguments
-from service.gateway.errors import CallFailed, OutcomeUnknown
+from service.gateway.errors import CallFailed, OutcomeUnknown, WithholdRefused
 from service.gateway.messages import SINGLE_WITHHOLD_ARGS, AmountUnit, SingleWithholdArgs
 from service.ledger.inquiries import InquiryReason
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import SentBefore, WithholdOutcome, WithholdRecord, Withholds
+from service.runtime.logs import Logger
+
+_log = Logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +97,7 @@ class Withholder:
             raise
         else:
             self._withholds.settle(order, WithholdOutcome.ACCEPTED, request_id=accepted.request_id)
-        return SentOrder(announced=announced, withhold=self._settled(announced))
+        return self._sent(announced)
 
     def _write_args(self, draft: OrderDraft, payer: Payer, *, notify_url: str) -> SingleWithholdArgs:
         """Write and check the arguments. Raises MessageInvalid."""
@@ -115,10 +118,19 @@ class Withholder:
         return args
 
     def _settle(self, order: OrderKey, outcome: WithholdOutcome, payer: Payer, error: CallFailed) -> None:
-        detail = payer.redact(str(error))
-        self._withholds.settle(order, outcome, detail=detail, request_id=error.request_id)
+        self._withholds.settle(
+            order,
+            outcome,
+            detail=payer.redact(str(error)),
+            request_id=error.request_id,
+            refusal_message=error.message if isinstance(error, WithholdRefused) else None,
+        )
 
-    def _settled(self, announced: AnnouncedOrder) -> WithholdRecord:
-        record = self._withholds.load(announced.order.key)
+    def _sent(self, announced: AnnouncedOrder) -> SentOrder:
+        order = announced.order.key
+        record = self._withholds.load(order)
         assert record is not None  # noqa: S101 - it was begun above, and no row is ever deleted
-        return record
+        if record.ended_at is not None:
+            _log.warning("order_ended_by_rule", merchant=order.merchant, biz_order_no=order.biz_order_no)
+            announced = replace(announced, order=self._store.load_order(order) or announced.order)
+        return SentOrder(announced=announced, withhold=record)

@@ -51,9 +51,9 @@ def show_history(history: OrderHistory) -> None:
         if history.order.state.conflicted:
             console.print(_disputed(history.order))
     if (sent := history.withhold) is not None:
-        table = make_table("Sent from here", "sent", "by", "outcome", "known", "requestId", "detail")
-        known = time_text(sent.settled_at)
-        add_row(table, time_text(sent.sent_at), sent.sent_by, sent.outcome.value, known, sent.request_id, sent.detail)
+        table = make_table("Sent from here", "sent", "by", "outcome", "known", "ended by rule", "requestId", "detail")
+        times = time_text(sent.settled_at), time_text(sent.ended_at)
+        add_row(table, time_text(sent.sent_at), sent.sent_by, sent.outcome.value, *times, sent.request_id, sent.detail)
         console.print(table)
     console.print(_claims(history.claims))
     if history.claims_left_out:

@@ -154,6 +154,28 @@ class AmountField:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedWithholdSettings:
+    """By which rules an order ends whose withhold the gateway answered with -1.
+
+    That is no proof: each rule needs the word of the gateway's staff, or a contract.
+    """
+
+    #: Whole messages with which the gateway surely refuses for good.
+    messages: frozenset[str] = frozenset()
+    #: How often the gateway has to answer that it does not have the order; None: that never ends one.
+    not_found_times: Annotated[int, validate.Range(min=8)] | None = None
+    #: How long these answers have to take, from the refusal on.
+    not_found_hours: Annotated[float, validate.Range(min=24)] = 24.0
+    #: The most orders that the rules end in an hour.
+    max_per_hour: PositiveInteger = 20
+
+    def find_mistakes(self) -> Iterator[Mistake]:
+        """Find that no rule is on."""
+        if not self.messages and self.not_found_times is None:
+            yield "messages", "names no rule; set messages or not_found_times, or leave out refused_withholds"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MerchantSettings:
     """One merchant at the gateway."""
 
@@ -193,6 +215,8 @@ class MerchantSettings:
     most_inquiry_repeat_seconds: PositiveFloat = 4 * 3600.0
     #: An order without an answer is parked for a person after this time.
     inquiry_horizon_seconds: PositiveFloat = 7 * 86400.0
+    #: By which rules the orders of refused withholds end; None: only a claim or a person ends them.
+    refused_withholds: RefusedWithholdSettings | None = None
     #: A regular expression for whole order numbers. One that matches is never taken for a bank card number. None: an
     #: order number that may be one is masked in logs.
     order_number_pattern: Annotated[re.Pattern[str], ReadBy(_PatternField)] | None = None
@@ -226,6 +250,16 @@ class MerchantSettings:
             yield "amount_field", "has no effect unless identity_fields names `amount`"
         if len(self.token_keys) != len({key.kid for key in self.token_keys}):
             yield "token_keys", "two keys have the same kid"
+        if self.refused_withholds:
+            yield from self._find_unusable_rules(self.refused_withholds)
+
+    def _find_unusable_rules(self, rules: RefusedWithholdSettings) -> Iterator[Mistake]:
+        if self.gateway is None:
+            yield "refused_withholds", "has no effect without a gateway, since no withhold is sent"
+        elif rules.not_found_times is not None and not self.gateway.not_found_messages:
+            yield "refused_withholds", "not_found_times counts nothing unless gateway.not_found_messages names messages"
+        if rules.not_found_times is not None and rules.not_found_hours * 3600 >= self.inquiry_horizon_seconds:
+            yield "refused_withholds", "not_found_hours must be less than inquiry_horizon_seconds, when inquiries end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ class Trust(IntEnum):
 
     #: The sign is valid, which anyone can achieve.
     CHECKSUM = 10
+    #: The gateway refused the withhold, and a rule of the operator's takes that for the end.
+    RULE = 15
     #: It came in at the unguessable notify_url that was made for this order.
     CAPABILITY = 20
     #: The gateway itself stated it when it was asked.
@@ -49,6 +51,7 @@ class ClaimSource(StrEnum):
 
     CALLBACK = "callback"
     QUERY = "query"
+    RULE = "rule"
     OPERATOR = "operator"
 
 
@@ -92,7 +95,7 @@ class Claim:
     #: The payment channel's response, unmasked; "" where absent.
     channel_response: str = ""
     #: When the claim was made, aware. Callback: when it was received. Query: when the gateway was asked, not when it
-    #: answered. Operator: when the person made it.
+    #: answered. Operator: when the person made it. Rule: when it ended the order.
     stated_at: datetime
     #: sha256, hex, over the normalised fields: claims with equal digests state the same.
     digest: str
@@ -107,7 +110,7 @@ class Claim:
     missing_fields: Sequence[str] = ()
     #: W3C traceparent of the request that brought it; None where there was none.
     traceparent: str | None = None
-    #: Of an operator's claim: who made it, and why. "" otherwise.
+    #: Of an operator's or a rule's claim: who or which rule made it, and why. "" otherwise.
     stated_by: str = ""
     reason: str = ""
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NamedTuple
 from urllib.parse import quote
 
 from service.domain.claims import IdentityField, OrderKey, OrderStatus, Trust
+from service.domain.refused_withholds import RefusalRule
 
 
 class EventType(StrEnum):
@@ -129,12 +130,21 @@ class PaymentEvent:
     trust: Annotated[
         Trust,
         Described(
-            "How far the status is proven, from least to most; never less than the merchant requires.",
+            "How far the status is proven, from least to most; never less than the merchant requires, but where a "
+            "`rule` has ended the order.",
             enum=[trust.word for trust in Trust],
         ),
     ]
     #: Aware.
     observed_at: Annotated[datetime, Described("When the statement behind the event was made; RFC 3339 with its zone.")]
+    rule: Annotated[
+        str,
+        Described(
+            "Only where the gateway refused the withhold, and a rule of the operator's has taken that for the end: "
+            "which rule. The gateway has not said that it failed; a `payment.corrected` may follow.",
+            enum=[rule.value for rule in RefusalRule],
+        ),
+    ] = ""
     disputed: Annotated[
         Mapping[str, DisputedValues],
         Described(
@@ -226,6 +236,8 @@ def write_event(event: PaymentEvent) -> bytes:
         "trust": event.trust.word,
         "observed_at": observed_at,
     }
+    if event.rule:
+        data["rule"] = event.rule
     if event.type is EventType.CONFLICTED:
         data["disputed"] = {field: values._asdict() for field, values in event.disputed.items()}
     envelope: dict[str, object] = {

@@ -131,6 +131,8 @@ def decide(
         # Only a trusted claim is quarantined for a person: anyone can invent unknown words.
         verdict = Verdict.UNTRUSTED if claim.trust < required else Verdict.QUARANTINED
         return Transition(verdict=verdict, after=order, ask=not order.status.terminal)
+    if claim.trust is Trust.RULE:
+        return _end_by_rule(order, claim, claim.status)
     if claim.trust is Trust.OPERATOR:
         identity = WHOLE_IDENTITY
     disputes = _find_disputes(order, claim, claim.status, identity)
@@ -214,6 +216,13 @@ def _would_be_news(order: OrderState, disputes: Sequence[Dispute], status: Order
     # No answer of the gateway settles an amount.
     answerable = any(dispute.field != IdentityField.AMOUNT for dispute in disputes)
     return order.conflicted or answerable or _RANK[status] > _RANK[order.status]
+
+
+def _end_by_rule(order: OrderState, claim: Claim, status: OrderStatus) -> Transition:
+    """A rule ends an order, whatever trust the merchant requires, but only while nobody trusted has spoken of it."""
+    if order.trust is None and not order.conflicted:
+        return _settle(order, claim, status, ())
+    return Transition(verdict=Verdict.STALE, after=order)
 
 
 def _agree(order: OrderState, claim: Claim, status: OrderStatus, trust: Trust) -> Transition:
@@ -360,7 +369,8 @@ def _filled_in(order: OrderState, claim: Claim) -> OrderState:
 
 
 def _asked_later(order: OrderState, claim: Claim) -> bool:
-    return order.as_of is None or claim.stated_at > order.as_of
+    # Any answer is better than a rule, which ends an order because there is none.
+    return order.as_of is None or order.trust is Trust.RULE or claim.stated_at > order.as_of
 
 
 def _latest(one: datetime | None, other: datetime) -> datetime:

@@ -21,6 +21,7 @@ from service.gateway.errors import (
     NotSent,
     OutcomeUnknown,
     Refused,
+    WithholdRefused,
 )
 from service.gateway.messages import (
     CONFIRM_TIED_CARD_ANSWER,
@@ -66,6 +67,8 @@ class QueriedOrder:
     #: When the query was sent, aware.
     asked_at: datetime
     request_id: str
+    #: Whether the gateway answered with an order whose number differs in its spelling alone. `order` is None then.
+    other_spelling: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,12 +168,14 @@ class GatewayClient:
     def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
         """Charge a card.
 
-        Also raises `OutcomeUnknown` for an answer about another order and for any status but 1: some gateways answer
-        -1 for orders that they charge nevertheless.
+        Also raises `OutcomeUnknown` for an answer about another order and for any status but 1. For -1 that is a
+        `WithholdRefused`: some gateways answer -1 for orders that they charge nevertheless.
         """
         fields = self._check(self._withhold_args, args)
         with _CallRecord(RequestMethod.SINGLE_WITHHOLD, args.biz_order_no) as record:
             answer = self._call(record, fields, ORDER_ANSWER)
+            if answer.failed:
+                raise WithholdRefused(f"{_describe(answer)}; it may charge all the same", message=answer.message)
             if not answer.succeeded or answer.order is None:
                 raise OutcomeUnknown(f"{_describe(answer)}; it may charge all the same")
             if answer.order.biz_order_no != args.biz_order_no:
@@ -199,13 +204,13 @@ class GatewayClient:
         asked_at = self._clock()
         with _CallRecord(RequestMethod.SINGLE_ORDER_QUERY, biz_order_no) as record:
             answer = self._call(record, fields, ORDER_ANSWER, deadline=deadline)
-            order, message = answer.order, answer.message
+            order, message, other_spelling = answer.order, answer.message, False
             if answer.succeeded and order is not None:
                 if order.biz_order_no != biz_order_no:
                     # A known order must not answer for other spellings of its number: there is no end of them.
                     if not is_other_spelling(order.biz_order_no, biz_order_no):
                         raise OutcomeUnknown("the gateway answered about another order")
-                    order, message = None, "the gateway has it in another spelling only"
+                    order, message, other_spelling = None, "the gateway has it in another spelling only", True
             elif not answer.failed:
                 raise OutcomeUnknown(_describe(answer))
             elif answer.message in self._not_found_messages:
@@ -214,7 +219,13 @@ class GatewayClient:
                 raise OutcomeUnknown(f"{_describe(answer)}, which is none of the merchant's not_found_messages")
             if order is None:
                 record.outcome = "not-found"
-            return QueriedOrder(order=order, message=message, asked_at=asked_at, request_id=record.request_id)
+            return QueriedOrder(
+                order=order,
+                message=message,
+                asked_at=asked_at,
+                request_id=record.request_id,
+                other_spelling=other_spelling,
+            )
 
     def _check(self, message: MessageSchema[Args], args: Args) -> Mapping[str, JsonValue]:
         fields = _write(message, args)

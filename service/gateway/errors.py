@@ -152,6 +152,15 @@ class OutcomeUnknown(CallFailed):
     """
 
 
+class WithholdRefused(OutcomeUnknown):
+    """The gateway answered status -1 to a withhold. That proves nothing: some gateways charge all the same."""
+
+    def __init__(self, text: str, *, message: str) -> None:
+        super().__init__(text)
+        #: The gateway's message, whole and unmasked. Do not log it.
+        self.message = message
+
+
 class UrlUnusable(GatewayError):
     """The gateway's url is not a usable URL."""
 

@@ -28,12 +28,13 @@ from sqlalchemy import (
     cast,
     func,
     literal,
+    or_,
     select,
     tuple_,
     union_all,
 )
 
-from service.domain.claims import IdentityField, OrderStatus
+from service.domain.claims import IdentityField, OrderStatus, Trust
 from service.domain.depths import QUEUE
 from service.domain.events import EventType
 from service.domain.money import Money
@@ -43,6 +44,7 @@ from service.ledger.database import read, shared_time, write
 from service.ledger.depths import FORGOTTEN_AFTER
 from service.ledger.errors import AttentionItemUnknown
 from service.ledger.inquiries import InquiryState
+from service.ledger.refused_withholds import CONTRADICTS_REFUSAL, NOT_BY_OPERATOR, WATCHED_FOR
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import (
     HAS_EVENT,
@@ -87,6 +89,8 @@ class AttentionKind(StrEnum):
     QUARANTINED_CLAIM = "quarantined-claim"
     #: A withhold was sent, and nobody knows whether the gateway took it.
     UNKNOWN_WITHHOLD = "unknown-withhold"
+    #: The gateway contradicts itself about whether it has an order for which there are rules for refused withholds.
+    CONTRADICTED_WITHHOLD = "contradicted-withhold"
     #: An event was given up for an endpoint.
     PARKED_DELIVERY = "parked-delivery"
     #: An endpoint has been paused for hours.
@@ -106,6 +110,7 @@ CAUSES = {
     AttentionKind.DISPUTED_FIELD: "Trusted claims about many orders contradict each other or the announcement.",
     AttentionKind.QUARANTINED_CLAIM: "A trusted claim has an unknown status or type, and changes nothing.",
     AttentionKind.UNKNOWN_WITHHOLD: "The withhold was sent, and it is unknown whether the gateway took it.",
+    AttentionKind.CONTRADICTED_WITHHOLD: "The gateway contradicts itself about whether it has the order.",
     AttentionKind.PARKED_DELIVERY: "The endpoint failed to take an event too often. It is not tried again.",
     AttentionKind.DEAD_LETTER: "A message could not be recorded. What it says about a payment is not in the ledger.",
     AttentionKind.PAUSED_ENDPOINT: "The endpoint has been paused for hours. Its events wait.",
@@ -153,7 +158,7 @@ class AttentionItem:
     def next_step(self) -> str:
         """The command to run next."""
         match self.kind:
-            case AttentionKind.PARKED_INQUIRY | AttentionKind.UNKNOWN_WITHHOLD:
+            case AttentionKind.PARKED_INQUIRY | AttentionKind.UNKNOWN_WITHHOLD | AttentionKind.CONTRADICTED_WITHHOLD:
                 words = ["orders", "inquire", *_arguments(self.merchant, self.biz_order_no)]
             case AttentionKind.PARKED_DELIVERY:
                 words = ["replay", "--endpoint", self.endpoint, *_arguments(self.event_id)]
@@ -273,6 +278,8 @@ def items_at(now: datetime) -> Subquery:
         _disputed_fields(conflicts),
         _quarantined_claims(),
         _unknown_withholds(now),
+        _contradicted_refusals(now),
+        _missing_orders(),
         _parked_deliveries(),
         _paused_endpoints(now),
         _dead_letters(),
@@ -426,9 +433,60 @@ def _unknown_withholds(now: datetime) -> Select[Any]:
         .where(
             withholds.c.outcome.in_(unknown),
             withholds.c.sent_at <= now - WITHHOLD_UNKNOWN_FOR,
+            # Until then, it is for a rule to end it.
+            or_(withholds.c.rule_due_at.is_(None), withholds.c.rule_due_at <= now),
             # Any later status shows that the gateway took it.
             orders.c.status == OrderStatus.INITIAL.value,
         )
+    )
+
+
+def _contradicted_refusals(now: datetime) -> Select[Any]:
+    """Refused withholds that no rule ends, or should have ended: the gateway has the order, somebody says."""
+    contradicting = (claims.c.merchant == withholds.c.merchant) & (claims.c.biz_order_no == withholds.c.biz_order_no)
+    contradicting &= CONTRADICTS_REFUSAL
+
+    def recorded(which: Any) -> ColumnElement[Any]:
+        said = select(which(claims.c.recorded_at)).where(contradicting).correlate(withholds)
+        return said.scalar_subquery()
+
+    is_open = orders.c.status.in_([OrderStatus.INITIAL.value, OrderStatus.PROCESSING.value])
+    return (
+        _select(
+            AttentionKind.CONTRADICTED_WITHHOLD,
+            order=withholds,
+            since=recorded(func.min),
+            changed_at=recorded(func.max),
+            detail=cast(literal("The gateway refused the withhold with -1. A claim says otherwise."), Text),
+        )
+        .join(orders, about_same_order(withholds))
+        .where(
+            withholds.c.rule.is_not(None),
+            withholds.c.refused_at > now - WATCHED_FOR,
+            is_open | (orders.c.trust == int(Trust.RULE)),
+            select(claims.c.id).where(contradicting).correlate(withholds).exists(),
+        )
+    )
+
+
+def _missing_orders() -> Select[Any]:
+    """Orders that the gateway accepted or called paid, and does not have. They suspend the merchant's rules."""
+    refused = select(withholds.c.rule).where(
+        withholds.c.merchant == inquiries.c.merchant,
+        withholds.c.biz_order_no == inquiries.c.biz_order_no,
+        withholds.c.rule.is_not(None),
+    )
+    # Listed already, because of what contradicts the refusal.
+    is_listed = (orders.c.status == OrderStatus.PROCESSING.value) & refused.correlate(inquiries).exists()
+    return (
+        _select(
+            AttentionKind.CONTRADICTED_WITHHOLD,
+            order=inquiries,
+            since=inquiries.c.missing_since,
+            detail=cast(literal("The gateway had the order. It answers now that it does not exist."), Text),
+        )
+        .join(orders, about_same_order(inquiries))
+        .where(inquiries.c.missing_since.is_not(None), NOT_BY_OPERATOR, ~is_listed)
     )
 
 

@@ -44,7 +44,8 @@ class MerchantRules:
 
     def counts(self, claim: Claim) -> bool:
         """Whether the claim is readable and trusted enough to change its order."""
-        return claim.quarantine is None and claim.status is not None and claim.trust >= self.required_trust
+        trusted = claim.trust >= self.required_trust or claim.trust is Trust.RULE
+        return claim.quarantine is None and claim.status is not None and trusted
 
     def request_inquiry(
         self, order: OrderKey, reason: InquiryReason, due: datetime, *, now: datetime, doubt: bool = False
@@ -195,12 +196,13 @@ class Decision:
                 observed_at=claim.stated_at,
                 channel_response=mask_personal(claim.channel_response),
                 traceparent=claim.traceparent,
+                rule=claim.stated_by if claim.trust is Trust.RULE else "",
             )
         first = before.state.trust is None and after.state.trust is not None
         moved = first or before.state.status is not after.state.status
         # The status may stay the same, and yet inquiries stop at a conflict that only a person could settle.
         ends_dispute = before.state.conflicted and not after.state.conflicted
-        if after.settled and (moved or ends_dispute):
+        if after.settled and (moved or not before.settled):
             # An answer that only repeats what was known closes nothing here: a doubt may be newer than its question.
             self.closes_inquiry = True
             self.inquiry = None
@@ -219,6 +221,7 @@ class Decision:
         observed_at: datetime,
         channel_response: str = "",
         traceparent: str | None = None,
+        rule: str = "",
     ) -> None:
         state = after.state
         event = PaymentEvent(
@@ -238,6 +241,7 @@ class Decision:
             trust=trust,
             observed_at=observed_at,
             traceparent=traceparent,
+            rule=rule,
             disputed=state.disputed_values,
         )
         same = (state.status, state.payment) == (before.state.status, before.state.payment)

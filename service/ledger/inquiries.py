@@ -195,7 +195,13 @@ def _close(dialect: str) -> tuple[GivenRows, Update]:
     close = (
         update(inquiries)
         .where(*(column == locked.c[column.name] for column in _KEY), locked.c.state != InquiryState.ANSWERED.value)
-        .values(state=InquiryState.ANSWERED.value, lease_until=None, fence=inquiries.c.fence + 1, unknown_since=None)
+        .values(
+            state=InquiryState.ANSWERED.value,
+            lease_until=None,
+            fence=inquiries.c.fence + 1,
+            missing_since=None,
+            unknown_since=None,
+        )
         .execution_options(**{PLANNED_ANEW: True})
     )
     return given, close

@@ -17,8 +17,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
 
-from service.domain.claims import Claim, OrderKey
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict, is_answerable
+from service.domain.refused_withholds import RefusalRule
 from service.ledger import inquiry_limits, orders
 from service.ledger.claims import last_traceparent
 from service.ledger.database import read, shared_time, write
@@ -38,9 +39,12 @@ from service.ledger.questions import (
     record_result,
     reopen_expired,
 )
+from service.ledger.refused_withholds import RefusedWithholds
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries
+from service.ledger.withholds import WithholdOutcome, load_withhold
 
+_NOT_HAVING_IT = (QuestionOutcome.NOT_FOUND, QuestionOutcome.OTHER_SPELLING)
 _SCHEDULE_COLUMNS = tuple(field.name for field in fields(InquirySchedule))
 
 
@@ -52,6 +56,8 @@ class Settlement:
     state: InquiryState
     #: What the answer did to its order; None where there was no answer.
     verdict: Verdict | None
+    #: The rule by which the order of a refused withhold has ended, since no answer came; None where none has.
+    ended_by: RefusalRule | None = None
 
 
 class InquiryQueue:
@@ -67,6 +73,7 @@ class InquiryQueue:
         engine: Engine,
         store: LedgerStore,
         rules: Mapping[str, InquiryRules],
+        refusals: RefusedWithholds,
         clock: Callable[[Connection], datetime] = shared_time,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -77,6 +84,7 @@ class InquiryQueue:
         self._engine = engine
         self._store = store
         self._rules = rules
+        self._refusals = refusals
         self._clock = clock
         self._chance = chance
 
@@ -97,7 +105,8 @@ class InquiryQueue:
 
         The inquiry stays open unless the answer settled the order, and is parked beyond its horizon. One that has only
         doubts ends when the gateway has said often enough that it has no such order. The claim is recorded also where
-        the lease was lost meanwhile. Raises ClaimUnstorable.
+        the lease was lost meanwhile. Without an answer, a rule may end the order of a refused withhold, whose inquiry
+        stays open to its horizon all the same. Raises ClaimUnstorable.
         """
         return write(self._engine, lambda connection: self._settle(connection, asked, result, claim))
 
@@ -116,6 +125,13 @@ class InquiryQueue:
             }
 
         return read(self._engine, measure)
+
+    def count_suspensions(self) -> Mapping[tuple[str, str], float]:
+        """Why the rules for refused withholds end nothing at present: the orders, by merchant and `Suspension`."""
+        return read(
+            self._engine,
+            lambda connection: self._refusals.count_suspensions(connection, now=self._clock(connection)),
+        )
 
     def _lease_due(
         self, connection: Connection, merchant: str, rules: InquiryRules, limit: int, duration: timedelta
@@ -203,36 +219,73 @@ class InquiryQueue:
             order, raised_by_answer = decided.order, decided.inquiry is not None
             [verdict] = decided.verdicts.values()
         record_result(connection, asked, result)
+        ended_by = None
+        if claim is None and self._refusals.has_rules(asked.order.merchant):
+            ended_by = self._refusals.end_if_due(connection, asked.order, now=self._clock(connection))
+        state = self._settle_inquiry(connection, asked, result, order, raised_by_answer=raised_by_answer)
+        return Settlement(state=state, verdict=verdict, ended_by=ended_by)
+
+    def _settle_inquiry(
+        self,
+        connection: Connection,
+        asked: DueInquiry,
+        result: QuestionResult,
+        order: OrderRecord | None,
+        *,
+        raised_by_answer: bool,
+    ) -> InquiryState:
+        """Settle the inquiry alone; its state now. `order` is the order after the answer; None where there was none."""
+        is_answer = result.outcome is QuestionOutcome.ANSWERED
         row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one_or_none()
         if row is None:
             # The lease was lost, and the order has been removed as a forged one since.
-            state = InquiryState.NOT_FOUND if claim is None else InquiryState.ANSWERED
-            return Settlement(state=state, verdict=verdict)
+            return InquiryState.ANSWERED if is_answer else InquiryState.NOT_FOUND
         if row.last_asked_at != asked.asked_at:
             # Another process has the lease. The fencing number alone does not show that: it starts again where the
             # order was removed as a forged one and came back.
-            return Settlement(state=InquiryState(row.state), verdict=verdict)
+            return InquiryState(row.state)
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
-        was_closed_by_answer = (
-            claim is not None and row.state == InquiryState.ANSWERED.value and row.fence == asked.fence + 1
-        )
+        was_closed_by_answer = is_answer and row.state == InquiryState.ANSWERED.value and row.fence == asked.fence + 1
         if row.fence == asked.fence and row.state == InquiryState.ASKING.value:
-            known = orders.load(connection, asked.order) if result.outcome is QuestionOutcome.NOT_FOUND else order
-            if result.outcome is QuestionOutcome.NOT_FOUND and _has_only_doubts(row, known):
+            known = order if is_answer else orders.load(connection, asked.order)
+            if result.outcome in _NOT_HAVING_IT and _has_only_doubts(row, known):
                 rules = self._rules[row.merchant]
                 pause = inquiry_limits.pause_after_not_found(row.not_found + 1, rules=rules, chance=self._chance())
                 now = self._clock(connection)
                 values = _after_not_found(row, known, now=now, pause=pause, raised_meanwhile=raised_meanwhile)
             else:
                 values = _after_question(
-                    asked, row, order, raised_by_answer=raised_by_answer, raised_meanwhile=raised_meanwhile
+                    asked,
+                    row,
+                    order,
+                    raised_by_answer=raised_by_answer,
+                    raised_meanwhile=raised_meanwhile,
+                    is_ended=known is not None and known.state.trust is Trust.RULE,
                 )
+            values["missing_since"] = self._missing_since(connection, asked, result, row, known)
         elif was_closed_by_answer and raised_meanwhile:
             values = {"state": InquiryState.OPEN.value}
         else:
-            return Settlement(state=InquiryState(row.state), verdict=verdict)
+            return InquiryState(row.state)
         _save(connection, asked.order, {**values, "lease_until": None})
-        return Settlement(state=InquiryState(values["state"]), verdict=verdict)
+        return InquiryState(values["state"])
+
+    def _missing_since(
+        self,
+        connection: Connection,
+        asked: DueInquiry,
+        result: QuestionResult,
+        row: Row[Any],
+        order: OrderRecord | None,
+    ) -> datetime | None:
+        """Since when the gateway does not have an order that it must have; None where it has it, or nobody knows."""
+        if result.outcome is QuestionOutcome.ANSWERED:
+            return None
+        since: datetime | None = row.missing_since
+        is_absent = result.outcome is QuestionOutcome.NOT_FOUND and self._refusals.has_rules(asked.order.merchant)
+        if since is None and is_absent and order is not None:
+            return asked.asked_at if _was_taken(connection, order, before=asked.asked_at) else None
+        return since
 
 
 def _save(connection: Connection, order: OrderKey, values: Mapping[str, Any]) -> None:
@@ -249,9 +302,18 @@ def _schedule(row: Row[Any]) -> InquirySchedule:
 
 
 def _after_question(
-    asked: DueInquiry, row: Row[Any], order: OrderRecord | None, *, raised_by_answer: bool, raised_meanwhile: bool
+    asked: DueInquiry,
+    row: Row[Any],
+    order: OrderRecord | None,
+    *,
+    raised_by_answer: bool,
+    raised_meanwhile: bool,
+    is_ended: bool,
 ) -> dict[str, Any]:
-    """The new values of an inquiry whose question was settled while its lease was held."""
+    """The new values of an inquiry whose question was settled while its lease was held.
+
+    `is_ended` says that a rule has ended the order: at the horizon, it is no person's work.
+    """
     if order is not None and _is_final(order) and not raised_by_answer and not raised_meanwhile:
         return {"state": InquiryState.ANSWERED.value}
     due_at, doubt_due_at, horizon_at = row.due_at, row.doubt_due_at, row.horizon_at
@@ -263,7 +325,8 @@ def _after_question(
         doubt_due_at = asked.doubt_due_at
     next_due = earliest(due_at, doubt_due_at)
     is_over = next_due is None or next_due > horizon_at
-    state = InquiryState.PARKED if is_over else InquiryState.OPEN
+    over = InquiryState.ANSWERED if is_ended else InquiryState.PARKED
+    state = over if is_over else InquiryState.OPEN
     return {"state": state.value, "due_at": due_at, "doubt_due_at": doubt_due_at, "horizon_at": horizon_at}
 
 
@@ -290,6 +353,16 @@ def _has_only_doubts(row: Row[Any], order: OrderRecord | None) -> bool:
     A process that changes that at this moment waits for our lock, and finds the inquiry as we leave it.
     """
     return row.due_at is None and (order is None or _is_final(order))
+
+
+def _was_taken(connection: Connection, order: OrderRecord, *, before: datetime) -> bool:
+    """Whether the gateway had the order before a time: it accepted the withhold, or a trusted claim said so."""
+    state = order.state
+    if state.trust not in (None, Trust.RULE) and state.status in (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED):
+        return state.as_of is None or state.as_of < before
+    sent = load_withhold(connection, order.key)
+    accepted_at = sent.settled_at if sent is not None and sent.outcome is WithholdOutcome.ACCEPTED else None
+    return accepted_at is not None and accepted_at < before
 
 
 def _is_final(order: OrderRecord) -> bool:

@@ -59,8 +59,12 @@ class OrderRecord:
 
     @property
     def settled(self) -> bool:
-        """Whether it has a terminal status that is not in conflict, so that nothing further is expected."""
-        return self.state.status.terminal and not self.state.conflicted
+        """Whether it has a terminal status that is not in conflict, so that nothing further is expected.
+
+        What a rule has ended is not settled: the gateway has not said so, and goes on being asked.
+        """
+        state = self.state
+        return state.status.terminal and not state.conflicted and state.trust is not Trust.RULE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

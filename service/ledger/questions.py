@@ -140,6 +140,9 @@ class QuestionOutcome(StrEnum):
     ANSWERED = "answered"
     #: The gateway has no such order, which does not mean that the payment failed.
     NOT_FOUND = "not-found"
+    #: The gateway has an order whose number differs in its spelling alone. It counts as `NOT_FOUND`, but not for rules
+    #: that end orders: the gateway may have changed the number that we sent.
+    OTHER_SPELLING = "other-spelling"
     #: No answer that says anything about the order.
     NO_ANSWER = "no-answer"
 
@@ -228,6 +231,26 @@ def load_asked(connection: Connection, order: OrderKey) -> Sequence[AskedQuestio
         )
         for row in connection.execute(query)
     ]
+
+
+def is_in_other_spelling(connection: Connection, order: OrderKey) -> bool:
+    """Whether the gateway ever answered with the order in another spelling, of the questions still kept."""
+    query = select(asked_questions.c.fence).where(
+        asked_questions.c.merchant == order.merchant,
+        asked_questions.c.biz_order_no == order.biz_order_no,
+        asked_questions.c.outcome == QuestionOutcome.OTHER_SPELLING.value,
+    )
+    return connection.execute(query.limit(1)).first() is not None
+
+
+def not_found_times(connection: Connection, order: OrderKey) -> Sequence[datetime]:
+    """When the gateway was asked about the order and answered that it does not have it, of the questions still kept."""
+    query = select(asked_questions.c.asked_at).where(
+        asked_questions.c.merchant == order.merchant,
+        asked_questions.c.biz_order_no == order.biz_order_no,
+        asked_questions.c.outcome == QuestionOutcome.NOT_FOUND.value,
+    )
+    return connection.execute(query).scalars().all()
 
 
 def prune_asked(connection: Connection, *, before: datetime, most: int) -> int:

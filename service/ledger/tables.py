@@ -182,8 +182,18 @@ withholds = Table(
     Column("settled_at", UtcDateTime),
     Column("detail", Text, nullable=False),
     Column("request_id", Text, nullable=False),
+    # When the gateway answered -1; NULL where it did not.
+    Column("refused_at", UtcDateTime),
+    # The rule (RefusalRule) that is to end the order, or has ended it; NULL where none was on.
+    Column("rule", Text),
+    # From when the order needs a person if the rule has not ended it by then.
+    Column("rule_due_at", UtcDateTime),
+    # When the rule has ended the order.
+    Column("ended_at", UtcDateTime),
     PrimaryKeyConstraint("merchant", "biz_order_no"),
     ForeignKeyConstraint(["merchant", "biz_order_no"], ["orders.merchant", "orders.biz_order_no"]),
+    Index("ix_withholds_refused", "merchant", "refused_at", **_where("rule IS NOT NULL")),
+    Index("ix_withholds_ended", "merchant", "ended_at", **_where("ended_at IS NOT NULL")),
     Index("ix_withholds_unknown", "sent_at", **_where("outcome IN ('sending', 'unknown')")),
 )
 
@@ -350,6 +360,9 @@ inquiries = Table(
     # Since it was last opened, while the order was owed no answer: answers that the gateway does not have the order.
     Column("not_found", SmallInteger, nullable=False),
     Column("last_asked_at", UtcDateTime),
+    # Since when the gateway answers that it does not have the order, although it accepted it or a trusted claim called
+    # it processing or succeeded; NULL otherwise, and where no rule for refused withholds is on.
+    Column("missing_since", UtcDateTime),
     # The day (UTC, YYYY-MM-DD) that asked_today and, of these, doubts_today count.
     Column("asked_day", Text, nullable=False),
     Column("asked_today", Integer, nullable=False),
@@ -366,6 +379,7 @@ inquiries = Table(
     Index("ix_inquiries_asking", "merchant", "lease_until", **_where("state = 'asking'")),
     Index("ix_inquiries_parked", "merchant", **_where("state = 'parked'")),
     Index("ix_inquiries_unknown", "merchant", "unknown_since", **_where("unknown_since IS NOT NULL")),
+    Index("ix_inquiries_missing", "merchant", "missing_since", **_where("missing_since IS NOT NULL")),
 )
 
 #: Every question asked, written before it is sent.

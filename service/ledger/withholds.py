@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
@@ -12,6 +13,7 @@ from service.ledger import orders
 from service.ledger.bulk import insert_into
 from service.ledger.database import read, write
 from service.ledger.errors import LedgerError, NotAnnounced
+from service.ledger.refused_withholds import RefusedWithholds
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import to_record, withholds
 
@@ -43,6 +45,10 @@ class WithholdRecord:
     detail: str
     #: The request's id, for questions to the gateway's staff; "" where no request was made or it was accepted.
     request_id: str
+    #: When the gateway refused it with -1; None where it did not. The outcome is unknown all the same.
+    refused_at: datetime | None
+    #: When a rule has ended the order; None where none has.
+    ended_at: datetime | None
 
 
 class SentBefore(LedgerError):
@@ -63,9 +69,10 @@ class Withholds:
     Every method raises LedgerUnavailable while the database cannot be used.
     """
 
-    def __init__(self, *, engine: Engine, clock: Callable[[], datetime]) -> None:
+    def __init__(self, *, engine: Engine, clock: Callable[[], datetime], refusals: RefusedWithholds) -> None:
         self._engine = engine
         self._clock = clock
+        self._refusals = refusals
 
     def begin(self, order: OrderKey, *, sent_by: str) -> None:
         """Acquire the right to send the order, which must be announced. Commits before it returns.
@@ -76,16 +83,40 @@ class Withholds:
         now = self._clock()
         write(self._engine, lambda connection: _begin(connection, order, escaped(sent_by), now))
 
-    def settle(self, order: OrderKey, outcome: WithholdOutcome, *, detail: str = "", request_id: str = "") -> None:
-        """Record the outcome of the sending that `begin` allowed."""
-        values = {
+    def settle(
+        self,
+        order: OrderKey,
+        outcome: WithholdOutcome,
+        *,
+        detail: str = "",
+        request_id: str = "",
+        refusal_message: str | None = None,
+    ) -> None:
+        """Record the outcome of the sending that `begin` allowed.
+
+        `refusal_message` is the unmasked message with which the gateway answered -1; None where it did not. If a rule
+        names it, the order ends in the same transaction. The outcome stays what it is: unknown.
+        """
+        now = self._clock()
+        values: dict[str, Any] = {
             "outcome": outcome.value,
             "detail": escaped(detail),
             "request_id": request_id,
-            "settled_at": self._clock(),
+            "settled_at": now,
         }
+        if refusal_message is not None:
+            values |= self._refusals.values_of_refusal(order.merchant, refusal_message, refused_at=now)
         is_under_way = _is(order) & (withholds.c.outcome == WithholdOutcome.SENDING.value)
-        write(self._engine, lambda connection: connection.execute(update(withholds).where(is_under_way).values(values)))
+
+        def record(connection: Connection) -> None:
+            if "rule" in values:
+                # Orders are always locked before withholds.
+                orders.lock(connection, [order])
+            settled = connection.execute(update(withholds).where(is_under_way).values(values))
+            if settled.rowcount and "rule" in values:
+                self._refusals.end_if_due(connection, order, now=now)
+
+        write(self._engine, record)
 
     def load(self, order: OrderKey) -> WithholdRecord | None:
         """What is known of the order's withhold; None where we did not send it."""

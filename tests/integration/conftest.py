@@ -14,6 +14,7 @@ from sqlalchemy import Engine, Table, func, select
 from service.config.secrets import Secret
 from service.config.settings import GatewaySettings
 from service.domain.events import EventType
+from service.domain.refused_withholds import RefusalRules
 from service.gateway.client import GatewayClient
 from service.gateway.messages import AmountUnit, SingleWithholdArgs
 from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
@@ -96,7 +97,7 @@ def store(make_store: MakeStore) -> LedgerStore:
 def make_inquiry_queue(ledger_engine: Engine, clock: Clock) -> MakeInquiryQueue:
     """Makes what is to be asked of the gateway of "acme", by limits that hinder nobody unless told otherwise."""
 
-    def make(store: LedgerStore, **limits: float) -> InquiryQueue:
+    def make(store: LedgerStore, *, refusal_rules: RefusalRules | None = None, **limits: float) -> InquiryQueue:
         values: dict[str, Any] = {
             "least_interval_seconds": 10,
             "most_per_day": 1000,
@@ -110,6 +111,7 @@ def make_inquiry_queue(ledger_engine: Engine, clock: Clock) -> MakeInquiryQueue:
             engine=ledger_engine,
             store=store,
             rules={"acme": rules},
+            refusals=ledger.end_refused(store, refusal_rules),
             clock=lambda _: clock(),
             chance=lambda: 0.0,
         )

@@ -231,6 +231,12 @@ CASES = [
         {"merchant": "acme"},
     ),
     Case(
+        "PaymentCallbacksWithholdsContradicted",
+        {_waiting("contradicted-withhold", merchant="acme"): "1x1000"},
+        {_waiting("contradicted-withhold", merchant="acme", acknowledged="true"): "1x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
         "PaymentCallbacksEventsUnrouted",
         {'payment_callbacks_queue_messages{queue="unrouted"}': "1x1000"},
         {'payment_callbacks_queue_messages{queue="unrouted"}': "0x1000"},
@@ -249,6 +255,21 @@ CASES = [
         {'payment_callbacks_disputed_orders_ratio{merchant="acme", field="pay_type"}': "0.02x1000"},
         {'payment_callbacks_disputed_orders_ratio{merchant="acme", field="pay_type"}': "0.005x1000"},
         {"merchant": "acme", "field": "pay_type"},
+    ),
+    Case(
+        "PaymentCallbacksRuleCorrected",
+        {'payment_callbacks_refusal_rules_suspended{merchant="acme", reason="correction"}': "1x1000"},
+        {'payment_callbacks_refusal_rules_suspended{merchant="acme", reason="max-per-hour"}': "1x1000"},
+        {"merchant": "acme"},
+    ),
+    *(
+        Case(
+            "PaymentCallbacksRulesSuspended",
+            {f'payment_callbacks_refusal_rules_suspended{{merchant="acme", reason="{reason}"}}': "1x1000"},
+            {f'payment_callbacks_refusal_rules_suspended{{merchant="acme", reason="{reason}"}}': "0x1000"},
+            {"merchant": "acme", "reason": reason},
+        )
+        for reason in ("missing-order", "max-per-hour")
     ),
     Case(
         "PaymentCallbacksQuarantined",

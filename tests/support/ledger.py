@@ -11,9 +11,11 @@ from sqlalchemy import Engine, Row, Select, func, select
 
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
+from service.domain.refused_withholds import RefusalRules
 from service.ledger.database import READS_ONLY, make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
 from service.ledger.inquiry_queue import InquiryQueue
+from service.ledger.refused_withholds import RefusedWithholds
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import (
@@ -92,6 +94,7 @@ def make_store(
     endpoints: Sequence[EndpointRules | str] = ("books",),
     merchants: Sequence[str] = ("acme",),
     amount_field: str = "",
+    horizon_seconds: float = 86_400,
 ) -> LedgerStore:
     """A ledger on a migrated database, of one merchant and one endpoint unless told otherwise.
 
@@ -101,7 +104,7 @@ def make_store(
         required_trust=required,
         can_ask=can_ask,
         answer_due_seconds=answer_due_seconds,
-        inquiry_horizon_seconds=86_400,
+        inquiry_horizon_seconds=horizon_seconds,
         amount_field=amount_field,
     )
     return LedgerStore(
@@ -112,6 +115,11 @@ def make_store(
         ],
         clock=clock,
     )
+
+
+def end_refused(store: LedgerStore, rules: RefusalRules | None = None) -> RefusedWithholds:
+    """What ends the orders of refused withholds of "acme" by these rules; without rules, none."""
+    return RefusedWithholds(rules={"acme": rules} if rules else {}, apply=store.apply)
 
 
 class ClaimKey(NamedTuple):

@@ -31,7 +31,7 @@ receiver ledger inquirer dispatcher
 {{- if and $merchant.gateway (not $merchant.required_trust) -}}
 {{- $_ := set $merchant "required_trust" "query" -}}
 {{- end -}}
-{{- $_ := set $all.merchants $slug (omit $merchant "gateway") -}}
+{{- $_ := set $all.merchants $slug (omit $merchant "gateway" "refused_withholds") -}}
 {{- end -}}
 {{- pick $all "data_directory" "receiver" "broker" "spool" "merchants" | toYaml -}}
 {{- end -}}

@@ -15,7 +15,7 @@ class InquirerMetrics:
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self._asked = Counter(
             "payment_callbacks_inquiries_asked",
-            "Questions asked, by what came of them: answered, not-found or no-answer.",
+            "Questions asked, by what came of them: answered, not-found, other-spelling or no-answer.",
             ["merchant", "outcome"],
             registry=registry,
         )
@@ -52,7 +52,7 @@ class InquirerMetrics:
 
 
 class InquirerBacklogMetrics:
-    """What is to be asked, by merchant."""
+    """What is to be asked, by merchant, and why rules end no orders."""
 
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self.oldest_due = SampledGauge(
@@ -60,5 +60,13 @@ class InquirerBacklogMetrics:
             "How long the question that is due longest has waited, of those that an order is owed and of doubts, which"
             " anyone can raise; 0 where none is due. The same in every process.",
             ["merchant", "kind"],
+            registry=registry,
+        )
+        self.suspensions = SampledGauge(
+            "payment_callbacks_refusal_rules_suspended",
+            "The number of orders because of which the rules for refused withholds are suspended, by reason:"
+            " missing-order (the gateway does not have what it accepted or called paid), correction (a rule ended what"
+            " was paid after all), max-per-hour (they wait). 0: not suspended. The same in every process.",
+            ["merchant", "reason"],
             registry=registry,
         )

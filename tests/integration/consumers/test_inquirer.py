@@ -37,6 +37,7 @@ from service.runtime.metrics.inquirer import InquirerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
 from tests.support.claims import a_claim
 from tests.support.gateway import AES_KEY, NOT_FOUND, AskedGateway
+from tests.support.ledger import end_refused
 from tests.support.postgresql import Database
 from tests.support.processes import find_free_port, running
 from tests.support.waiting import eventually
@@ -87,7 +88,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
     ) -> Inquirer:
         rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**LIMITS, **limits}))
         return Inquirer(
-            queue=queue or InquiryQueue(engine=engine, store=store, rules=rules),
+            queue=queue or InquiryQueue(engine=engine, store=store, rules=rules, refusals=end_refused(store)),
             merchants={
                 slug: MerchantSettings(slug=slug, pay_types=PAY_TYPES, amount_unit="yuan") for slug in MERCHANTS
             },
@@ -330,7 +331,7 @@ def test_an_asker_that_breaks_is_started_again(
     monkeypatch.setattr(threads, "_RESTART_SECONDS", 0.01)
     announce(store, 1)
     rules = {"acme": InquiryRules(**LIMITS)}
-    queue = BreakingQueue(engine=ledger_engine, store=store, rules=rules)
+    queue = BreakingQueue(engine=ledger_engine, store=store, refusals=end_refused(store), rules=rules)
     with (
         AskedGateway(lambda _order: "success") as gateway,
         running(make_inquirer({"acme": reached(gateway.url)}, queue=queue)),

@@ -11,7 +11,7 @@ import pytest
 import urllib3
 
 from service.gateway.client import GatewayClient
-from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Refused
+from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Refused, WithholdRefused
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from tests.support.gateway import status_of
@@ -100,6 +100,20 @@ def test_arguments_that_cannot_be_right_are_not_sent(
         assert listener.requests == []
 
 
+def test_a_refused_withhold_has_an_unknown_outcome_and_the_whole_message(
+    make_client: Callable[..., GatewayClient], args: Callable[..., SingleWithholdArgs]
+) -> None:
+    message = f"卡{CARD}余额不足"
+    with ScriptedServer(lambda _: Answer(body=answer(-1, message))) as listener:
+        with pytest.raises(WithholdRefused) as refused:
+            make_client(listener.url).withhold(args("T1"))
+        assert len(listener.requests) == 1
+    assert isinstance(refused.value, OutcomeUnknown)
+    assert refused.value.message == message
+    # What is shown and logged is masked.
+    assert CARD not in str(refused.value)
+
+
 def test_a_query_returns_the_order_and_the_time_of_the_query(
     start_sandbox: Callable[..., SandboxServer],
     make_client: Callable[..., GatewayClient],
@@ -184,6 +198,7 @@ def test_an_answer_about_another_spelling_means_that_there_is_no_such_order(
         queried = make_client(listener.url).query(asked)
     assert queried.order is None
     assert queried.message == "the gateway has it in another spelling only"
+    assert queried.other_spelling
 
 
 def test_who_counts_questions_asks_once(make_client: Callable[..., GatewayClient]) -> None:

@@ -12,6 +12,7 @@ from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.depths import QUEUE, DepthReport
 from service.domain.events import EventType
 from service.domain.money import Money
+from service.domain.refused_withholds import RefusalRules
 from service.ledger.announcements import Announcement
 from service.ledger.attention import (
     GROUPED_FROM,
@@ -39,9 +40,11 @@ from service.ledger.questions import QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome, Withholds
 from tests.support.claims import AUTHOR, NOON, a_claim
+from tests.support.ledger import end_refused
 
 ANY = AttentionFilter(acknowledged=None)
 GROUP = "disputed-field/acme/amount"
+BY_MESSAGE = RefusalRules(messages=["余额不足"], not_found_times=None, not_found_hours=24, max_per_hour=20)
 NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0)
 
 
@@ -56,8 +59,8 @@ def queue(store: LedgerStore, make_inquiry_queue: Callable[..., InquiryQueue]) -
 
 
 @pytest.fixture
-def withholds(ledger_engine: Engine, clock: Any) -> Withholds:
-    return Withholds(engine=ledger_engine, clock=clock)
+def withholds(ledger_engine: Engine, clock: Any, store: LedgerStore) -> Withholds:
+    return Withholds(engine=ledger_engine, clock=clock, refusals=end_refused(store, BY_MESSAGE))
 
 
 @pytest.fixture
@@ -304,6 +307,10 @@ def make_one_of_each(
     announce(store, "DK6")
     withholds.begin(OrderKey("acme", "DK6"), sent_by="shop")
     dispute_amounts(store, 1, GROUPED_FROM)
+    announce(store, "DK7")
+    store.record([a_claim(OrderStatus.SUCCEEDED, Trust.CHECKSUM, order="DK7")])
+    withholds.begin(OrderKey("acme", "DK7"), sent_by="shop")
+    withholds.settle(OrderKey("acme", "DK7"), WithholdOutcome.UNKNOWN, refusal_message="余额不足")
     clock.forward(WITHHOLD_UNKNOWN_FOR.total_seconds())
 
 

@@ -13,6 +13,7 @@ from service.ledger.errors import NotAnnounced
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import SentBefore, StatusKnown, WithholdOutcome, Withholds
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import end_refused
 
 KEY = OrderKey("acme", "DK1")
 
@@ -20,7 +21,7 @@ KEY = OrderKey("acme", "DK1")
 @pytest.fixture
 def withholds(ledger_engine: Engine, clock: Callable[[], datetime], store: LedgerStore) -> Withholds:
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
-    return Withholds(engine=ledger_engine, clock=clock)
+    return Withholds(engine=ledger_engine, clock=clock, refusals=end_refused(store))
 
 
 def test_of_many_who_want_to_send_an_order_one_does(withholds: Withholds) -> None:
@@ -84,7 +85,7 @@ def test_the_history_shows_who_sent_an_order_and_what_became_of_it(withholds: Wi
 def test_an_order_whose_announcement_is_contradicted_is_not_sent(ledger_engine: Engine, store: LedgerStore) -> None:
     store.announce(Announcement(merchant="acme", biz_order_no="DK2", pay_type="baofoo_001"))
     store.record([a_claim(order="DK2", pay_type="kuaiqian_002")])
-    withholds = Withholds(engine=ledger_engine, clock=lambda: NOON)
+    withholds = Withholds(engine=ledger_engine, clock=lambda: NOON, refusals=end_refused(store))
     with pytest.raises(StatusKnown):
         withholds.begin(OrderKey("acme", "DK2"), sent_by="shop")
     assert withholds.load(OrderKey("acme", "DK2")) is None

@@ -62,6 +62,8 @@ def test_order_numbers_are_shown_and_free_text_is_masked(capsys: pytest.CaptureF
         sent_at=NOON,
         settled_at=None,
         request_id="1745678901234567",
+        refused_at=None,
+        ended_at=None,
         detail="卡号6222021234561233",
     )
     show_history(replace(a_history(claims_left_out=0), order=order, withhold=sent))

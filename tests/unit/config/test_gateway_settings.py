@@ -82,3 +82,37 @@ def test_a_wrong_proxy_url_is_refused_without_quoting_its_password(tmp_path: Pat
     assert "merchants.acme.gateway.proxy" in str(refused.value)
     assert "hidden" not in str(refused.value)
     assert "word" not in str(refused.value).replace("password", "")
+
+
+NOT_FOUND = 'not_found_messages = ["订单不存在"]\n'
+RULES = "[merchants.acme.refused_withholds]\n"
+
+
+def test_no_rule_ends_a_refused_withhold_unless_it_is_switched_on(tmp_path: Path) -> None:
+    assert parse("", tmp_path).merchants["acme"].refused_withholds is None
+    rules = parse(NOT_FOUND + RULES + "not_found_times = 8", tmp_path).merchants["acme"].refused_withholds
+    assert (rules.messages, rules.not_found_times) == (frozenset(), 8)
+    assert (rules.not_found_hours, rules.max_per_hour) == (24, 20)
+
+
+@pytest.mark.parametrize(
+    ("more", "part"),
+    [
+        (RULES, "names no rule"),
+        (RULES + "messages = []", "names no rule"),
+        (NOT_FOUND + RULES + "not_found_times = 7", "refused_withholds.not_found_times"),
+        (NOT_FOUND + RULES + "not_found_times = 8\nnot_found_hours = 23", "refused_withholds.not_found_hours"),
+        (NOT_FOUND + RULES + "not_found_times = 8\nmax_per_hour = 0", "refused_withholds.max_per_hour"),
+        (RULES + "not_found_times = 8", "not_found_messages"),
+        (NOT_FOUND + RULES + "not_found_times = 8\nnot_found_hours = 168", "less than inquiry_horizon_seconds"),
+    ],
+)
+def test_a_rule_that_cannot_work_or_is_too_quick_is_a_mistake(tmp_path: Path, more: str, part: str) -> None:
+    with pytest.raises(SettingsError, match=part):
+        parse(more, tmp_path)
+
+
+def test_rules_for_withholds_of_a_merchant_without_a_gateway_are_a_mistake(tmp_path: Path) -> None:
+    without = SETTINGS.partition("[merchants.acme.gateway]")[0] + RULES + 'messages = ["余额不足"]'
+    with pytest.raises(SettingsError, match="without a gateway"):
+        parse_settings(without, {}, name="settings", folder=tmp_path)

@@ -140,7 +140,7 @@ def test_every_event_that_claims_can_lead_to_is_as_the_contract_says(
         event(made.type.value)
         written = json.loads(write_event(made))
         strict.validate(written)
-        optional = set() if made.type is EventType.CONFLICTED else {"disputed"}
+        optional = {"rule"} if made.type is EventType.CONFLICTED else {"rule", "disputed"}
         assert set(written["data"]) == set(shipped_event_schema()["properties"]["data"]["properties"]) - optional
 
 

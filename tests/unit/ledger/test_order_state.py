@@ -36,12 +36,12 @@ def a_claim(
     quarantine: str | None = None,
     **payment: Any,
 ) -> Claim:
-    source = {Trust.QUERIED: ClaimSource.QUERY, Trust.OPERATOR: ClaimSource.OPERATOR}.get(trust, ClaimSource.CALLBACK)
+    sources = {Trust.RULE: ClaimSource.RULE, Trust.QUERIED: ClaimSource.QUERY, Trust.OPERATOR: ClaimSource.OPERATOR}
     return Claim(
         merchant="acme",
         biz_order_no="DK1",
         trust=trust,
-        source=source,
+        source=sources.get(trust, ClaimSource.CALLBACK),
         status=status,
         pay_order_no=pay_order_no,
         stated_at=NOON + timedelta(minutes=minute),
@@ -451,6 +451,59 @@ def test_below_the_required_trust_nothing_is_in_dispute(payment: dict[str, Any])
     assert (transition.verdict, transition.after, transition.event) == (Verdict.UNTRUSTED, before, None)
 
 
+# --- the rules for refused withholds ---
+
+FAILED = OrderStatus.FAILED
+BY_RULE = a_claim(FAILED, Trust.RULE, 3, pay_order_no=None)
+
+
+@pytest.mark.parametrize("required", TRUSTS)
+@pytest.mark.parametrize("before", [[], [BAOFOO]])
+def test_a_rule_ends_an_order_of_which_nobody_trusted_has_spoken_whatever_trust_is_required(
+    before: list[Claim | Announcement], required: Trust
+) -> None:
+    order, transitions = told(*before, BY_RULE, required=required)
+    assert (order.status, order.trust, order.conflicted) == (FAILED, Trust.RULE, False)
+    assert (transitions[-1].verdict, transitions[-1].event) == (Verdict.APPLIED, EventType.FAILED)
+
+
+@pytest.mark.parametrize("status", [*OrderStatus])
+@pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY, Trust.QUERIED, Trust.OPERATOR])
+def test_a_rule_changes_nothing_once_somebody_trusted_has_spoken(status: OrderStatus, trust: Trust) -> None:
+    before, _ = told(a_claim(status, trust), required=Trust.CHECKSUM)
+    transition = decide(before, BY_RULE, required=Trust.CHECKSUM)
+    assert (transition.verdict, transition.after, transition.event) == (Verdict.STALE, before, None)
+
+
+def test_a_rule_ends_no_order_whose_announcement_is_contradicted() -> None:
+    before, _ = told(BAOFOO, a_claim(PAID, pay_type="kuaiqian_002"))
+    transition = decide(before, BY_RULE, required=Trust.CAPABILITY)
+    assert (transition.verdict, transition.after) == (Verdict.STALE, before)
+
+
+@pytest.mark.parametrize("trust", [Trust.CAPABILITY, Trust.QUERIED, Trust.OPERATOR])
+@pytest.mark.parametrize("minute", [1, 5])
+def test_a_trusted_success_corrects_what_a_rule_has_ended_whenever_it_was_stated(trust: Trust, minute: int) -> None:
+    order, transitions = told(BAOFOO, BY_RULE, a_claim(PAID, trust, minute))
+    assert believed(order) == (PAID, trust, False, "P1")
+    assert events(transitions) == [EventType.FAILED, EventType.CORRECTED]
+
+
+@pytest.mark.parametrize("status", [OrderStatus.INITIAL, OrderStatus.PROCESSING, PAID])
+@pytest.mark.parametrize("required", TRUSTS)
+def test_what_does_not_correct_the_end_by_a_rule_is_a_reason_to_ask(status: OrderStatus, required: Trust) -> None:
+    before, _ = told(BY_RULE, required=required)
+    trust = Trust.CHECKSUM if status is PAID else max(required, Trust.CAPABILITY)
+    transition = decide(before, a_claim(status, trust, 5), required=required)
+    assert (transition.after.status, transition.event, transition.ask) == (FAILED, None, True)
+
+
+def test_a_trusted_failure_confirms_the_end_by_a_rule_without_an_event() -> None:
+    order, transitions = told(BY_RULE, a_claim(FAILED, Trust.QUERIED, 5))
+    assert believed(order) == (FAILED, Trust.QUERIED, False, "P1")
+    assert events(transitions) == [EventType.FAILED]
+
+
 # --- properties over all arrivals ---
 
 minutes = st.integers(min_value=0, max_value=6)
@@ -619,3 +672,47 @@ def test_whatever_changes_the_status_is_announced(claims: list[Claim], required:
     transition = decide(before, claim, required=required)
     if transition.after.status is not before.status:
         assert transition.event is not None
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(any_claim, max_size=3),
+    st.lists(any_announcement, max_size=1),
+    st.sampled_from(TRUSTS),
+    st.sampled_from(TERMINAL),
+)
+def test_a_rule_changes_nothing_in_the_end_whenever_it_comes(
+    claims: list[Claim], announcement: list[Announcement], required: Trust, truth: OrderStatus
+) -> None:
+    arrivals: list[Claim | Announcement] = [BY_RULE, *(replace(c, amount=None) for c in claims), *announcement]
+    answers = [
+        a_claim(truth, Trust.QUERIED, minute, pay_type="kuaiqian_002", order_type="refund") for minute in (60, 61)
+    ]
+    ends = {told(*arrival, *answers, required=required)[0] for arrival in permutations(arrivals)}
+    assert {(*believed(end), end.pay_type, end.order_type) for end in ends} == {
+        (truth, Trust.QUERIED, False, "P1", "kuaiqian_002", "refund")
+    }
+
+
+@settings(max_examples=500)
+@given(st.lists(any_claim, max_size=6), st.integers(0, 6), st.sampled_from(TRUSTS))
+def test_a_rule_makes_an_event_only_where_nobody_trusted_has_spoken_and_no_second_plain_end(
+    claims: list[Claim], place: int, required: Trust
+) -> None:
+    before, _ = told(*claims[:place], required=required)
+    transition = decide(before, BY_RULE, required=required)
+    assert (transition.event is EventType.FAILED) == (before.trust is None and not before.conflicted)
+    _, transitions = told(*claims[:place], BY_RULE, *claims[place:], BY_RULE, required=required)
+    assert len([e for e in events(transitions) if e in (EventType.SUCCEEDED, EventType.FAILED)]) <= 1
+
+
+@settings(max_examples=300)
+@given(st.lists(any_claim, max_size=4), st.sampled_from(TRUSTS), st.sampled_from([Trust.CAPABILITY, Trust.QUERIED]))
+def test_a_trusted_success_that_nothing_contradicts_is_never_lost_to_a_rule(
+    claims: list[Claim], required: Trust, trust: Trust
+) -> None:
+    untrusted = [c for c in claims if c.trust < required]
+    success = a_claim(PAID, max(trust, required), 9)
+    for arrival in permutations([BY_RULE, success, *untrusted]):
+        order, _ = told(*arrival, required=required)
+        assert (order.status, order.conflicted) == (PAID, False)

@@ -132,6 +132,10 @@ def _withholds() -> None:
         sa.Column("settled_at", _TIME),
         sa.Column("detail", sa.Text, nullable=False),
         sa.Column("request_id", sa.Text, nullable=False),
+        sa.Column("refused_at", _TIME),
+        sa.Column("rule", sa.Text),
+        sa.Column("rule_due_at", _TIME),
+        sa.Column("ended_at", _TIME),
         sa.PrimaryKeyConstraint("merchant", "biz_order_no", name="pk_withholds"),
         sa.ForeignKeyConstraint(
             ["merchant", "biz_order_no"],
@@ -139,6 +143,8 @@ def _withholds() -> None:
             name="fk_withholds_orders",
         ),
     )
+    op.create_index("ix_withholds_refused", "withholds", ["merchant", "refused_at"], **_where("rule IS NOT NULL"))
+    op.create_index("ix_withholds_ended", "withholds", ["merchant", "ended_at"], **_where("ended_at IS NOT NULL"))
     op.create_index("ix_withholds_unknown", "withholds", ["sent_at"], **_where("outcome IN ('sending', 'unknown')"))
 
 
@@ -217,6 +223,7 @@ def _inquiries() -> None:
         sa.Column("doubt_repeats", sa.Boolean, nullable=False),
         sa.Column("not_found", sa.SmallInteger, nullable=False),
         sa.Column("last_asked_at", _TIME),
+        sa.Column("missing_since", _TIME),
         sa.Column("asked_day", sa.Text, nullable=False),
         sa.Column("asked_today", sa.Integer, nullable=False),
         sa.Column("doubts_today", sa.Integer, nullable=False),
@@ -237,6 +244,9 @@ def _inquiries() -> None:
     op.create_index("ix_inquiries_parked", "inquiries", ["merchant"], **_where("state = 'parked'"))
     op.create_index(
         "ix_inquiries_unknown", "inquiries", ["merchant", "unknown_since"], **_where("unknown_since IS NOT NULL")
+    )
+    op.create_index(
+        "ix_inquiries_missing", "inquiries", ["merchant", "missing_since"], **_where("missing_since IS NOT NULL")
     )
 
 
