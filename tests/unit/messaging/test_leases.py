@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -96,9 +97,9 @@ def test_what_a_frozen_consumer_holds_stays_its_own_until_it_dies(
     consumer.send_signal(signal.SIGSTOP)
     subscriber = EmbeddedSubscriber(queue=queue)
 
-    assert subscriber.receive(max_messages=100, wait_seconds=0.5) == ()
+    assert not queue.has_ready()
     _publish(queue, "two")
-    [fresh] = subscriber.receive(max_messages=100, wait_seconds=10)
+    [fresh] = subscriber.receive(max_messages=100, wait_seconds=HANGS_AFTER_SECONDS)
     assert fresh.message.message_id == "two"
 
     consumer.kill()
@@ -150,13 +151,20 @@ def test_a_lease_that_names_no_holder_runs_out_by_itself(open_queue: OpenQueue, 
     queue = open_queue()
     _publish(queue, "one")
     # As a release before this one leased, and as a system without such locks does.
-    connection = sqlite3.connect(path)
-    connection.execute("UPDATE message SET lease = 'b5f0', leased_until = unixepoch() + 1, deliveries = 1")
-    connection.commit()
-    connection.close()
-
+    _lease_without_holder(path, seconds=50)
     assert not queue.has_ready()
+
+    _lease_without_holder(path, seconds=-1)
     assert _receive(EmbeddedSubscriber(queue=queue), 1) == ["one"]
+
+
+def _lease_without_holder(path: Path, *, seconds: int) -> None:
+    """Let the lease of each message end in so many seconds."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "UPDATE message SET lease = 'b5f0', leased_until = unixepoch() + ?, deliveries = 1", (seconds,)
+        )
+        connection.commit()
 
 
 def test_a_lease_that_timed_out_is_not_taken_once_the_lock_is_free(open_queue: OpenQueue, path: Path) -> None:

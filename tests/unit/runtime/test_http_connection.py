@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.runtime.http_connection import Connection
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 EARLY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
@@ -21,7 +22,7 @@ def ends() -> Iterator[tuple[Connection, socket.socket]]:
 
 
 def deadline() -> float:
-    return time.monotonic() + 5.0
+    return time.monotonic() + HANGS_AFTER_SECONDS
 
 
 def test_a_new_connection_is_quiet_and_stays_so(ends: tuple[Connection, socket.socket]) -> None:

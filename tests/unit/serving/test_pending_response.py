@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.serving.http import PendingResponse, WsgiResponse, call_application
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 DONE = WsgiResponse("200 OK", [("Content-Type", "text/plain")], b"done")
 FAILED = WsgiResponse("503 Service Unavailable", [], b"fail")
@@ -24,7 +25,7 @@ def pending(outcomes: list[Exception | None]) -> PendingResponse:
     return make_pending(outcomes)
 
 
-def make_pending(outcomes: list[Exception | None], *, seconds: float = 10) -> PendingResponse:
+def make_pending(outcomes: list[Exception | None], *, seconds: float = HANGS_AFTER_SECONDS) -> PendingResponse:
     def conclude(error: Exception | None) -> WsgiResponse:
         outcomes.append(error)
         return DONE if error is None else FAILED
@@ -69,7 +70,7 @@ def test_an_exception_while_it_is_concluded_is_a_definite_failure() -> None:
     def conclude(_error: Exception | None) -> WsgiResponse:
         raise ZeroDivisionError("a mistake")
 
-    pending = PendingResponse(conclude, failure=BROKEN, deadline=time.monotonic() + 10)
+    pending = PendingResponse(conclude, failure=BROKEN, deadline=time.monotonic() + HANGS_AFTER_SECONDS)
     told: list[WsgiResponse] = []
     pending.when_concluded(told.append)
     pending.settle(None)

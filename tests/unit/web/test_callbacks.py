@@ -202,8 +202,8 @@ def test_the_traceparent_travels_with_the_claim(receiver: Any) -> None:
 
 def test_the_confirms_time_limit_begins_when_the_request_had_arrived(receiver: Any) -> None:
     sent = callback("order-1")
-    post(receiver, sent.path, sent.body, environ_overrides={ARRIVED_AT: time.monotonic() - 1.5})
-    assert 0 < receiver.publisher.timeouts[0] <= 0.5
+    post(receiver, sent.path, sent.body, environ_overrides={ARRIVED_AT: time.monotonic() - 0.1})
+    assert 0 < receiver.publisher.timeouts[0] <= 1.9
 
 
 def test_a_callback_that_waited_too_long_for_its_turn_fails_without_being_published(receiver: Any) -> None:
