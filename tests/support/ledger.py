@@ -63,9 +63,10 @@ class LedgerCopies:
         self._databases: dict[int, str] = {}
 
     def on_sqlite(self, file: Path) -> str:
-        """Make `file`, and return its SQLAlchemy URL."""
+        """Make `file`, and the folder that it is in, and return its SQLAlchemy URL."""
         if not self._file.exists():
             _migrate(f"sqlite:///{self._file}")
+        file.parent.mkdir(exist_ok=True)
         shutil.copy(self._file, file)
         return f"sqlite:///{file}"
 

@@ -13,9 +13,9 @@ from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
 from service.config.reading import load_settings
 from service.ledger.outbox import Outbox
-from service.ledger.schema import migrate
 from tests.support.claims import a_claim
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
+from tests.support.ledger import LedgerCopies
 
 SETTINGS = """\
 [merchants.acme]
@@ -51,11 +51,11 @@ def path(tmp_path: Path, shop: Downstream) -> Path:
 
 
 @pytest.fixture
-def engine(path: Path) -> Iterator[Engine]:
+def engine(path: Path, ledger_copies: LedgerCopies) -> Iterator[Engine]:
     """The ledger, with one event that waits for each endpoint."""
     settings = load_settings(path, {})
+    ledger_copies.on_sqlite(settings.data_directory / "ledger.sqlite3")
     engine = make_ledger_engine(settings)
-    migrate(engine)
     make_store(settings, engine).record([a_claim()])
     yield engine
     engine.dispose()

@@ -16,8 +16,8 @@ from service.config.reading import load_settings
 from service.config.settings import Settings
 from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.replays import Replays, ReplayWindow
-from service.ledger.schema import migrate
 from tests.support.claims import AUTHOR, NOON, a_claim
+from tests.support.ledger import LedgerCopies
 
 SETTINGS = """\
 [merchants.acme]
@@ -45,9 +45,9 @@ def settings(path: Path) -> Settings:
 
 
 @pytest.fixture
-def engine(settings: Settings) -> Iterator[Engine]:
+def engine(settings: Settings, ledger_copies: LedgerCopies) -> Iterator[Engine]:
+    ledger_copies.on_sqlite(settings.data_directory / "ledger.sqlite3")
     engine = make_ledger_engine(settings)
-    migrate(engine)
     yield engine
     engine.dispose()
 
