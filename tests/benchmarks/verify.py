@@ -19,7 +19,7 @@ from service.gateway.errors import CallbackRefused
 from service.gateway.json_dialects import find_dialect
 from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import sign_callback, verify_callback
-from tests.support.callbacks import COSTLY_CONTENT_TYPE, costly_bodies
+from tests.support.costly_bodies import COSTLY_CONTENT_TYPE, costly_bodies
 
 _FIELDS = {
     "biz_order_no": "DK20190701000001",

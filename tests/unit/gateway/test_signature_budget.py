@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from service.gateway.errors import CallbackRefused, SignMismatch
 from service.gateway.json_dialects import JsonWriter
 from service.gateway.signature import MAX_BYTES_PER_BYTE, MAX_TEXTS, MIN_BODY_BYTES, Budget, verify_callback
-from tests.support.callbacks import COSTLY_CONTENT_TYPE, LARGEST_BODY_BYTES, costly_bodies
+from tests.support.costly_bodies import COSTLY_CONTENT_TYPE, LARGEST_BODY_BYTES, costly_bodies
 
 
 class Written:
