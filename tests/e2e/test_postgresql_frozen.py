@@ -3,6 +3,7 @@
 Its kernel acknowledges what is sent to it all the while, so nothing but the roles' own patience can end the wait.
 """
 
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +21,9 @@ from tests.support.processes import answers, find_free_port
 from tests.support.waiting import eventually
 
 ROLES_ON_THE_DATABASE = ("ledger", "dispatcher", "inquirer", "api")
-ASKED_ORDERS = 20
+ASKED_ORDERS = [f"asked-{number}" for number in range(20)]
+#: Those that the gateway calls paid while the database is frozen for the first time.
+HELD_ORDERS = set(ASKED_ORDERS[:10])
 
 SETTINGS = f"""
 [inquirer]
@@ -79,26 +82,21 @@ def deployment(
     with Deployment(folder=tmp_path, place=place, downstreams={"shop": own_shop}, more_settings=settings) as deployment:
         deployment.prepare()
         deployment.announce(
-            Announcement(merchant="asked", biz_order_no=f"asked-{number}", answer_due_at=datetime.now(UTC))
-            for number in range(ASKED_ORDERS)
+            Announcement(merchant="asked", biz_order_no=order, answer_due_at=datetime.now(UTC))
+            for order in ASKED_ORDERS
         )
-        deployment.start("receiver", *ROLES_ON_THE_DATABASE)
+        deployment.start("receiver")
+        deployment.start(*ROLES_ON_THE_DATABASE, module="tests.support.hasty_roles")
         deployment.wait_until_receiving()
         deployment.role("api").wait_until(lambda: answers(f"{api_url}/healthz"))
-        eventually(lambda: gateway.count() > ASKED_ORDERS)
+        eventually(lambda: gateway.count() > len(ASKED_ORDERS))
         yield deployment
 
 
-@pytest.mark.parametrize("ended", [False, True], ids=["held", "ended-meanwhile"])
 def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_told_twice(
-    deployment: Deployment,
-    own_postgresql: Database,
-    own_shop: Downstream,
-    gateway: AskedGateway,
-    api: ApiCaller,
-    ended: bool,
+    deployment: Deployment, own_postgresql: Database, own_shop: Downstream, gateway: AskedGateway, api: ApiCaller
 ) -> None:
-    assert api.announce({"merchant": "acme", "biz_order_no": "before"}).status == 200
+    assert announces(api, "before")
     with Load(
         sender=deployment.sender, make_callback=deployment.callback, prefix="frozen", threads=3, pause_seconds=0.2
     ) as load:
@@ -108,23 +106,35 @@ def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_tol
         refused = api.announce({"merchant": "acme", "biz_order_no": "meanwhile"})
         assert (refused.status, refused.value["outcome"]) == (503, "unknown")
         load.wait_for_acknowledgements(30)
+        gateway.status_of = lambda order: "success" if order in HELD_ORDERS else "pending"
+        own_postgresql.thaw()
+        # The roles that held until now go on.
+        eventually(lambda: set(ends_of_asked(own_shop)) == HELD_ORDERS)
+        eventually(lambda: announces(api, "meanwhile"))
+
+        own_postgresql.freeze()
+        load.wait_for_acknowledgements(30)
         gateway.status_of = lambda _order: "success"
-        if ended:
-            for role in ROLES_ON_THE_DATABASE:
-                assert deployment.role(role).terminate() == 0
-            deployment.start(*ROLES_ON_THE_DATABASE)
-            for role in ROLES_ON_THE_DATABASE:
-                process = deployment.role(role)
-                process.wait_until(lambda role: '"event": "start_awaits"' in role.output, process)
+        roles = [deployment.role(role) for role in ROLES_ON_THE_DATABASE]
+        for role in roles:
+            role.signal(signal.SIGTERM)
+        assert [role.wait() for role in roles] == [0] * len(roles)
+        deployment.start(*ROLES_ON_THE_DATABASE)
+        for role in roles:
+            role.wait_until(lambda role: '"event": "start_awaits"' in role.output, role)
         own_postgresql.thaw()
         load.wait_for_acknowledgements(30)
     await_claims(load.acknowledged, ledger=deployment.ledger, prefix="frozen")
     await_events(load.acknowledged, ledger=deployment.ledger, downstream=own_shop, prefix="frozen")
-    eventually(lambda: ends_of_asked(own_shop) == ASKED_ORDERS * [["succeeded"]])
+    eventually(lambda: ends_of_asked(own_shop) == {order: ["succeeded"] for order in ASKED_ORDERS})
     deployment.role("api").wait_until(lambda: answers(f"{api.url}/healthz"))
-    eventually(lambda: api.announce({"merchant": "acme", "biz_order_no": "meanwhile"}).status == 200)
+    eventually(lambda: announces(api, "later"))
     deployment.assert_no_dead_letters()
     assert "Traceback" not in deployment.output
+
+
+def announces(api: ApiCaller, order: str) -> bool:
+    return api.announce({"merchant": "acme", "biz_order_no": order}).status == 200
 
 
 def await_trouble(deployment: Deployment) -> None:
@@ -133,8 +143,10 @@ def await_trouble(deployment: Deployment) -> None:
         process.wait_until(lambda role: '"event": "unavailable"' in role.output, process)
 
 
-def ends_of_asked(shop: Downstream) -> list[list[str]]:
-    return [
-        [event.envelope["data"]["status"] for event in events if event.type in TERMINAL]
-        for events in first_arrivals(shop, "asked").values()
-    ]
+def ends_of_asked(shop: Downstream) -> dict[str, list[str]]:
+    """How each order has ended, as often as that was told."""
+    ends = {
+        order: [event.envelope["data"]["status"] for event in events if event.type in TERMINAL]
+        for order, events in first_arrivals(shop, "asked").items()
+    }
+    return {order: statuses for order, statuses in ends.items() if statuses}

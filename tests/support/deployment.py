@@ -207,18 +207,27 @@ class Deployment:
                 connection.execute(update(depth_reports).where(own).values(reported_at=reported_at - SILENT_AFTER))
         engine.dispose()
 
-    def start(self, *roles: str, environment: Mapping[str, str] | None = None, output: int | None = None) -> None:
+    def start(
+        self,
+        *roles: str,
+        environment: Mapping[str, str] | None = None,
+        output: int | None = None,
+        module: str = "service.cli",
+    ) -> None:
         """Start roles (`all` is one), for the first time or again; returns at once.
 
-        A further process of a role is asked for by a name of its own: `ledger-2`. `environment` and `output`, a
-        descriptor to write to in place of a file, are those of the first start.
+        A further process of a role is asked for by a name of its own: `ledger-2`. `environment`, `output`, a descriptor
+        to write to in place of a file, and `module`, which is run as the command line, are those of the first start.
         """
         for name in roles:
             if name in self._roles:
                 self._roles[name].start()
             else:
                 role = name.partition("-")[0]
-                self._roles[name] = self._processes.start(
+                self._roles[name] = self._processes.start_command(
+                    sys.executable,
+                    "-m",
+                    module,
                     "--config",
                     str(self.settings_file),
                     "run",
@@ -304,7 +313,7 @@ class Deployment:
             else embedded_publisher(EmbeddedQueue(path=self._queue_file))
         )
         try:
-            publisher.publish(message, timeout_seconds=10)
+            publisher.publish(message, timeout_seconds=HANGS_AFTER_SECONDS)
         finally:
             publisher.close(timeout_seconds=5)
 
