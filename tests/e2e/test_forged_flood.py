@@ -20,13 +20,13 @@ from tests.support.ledger import ClaimKey
 from tests.support.waiting import eventually
 
 PREFIX = "flooded"
-ORDERS = 200
-FORGERIES_PER_ORDER = 50
+ORDERS = 100
+FORGERIES_PER_ORDER = 100
 #: The orders are overdue while the gateway still calls them pending, and both in the midst of the flood.
-DUE_SECONDS = 10.0
-SETTLE_SECONDS = 12.0
+DUE_SECONDS = 6.0
+SETTLE_SECONDS = 7.0
 PER_DAY = 12
-PER_MINUTE = 2400
+PER_MINUTE = 4800
 LEAST_INTERVAL = timedelta(seconds=1)
 #: Of the questions from then on: one about each order, and as many for the forgeries, which may take half of the rate.
 IN_TIME = 2 * ORDERS
