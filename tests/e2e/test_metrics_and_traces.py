@@ -144,23 +144,6 @@ def test_every_metric_that_alerts_and_dashboard_name_is_exported(
     eventually(lambda: wanted <= watched.exported(), why=lambda: wanted - watched.exported())
 
 
-def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(
-    watched: Watched, deployment: Deployment, order: str
-) -> None:
-    assert deployment.sender.send(deployment.callback(order)).acknowledged
-
-    def last_claims() -> dict[tuple[str, ...], float]:
-        return watched.values("ledger", "payment_callbacks_last_claim_timestamp_seconds", "merchant", "source")
-
-    eventually(lambda: last_claims().get(("acme", "callback")))
-    last = last_claims()
-    assert abs(time.time() - last.pop(("acme", "callback"))) < 600
-    for source in ("callback", "query"):
-        last.pop(("asked", source))
-    never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
-    assert last == dict.fromkeys(never, 0.0)
-
-
 def test_a_consumer_has_metrics_once_the_schema_is_there_so_that_who_waits_for_it_replaces_nobody(
     servers: Place, own_shop: Downstream, tmp_path: Path
 ) -> None:
@@ -257,9 +240,13 @@ def _flood(watched: Watched, callbacks: Sequence[Callback]) -> None:
     taken = watched.total("receiver", received, outcome="acknowledged")
     assert taken - taken_before == sum(answer.acknowledged for answer in answers)
     eventually(lambda: watched.total("ledger", "payment_callbacks_claims_recorded_total") == taken)
-    moved = sum(watched.total(role, "payment_callbacks_transitions_total") for role in ("ledger", "inquirer"))
-    delivered = "payment_callbacks_deliveries_total"
-    eventually(lambda: watched.total("dispatcher", delivered, endpoint="shop", outcome="delivered") == moved)
+
+    def all_delivered() -> bool:
+        moved = sum(watched.total(role, "payment_callbacks_transitions_total") for role in ("ledger", "inquirer"))
+        delivered = "payment_callbacks_deliveries_total"
+        return watched.total("dispatcher", delivered, endpoint="shop", outcome="delivered") == moved
+
+    eventually(all_delivered)
 
 
 def test_no_metric_tells_an_order(watched: Watched, deployment: Deployment, shop: Downstream, order: str) -> None:
@@ -267,3 +254,21 @@ def test_no_metric_tells_an_order(watched: Watched, deployment: Deployment, shop
     eventually(lambda: shop.about(order))
     for role in watched.ports:
         assert order not in watched.scrape(role)
+
+
+# At the end of the file: the ledger looks only every 15 s.
+def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(
+    watched: Watched, deployment: Deployment, order: str
+) -> None:
+    assert deployment.sender.send(deployment.callback(order)).acknowledged
+
+    def last_claims() -> dict[tuple[str, ...], float]:
+        return watched.values("ledger", "payment_callbacks_last_claim_timestamp_seconds", "merchant", "source")
+
+    eventually(lambda: last_claims().get(("acme", "callback")))
+    last = last_claims()
+    assert abs(time.time() - last.pop(("acme", "callback"))) < 600
+    for source in ("callback", "query"):
+        last.pop(("asked", source))
+    never = [("ask", "callback"), ("ask", "query"), ("open", "callback"), ("other", "callback")]
+    assert last == dict.fromkeys(never, 0.0)
