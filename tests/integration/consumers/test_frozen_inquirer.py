@@ -1,7 +1,7 @@
 """An inquirer that was frozen until its lease ran out does not ask what another may have asked."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +18,10 @@ from tests.support.processes import Process, Processes
 from tests.support.waiting import eventually
 
 ORDER = OrderKey("acme", "DK1")
-LEASE_SECONDS = 8.0
+#: Of the one that is frozen: it wakes after it.
+SHORT_LEASE_SECONDS = 1.0
+#: Of all others. It outlasts the slowest machine.
+LEASE_SECONDS = 240.0
 
 SETTINGS = f"""\
 data_directory = "{{folder}}"
@@ -34,7 +37,7 @@ first_inquiry_repeat_seconds = 0.1
 url = "{{gateway_url}}"
 ua = "ACME"
 aes_key = "{AES_KEY}"
-timeout_seconds = 4.0
+timeout_seconds = 60.0
 
 [inquirer]
 poll_seconds = 0.05
@@ -67,13 +70,23 @@ def settings_file(ledger_engine: Engine, gateway: AskedGateway, tmp_path: Path) 
 
 
 @pytest.fixture
-def frozen(store: LedgerStore, settings_file: Path, processes: Processes) -> Process:
-    """An inquirer that has claimed the order's question and was frozen before it sent it."""
-    command = [sys.executable, "-m", "tests.support.faulty_roles", "inquirer", str(settings_file)]
-    process = processes.start_command(*command, name="frozen")
-    process.wait_until(lambda: process.frozen)
-    assert len(questions(store)) == 1
-    return process
+def freeze(store: LedgerStore, settings_file: Path, processes: Processes) -> Callable[[float], Process]:
+    """Starts an inquirer that leases the order's question for so many seconds, and freezes before it sends it."""
+
+    def start(lease_seconds: float) -> Process:
+        faulty_inquirer = (sys.executable, "-m", "tests.support.faulty_roles", "inquirer")
+        process = processes.start_command(*faulty_inquirer, settings_file, str(lease_seconds), name="frozen")
+        process.wait_until(lambda: process.frozen)
+        assert len(questions(store)) == 1
+        return process
+
+    return start
+
+
+@pytest.fixture
+def frozen(freeze: Callable[[float], Process]) -> Process:
+    """One whose lease soon runs out."""
+    return freeze(SHORT_LEASE_SECONDS)
 
 
 def test_what_another_has_asked_meanwhile_is_not_asked_again_by_who_wakes(
@@ -95,7 +108,7 @@ def test_what_it_did_not_send_is_asked_by_a_question_of_its_own(
     store: LedgerStore, gateway: AskedGateway, frozen: Process
 ) -> None:
     claimed_at = questions(store)[0].asked_at
-    eventually(lambda: (datetime.now(UTC) - claimed_at).total_seconds() > LEASE_SECONDS)
+    eventually(lambda: (datetime.now(UTC) - claimed_at).total_seconds() > SHORT_LEASE_SECONDS)
     frozen.thaw()
     eventually(lambda: status(store) is OrderStatus.SUCCEEDED)
     assert frozen.terminate() == 0
@@ -104,15 +117,9 @@ def test_what_it_did_not_send_is_asked_by_a_question_of_its_own(
 
 
 def test_who_wakes_within_its_lease_sends_what_it_has_claimed(
-    store: LedgerStore, gateway: AskedGateway, settings_file: Path, processes: Processes
+    store: LedgerStore, gateway: AskedGateway, freeze: Callable[[float], Process]
 ) -> None:
-    settings_file.write_text(
-        settings_file.read_text()
-        .replace(f"lease_seconds = {LEASE_SECONDS}", "lease_seconds = 240.0")
-        .replace("timeout_seconds = 4.0", "timeout_seconds = 60.0")
-    )
-    frozen = processes.start_command(sys.executable, "-m", "tests.support.faulty_roles", "inquirer", str(settings_file))
-    frozen.wait_until(lambda: frozen.frozen)
+    frozen = freeze(LEASE_SECONDS)
     frozen.thaw()
     eventually(lambda: status(store) is OrderStatus.SUCCEEDED)
     assert frozen.terminate() == 0

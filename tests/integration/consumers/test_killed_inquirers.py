@@ -124,7 +124,7 @@ def all_ended(store: LedgerStore) -> bool:
 def test_several_inquirers_keep_to_one_rate(ledger_engine: Engine, tmp_path: Path, processes: Processes) -> None:
     store = announce_all(ledger_engine)
     settings = tmp_path / "settings.toml"
-    per_second = 5
+    per_second = 10
     with AskedGateway(lambda _order: "success") as gateway:
         url = ledger_engine.url.render_as_string(hide_password=False)
         text = SETTINGS.format(folder=tmp_path, database_url=url, gateway_url=gateway.url)
