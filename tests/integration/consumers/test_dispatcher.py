@@ -37,7 +37,7 @@ from tests.support.ledger import Clock, make_store
 from tests.support.messages import rabbit_publisher
 from tests.support.postgresql import Database
 from tests.support.processes import Processes, find_free_port, running
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 SECRET = "whsec_" + base64.b64encode(os.urandom(24)).decode()
 
@@ -167,14 +167,17 @@ amount_unit = "yuan"
 required_trust = "capability"
 
 [dispatcher]
-lease_seconds = 4
+poll_seconds = 0.05
+lease_seconds = 2
 
 [[endpoints]]
 name = "shop"
 kind = "webhook"
 url = "{url}"
 secrets = ["{secret}"]
-timeout_seconds = 2
+timeout_seconds = 1
+first_retry_seconds = 0.1
+max_attempts = 1000
 """
 
 
@@ -203,15 +206,15 @@ def test_dispatchers_killed_again_and_again_tell_every_event_in_sequence(
 def test_rabbitmq_hands_events_to_those_who_bound_a_queue_and_keeps_the_others(
     ledger_engine: Engine, amqp_url: str
 ) -> None:
-    topology.declare([amqp_url], timeout_seconds=15)
-    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=15) as session:
+    topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         session.declare_queue("books", arguments={})
         session.bind_queue("books", exchange=topology.STATUS_EXCHANGE, routing_key="acme.*.succeeded")
     record_both_statuses(ledger_engine, range(5), "broker")
     publisher = rabbit_publisher(amqp_url, connection_name="test")
     with running(make_dispatcher(ledger_engine, broker=AmqpSink(publisher=publisher, timeout_seconds=5))):
         eventually(lambda: states(ledger_engine, "broker") == {"delivered"})
-    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=15) as session:
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         bound = [session.fetch("books") for _ in range(6)]
         # Confirmed is not yet counted as ready.
         eventually(lambda: session.count(topology.UNROUTED_STATUS) == 5)

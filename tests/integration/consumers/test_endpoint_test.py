@@ -23,7 +23,7 @@ from tests.support.claims import AUTHOR
 from tests.support.downstream import WEBHOOK_SECRET, Downstream, payload_validator, shipped_asyncapi
 from tests.support.messages import count_messages
 from tests.support.processes import find_free_port
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 TryWebhook = Callable[..., EndpointTestOutcome]
 
@@ -99,8 +99,8 @@ def test_a_webhook_that_hangs_is_reported_within_its_time_limit(shop: Downstream
 def test_a_queue_that_is_bound_to_tests_gets_one_and_one_that_is_bound_to_merchants_does_not(
     amqp_url: str, try_bus: Callable[[], EndpointTestOutcome]
 ) -> None:
-    declare([amqp_url], timeout_seconds=10)
-    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
+    declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         for name, key in (("tests", "_test.#"), ("everything", "#"), ("payments", "acme.*.*")):
             session.declare_queue(name, arguments={"x-queue-type": "quorum"})
             session.bind_queue(name, exchange=STATUS_EXCHANGE, routing_key=key)
@@ -108,7 +108,7 @@ def test_a_queue_that_is_bound_to_tests_gets_one_and_one_that_is_bound_to_mercha
     assert (outcome.accepted, outcome.answer) == (True, "the broker confirmed it")
     eventually(lambda: [count_messages(amqp_url, name) for name in ("tests", "everything")] == [1, 1])
     assert count_messages(amqp_url, "payments") == 0
-    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         fetched = session.fetch("tests")
         assert fetched is not None
     assert (fetched.message.message_id, fetched.message.type) == (outcome.event_id, "payment.test")
@@ -119,11 +119,20 @@ def test_a_queue_that_is_bound_to_tests_gets_one_and_one_that_is_bound_to_mercha
 def test_a_test_that_nobody_is_bound_for_is_soon_gone_from_where_lost_events_are_kept(
     amqp_url: str, try_bus: Callable[[], EndpointTestOutcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("consumers.endpoint_test._EXPIRES_SECONDS", 3.0)
-    declare([amqp_url], timeout_seconds=10)
-    assert try_bus().accepted
-    eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 1)
-    eventually(lambda: count_messages(amqp_url, UNROUTED_STATUS) == 0)
+    declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
+    with monkeypatch.context() as patched:
+        patched.setattr("consumers.endpoint_test._EXPIRES_SECONDS", 0.5)
+        assert try_bus().accepted
+    later = try_bus()
+    assert later.accepted
+    eventually(lambda: first_of(amqp_url, UNROUTED_STATUS) == later.event_id)
+
+
+def first_of(url: str, queue: str) -> str | None:
+    """The id of the queue's first message, which stays there."""
+    with BrokerSession(urls=[url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
+        fetched = session.fetch(queue)
+    return None if fetched is None else fetched.message.message_id
 
 
 def test_a_broker_without_the_exchange_is_reported(try_bus: Callable[[], EndpointTestOutcome]) -> None:

@@ -40,7 +40,7 @@ from tests.support.gateway import AES_KEY, NOT_FOUND, AskedGateway
 from tests.support.ledger import end_refused
 from tests.support.postgresql import Database
 from tests.support.processes import find_free_port, running
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 MERCHANTS = ("acme", "other")
 PAY_TYPES = frozenset({"bank"})
@@ -84,6 +84,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
         gateways: Mapping[str, GatewayClient],
         *,
         queue: InquiryQueue | None = None,
+        lease_seconds: float = 2 * HANGS_AFTER_SECONDS,
         **limits: Any,
     ) -> Inquirer:
         rules = dict.fromkeys(MERCHANTS, InquiryRules(**{**LIMITS, **limits}))
@@ -93,7 +94,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
                 slug: MerchantSettings(slug=slug, pay_types=PAY_TYPES, amount_unit="yuan") for slug in MERCHANTS
             },
             gateways=gateways,
-            settings=InquirerSettings(poll_seconds=0.02, lease_seconds=5.0),
+            settings=InquirerSettings(poll_seconds=0.02, lease_seconds=lease_seconds),
             metrics=InquirerMetrics(registry=registry),
             claim_metrics=ClaimMetrics(
                 registry=registry, merchants=MERCHANTS, source=ClaimSource.QUERY, verdicts=list(Verdict)
@@ -110,7 +111,7 @@ def make_inquirer(
     return partial(make_inquirer_on, ledger_engine, store)
 
 
-def reached(url: str, *, timeout_seconds: float = 2.0) -> GatewayClient:
+def reached(url: str, *, timeout_seconds: float = HANGS_AFTER_SECONDS) -> GatewayClient:
     settings = GatewaySettings(
         url=url,
         ua="ACME",
@@ -227,7 +228,9 @@ def test_a_postgresql_that_goes_away_leaves_no_order_unasked(
     store = make_ledger(engine)
     announce(store, 60)
     with AskedGateway(lambda _order: "success", seconds=0.05) as gateway:
-        with running(make_inquirer_on(engine, store, {"acme": reached(gateway.url)})):
+        # Where the lease was committed and the answer lost, the question is asked once the lease has run out.
+        asking = make_inquirer_on(engine, store, {"acme": reached(gateway.url, timeout_seconds=2.0)}, lease_seconds=5.0)
+        with running(asking):
             eventually(lambda: gateway.count() > 10)
             own_postgresql.kill()
             own_postgresql.start()

@@ -264,8 +264,7 @@ def test_each_event_gets_the_status_that_was_sent_for_it(server: ScriptedServer,
     assert len({request.connection for request in server.requests}) == 1
 
 
-@pytest.mark.parametrize("status", [102, 103])
-@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize(("status", "count"), [(102, 1), (103, 3)])
 def test_an_event_of_which_only_interim_answers_came_is_not_delivered(
     hasty_sink: WebhookSink, server: ScriptedServer, status: int, count: int
 ) -> None:
