@@ -35,7 +35,7 @@ class LocalServer:
         if tls is not None:
             # The handshake belongs to the connection's own thread, not to the one that accepts.
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
 
     @property
     def port(self) -> int:
@@ -218,7 +218,7 @@ class Interim:
 #: Each kind, once and several times, at once with the final answer and well ahead of it.
 EVERY_INTERIM = [
     *(Interim(status, count) for status in (100, 102, 103, 199) for count in (1, 3)),
-    *(Interim(status, count, 0.7) for status in (102, 103) for count in (1, 3)),
+    *(Interim(status, count, 0.1) for status in (102, 103) for count in (1, 3)),
 ]
 
 

@@ -120,7 +120,7 @@ def api_url(settings: Settings, engine: Engine) -> Iterator[str]:
         threaded=True,
         request_handler=_QuietHandler,
     )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield f"http://127.0.0.1:{server.port}"
     server.shutdown()

@@ -229,7 +229,7 @@ def test_a_gateway_that_does_not_answer_behind_a_proxy_leaves_the_outcome_unknow
 ) -> None:
     gateway.behave = gateway.hang
     with pytest.raises(OutcomeUnknown):
-        ask(through(proxy), timeout_seconds=0.5)
+        ask(through(proxy), timeout_seconds=2.0)
 
 
 @pytest.mark.parametrize("named", [True, False])
