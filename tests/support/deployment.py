@@ -54,7 +54,7 @@ first_retry_seconds = 0.1
 most_retry_seconds = 1.0
 
 [dispatcher]
-poll_seconds = 0.05
+poll_seconds = 0.1
 lease_seconds = 4.0
 
 [spool]

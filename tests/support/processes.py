@@ -121,7 +121,7 @@ class Process:
     def output(self) -> str:
         """Everything it has written to stdout and stderr so far, without colours."""
         text = self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
-        return re.sub(r"\x1b\[[0-9;]*m", "", text)
+        return re.sub(r"\x1b\[[0-9;]*m", "", text) if "\x1b" in text else text
 
     def start(self) -> None:
         """Start it; returns at once."""

@@ -11,7 +11,12 @@ Arguments = TypeVarTuple("Arguments")
 #: took more than 20 s on two cores with twenty others in line for them.
 HANGS_AFTER_SECONDS = 150.0
 
-_PAUSE_SECONDS = 0.02
+_SHORTEST_PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.3
+# Who looks all the time keeps the processor from what is waited for: after a look that took long, and late in a long
+# wait, the next look may come later.
+_PAUSE_PER_LOOK = 4.0
+_PAUSE_PER_WAIT = 0.02
 
 
 def eventually(
@@ -25,20 +30,23 @@ def eventually(
     An AssertionError of the condition counts as "not yet", so that it may hold plain asserts. When the time is up, that
     error is raised again; else an AssertionError that says what the last answer was, and what `why` says then.
     """
-    deadline = time.monotonic() + within_seconds
+    began = time.monotonic()
     while True:
         failure: AssertionError | None = None
         answer: object = None
+        look_began = time.monotonic()
         try:
             answer = condition(*arguments)
             if answer:
                 return answer
         except AssertionError as error:
             failure = error
-        if time.monotonic() > deadline:
+        now = time.monotonic()
+        if now > began + within_seconds:
             if failure is not None:
                 raise failure
             name = getattr(condition, "__name__", repr(condition))
             reason = f"\n{why()}" if why is not None else ""
             raise AssertionError(f"{name} was still {answer!r} after {within_seconds} s{reason}")
-        time.sleep(_PAUSE_SECONDS)
+        pause = max(_SHORTEST_PAUSE_SECONDS, (now - look_began) * _PAUSE_PER_LOOK, (now - began) * _PAUSE_PER_WAIT)
+        time.sleep(min(pause, _LONGEST_PAUSE_SECONDS))
