@@ -26,7 +26,7 @@ from tests.support.downstream import (
 )
 from tests.support.messages import rabbit_publisher
 from tests.support.processes import Processes
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 _ALL_TYPES = json.dumps([type_.value for type_ in EventType])
 _QUEUE_ENDPOINT = f"""
@@ -87,7 +87,7 @@ def test_both_examples_book_a_payment_once_hold_still_in_a_dispute_and_take_it_b
     tmp_path: Path,
     order: str,
 ) -> None:
-    declare([servers.amqp_url], timeout_seconds=10)
+    declare([servers.amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
     queue = QueueExample(processes=processes, amqp_url=servers.amqp_url, folder=tmp_path)
     webhook = WebhookExample(processes=processes, folder=tmp_path)
     deployment = deploy(servers)
@@ -131,7 +131,7 @@ def test_both_examples_book_a_payment_once_hold_still_in_a_dispute_and_take_it_b
 def test_the_python_example_is_not_misled_by_repeats_late_events_rubbish_or_its_own_death(
     amqp_url: str, processes: Processes, tmp_path: Path
 ) -> None:
-    declare([amqp_url], timeout_seconds=10)
+    declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
     example = QueueExample(processes=processes, amqp_url=amqp_url, folder=tmp_path)
     example.wait_until_ready()
     a_test = EndpointTest(endpoint="bus", number="1", sent_at=datetime(2026, 1, 5, tzinfo=UTC))
@@ -212,13 +212,13 @@ def _publish(url: str, *bodies: bytes) -> None:
                 type="payment.succeeded",
                 content_type=CONTENT_TYPE,
             )
-            publisher.publish(message, timeout_seconds=10)
+            publisher.publish(message, timeout_seconds=HANGS_AFTER_SECONDS)
     finally:
         publisher.close(timeout_seconds=5)
 
 
 def _depth(url: str, queue: str) -> int:
-    with BrokerSession(urls=[url], connection_name="test", timeout_seconds=10) as session:
+    with BrokerSession(urls=[url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         return session.count(queue)
 
 

@@ -24,30 +24,24 @@ _VARIABLES = {
 }
 
 
-@pytest.fixture(params=["a folder", "a missing folder"])
-def environment(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
-    """Of a host that runs other Python services, too."""
-    folder = tmp_path / "of-another-service"
-    if request.param == "a folder":
-        folder.mkdir()
-    return {**_VARIABLES, "PROMETHEUS_MULTIPROC_DIR": str(folder), "prometheus_multiproc_dir": str(folder)}
-
-
 def test_every_role_works_beside_the_variables_of_other_services(
-    deploy: Callable[..., Deployment], own_shop: Downstream, environment: dict[str, str]
+    deploy: Callable[..., Deployment], own_shop: Downstream, tmp_path: Path
 ) -> None:
     """Each role is a process below `run all`, which hands the variables on."""
+    folder, missing = tmp_path / "of-another-service", tmp_path / "missing"
+    folder.mkdir()
+    folders = {"PROMETHEUS_MULTIPROC_DIR": str(folder), "prometheus_multiproc_dir": str(missing)}
     deployment = deploy(Place())
     api = deployment.give_api()
-    deployment.start("all", environment=environment)
+    deployment.start("all", environment={**_VARIABLES, **folders})
     deployment.wait_until_receiving("all")
     deployment.role("all").wait_until(lambda: answers(api + "/readyz"))
     assert deployment.sender.send(deployment.callback("one")).acknowledged
     eventually(lambda: own_shop.about("one"))
     assert deployment.role("all").terminate() == 0
     assert "child_died" not in deployment.output
-    folder = Path(environment["PROMETHEUS_MULTIPROC_DIR"])
-    assert not folder.exists() or list(folder.iterdir()) == []
+    assert list(folder.iterdir()) == []
+    assert not missing.exists()
 
 
 @pytest.mark.parametrize("options", ["ro", "uid=65534,mode=0755"], ids=["read-only", "another user's"])

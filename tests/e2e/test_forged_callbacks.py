@@ -109,7 +109,7 @@ def test_a_forged_copy_that_comes_first_does_not_swallow_the_true_callback(
     recorded = deployment.ledger.order(order)
     assert recorded is not None
     assert recorded.trust == Trust.CAPABILITY
-    assert [event.type for event in shop.about(order)] == ["payment.succeeded"]
+    eventually(lambda: [event.type for event in shop.about(order)] == ["payment.succeeded"])
 
 
 @pytest.mark.parametrize("status", ["success", "fail", "pending"])

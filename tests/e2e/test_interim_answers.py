@@ -54,7 +54,7 @@ def test_no_event_counts_as_delivered_that_an_endpoint_refused(find_place: Calla
             for name, interim in (
                 ("once", Interim(103)),
                 ("thrice", Interim(102, 3)),
-                ("ahead", Interim(103, 1, 0.7)),
+                ("ahead", Interim(103, 1, 0.2)),
             )
         }
         endpoints = "".join(ENDPOINT.format(name=name, url=shop.url) for name, shop in shops.items())

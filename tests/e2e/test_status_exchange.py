@@ -8,11 +8,11 @@ from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 def _fetch(url: str, queue: str) -> Message | None:
-    with BrokerSession(urls=[url], connection_name="test", timeout_seconds=10) as session:
+    with BrokerSession(urls=[url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         fetched = session.fetch(queue)
         if fetched is None:
             return None
@@ -25,7 +25,7 @@ def test_a_queue_bound_to_payment_status_gets_what_the_webhook_gets(
 ) -> None:
     deployment = deploy(servers)
     assert deployment.command("topology", "declare").returncode == 0
-    with BrokerSession(urls=[servers.amqp_url], connection_name="test", timeout_seconds=10) as session:
+    with BrokerSession(urls=[servers.amqp_url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         session.declare_queue("books", arguments={"x-queue-type": "quorum"})
         session.bind_queue("books", exchange=STATUS_EXCHANGE, routing_key="acme.*.succeeded")
     deployment.start(*ROLES)

@@ -15,7 +15,7 @@ import os, pathlib, sys, time
 _, forked, *arguments = sys.argv
 def linger():
     pathlib.Path(forked).touch()
-    time.sleep(2)
+    time.sleep(1)
 os.register_at_fork(after_in_child=linger)
 from service.cli.main import main
 main(arguments)
@@ -29,7 +29,7 @@ _, begun, *arguments = sys.argv
 serve = BaseApplication.run
 def linger(server):
     pathlib.Path(begun).touch()
-    time.sleep(2)
+    time.sleep(1)
     serve(server)
 BaseApplication.run = linger
 main(arguments)
