@@ -1,5 +1,6 @@
 """One order over HTTP: its history, an inquiry, a resolution."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -31,11 +32,11 @@ def test_an_order_with_any_character_is_found_by_its_encoded_number(api: ApiCall
     assert api.get(odd).value["order"]["biz_order_no"] == ODD
 
 
-@pytest.mark.parametrize(("below", "body"), [("", None), ("/inquiry", LI), ("/resolve", RESOLUTION)])
-def test_an_unknown_order_is_not_found(api: ApiCaller, below: str, body: dict[str, object] | None) -> None:
-    path = order_path("acme", "DK404", below=below)
-    answer = api.post(path, body) if below else api.get(path)
-    assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "unknown-order")
+def test_an_unknown_order_is_not_found(api: ApiCaller) -> None:
+    for below, body in (("", None), ("/inquiry", LI), ("/resolve", RESOLUTION)):
+        path = order_path("acme", "DK404", below=below)
+        answer = api.post(path, body) if below else api.get(path)
+        assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "unknown-order"), below
 
 
 def test_the_history_shows_every_claim_with_its_source_trust_and_outcome(
@@ -124,9 +125,8 @@ def test_a_resolution_of_an_order_that_has_changed_meanwhile_does_nothing_and_na
     assert api.post(f"{odd}/resolve", {**RESOLUTION, "status": "failed", "sequence": 1}).value["verdict"] == "corrected"
 
 
-@pytest.mark.parametrize(
-    ("changes", "where"),
-    [
+def test_a_resolution_without_a_name_a_reason_or_a_valid_status_is_refused(api: ApiCaller, odd: str) -> None:
+    refused: Sequence[tuple[dict[str, str | None], str]] = (
         ({"amount": "1e2"}, "amount"),
         ({"pay_type": "other"}, "pay_type"),
         ({"sequence": "0"}, "sequence"),
@@ -136,13 +136,10 @@ def test_a_resolution_of_an_order_that_has_changed_meanwhile_does_nothing_and_na
         ({"status": "initial"}, "status"),
         ({"status": "paid"}, "status"),
         ({"paid_at": "2026-01-05"}, "paid_at"),
-    ],
-)
-def test_a_resolution_without_a_name_a_reason_or_a_valid_status_is_refused(
-    api: ApiCaller, odd: str, changes: dict[str, str | None], where: str
-) -> None:
-    answer = api.post(f"{odd}/resolve", {**RESOLUTION, **changes})
-    assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where])
+    )
+    for changes, where in refused:
+        answer = api.post(f"{odd}/resolve", {**RESOLUTION, **changes})
+        assert (answer.status, [error["where"] for error in answer.value["errors"]]) == (422, [where]), changes
     assert api.get(odd).value["claims"] == []
 
 
