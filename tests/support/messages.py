@@ -13,7 +13,7 @@ from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
 from service.messaging.sqlite.queue import EmbeddedPublisher, EmbeddedQueue
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 #: What the fixtures of these names make.
 Connect = Callable[..., BlockingPublisher]
@@ -58,7 +58,7 @@ def publish_until_confirmed(publisher: Publisher, message: Message) -> None:
 
 def count_messages(url: str, queue: str = LEDGER_QUEUE) -> int:
     """How many messages wait in a queue of the broker."""
-    with BrokerSession(urls=[url], connection_name="test-count", timeout_seconds=10) as session:
+    with BrokerSession(urls=[url], connection_name="test-count", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         return session.count(queue)
 
 

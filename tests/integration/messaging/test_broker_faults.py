@@ -10,11 +10,12 @@ import pytest
 
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
+from service.messaging.rabbitmq import publisher as rabbit_publisher
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from tests.support.messages import Connect, Subscribe, count_messages, make_message, publish_until_confirmed
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 @pytest.fixture
@@ -26,8 +27,14 @@ def broker(own_rabbitmq: RabbitMQ) -> RabbitMQ:
 def url(broker: RabbitMQ) -> str:
     """A virtual host of its own, with our topology in it."""
     url = broker.create_virtual_host()
-    topology.declare([url], timeout_seconds=15)
+    topology.declare([url], timeout_seconds=HANGS_AFTER_SECONDS)
     return url
+
+
+@pytest.fixture
+def soon_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without confirms is given up after 2 s, in place of 8."""
+    monkeypatch.setattr(rabbit_publisher, "_SILENT_SECONDS", 2.0)
 
 
 @contextmanager
@@ -97,7 +104,7 @@ def _drain(subscriber: RabbitSubscriber, *, at_least: int) -> set[str]:
 
 def test_publishing_fails_at_once_while_the_broker_is_down(connect: Connect, broker: RabbitMQ, url: str) -> None:
     publisher = connect(url)
-    publisher.publish(make_message("one"), timeout_seconds=5)
+    publisher.publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
     broker.stop()
 
     with pytest.raises(BrokerUnavailable, match="no connection"):
@@ -108,13 +115,13 @@ def test_a_memory_alarm_is_reported_at_once_and_forgotten_when_it_ends(
     connect: Connect, broker: RabbitMQ, url: str
 ) -> None:
     publisher = connect(url)
-    publisher.publish(make_message("one"), timeout_seconds=5)
+    publisher.publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
 
     with _out_of_memory(broker):
         with pytest.raises(NotConfirmed, match="blocks publishers"):
-            publisher.publish(make_message("two"), timeout_seconds=10)
+            publisher.publish(make_message("two"), timeout_seconds=HANGS_AFTER_SECONDS)
         with pytest.raises(BrokerUnavailable, match="blocks publishers"):
-            publisher.publish(make_message("three"), timeout_seconds=10)
+            publisher.publish(make_message("three"), timeout_seconds=HANGS_AFTER_SECONDS)
 
     publish_until_confirmed(publisher, make_message("four"))
 
@@ -123,7 +130,7 @@ def test_after_one_confirm_has_timed_out_others_fail_at_once_until_one_comes(
     connect: Connect, broker: RabbitMQ, url: str
 ) -> None:
     publisher = connect(url)
-    publisher.publish(make_message("one"), timeout_seconds=5)
+    publisher.publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
 
     with _frozen(broker):
         with pytest.raises(ConfirmTimeout):
@@ -135,13 +142,14 @@ def test_after_one_confirm_has_timed_out_others_fail_at_once_until_one_comes(
     eventually(lambda: count_messages(url) >= 3)
 
 
+@pytest.mark.usefixtures("soon_given_up")
 def test_a_connection_that_brings_no_confirm_any_more_is_given_up_for_one_to_another_broker(
     connect: Connect, broker: RabbitMQ, url: str, declared_url: str
 ) -> None:
     def connected_to_the_first() -> BlockingPublisher | None:
         before = count_messages(url)
         publisher = connect(url, declared_url)
-        publisher.publish(make_message("one"), timeout_seconds=5)
+        publisher.publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
         return publisher if count_messages(url) > before else None
 
     publisher = eventually(connected_to_the_first)
@@ -149,18 +157,19 @@ def test_a_connection_that_brings_no_confirm_any_more_is_given_up_for_one_to_ano
     before = count_messages(declared_url)
     with _frozen(broker):  # its kernel goes on answering, as that of a broker whose queue is stuck
         publish_until_confirmed(publisher, make_message("two"))
-        assert count_messages(declared_url) == before + 1
+        eventually(lambda: count_messages(declared_url) == before + 1)
 
 
+@pytest.mark.usefixtures("soon_given_up")
 def test_a_connection_that_is_given_up_again_and_again_leaves_no_file_open(
     connect: Connect, broker: RabbitMQ, url: str
 ) -> None:
     publisher = connect(url)
-    publisher.publish(make_message("one"), timeout_seconds=5)
+    publisher.publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
     open_files = len(os.listdir("/proc/self/fd"))
     for _ in range(2):
         with _frozen(broker):
-            eventually(lambda: _reason_for_no_publish(publisher).endswith("no confirm in 8.0 s"))
+            eventually(lambda: _reason_for_no_publish(publisher).endswith("no confirm in 2.0 s"))
         publish_until_confirmed(publisher, make_message("more"))
     assert len(os.listdir("/proc/self/fd")) <= open_files
 
@@ -196,8 +205,8 @@ def test_what_is_held_for_longer_than_the_broker_allows_is_taken_back_once_and_t
     broker.limit_holding(seconds=0.5)
     holding_url, receiving_url = broker.create_virtual_host(), broker.create_virtual_host()
     for url in (holding_url, receiving_url):
-        topology.declare([url], timeout_seconds=15)
-        connect(url).publish(make_message("one"), timeout_seconds=5)
+        topology.declare([url], timeout_seconds=HANGS_AFTER_SECONDS)
+        connect(url).publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
     holding, receiving = subscribe(holding_url), subscribe(receiving_url)
     [old] = eventually(lambda: holding.receive(max_messages=10, wait_seconds=1))
 
@@ -205,10 +214,10 @@ def test_what_is_held_for_longer_than_the_broker_allows_is_taken_back_once_and_t
     eventually(lambda: any(one.previous_deliveries >= 3 for one in receiving.receive(max_messages=10, wait_seconds=1)))
 
     assert not holding.holds(old)
-    assert count_messages(holding_url) == 1
+    eventually(lambda: count_messages(holding_url) == 1)
     [again] = eventually(lambda: holding.receive(max_messages=10, wait_seconds=1))
     assert again.previous_deliveries == 1
     holding.acknowledge([old])
     holding.acknowledge([again])
     holding.close()
-    assert count_messages(holding_url) == 0
+    eventually(lambda: count_messages(holding_url) == 0)

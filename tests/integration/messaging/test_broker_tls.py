@@ -10,6 +10,7 @@ from service.messaging.rabbitmq import topology
 from tests.support.messages import Connect, Subscribe, make_message
 from tests.support.processes import find_free_port
 from tests.support.rabbitmq import RabbitMQ
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 _SETTINGS = """\
 listeners.ssl.default = 127.0.0.1:{port}
@@ -32,18 +33,18 @@ def test_it_is_used_where_its_authority_is_set_as_the_systems_certificates(
     connect: Connect, subscribe: Subscribe, url: str, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-    topology.declare([url], timeout_seconds=15)
-    connect(url).publish(make_message("one"), timeout_seconds=10)
-    [delivery] = subscribe(url).receive(max_messages=10, wait_seconds=10)
+    topology.declare([url], timeout_seconds=HANGS_AFTER_SECONDS)
+    connect(url).publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
+    [delivery] = subscribe(url).receive(max_messages=10, wait_seconds=HANGS_AFTER_SECONDS)
     assert delivery.message.message_id == "one"
 
 
 def test_it_is_refused_without_with_a_reason_that_names_the_certificate(connect: Connect, url: str) -> None:
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        topology.declare([url], timeout_seconds=15)
+        topology.declare([url], timeout_seconds=HANGS_AFTER_SECONDS)
     publisher = connect(url)
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        publisher.publish(make_message("one"), timeout_seconds=10)
+        publisher.publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
 
 
 def test_it_is_refused_under_another_name_than_its_own(
@@ -52,4 +53,4 @@ def test_it_is_refused_under_another_name_than_its_own(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     other = url.replace("127.0.0.1", "localhost")
     with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
-        topology.declare([other], timeout_seconds=15)
+        topology.declare([other], timeout_seconds=HANGS_AFTER_SECONDS)

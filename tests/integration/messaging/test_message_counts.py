@@ -11,7 +11,7 @@ from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, count_messages
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import Connect, Subscribe, embedded_publisher, make_message
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -19,21 +19,22 @@ _MOMENT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 def test_a_broker_counts_what_waits_in_each_queue(connect: Connect, declared_url: str) -> None:
     publisher = connect(declared_url)
     for number in range(3):
-        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=HANGS_AFTER_SECONDS)
     for number in range(2):
         letter = as_dead_letter(make_message(f"d{number}"), reason="bad", died_at=_MOMENT)
-        publisher.publish(letter, timeout_seconds=5)
+        publisher.publish(letter, timeout_seconds=HANGS_AFTER_SECONDS)
     publisher.publish(
-        make_message("event", exchange=STATUS_EXCHANGE, routing_key="acme.x.succeeded"), timeout_seconds=5
+        make_message("event", exchange=STATUS_EXCHANGE, routing_key="acme.x.succeeded"),
+        timeout_seconds=HANGS_AFTER_SECONDS,
     )
     eventually(lambda: count_messages([declared_url]) == {"ledger": 3, "dead": 2, "unrouted": 1})
 
 
 def test_a_broker_leaves_out_what_a_consumer_holds(connect: Connect, subscribe: Subscribe, declared_url: str) -> None:
-    connect(declared_url).publish(make_message("m1"), timeout_seconds=5)
+    connect(declared_url).publish(make_message("m1"), timeout_seconds=HANGS_AFTER_SECONDS)
     eventually(lambda: count_messages([declared_url])["ledger"] == 1)
     subscriber = subscribe(declared_url)
-    assert subscriber.receive(max_messages=1, wait_seconds=10)
+    assert subscriber.receive(max_messages=1, wait_seconds=HANGS_AFTER_SECONDS)
     eventually(lambda: count_messages([declared_url])["ledger"] == 0)
 
 
@@ -61,9 +62,9 @@ def test_the_embedded_queue_counts_its_messages_and_its_dead_letters(tmp_path: P
     queue = EmbeddedQueue(path=tmp_path / "queue.sqlite3")
     publisher, subscriber = embedded_publisher(queue), EmbeddedSubscriber(queue=queue)
     for number in range(3):
-        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=HANGS_AFTER_SECONDS)
     assert queue.count_messages() == {"ledger": 3, "dead": 0}
-    (delivery,) = subscriber.receive(max_messages=1, wait_seconds=5)
+    (delivery,) = subscriber.receive(max_messages=1, wait_seconds=HANGS_AFTER_SECONDS)
     assert queue.count_messages() == {"ledger": 3, "dead": 0}  # held, and counted nevertheless
     subscriber.dead_letter(delivery, reason="bad")
     assert queue.count_messages() == {"ledger": 2, "dead": 1}

@@ -13,7 +13,7 @@ from service.messaging.rabbitmq.topology import DEAD_LETTERS
 from tests.support.logs import capture_logs
 from tests.support.messages import Connect, Subscribe, count_messages, delete_queue, make_message
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def ten(connect: Connect, declared_url: str) -> str:
     """A broker with ten messages in the ledger's queue, `m0` to `m9`."""
     publisher = connect(declared_url)
     for number in range(10):
-        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=HANGS_AFTER_SECONDS)
     return declared_url
 
 
@@ -53,7 +53,7 @@ def test_a_header_that_cannot_be_decoded_holds_up_nothing_and_can_be_put_aside(
     publisher = connect(declared_url)
     unreadable = replace(make_message("m0"), headers={"sent-at": cast(Any, _FarFuture(2026, 1, 1))})
     for message in (unreadable, make_message("m1")):
-        publisher.publish(message, timeout_seconds=5)
+        publisher.publish(message, timeout_seconds=HANGS_AFTER_SECONDS)
     subscriber = subscribe(declared_url)
 
     first, second = _receive(subscriber, 2)
@@ -138,14 +138,14 @@ def test_a_queue_that_is_deleted_and_declared_again_is_consumed_again(
     subscribe: Subscribe, connect: Connect, rabbitmq: RabbitMQ, declared_url: str
 ) -> None:
     subscriber = subscribe(declared_url)
-    connect(declared_url).publish(make_message("one"), timeout_seconds=5)
+    connect(declared_url).publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
     subscriber.acknowledge(_receive(subscriber, 1))
     with capture_logs() as events:
         rabbitmq.ctl("delete_queue", "--vhost", declared_url.rpartition("/")[2], topology.LEDGER_QUEUE)
         eventually(lambda: any(event["event"] == "broker_lost" for event in events))
-    topology.declare([declared_url], timeout_seconds=10)
+    topology.declare([declared_url], timeout_seconds=HANGS_AFTER_SECONDS)
 
-    connect(declared_url).publish(make_message("two"), timeout_seconds=5)
+    connect(declared_url).publish(make_message("two"), timeout_seconds=HANGS_AFTER_SECONDS)
 
     assert _ids(_receive(subscriber, 1)) == ["two"]
 
@@ -157,12 +157,12 @@ def test_a_queue_declared_again_before_its_consumers_notice_its_deletion_is_cons
     subscriber = subscribe(declared_url, longest_silence_seconds=1.0)
     publisher = connect(declared_url)
     for number in range(4):
-        publisher.publish(make_message(f"before {number}"), timeout_seconds=5)
+        publisher.publish(make_message(f"before {number}"), timeout_seconds=HANGS_AFTER_SECONDS)
         subscriber.acknowledge(_receive(subscriber, 1))
         delete_queue(declared_url, topology.LEDGER_QUEUE)
-        topology.declare([declared_url], timeout_seconds=10)
+        topology.declare([declared_url], timeout_seconds=HANGS_AFTER_SECONDS)
 
-        publisher.publish(make_message(f"after {number}"), timeout_seconds=5)
+        publisher.publish(make_message(f"after {number}"), timeout_seconds=HANGS_AFTER_SECONDS)
 
         after = _receive(subscriber, 1)
         assert _ids(after)[-1] == f"after {number}"
@@ -177,7 +177,7 @@ def test_silence_costs_no_message(subscribe: Subscribe, connect: Connect, ten: s
     assert subscriber.receive(max_messages=1, wait_seconds=0.5) == []
     subscriber.acknowledge(received)
     for number in range(10, 60):
-        publisher.publish(make_message(f"m{number}"), timeout_seconds=5)
+        publisher.publish(make_message(f"m{number}"), timeout_seconds=HANGS_AFTER_SECONDS)
         fresh = _receive(subscriber, 1)
         subscriber.acknowledge(fresh)
         received += fresh
@@ -188,7 +188,7 @@ def test_silence_costs_no_message(subscribe: Subscribe, connect: Connect, ten: s
 def test_a_message_handed_out_too_often_is_put_aside_by_the_broker_with_its_reason(
     subscribe: Subscribe, connect: Connect, declared_url: str
 ) -> None:
-    connect(declared_url).publish(make_message("one"), timeout_seconds=5)
+    connect(declared_url).publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
     subscriber = subscribe(declared_url)
 
     def put_aside() -> bool:

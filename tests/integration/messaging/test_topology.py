@@ -8,19 +8,20 @@ from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.session import BrokerSession
 from tests.support.messages import count_messages, make_message
 from tests.support.rabbitmq import RabbitMQ
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 def test_declaring_twice_is_safe(amqp_url: str) -> None:
-    topology.declare([amqp_url], timeout_seconds=15)
-    topology.declare([amqp_url], timeout_seconds=15)
+    topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
+    topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
 
 
 def test_a_queue_with_other_settings_is_named_with_the_way_to_mend_it(amqp_url: str) -> None:
-    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=10) as session:
+    with BrokerSession(urls=[amqp_url], connection_name="test", timeout_seconds=HANGS_AFTER_SECONDS) as session:
         session.declare_queue(topology.LEDGER_QUEUE, arguments={"x-queue-type": "classic"})
 
     with pytest.raises(TopologyMismatch, match=r"queue 'payment.callbacks.ledger'.*delete_queue"):
-        topology.declare([amqp_url], timeout_seconds=15)
+        topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
 
 
 def test_a_broker_that_is_away_is_reported_within_the_deadline(free_port: int) -> None:
@@ -42,6 +43,6 @@ def test_an_event_without_a_bound_queue_is_confirmed_and_kept(
 ) -> None:
     event = make_message("event", exchange=topology.STATUS_EXCHANGE, routing_key="acme.withhold.succeeded")
 
-    connect(declared_url).publish(event, timeout_seconds=5)
+    connect(declared_url).publish(event, timeout_seconds=HANGS_AFTER_SECONDS)
 
-    assert count_messages(declared_url, topology.UNROUTED_STATUS) == 1
+    eventually(lambda: count_messages(declared_url, topology.UNROUTED_STATUS) == 1)
