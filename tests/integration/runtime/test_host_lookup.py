@@ -13,7 +13,7 @@ from service.config.secrets import Proxy
 from service.runtime.dialer import HostLookup
 from service.runtime.http_client import HttpClient, NoResponse
 from tests.support.http_server import ScriptedServer
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 NAME = "shop.example.com"
 
@@ -86,7 +86,7 @@ def test_posts_go_on_once_the_resolver_answers_again(resolver: Resolver) -> None
         client = HttpClient(urlsplit(f"http://{NAME}:{port}/events"), connections=1, max_bytes=1000)
         post_to(client)()
         resolver.released.set()
-        assert client.post(b"{}", headers={}, timeout_seconds=5.0).status == 200
+        assert client.post(b"{}", headers={}, timeout_seconds=HANGS_AFTER_SECONDS).status == 200
         assert server.requests[0].headers["host"] == f"{NAME}:{port}"
         client.close()
 
@@ -95,22 +95,22 @@ def test_results_of_a_lookup_are_not_cached(resolver: Resolver) -> None:
     resolver.released.set()
     lookup = HostLookup(NAME, 80)
     for _ in range(2):
-        assert lookup.find(timeout_seconds=5.0)[0][4] == ("127.0.0.1", 80)
+        assert lookup.find(timeout_seconds=HANGS_AFTER_SECONDS)[0][4] == ("127.0.0.1", 80)
     assert resolver.asked == 2
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1", "10.1.2.3"])
 def test_an_address_needs_no_lookup(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.setattr(threading.Thread, "start", lambda _: pytest.fail("a thread was started"))
-    assert HostLookup(address, 8080).find(timeout_seconds=5.0)[0][4][:2] == (address, 8080)
+    assert HostLookup(address, 8080).find(timeout_seconds=HANGS_AFTER_SECONDS)[0][4][:2] == (address, 8080)
 
 
 @pytest.mark.parametrize("name", ["a..example", "x" * 64 + ".example", "."])
 def test_what_is_no_name_is_not_found(name: str) -> None:
     with pytest.raises(socket.gaierror):
-        HostLookup(name, 80).find(timeout_seconds=5.0)
+        HostLookup(name, 80).find(timeout_seconds=HANGS_AFTER_SECONDS)
     with pytest.raises(NoResponse, match="NameResolutionError") as unanswered:
         HttpClient(urlsplit(f"http://{name}/"), connections=1, max_bytes=1000).post(
-            b"{}", headers={}, timeout_seconds=5.0
+            b"{}", headers={}, timeout_seconds=HANGS_AFTER_SECONDS
         )
     assert not unanswered.value.begun

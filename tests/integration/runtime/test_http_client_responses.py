@@ -12,7 +12,7 @@ import pytest
 from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
 from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Interim, Request, ScriptedServer
 from tests.support.http_server import Answer as Scripted
-from tests.support.waiting import eventually
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 Post = Callable[..., HttpResponse]
 STATUSES = (200, 500, 204, 409)
@@ -32,7 +32,7 @@ def make_post() -> Iterator[Callable[..., Post]]:
             client = HttpClient(urlsplit(url), connections=connections, max_bytes=1000, trust=trust)
             stack.callback(client.close)
 
-            def post(status: int = 200, *, timeout_seconds: float = 5.0) -> HttpResponse:
+            def post(status: int = 200, *, timeout_seconds: float = HANGS_AFTER_SECONDS) -> HttpResponse:
                 return client.post(str(status).encode(), headers={}, timeout_seconds=timeout_seconds)
 
             return post
