@@ -37,6 +37,7 @@ from tests.support.ledger import Clock, Count, LedgerCopies, MakeInquiryQueue, M
 from tests.support.messages import Connect, Subscribe, rabbit_publisher
 from tests.support.processes import Processes, find_free_port
 from tests.support.receiver import ReceiverProcess
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 _THREADS = 16
 
@@ -160,7 +161,7 @@ def count(ledger_engine: Engine) -> Count:
 @pytest.fixture
 def declared_url(amqp_url: str) -> str:
     """A virtual host of the shared broker, with our topology in it."""
-    topology.declare([amqp_url], timeout_seconds=15)
+    topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
     return amqp_url
 
 
@@ -281,15 +282,12 @@ def secure(certificate: Path) -> Iterator[ScriptedServer]:
 # ---- receivers --------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def start_receiver(processes: Processes, tmp_path: Path) -> Callable[..., ReceiverProcess]:
-    """Starts a receiver: on the embedded queue, or on RabbitMQ where `amqp_url` is given."""
-
+def _receiver_starter(processes: Processes, folder: Path) -> Callable[..., ReceiverProcess]:
     def start(*options: str, amqp_url: str | None = None) -> ReceiverProcess:
-        port, file = find_free_port(), tmp_path / "queue.sqlite3"
+        port, file = find_free_port(), folder / "queue.sqlite3"
         queue = ["--queue-file", str(file)]
         if amqp_url is not None:
-            topology.declare([amqp_url], timeout_seconds=10)
+            topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
             queue = ["--amqp-url", amqp_url]
 
         def subscribe() -> Subscriber:
@@ -307,6 +305,23 @@ def start_receiver(processes: Processes, tmp_path: Path) -> Callable[..., Receiv
         return receiver
 
     return start
+
+
+@pytest.fixture
+def start_receiver(processes: Processes, tmp_path: Path) -> Callable[..., ReceiverProcess]:
+    """Starts a receiver: on the embedded queue, or on RabbitMQ where `amqp_url` is given."""
+    return _receiver_starter(processes, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReceiverProcess]:
+    """On the embedded queue, with everything at its default; leave it running."""
+    folder = tmp_path_factory.mktemp("receiver")
+    processes = Processes(folder=folder)
+    try:
+        yield _receiver_starter(processes, folder)()
+    finally:
+        processes.kill_all()
 
 
 @pytest.fixture

@@ -71,8 +71,8 @@ def test_counts_of_refusals_are_published_at_the_latest_when_the_receiver_ends(r
     assert receiver_on_either.queued_refusals(1) == expected
 
 
-def test_one_connection_serves_many_callbacks(receiver: Any) -> None:
-    connection = receiver.connect()
+def test_one_connection_serves_many_callbacks(shared_receiver: Any) -> None:
+    connection = shared_receiver.connect()
     for number in range(20):
         sent = callback(f"order-{number}")
         connection.request("POST", sent.path, sent.body)
@@ -81,28 +81,28 @@ def test_one_connection_serves_many_callbacks(receiver: Any) -> None:
     connection.close()
 
 
-def test_pipelined_requests_are_answered_in_turn(receiver: Any) -> None:
+def test_pipelined_requests_are_answered_in_turn(shared_receiver: Any) -> None:
     requests = [raw_post(callback("order-1")), raw_post(Callback(biz_order_no="order-2", merchant="nobody"))]
     last = raw_post(callback("order-3"), "Connection: close")
-    with connected(receiver) as client:
+    with connected(shared_receiver) as client:
         client.sendall(b"".join(requests) + last)
         assert re.findall(rb"HTTP/1.1 (\d+)", read_all(client)) == [b"200", b"400", b"200"]
 
 
-def test_a_chunked_callback_is_taken(receiver: Any) -> None:
+def test_a_chunked_callback_is_taken(shared_receiver: Any) -> None:
     sent = callback("order-1")
     chunks = b"".join(
         b"%x\r\n%s\r\n" % (len(part), part) for part in (sent.body[:7], sent.body[7:100], sent.body[100:])
     )
     head = raw_post(sent, "Transfer-Encoding: chunked", "Connection: close", length=False)
-    with connected(receiver) as client:
+    with connected(shared_receiver) as client:
         client.sendall(head.removesuffix(sent.body) + chunks + b"0\r\n\r\n")
         assert read_all(client).startswith(b"HTTP/1.1 200")
 
 
-def test_a_client_that_waits_for_100_continue_gets_it_once(receiver: Any) -> None:
+def test_a_client_that_waits_for_100_continue_gets_it_once(shared_receiver: Any) -> None:
     sent = callback("order-1")
-    with connected(receiver) as client:
+    with connected(shared_receiver) as client:
         client.sendall(raw_post(sent, "Expect: 100-continue", "Connection: close").removesuffix(sent.body))
         assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         client.sendall(sent.body)
@@ -118,8 +118,8 @@ def test_a_client_that_waits_for_100_continue_gets_it_once(receiver: Any) -> Non
     ],
     ids=["fixed", "chunked", "huge"],
 )
-def test_a_body_over_64_kib_is_refused_as_too_large(receiver: Any, request_bytes: Any) -> None:
-    with connected(receiver) as client:
+def test_a_body_over_64_kib_is_refused_as_too_large(shared_receiver: Any, request_bytes: Any) -> None:
+    with connected(shared_receiver) as client:
         client.sendall(request_bytes)
         answer = client.recv(65536)
     assert answer.startswith(b"HTTP/1.1 413")
@@ -260,9 +260,9 @@ def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver: A
 
 
 def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(
-    receiver: Any, processes: Processes, tmp_path: Path
+    shared_receiver: Any, processes: Processes, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{receiver.port}"]
+    command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{shared_receiver.port}"]
     second = processes.start_command(*command, "--queue-file", tmp_path / "second.sqlite3", name="second")
     assert second.wait() == 1
     assert "already in use" in second.output
@@ -297,15 +297,15 @@ def test_clients_that_reset_their_connections_do_not_affect_others(receiver_on_e
 
 
 @pytest.mark.parametrize("in_one_piece", [True, False])
-def test_compressed_chunks_are_refused_however_they_arrive(receiver: Any, in_one_piece: bool) -> None:
+def test_compressed_chunks_are_refused_however_they_arrive(shared_receiver: Any, in_one_piece: bool) -> None:
     head = raw_post(callback("order-1"), "Transfer-Encoding: gzip, chunked", length=False).partition(b"\r\n\r\n")[0]
-    with connected(receiver) as client:
+    with connected(shared_receiver) as client:
         client.sendall(head + b"\r\n\r\n" + (b"0\r\n\r\n" if in_one_piece else b""))
         assert read_all(client).startswith(b"HTTP/1.1 400")
 
 
-def test_a_body_in_one_byte_chunks_is_refused(receiver: Any) -> None:
+def test_a_body_in_one_byte_chunks_is_refused(shared_receiver: Any) -> None:
     head = raw_post(callback("order-1"), "Transfer-Encoding: chunked", length=False).partition(b"\r\n\r\n")[0]
-    with connected(receiver) as client:
+    with connected(shared_receiver) as client:
         client.sendall(head + b"\r\n\r\n" + b"1\r\na\r\n" * 45_000)
         assert client.recv(65536).startswith(b"HTTP/1.1 413")
