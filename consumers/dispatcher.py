@@ -30,7 +30,7 @@ from functools import partial
 from statistics import fmean
 
 from consumers.faults import describe_fault, frames_of
-from consumers.retry import Retrier
+from consumers.outages import Retrier
 from consumers.sinks.sink import DeliveryFailed, EndpointGone, Sink
 from consumers.threads import GRACE_SECONDS, Leased, WorkerPool, lease_jobs, run_leased, supervise
 from service.config.endpoints import EndpointSettings

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from consumers.faults import describe_fault, frames_of
-from consumers.retry import Retrier
+from consumers.outages import Retrier
 from consumers.threads import GRACE_SECONDS, Leased, WorkerPool, lease_jobs, run_leased, supervise
 from service.config.settings import InquirerSettings, MerchantSettings
 from service.domain.claims import Claim

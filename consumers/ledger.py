@@ -28,7 +28,7 @@ from datetime import datetime
 
 from consumers.dead_letters import make_record
 from consumers.faults import describe_fault, frames_of
-from consumers.retry import Retrier, Stopped
+from consumers.outages import Retrier, Stopped
 from service.config.settings import LedgerSettings
 from service.domain.claims import Claim
 from service.domain.depths import DepthReport

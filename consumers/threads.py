@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from consumers.faults import describe_fault, frames_of
-from consumers.retry import Retrier, Stopped
+from consumers.outages import Retrier, Stopped
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import MessagingError
 from service.runtime.logs import Logger

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from consumers.retry import Retrier, Stopped
+from consumers.outages import Retrier, Stopped
 from service.ledger.errors import LedgerContended, LedgerUnavailable, SchemaOutdated
 from service.messaging.errors import BrokerUnavailable, Rejected, Unroutable
 

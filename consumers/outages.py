@@ -1,4 +1,4 @@
-"""Retry while the database or the broker is unavailable."""
+"""Outages: what is done is repeated while the database or the broker is unavailable."""
 
 import random
 import threading
