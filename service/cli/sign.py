@@ -13,7 +13,7 @@ from rich.text import Text
 from service.cli.escaping import escape_controls
 from service.domain.masking import mask_personal
 from service.gateway.errors import CallbackRefused
-from service.gateway.explain import Candidate, Mismatch, Trait, describe_dialect, describe_kind, explain
+from service.gateway.sign_explanation import Candidate, Mismatch, Trait, describe_dialect, describe_kind, explain
 from service.gateway.signature import VerifiedCallback
 from service.runtime.logs import SENSITIVE_FIELDS
 

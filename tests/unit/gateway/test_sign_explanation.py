@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from service.gateway.bodies import BodyKind, read_body
 from service.gateway.errors import CallbackRefused, SignMismatch
-from service.gateway.explain import Mismatch, describe_dialect, describe_kind, explain, find_traits
 from service.gateway.json_dialects import DIALECTS
+from service.gateway.sign_explanation import Mismatch, describe_dialect, describe_kind, explain, find_traits
 from service.gateway.signature import Budget, VerifiedCallback, canonical_texts, verify_callback
 from tests.support.gateway import load_vectors
 
