@@ -176,7 +176,7 @@ def dispatcher(context: click.Context) -> None:
 def api(context: click.Context) -> None:
     """Serve the internal API, under gunicorn: announce, send, show and resolve orders."""
     from service.api.server import serve_api
-    from service.bootstrap.api import make_api
+    from service.bootstrap.api_role import make_api
     from service.cli.ledger_access import engine_of
 
     settings = _settings(context)

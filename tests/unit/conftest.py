@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 
 from service.api.health import Drain
-from service.bootstrap.api import make_api
+from service.bootstrap.api_role import make_api
 from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
 from service.config.settings import ReceiverSettings

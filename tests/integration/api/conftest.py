@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from service.api.health import Drain
-from service.bootstrap.api import make_api
+from service.bootstrap.api_role import make_api
 from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
 from service.config.settings import Settings
