@@ -9,7 +9,7 @@ from marshmallow import ValidationError
 from service.config.settings import MerchantSettings
 from service.domain.money import Money
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
-from service.gateway.errors import MessageInvalid, Problem
+from service.gateway.errors import FieldProblem, MessageInvalid
 from service.gateway.messages import Amount, AmountUnit
 from service.gateway.notify_addresses import NotifyTokens
 from service.ledger.announcements import Announcement
@@ -118,26 +118,26 @@ class Announcer:
             raise UnknownMerchant(name) from None
 
 
-def _find_payment_problems(amount: str | None, pay_type: str, merchant: MerchantSettings) -> list[Problem]:
+def _find_payment_problems(amount: str | None, pay_type: str, merchant: MerchantSettings) -> list[FieldProblem]:
     problems = []
     if amount is not None:
         try:
             Amount(AmountUnit(merchant.amount_unit)).deserialize(amount)
         except ValidationError as error:
-            problems += [Problem("amount", str(text)) for text in error.messages]
+            problems += [FieldProblem("amount", str(text)) for text in error.messages]
     if pay_type and pay_type not in merchant.pay_types:
         allowed = " or ".join(sorted(merchant.pay_types))
-        problems.append(Problem("pay_type", f"not this merchant's; allowed is {allowed}"))
+        problems.append(FieldProblem("pay_type", f"not this merchant's; allowed is {allowed}"))
     return problems
 
 
-def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: datetime) -> list[Problem]:
+def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: datetime) -> list[FieldProblem]:
     problems = []
     if not is_order_no(draft.biz_order_no):
         allowed = f"allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters"
-        problems.append(Problem("biz_order_no", f"no order number; {allowed}"))
+        problems.append(FieldProblem("biz_order_no", f"no order number; {allowed}"))
     problems += _find_payment_problems(draft.amount, draft.pay_type, merchant)
     if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MOST_DUE_IN:
         # With a mistyped year, the order would never be queried.
-        problems.append(Problem("answer_due_at", f"allowed is a time within {_MOST_DUE_IN.days} days of now"))
+        problems.append(FieldProblem("answer_due_at", f"allowed is a time within {_MOST_DUE_IN.days} days of now"))
     return problems

@@ -11,7 +11,7 @@ from stdnum import luhn
 from stdnum.cn import ric
 from stdnum.exceptions import ValidationError
 
-from service.gateway.errors import MessageInvalid, Problem
+from service.gateway.errors import FieldProblem, MessageInvalid
 from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 
 PersonalArgs = PreTiedCardArgs | ConfirmTiedCardArgs | SingleWithholdArgs
@@ -35,13 +35,13 @@ def check_arguments(name: str, args: PersonalArgs, *, pay_types: Collection[str]
         raise MessageInvalid(name, problems)
 
 
-def _find_problems(args: PersonalArgs, pay_types: Collection[str]) -> Iterator[Problem]:
+def _find_problems(args: PersonalArgs, pay_types: Collection[str]) -> Iterator[FieldProblem]:
     for field, check in _CHECKS.items():
         value = getattr(args, field, None)
         if value is not None and (text := check(value)):
-            yield Problem(field, text)
+            yield FieldProblem(field, text)
     if args.pay_type not in pay_types:
-        yield Problem("pay_type", f"not this merchant's; allowed is {' or '.join(sorted(pay_types))}")
+        yield FieldProblem("pay_type", f"not this merchant's; allowed is {' or '.join(sorted(pay_types))}")
 
 
 def _check_id_card_number(number: str) -> str | None:

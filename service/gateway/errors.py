@@ -100,7 +100,7 @@ class RequestRefused(GatewayError):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class FieldProblem:
     """One invalid field of a message."""
 
     #: Dotted path of the field (`biz_data.protocol_no`); "" for the whole message.
@@ -115,7 +115,7 @@ class Problem:
 class MessageInvalid(GatewayError):
     """A request or an answer does not fit the document. Names each invalid field, what is wrong and what is allowed."""
 
-    def __init__(self, message: str, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, message: str, problems: tuple[FieldProblem, ...]) -> None:
         super().__init__(f"{message}: {'; '.join(str(problem) for problem in problems)}")
         #: In the order of the field names.
         self.problems = problems

@@ -16,7 +16,7 @@ from marshmallow import EXCLUDE, INCLUDE, ValidationError, fields, missing, post
 from service.config.schema import NOT_A_KEY, DataclassSchema, Mistake, make_schema
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.gateway.bodies import JsonValue, NumberToken
-from service.gateway.errors import MessageInvalid, Problem
+from service.gateway.errors import FieldProblem, MessageInvalid
 from service.gateway.json_dialects import UNICODE
 from service.runtime.logs import Logger
 
@@ -401,14 +401,14 @@ class _StatementSchema(MessageSchema[OrderStatement]):
         return OrderStatement(**data, unknown_fields=unknown, missing_fields=missing)
 
 
-def _list_problems(messages: Any, path: str = "") -> Iterator[Problem]:
+def _list_problems(messages: Any, path: str = "") -> Iterator[FieldProblem]:
     if isinstance(messages, Mapping):
         for name, nested in sorted(messages.items(), key=str):
             here = path if name == "_schema" else f"{path}.{name}".lstrip(".")
             yield from _list_problems(nested, here)
         return
     for text in messages:
-        yield Problem(path, text)
+        yield FieldProblem(path, text)
 
 
 def _schema(
