@@ -98,7 +98,7 @@ def ledger(context: click.Context) -> None:
     stop = _stop_event()
     engine = engine_of(settings, pool_size=LEDGER_POOL_SIZE)
     try:
-        ready = _await_schema(settings, engine, stop) and _retry_until_ready(lambda: declare_topology(settings), stop)
+        ready = _await_schema(settings, engine, stop) and _wait_until_ready(lambda: declare_topology(settings), stop)
     except MessagingError as error:
         raise click.ClickException(str(error)) from error
     if ready:
@@ -209,7 +209,7 @@ def run_all(context: click.Context) -> None:
     settings = _settings(context)
     stop = _stop_event()
     engine = migration_engine_of(settings)
-    if not _retry_until_ready(lambda: migrate(engine), stop):
+    if not _wait_until_ready(lambda: migrate(engine), stop):
         return
     engine.dispose()
     path = str(settings_path_of(context))
@@ -301,7 +301,7 @@ def _await_schema(settings: Settings, engine: "Engine", stop: threading.Event) -
     from service.ledger.schema import migrate
 
     prepare = _require_schema if settings.database_url else migrate
-    return _retry_until_ready(lambda: prepare(engine), stop)
+    return _wait_until_ready(lambda: prepare(engine), stop)
 
 
 def _declare_topology_once(settings: Settings) -> None:
@@ -321,7 +321,7 @@ def _require_schema(engine: "Engine") -> None:
         raise _NotReady("the database does not have this release's schema: run `payment-callbacks migrate`")
 
 
-def _retry_until_ready(action: Callable[[], None], stop: threading.Event) -> bool:
+def _wait_until_ready(action: Callable[[], None], stop: threading.Event) -> bool:
     """Retry the action until the database or the broker is available. Returns False if a signal comes first."""
     while not stop.is_set():
         try:
