@@ -27,8 +27,8 @@ from service.gateway.errors import CallFailed
 from service.gateway.order_claims import claim_from_query
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.inquiries import InquiryState
+from service.ledger.inquiry_questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue, Settlement
-from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.runtime.logs import Logger
 from service.runtime.metrics.inquirer import InquirerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics

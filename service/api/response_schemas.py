@@ -13,7 +13,7 @@ from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.endpoint_tests import EndpointTestState
 from service.ledger.endpoints import DeliveryState
 from service.ledger.inquiries import InquiryState
-from service.ledger.questions import QuestionOutcome
+from service.ledger.inquiry_questions import QuestionOutcome
 from service.ledger.replays import ReplayState
 from service.ledger.withholds import WithholdOutcome
 

@@ -9,8 +9,8 @@ from service.ledger.attention import AttentionItem
 from service.ledger.claims import ClaimRecord
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord
+from service.ledger.inquiry_questions import AskedQuestion
 from service.ledger.orders import OrderRecord
-from service.ledger.questions import AskedQuestion
 
 
 def show_orders(records: Sequence[OrderRecord]) -> None:

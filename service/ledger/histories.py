@@ -11,8 +11,8 @@ from service.domain.events import EventType
 from service.ledger import orders
 from service.ledger.claims import ClaimRecord, any_claim, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
+from service.ledger.inquiry_questions import AskedQuestion, load_asked
 from service.ledger.orders import OrderRecord
-from service.ledger.questions import AskedQuestion, load_asked
 from service.ledger.tables import deliveries, events, to_record
 from service.ledger.withholds import WithholdRecord, load_withhold
 

@@ -25,8 +25,7 @@ from service.ledger.claims import last_traceparent
 from service.ledger.database import read, shared_time, write
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.inquiry_limits import MOST_NOT_FOUND, InquiryRules, InquirySchedule, lock_rate, save_rate
-from service.ledger.orders import OrderRecord
-from service.ledger.questions import (
+from service.ledger.inquiry_questions import (
     DueInquiry,
     QuestionOutcome,
     QuestionResult,
@@ -39,6 +38,7 @@ from service.ledger.questions import (
     record_result,
     reopen_expired,
 )
+from service.ledger.orders import OrderRecord
 from service.ledger.refused_withholds import RefusedWithholds
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries

@@ -15,7 +15,7 @@ from service.domain.claims import Claim, ClaimSource, OrderKey, OrderStatus, Tru
 from service.domain.refused_withholds import RefusalRule, RefusalRules, claim_from_rule
 from service.ledger import orders
 from service.ledger.inquiry_limits import lock_rate
-from service.ledger.questions import is_in_other_spelling, not_found_times
+from service.ledger.inquiry_questions import is_in_other_spelling, not_found_times
 from service.ledger.tables import about_same_order, claims, inquiries, withholds
 from service.ledger.tables import orders as orders_table
 

@@ -36,9 +36,9 @@ from service.ledger.inquiries import (
     load_inquiry,
     open_inquiries,
 )
+from service.ledger.inquiry_questions import prune_asked
 from service.ledger.orders import OrderFilter, OrderRecord
 from service.ledger.outbox import enqueue
-from service.ledger.questions import prune_asked
 from service.ledger.reports import record_refusals
 from service.ledger.sanitizing import require_sanitized, sanitized, shortened
 

@@ -27,7 +27,7 @@ from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import load_settings
 from service.domain.claims import OrderStatus
 from service.ledger.database import make_engine
-from service.ledger.questions import DueInquiry
+from service.ledger.inquiry_questions import DueInquiry
 from tests.support.claims import a_claim
 from tests.support.ledger import make_store
 

@@ -12,7 +12,7 @@ from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.ledger.database import write
 from service.ledger.inquiries import InquiryReason
-from service.ledger.questions import record_asked
+from service.ledger.inquiry_questions import record_asked
 from tests.support.api import ApiCaller, order_path
 from tests.support.claims import NOON, a_claim
 

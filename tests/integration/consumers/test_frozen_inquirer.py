@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.questions import AskedQuestion, QuestionOutcome
+from service.ledger.inquiry_questions import AskedQuestion, QuestionOutcome
 from service.ledger.store import LedgerStore
 from tests.support.gateway import AES_KEY, AskedGateway
 from tests.support.ledger import make_store

@@ -28,8 +28,8 @@ from service.ledger.database import make_engine
 from service.ledger.decisions import MerchantRules
 from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.inquiry_limits import InquiryRules
+from service.ledger.inquiry_questions import QuestionOutcome
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import QuestionOutcome
 from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.tables import inquiries

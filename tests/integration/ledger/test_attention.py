@@ -34,9 +34,9 @@ from service.ledger.decisions import EndpointRules
 from service.ledger.depths import DepthStore
 from service.ledger.endpoints import Pauses
 from service.ledger.errors import AttentionItemUnknown
+from service.ledger.inquiry_questions import QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.outbox import FailedDelivery, Outbox
-from service.ledger.questions import QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome, Withholds
 from tests.support.claims import AUTHOR, NOON, a_claim

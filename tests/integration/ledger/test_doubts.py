@@ -8,8 +8,8 @@ import pytest
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
+from service.ledger.inquiry_questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 from tests.support.ledger import MakeInquiryQueue, MakeStore

@@ -13,8 +13,8 @@ from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
 from service.ledger.inquiries import InquiryState
 from service.ledger.inquiry_limits import MOST_NOT_FOUND
+from service.ledger.inquiry_questions import QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import QuestionOutcome, QuestionResult
 from service.ledger.tables import asked_questions, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import MakeInquiryQueue, MakeStore

@@ -17,8 +17,8 @@ from service.ledger.decisions import MerchantRules
 from service.ledger.errors import LedgerContended
 from service.ledger.forgeries import Forgeries, Removed
 from service.ledger.inquiries import InquiryReason, InquiryState
+from service.ledger.inquiry_questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from service.ledger.tables import asked_questions, claims, inquiries, orders
 from tests.support.claims import NOON, a_claim

@@ -14,8 +14,8 @@ from service.domain.events import EventType
 from service.ledger.announcements import Announcement
 from service.ledger.decisions import EndpointRules
 from service.ledger.inquiries import InquiryReason, InquiryRecord, InquiryState
+from service.ledger.inquiry_questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
-from service.ledger.questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import Clock, MakeInquiryQueue, MakeStore
