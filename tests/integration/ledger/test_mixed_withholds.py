@@ -22,8 +22,8 @@ from service.gateway.client import GatewayClient, make_client
 from service.gateway.errors import CallFailed
 from service.gateway.order_claims import claim_from_query
 from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
-from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.inquiry_questions import DueInquiry, QuestionOutcome, QuestionResult
+from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.refused_withholds import Suspension
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome, Withholds

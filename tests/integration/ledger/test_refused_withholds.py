@@ -16,9 +16,9 @@ from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKi
 from service.ledger.claims import Resolution
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryState
+from service.ledger.inquiry_questions import QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue, Settlement
 from service.ledger.orders import OrderRecord
-from service.ledger.inquiry_questions import QuestionOutcome, QuestionResult
 from service.ledger.refused_withholds import WATCHED_FOR, Suspension
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import SentBefore, WithholdOutcome, Withholds
