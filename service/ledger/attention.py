@@ -156,14 +156,14 @@ class AttentionItem:
 
     @property
     def next_step(self) -> str:
-        """The command to run next."""
+        """The command to run next. Where it asks for a reason, a person writes one in place of REASON."""
         match self.kind:
             case AttentionKind.PARKED_INQUIRY | AttentionKind.UNKNOWN_WITHHOLD | AttentionKind.CONTRADICTED_WITHHOLD:
-                words = ["orders", "inquire", *_arguments(self.merchant, self.biz_order_no)]
+                words = ["orders", "inquire", *_REASON, *_arguments(self.merchant, self.biz_order_no)]
             case AttentionKind.PARKED_DELIVERY:
-                words = ["replay", "--endpoint", self.endpoint, *_arguments(self.event_id)]
+                words = ["replay", "--endpoint", self.endpoint, *_REASON, *_arguments(self.event_id)]
             case AttentionKind.PAUSED_ENDPOINT:
-                words = ["endpoints", "resume", *_arguments(self.endpoint)]
+                words = ["endpoints", "resume", *_REASON, *_arguments(self.endpoint)]
             case AttentionKind.DEAD_LETTER:
                 words = ["dead", "show", *_arguments(self.id.partition("/")[2])]
             case AttentionKind.DISPUTED_FIELD:
@@ -547,6 +547,8 @@ def _reporters(kind: AttentionKind, *, since: ColumnElement[Any]) -> Select[Any]
 
 
 _EMPTY = cast(literal(""), Text)
+# The commands that change something ask for it.
+_REASON = ("--reason", "REASON")
 
 
 def _select(

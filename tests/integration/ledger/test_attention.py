@@ -115,7 +115,7 @@ def test_a_parked_inquiry_waits_with_the_amount_and_the_next_command(
     assert (item.kind, item.merchant, item.biz_order_no) == (AttentionKind.PARKED_INQUIRY, "acme", "DK 1")
     assert (item.amount, item.amount_unit) == ("100.00", "yuan")
     assert NOON < item.since < clock()
-    assert item.next_step == "payment-callbacks orders inquire acme 'DK 1'"
+    assert item.next_step == "payment-callbacks orders inquire --reason REASON acme 'DK 1'"
     assert item.cause
 
 
@@ -280,7 +280,7 @@ def test_a_parked_delivery_waits_until_it_is_replayed(
     park_delivery(store, outbox, "DK1")
     item = only(attention)
     assert (item.kind, item.endpoint, item.detail) == (AttentionKind.PARKED_DELIVERY, "books", "HTTP 500")
-    assert item.next_step == "payment-callbacks replay --endpoint books acme/DK1/1"
+    assert item.next_step == "payment-callbacks replay --endpoint books --reason REASON acme/DK1/1"
     outbox.replay_parked(endpoint="books", author=AUTHOR)
     assert attention.list(ANY, limit=10) == []
 
@@ -292,7 +292,7 @@ def test_a_pause_waits_once_it_is_long(pauses: Pauses, clock: Any, attention: At
     clock.forward(1)
     item = only(attention)
     assert (item.kind, item.endpoint, item.detail) == (AttentionKind.PAUSED_ENDPOINT, "books", "li: moves house")
-    assert item.next_step == "payment-callbacks endpoints resume books"
+    assert item.next_step == "payment-callbacks endpoints resume --reason REASON books"
 
 
 def make_one_of_each(

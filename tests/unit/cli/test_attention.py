@@ -3,8 +3,10 @@
 import json
 import shlex
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
@@ -12,7 +14,7 @@ from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
 from service.config.reading import load_settings
 from service.domain.claims import OrderStatus, Trust
-from service.ledger.attention import GROUPED_FROM
+from service.ledger.attention import GROUPED_FROM, AttentionItem, AttentionKind
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 from tests.support.ledger import LedgerCopies
@@ -65,6 +67,41 @@ def test_the_table_names_the_order_and_the_next_command_and_masks_the_detail(run
 def test_json_holds_the_same_as_the_api(run: Run) -> None:
     (item,) = json.loads(run("orders", "attention", "--json").stdout)["items"]
     assert (item["id"], item["kind"]) == (f"quarantined-claim/acme/{ORDER}", "quarantined-claim")
+
+
+@pytest.mark.parametrize("kind", AttentionKind)
+@pytest.mark.parametrize("order", ["DK 1", "-1"])
+def test_the_next_step_of_each_kind_is_a_command_with_all_that_it_requires(kind: AttentionKind, order: str) -> None:
+    moment = datetime(2026, 1, 2, tzinfo=UTC)
+    item = AttentionItem(
+        id=f"{kind}/{order}",
+        kind=kind,
+        merchant="acme",
+        biz_order_no=order,
+        endpoint="shop",
+        event_id=f"acme/{order}/1",
+        since=moment,
+        changed_at=moment,
+        detail="",
+        orders=1,
+        amount=None,
+        amount_unit=None,
+        acknowledged_by=None,
+        acknowledged_at=None,
+        note=None,
+    )
+    program, *words = shlex.split(item.next_step)
+    assert program == "payment-callbacks"
+    command: click.Command = main
+    with click.Context(main) as context:
+        while isinstance(command, click.Group):
+            name, found, words = command.resolve_command(context, words)
+            assert found is not None, name
+            command = found
+        # Raises where an option is unknown or a required one is missing.
+        command.make_context(name, list(words), parent=context)
+    needs_reason = any("--reason" in option.opts for option in command.params)
+    assert needs_reason == ("--reason" in words)
 
 
 def test_an_acknowledged_item_is_shown_with_all_only(run: Run) -> None:
