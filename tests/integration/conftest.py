@@ -73,7 +73,7 @@ def ledger_engine(ledger_url: str, pooled: bool) -> Iterator[Engine]:
     """A ledger with a connection for each thread of a test."""
     engine = make_engine(ledger_url, pool_size=_THREADS, pooled=pooled)
     yield engine
-    engine.dispose()
+    ledger.dispose(engine)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, Row, Select, func, select
+from sqlalchemy import Engine, QueuePool, Row, Select, func, select
 
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
@@ -30,6 +30,7 @@ from service.ledger.tables import (
 )
 from tests.support.claims import NOON
 from tests.support.postgresql import PostgreSQL
+from tests.support.waiting import eventually
 
 #: What the fixtures of these names make or count.
 MakeStore = Callable[..., LedgerStore]
@@ -82,6 +83,14 @@ class LedgerCopies:
 def _migrate(url: str) -> None:
     engine = make_engine(url)
     migrate(engine)
+    engine.dispose()
+
+
+def dispose(engine: Engine) -> None:
+    """Close the engine's connections, once no thread uses one any more: such a connection would stay open."""
+    pool = engine.pool
+    if isinstance(pool, QueuePool):
+        eventually(lambda: pool.checkedout() == 0)
     engine.dispose()
 
 

@@ -18,6 +18,7 @@ from service.sandbox.server import SandboxServer
 from tests.support.api import TOKEN, ApiCaller
 from tests.support.gateway import AES_KEY
 from tests.support.http_server import ScriptedServer
+from tests.support.ledger import dispose
 
 _SETTINGS = """
 database_url = "{database_url}"
@@ -107,7 +108,7 @@ def engine(settings: Settings) -> Iterator[Engine]:
     """The ledger behind the API."""
     engine = make_ledger_engine(settings, pool_size=16)
     yield engine
-    engine.dispose()
+    dispose(engine)
 
 
 @pytest.fixture
