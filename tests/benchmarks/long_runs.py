@@ -4,14 +4,19 @@ import math
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from functools import partial
 from itertools import count
 from pathlib import Path
 
 from rich.console import Console
 
+from service.ledger.audit import Author
+from service.ledger.database import make_engine
+from service.ledger.replays import Replays, ReplayWindow
+from service.runtime.clock import now
 from tests.benchmarks import queues
 from tests.benchmarks.callbacks import CONNECTIONS, MERCHANT, send_at_rate, write_callbacks
 from tests.benchmarks.ledger import OurLedger
@@ -156,8 +161,11 @@ def measure_memory(sizes: Sizes, console: Console) -> list[Findings]:
 
 
 def measure_latency(sizes: Sizes, console: Console) -> list[Findings]:
-    """From when a callback is due at the receiver to when its event comes in downstream."""
+    """From when a callback is due at the receiver to when its event comes in downstream; also beside a replay."""
     numbers = count()
+    began = now()
+    replayed = 0
+    alone, beside = "payment-callbacks", "payment-callbacks, a replay beside"
     with (
         _installed(console) as (ours, webhook, folder),
         ours.installation.running("receiver", "ledger", "dispatcher"),
@@ -181,18 +189,32 @@ def measure_latency(sizes: Sizes, console: Console) -> list[Findings]:
                 "load average": os.getloadavg()[0],
             }
 
+        def one_turn_beside_a_replay(seconds: float) -> Figures:
+            nonlocal replayed
+            with _a_replay(ours.database.url, since=began) as count_replayed:
+                figures = one_turn(seconds)
+                done = count_replayed()
+            assert done, "nothing was replayed"
+            replayed += done
+            return {**figures, "replayed/s": done / seconds}
+
         one_turn(min(5, sizes.latency_seconds))
         figures = take_turns(
-            {"payment-callbacks": partial(one_turn, sizes.latency_seconds)}, rounds=sizes.rounds, console=console
+            {
+                alone: partial(one_turn, sizes.latency_seconds),
+                beside: partial(one_turn_beside_a_replay, sizes.latency_seconds),
+            },
+            rounds=sizes.rounds,
+            console=console,
         )
-        webhook.check(total=webhook.count())
-    turns = figures["payment-callbacks"]
+        webhook.check(total=webhook.count(), most_repeated=replayed)
+    turns = figures[alone]
     at = f"{sizes.callbacks_per_second}/s"
     return [
         Findings(
             title="From callback to event",
             method=f"{at}, one process of each role, default settings: from when a callback was due at the receiver "
-            "until its event came in at the webhook.",
+            "until its event came in at the webhook. A replay delivers earlier events to the same webhook.",
             figures=figures,
             ratios=[
                 Ratio(
@@ -200,6 +222,10 @@ def measure_latency(sizes: Sizes, console: Console) -> list[Findings]:
                 ),
                 Ratio(
                     name=f"callback to event at {at}, p99, ms", per_round=[turn["p99, ms"] for turn in turns], aim=100
+                ),
+                Ratio(
+                    name="callback to event, p99: beside a replay / alone",
+                    per_round=ratios_of(figures, "p99, ms", ours=beside, theirs=alone),
                 ),
             ],
         )
@@ -219,6 +245,27 @@ def _installed(console: Console) -> Iterator[tuple[OurLedger, Webhook, Path]]:
                 webhook,
                 folder,
             )
+
+
+@contextmanager
+def _a_replay(database_url: str, *, since: datetime) -> Iterator[Callable[[], int]]:
+    """Replays what was made from then to now, at the default rate; yields a function that counts the events so far."""
+    author = Author(name="benchmark", reason="to measure what it costs new events")
+    engine = make_engine(database_url)
+    replays = Replays(engine=engine)
+    window = ReplayWindow(endpoint="shop", since=since, until=now())
+    made = replays.request(window, expected=replays.count(window), author=author)
+
+    def count_replayed() -> int:
+        found = replays.load(made.id)
+        assert found is not None
+        return found.done
+
+    try:
+        yield count_replayed
+        replays.stop(made.id, author=author)
+    finally:
+        engine.dispose()
 
 
 def _multiply(ours: OurLedger, *, to: int, known: int, console: Console) -> None:
