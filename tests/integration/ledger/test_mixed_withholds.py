@@ -32,9 +32,9 @@ from service.sandbox.settings import Account, SandboxSettings, Timing
 from tests.support.gateway import AES_KEY, NOT_FOUND, WITHHOLD
 from tests.support.ledger import Clock, LedgerView, MakeInquiryQueue, MakeStore, end_refused
 
-ORDERS = int(os.environ.get("REFUSAL_TEST_ORDERS", "1000"))
+ORDERS = int(os.environ.get("REFUSAL_TEST_ORDERS", "300"))
 # It takes a minute of CPU for each thousand.
-DATABASES = ["postgresql"] if ORDERS <= 1000 else ["postgresql", "sqlite"]
+DATABASES = ["postgresql"] if ORDERS <= 300 else ["postgresql", "sqlite"]
 HOUR = 3600
 HIDDEN_SECONDS = 12 * HOUR
 
