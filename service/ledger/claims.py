@@ -7,13 +7,13 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, bindparam, case, func, select, tuple_, update
+from sqlalchemy import Connection, bindparam, case, func, select, tuple_, update
 
 from service.domain.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.domain.order_state import Verdict
 from service.ledger.bulk import insert_new
-from service.ledger.tables import claims, repeated_callback, to_record
+from service.ledger.tables import about_order, claims, repeated_callback, to_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,12 +175,12 @@ def load_claims(connection: Connection, key: OrderKey) -> tuple[Sequence[ClaimRe
 
     Loads all that counted, all answers and resolutions, and the newest `MOST_UNCOUNTED` of the rest.
     """
-    about = select(claims).where(_about(key))
+    about = select(claims).where(about_order(claims, key))
     lasting = claims.c.counted | (claims.c.trust >= int(Trust.QUERIED))
     others = about.where(~lasting).order_by(claims.c.id.desc()).limit(MOST_UNCOUNTED)
     found = [*connection.execute(about.where(lasting)), *connection.execute(others)]
     rows = sorted(found, key=lambda row: row.id)
-    total = connection.execute(select(func.count()).select_from(claims).where(_about(key))).scalar_one()
+    total = connection.execute(select(func.count()).select_from(claims).where(about_order(claims, key))).scalar_one()
     records = [
         to_record(
             ClaimRecord,
@@ -199,12 +199,12 @@ def load_claims(connection: Connection, key: OrderKey) -> tuple[Sequence[ClaimRe
 
 def any_claim(connection: Connection, key: OrderKey) -> bool:
     """Whether any claim about the order was recorded, believed or not."""
-    return connection.execute(select(claims.c.id).where(_about(key)).limit(1)).first() is not None
+    return connection.execute(select(claims.c.id).where(about_order(claims, key)).limit(1)).first() is not None
 
 
 def last_traceparent(connection: Connection, key: OrderKey) -> str | None:
     """The traceparent of the order's last claim; None where it had none, or there is no claim."""
-    query = select(claims.c.traceparent).where(_about(key)).order_by(claims.c.id.desc()).limit(1)
+    query = select(claims.c.traceparent).where(about_order(claims, key)).order_by(claims.c.id.desc()).limit(1)
     return connection.execute(query).scalar_one_or_none()
 
 
@@ -236,10 +236,6 @@ def drop_repeats(incoming: Collection[IncomingClaim]) -> list[IncomingClaim]:
     for one in incoming:
         seen.setdefault(one.identity, one)
     return list(seen.values())
-
-
-def _about(key: OrderKey) -> ColumnElement[bool]:
-    return (claims.c.merchant == key.merchant) & (claims.c.biz_order_no == key.biz_order_no)
 
 
 def _insertion_order(row: Mapping[str, Any]) -> tuple[str, int]:

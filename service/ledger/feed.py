@@ -35,7 +35,7 @@ from service.ledger import orders
 from service.ledger.database import read
 from service.ledger.errors import CursorExpired, FeedBehind
 from service.ledger.orders import OrderRecord
-from service.ledger.tables import FEED_PLACE, events
+from service.ledger.tables import FEED_PLACE, about_order, events
 
 # How many events one query reads, and one page at most, to find those that a filter lets pass.
 _READ_AT_ONCE = 1000
@@ -158,7 +158,7 @@ def _of_order(connection: Connection, key: OrderKey) -> OrderEvents | None:
     order = orders.load(connection, key)
     if order is None:
         return None
-    of_order = and_(events.c.merchant == key.merchant, events.c.biz_order_no == key.biz_order_no)
+    of_order = about_order(events, key)
     bodies = connection.scalars(select(events.c.body).where(of_order).order_by(events.c.sequence)).all()
     return OrderEvents(order=order, bodies=bodies)
 

@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Engine, Table, delete, select, tuple_, update
+from sqlalchemy import Connection, Engine, Table, delete, select, tuple_, update
 
 from service.domain.claims import OrderKey, Trust
 from service.ledger import orders
 from service.ledger.database import read, wait_at_most, write
 from service.ledger.errors import LedgerContended
 from service.ledger.inquiries import InquiryState
-from service.ledger.tables import asked_questions, claims, inquiries, inquiry_rates
+from service.ledger.tables import about_order, asked_questions, claims, inquiries, inquiry_rates
 
 # The number of orders that are looked up at once; each is then removed in its own transaction.
 _LOOKED_UP_AT_ONCE = 100
@@ -111,7 +111,7 @@ def _remove(connection: Connection, key: OrderKey) -> Removed | None:
 
 def _remove_held(connection: Connection, key: OrderKey) -> Removed | None:
     """Remove an order that has no row and cannot get one meanwhile."""
-    own = _of(inquiries, key) & (inquiries.c.state == InquiryState.NOT_FOUND.value)
+    own = about_order(inquiries, key) & (inquiries.c.state == InquiryState.NOT_FOUND.value)
     since = connection.execute(
         select(inquiries.c.unknown_since)
         .where(own, inquiries.c.unknown_since.is_not(None))
@@ -121,7 +121,7 @@ def _remove_held(connection: Connection, key: OrderKey) -> Removed | None:
         return None
     if _is_proven(connection, key):
         return _keep(connection, key)
-    last = select(claims.c.recorded_at).where(_of(claims, key)).order_by(claims.c.id.desc()).limit(1)
+    last = select(claims.c.recorded_at).where(about_order(claims, key)).order_by(claims.c.id.desc()).limit(1)
     last_said = connection.execute(last).scalar_one_or_none()
     if last_said is not None and last_said > since:
         connection.execute(update(inquiries).where(own).values(unknown_since=last_said))
@@ -136,26 +136,22 @@ def _remove_held(connection: Connection, key: OrderKey) -> Removed | None:
 
 def _keep(connection: Connection, key: OrderKey) -> Removed | None:
     """Mark the order as not forged, so that it is not looked at again."""
-    own = select(*inquiries.primary_key).where(_of(inquiries, key)).with_for_update(skip_locked=True)
+    own = select(*inquiries.primary_key).where(about_order(inquiries, key)).with_for_update(skip_locked=True)
     kept = update(inquiries).where(tuple_(*inquiries.primary_key).in_(own)).values(unknown_since=None)
     return Removed() if connection.execute(kept).rowcount else None
 
 
 def _is_proven(connection: Connection, key: OrderKey) -> bool:
     """Whether there is a claim of proven origin, although it could not be read or was not trusted enough."""
-    proven = select(claims.c.id).where(_of(claims, key), claims.c.trust > int(Trust.CHECKSUM)).limit(1)
+    proven = select(claims.c.id).where(about_order(claims, key), claims.c.trust > int(Trust.CHECKSUM)).limit(1)
     return connection.execute(proven).first() is not None
 
 
 def _remove_rows(connection: Connection, table: Table, key: OrderKey) -> int:
     identity = tuple(table.primary_key)
-    some = select(*identity).where(_of(table, key)).limit(_REMOVED_AT_ONCE).with_for_update(skip_locked=True)
+    some = select(*identity).where(about_order(table, key)).limit(_REMOVED_AT_ONCE).with_for_update(skip_locked=True)
     return connection.execute(delete(table).where(tuple_(*identity).in_(some))).rowcount
 
 
 def _any_row(connection: Connection, table: Table, key: OrderKey) -> bool:
-    return connection.execute(select(*table.primary_key).where(_of(table, key)).limit(1)).first() is not None
-
-
-def _of(table: Table, key: OrderKey) -> ColumnElement[bool]:
-    return (table.c.merchant == key.merchant) & (table.c.biz_order_no == key.biz_order_no)
+    return connection.execute(select(*table.primary_key).where(about_order(table, key)).limit(1)).first() is not None

@@ -13,7 +13,7 @@ from service.ledger.claims import ClaimRecord, any_claim, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.inquiry_questions import AskedQuestion, load_asked
 from service.ledger.orders import OrderRecord
-from service.ledger.tables import deliveries, events, to_record
+from service.ledger.tables import about_order, deliveries, events, to_record
 from service.ledger.withholds import WithholdRecord, load_withhold
 
 
@@ -87,7 +87,7 @@ def is_known(connection: Connection, key: OrderKey) -> bool:
 
 
 def _events(connection: Connection, key: OrderKey) -> Sequence[EventRecord]:
-    of_order = select(events).where(events.c.merchant == key.merchant, events.c.biz_order_no == key.biz_order_no)
+    of_order = select(events).where(about_order(events, key))
     sent = _deliveries(connection, key)
     return [
         to_record(
@@ -102,11 +102,7 @@ def _events(connection: Connection, key: OrderKey) -> Sequence[EventRecord]:
 
 
 def _deliveries(connection: Connection, key: OrderKey) -> dict[int, list[DeliveryRecord]]:
-    query = (
-        select(deliveries)
-        .where(deliveries.c.merchant == key.merchant, deliveries.c.biz_order_no == key.biz_order_no)
-        .order_by(deliveries.c.endpoint)
-    )
+    query = select(deliveries).where(about_order(deliveries, key)).order_by(deliveries.c.endpoint)
     by_sequence: dict[int, list[DeliveryRecord]] = {}
     for row in connection.execute(query):
         by_sequence.setdefault(row.sequence, []).append(to_record(DeliveryRecord, row))

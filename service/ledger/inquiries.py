@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Update, and_, case, selec
 
 from service.domain.claims import OrderKey
 from service.ledger.bulk import PLANNED_ANEW, GivenRows, execute_insert, make_insert
-from service.ledger.tables import inquiries
+from service.ledger.tables import about_order, inquiries
 
 _KEY = (inquiries.c.merchant, inquiries.c.biz_order_no)
 
@@ -209,9 +209,7 @@ def _close(dialect: str) -> tuple[GivenRows, Update]:
 
 def load_inquiry(connection: Connection, order: OrderKey) -> InquiryRecord | None:
     """The order's inquiry; None where there never was a reason to ask."""
-    query = select(inquiries).where(
-        inquiries.c.merchant == order.merchant, inquiries.c.biz_order_no == order.biz_order_no
-    )
+    query = select(inquiries).where(about_order(inquiries, order))
     row = connection.execute(query).one_or_none()
     return None if row is None else _record(row)
 

@@ -16,7 +16,7 @@ from service.domain.masking import mask_personal
 from service.ledger.bulk import insert_new
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import asked_questions, inquiries, to_record
+from service.ledger.tables import about_order, asked_questions, inquiries, to_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,11 +217,7 @@ def record_result(connection: Connection, asked: DueInquiry, result: QuestionRes
 
 def load_asked(connection: Connection, order: OrderKey) -> Sequence[AskedQuestion]:
     """The questions about an order that are still kept, oldest first."""
-    query = (
-        select(asked_questions)
-        .where(asked_questions.c.merchant == order.merchant, asked_questions.c.biz_order_no == order.biz_order_no)
-        .order_by(asked_questions.c.fence)
-    )
+    query = select(asked_questions).where(about_order(asked_questions, order)).order_by(asked_questions.c.fence)
     return [
         to_record(
             AskedQuestion,
@@ -236,8 +232,7 @@ def load_asked(connection: Connection, order: OrderKey) -> Sequence[AskedQuestio
 def is_in_other_spelling(connection: Connection, order: OrderKey) -> bool:
     """Whether the gateway ever answered with the order in another spelling, of the questions still kept."""
     query = select(asked_questions.c.fence).where(
-        asked_questions.c.merchant == order.merchant,
-        asked_questions.c.biz_order_no == order.biz_order_no,
+        about_order(asked_questions, order),
         asked_questions.c.outcome == QuestionOutcome.OTHER_SPELLING.value,
     )
     return connection.execute(query.limit(1)).first() is not None
@@ -246,8 +241,7 @@ def is_in_other_spelling(connection: Connection, order: OrderKey) -> bool:
 def not_found_times(connection: Connection, order: OrderKey) -> Sequence[datetime]:
     """When the gateway was asked about the order and answered that it does not have it, of the questions still kept."""
     query = select(asked_questions.c.asked_at).where(
-        asked_questions.c.merchant == order.merchant,
-        asked_questions.c.biz_order_no == order.biz_order_no,
+        about_order(asked_questions, order),
         asked_questions.c.outcome == QuestionOutcome.NOT_FOUND.value,
     )
     return connection.execute(query).scalars().all()

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, select, update
+from sqlalchemy import Connection, Engine, Row, select, update
 
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict, is_answerable
@@ -41,7 +41,7 @@ from service.ledger.inquiry_questions import (
 from service.ledger.orders import OrderRecord
 from service.ledger.refused_withholds import RefusedWithholds
 from service.ledger.store import LedgerStore
-from service.ledger.tables import inquiries
+from service.ledger.tables import about_order, inquiries
 from service.ledger.withholds import WithholdOutcome, load_withhold
 
 _NOT_HAVING_IT = (QuestionOutcome.NOT_FOUND, QuestionOutcome.OTHER_SPELLING)
@@ -236,7 +236,9 @@ class InquiryQueue:
     ) -> InquiryState:
         """Settle the inquiry alone; its state now. `order` is the order after the answer; None where there was none."""
         is_answer = result.outcome is QuestionOutcome.ANSWERED
-        row = connection.execute(select(inquiries).where(_is(asked.order)).with_for_update()).one_or_none()
+        row = connection.execute(
+            select(inquiries).where(about_order(inquiries, asked.order)).with_for_update()
+        ).one_or_none()
         if row is None:
             # The lease was lost, and the order has been removed as a forged one since.
             return InquiryState.ANSWERED if is_answer else InquiryState.NOT_FOUND
@@ -290,11 +292,7 @@ class InquiryQueue:
 
 def _save(connection: Connection, order: OrderKey, values: Mapping[str, Any]) -> None:
     """Update an inquiry that was locked before."""
-    connection.execute(update(inquiries).where(_is(order)).values(**values))
-
-
-def _is(order: OrderKey) -> ColumnElement[bool]:
-    return (inquiries.c.merchant == order.merchant) & (inquiries.c.biz_order_no == order.biz_order_no)
+    connection.execute(update(inquiries).where(about_order(inquiries, order)).values(**values))
 
 
 def _schedule(row: Row[Any]) -> InquirySchedule:

@@ -15,7 +15,7 @@ from service.domain.order_state import Dispute, OrderState
 from service.ledger.bulk import PLANNED_ANEW, GivenRows, insert_new, insert_or_update
 from service.ledger.errors import ClaimUnstorable
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import orders
+from service.ledger.tables import about_order, orders
 
 _KEY = (orders.c.merchant, orders.c.biz_order_no)
 _NEVER_SEEN = datetime(1970, 1, 1, tzinfo=UTC)
@@ -113,9 +113,7 @@ def hold_absent(connection: Connection, key: OrderKey) -> bool:
 
 def release_absent(connection: Connection, key: OrderKey) -> None:
     """Remove the row that `hold_absent` has inserted in this transaction, and which nobody else has seen."""
-    connection.execute(
-        delete(orders).where(orders.c.merchant == key.merchant, orders.c.biz_order_no == key.biz_order_no)
-    )
+    connection.execute(delete(orders).where(about_order(orders, key)))
 
 
 def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, OrderRecord]:
@@ -129,7 +127,7 @@ def lock(connection: Connection, keys: Collection[OrderKey]) -> dict[OrderKey, O
 
 def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
     """The order; None where it has no row."""
-    query = select(orders).where(orders.c.merchant == key.merchant, orders.c.biz_order_no == key.biz_order_no)
+    query = select(orders).where(about_order(orders, key))
     row = connection.execute(query).one_or_none()
     return None if row is None else _from_row(row)
 

@@ -9,14 +9,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, func, or_, select, update
+from sqlalchemy import Connection, Row, func, or_, select, update
 
 from service.domain.claims import Claim, ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.refused_withholds import RefusalRule, RefusalRules, claim_from_rule
 from service.ledger import orders
 from service.ledger.inquiry_limits import lock_rate
 from service.ledger.inquiry_questions import is_in_other_spelling, not_found_times
-from service.ledger.tables import about_same_order, claims, inquiries, withholds
+from service.ledger.tables import about_order, about_same_order, claims, inquiries, withholds
 from service.ledger.tables import orders as orders_table
 
 #: How long a rule stays suspended after one of its ends was corrected.
@@ -77,7 +77,7 @@ class RefusedWithholds:
         rules = self._rules.get(order.merchant)
         if rules is None:
             return None
-        refused = _about(order) & withholds.c.refused_at.is_not(None) & withholds.c.ended_at.is_(None)
+        refused = about_order(withholds, order) & withholds.c.refused_at.is_not(None) & withholds.c.ended_at.is_(None)
         row = connection.execute(select(withholds).where(refused)).one_or_none()
         rule = None if row is None else _find_due_rule(connection, order, row, rules)
         if rule is None:
@@ -125,7 +125,7 @@ def _find_due_rule(
 def _is_contradicted(connection: Connection, order: OrderKey) -> bool:
     if is_in_other_spelling(connection, order):
         return True
-    about = (claims.c.merchant == order.merchant) & (claims.c.biz_order_no == order.biz_order_no)
+    about = about_order(claims, order)
     return connection.execute(select(claims.c.id).where(about, CONTRADICTS_REFUSAL).limit(1)).first() is not None
 
 
@@ -176,7 +176,3 @@ def _count_refused(merchant: str) -> Any:
 
 def _count(connection: Connection, query: Any) -> int:
     return int(connection.execute(query).scalar_one())
-
-
-def _about(order: OrderKey) -> ColumnElement[bool]:
-    return (withholds.c.merchant == order.merchant) & (withholds.c.biz_order_no == order.biz_order_no)

@@ -29,6 +29,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
+from service.domain.claims import OrderKey
+
 _Record = TypeVar("_Record")
 
 #: A row number that the database generates.
@@ -485,6 +487,11 @@ depth_reports = Table(
     Column("reported_at", UtcDateTime, nullable=False),
     PrimaryKeyConstraint("reporter"),
 )
+
+
+def about_order(table: FromClause, order: OrderKey) -> ColumnElement[bool]:
+    """Whether a row of `table` is about this order."""
+    return and_(table.c.merchant == order.merchant, table.c.biz_order_no == order.biz_order_no)
 
 
 def about_same_order(table: FromClause) -> ColumnElement[bool]:

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, select, update
+from sqlalchemy import Connection, Engine, select, update
 
 from service.domain.claims import OrderKey
 from service.ledger import orders
@@ -15,7 +15,7 @@ from service.ledger.database import read, write
 from service.ledger.errors import LedgerError, NotAnnounced
 from service.ledger.refused_withholds import RefusedWithholds
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import to_record, withholds
+from service.ledger.tables import about_order, to_record, withholds
 
 
 class WithholdOutcome(StrEnum):
@@ -106,7 +106,7 @@ class Withholds:
         }
         if refusal_message is not None:
             values |= self._refusals.values_of_refusal(order.merchant, refusal_message, refused_at=now)
-        is_under_way = _is(order) & (withholds.c.outcome == WithholdOutcome.SENDING.value)
+        is_under_way = about_order(withholds, order) & (withholds.c.outcome == WithholdOutcome.SENDING.value)
 
         def record(connection: Connection) -> None:
             if "rule" in values:
@@ -125,7 +125,7 @@ class Withholds:
 
 def load_withhold(connection: Connection, order: OrderKey) -> WithholdRecord | None:
     """The withhold of an order; None where we did not send it."""
-    row = connection.execute(select(withholds).where(_is(order))).one_or_none()
+    row = connection.execute(select(withholds).where(about_order(withholds, order))).one_or_none()
     return None if row is None else to_record(WithholdRecord, row, outcome=WithholdOutcome(row.outcome))
 
 
@@ -155,7 +155,3 @@ def _begin(connection: Connection, order: OrderKey, sent_by: str, now: datetime)
     connection.execute(
         insert.on_conflict_do_update(index_elements=[withholds.c.merchant, withholds.c.biz_order_no], set_=fresh)
     )
-
-
-def _is(order: OrderKey) -> ColumnElement[bool]:
-    return (withholds.c.merchant == order.merchant) & (withholds.c.biz_order_no == order.biz_order_no)
