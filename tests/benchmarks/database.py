@@ -1,5 +1,6 @@
 """A look into a ledger's database, ours or a peer's: both have the tables `orders` and `claims`."""
 
+from collections import defaultdict
 from dataclasses import dataclass
 
 import psycopg
@@ -63,28 +64,25 @@ class Database:
     def multiply(self, biz_order_no: str, *, prefix: str, first: int, count: int) -> None:
         """Add `count` orders like one that is there, with all that is known of it, numbered from `first`.
 
-        Whatever columns the tables have: each row is written as JSON with the other order's number in it.
+        Whatever columns the tables have: a value in which the order's number stands gets the other's number.
         """
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             # Not to look each of millions of foreign keys up that cannot be wrong.
             connection.execute("SET session_replication_role = replica")
-            tables = connection.execute(
-                "SELECT table_name FROM information_schema.columns JOIN information_schema.tables"
-                " USING (table_schema, table_name) WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
-                " AND column_name = 'biz_order_no'"
-            ).fetchall()
-            for (table,) in tables:
-                columns = [
-                    row[0]
-                    for row in connection.execute(
-                        "SELECT column_name FROM information_schema.columns WHERE table_schema = 'public'"
-                        " AND table_name = %s AND is_identity = 'NO' AND column_default IS NULL",
-                        (table,),
+            columns_of: dict[str, list[tuple[str, str]]] = defaultdict(list)
+            for table, column, type_name in connection.execute(
+                "SELECT table_name, column_name, udt_name FROM information_schema.columns"
+                " JOIN information_schema.tables USING (table_schema, table_name)"
+                " WHERE table_schema = 'public' AND table_type = 'BASE TABLE'"
+                " AND is_identity = 'NO' AND column_default IS NULL"
+            ):
+                columns_of[table].append((column, type_name))
+            for table, columns in columns_of.items():
+                if "biz_order_no" in dict(columns):
+                    connection.execute(
+                        _multiplication(connection, table, columns, biz_order_no),
+                        {"prefix": prefix, "first": first, "last": first + count - 1, "like": biz_order_no},
                     )
-                ]
-                connection.execute(
-                    _multiplication(table, columns), (biz_order_no, prefix, first, first + count - 1, biz_order_no)
-                )
 
     def _ask(self, query: str, *parameters: object) -> tuple[int, ...]:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
@@ -101,15 +99,29 @@ class Database:
         return self.url.replace("+psycopg", "")
 
 
-def _multiplication(table: str, columns: list[str]) -> sql.Composed:
-    """A statement that takes the order to copy, prefix, first and last number of the new ones, and again the order."""
+def _multiplication(
+    connection: psycopg.Connection, table: str, columns: list[tuple[str, str]], biz_order_no: str
+) -> sql.Composed:
+    """A statement with the parameters `prefix`, `first`, `last` and `like`, the order to copy."""
+    values = []
+    for column, type_name in columns:
+        contains = sql.SQL("SELECT 1 FROM {} WHERE biz_order_no = %s AND position(%s in {}::text) > 0 LIMIT 1").format(
+            sql.Identifier(table), sql.Identifier(column)
+        )
+        if connection.execute(contains, (biz_order_no, biz_order_no)).fetchone():
+            value = sql.SQL("replace(old.{column}::text, %(like)s, numbers.biz_order_no)::{type}").format(
+                column=sql.Identifier(column), type=sql.Identifier(type_name)
+            )
+        else:
+            value = sql.SQL("old.{}").format(sql.Identifier(column))
+        values.append(value)
     return sql.SQL(
-        "INSERT INTO {table} ({columns}) SELECT {values} FROM {table} AS old, LATERAL ("
-        " SELECT jsonb_populate_record(NULL::{table}, replace(to_jsonb(old)::text, %s,"
-        " %s || '-' || lpad(number::text, 8, '0'))::jsonb) AS made"
-        " FROM generate_series(%s::bigint, %s::bigint) AS number) AS new WHERE old.biz_order_no = %s"
+        "INSERT INTO {table} ({columns}) SELECT {values} FROM {table} AS old,"
+        " (SELECT %(prefix)s || '-' || lpad(number::text, 8, '0') AS biz_order_no"
+        " FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS number) AS numbers"
+        " WHERE old.biz_order_no = %(like)s"
     ).format(
         table=sql.Identifier(table),
-        columns=sql.SQL(", ").join(map(sql.Identifier, columns)),
-        values=sql.SQL(", ").join(sql.SQL("(made).{}").format(sql.Identifier(column)) for column in columns),
+        columns=sql.SQL(", ").join(sql.Identifier(column) for column, _ in columns),
+        values=sql.SQL(", ").join(values),
     )
