@@ -12,7 +12,7 @@ from service.charging.announce import OrderDraft
 from service.charging.bulkhead import ChargingGateway
 from service.charging.withhold import NoGateway, Payer, SentOrder, Withholder
 from service.config.settings import ApiScope, MerchantSettings
-from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
+from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import UnknownMerchant
 from service.runtime.logs import Logger
 

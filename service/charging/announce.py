@@ -10,8 +10,8 @@ from service.config.settings import MerchantSettings
 from service.domain.money import Money
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.gateway.errors import FieldProblem, MessageInvalid
-from service.gateway.messages import Amount, AmountUnit
 from service.gateway.notify_addresses import NotifyTokens
+from service.gateway.requests import Amount, AmountUnit
 from service.ledger.announcements import Announcement
 from service.ledger.errors import UnknownMerchant
 from service.ledger.orders import OrderRecord

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from service.gateway.client import AcceptedOrder
 from service.gateway.errors import NotSent
-from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
+from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 
 
 class BulkheadFull(NotSent):

@@ -9,7 +9,7 @@ from service.config.settings import MerchantSettings
 from service.domain.claims import OrderKey
 from service.gateway.arguments import check_arguments
 from service.gateway.errors import CallFailed, OutcomeUnknown, WithholdRefused
-from service.gateway.messages import SINGLE_WITHHOLD_ARGS, AmountUnit, SingleWithholdArgs
+from service.gateway.requests import SINGLE_WITHHOLD_ARGS, AmountUnit, SingleWithholdArgs
 from service.ledger.inquiries import InquiryReason
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import SentBefore, WithholdOutcome, WithholdRecord, Withholds

@@ -19,7 +19,7 @@ from service.config.settings import MerchantSettings
 from service.domain.masking import mask_personal, mask_unknown_word
 from service.gateway.client import GatewayClient, make_client
 from service.gateway.errors import CallFailed, GatewayError, MessageInvalid, OutcomeUnknown
-from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
+from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.withholds import WithholdOutcome
 from service.runtime.clock import now

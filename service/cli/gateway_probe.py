@@ -14,8 +14,8 @@ from service.cli.options import settings_of
 from service.domain.masking import mask_personal
 from service.gateway.cipher import RequestDialect
 from service.gateway.errors import CallFailed, GatewayError
-from service.gateway.messages import FAILED, SUCCEEDED
 from service.gateway.probe import AnswerGroup, Probe, ProbeResult
+from service.gateway.requests import FAILED, SUCCEEDED
 from service.runtime.clock import now
 
 # The settings that a probe learns, in the order in which it learns them.

@@ -12,7 +12,7 @@ from stdnum.cn import ric
 from stdnum.exceptions import ValidationError
 
 from service.gateway.errors import FieldProblem, MessageInvalid
-from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
+from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 
 PersonalArgs = PreTiedCardArgs | ConfirmTiedCardArgs | SingleWithholdArgs
 

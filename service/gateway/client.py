@@ -23,7 +23,8 @@ from service.gateway.errors import (
     Refused,
     WithholdRefused,
 )
-from service.gateway.messages import (
+from service.gateway.messages import MessageSchema, OrderStatement
+from service.gateway.requests import (
     CONFIRM_TIED_CARD_ANSWER,
     CONFIRM_TIED_CARD_ARGS,
     FAILED,
@@ -35,14 +36,13 @@ from service.gateway.messages import (
     AmountUnit,
     ConfirmTiedCardArgs,
     GatewayAnswer,
-    MessageSchema,
-    OrderStatement,
     PreTiedCardArgs,
     RequestMethod,
     SingleOrderQueryArgs,
     SingleWithholdArgs,
+    new_request_id,
+    write_envelope,
 )
-from service.gateway.request_envelope import new_request_id, write_envelope
 from service.gateway.transport import GatewayTransport
 from service.runtime.logs import Logger
 

@@ -32,8 +32,8 @@ from service.gateway.cipher import (
 )
 from service.gateway.errors import KeyUnusable, OutcomeUnknown
 from service.gateway.key_derivation import SENT
-from service.gateway.messages import RequestMethod, to_text
-from service.gateway.request_envelope import new_request_id, write_envelope
+from service.gateway.messages import to_text
+from service.gateway.requests import RequestMethod, new_request_id, write_envelope
 from service.gateway.transport import GatewayTransport, HttpAnswer
 
 _MAX_EXAMPLES = 3

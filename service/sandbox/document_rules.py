@@ -13,7 +13,8 @@ from service.domain.masking import mask_personal
 from service.gateway.bodies import JsonValue, NumberToken
 from service.gateway.cipher import KeySorting
 from service.gateway.json_dialects import KeyOrder
-from service.gateway.messages import Amount, AmountUnit, RequestMethod, to_text
+from service.gateway.messages import to_text
+from service.gateway.requests import Amount, AmountUnit, RequestMethod
 
 #: The document's name for the section on HTTP.
 CALLS = "调用说明"

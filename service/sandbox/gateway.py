@@ -7,7 +7,7 @@ from datetime import datetime
 from itertools import cycle
 
 from service.gateway.bodies import JsonValue
-from service.gateway.messages import RequestMethod
+from service.gateway.requests import RequestMethod
 from service.sandbox.callback_plan import plan_callbacks
 from service.sandbox.callback_renderer import CallbackRenderer, pay_time
 from service.sandbox.callback_sender import CallbackSender, Counters

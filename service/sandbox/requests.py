@@ -10,8 +10,7 @@ from service.domain.masking import mask_personal
 from service.gateway.bodies import JsonValue, read_object
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import CallbackRefused, CipherError, RequestRefused
-from service.gateway.messages import AmountUnit, RequestMethod
-from service.gateway.request_envelope import verify_request
+from service.gateway.requests import AmountUnit, RequestMethod, verify_request
 from service.runtime.logs import Logger
 from service.sandbox.document_rules import (
     CALLS,

@@ -16,7 +16,7 @@ from service.config.settings import GatewaySettings
 from service.domain.events import EventType
 from service.domain.refused_withholds import RefusalRules
 from service.gateway.client import GatewayClient
-from service.gateway.messages import AmountUnit, SingleWithholdArgs
+from service.gateway.requests import AmountUnit, SingleWithholdArgs
 from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
 from service.ledger.database import make_engine
 from service.ledger.inquiry_limits import InquiryRules

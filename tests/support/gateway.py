@@ -18,7 +18,7 @@ from service.config.secrets import Secret
 from service.gateway.bodies import read_object
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.client import QueriedOrder
-from service.gateway.request_envelope import sign_request
+from service.gateway.requests import sign_request
 from service.sandbox.gateway import SandboxAnswer
 from service.sandbox.requests import HttpRequest
 from service.sandbox.server import SandboxServer

@@ -22,7 +22,8 @@ from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClient, QueriedOrder
 from service.gateway.errors import OutcomeUnknown
-from service.gateway.messages import AmountUnit, OrderStatement
+from service.gateway.messages import OrderStatement
+from service.gateway.requests import AmountUnit
 from service.ledger.announcements import Announcement
 from service.ledger.database import make_engine
 from service.ledger.decisions import MerchantRules

@@ -10,7 +10,7 @@ import urllib3
 
 from service.gateway.client import GatewayClient
 from service.gateway.errors import NotSent, OutcomeUnknown
-from service.gateway.messages import AmountUnit, SingleWithholdArgs
+from service.gateway.requests import AmountUnit, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from tests.support.http_server import Answer, ScriptedServer
 from tests.support.logs import capture_logs

@@ -12,7 +12,7 @@ import urllib3
 
 from service.gateway.client import GatewayClient
 from service.gateway.errors import ArgumentsInvalid, NotSent, OutcomeUnknown, Refused, WithholdRefused
-from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
+from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
 from service.sandbox.server import SandboxServer
 from tests.support.gateway import status_of
 from tests.support.http_server import Answer, ScriptedServer

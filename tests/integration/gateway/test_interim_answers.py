@@ -14,9 +14,8 @@ from service.config.settings import GatewaySettings
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.client import GatewayClient
 from service.gateway.errors import CipherError, OutcomeUnknown
-from service.gateway.messages import PreTiedCardArgs
 from service.gateway.probe import Meaning, Probe
-from service.gateway.request_envelope import sign_request
+from service.gateway.requests import PreTiedCardArgs, sign_request
 from tests.support.gateway import status_of
 from tests.support.http_server import EVERY_INTERIM, NEVER_SECONDS, Answer, Interim, ScriptedServer
 

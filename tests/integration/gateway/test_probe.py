@@ -13,7 +13,7 @@ from service.config.settings import GatewaySettings
 from service.gateway.cipher import ArgsCipher, RequestDialect
 from service.gateway.errors import CipherError, NotSent
 from service.gateway.probe import Meaning, Probe
-from service.gateway.request_envelope import sign_request
+from service.gateway.requests import sign_request
 from service.sandbox.server import SandboxServer
 from tests.support.http_server import Answer, Request, ScriptedServer
 

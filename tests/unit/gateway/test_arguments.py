@@ -10,7 +10,7 @@ from stdnum import luhn
 
 from service.gateway.arguments import check_arguments
 from service.gateway.errors import MessageInvalid
-from service.gateway.messages import ConfirmTiedCardArgs, PreTiedCardArgs
+from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs
 
 ARGS = PreTiedCardArgs(
     id_card_number="11010519491231002X",

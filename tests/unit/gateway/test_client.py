@@ -7,7 +7,7 @@ from service.config.secrets import Secret
 from service.config.settings import GatewaySettings
 from service.gateway.client import GatewayClient
 from service.gateway.errors import CertificatesUnusable, DialectInvalid, KeyUnusable, PlainHttpRefused, UrlUnusable
-from service.gateway.messages import AmountUnit
+from service.gateway.requests import AmountUnit
 
 KEY = "0123456789abcdef"
 

@@ -4,8 +4,8 @@ import pytest
 
 from service.gateway.bodies import NumberToken
 from service.gateway.errors import MessageInvalid
-from service.gateway.messages import (
-    CALLBACK,
+from service.gateway.messages import CALLBACK, OrderStatement
+from service.gateway.requests import (
     CONFIRM_TIED_CARD_ANSWER,
     CONFIRM_TIED_CARD_ARGS,
     ORDER_ANSWER,
@@ -18,7 +18,6 @@ from service.gateway.messages import (
     ConfirmTiedCardAnswer,
     ConfirmTiedCardArgs,
     OrderAnswer,
-    OrderStatement,
     PreTiedCardArgs,
     RequestEnvelope,
     SingleOrderQueryArgs,

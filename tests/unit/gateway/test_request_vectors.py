@@ -6,8 +6,7 @@ import pytest
 from service.gateway.bodies import read_object
 from service.gateway.cipher import ArgsCipher, Mode, Padding, RequestDialect, SignCase
 from service.gateway.json_dialects import PHP, PHP_SLASHES, PHP_UNICODE, PHP_UNICODE_SLASHES, UNICODE
-from service.gateway.messages import REQUEST_ENVELOPE
-from service.gateway.request_envelope import sign_request, verify_request
+from service.gateway.requests import REQUEST_ENVELOPE, sign_request, verify_request
 from tests.support.gateway import load_vectors
 
 #: Signs that need not be built; asserted to differ from ours.

@@ -11,7 +11,7 @@ from service.gateway.bodies import BodyKind, NumberToken, read_object
 from service.gateway.cipher import RequestDialect, SignCase
 from service.gateway.errors import CallbackRefused, DialectInvalid, Refusal, RequestRefused, SignMismatch
 from service.gateway.json_dialects import DIALECTS, find_dialect
-from service.gateway.request_envelope import sign_request, verify_request
+from service.gateway.requests import sign_request, verify_request
 from service.gateway.signature import sign_callback, verify_callback
 
 FIELDS = {

@@ -6,7 +6,7 @@ import pytest
 
 from service.gateway.bodies import read_object
 from service.gateway.cipher import KeySorting
-from service.gateway.messages import AmountUnit, RequestMethod
+from service.gateway.requests import AmountUnit, RequestMethod
 from service.sandbox.document_rules import (
     MEANINGS,
     STRICT,
