@@ -1,6 +1,6 @@
 """Publishers, subscribers and dead letters: of RabbitMQ, or of the embedded queue if the settings name no broker.
 
-pika is imported only if they name one.
+Of pika and the embedded queue, only what the settings need is imported.
 """
 
 import asyncio
@@ -14,12 +14,11 @@ from service.domain.depths import QUEUE, DepthReport
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
 from service.messaging.rabbitmq import topology
-from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
-from service.messaging.sqlite.queue import Depth, EmbeddedPublisher, EmbeddedQueue, EmbeddedSubscriber
 from service.runtime.clock import now
 
 if TYPE_CHECKING:
     from service.messaging.rabbitmq.publisher import RabbitPublisher
+    from service.messaging.sqlite.queue import Depth, EmbeddedQueue
     from service.runtime.metrics.receiver import ReceiverMetrics
 
 
@@ -28,6 +27,8 @@ def make_callback_publisher(
 ) -> AsyncPublisher:
     """The publisher of a receiver's worker, on its loop: RabbitMQ, with the spool if enabled, or the embedded queue."""
     if not settings.broker.urls:
+        from service.messaging.sqlite.queue import EmbeddedPublisher
+
         return EmbeddedPublisher(queue=_embedded_queue(settings), loop=loop)
     publisher = _rabbit_publisher(settings, "receiver", loop)
     publisher.start()
@@ -38,7 +39,7 @@ def make_callback_publisher(
     forward_to, spool = make_rabbit_publisher(settings, "spool"), make_spool(settings)
     reporter = SpoolReporter(publisher=forward_to, spool=spool, clock=now)
 
-    def show_depth(depth: Depth) -> None:
+    def show_depth(depth: "Depth") -> None:
         metrics.set_spool_depth(messages=depth.messages, size_bytes=depth.bytes, oldest_at=depth.oldest_at)
         reporter.report(depth)
 
@@ -52,14 +53,16 @@ def make_callback_publisher(
     )
 
 
-def make_spool(settings: Settings) -> EmbeddedQueue:
+def make_spool(settings: Settings) -> "EmbeddedQueue":
     """The spool of the receivers of this machine, for callbacks while RabbitMQ is away."""
-    return EmbeddedQueue(path=find_data_file(settings, "spool.sqlite3"))
+    return _open_queue(settings, "spool.sqlite3")
 
 
 def make_subscriber(settings: Settings) -> Subscriber:
     """The subscriber of the ledger's consumer."""
     if not settings.broker.urls:
+        from service.messaging.sqlite.queue import EmbeddedSubscriber
+
         return EmbeddedSubscriber(queue=_embedded_queue(settings))
     from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 
@@ -74,6 +77,8 @@ def make_subscriber(settings: Settings) -> Subscriber:
 def make_dead_letters(settings: Settings) -> DeadLetters:
     """The dead letters of the queue."""
     if not settings.broker.urls:
+        from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
+
         return EmbeddedDeadLetters(queue=_embedded_queue(settings))
     from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 
@@ -110,7 +115,7 @@ def make_queue_report(settings: Settings) -> Callable[[], DepthReport]:
             reported_at=now(),
         )
 
-    def of_file(queue: EmbeddedQueue) -> DepthReport:
+    def of_file(queue: "EmbeddedQueue") -> DepthReport:
         depth = queue.depth()
         return DepthReport(
             reporter=QUEUE,
@@ -136,8 +141,14 @@ def _rabbit_publisher(settings: Settings, connection_name: str, loop: asyncio.Ab
     )
 
 
-def _embedded_queue(settings: Settings) -> EmbeddedQueue:
-    return EmbeddedQueue(path=find_data_file(settings, "callbacks.sqlite3"))
+def _embedded_queue(settings: Settings) -> "EmbeddedQueue":
+    return _open_queue(settings, "callbacks.sqlite3")
+
+
+def _open_queue(settings: Settings, file_name: str) -> "EmbeddedQueue":
+    from service.messaging.sqlite.queue import EmbeddedQueue
+
+    return EmbeddedQueue(path=find_data_file(settings, file_name))
 
 
 def _urls(settings: Settings) -> Sequence[str]:
