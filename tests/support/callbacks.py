@@ -12,7 +12,7 @@ from hashlib import md5
 from itertools import count
 from time import monotonic
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlencode
 
 import urllib3
@@ -166,6 +166,13 @@ class GatewaySender:
             return list(threads.map(self.send, callbacks))
 
 
+class Sender(Protocol):
+    """Who sends a callback once, and says what came back."""
+
+    def send(self, callback: Callback, /) -> Answer:
+        """Send it."""
+
+
 class Load:
     """Order after order, each a pending and a success, one of them repeated, in any order, until it is left.
 
@@ -175,7 +182,7 @@ class Load:
     def __init__(
         self,
         *,
-        sender: GatewaySender,
+        sender: Sender,
         make_callback: Callable[..., Callback],
         prefix: str,
         threads: int = 4,

@@ -1,10 +1,10 @@
 """What is installed where the source is not: in the image."""
 
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
+
+from tests.support.releases import build_wheel
 
 REPOSITORY = Path(__file__).parents[3]
 PACKAGES = ("service", "consumers")
@@ -19,11 +19,7 @@ def test_the_wheel_holds_every_file_of_both_packages_and_nothing_else(tmp_path: 
     (source / "README.md").touch()
     expected = {str(file.relative_to(source)) for name in PACKAGES for file in (source / name).rglob("*.*")}
 
-    build = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps", "--no-build-isolation"]
-    done = subprocess.run([*build, "--wheel-dir", tmp_path, source], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = build_wheel(source, into=tmp_path)
     with zipfile.ZipFile(wheel) as archive:
         packed = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert packed == expected
