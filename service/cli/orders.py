@@ -164,7 +164,7 @@ def inquire(
 @click.argument("merchant")
 @click.argument("biz_order_no")
 @click.argument("status", type=click.Choice([status.value for status in RESOLVABLE]))
-@click.option("--name", required=True, help="Who decides. Kept for good.")
+@click.option("--by", required=True, help="Who decides. Kept for good.")
 @click.option("--reason", required=True, help="Why, and on what evidence. Kept for good.")
 @click.option("--pay-order-no", help="The gateway's number of the payment, if known.")
 @click.option("--pay-type", default="", help="The channel that it took, if known. Settles a dispute about it.")
@@ -179,7 +179,7 @@ def resolve(
     merchant: str,
     biz_order_no: str,
     status: str,
-    name: str,
+    by: str,
     reason: str,
     pay_order_no: str | None,
     pay_type: str,
@@ -193,7 +193,7 @@ def resolve(
     It ends a conflict: the order has the values that you state and, of those that you do not state, the ones that
     stand.
     """
-    author = author_of(name, reason)
+    author = author_of(by, reason)
     with _open_store(context) as store:
         announcer = make_announcer(settings_of(context), store)
         resolution = Resolution(
@@ -265,17 +265,17 @@ def attention(
 
 @orders.command()
 @click.argument("item")
-@click.option("--name", required=True, help="Who has seen it.")
+@click.option("--by", required=True, help="Who has seen it.")
 @click.option("--note", required=True, help="What is being done about it.")
 @_AS_JSON
 @click.pass_context
-def acknowledge(context: click.Context, item: str, name: str, note: str, as_json: bool) -> None:
+def acknowledge(context: click.Context, item: str, by: str, note: str, as_json: bool) -> None:
     """Take an ITEM of `orders attention` out of sight until it changes, in your own name. It settles nothing."""
     if not note.strip():
         raise click.UsageError("--note must not be empty")
     with open_ledger(settings_of(context)) as engine:
         try:
-            acknowledged = AttentionList(engine=engine).acknowledge(item, name=person(name), note=note.strip())
+            acknowledged = AttentionList(engine=engine).acknowledge(item, name=person(by), note=note.strip())
         except AttentionItemUnknown as error:
             raise click.ClickException(
                 f"nothing called {item!r} waits for a person; `orders attention --all` lists what does"

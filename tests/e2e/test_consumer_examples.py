@@ -108,7 +108,7 @@ def test_both_examples_book_a_payment_once_hold_still_in_a_dispute_and_take_it_b
     eventually(lambda: all(one.count("disputed") for one in both), why=processes.describe)
     assert all(one.bookings == [(order, 1)] for one in both)
 
-    decided = ("failed", "--name", "Li Lei", "--reason", "the bank says so", "--yes")
+    decided = ("failed", "--by", "Li Lei", "--reason", "the bank says so", "--yes")
     done = deployment.command("orders", "resolve", "acme", order, *decided)
     assert done.returncode == 0, done.stdout + done.stderr
     eventually(

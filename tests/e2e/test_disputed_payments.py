@@ -131,7 +131,7 @@ def test_a_success_of_another_amount_waits_for_a_person_who_sees_both_amounts(
     assert "In dispute" in table
     assert "0.01" in table
 
-    evidence = ("--name", "Li", "--reason", "on the bank's statement", "--amount", "0.01", "--yes")
+    evidence = ("--by", "Li", "--reason", "on the bank's statement", "--amount", "0.01", "--yes")
     done = deployment.command("orders", "resolve", "mute", order, "succeeded", *evidence)
     assert done.returncode == 0, done.stderr
     _, succeeded = await_events(books, order, "conflicted", "succeeded")

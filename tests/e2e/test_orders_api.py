@@ -56,7 +56,7 @@ def _deliveries(api: ApiCaller, order: str) -> dict[str, str]:
 def test_the_commands_show_what_the_api_did_and_vice_versa(deployment: Deployment, api: ApiCaller, order: str) -> None:
     (announced,) = api.announce({"merchant": "acme", "biz_order_no": order}).value["orders"]
     assert run(deployment, "orders", "announce", "acme", order).strip() == announced["notify_url"]
-    word = ("--name", "Li", "--reason", "seen on the statement", "--yes")
+    word = ("--by", "Li", "--reason", "seen on the statement", "--yes")
     assert "applied" in run(deployment, "orders", "resolve", "acme", order, "failed", *word)
     (claim,) = api.get(order_path("acme", order)).value["claims"]
     assert (claim["stated_by"], claim["reason"]) == ("Li (command line)", "seen on the statement")

@@ -106,7 +106,7 @@ def test_the_next_step_of_each_kind_is_a_command_with_all_that_it_requires(kind:
 
 def test_an_acknowledged_item_is_shown_with_all_only(run: Run) -> None:
     item = f"quarantined-claim/acme/{ORDER}"
-    done = run("orders", "acknowledge", item, "--name", "Li", "--note", "the gateway is asked")
+    done = run("orders", "acknowledge", item, "--by", "Li", "--note", "the gateway is asked")
     assert (done.exit_code, done.stdout) == (
         0,
         f"{item} is acknowledged by Li (command line): the gateway is asked\n",
@@ -130,7 +130,7 @@ def test_a_group_of_conflicts_is_one_line_and_its_command_lists_the_orders(run: 
 
 
 def test_an_unknown_item_is_an_error_that_says_where_to_look(run: Run) -> None:
-    done = run("orders", "acknowledge", "conflict/acme/DK404", "--name", "Li", "--note", "?")
+    done = run("orders", "acknowledge", "conflict/acme/DK404", "--by", "Li", "--note", "?")
     assert done.exit_code == 1
     assert "nothing called 'conflict/acme/DK404' waits for a person; `orders attention --all` lists" in done.output
 
@@ -144,7 +144,7 @@ def test_an_unknown_item_is_an_error_that_says_where_to_look(run: Run) -> None:
         ("report", "--since", "2026-01-05", "--until", "2026-01-04"),
         ("report", "--day", "2026-01-05", "--since", "2026-01-04"),
         ("report", "--merchant", "nobody"),
-        ("orders", "acknowledge", "i", "--name", " ", "--note", "n"),
+        ("orders", "acknowledge", "i", "--by", " ", "--note", "n"),
     ],
 )
 def test_what_cannot_be_read_is_a_usage_error(run: Run, arguments: tuple[str, ...]) -> None:
@@ -154,7 +154,7 @@ def test_what_cannot_be_read_is_a_usage_error(run: Run, arguments: tuple[str, ..
 @pytest.mark.parametrize("format_", ["table", "json", "csv"])
 def test_the_report_ends_with_3_while_something_waits_for_a_person(run: Run, format_: str) -> None:
     assert run("report", "--format", format_).exit_code == 3
-    run("orders", "acknowledge", f"quarantined-claim/acme/{ORDER}", "--name", "Li", "--note", "asked")
+    run("orders", "acknowledge", f"quarantined-claim/acme/{ORDER}", "--by", "Li", "--note", "asked")
     assert run("report", "--format", format_).exit_code == 0
 
 
