@@ -8,13 +8,15 @@ from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.api.app import create_api
-from service.api.attention import make_attention, make_dead_letters, make_report
+from service.api.attention import make_attention
 from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
+from service.api.dead_letters import make_dead_letters
 from service.api.events import make_events
 from service.api.health import Drain, Health
 from service.api.operating import make_operating
 from service.api.orders import make_orders
+from service.api.reports import make_report
 from service.bootstrap.charging import make_announcer, make_withholder
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
