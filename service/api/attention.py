@@ -5,7 +5,8 @@ from typing import Any
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
-from service.api.request_schemas import AcknowledgementSchema, AttentionFilterSchema, write_attention_cursor
+from service.api.cursors import next_cursor
+from service.api.request_schemas import AcknowledgementSchema, AttentionFilterSchema
 from service.api.response_schemas import AttentionItemSchema, AttentionListSchema
 from service.config.settings import ApiScope
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionList
@@ -30,7 +31,7 @@ def make_attention(*, attention: AttentionList) -> ApiBlueprint:
         """
         chosen, limit = query
         items = attention.list(chosen, limit=limit)
-        return {"items": items, "next": write_attention_cursor(items[-1]) if len(items) == limit else None}
+        return {"items": items, "next": next_cursor(items, limit=limit)}
 
     @blueprint.route("/acknowledgements", methods=["POST"])
     @blueprint.operation(

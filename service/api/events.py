@@ -5,9 +5,10 @@ import time
 from typing import Any
 
 from service.api.blueprint import ApiBlueprint
+from service.api.cursors import write_cursor
 from service.api.health import Drain
 from service.api.problems import Problem
-from service.api.request_schemas import FeedFilterSchema, FeedQuery, write_feed_cursor
+from service.api.request_schemas import FeedFilterSchema, FeedQuery
 from service.api.response_schemas import FeedPageSchema, OrderEventsSchema
 from service.config.settings import ApiScope
 from service.domain.claims import OrderKey
@@ -43,7 +44,7 @@ def make_events(*, feed: EventFeed, drain: Drain, most_waiting: int) -> ApiBluep
         page = _find(query)
         if not page.bodies and not page.more and query.wait_seconds:
             page = _wait(query, page)
-        return {"bodies": page.bodies, "next": write_feed_cursor(page.next), "more": page.more}
+        return {"bodies": page.bodies, "next": write_cursor(page.next), "more": page.more}
 
     def _find(query: FeedQuery) -> FeedPage:
         after = feed.latest() if query.after is None else query.after

@@ -3,16 +3,21 @@
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
+from service.api.cursors import read_cursor
 from service.domain.claims import Trust
 from service.domain.masking import mask_personal, mask_unknown_word
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.ledger.claims import ClaimRecord
 from service.ledger.inquiries import InquiryReason
+
+#: How many items one response may list.
+MAX_LISTED = 500
 
 _NOT_ONE_LINE = re.compile(r"[\x00-\x1f\x7f\u2028\u2029\ud800-\udfff]")
 
@@ -68,6 +73,24 @@ def time(description: str, **options: Any) -> fields.AwareDateTime:
         metadata={"description": f"{description} RFC 3339, with its zone."},
         **options,
     )
+
+
+def limit() -> fields.Integer:
+    """The most items of a page."""
+    return fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+
+
+class Cursor(fields.String):
+    """A cursor, read as the place that it names; only loaded."""
+
+    def __init__(self, kind: Callable[..., tuple[Any, ...]], **options: Any) -> None:
+        """`kind` is the named tuple of the place."""
+        description = "`next` of the page before; the other filters stay the same."
+        super().__init__(**{"metadata": {"description": description}, **options})
+        self._kind = kind
+
+    def _deserialize(self, *args: Any, **kwargs: Any) -> Any:
+        return read_cursor(self._kind, super()._deserialize(*args, **kwargs))
 
 
 class TrustName(fields.String):

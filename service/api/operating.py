@@ -8,6 +8,7 @@ from flask import g
 from sqlalchemy import Engine
 
 from service.api.blueprint import ApiBlueprint
+from service.api.cursors import next_cursor
 from service.api.problems import Problem
 from service.api.request_schemas import (
     AuditFilterSchema,
@@ -17,7 +18,6 @@ from service.api.request_schemas import (
     RedeliverySchema,
     ReplayRequestSchema,
     ReplayWindowSchema,
-    write_delivery_cursor,
 )
 from service.api.response_schemas import (
     AuditSchema,
@@ -137,7 +137,7 @@ def make_operating(
         """
         chosen, limit = query
         page = list_deliveries(engine, chosen, limit=limit)
-        return {"deliveries": page, "next": write_delivery_cursor(page[-1]) if len(page) == limit else None}
+        return {"deliveries": page, "next": next_cursor(page, limit=limit)}
 
     @blueprint.route("/replays/count")
     @blueprint.operation("countReplay", scope=ApiScope.READ, problems=_UNKNOWN_ENDPOINT)

@@ -6,13 +6,13 @@ from typing import Any
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
+from service.api.cursors import next_cursor
 from service.api.problems import FieldError, Problem, invalid, invalid_message
 from service.api.request_schemas import (
     AnnouncementsSchema,
     InquiryRequestSchema,
     OrderFilterSchema,
     ResolutionSchema,
-    write_cursor,
 )
 from service.api.response_schemas import (
     AnnouncedOrdersSchema,
@@ -94,7 +94,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
         """List orders, the most recently changed first"""
         chosen, limit = query
         page = store.list_orders(chosen, limit=limit)
-        return {"orders": page, "next": write_cursor(page[-1]) if len(page) == limit else None}
+        return {"orders": page, "next": next_cursor(page, limit=limit)}
 
     @blueprint.route(_ORDER)
     @blueprint.operation("showOrder", scope=ApiScope.READ, problems={404: _UNKNOWN})

@@ -1,8 +1,5 @@
 """What callers send."""
 
-import base64
-import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -10,26 +7,24 @@ from typing import Any
 from marshmallow import Schema, ValidationError, fields, post_load, validate, validates_schema
 
 from service.api import fields as api
+from service.api.fields import MAX_LISTED
 from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
-from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind
+from service.ledger.attention import AttentionFilter, AttentionKind, AttentionPlace
 from service.ledger.dead_letters import DeadLetterAction
-from service.ledger.endpoints import DeliveryFilter, DeliveryPlace, DeliveryState, ListedDelivery
+from service.ledger.endpoints import DeliveryFilter, DeliveryPlace, DeliveryState
 from service.ledger.feed import BEGINNING, FeedFilter, FeedPlace
 from service.ledger.inquiries import InquiryState
-from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
+from service.ledger.orders import OrderFilter, OrderPlace
 from service.ledger.replays import DEFAULT_PER_SECOND, ReplayWindow
-from service.ledger.sanitizing import escaped
 from service.runtime.clock import now
 
 #: The longest request body, in bytes. 100 orders with every field take 60 KiB.
 MAX_BODY_BYTES = 128 * 1024
 #: How many orders one request may announce.
 MAX_ORDERS = 100
-#: How many orders one response may list.
-MAX_LISTED = 500
 #: How long a request for events may wait for one.
 MAX_WAIT_SECONDS = 30
 #: In place of a cursor: the place of the latest event.
@@ -43,7 +38,6 @@ RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
 
 # Days near the calendar's ends have no next day, or none in another time zone.
 _DAY = validate.Range(min=date(2000, 1, 1), max=date(2999, 12, 31))
-_NO_CURSOR = "is not a cursor: send the `next` of an earlier page"
 
 
 class _DraftSchema(Schema):
@@ -217,8 +211,8 @@ class DeliveryFilterSchema(Schema):
     merchant = api.merchant()
     biz_order_no = api.order_number()
     event_id = fields.String()
-    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
-    after = fields.String(metadata={"description": "`next` of the page before; the other filters stay the same."})
+    limit = api.limit()
+    after = api.Cursor(DeliveryPlace)
 
     @validates_schema
     def _check_order(self, data: dict[str, Any], **_: Any) -> None:
@@ -231,8 +225,6 @@ class DeliveryFilterSchema(Schema):
         limit = data.pop("limit")
         if "merchant" in data:
             data["order"] = OrderKey(data.pop("merchant"), data.pop("biz_order_no"))
-        if (cursor := data.pop("after", None)) is not None:
-            data["after"] = read_delivery_cursor(cursor)
         chosen = DeliveryFilter(**data)
         if not chosen.is_narrow:
             raise ValidationError("must be `open` or `parked`, unless an order or an event is named", "state")
@@ -244,7 +236,7 @@ class InquiryFilterSchema(Schema):
 
     merchant = api.merchant(required=True)
     state = fields.Enum(InquiryState, by_value=True, required=True)
-    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+    limit = api.limit()
     after = fields.String(
         load_default="", metadata={"description": "The last order number of the page before: its `next`."}
     )
@@ -253,7 +245,7 @@ class InquiryFilterSchema(Schema):
 class AuditFilterSchema(Schema):
     """Which changes to list."""
 
-    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
+    limit = api.limit()
     before = fields.Integer(
         load_default=None,
         validate=validate.Range(min=1, max=2**63 - 1),
@@ -268,15 +260,18 @@ class OrderFilterSchema(Schema):
     status = fields.Enum(OrderStatus, by_value=True)
     conflicted = fields.Boolean(truthy={"true"}, falsy={"false"})
     updated_before = api.time("Only orders that have not changed since.")
-    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
-    after = fields.String(metadata={"description": "`next` of the page before; the other filters stay the same."})
+    limit = api.limit()
+    after = api.Cursor(OrderPlace)
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> tuple[OrderFilter, int]:
         limit = data.pop("limit")
-        if (cursor := data.pop("after", None)) is not None:
-            data["after"] = read_cursor(cursor)
         return OrderFilter(**data), limit
+
+
+class _FeedCursor(api.Cursor):
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return None if value == LATEST else super()._deserialize(value, *args, **kwargs)
 
 
 class FeedFilterSchema(Schema):
@@ -286,12 +281,14 @@ class FeedFilterSchema(Schema):
     type = fields.Enum(EventType, by_value=True)
     status = fields.Enum(OrderStatus, by_value=True)
     order_type = fields.String()
-    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
-    after = fields.String(
+    limit = api.limit()
+    after = _FeedCursor(
+        FeedPlace,
+        load_default=lambda: BEGINNING,
         metadata={
             "description": "The `next` of the page before; the filters may change. Without it, the oldest events come "
             f"first. `{LATEST}` leaves out all that are there."
-        }
+        },
     )
     wait_seconds = fields.Integer(
         load_default=0,
@@ -301,9 +298,8 @@ class FeedFilterSchema(Schema):
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> "FeedQuery":
-        after, limit, wait_seconds = data.pop("after", None), data.pop("limit"), data.pop("wait_seconds")
-        place = BEGINNING if after is None else None if after == LATEST else read_feed_cursor(after)
-        return FeedQuery(after=place, chosen=FeedFilter(**data), limit=limit, wait_seconds=wait_seconds)
+        page = {name: data.pop(name) for name in ("after", "limit", "wait_seconds")}
+        return FeedQuery(chosen=FeedFilter(**data), **page)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,14 +333,14 @@ class AttentionFilterSchema(Schema):
         load_default=False,
         metadata={"description": "Also the items that somebody has acknowledged."},
     )
-    limit = fields.Integer(load_default=100, validate=validate.Range(min=1, max=MAX_LISTED))
-    after = fields.String(metadata={"description": "`next` of the page before; the other filters stay the same."})
+    limit = api.limit()
+    after = api.Cursor(AttentionPlace)
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> tuple[AttentionFilter, int]:
-        limit, cursor = data.pop("limit"), data.pop("after", None)
+        limit = data.pop("limit")
         data["acknowledged"] = None if data["acknowledged"] or "group" in data else False
-        return AttentionFilter(**data, after=None if cursor is None else read_attention_cursor(cursor)), limit
+        return AttentionFilter(**data), limit
 
 
 class AcknowledgementSchema(Schema):
@@ -376,88 +372,3 @@ class ReportFilterSchema(Schema):
             raise ValidationError("is before `since`: exchange them", "until")
         if since and (until or datetime.now(UTC).date()) - since >= timedelta(days=MAX_REPORTED_DAYS):
             raise ValidationError(f"must be at most {MAX_REPORTED_DAYS} days before `until`: ask for parts", "since")
-
-
-def write_attention_cursor(item: AttentionItem) -> str:
-    """The cursor of the place after `item`."""
-    return _write_place([item.since.isoformat(), item.id])
-
-
-def read_attention_cursor(text: str) -> tuple[datetime, str]:
-    """The place that a cursor names. Raises ValidationError for a text that `write_attention_cursor` did not write."""
-    since, item_id = _read_place(text, str, str)
-    if escaped(item_id) != item_id:
-        raise ValidationError(_NO_CURSOR, "after")
-    return _read_time(since), item_id
-
-
-def write_cursor(order: OrderRecord) -> str:
-    """The cursor of the place after `order`: an opaque text that callers send back for the next page."""
-    return _write_place([order.updated_at.isoformat(), order.merchant, order.biz_order_no])
-
-
-def read_cursor(text: str) -> OrderPlace:
-    """The place that a cursor names. Raises ValidationError for a text that `write_cursor` did not write."""
-    updated_at, merchant, biz_order_no = _read_place(text, str, str, str)
-    return OrderPlace(updated_at=_read_time(updated_at), merchant=merchant, biz_order_no=biz_order_no)
-
-
-def write_delivery_cursor(delivery: ListedDelivery) -> str:
-    """The cursor of the place after `delivery`."""
-    event = (delivery.created_at.isoformat(), delivery.merchant, delivery.biz_order_no, delivery.sequence)
-    return _write_place([*event, delivery.endpoint])
-
-
-def read_delivery_cursor(text: str) -> DeliveryPlace:
-    """The place that it names. Raises ValidationError for a text that `write_delivery_cursor` did not write."""
-    created_at, merchant, biz_order_no, sequence, endpoint = _read_place(text, str, str, str, int, str)
-    # The other values are checked as those of a feed cursor.
-    for name in (biz_order_no, endpoint):
-        read_feed_cursor(_write_place([0, merchant, name, sequence]))
-    return DeliveryPlace(
-        created_at=_read_time(created_at),
-        merchant=merchant,
-        biz_order_no=biz_order_no,
-        sequence=sequence,
-        endpoint=endpoint,
-    )
-
-
-def write_feed_cursor(place: FeedPlace) -> str:
-    """The cursor of a place in the event feed."""
-    return _write_place([place.txid, place.merchant, place.biz_order_no, place.sequence])
-
-
-def read_feed_cursor(text: str) -> FeedPlace:
-    """The place that it names. Raises ValidationError for a text that `write_feed_cursor` did not write."""
-    txid, merchant, biz_order_no, sequence = _read_place(text, int, str, str, int)
-    if not (0 <= txid < 2**63 and 0 <= sequence < 2**31) or any(escaped(n) != n for n in (merchant, biz_order_no)):
-        raise ValidationError(_NO_CURSOR, "after")
-    return FeedPlace(txid=txid, merchant=merchant, biz_order_no=biz_order_no, sequence=sequence)
-
-
-def _write_place(place: Sequence[str | int]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(place).encode()).decode().rstrip("=")
-
-
-def _read_place(text: str, *types: type) -> Any:
-    """The values of a cursor, which have exactly these types."""
-    try:
-        place = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (ValueError, RecursionError) as error:
-        raise ValidationError(_NO_CURSOR, "after") from error
-    if not isinstance(place, list) or tuple(map(type, place)) != types:
-        raise ValidationError(_NO_CURSOR, "after")
-    return place
-
-
-def _read_time(written: str) -> datetime:
-    """The aware time of a cursor, spelled as we spell it."""
-    try:
-        time = datetime.fromisoformat(written)
-        time.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
-        raise ValidationError(_NO_CURSOR, "after") from error
-    if time.tzinfo is None or time.isoformat() != written:
-        raise ValidationError(_NO_CURSOR, "after")
-    return time

@@ -34,6 +34,14 @@ class AwareTime(click.ParamType[datetime]):
         return time
 
 
+class Word(click.Choice[Any]):
+    """One of some members of a StrEnum, by its value."""
+
+    def normalize_choice(self, choice: object, ctx: click.Context | None) -> str:  # noqa: ARG002 - click names it
+        """The word for a member."""
+        return str(choice)
+
+
 def settings_of(context: click.Context, *, with_database: bool = True) -> Settings:
     """The settings that `--config` names. Mistakes end the command with a line each.
 

@@ -1,22 +1,13 @@
 """`payment-callbacks orders`: announce, list, show, query and resolve orders, and list what waits for a person."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 import click
-from marshmallow import Schema, ValidationError
 
-from service.api.request_schemas import (
-    MAX_LISTED,
-    RESOLVABLE,
-    read_attention_cursor,
-    read_cursor,
-    write_attention_cursor,
-    write_cursor,
-)
+from service.api.request_schemas import RESOLVABLE
 from service.api.response_schemas import (
     AnnouncedSchema,
     AttentionItemSchema,
@@ -30,18 +21,17 @@ from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
 from service.charging.announce import OrderDraft
 from service.cli.ledger_access import author_of, open_ledger, person
-from service.cli.options import TIME_HELP, AwareTime, log_to_stderr, settings_of
+from service.cli.options import TIME_HELP, AwareTime, Word, log_to_stderr, settings_of
 from service.cli.order_tables import show_attention, show_history, show_orders
+from service.cli.pages import after_option, as_json_option, limit_option, print_json, print_page
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
-from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
+from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList, AttentionPlace
 from service.ledger.claims import Resolution
 from service.ledger.errors import AnnouncementDiffers, AttentionItemUnknown, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace
 from service.ledger.store import LedgerStore
-
-_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, like the API.")
 
 
 @click.group()
@@ -60,7 +50,7 @@ def orders() -> None:
     type=AwareTime(),
     help=f"When to query the gateway if there is no terminal status by then. {TIME_HELP}",
 )
-@_AS_JSON
+@as_json_option
 @click.pass_context
 def announce(
     context: click.Context,
@@ -82,43 +72,31 @@ def announce(
     with _open_store(context) as store:
         announced = make_announcer(settings_of(context), store).announce(draft)
     if as_json:
-        _print_json(AnnouncedSchema(), announced)
+        print_json(AnnouncedSchema(), announced)
     else:
         click.echo(announced.notify_url)
 
 
 @orders.command(name="list")
 @click.option("--merchant")
-@click.option("--status", type=click.Choice([status.value for status in OrderStatus]))
+@click.option("--status", type=Word(OrderStatus))
 @click.option("--conflicted/--not-conflicted", default=None, help="Whether trusted claims contradict each other.")
 @click.option("--updated-before", type=AwareTime(), help=f"Only orders that have not changed since. {TIME_HELP}")
-@click.option("--after", help="Where the previous page ended: the value that it printed.")
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, MAX_LISTED))
-@_AS_JSON
+@after_option(OrderPlace)
+@limit_option(50)
+@as_json_option
 @click.pass_context
 def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -> None:
     """List orders, the last changed ones first."""
-    status, after = chosen.pop("status"), chosen.pop("after")
     with _open_store(context) as store:
-        wanted = OrderFilter(
-            **chosen,
-            status=OrderStatus(status) if status else None,
-            after=_read_place(after) if after else None,
-        )
-        page = store.list_orders(wanted, limit=limit)
-    following = write_cursor(page[-1]) if len(page) == limit else None
-    if as_json:
-        _print_json(OrderListSchema(), {"orders": page, "next": following})
-        return
-    show_orders(page)
-    if following:
-        click.echo(f"There may be more: --after {following}", err=True)
+        page = store.list_orders(OrderFilter(**chosen), limit=limit)
+    print_page(OrderListSchema(), "orders", page, limit=limit, as_json=as_json, show=show_orders)
 
 
 @orders.command()
 @click.argument("merchant")
 @click.argument("biz_order_no")
-@_AS_JSON
+@as_json_option
 @click.pass_context
 def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool) -> None:
     """Show an order with its claims, queries, events and deliveries.
@@ -130,7 +108,7 @@ def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool
     if not history.known:
         raise _unknown(merchant, biz_order_no)
     if as_json:
-        _print_json(HistorySchema(), history)
+        print_json(HistorySchema(), history)
     else:
         show_history(history)
 
@@ -140,7 +118,7 @@ def show(context: click.Context, merchant: str, biz_order_no: str, as_json: bool
 @click.argument("biz_order_no")
 @click.option("--reason", required=True, help="Why. The audit keeps it.")
 @click.option("--by", help="Who asks. The default is the user who runs this.")
-@_AS_JSON
+@as_json_option
 @click.pass_context
 def inquire(
     context: click.Context, merchant: str, biz_order_no: str, reason: str, by: str | None, as_json: bool
@@ -155,7 +133,7 @@ def inquire(
             raise click.ClickException(f"the gateway cannot be asked: set [merchants.{merchant}.gateway]")
         inquiry = store.load_inquiry(order)
     if as_json:
-        _print_json(InquirySchema(), inquiry)
+        print_json(InquirySchema(), inquiry)
     elif inquiry is not None:
         click.echo(f"It is asked for at {inquiry.due_at.isoformat()}, or as soon after as an inquirer runs.")
 
@@ -163,7 +141,7 @@ def inquire(
 @orders.command()
 @click.argument("merchant")
 @click.argument("biz_order_no")
-@click.argument("status", type=click.Choice([status.value for status in RESOLVABLE]))
+@click.argument("status", type=Word(RESOLVABLE))
 @click.option("--by", required=True, help="Who decides. Kept for good.")
 @click.option("--reason", required=True, help="Why, and on what evidence. Kept for good.")
 @click.option("--pay-order-no", help="The gateway's number of the payment, if known.")
@@ -171,14 +149,14 @@ def inquire(
 @click.option("--amount", help="The exact amount, in the merchant's unit, if known. Settles a dispute about it.")
 @click.option("--paid-at", type=AwareTime(), help=f"When the money moved, if known. {TIME_HELP}")
 @click.option("--sequence", type=int, help="As `orders show` printed it. If it has changed since, nothing is done.")
-@_AS_JSON
+@as_json_option
 @click.confirmation_option(prompt="This outranks the gateway, and downstream is told. Go on?")
 @click.pass_context
 def resolve(
     context: click.Context,
     merchant: str,
     biz_order_no: str,
-    status: str,
+    status: OrderStatus,
     by: str,
     reason: str,
     pay_order_no: str | None,
@@ -198,7 +176,7 @@ def resolve(
         announcer = make_announcer(settings_of(context), store)
         resolution = Resolution(
             order=OrderKey(merchant, biz_order_no),
-            status=OrderStatus(status),
+            status=status,
             stated_by=author.name,
             reason=author.reason,
             pay_order_no=pay_order_no,
@@ -213,27 +191,27 @@ def resolve(
             raise _unknown(merchant, biz_order_no) from error
         order = store.load_order(resolution.order)
     if as_json:
-        _print_json(ResolvedSchema(), {"verdict": verdict, "order": order})
+        print_json(ResolvedSchema(), {"verdict": verdict, "order": order})
     elif order is not None:
         click.echo(f"{verdict.value}: the order is {order.state.status.value}, by {resolution.stated_by}")
 
 
 @orders.command()
-@click.option("--kind", type=click.Choice([kind.value for kind in AttentionKind]), help="Only this kind.")
+@click.option("--kind", type=Word(AttentionKind), help="Only this kind.")
 @click.option("--merchant", help="Only what concerns this merchant.")
 @click.option("--group", help="The conflicts of this item of the kind disputed-field, also acknowledged ones.")
 @click.option("--all", "with_acknowledged", is_flag=True, help="Also what somebody has acknowledged.")
-@click.option("--after", help="Where the previous page ended: the value that it printed.")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, MAX_LISTED))
-@_AS_JSON
+@after_option(AttentionPlace)
+@limit_option(100)
+@as_json_option
 @click.pass_context
 def attention(
     context: click.Context,
-    kind: str | None,
+    kind: AttentionKind | None,
     merchant: str | None,
     group: str | None,
     with_acknowledged: bool,
-    after: str | None,
+    after: AttentionPlace | None,
     limit: int,
     as_json: bool,
 ) -> None:
@@ -246,28 +224,22 @@ def attention(
     if group and not group.startswith(f"{AttentionKind.DISPUTED_FIELD}/"):
         raise click.UsageError(f"--group is not an item of the kind {AttentionKind.DISPUTED_FIELD}")
     chosen = AttentionFilter(
-        kind=AttentionKind(kind) if kind else None,
+        kind=kind,
         merchant=merchant,
         group=group,
         acknowledged=None if with_acknowledged or group else False,
-        after=_read_attention_place(after) if after else None,
+        after=after,
     )
     with open_ledger(settings_of(context)) as engine:
         items = AttentionList(engine=engine).list(chosen, limit=limit)
-    following = write_attention_cursor(items[-1]) if len(items) == limit else None
-    if as_json:
-        _print_json(AttentionListSchema(), {"items": items, "next": following})
-        return
-    show_attention(items)
-    if following:
-        click.echo(f"There may be more: --after {following}", err=True)
+    print_page(AttentionListSchema(), "items", items, limit=limit, as_json=as_json, show=show_attention)
 
 
 @orders.command()
 @click.argument("item")
 @click.option("--by", required=True, help="Who has seen it.")
 @click.option("--note", required=True, help="What is being done about it.")
-@_AS_JSON
+@as_json_option
 @click.pass_context
 def acknowledge(context: click.Context, item: str, by: str, note: str, as_json: bool) -> None:
     """Take an ITEM of `orders attention` out of sight until it changes, in your own name. It settles nothing."""
@@ -281,7 +253,7 @@ def acknowledge(context: click.Context, item: str, by: str, note: str, as_json: 
                 f"nothing called {item!r} waits for a person; `orders attention --all` lists what does"
             ) from error
     if as_json:
-        _print_json(AttentionItemSchema(), acknowledged)
+        print_json(AttentionItemSchema(), acknowledged)
     else:
         click.echo(f"{acknowledged.id} is acknowledged by {acknowledged.acknowledged_by}: {acknowledged.note}")
 
@@ -301,23 +273,5 @@ def _open_store(context: click.Context) -> Iterator[LedgerStore]:
             raise click.ClickException(str(error)) from error
 
 
-def _read_place(cursor: str) -> OrderPlace:
-    try:
-        return read_cursor(cursor)
-    except ValidationError as error:
-        raise click.UsageError("--after is not the end of an earlier page") from error
-
-
-def _read_attention_place(cursor: str) -> tuple[datetime, str]:
-    try:
-        return read_attention_cursor(cursor)
-    except ValidationError as error:
-        raise click.UsageError("--after is not the end of an earlier page") from error
-
-
 def _unknown(merchant: str, biz_order_no: str) -> click.ClickException:
     return click.ClickException(f"nobody ever spoke of the order {biz_order_no!r} of {merchant!r}")
-
-
-def _print_json(schema: Schema, value: object) -> None:
-    click.echo(json.dumps(schema.dump(value), ensure_ascii=False, indent=2))

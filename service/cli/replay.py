@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from service.cli.ledger_access import author_of, open_ledger
-from service.cli.options import TIME_HELP, AwareTime, find_endpoint, log_to_stderr, settings_of
+from service.cli.options import TIME_HELP, AwareTime, Word, find_endpoint, log_to_stderr, settings_of
 from service.cli.tables import time_text
 from service.domain.claims import OrderStatus
 from service.ledger.audit import Author
@@ -27,9 +27,7 @@ _LOOK_SECONDS = 0.5
 @click.option("--parked", is_flag=True, help="All events that are parked: their last attempt failed.")
 @click.option("--since", type=AwareTime(), help=f"All events that were made at this time or later. {TIME_HELP}")
 @click.option("--until", type=AwareTime(), help="With --since: only events that were made before this. Default: now.")
-@click.option(
-    "--status", type=click.Choice([status.value for status in OrderStatus]), help="With --since: only this status."
-)
+@click.option("--status", type=Word(OrderStatus), help="With --since: only this status.")
 @click.option("--order-type", help="With --since: only this order type.")
 @click.option("--confirm", type=int, metavar="COUNT", help="With --since: replay, if there are this many events.")
 @click.option(
@@ -107,7 +105,7 @@ def _replay_window(
     *,
     since: datetime,
     until: datetime | None,
-    status: str | None,
+    status: OrderStatus | None,
     order_type: str | None,
     confirm: int | None,
     per_second: int,
@@ -121,13 +119,7 @@ def _replay_window(
         raise click.UsageError(f"--since must be before --until, which is {until.isoformat()}")
     if until > present:
         raise click.UsageError("--until is in the future: further events may still be made before it")
-    window = ReplayWindow(
-        endpoint=endpoint,
-        since=since,
-        until=until,
-        status=None if status is None else OrderStatus(status),
-        order_type=order_type,
-    )
+    window = ReplayWindow(endpoint=endpoint, since=since, until=until, status=status, order_type=order_type)
     if confirm is None:
         _count(replays, window, per_second)
         return

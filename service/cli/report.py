@@ -15,6 +15,7 @@ from service.cli.escaping import escape_controls
 from service.cli.ledger_access import open_ledger
 from service.cli.options import log_to_stderr, settings_of
 from service.cli.order_tables import show_attention
+from service.cli.pages import print_json
 from service.cli.tables import add_row, make_console, make_table, time_text
 from service.ledger.reports import Report, Reports
 
@@ -121,7 +122,7 @@ def _print_table(whole: Report) -> None:
 
 
 def _print_json(whole: Report) -> None:
-    click.echo(json.dumps({"note": NOTE, **ReportSchema().dump(whole)}, ensure_ascii=False, indent=2))
+    print_json(ReportSchema(), whole, note=NOTE)
 
 
 def _print_csv(whole: Report) -> None:

@@ -8,11 +8,11 @@ conflicts are no items of their own, so they are neither listed nor counted, unt
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     CTE,
@@ -119,6 +119,13 @@ CAUSES = {
 }
 
 
+class AttentionPlace(NamedTuple):
+    """An item's place in the list."""
+
+    since: datetime
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttentionItem:
     """One thing that waits for a person."""
@@ -148,6 +155,11 @@ class AttentionItem:
     acknowledged_by: str | None
     acknowledged_at: datetime | None
     note: str | None
+
+    @property
+    def place(self) -> AttentionPlace:
+        """Its place in the list."""
+        return AttentionPlace(self.since, self.id)
 
     @property
     def cause(self) -> str:
@@ -186,8 +198,8 @@ class AttentionFilter:
     group: str | None = None
     #: Whether somebody has acknowledged it. The default leaves those out.
     acknowledged: bool | None = False
-    #: Only items after this place: `since` and id of the last item before.
-    after: "tuple[datetime, str] | None" = field(default=None)
+    #: Only items after this place.
+    after: AttentionPlace | None = None
 
 
 class AttentionList:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BindParameter,
@@ -18,7 +18,6 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    tuple_,
 )
 
 from service.domain.claims import OrderKey, OrderStatus
@@ -28,7 +27,7 @@ from service.ledger.bulk import insert_new
 from service.ledger.database import read, write
 from service.ledger.histories import DeliveryRecord
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import HAS_EVENT, deliveries, events, paused_endpoints, to_record
+from service.ledger.tables import HAS_EVENT, comes_after, deliveries, events, paused_endpoints, to_record
 
 
 class DeliveryState(StrEnum):
@@ -157,6 +156,16 @@ def _read_states(connection: Connection, endpoints: Collection[str]) -> Sequence
     ]
 
 
+class DeliveryPlace(NamedTuple):
+    """A delivery's place in the list of deliveries."""
+
+    created_at: datetime
+    merchant: str
+    biz_order_no: str
+    sequence: int
+    endpoint: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedDelivery(DeliveryRecord):
     """A delivery, with what its event is about."""
@@ -171,16 +180,10 @@ class ListedDelivery(DeliveryRecord):
     #: When the event was made, aware.
     created_at: datetime
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryPlace:
-    """A delivery's place in the list of deliveries."""
-
-    created_at: datetime
-    merchant: str
-    biz_order_no: str
-    sequence: int
-    endpoint: str
+    @property
+    def place(self) -> DeliveryPlace:
+        """Its place in the list of deliveries."""
+        return DeliveryPlace(self.created_at, self.merchant, self.biz_order_no, self.sequence, self.endpoint)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,13 +208,7 @@ def list_deliveries(engine: Engine, chosen: DeliveryFilter, *, limit: int) -> Se
 
     `chosen` has to be narrow.
     """
-    place = (
-        deliveries.c.created_at,
-        deliveries.c.merchant,
-        deliveries.c.biz_order_no,
-        deliveries.c.sequence,
-        deliveries.c.endpoint,
-    )
+    place = [deliveries.c[name] for name in DeliveryPlace._fields]
     query = (
         select(deliveries, events.c.id.label("event_id"), events.c.type, events.c.status)
         .join(events, HAS_EVENT)
@@ -230,8 +227,7 @@ def list_deliveries(engine: Engine, chosen: DeliveryFilter, *, limit: int) -> Se
     if chosen.event_id is not None:
         query = query.where(events.c.id == chosen.event_id)
     if chosen.after is not None:
-        reached = [literal(getattr(chosen.after, column.name), column.type) for column in place]
-        query = query.where(tuple_(*place) > tuple_(*reached))
+        query = query.where(comes_after(place, chosen.after))
     rows = read(engine, lambda connection: connection.execute(query).all())
     return [to_record(ListedDelivery, row, type=EventType(row.type), status=OrderStatus(row.status)) for row in rows]
 

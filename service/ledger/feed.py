@@ -11,7 +11,7 @@ Two transactions that change the same order may come in the other order: the ord
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import (
     BigInteger,
@@ -25,7 +25,6 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    tuple_,
     update,
 )
 
@@ -35,7 +34,7 @@ from service.ledger import orders
 from service.ledger.database import read
 from service.ledger.errors import CursorExpired, FeedBehind
 from service.ledger.orders import OrderRecord
-from service.ledger.tables import FEED_PLACE, about_order, events
+from service.ledger.tables import FEED_PLACE, about_order, comes_after, events
 
 # How many events one query reads, and one page at most, to find those that a filter lets pass.
 _READ_AT_ONCE = 1000
@@ -44,8 +43,7 @@ _MOST_READ = 10_000
 _SNAPSHOT = func.pg_current_snapshot()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedPlace:
+class FeedPlace(NamedTuple):
     """An event's place in the feed, or the beginning of the feed."""
 
     txid: int
@@ -133,11 +131,11 @@ def _read(connection: Connection, after: FeedPlace, chosen: FeedFilter, limit: i
     bodies: list[bytes] = []
     place = after
     for _ in range(_MOST_READ // at_once):
-        rows = connection.execute(query.where(tuple_(*FEED_PLACE) > _as_tuple(place))).all()
+        rows = connection.execute(query.where(comes_after(FEED_PLACE, place))).all()
         for row in rows:
             if row.body is not None:
                 bodies.append(row.body)
-            place = _place(row)
+            place = FeedPlace(*row[:-1])
             if len(bodies) == limit:
                 return FeedPage(bodies=bodies, next=place, more=True)
         if len(rows) < at_once:
@@ -151,7 +149,7 @@ def _latest(connection: Connection) -> FeedPlace:
     row = connection.execute(
         select(*FEED_PLACE).where(_is_settled(connection)).order_by(*backwards).limit(1)
     ).one_or_none()
-    return BEGINNING if row is None else _place(row)
+    return BEGINNING if row is None else FeedPlace(*row)
 
 
 def _of_order(connection: Connection, key: OrderKey) -> OrderEvents | None:
@@ -175,7 +173,8 @@ def _require_place(connection: Connection, place: FeedPlace) -> None:
     """Raise CursorExpired unless the event at that place is there."""
     if place == BEGINNING:
         return
-    there = connection.execute(select(literal(1)).where(*(column == value for column, value in _pairs(place))))
+    is_there = (column == value for column, value in zip(FEED_PLACE, place, strict=True))
+    there = connection.execute(select(literal(1)).where(*is_there))
     if there.one_or_none() is None:
         raise CursorExpired
 
@@ -207,16 +206,3 @@ def _passes(chosen: FeedFilter) -> ColumnElement[bool] | None:
 def _number(xid: ColumnElement[Any]) -> ColumnElement[int]:
     # PostgreSQL casts xid8 to no number directly.
     return cast(cast(xid, Text), BigInteger)
-
-
-def _pairs(place: FeedPlace) -> Sequence[tuple[Any, Any]]:
-    values = (place.txid, place.merchant, place.biz_order_no, place.sequence)
-    return [(column, literal(value, column.type)) for column, value in zip(FEED_PLACE, values, strict=True)]
-
-
-def _as_tuple(place: FeedPlace) -> ColumnElement[Any]:
-    return tuple_(*(value for _, value in _pairs(place)))
-
-
-def _place(row: Any) -> FeedPlace:
-    return FeedPlace(txid=row.txid, merchant=row.merchant, biz_order_no=row.biz_order_no, sequence=row.sequence)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
@@ -19,6 +19,14 @@ from service.ledger.tables import about_order, orders
 
 _KEY = (orders.c.merchant, orders.c.biz_order_no)
 _NEVER_SEEN = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class OrderPlace(NamedTuple):
+    """An order's place in the list of last changed orders."""
+
+    updated_at: datetime
+    merchant: str
+    biz_order_no: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +54,11 @@ class OrderRecord:
     def key(self) -> OrderKey:
         """What names the order."""
         return OrderKey(self.merchant, self.biz_order_no)
+
+    @property
+    def place(self) -> OrderPlace:
+        """Its place in the list of last changed orders."""
+        return OrderPlace(self.updated_at, *self.key)
 
     @property
     def amount(self) -> str | None:
@@ -76,16 +89,7 @@ class OrderFilter:
     conflicted: bool | None = None
     updated_before: datetime | None = None
     #: Only orders that are listed after this place.
-    after: "OrderPlace | None" = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderPlace:
-    """An order's place in the list of last changed orders."""
-
-    updated_at: datetime
-    merchant: str
-    biz_order_no: str
+    after: OrderPlace | None = None
 
 
 def insert_missing(connection: Connection, records: Collection[OrderRecord]) -> set[OrderKey]:
@@ -134,9 +138,7 @@ def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
 
 def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[OrderRecord]:
     """At most `limit` orders, the last changed first. Raises ClaimUnstorable for a name that no order can have."""
-    place = chosen.after
-    names = [] if place is None else [place.merchant, place.biz_order_no]
-    if any(escaped(name) != name for name in (*names, chosen.merchant or "")):
+    if chosen.merchant and escaped(chosen.merchant) != chosen.merchant:
         raise ClaimUnstorable("what is asked for must hold no NUL and no lone surrogate")
     # All orders of a batch have one time, so the time alone does not order them.
     query = select(orders).order_by(orders.c.updated_at.desc(), *_KEY).limit(limit)
@@ -148,7 +150,7 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
         query = query.where(orders.c.conflicted if chosen.conflicted else ~orders.c.conflicted)
     if chosen.updated_before is not None:
         query = query.where(orders.c.updated_at < chosen.updated_before)
-    if place is not None:
+    if (place := chosen.after) is not None:
         same_time = (orders.c.updated_at == place.updated_at) & (
             tuple_(*_KEY) > tuple_(literal(place.merchant), literal(place.biz_order_no))
         )

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, func, insert, select, update
 
 from service.domain.claims import OrderStatus
 from service.ledger.audit import Action, Author, record_change
@@ -18,7 +18,16 @@ from service.ledger.database import allow_longer, read, shared_time, write
 from service.ledger.errors import ReplayCountDiffers
 from service.ledger.outbox import reopen
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import FEED_PLACE, HAS_EVENT, deliveries, events, paused_endpoints, replays, to_record
+from service.ledger.tables import (
+    FEED_PLACE,
+    HAS_EVENT,
+    comes_after,
+    deliveries,
+    events,
+    paused_endpoints,
+    replays,
+    to_record,
+)
 
 #: How many events a second are due again unless told otherwise.
 DEFAULT_PER_SECOND = 50
@@ -26,7 +35,6 @@ DEFAULT_PER_SECOND = 50
 _STEP = timedelta(seconds=1)
 # No index leads to a window of one endpoint's deliveries, so that recording pays for none.
 _COUNTING_SECONDS = 600
-_REACHED = (replays.c.txid, replays.c.merchant, replays.c.biz_order_no, replays.c.sequence)
 
 
 class ReplayState(StrEnum):
@@ -192,12 +200,12 @@ def _waits_at(connection: Connection, endpoint: str, *, now: datetime, most: int
 def _reopen_next(connection: Connection, row: Row[Any], *, now: datetime) -> dict[str, Any]:
     """Make the next part due again; what is to be stored of the replay."""
     allow_longer(connection, seconds=_COUNTING_SECONDS)
-    reached = tuple_(*(row._mapping[column.name] for column in _REACHED))
+    reached = [row._mapping[column.name] for column in FEED_PLACE]
     query = (
         select(*FEED_PLACE, deliveries.c.endpoint, deliveries.c.state)
         .select_from(deliveries)
         .join(events, HAS_EVENT)
-        .where(*_fits(_window(row)), events.c.txid <= row.last_txid, tuple_(*FEED_PLACE) > reached)
+        .where(*_fits(_window(row)), events.c.txid <= row.last_txid, comes_after(FEED_PLACE, reached))
         .order_by(*FEED_PLACE)
         .limit(row.per_second)
     )

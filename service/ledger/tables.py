@@ -1,5 +1,6 @@
 """The ledger's tables and what they mean. `migrations` creates them."""
 
+from collections.abc import Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -25,7 +26,9 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     and_,
+    literal,
     text,
+    tuple_,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -497,6 +500,12 @@ def about_order(table: FromClause, order: OrderKey) -> ColumnElement[bool]:
 def about_same_order(table: FromClause) -> ColumnElement[bool]:
     """Whether a row of `table` is about the order of `orders`."""
     return and_(table.c.merchant == orders.c.merchant, table.c.biz_order_no == orders.c.biz_order_no)
+
+
+def comes_after(columns: Sequence[ColumnElement[Any]], place: Sequence[object]) -> ColumnElement[bool]:
+    """Whether a row comes after `place` in a list that is sorted by these columns."""
+    reached = (literal(value, column.type) for column, value in zip(columns, place, strict=True))
+    return tuple_(*columns) > tuple_(*reached)
 
 
 def to_record(record: type[_Record], row: Row[Any], **converted: Any) -> _Record:

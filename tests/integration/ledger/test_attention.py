@@ -407,7 +407,7 @@ def test_the_list_is_read_in_pages_of_those_that_waited_longest(
     place = None
     while page := attention.list(AttentionFilter(after=place), limit=2):
         seen += [item.biz_order_no for item in page]
-        place = page[-1].since, page[-1].id
+        place = page[-1].place
     assert seen == orders
 
 

@@ -4,7 +4,6 @@ import json
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import pytest
 from sqlalchemy import Engine, delete, update
@@ -155,7 +154,7 @@ def test_a_place_whose_event_the_ledger_does_not_have_has_expired(
 ) -> None:
     store.record([a_claim()])
     place = feed.latest()
-    for other in (replace(place, txid=place.txid + 1), replace(place, sequence=2), replace(place, merchant="other")):
+    for other in (place._replace(txid=place.txid + 1), place._replace(sequence=2), place._replace(merchant="other")):
         with pytest.raises(CursorExpired):
             feed.read(other, ALL, limit=10)
     with ledger_engine.begin() as connection:

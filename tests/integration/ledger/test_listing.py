@@ -1,6 +1,6 @@
 """Lists of orders, page by page."""
 
-from service.ledger.orders import OrderFilter, OrderPlace
+from service.ledger.orders import OrderFilter
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 
@@ -12,7 +12,6 @@ def test_pages_hold_every_order_once_though_a_batch_gives_all_of_them_one_time(s
     after = None
     while page := store.list_orders(OrderFilter(merchant="acme", after=after), limit=4):
         found += [order.biz_order_no for order in page]
-        last = page[-1]
-        after = OrderPlace(updated_at=last.updated_at, merchant=last.merchant, biz_order_no=last.biz_order_no)
+        after = page[-1].place
     assert len(found) == len(numbers)
     assert set(found) == numbers
