@@ -12,10 +12,9 @@ from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
 from service.cli.gateway_probe import probe
 from service.cli.ledger_access import open_ledger
-from service.cli.merchants import Chosen, choose, merchant_option
-from service.cli.options import settings_of
+from service.cli.options import choose_merchant, merchant_option, settings_of
 from service.cli.personal_data import collect, from_option
-from service.config.settings import MerchantSettings
+from service.config.settings import GatewaySettings, MerchantSettings
 from service.domain.masking import mask_personal, mask_unknown_word
 from service.gateway.client import GatewayClient, make_client
 from service.gateway.errors import CallFailed, GatewayError, MessageInvalid, OutcomeUnknown
@@ -63,10 +62,10 @@ def bind(context: click.Context, merchant: str | None, pay_type: str | None, fil
 
     Personal data: name, id_card_number, mobile, bank_card_number.
     """
-    chosen = choose(settings_of(context), merchant)
+    chosen, gateway_settings = choose_merchant(settings_of(context), merchant)
     person = collect(file, needed=(*_PERSON, "bank_card_number"))
-    args = PreTiedCardArgs(pay_type=_pay_type(chosen.merchant, pay_type), **person)
-    with _client(chosen) as client:
+    args = PreTiedCardArgs(pay_type=_pay_type(chosen, pay_type), **person)
+    with _client(chosen, gateway_settings) as client:
         click.echo(f"unique_code: {client.pre_tie_card(args)}")
 
 
@@ -83,10 +82,10 @@ def confirm(
 
     Personal data: verification_code, bank_card_number.
     """
-    chosen = choose(settings_of(context), merchant)
+    chosen, gateway_settings = choose_merchant(settings_of(context), merchant)
     person = collect(file, needed=("verification_code", "bank_card_number"))
-    args = ConfirmTiedCardArgs(unique_code=unique_code, pay_type=_pay_type(chosen.merchant, pay_type), **person)
-    with _client(chosen) as client:
+    args = ConfirmTiedCardArgs(unique_code=unique_code, pay_type=_pay_type(chosen, pay_type), **person)
+    with _client(chosen, gateway_settings) as client:
         click.echo(f"protocol_no: {client.confirm_tied_card(args)}")
 
 
@@ -115,17 +114,17 @@ def withhold(
     Personal data: name, id_card_number, mobile, bank_card_number (optional in a file if there is a protocol number).
     """
     settings = settings_of(context)
-    chosen = choose(settings, merchant)
+    chosen, gateway_settings = choose_merchant(settings, merchant)
     by_card = () if protocol_no else ("bank_card_number",)
     person = collect(file, needed=(*_PERSON, *by_card), optional=("bank_card_number",))
     draft = OrderDraft(
-        merchant=chosen.merchant.slug,
+        merchant=chosen.slug,
         biz_order_no=biz_order_no,
         amount=amount,
-        pay_type=_pay_type(chosen.merchant, pay_type),
+        pay_type=_pay_type(chosen, pay_type),
     )
-    with _client(chosen) as client, open_ledger(settings) as engine:
-        withholder = make_withholder(settings, engine, {chosen.merchant.slug: client})
+    with _client(chosen, gateway_settings) as client, open_ledger(settings) as engine:
+        withholder = make_withholder(settings, engine, {chosen.slug: client})
         try:
             payer = Payer(protocol_no=protocol_no, **person)
             sent = withholder.withhold(draft, payer, sent_by="command line").withhold
@@ -150,8 +149,8 @@ def withhold(
 @click.pass_context
 def query(context: click.Context, merchant: str | None, biz_order_no: str) -> None:
     """Query an order's status. Records nothing: `orders inquire` queries and records the answer."""
-    chosen = choose(settings_of(context), merchant)
-    with _client(chosen) as client:
+    chosen, gateway_settings = choose_merchant(settings_of(context), merchant)
+    with _client(chosen, gateway_settings) as client:
         queried = client.query(biz_order_no)
     if queried.order is None:
         click.echo(f"The gateway has no such order: {mask_personal(queried.message)}")
@@ -176,11 +175,11 @@ def _pay_type(merchant: MerchantSettings, named: str | None) -> str:
 
 
 @contextmanager
-def _client(chosen: Chosen) -> Iterator[GatewayClient]:
+def _client(merchant: MerchantSettings, gateway_settings: GatewaySettings) -> Iterator[GatewayClient]:
     try:
-        client = make_client(chosen.merchant, chosen.gateway, clock=now)
+        client = make_client(merchant, gateway_settings, clock=now)
     except GatewayError as error:
-        raise click.ClickException(f"merchants.{chosen.merchant.slug}.gateway: {error}") from error
+        raise click.ClickException(f"merchants.{merchant.slug}.gateway: {error}") from error
     try:
         yield client
     except OutcomeUnknown as error:

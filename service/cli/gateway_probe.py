@@ -9,8 +9,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.merchants import Chosen, choose, merchant_option
-from service.cli.options import settings_of
+from service.cli.options import choose_merchant, merchant_option, settings_of
+from service.config.settings import GatewaySettings
 from service.domain.masking import mask_personal
 from service.gateway.cipher import RequestDialect
 from service.gateway.errors import CallFailed, GatewayError
@@ -38,16 +38,17 @@ def probe(context: click.Context, merchant: str | None, pause_seconds: float, mo
 
     Only queries orders that do not exist, so no money can move. The exit code is 1 if nothing was learned.
     """
-    chosen = choose(settings_of(context), merchant)
-    result = _run(chosen, pause_seconds=pause_seconds, most_requests=most_requests)
+    chosen, gateway_settings = choose_merchant(settings_of(context), merchant)
+    where = f"merchants.{chosen.slug}.gateway"
+    result = _run(gateway_settings, where, pause_seconds=pause_seconds, most_requests=most_requests)
     console = Console(width=None if Console().is_terminal else 160)
     console.print(_table(result))
     if result.dialect is None or result.not_found is None:
         raise click.ClickException(_why_nothing(result))
-    click.echo(f"\n# The gateway understands this. Add it to the settings.\n{_settings(chosen, result)}")
+    click.echo(f"\n# The gateway understands this. Add it to the settings.\n{_settings(where, result)}")
 
 
-def _run(chosen: Chosen, *, pause_seconds: float, most_requests: int) -> ProbeResult:
+def _run(settings: GatewaySettings, where: str, *, pause_seconds: float, most_requests: int) -> ProbeResult:
     with Progress(
         TextColumn("probing"),
         BarColumn(),
@@ -59,7 +60,7 @@ def _run(chosen: Chosen, *, pause_seconds: float, most_requests: int) -> ProbeRe
         task = progress.add_task("probing", total=most_requests, tries="")
         try:
             return Probe(
-                settings=chosen.gateway,
+                settings=settings,
                 clock=now,
                 pause=lambda: time.sleep(pause_seconds),
                 on_request=lambda tries: progress.update(task, advance=1, tries=tries),
@@ -68,7 +69,7 @@ def _run(chosen: Chosen, *, pause_seconds: float, most_requests: int) -> ProbeRe
         except CallFailed as error:
             raise click.ClickException(f"the gateway does not answer: {error}") from error
         except GatewayError as error:
-            raise click.ClickException(f"merchants.{chosen.merchant.slug}.gateway: {error}") from error
+            raise click.ClickException(f"{where}: {error}") from error
 
 
 def _table(result: ProbeResult) -> Table:
@@ -101,8 +102,7 @@ def _why_nothing(result: ProbeResult) -> str:
     return "nothing was learned: no guess was understood. Check aes_key; the table shows the different answers"
 
 
-def _settings(chosen: Chosen, result: ProbeResult) -> str:
-    where = f"merchants.{chosen.merchant.slug}.gateway"
+def _settings(where: str, result: ProbeResult) -> str:
     dialect: RequestDialect | None = result.dialect
     # json and key_sorting keep their defaults: a query has one key only, so it does not show them.
     lines = [f"[{where}]", *_not_found(result), "", f"[{where}.dialect]"]

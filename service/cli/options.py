@@ -1,4 +1,4 @@
-"""What the commands share: settings, logs, times and the choice of an endpoint."""
+"""What the commands share: settings, logs, times, words, and the choice of an endpoint or a merchant."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ import click
 from service.bootstrap.urls import find_unusable_urls
 from service.config.endpoints import AnyEndpoint
 from service.config.reading import SettingsError, load_settings
-from service.config.settings import Settings
+from service.config.settings import GatewaySettings, MerchantSettings, Settings
 
 #: How an `AwareTime` is written.
 TIME_HELP = "An ISO 8601 time with its zone, e.g. 2026-01-05T20:00:00+08:00."
@@ -67,6 +67,20 @@ def find_endpoint(settings: Settings, name: str) -> AnyEndpoint:
             return endpoint
     known = ", ".join(endpoint.name for endpoint in settings.endpoints) or "none"
     raise click.UsageError(f"no endpoint is called {name}; the settings know {known}")
+
+
+#: `--merchant`, for `choose_merchant`.
+merchant_option = click.option("--merchant", help="Its slug; may be left out where only one merchant has a gateway.")
+
+
+def choose_merchant(settings: Settings, slug: str | None) -> tuple[MerchantSettings, GatewaySettings]:
+    """The merchant of that slug, or the only one that has a gateway, and its gateway. Raises `click.UsageError`."""
+    able = [(merchant, merchant.gateway) for merchant in settings.merchants.values() if merchant.gateway]
+    chosen = [one for one in able if slug in (None, one[0].slug)]
+    if len(chosen) == 1:
+        return chosen[0]
+    names = ", ".join(merchant.slug for merchant, _ in able) or "none"
+    raise click.UsageError(f"name a merchant that has a gateway, by --merchant; those that have one: {names}")
 
 
 def log_to_stderr() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.escaping import escape_controls
+from service.cli.tables import escape_controls
 from service.domain.masking import mask_personal
 from service.gateway.errors import CallbackRefused
 from service.gateway.sign_explanation import Candidate, Mismatch, Trait, describe_dialect, describe_kind, explain
