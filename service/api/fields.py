@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
 
 from marshmallow import ValidationError, fields, validate
@@ -54,6 +55,37 @@ def amount(**options: Any) -> fields.String:
         },
         **options,
     )
+
+
+def amount_unit(**metadata: Any) -> fields.String:
+    """The unit of an amount, null where there is none; `metadata` is for OpenAPI."""
+    return fields.String(allow_none=True, metadata={"enum": ["yuan", "fen", None], **metadata})
+
+
+def next_page() -> fields.String:
+    """The cursor of the page after a page."""
+    return text("The next page's `after`; null after the last page.", allow_none=True)
+
+
+def text(description: str, **options: Any) -> fields.String:
+    """Text."""
+    return fields.String(metadata={"description": description}, **options)
+
+
+def number(description: str, **options: Any) -> fields.Integer:
+    """A whole number."""
+    return fields.Integer(metadata={"description": description}, **options)
+
+
+def flag(description: str, **options: Any) -> fields.Boolean:
+    """True or false."""
+    return fields.Boolean(metadata={"description": description}, **options)
+
+
+def member(kind: type[Enum], description: str = "", **options: Any) -> fields.Enum[Any]:
+    """A member of an enumeration, by its value."""
+    metadata = {"description": description} if description else {}
+    return fields.Enum(kind, by_value=True, metadata=metadata, **options)
 
 
 def one_line(description: str, *, max_length: int, **options: Any) -> fields.String:

@@ -53,7 +53,7 @@ class AnnouncementSchema(_DraftSchema):
     """An order before it is sent to the gateway."""
 
     amount = api.amount(allow_none=True)
-    pay_type = fields.String(allow_none=True, metadata={"description": "One of the merchant's."})
+    pay_type = api.text("One of the merchant's.", allow_none=True)
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> OrderDraft:
@@ -79,9 +79,9 @@ class WithholdSchema(_DraftSchema, _PersonSchema):
     """An order to announce and to send: `single-withhold` of the gateway's document."""
 
     amount = api.amount(required=True)
-    pay_type = fields.String(required=True, metadata={"description": "One of the merchant's."})
-    bank_card_number = fields.String(load_only=True, metadata={"description": "This, `protocol_no`, or both."})
-    protocol_no = fields.String(load_only=True, metadata={"description": "Of a card that was bound."})
+    pay_type = api.text("One of the merchant's.", required=True)
+    bank_card_number = api.text("This, `protocol_no`, or both.", load_only=True)
+    protocol_no = api.text("Of a card that was bound.", load_only=True)
 
     @post_load
     def _make(self, data: dict[str, Any], **_: Any) -> tuple[OrderDraft, Payer]:
@@ -110,26 +110,23 @@ class CardConfirmationSchema(Schema):
 class ResolutionSchema(Schema):
     """A person's decision on an order. It outranks the gateway."""
 
-    status = fields.Enum(
+    status = api.member(
         OrderStatus,
-        by_value=True,
         required=True,
         validate=validate.OneOf(RESOLVABLE, error="must be one of processing, succeeded, failed"),
     )
-    sequence = fields.Integer(
+    sequence = api.number(
+        "The order's `sequence` when the person looked at it; 0 where it has no order yet.",
         required=True,
         strict=True,
         attribute="seen_sequence",
-        metadata={"description": "The order's `sequence` when the person looked at it; 0 where it has no order yet."},
     )
     name = api.one_line("Who decides: a person, not a system. Kept for good.", max_length=100, required=True)
     reason = api.one_line("Why, and on what evidence. Kept for good.", max_length=1000, required=True)
     pay_order_no = api.one_line(
         "The gateway's number for the payment, where known.", max_length=128, allow_none=True, load_default=None
     )
-    pay_type = fields.String(
-        load_default="", metadata={"description": "One of the merchant's, where known. Settles a dispute about it."}
-    )
+    pay_type = api.text("One of the merchant's, where known. Settles a dispute about it.", load_default="")
     amount = api.amount(allow_none=True, load_default=None)
     paid_at = api.time("When the money moved, where known.", allow_none=True, load_default=None)
 
@@ -153,7 +150,7 @@ class ReplayWindowSchema(Schema):
     endpoint = api.endpoint(required=True)
     since = api.time("Events that were made at this time or later.", required=True)
     until = api.time("Events that were made before this time, which is past.", required=True)
-    status = fields.Enum(OrderStatus, by_value=True, load_default=None)
+    status = api.member(OrderStatus, load_default=None)
     order_type = fields.String(load_default=None)
 
     @validates_schema
@@ -177,14 +174,12 @@ _WINDOW = ("endpoint", "since", "until", "status", "order_type")
 class ReplayRequestSchema(ReplayWindowSchema, AuthorSchema):
     """A window of events, and the number of events that the caller expects in it."""
 
-    expected = fields.Integer(
-        required=True, strict=True, metadata={"description": "The number that `/v1/replays/count` returned."}
-    )
-    per_second = fields.Integer(
+    expected = api.number("The number that `/v1/replays/count` returned.", required=True, strict=True)
+    per_second = api.number(
+        "The most events that are delivered again each second.",
         strict=True,
         load_default=DEFAULT_PER_SECOND,
         validate=validate.Range(min=1, max=MAX_REPLAYED_PER_SECOND),
-        metadata={"description": "The most events that are delivered again each second."},
     )
 
     def _of(self, window: ReplayWindow, data: dict[str, Any]) -> Any:
@@ -205,9 +200,7 @@ class DeliveryFilterSchema(Schema):
     """Which deliveries to list: those that are open or parked, or those of one order or event."""
 
     endpoint = api.endpoint()
-    state = fields.Enum(
-        DeliveryState, by_value=True, metadata={"description": "Required, unless an order or an event is named."}
-    )
+    state = api.member(DeliveryState, "Required, unless an order or an event is named.")
     merchant = api.merchant()
     biz_order_no = api.order_number()
     event_id = fields.String()
@@ -235,21 +228,17 @@ class InquiryFilterSchema(Schema):
     """Which inquiries to list."""
 
     merchant = api.merchant(required=True)
-    state = fields.Enum(InquiryState, by_value=True, required=True)
+    state = api.member(InquiryState, required=True)
     limit = api.limit()
-    after = fields.String(
-        load_default="", metadata={"description": "The last order number of the page before: its `next`."}
-    )
+    after = api.text("The last order number of the page before: its `next`.", load_default="")
 
 
 class AuditFilterSchema(Schema):
     """Which changes to list."""
 
     limit = api.limit()
-    before = fields.Integer(
-        load_default=None,
-        validate=validate.Range(min=1, max=2**63 - 1),
-        metadata={"description": "Only changes before the one with this `id`."},
+    before = api.number(
+        "Only changes before the one with this `id`.", load_default=None, validate=validate.Range(min=1, max=2**63 - 1)
     )
 
 
@@ -257,7 +246,7 @@ class OrderFilterSchema(Schema):
     """Which orders to list."""
 
     merchant = api.merchant()
-    status = fields.Enum(OrderStatus, by_value=True)
+    status = api.member(OrderStatus)
     conflicted = fields.Boolean(truthy={"true"}, falsy={"false"})
     updated_before = api.time("Only orders that have not changed since.")
     limit = api.limit()
@@ -278,8 +267,8 @@ class FeedFilterSchema(Schema):
     """Which events to read, and from where."""
 
     merchant = api.merchant()
-    type = fields.Enum(EventType, by_value=True)
-    status = fields.Enum(OrderStatus, by_value=True)
+    type = api.member(EventType)
+    status = api.member(OrderStatus)
     order_type = fields.String()
     limit = api.limit()
     after = _FeedCursor(
@@ -290,10 +279,10 @@ class FeedFilterSchema(Schema):
             f"first. `{LATEST}` leaves out all that are there."
         },
     )
-    wait_seconds = fields.Integer(
+    wait_seconds = api.number(
+        "How long to wait for an event if there is none. The response comes with the first.",
         load_default=0,
         validate=validate.Range(min=0, max=MAX_WAIT_SECONDS),
-        metadata={"description": "How long to wait for an event if there is none. The response comes with the first."},
     )
 
     @post_load
@@ -316,16 +305,14 @@ class FeedQuery:
 class AttentionFilterSchema(Schema):
     """Which items of the attention list to return."""
 
-    kind = fields.Enum(AttentionKind, by_value=True)
+    kind = api.member(AttentionKind)
     merchant = api.merchant()
-    group = fields.String(
+    group = api.text(
+        f"The `id` of an item of the kind `{AttentionKind.DISPUTED_FIELD}`: list its conflicts, "
+        "also those that somebody has acknowledged.",
         validate=validate.Regexp(
             f"{AttentionKind.DISPUTED_FIELD}/", error=f"is no item of the kind {AttentionKind.DISPUTED_FIELD}"
         ),
-        metadata={
-            "description": f"The `id` of an item of the kind `{AttentionKind.DISPUTED_FIELD}`: list its conflicts, "
-            "also those that somebody has acknowledged."
-        },
     )
     acknowledged = fields.Boolean(
         truthy={"true"},
@@ -346,7 +333,7 @@ class AttentionFilterSchema(Schema):
 class AcknowledgementSchema(Schema):
     """A person's note that an item of the attention list is seen."""
 
-    id = fields.String(required=True, metadata={"description": "The item's `id`."})
+    id = api.text("The item's `id`.", required=True)
     name = api.one_line("Who has seen it: a person, not a system.", max_length=100, required=True)
     note = api.one_line("What is being done about it.", max_length=1000, required=True)
 
@@ -355,7 +342,7 @@ class DeadLetterRequestSchema(AuthorSchema):
     """What is to become of dead letters, who decides it, and why. The audit keeps it."""
 
     ids = fields.List(fields.String(), required=True, validate=validate.Length(min=1, max=MAX_LISTED))
-    action = fields.Enum(DeadLetterAction, by_value=True, required=True)
+    action = api.member(DeadLetterAction, required=True)
 
 
 class ReportFilterSchema(Schema):
