@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, NoReturn, TypeAlias
 
@@ -11,8 +11,10 @@ from flask_smorest import Blueprint
 from marshmallow import Schema, ValidationError
 from webargs.flaskparser import FlaskParser
 
-from service.api.problems import CONTENT_TYPE, FieldError, Problem, ProblemSchema, invalid
+from service.api.problems import CONTENT_TYPE, Problem, ProblemSchema, invalid
 from service.config.settings import ApiScope
+from service.gateway.errors import FieldProblem
+from service.gateway.messages import list_problems
 from service.runtime.logs import Logger
 
 _View: TypeAlias = Callable[..., Any]
@@ -59,14 +61,14 @@ class StrictParser(FlaskParser):
     def load_querystring(self, req: Request, schema: Schema) -> Any:  # noqa: ARG002 - webargs calls it
         """The query parameters. Refuses a parameter that is given more than once."""
         if repeated := [name for name in req.args if len(req.args.getlist(name)) > 1]:
-            raise invalid(FieldError(name, "given more than once") for name in repeated)
+            raise invalid(FieldProblem(name, "given more than once") for name in repeated)
         return req.args.to_dict()
 
     def handle_error(self, error: ValidationError, req: Request, *_: Any, **__: Any) -> NoReturn:  # noqa: ARG002
         """Raise what a schema found as a problem."""
         # webargs has put the messages below the location: {"json": ...}.
         (messages,) = error.messages_dict.values()
-        raise invalid(_list_errors(messages)) from error
+        raise invalid(list_problems(messages)) from error
 
 
 class ApiBlueprint(Blueprint):  # type: ignore[misc]  # flask-smorest has no type hints
@@ -138,15 +140,6 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(_name: str) -> NoReturn:
     raise _Ambiguous("NaN and Infinity are not JSON.")
-
-
-def _list_errors(messages: Any, path: str = "") -> Iterator[FieldError]:
-    if isinstance(messages, Mapping):
-        for name, nested in messages.items():
-            yield from _list_errors(nested, path if name == "_schema" else f"{path}.{name}".lstrip("."))
-        return
-    for text in messages:
-        yield FieldError(path, str(text))
 
 
 def _describe(problems: Mapping[int, str]) -> dict[int, Any]:

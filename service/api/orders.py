@@ -7,7 +7,7 @@ from flask import g
 
 from service.api.blueprint import ApiBlueprint
 from service.api.cursors import next_cursor
-from service.api.problems import FieldError, Problem, invalid, invalid_message
+from service.api.problems import Problem, invalid
 from service.api.request_schemas import (
     AnnouncementsSchema,
     InquiryRequestSchema,
@@ -24,7 +24,7 @@ from service.api.response_schemas import (
 from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
 from service.config.settings import ApiScope
 from service.domain.claims import OrderKey
-from service.gateway.errors import MessageInvalid
+from service.gateway.errors import FieldProblem, MessageInvalid
 from service.ledger.claims import Resolution
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
 from service.ledger.histories import OrderHistory
@@ -169,13 +169,13 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
 
 
 def _check(announcer: Announcer, drafts: Sequence[OrderDraft]) -> None:
-    errors: list[FieldError] = []
+    errors: list[FieldProblem] = []
     for position, draft in enumerate(drafts):
         try:
             announcer.check(draft)
         except UnknownMerchant:
-            errors.append(FieldError(f"orders.{position}.merchant", "is not configured in this service's settings"))
+            errors.append(FieldProblem(f"orders.{position}.merchant", "is not configured in this service's settings"))
         except MessageInvalid as error:
-            errors += invalid_message(error, below=f"orders.{position}.").errors
+            errors += [FieldProblem(f"orders.{position}.{problem.field}", problem.text) for problem in error.problems]
     if errors:
         raise invalid(errors)

@@ -9,7 +9,7 @@ from marshmallow import Schema, fields
 from service.charging.bulkhead import BulkheadFull, GatewayUnusable
 from service.charging.withhold import NoGateway
 from service.config.settings import ApiScope
-from service.gateway.errors import ArgumentsInvalid, MessageInvalid, NotSent, OutcomeUnknown, Refused
+from service.gateway.errors import ArgumentsInvalid, FieldProblem, MessageInvalid, NotSent, OutcomeUnknown, Refused
 from service.ledger.errors import (
     AnnouncementDiffers,
     AttentionItemUnknown,
@@ -30,16 +30,6 @@ CONTENT_TYPE = "application/problem+json"
 _TYPE_PREFIX = "urn:payment-callbacks:problem:"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldError:
-    """One thing that is wrong with a request."""
-
-    #: Path of the field, dotted (`orders.0.amount`); "" for the body as a whole.
-    where: str
-    #: What is wrong and what is allowed; quotes no values.
-    what: str
-
-
 @dataclass(kw_only=True, eq=False)
 class Problem(Exception):
     """A request that was not carried out, or whose outcome is unknown."""
@@ -51,7 +41,8 @@ class Problem(Exception):
     title: str
     #: What happened this time and what can be done; quotes no personal data.
     detail: str = ""
-    errors: Sequence[FieldError] = ()
+    #: The fields of the request that are wrong.
+    errors: Sequence[FieldProblem] = ()
     #: Further members of `ProblemSchema`, by name.
     members: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,8 +61,12 @@ class Problem(Exception):
 class FieldErrorSchema(Schema):
     """One thing that is wrong with a request."""
 
-    where = fields.String(required=True, metadata={"description": "Path of the field, dotted; empty for the body."})
-    what = fields.String(required=True, metadata={"description": "What is wrong, and what is allowed."})
+    where = fields.String(
+        required=True, attribute="field", metadata={"description": "Path of the field, dotted; empty for the body."}
+    )
+    what = fields.String(
+        required=True, attribute="text", metadata={"description": "What is wrong, and what is allowed."}
+    )
 
 
 class DifferingOrderSchema(Schema):
@@ -112,7 +107,7 @@ class ProblemSchema(Schema):
 _PROBLEM = ProblemSchema()
 
 
-def invalid(errors: Iterable[FieldError]) -> Problem:
+def invalid(errors: Iterable[FieldProblem]) -> Problem:
     """The request can be read, but its content is not allowed."""
     return Problem(
         status=422,
@@ -121,11 +116,6 @@ def invalid(errors: Iterable[FieldError]) -> Problem:
         detail="Correct the fields in `errors`, and send it again.",
         errors=tuple(errors),
     )
-
-
-def invalid_message(error: MessageInvalid, *, below: str = "") -> Problem:
-    """The request does not fit the gateway's document; `below` is the path of the message in the body."""
-    return invalid(FieldError(f"{below}{problem.field}", problem.text) for problem in error.problems)
 
 
 def problem_of(error: Exception) -> Problem:
@@ -185,12 +175,10 @@ def problem_of(error: Exception) -> Problem:
                 detail="Sending it might charge it twice, so nothing was sent. For another payment use a new "
                 "biz_order_no.",
             )
-        case MessageInvalid():
-            return invalid_message(error)
-        case ArgumentsInvalid():
-            return invalid(FieldError(problem.field, problem.text) for problem in error.problems)
+        case MessageInvalid() | ArgumentsInvalid():
+            return invalid(error.problems)
         case ClaimUnstorable():
-            return invalid([FieldError("", str(error))])
+            return invalid([FieldProblem("", str(error))])
         case ReplayCountDiffers():
             return Problem(
                 status=409,

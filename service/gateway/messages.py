@@ -162,7 +162,8 @@ class MessageSchema(DataclassSchema, Generic[Message]):
         try:
             message: Message = self.load(values)
         except ValidationError as error:
-            raise MessageInvalid(self.message_name, tuple(_list_problems(error.messages))) from error
+            problems = sorted(list_problems(error.messages), key=lambda problem: problem.field)
+            raise MessageInvalid(self.message_name, tuple(problems)) from error
         return message
 
     def write(self, message: Message) -> dict[str, JsonValue]:
@@ -196,14 +197,14 @@ class OrderStatementSchema(MessageSchema[OrderStatement]):
         return OrderStatement(**data, unknown_fields=unknown, missing_fields=missing)
 
 
-def _list_problems(messages: Any, path: str = "") -> Iterator[FieldProblem]:
+def list_problems(messages: Any, path: str = "") -> Iterator[FieldProblem]:
+    """marshmallow's messages about the field at `path`, and about all below it."""
     if isinstance(messages, Mapping):
-        for name, nested in sorted(messages.items(), key=str):
-            here = path if name == "_schema" else f"{path}.{name}".lstrip(".")
-            yield from _list_problems(nested, here)
+        for name, nested in messages.items():
+            yield from list_problems(nested, path if name == "_schema" else f"{path}.{name}".lstrip("."))
         return
     for text in messages:
-        yield FieldProblem(path, text)
+        yield FieldProblem(path, str(text))
 
 
 def make_message_schema(
