@@ -9,7 +9,7 @@ from service.charging.announce import Announcer
 from service.charging.bulkhead import ChargingGateway
 from service.charging.withhold import Withholder
 from service.config.settings import Settings
-from service.gateway.notify_addresses import make_tokens
+from service.gateway.notify_addresses import NotifyTokens
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import Withholds
 from service.runtime.clock import now
@@ -21,7 +21,11 @@ def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
         store=store,
         merchants=settings.merchants,
         public_url=settings.receiver.public_url,
-        tokens={slug: make_tokens(merchant) for slug, merchant in settings.merchants.items() if merchant.token_keys},
+        tokens={
+            slug: NotifyTokens(merchant=slug, keys=merchant.token_keys)
+            for slug, merchant in settings.merchants.items()
+            if merchant.token_keys
+        },
         clock=now,
     )
 

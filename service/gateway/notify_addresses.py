@@ -12,64 +12,35 @@ import hmac
 import re
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from service.config.settings import MerchantSettings
+from service.config.secrets import Secret
+from service.config.settings import MerchantSettings, TokenKey
 from service.domain.claims import Trust
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
-from service.gateway.errors import CallbackRefused, KeyUnusable, Refusal
+from service.gateway.errors import CallbackRefused, Refusal
 
-#: The least size of a secret, in bytes: the output size of HMAC-SHA256.
-MIN_SECRET_BYTES = 32
-#: How many keys may be valid at once: the minting key, and its predecessor or successor.
-MAX_KEYS = 2
-
-_KID = re.compile(r"[A-Za-z0-9_-]{1,32}")
-_MERCHANT = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BASE64_URL = re.compile(r"[A-Za-z0-9_-]+")
 # kid, 128 characters of 4 bytes each, a MAC, and the dots between them.
 _MAX_TOKEN_CHARACTERS = 32 + 1 + 683 + 1 + 43
 
 
-@dataclass(frozen=True, slots=True)
-class NotifyTokenKey:
-    """A key that mints and verifies tokens, and its name in the tokens."""
-
-    #: 1 to 32 letters, digits, `_` or `-`. Public.
-    kid: str
-    #: At least 32 random bytes.
-    secret: bytes = field(repr=False)
-
-    def __post_init__(self) -> None:
-        if not _KID.fullmatch(self.kid):
-            raise KeyUnusable("a notify token key's kid has 1 to 32 letters, digits, '_' or '-'")
-        if len(self.secret) < MIN_SECRET_BYTES:
-            raise KeyUnusable(
-                f"notify token key {self.kid} has {len(self.secret)} bytes; needed are {MIN_SECRET_BYTES} random ones"
-            )
-
-
 class NotifyTokens:
     """Mints and verifies one merchant's tokens. Safe to share between threads."""
 
-    def __init__(self, *, merchant: str, keys: Sequence[NotifyTokenKey]) -> None:
-        """The first of `keys` mints; all of them verify. Raises `KeyUnusable` unless there are 1 or 2 of them."""
-        if not 1 <= len(keys) <= MAX_KEYS or len({key.kid for key in keys}) != len(keys):
-            raise KeyUnusable(
-                f"merchant {merchant}: {len(keys)} notify token keys; 1 or 2 with different kids are allowed"
-            )
-        if not _MERCHANT.fullmatch(merchant):
-            raise ValueError("a merchant's slug has 1 to 64 letters, digits, '.', '_' or '-'")
+    def __init__(self, *, merchant: str, keys: Sequence[TokenKey]) -> None:
+        """`merchant` is its slug. The first of `keys` mints; all of them verify."""
         self._merchant = merchant
-        self._keys = {key.kid: key for key in keys}
-        self._minting_key = keys[0]
+        self._secrets = {key.kid: key.key.reveal().encode() for key in keys}
+        self._minting_kid = keys[0].kid
 
     def mint(self, biz_order_no: str) -> str:
         """The token of an order. It is the same every time while the first key stays."""
         if not is_order_no(biz_order_no):
             raise ValueError(f"an order number has 1 to {MAX_ORDER_NO_CHARACTERS} printable characters")
         order = biz_order_no.encode()
-        return f"{self._minting_key.kid}.{_encode(order)}.{_encode(self._mac(self._minting_key, order))}"
+        mac = self._mac(self._secrets[self._minting_kid], order)
+        return f"{self._minting_kid}.{_encode(order)}.{_encode(mac)}"
 
     def read_order_no(self, token: str) -> str:
         """The order number in a token that one of this merchant's keys minted.
@@ -83,24 +54,18 @@ class NotifyTokens:
             raise _malformed(f"it has {len(parts)} parts between dots instead of 3")
         kid, encoded_order, encoded_mac = parts
         order, mac = _decode(encoded_order), _decode(encoded_mac)
-        key = self._keys.get(kid)
-        if key is None:
+        secret = self._secrets.get(kid)
+        if secret is None:
             raise CallbackRefused(
                 Refusal.UNKNOWN_TOKEN_KEY,
                 "the token names a key that this merchant does not have; keep an old key until its orders are finished",
             )
-        if not hmac.compare_digest(self._mac(key, order), mac):
+        if not hmac.compare_digest(self._mac(secret, order), mac):
             raise CallbackRefused(Refusal.FORGED_TOKEN, f"the token was not minted by key {kid} for this merchant")
         return _read_text(order)
 
-    def _mac(self, key: NotifyTokenKey, order: bytes) -> bytes:
-        return hmac.digest(key.secret, b"v1\n" + self._merchant.encode() + b"\n" + order, "sha256")
-
-
-def make_tokens(merchant: MerchantSettings) -> NotifyTokens:
-    """The merchant's tokens. Raises `KeyUnusable` if it has no keys."""
-    keys = [NotifyTokenKey(kid=key.kid, secret=key.key.reveal().encode()) for key in merchant.token_keys]
-    return NotifyTokens(merchant=merchant.slug, keys=keys)
+    def _mac(self, secret: bytes, order: bytes) -> bytes:
+        return hmac.digest(secret, b"v1\n" + self._merchant.encode() + b"\n" + order, "sha256")
 
 
 class UnknownMerchant(Exception):
@@ -126,7 +91,7 @@ class NotifyAddresses:
     def __init__(self, *, merchants: Mapping[str, MerchantSettings]) -> None:
         self._merchants = merchants
         self._tokens = {
-            slug: make_tokens(merchant) if merchant.token_keys else _no_tokens(slug)
+            slug: NotifyTokens(merchant=slug, keys=merchant.token_keys) if merchant.token_keys else _no_tokens(slug)
             for slug, merchant in merchants.items()
         }
         self._decoy = _no_tokens("nobody")
@@ -159,7 +124,7 @@ class NotifyAddresses:
 
 def _no_tokens(slug: str) -> NotifyTokens:
     """Checks tokens, and refuses all of them."""
-    return NotifyTokens(merchant=slug, keys=[NotifyTokenKey(kid="none", secret=secrets.token_bytes(32))])
+    return NotifyTokens(merchant=slug, keys=[TokenKey(kid="none", key=Secret(secrets.token_hex(32)))])
 
 
 def _encode(data: bytes) -> str:

@@ -98,6 +98,11 @@ types = ["payment.succeeded"]
     assert any("payment.corrected" in warning for warning in settings.warnings())
 
 
+def token_keys(*kids: str) -> str:
+    keys = [f'{{ kid = "{kid}", key = "{kid * 16}" }}' for kid in kids]
+    return f"token_keys = [{', '.join(keys)}]"
+
+
 def test_conflicts_go_only_to_endpoints_that_name_them() -> None:
     assert EventType.CONFLICTED not in DEFAULT_EVENT_TYPES
 
@@ -125,6 +130,8 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest_known_one(text: str, 
         ('[merchants."A B"]\npay_types = ["x"]\namount_unit = "fen"', "merchants.A B: must be a slug"),
         (MERCHANT.replace("yuan", "dollar"), "merchants.acme.amount_unit: Must be one of: yuan, fen."),
         (MERCHANT + 'token_keys = [{ kid = "k1", key = "short" }]', "at least 32 bytes"),
+        (MERCHANT + token_keys("k1", "k1"), "merchants.acme.token_keys: two keys have the same kid"),
+        (MERCHANT + token_keys("k1", "k2", "k3"), "merchants.acme.token_keys: Longer than maximum length 2."),
         (MERCHANT + "require_token = true", "merchants.acme.require_token: without token_keys no callback has a token"),
         (MERCHANT + 'time_zone = "Mars/Base"', "merchants.acme.time_zone: is no time zone"),
         (MERCHANT + '[[endpoints]]\nname = "bus"\nkind = "amqp"', "no broker.urls are set"),

@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 
+from service.config.secrets import Secret
+from service.config.settings import TokenKey
 from service.gateway.errors import CallbackRefused, DialectInvalid
-from service.gateway.notify_addresses import NotifyTokenKey, NotifyTokens
+from service.gateway.notify_addresses import NotifyTokens
 from service.sandbox.callback_plan import FORGED_PREFIX, Address, PlannedCallback, Sender, plan_callbacks
 from service.sandbox.callback_renderer import CallbackRenderer, address_of, pay_time
 from service.sandbox.orders import SandboxOrder
@@ -12,7 +14,7 @@ from service.sandbox.script import CallbackMode, PayStatus, Script
 from service.sandbox.settings import CallbackStyle, Misbehaviour
 
 NOON = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
-TOKENS = NotifyTokens(merchant="acme", keys=[NotifyTokenKey("k1", b"x" * 32)])
+TOKENS = NotifyTokens(merchant="acme", keys=[TokenKey(kid="k1", key=Secret("x" * 32))])
 
 
 def order(
