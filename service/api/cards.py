@@ -1,6 +1,7 @@
 """`/v1/cards` and `/v1/withholds`: bind a card and charge it, without knowing the gateway's ciphers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
+from contextlib import AbstractContextManager
 from typing import Any
 
 from flask import g
@@ -9,9 +10,10 @@ from service.api.blueprint import ApiBlueprint
 from service.api.request_schemas import CardConfirmationSchema, CardSchema, WithholdSchema
 from service.api.response_schemas import BindingSchema, BoundCardSchema, SentSchema
 from service.charging.announce import OrderDraft
-from service.charging.bulkhead import ChargingGateway
-from service.charging.withhold import NoGateway, Payer, SentOrder, Withholder
-from service.config.settings import ApiScope, MerchantSettings
+from service.charging.bulkhead import Bulkhead
+from service.charging.withhold import Payer, SentOrder, Withholder
+from service.config.settings import ApiScope
+from service.gateway.client import GatewayClient
 from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import UnknownMerchant
 from service.runtime.logs import Logger
@@ -32,16 +34,14 @@ _WITHHOLD_PROBLEMS = {
 _log = Logger(__name__)
 
 
-def make_cards(*, merchants: Mapping[str, MerchantSettings], gateways: Mapping[str, ChargingGateway]) -> ApiBlueprint:
-    """The resource `/v1/cards`. Its views may run on many threads at once."""
+def make_cards(*, merchants: Collection[str], gateways: Bulkhead) -> ApiBlueprint:
+    """The resource `/v1/cards`. Its views may run on many threads at once. `merchants` are the configured ones."""
     blueprint = ApiBlueprint("cards", __name__, url_prefix="/v1/cards", description="Bank cards, bound in two steps.")
 
-    def gateway_of(merchant: str) -> ChargingGateway:
+    def gateway_of(merchant: str) -> AbstractContextManager[GatewayClient]:
         if merchant not in merchants:
             raise UnknownMerchant(merchant)
-        if merchant not in gateways:
-            raise NoGateway(merchant)
-        return gateways[merchant]
+        return gateways.enter(merchant)
 
     @blueprint.route("", methods=["POST"])
     @blueprint.operation("bindCard", scope=ApiScope.CARDS, problems=_CARD_PROBLEMS)
@@ -52,8 +52,8 @@ def make_cards(*, merchants: Mapping[str, MerchantSettings], gateways: Mapping[s
 
         Personal data is passed on to the gateway and neither stored nor logged.
         """
-        gateway = gateway_of(body.pop("merchant"))
-        return {"unique_code": gateway.pre_tie_card(PreTiedCardArgs(**body))}
+        with gateway_of(body.pop("merchant")) as gateway:
+            return {"unique_code": gateway.pre_tie_card(PreTiedCardArgs(**body))}
 
     @blueprint.route("/confirm", methods=["POST"])
     @blueprint.operation("confirmCard", scope=ApiScope.CARDS, problems=_CARD_PROBLEMS)
@@ -64,8 +64,8 @@ def make_cards(*, merchants: Mapping[str, MerchantSettings], gateways: Mapping[s
 
         Personal data is passed on to the gateway and neither stored nor logged.
         """
-        gateway = gateway_of(body.pop("merchant"))
-        return {"protocol_no": gateway.confirm_tied_card(ConfirmTiedCardArgs(**body))}
+        with gateway_of(body.pop("merchant")) as gateway:
+            return {"protocol_no": gateway.confirm_tied_card(ConfirmTiedCardArgs(**body))}
 
     return blueprint
 

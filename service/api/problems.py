@@ -6,8 +6,7 @@ from typing import Any
 
 from marshmallow import Schema, fields
 
-from service.charging.bulkhead import BulkheadFull, GatewayUnusable
-from service.charging.withhold import NoGateway
+from service.charging.bulkhead import BulkheadFull, GatewayUnusable, NoGateway
 from service.config.settings import ApiScope
 from service.gateway.errors import ArgumentsInvalid, FieldProblem, MessageInvalid, NotSent, OutcomeUnknown, Refused
 from service.ledger.errors import (

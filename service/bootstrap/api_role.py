@@ -20,7 +20,7 @@ from service.api.reports import make_report
 from service.bootstrap.charging import make_announcer, make_withholder
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_store
-from service.charging.bulkhead import Bulkhead, ChargingGateway, UnusableGateway
+from service.charging.bulkhead import Bulkhead
 from service.config.settings import Settings
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
@@ -43,13 +43,9 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
     """
     store = make_store(settings, engine)
     announcer = make_announcer(settings, store)
-    # A gateway that hangs can occupy half of the threads at most.
-    places = max(settings.api.threads // 2, 1)
     clients = make_gateway_clients(settings)
-    gateways: dict[str, ChargingGateway] = {
-        **{slug: Bulkhead(gateway=client, max_calls=places) for slug, client in clients.usable.items()},
-        **{slug: UnusableGateway(merchant=slug, reason=str(error)) for slug, error in clients.unusable.items()},
-    }
+    # A gateway that hangs can occupy half of the threads at most.
+    gateways = Bulkhead(clients, max_calls=max(settings.api.threads // 2, 1))
     # The same in each worker: no metric counts requests.
     registry = CollectorRegistry()
     name_role(registry, "api")

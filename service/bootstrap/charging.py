@@ -1,12 +1,10 @@
 """Announces orders, and sends withholds to their gateways."""
 
-from collections.abc import Mapping
-
 from sqlalchemy import Engine
 
 from service.bootstrap.ledger import make_refused_withholds, make_store
 from service.charging.announce import Announcer
-from service.charging.bulkhead import ChargingGateway
+from service.charging.bulkhead import Bulkhead
 from service.charging.withhold import Withholder
 from service.config.settings import Settings
 from service.gateway.notify_addresses import NotifyTokens
@@ -30,7 +28,7 @@ def make_announcer(settings: Settings, store: LedgerStore) -> Announcer:
     )
 
 
-def make_withholder(settings: Settings, engine: Engine, gateways: Mapping[str, ChargingGateway]) -> Withholder:
+def make_withholder(settings: Settings, engine: Engine, gateways: Bulkhead) -> Withholder:
     """Sends each order once. The ledger records it before, and the outcome after."""
     store = make_store(settings, engine)
     return Withholder(

@@ -1,13 +1,15 @@
-"""Bulkheads: each merchant's gateway has its share of the threads, so that a slow one does not block the others."""
+"""The bulkhead: each merchant's gateway has its share of the threads, so that a slow one does not block the others."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import BoundedSemaphore
-from typing import Protocol
 
-from service.gateway.client import AcceptedOrder
+from service.gateway.client import GatewayClient, GatewayClients
 from service.gateway.errors import NotSent
-from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs, SingleWithholdArgs
+
+
+class NoGateway(Exception):
+    """The merchant has no gateway credentials in the settings, so nothing can be sent for it."""
 
 
 class BulkheadFull(NotSent):
@@ -18,65 +20,28 @@ class GatewayUnusable(NotSent):
     """Surely not done: the settings of this merchant's gateway cannot be used."""
 
 
-class ChargingGateway(Protocol):
-    """The gateway methods that the API offers. `GatewayClient` documents what each raises."""
-
-    def pre_tie_card(self, args: PreTiedCardArgs) -> str:
-        """Ask for a card to be bound."""
-
-    def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:
-        """Confirm a binding."""
-
-    def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
-        """Charge a card."""
-
-
 class Bulkhead:
-    """Limits how many calls to a `ChargingGateway` run at once. A call over the limit raises BulkheadFull at once."""
+    """The merchants' gateways, each for a number of calls at once. Safe to share between threads."""
 
-    def __init__(self, *, gateway: ChargingGateway, max_calls: int) -> None:
-        self._gateway = gateway
-        self._free_calls = BoundedSemaphore(max_calls)
+    def __init__(self, gateways: GatewayClients, *, max_calls: int) -> None:
+        """`max_calls`: to one gateway at once."""
+        self._gateways = gateways
+        self._free_calls = {merchant: BoundedSemaphore(max_calls) for merchant in gateways.usable}
 
-    def pre_tie_card(self, args: PreTiedCardArgs) -> str:
-        """Ask for a card to be bound."""
-        with self._enter():
-            return self._gateway.pre_tie_card(args)
-
-    def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:
-        """Confirm a binding."""
-        with self._enter():
-            return self._gateway.confirm_tied_card(args)
-
-    def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:
-        """Charge a card."""
-        with self._enter():
-            return self._gateway.withhold(args)
+    def require_gateway(self, merchant: str) -> None:
+        """Raise NoGateway unless the merchant has a gateway, if only one whose settings cannot be used."""
+        if merchant not in self._gateways.usable and merchant not in self._gateways.unusable:
+            raise NoGateway(merchant)
 
     @contextmanager
-    def _enter(self) -> Iterator[None]:
-        if not self._free_calls.acquire(blocking=False):
+    def enter(self, merchant: str) -> Iterator[GatewayClient]:
+        """The merchant's gateway, for one call. Raises NoGateway, GatewayUnusable and BulkheadFull, at once."""
+        self.require_gateway(merchant)
+        if error := self._gateways.unusable.get(merchant):
+            raise GatewayUnusable(f"merchants.{merchant}.gateway: {error}")
+        if not self._free_calls[merchant].acquire(blocking=False):
             raise BulkheadFull("too many calls to this merchant's gateway are under way: it is slow to answer")
         try:
-            yield
+            yield self._gateways.usable[merchant]
         finally:
-            self._free_calls.release()
-
-
-class UnusableGateway:
-    """Stands in for a merchant's gateway whose settings cannot be used. It sends nothing; every call raises."""
-
-    def __init__(self, *, merchant: str, reason: str) -> None:
-        self._detail = f"merchants.{merchant}.gateway: {reason}"
-
-    def pre_tie_card(self, args: PreTiedCardArgs) -> str:  # noqa: ARG002 - the protocol's
-        """Raise GatewayUnusable."""
-        raise GatewayUnusable(self._detail)
-
-    def confirm_tied_card(self, args: ConfirmTiedCardArgs) -> str:  # noqa: ARG002
-        """Raise GatewayUnusable."""
-        raise GatewayUnusable(self._detail)
-
-    def withhold(self, args: SingleWithholdArgs) -> AcceptedOrder:  # noqa: ARG002
-        """Raise GatewayUnusable."""
-        raise GatewayUnusable(self._detail)
+            self._free_calls[merchant].release()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
-from service.charging.bulkhead import ChargingGateway
+from service.charging.bulkhead import Bulkhead
 from service.config.settings import MerchantSettings
 from service.domain.claims import OrderKey
 from service.gateway.arguments import check_arguments
@@ -43,10 +43,6 @@ class SentOrder:
     withhold: WithholdRecord
 
 
-class NoGateway(Exception):
-    """The merchant has no gateway credentials in the settings, so nothing can be sent for it."""
-
-
 class Withholder:
     """Sends withholds. Safe to share between threads."""
 
@@ -57,7 +53,7 @@ class Withholder:
         store: LedgerStore,
         withholds: Withholds,
         merchants: Mapping[str, MerchantSettings],
-        gateways: Mapping[str, ChargingGateway],
+        gateways: Bulkhead,
     ) -> None:
         self._announcer = announcer
         self._store = store
@@ -73,9 +69,7 @@ class Withholder:
         if the withhold was surely not done. LedgerUnavailable leaves open whether it was sent; calling again is safe.
         """
         self._announcer.check(draft)
-        gateway = self._gateways.get(draft.merchant)
-        if gateway is None:
-            raise NoGateway(draft.merchant)
+        self._gateways.require_gateway(draft.merchant)
         args = self._write_args(draft, payer, notify_url=self._announcer.notify_url(draft))
         # Committed before anything is sent: if this process dies in between, the inquirer still queries the order.
         announced = self._announcer.announce(draft)
@@ -88,7 +82,8 @@ class Withholder:
                 self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
             return SentOrder(announced=announced, withhold=before.record)
         try:
-            accepted = gateway.withhold(args)
+            with self._gateways.enter(draft.merchant) as gateway:
+                accepted = gateway.withhold(args)
         except OutcomeUnknown as error:
             self._store.inquire(order, InquiryReason.UNKNOWN_OUTCOME)
             self._settle(order, WithholdOutcome.UNKNOWN, payer, error)

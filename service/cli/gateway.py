@@ -9,6 +9,7 @@ import click
 
 from service.bootstrap.charging import make_withholder
 from service.charging.announce import OrderDraft
+from service.charging.bulkhead import Bulkhead
 from service.charging.withhold import Payer
 from service.cli.gateway_probe import probe
 from service.cli.ledger_access import open_ledger
@@ -16,7 +17,7 @@ from service.cli.options import choose_merchant, merchant_option, settings_of
 from service.cli.personal_data import collect, from_option
 from service.config.settings import GatewaySettings, MerchantSettings
 from service.domain.masking import mask_personal, mask_unknown_word
-from service.gateway.client import GatewayClient, make_client
+from service.gateway.client import GatewayClient, GatewayClients, make_client
 from service.gateway.errors import CallFailed, GatewayError, MessageInvalid, OutcomeUnknown
 from service.gateway.requests import ConfirmTiedCardArgs, PreTiedCardArgs
 from service.ledger.errors import LedgerUnavailable
@@ -124,7 +125,8 @@ def withhold(
         pay_type=_pay_type(chosen, pay_type),
     )
     with _client(chosen, gateway_settings) as client, open_ledger(settings) as engine:
-        withholder = make_withholder(settings, engine, {chosen.slug: client})
+        gateways = Bulkhead(GatewayClients(usable={chosen.slug: client}, unusable={}), max_calls=1)
+        withholder = make_withholder(settings, engine, gateways)
         try:
             payer = Payer(protocol_no=protocol_no, **person)
             sent = withholder.withhold(draft, payer, sent_by="command line").withhold

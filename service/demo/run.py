@@ -17,6 +17,7 @@ from service.bootstrap.charging import make_withholder
 from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.charging.announce import OrderDraft
+from service.charging.bulkhead import Bulkhead
 from service.charging.withhold import Payer, Withholder
 from service.config.reading import load_settings
 from service.config.settings import Settings
@@ -84,7 +85,7 @@ class DemoRun:
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> int:
         """Send the withholds. Returns how many have an unknown outcome."""
-        withholder = make_withholder(settings, engine, make_gateway_clients(settings).usable)
+        withholder = make_withholder(settings, engine, Bulkhead(make_gateway_clients(settings), max_calls=_SENDERS))
         try:
             outcomes = _send_all(withholder, order_nos, on_sent=lambda: progress.advance(task))
             return len(order_nos) - outcomes[WithholdOutcome.ACCEPTED]

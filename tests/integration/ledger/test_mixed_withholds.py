@@ -13,12 +13,13 @@ import pytest
 from sqlalchemy import Engine
 
 from service.charging.announce import Announcer, OrderDraft
+from service.charging.bulkhead import Bulkhead
 from service.charging.withhold import Payer, Withholder
 from service.config.secrets import Secret
 from service.config.settings import GatewaySettings, MerchantSettings
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.refused_withholds import RefusalRules
-from service.gateway.client import GatewayClient, make_client
+from service.gateway.client import GatewayClient, GatewayClients, make_client
 from service.gateway.errors import CallFailed
 from service.gateway.order_claims import claim_from_query
 from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
@@ -120,7 +121,7 @@ def withholder(
         store=store,
         withholds=Withholds(engine=ledger_engine, clock=clock, refusals=end_refused(store, RULES)),
         merchants=merchants,
-        gateways={"acme": client},
+        gateways=Bulkhead(GatewayClients(usable={"acme": client}, unusable={}), max_calls=4),
     )
 
 
