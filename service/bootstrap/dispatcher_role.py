@@ -7,7 +7,6 @@ from sqlalchemy import Engine
 
 from consumers.dispatcher import Dispatcher
 from consumers.endpoint_test import EndpointTester
-from consumers.operator_requests import OperatorRequests
 from consumers.sampler import Sample, Sampler
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
@@ -19,7 +18,6 @@ from service.config.settings import Settings
 from service.ledger.endpoint_tests import EndpointTests
 from service.ledger.endpoints import Pauses
 from service.ledger.outbox import Outbox
-from service.ledger.replays import Replays
 from service.runtime.clock import now
 from service.runtime.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
 
@@ -56,11 +54,6 @@ def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: Collec
         Sample(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.paused.show),
     ]
     return make_sampler(samples, registry)
-
-
-def make_operator_requests(engine: Engine) -> OperatorRequests:
-    """What carries out operators' requests beside the dispatcher. Uses one connection of `engine`."""
-    return OperatorRequests(replays=Replays(engine=engine))
 
 
 def make_endpoint_tester(settings: Settings, engine: Engine) -> EndpointTester:

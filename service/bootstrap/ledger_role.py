@@ -10,7 +10,7 @@ from sqlalchemy import Engine
 
 from consumers.dead_letters import DeadLetterKeeper
 from consumers.ledger import LedgerConsumer, Recorder
-from consumers.pruner import Pruner
+from consumers.maintenance import pruning
 from consumers.sampler import Sample, Sampler
 from consumers.threads import repeated
 from service.bootstrap.ledger import make_store
@@ -70,10 +70,10 @@ def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorR
     return make_sampler(samples, registry)
 
 
-def make_pruner(settings: Settings, engine: Engine) -> Pruner:
-    """Removes old forged orders at intervals. Uses one connection of `engine`."""
-    return Pruner(
-        forgeries=Forgeries(engine=engine),
+def pruning_forged_orders(settings: Settings, engine: Engine) -> AbstractContextManager[None]:
+    """Remove old forged orders while the `with` lasts. Uses one connection of `engine`."""
+    return pruning(
+        Forgeries(engine=engine),
         keep=timedelta(days=settings.ledger.forged_order_days),
         most_kept=settings.ledger.most_forged_orders,
         clock=now,

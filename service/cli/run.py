@@ -88,7 +88,7 @@ def ledger(context: click.Context) -> None:
         make_dead_letter_keeper,
         make_ledger_consumer,
         make_ledger_sampler,
-        make_pruner,
+        pruning_forged_orders,
         reporting_queue_depth,
     )
     from service.bootstrap.messaging import declare_topology
@@ -106,7 +106,7 @@ def ledger(context: click.Context) -> None:
         _expose_metrics(context, registry, settings.ledger.metrics_bind)
         with (
             make_ledger_sampler(settings, engine, registry).running(),
-            make_pruner(settings, engine).running(),
+            pruning_forged_orders(settings, engine),
             make_dead_letter_keeper(settings, engine).running(),
             reporting_queue_depth(settings, engine),
         ):
@@ -144,14 +144,15 @@ def dispatcher(context: click.Context) -> None:
     """Deliver events to the endpoints."""
     from prometheus_client import CollectorRegistry
 
+    from consumers.maintenance import replaying
     from service.bootstrap.dispatcher_role import (
         dispatcher_pool_size,
         make_dispatcher,
         make_dispatcher_sampler,
         make_endpoint_tester,
-        make_operator_requests,
     )
     from service.cli.ledger_access import engine_of
+    from service.ledger.replays import Replays
 
     settings = _settings(context)
     stop = _stop_event()
@@ -164,7 +165,7 @@ def dispatcher(context: click.Context) -> None:
         _expose_metrics(context, registry, settings.dispatcher.metrics_bind)
         with (
             make_dispatcher_sampler(settings, engine, registry).running(),
-            make_operator_requests(engine).running(),
+            replaying(Replays(engine=engine)),
             make_endpoint_tester(settings, engine).running(),
         ):
             gc.freeze()  # as in the ledger's role

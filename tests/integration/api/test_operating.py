@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import Engine
 
-from consumers.operator_requests import OperatorRequests
+from consumers.maintenance import replaying
 from service.bootstrap.dispatcher_role import make_endpoint_tester
 from service.bootstrap.ledger import make_store
 from service.config.endpoints import WebhookSettings
@@ -202,7 +202,7 @@ def query(window: dict[str, str]) -> str:
 
 @pytest.fixture
 def dispatcher(engine: Engine) -> Iterator[None]:
-    with OperatorRequests(replays=Replays(engine=engine), every_seconds=0.01).running():
+    with replaying(Replays(engine=engine), every_seconds=0.01):
         yield
 
 

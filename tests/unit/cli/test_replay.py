@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
-from consumers.operator_requests import OperatorRequests
+from consumers.maintenance import replaying
 from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.cli.main import main
 from service.config.reading import load_settings
@@ -107,7 +107,7 @@ def window_until_now(*options: str) -> tuple[str, ...]:
 
 @pytest.fixture
 def dispatcher(engine: Engine) -> Iterator[None]:
-    with OperatorRequests(replays=Replays(engine=engine), every_seconds=0.01).running():
+    with replaying(Replays(engine=engine), every_seconds=0.01):
         yield
 
 

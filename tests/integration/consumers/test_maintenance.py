@@ -2,11 +2,12 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 import pytest
 
-from consumers.pruner import Pruner
+from consumers.maintenance import pruning
 from service.ledger.errors import LedgerUnavailable
 from service.ledger.forgeries import Forgeries, Removed
 from tests.support.claims import NOON
@@ -31,13 +32,13 @@ class Scripted(Forgeries):
         return outcome
 
 
-def make_pruner(forgeries: Forgeries) -> Pruner:
-    return Pruner(forgeries=forgeries, keep=timedelta(days=30), most_kept=7, clock=lambda: NOON, every_seconds=0.001)
+def pruning_often(forgeries: Forgeries) -> AbstractContextManager[None]:
+    return pruning(forgeries, keep=timedelta(days=30), most_kept=7, clock=lambda: NOON, every_seconds=0.001)
 
 
 def test_it_removes_at_intervals_what_is_old_or_too_much() -> None:
     forgeries = Scripted(Removed(orders=2, claims=3))
-    with capture_logs() as logs, make_pruner(forgeries).running():
+    with capture_logs() as logs, pruning_often(forgeries):
         eventually(lambda: len(forgeries.asked) >= 3)
     assert set(forgeries.asked) == {(NOON - timedelta(days=30), 7)}
     assert [(log["event"], log["orders"], log["claims"]) for log in logs] == [("forged_orders_removed", 2, 3)]
@@ -48,7 +49,7 @@ def test_it_removes_at_intervals_what_is_old_or_too_much() -> None:
 )
 def test_a_round_that_fails_is_said_and_the_next_one_comes(error: Exception, logged: str) -> None:
     forgeries = Scripted(error)
-    with capture_logs() as logs, make_pruner(forgeries).running():
+    with capture_logs() as logs, pruning_often(forgeries):
         eventually(lambda: len(forgeries.asked) >= 2)
     assert [log["event"] for log in logs] == [logged]
 
@@ -66,7 +67,7 @@ def test_it_tells_a_removal_under_way_to_stop_when_the_role_ends() -> None:
             stopped.set()
             return Removed()
 
-    with make_pruner(Long()).running():
+    with pruning_often(Long()):
         assert reached.wait(HANGS_AFTER_SECONDS)
         assert not stopped.is_set()
     assert stopped.wait(HANGS_AFTER_SECONDS)
