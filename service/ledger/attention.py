@@ -8,7 +8,7 @@ conflicts are no items of their own, so they are neither listed nor counted, unt
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -611,12 +611,11 @@ def _item_id(kind: AttentionKind, *about: ColumnElement[str]) -> ColumnElement[s
 
 
 def _to_item(connection: Connection, row: Any) -> AttentionItem:
-    kind = AttentionKind(row.kind)
-    if kind is not AttentionKind.DISPUTED_FIELD:
-        return to_record(AttentionItem, row, kind=kind)
-    total = _sum_amounts(connection, row.merchant, row.detail)
-    amount, unit = (None, None) if total is None else (total.text, total.unit)
-    return to_record(AttentionItem, row, kind=kind, amount=amount, amount_unit=unit)
+    item = to_record(AttentionItem, row)
+    if item.kind is not AttentionKind.DISPUTED_FIELD:
+        return item
+    total = _sum_amounts(connection, item.merchant, item.detail)
+    return item if total is None else replace(item, amount=total.text, amount_unit=total.unit)
 
 
 def _sum_amounts(connection: Connection, merchant: str, field: str) -> Money | None:

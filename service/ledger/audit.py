@@ -65,4 +65,4 @@ def list_changes(engine: Engine, *, limit: int, before: int | None = None) -> Se
     if before is not None:
         query = query.where(audit.c.id < before)
     rows = read(engine, lambda connection: connection.execute(query).all())
-    return [to_record(AuditRecord, row, action=Action(row.action)) for row in rows]
+    return [to_record(AuditRecord, row) for row in rows]

@@ -185,10 +185,6 @@ def load_claims(connection: Connection, key: OrderKey) -> tuple[Sequence[ClaimRe
         to_record(
             ClaimRecord,
             row,
-            verdict=Verdict(row.verdict),
-            trust=Trust(row.trust),
-            source=ClaimSource(row.source),
-            status=None if row.status is None else OrderStatus(row.status),
             unknown_fields=json.loads(row.unknown_fields),
             missing_fields=tuple(row.missing_fields.split()),
         )

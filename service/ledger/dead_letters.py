@@ -102,10 +102,7 @@ class DeadLetterStore:
         query = select(dead_letters).where(condition)
         query = query.order_by(dead_letters.c.died_at, dead_letters.c.id).limit(limit)
         rows = read(self._engine, lambda connection: connection.execute(query).all())
-        return [
-            to_record(DeadLetterRecord, row, requested=DeadLetterAction(row.requested) if row.requested else None)
-            for row in rows
-        ]
+        return [to_record(DeadLetterRecord, row) for row in rows]
 
     def request(self, ids: Collection[str], action: DeadLetterAction, *, author: Author) -> None:
         """Ask the ledger role to replay or drop these letters. A later request replaces one not yet carried out.

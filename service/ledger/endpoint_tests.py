@@ -8,9 +8,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, insert, select, update
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from service.domain.masking import mask_personal
 from service.ledger.audit import Action, Author, record_change
@@ -78,7 +77,7 @@ class EndpointTests:
                 "answer": "",
             }
             made = insert(endpoint_tests).values(values).returning(*endpoint_tests.c)
-            record = _record(connection.execute(made).one())
+            record = to_record(EndpointTestRecord, connection.execute(made).one())
             record_change(connection, Action.TEST_ENDPOINT, endpoint, author, at=now)
             return record
 
@@ -88,7 +87,7 @@ class EndpointTests:
         """The test with this id."""
         query = select(endpoint_tests).where(endpoint_tests.c.id == test)
         found = read(self._engine, lambda connection: connection.execute(query).one_or_none())
-        return None if found is None else _record(found)
+        return None if found is None else to_record(EndpointTestRecord, found)
 
     def take(self, endpoints: Collection[str]) -> EndpointTestRecord | None:
         """Take the oldest requested test of one of `endpoints`, so that nobody else sends it; None where there is none.
@@ -110,7 +109,8 @@ class EndpointTests:
                 return None
             taken = {"state": EndpointTestState.SENDING, "sent_at": self._clock(connection)}
             marked = update(endpoint_tests).where(endpoint_tests.c.id == row.id).values(taken)
-            return _record(connection.execute(marked.returning(*endpoint_tests.c)).one())
+            taken_row = connection.execute(marked.returning(*endpoint_tests.c)).one()
+            return to_record(EndpointTestRecord, taken_row)
 
         if read(self._engine, lambda connection: connection.execute(requested).one_or_none()) is None:
             return None
@@ -126,7 +126,3 @@ class EndpointTests:
         }
         statement = update(endpoint_tests).where(endpoint_tests.c.id == test).values(outcome)
         write(self._engine, lambda connection: connection.execute(statement))
-
-
-def _record(row: Row[Any]) -> EndpointTestRecord:
-    return to_record(EndpointTestRecord, row, state=EndpointTestState(row.state))

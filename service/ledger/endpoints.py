@@ -229,7 +229,7 @@ def list_deliveries(engine: Engine, chosen: DeliveryFilter, *, limit: int) -> Se
     if chosen.after is not None:
         query = query.where(comes_after(place, chosen.after))
     rows = read(engine, lambda connection: connection.execute(query).all())
-    return [to_record(ListedDelivery, row, type=EventType(row.type), status=OrderStatus(row.status)) for row in rows]
+    return [to_record(ListedDelivery, row) for row in rows]
 
 
 def _counted(*more: Any) -> Select[Any]:

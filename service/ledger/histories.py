@@ -90,13 +90,7 @@ def _events(connection: Connection, key: OrderKey) -> Sequence[EventRecord]:
     of_order = select(events).where(about_order(events, key))
     sent = _deliveries(connection, key)
     return [
-        to_record(
-            EventRecord,
-            row,
-            type=EventType(row.type),
-            status=OrderStatus(row.status),
-            deliveries=tuple(sent.get(row.sequence, ())),
-        )
+        to_record(EventRecord, row, deliveries=tuple(sent.get(row.sequence, ())))
         for row in connection.execute(of_order.order_by(events.c.sequence))
     ]
 

@@ -218,15 +218,7 @@ def record_result(connection: Connection, asked: DueInquiry, result: QuestionRes
 def load_asked(connection: Connection, order: OrderKey) -> Sequence[AskedQuestion]:
     """The questions about an order that are still kept, oldest first."""
     query = select(asked_questions).where(about_order(asked_questions, order)).order_by(asked_questions.c.fence)
-    return [
-        to_record(
-            AskedQuestion,
-            row,
-            reasons=InquiryReason(row.reasons),
-            outcome=None if row.outcome is None else QuestionOutcome(row.outcome),
-        )
-        for row in connection.execute(query)
-    ]
+    return [to_record(AskedQuestion, row) for row in connection.execute(query)]
 
 
 def is_in_other_spelling(connection: Connection, order: OrderKey) -> bool:

@@ -205,7 +205,7 @@ def _reopen_next(connection: Connection, row: Row[Any], *, now: datetime) -> dic
         select(*FEED_PLACE, deliveries.c.endpoint, deliveries.c.state)
         .select_from(deliveries)
         .join(events, HAS_EVENT)
-        .where(*_fits(_window(row)), events.c.txid <= row.last_txid, comes_after(FEED_PLACE, reached))
+        .where(*_fits(to_record(ReplayWindow, row)), events.c.txid <= row.last_txid, comes_after(FEED_PLACE, reached))
         .order_by(*FEED_PLACE)
         .limit(row.per_second)
     )
@@ -236,9 +236,5 @@ def _of_id(replay: int) -> Any:
     return select(replays).where(replays.c.id == replay)
 
 
-def _window(row: Row[Any]) -> ReplayWindow:
-    return to_record(ReplayWindow, row, status=None if row.status is None else OrderStatus(row.status))
-
-
 def _record(row: Row[Any]) -> ReplayRecord:
-    return to_record(ReplayRecord, row, window=_window(row), state=ReplayState(row.state))
+    return to_record(ReplayRecord, row, window=to_record(ReplayWindow, row))

@@ -304,9 +304,7 @@ def _open_orders(connection: Connection, of_day: ColumnElement[bool], now: datet
     found = []
     for row in connection.execute(query):
         explained, explanation = _explain(row, waiting.get(row.biz_order_no), now)
-        found.append(
-            to_record(OpenOrder, row, status=OrderStatus(row.status), explained=explained, explanation=explanation)
-        )
+        found.append(to_record(OpenOrder, row, explained=explained, explanation=explanation))
     return found
 
 

@@ -1,9 +1,11 @@
 """The ledger's tables and what they mean. `migrations` creates them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from enum import Enum
+from functools import cache
+from typing import Any, TypeVar, get_args
 
 from sqlalchemy import (
     BigInteger,
@@ -509,6 +511,22 @@ def comes_after(columns: Sequence[ColumnElement[Any]], place: Sequence[object]) 
 
 
 def to_record(record: type[_Record], row: Row[Any], **converted: Any) -> _Record:
-    """Make a dataclass from the columns with its fields' names, and from those values that were `converted`."""
-    columns = [field.name for field in fields(record) if field.name not in converted]  # type: ignore[arg-type]
-    return record(**{name: row._mapping[name] for name in columns}, **converted)
+    """Make a dataclass from the columns with its fields' names, and from those values that were `converted`.
+
+    A column whose field is of an enumeration becomes its member.
+    """
+    for name, enumeration in _fields(record).items():  # type: ignore[arg-type]  # every class is hashable
+        if name not in converted:
+            value = row._mapping[name]
+            converted[name] = value if enumeration is None or value is None else enumeration(value)
+    return record(**converted)
+
+
+@cache
+def _fields(record: type) -> Mapping[str, type[Enum] | None]:
+    """The names of a dataclass's fields, each with the enumeration that it is of, if it is of one."""
+    kinds = {field.name: get_args(field.type) or (field.type,) for field in fields(record)}
+    return {
+        name: next((kind for kind in alternatives if isinstance(kind, type) and issubclass(kind, Enum)), None)
+        for name, alternatives in kinds.items()
+    }

@@ -126,7 +126,7 @@ class Withholds:
 def load_withhold(connection: Connection, order: OrderKey) -> WithholdRecord | None:
     """The withhold of an order; None where we did not send it."""
     row = connection.execute(select(withholds).where(about_order(withholds, order))).one_or_none()
-    return None if row is None else to_record(WithholdRecord, row, outcome=WithholdOutcome(row.outcome))
+    return None if row is None else to_record(WithholdRecord, row)
 
 
 def _begin(connection: Connection, order: OrderKey, sent_by: str, now: datetime) -> None:
