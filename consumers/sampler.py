@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from prometheus_client import CollectorRegistry
+
 from consumers.faults import describe_fault, frames_of
 from consumers.threads import repeated
 from service.ledger.errors import LedgerUnavailable
@@ -41,10 +43,11 @@ class Sampler:
     """
 
     def __init__(
-        self, samples: Sequence[Sample[Any]], *, metrics: SampleMetrics, every_seconds: float = EVERY_SECONDS
+        self, samples: Sequence[Sample[Any]], *, registry: CollectorRegistry, every_seconds: float = EVERY_SECONDS
     ) -> None:
+        """`registry` gets the count of failures."""
         self._samples = samples
-        self._metrics = metrics
+        self._metrics = SampleMetrics(registry=registry, samples=[sample.name for sample in samples])
         self._every_seconds = every_seconds
 
     def running(self) -> AbstractContextManager[None]:

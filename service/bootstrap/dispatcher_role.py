@@ -12,7 +12,6 @@ from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
 from consumers.sinks.webhook import WebhookSink
 from service.bootstrap.messaging import make_rabbit_publisher
-from service.bootstrap.role_metrics import make_sampler
 from service.config.endpoints import AmqpSettings, AnyEndpoint, WebhookSettings
 from service.config.settings import Settings
 from service.ledger.endpoint_tests import EndpointTests
@@ -53,7 +52,7 @@ def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: Collec
         Sample(name="undelivered", measure=lambda: outbox.oldest_open_ages(names), show=metrics.oldest.show),
         Sample(name="paused-endpoints", measure=lambda: pauses.ages(names), show=metrics.paused.show),
     ]
-    return make_sampler(samples, registry)
+    return Sampler(samples, registry=registry)
 
 
 def make_endpoint_tester(settings: Settings, engine: Engine) -> EndpointTester:

@@ -8,12 +8,12 @@ from sqlalchemy import Engine
 from consumers.inquirer import Inquirer
 from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_inquiry_queue
-from service.bootstrap.role_metrics import make_claim_metrics, make_sampler
 from service.config.settings import Settings
 from service.domain.claims import ClaimSource
+from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClients
 from service.runtime.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
-from service.runtime.metrics.merchants import show_gateways
+from service.runtime.metrics.merchants import ClaimMetrics, show_gateways
 
 
 def make_inquirer(
@@ -27,7 +27,12 @@ def make_inquirer(
         gateways=gateways.usable,
         settings=settings.inquirer,
         metrics=InquirerMetrics(registry=registry),
-        claim_metrics=make_claim_metrics(settings, registry, ClaimSource.QUERY),
+        claim_metrics=ClaimMetrics(
+            registry=registry,
+            merchants=settings.merchants,
+            source=ClaimSource.QUERY,
+            verdicts=list(Verdict),
+        ),
     )
 
 
@@ -40,7 +45,7 @@ def make_inquirer_sampler(settings: Settings, engine: Engine, registry: Collecto
         Sample(name="due-inquiries", measure=lambda: queue.oldest_due_ages(asked), show=metrics.oldest_due.show),
         Sample(name="refusal-rules", measure=queue.count_suspensions, show=metrics.suspensions.show),
     ]
-    return make_sampler(samples, registry)
+    return Sampler(samples, registry=registry)
 
 
 def inquirer_pool_size(settings: Settings) -> int:

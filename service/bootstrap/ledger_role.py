@@ -15,10 +15,10 @@ from consumers.sampler import Sample, Sampler
 from consumers.threads import repeated
 from service.bootstrap.ledger import make_store
 from service.bootstrap.messaging import make_dead_letters, make_message_counter, make_queue_report, make_subscriber
-from service.bootstrap.role_metrics import make_claim_metrics, make_sampler
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
 from service.domain.depths import REPORT_EVERY_SECONDS
+from service.domain.order_state import Verdict
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.depths import DepthStore
@@ -26,6 +26,7 @@ from service.ledger.forgeries import Forgeries
 from service.ledger.reports import Reports
 from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
+from service.runtime.metrics.merchants import ClaimMetrics
 
 #: The most database connections that the role uses at once: for its consumer, sampler, pruner, dead letters and
 #: reports of the queue's depth.
@@ -43,7 +44,12 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
             dead_letters=DeadLetterStore(engine=engine),
             depths=DepthStore(engine=engine),
             metrics=LedgerMetrics(registry=registry),
-            claim_metrics=make_claim_metrics(settings, registry, ClaimSource.CALLBACK),
+            claim_metrics=ClaimMetrics(
+                registry=registry,
+                merchants=settings.merchants,
+                source=ClaimSource.CALLBACK,
+                verdicts=list(Verdict),
+            ),
             clock=now,
         ),
         settings=settings.ledger,
@@ -67,7 +73,7 @@ def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorR
             show=metrics.last_claim.show,
         ),
     ]
-    return make_sampler(samples, registry)
+    return Sampler(samples, registry=registry)
 
 
 def pruning_forged_orders(settings: Settings, engine: Engine) -> AbstractContextManager[None]:

@@ -104,28 +104,20 @@ def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
 def make_queue_report(settings: Settings) -> Callable[[], DepthReport]:
     """Measures how much waits in the callbacks' queue. The function raises `MessagingError`."""
 
-    def of_broker() -> DepthReport:
-        messages = topology.count_messages(_urls(settings))["ledger"]
-        # RabbitMQ does not say how old its messages are.
+    queue = None if settings.broker.urls else _embedded_queue(settings)
+
+    def measure() -> DepthReport:
+        if queue is None:
+            name, messages = topology.LEDGER_QUEUE, topology.count_messages(_urls(settings))["ledger"]
+            oldest_at = None  # RabbitMQ does not say how old its messages are
+        else:
+            name, depth = str(queue.path), queue.depth()
+            messages, oldest_at = depth.messages, depth.oldest_at
         return DepthReport(
-            reporter=QUEUE,
-            name=f"queue {topology.LEDGER_QUEUE}",
-            messages=messages,
-            oldest_at=None,
-            reported_at=now(),
+            reporter=QUEUE, name=f"queue {name}", messages=messages, oldest_at=oldest_at, reported_at=now()
         )
 
-    def of_file(queue: "EmbeddedQueue") -> DepthReport:
-        depth = queue.depth()
-        return DepthReport(
-            reporter=QUEUE,
-            name=f"queue {queue.path}",
-            messages=depth.messages,
-            oldest_at=depth.oldest_at,
-            reported_at=now(),
-        )
-
-    return of_broker if settings.broker.urls else partial(of_file, _embedded_queue(settings))
+    return measure
 
 
 def make_rabbit_publisher(settings: Settings, connection_name: str) -> BlockingPublisher:

@@ -9,7 +9,6 @@ from prometheus_client import CollectorRegistry
 from consumers.sampler import Sample, Sampler
 from service.ledger.errors import LedgerUnavailable
 from service.messaging.errors import BrokerUnavailable
-from service.runtime.metrics.samples import SampleMetrics
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 Answer = Mapping[str, float] | Exception
@@ -52,12 +51,7 @@ def conflicts() -> Gauge:
 @pytest.fixture
 def watched(registry: CollectorRegistry, queues: Gauge, conflicts: Gauge) -> Iterator[None]:
     """While the test lasts, both are sampled as fast as possible."""
-    sampler = Sampler(
-        [queues.sample, conflicts.sample],
-        metrics=SampleMetrics(registry=registry, samples=["queues", "conflicts"]),
-        every_seconds=0.001,
-    )
-    with sampler.running():
+    with Sampler([queues.sample, conflicts.sample], registry=registry, every_seconds=0.001).running():
         yield
 
 
@@ -107,7 +101,7 @@ def test_the_end_waits_for_no_sample(registry: CollectorRegistry) -> None:
         return {}
 
     sample = Sample(name="queues", measure=hang, show=lambda _: None)
-    with Sampler([sample], metrics=SampleMetrics(registry=registry, samples=["queues"])).running():
+    with Sampler([sample], registry=registry).running():
         assert begun.wait(HANGS_AFTER_SECONDS)
     assert not released.is_set()
     released.set()
@@ -115,7 +109,6 @@ def test_the_end_waits_for_no_sample(registry: CollectorRegistry) -> None:
 
 def test_no_sample_is_taken_after_the_end(registry: CollectorRegistry, queues: Gauge) -> None:
     before = set(threading.enumerate())
-    metrics = SampleMetrics(registry=registry, samples=["queues"])
-    with Sampler([queues.sample], metrics=metrics, every_seconds=0.001).running():
+    with Sampler([queues.sample], registry=registry, every_seconds=0.001).running():
         eventually(lambda: queues.taken > 1)
     eventually(lambda: set(threading.enumerate()) <= before)
