@@ -1,5 +1,6 @@
 """The ledger: its database, and the store with the rules of every merchant and endpoint."""
 
+from dataclasses import asdict
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
@@ -56,12 +57,7 @@ def make_refused_withholds(settings: Settings, store: LedgerStore) -> RefusedWit
     """What ends orders whose withhold was refused, by the rules of those merchants that have some on."""
     return RefusedWithholds(
         rules={
-            slug: RefusalRules(
-                messages=refused.messages,
-                not_found_times=refused.not_found_times,
-                not_found_hours=refused.not_found_hours,
-                max_per_hour=refused.max_per_hour,
-            )
+            slug: RefusalRules(**asdict(refused))
             for slug, merchant in settings.merchants.items()
             if (refused := merchant.refused_withholds) is not None
         },

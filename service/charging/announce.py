@@ -1,7 +1,7 @@
 """Announcing an order: recording it in the ledger before it is sent, and making the notify_url for its callback."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 
 from marshmallow import ValidationError
@@ -93,16 +93,8 @@ class Announcer:
                 biz_order_no=draft.biz_order_no,
                 remedy=f"set merchants.{draft.merchant}.order_number_pattern if it is none; until then logs mask it",
             )
-        order = self._store.announce(
-            Announcement(
-                merchant=draft.merchant,
-                biz_order_no=draft.biz_order_no,
-                amount=draft.amount,
-                amount_unit=None if draft.amount is None else self._merchants[draft.merchant].amount_unit,
-                pay_type=draft.pay_type,
-                answer_due_at=draft.answer_due_at,
-            )
-        )
+        unit = None if draft.amount is None else self._merchants[draft.merchant].amount_unit
+        order = self._store.announce(Announcement(amount_unit=unit, **asdict(draft)))
         return AnnouncedOrder(order=order, notify_url=self.notify_url(draft))
 
     def notify_url(self, draft: OrderDraft) -> str:

@@ -1,7 +1,7 @@
 """Withholding: announce an order, send it to the gateway once, and record the outcome."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
 from service.charging.bulkhead import Bulkhead
@@ -101,12 +101,8 @@ class Withholder:
             biz_order_no=draft.biz_order_no,
             amount=draft.amount or "",
             pay_type=draft.pay_type,
-            name=payer.name,
-            id_card_number=payer.id_card_number,
-            mobile=payer.mobile,
-            bank_card_number=payer.bank_card_number,
-            protocol_no=payer.protocol_no,
             notify_url=notify_url,
+            **asdict(payer),
         )
         SINGLE_WITHHOLD_ARGS[AmountUnit(merchant.amount_unit)].write(args)
         check_arguments("single-withhold", args, pay_types=merchant.pay_types)

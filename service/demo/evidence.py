@@ -8,19 +8,11 @@ from service.demo.downstream import ReceivedEvent
 from service.domain.claims import ClaimSource, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import Verdict
+from service.gateway.order_claims import STATUSES
 from service.ledger.histories import OrderHistory
 
-#: The gateway's spelling, which ends here.
-_STATUSES = {
-    "initial": OrderStatus.INITIAL,
-    "pending": OrderStatus.PROCESSING,
-    "wait_pay": OrderStatus.PROCESSING,
-    "success": OrderStatus.SUCCEEDED,
-    "fail": OrderStatus.FAILED,
-}
 _TERMINAL_EVENTS = frozenset({EventType.SUCCEEDED, EventType.FAILED, EventType.CORRECTED})
 _HARMLESS = frozenset({Verdict.UNTRUSTED, Verdict.QUARANTINED})
-_MOVED = frozenset({Verdict.APPLIED, Verdict.CORRECTED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +25,7 @@ class Statement:
     @classmethod
     def by_gateway(cls, pay_status: str, pay_order_no: str) -> "Statement":
         """From the gateway's spelling of the status."""
-        return cls(_STATUSES[pay_status], pay_order_no)
+        return cls(STATUSES[pay_status], pay_order_no)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +141,7 @@ class Evidence:
     def _ended_by_answer(self, order_no: str) -> bool:
         return any(
             claim.source is ClaimSource.QUERY
-            and claim.verdict in _MOVED
+            and claim.verdict.moves
             and claim.status is not None
             and claim.status.terminal
             for claim in self.histories[order_no].claims

@@ -53,13 +53,7 @@ def record_announcement(
     require_sanitized(announcement.order)
     if any(escaped(text) != text for text in (announcement.amount or "", announcement.pay_type)):
         raise ClaimUnstorable("an announcement must hold no NUL and no lone surrogate")
-    blank = OrderRecord(
-        merchant=announcement.merchant,
-        biz_order_no=announcement.biz_order_no,
-        created_at=now,
-        updated_at=now,
-    )
-    orders.insert_missing(connection, [blank])
+    orders.insert_missing(connection, [OrderRecord.unknown(announcement.order, now=now)])
     known = orders.lock(connection, [announcement.order])[announcement.order]
     if known.announced_at is not None:
         _refuse_other_values(known, announcement)

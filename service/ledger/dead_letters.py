@@ -5,7 +5,7 @@ so that whoever lists or settles dead letters needs the database alone.
 """
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -70,20 +70,16 @@ class DeadLetterStore:
 
     def record(self, letters: Collection[DeadLetterRecord]) -> None:
         """Record letters, also those that were settled before and have come back. Their bodies are masked."""
-        rows = [
-            {
-                "id": escaped(letter.id),
-                "reason": mask_personal(escaped(letter.reason))[:_LONGEST_REASON],
-                "died_at": letter.died_at,
-                "body": mask_personal(escaped(letter.body))[:_LONGEST_BODY],
-                "requested": None,
-                "requested_by": "",
-                "requested_reason": "",
-                "settled_at": None,
-                "outcome": "",
-            }
+        waiting = [
+            DeadLetterRecord(
+                id=escaped(letter.id),
+                reason=mask_personal(escaped(letter.reason))[:_LONGEST_REASON],
+                died_at=letter.died_at,
+                body=mask_personal(escaped(letter.body))[:_LONGEST_BODY],
+            )
             for letter in {letter.id: letter for letter in letters}.values()
         ]
+        rows = [asdict(letter) for letter in waiting]
         write(self._engine, lambda connection: insert_or_update(connection, dead_letters, rows))
 
     def load(self, ids: Collection[str]) -> Sequence[DeadLetterRecord]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
@@ -49,6 +49,11 @@ class OrderRecord:
     answer_due_at: datetime | None = None
     created_at: datetime
     updated_at: datetime
+
+    @classmethod
+    def unknown(cls, key: OrderKey, *, now: datetime) -> Self:
+        """An order about which nothing has been said yet."""
+        return cls(merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=now, updated_at=now)
 
     @property
     def key(self) -> OrderKey:
@@ -109,10 +114,7 @@ def hold_absent(connection: Connection, key: OrderKey) -> bool:
     A row that does not exist can be locked only by inserting it. Call `release_absent` before the transaction ends, or
     the row stays.
     """
-    held = OrderRecord(
-        merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=_NEVER_SEEN, updated_at=_NEVER_SEEN
-    )
-    return bool(insert_missing(connection, [held]))
+    return bool(insert_missing(connection, [OrderRecord.unknown(key, now=_NEVER_SEEN)]))
 
 
 def release_absent(connection: Connection, key: OrderKey) -> None:

@@ -223,7 +223,7 @@ class LedgerStore:
 
         # Most claims are about orders that do not exist yet. Those are inserted once, as the claims leave them.
         blank = {
-            key: OrderRecord(merchant=key.merchant, biz_order_no=key.biz_order_no, created_at=now, updated_at=now)
+            key: OrderRecord.unknown(key, now=now)
             for key, of_order in by_order.items()
             if any(one.counted for one in of_order)
         }

@@ -6,8 +6,8 @@ to the meaning of a field makes a new version, which is read beside the old one 
 
 import json
 import random
-import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from datetime import date, datetime
 from enum import StrEnum
 from typing import TypeVar
@@ -35,6 +35,7 @@ _TRUSTS = {trust.word: trust for trust in Trust}
 # The largest integer that every database can store.
 _MAX_COUNT = 2**63 - 1
 
+_NO_HEADERS: Mapping[str, str] = {}
 _Member = TypeVar("_Member", bound=StrEnum)
 _write_json = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -65,15 +66,8 @@ def encode_claim(claim: Claim) -> Message:
         body["digest_without_amount"] = claim.digest_without_amount
     if claim.missing_fields:
         body["missing_fields"] = list(claim.missing_fields)
-    return Message(
-        exchange=CALLBACKS_EXCHANGE,
-        routing_key=claim.merchant,
-        body=_write_body(body),
-        # It must be unique, not secret: `uuid4` would make a system call for each.
-        message_id=f"{random.getrandbits(128):032x}",
-        type=CLAIM_V1,
-        headers={} if claim.traceparent is None else {TRACEPARENT: claim.traceparent},
-    )
+    headers = {} if claim.traceparent is None else {TRACEPARENT: claim.traceparent}
+    return _make_message(body, routing_key=claim.merchant, type_=CLAIM_V1, headers=headers)
 
 
 def decode_claim(message: Message) -> Claim:
@@ -110,25 +104,8 @@ def decode_claim(message: Message) -> Claim:
 
 def encode_refusals(counts: Sequence[RefusalCount]) -> Message:
     """The message that carries these counts, with a new random message id."""
-    body = {
-        "counts": [
-            {
-                "merchant": count.merchant,
-                "day": count.day.isoformat(),
-                "reason": count.reason,
-                "process": count.process,
-                "callbacks": count.callbacks,
-            }
-            for count in counts
-        ]
-    }
-    return Message(
-        exchange=CALLBACKS_EXCHANGE,
-        routing_key=_REFUSALS_ROUTING_KEY,
-        body=_write_body(body),
-        message_id=uuid.uuid4().hex,
-        type=REFUSALS_V1,
-    )
+    body = {"counts": [{**asdict(count), "day": count.day.isoformat()} for count in counts]}
+    return _make_message(body, routing_key=_REFUSALS_ROUTING_KEY, type_=REFUSALS_V1)
 
 
 def decode_refusals(message: Message) -> Sequence[RefusalCount]:
@@ -154,13 +131,7 @@ def encode_depth(report: DepthReport) -> Message:
         "oldest_at": None if report.oldest_at is None else report.oldest_at.isoformat(),
         "reported_at": report.reported_at.isoformat(),
     }
-    return Message(
-        exchange=CALLBACKS_EXCHANGE,
-        routing_key=_DEPTH_ROUTING_KEY,
-        body=_write_body(body),
-        message_id=uuid.uuid4().hex,
-        type=DEPTH_V1,
-    )
+    return _make_message(body, routing_key=_DEPTH_ROUTING_KEY, type_=DEPTH_V1)
 
 
 def decode_depth(message: Message) -> DepthReport:
@@ -175,9 +146,19 @@ def decode_depth(message: Message) -> DepthReport:
     )
 
 
-def _write_body(fields: Mapping[str, object]) -> bytes:
-    """The fields as JSON in ASCII, so that any character can be queued, even a lone surrogate."""
-    return _write_json(fields).encode("ascii")
+def _make_message(
+    body: Mapping[str, object], *, routing_key: str, type_: str, headers: Mapping[str, str] = _NO_HEADERS
+) -> Message:
+    return Message(
+        exchange=CALLBACKS_EXCHANGE,
+        routing_key=routing_key,
+        # In ASCII, so that any character can be queued, even a lone surrogate.
+        body=_write_json(body).encode("ascii"),
+        # It must be unique, not secret: `uuid4` would make a system call for each.
+        message_id=f"{random.getrandbits(128):032x}",
+        type=type_,
+        headers=headers,
+    )
 
 
 def _parse_body(message: Message, *, version: str) -> "_Fields":
