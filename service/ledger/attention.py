@@ -19,7 +19,6 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
-    FromClause,
     Select,
     Subquery,
     Text,
@@ -404,15 +403,15 @@ def _quarantined_claims() -> Select[Any]:
     superseded = (
         select(later.c.id)
         .where(
-            _is_of_same_order(later),
+            about_same_order(later, claims),
             later.c.id > claims.c.id,
             later.c.counted | (later.c.verdict == is_quarantined),
         )
         .exists()
     )
-    last_counted = select(func.max(counted.c.id)).where(_is_of_same_order(counted), counted.c.counted)
+    last_counted = select(func.max(counted.c.id)).where(about_same_order(counted, claims), counted.c.counted)
     since = select(func.min(first.c.recorded_at)).where(
-        _is_of_same_order(first),
+        about_same_order(first, claims),
         first.c.verdict == is_quarantined,
         first.c.id > func.coalesce(last_counted.correlate(claims).scalar_subquery(), 0),
     )
@@ -423,10 +422,6 @@ def _quarantined_claims() -> Select[Any]:
         changed_at=claims.c.recorded_at,
         detail=func.coalesce(claims.c.quarantine, ""),
     ).where(claims.c.verdict == is_quarantined, ~superseded)
-
-
-def _is_of_same_order(other: FromClause) -> ColumnElement[bool]:
-    return and_(other.c.merchant == claims.c.merchant, other.c.biz_order_no == claims.c.biz_order_no)
 
 
 def _unknown_withholds(now: datetime) -> Select[Any]:
@@ -455,8 +450,7 @@ def _unknown_withholds(now: datetime) -> Select[Any]:
 
 def _contradicted_refusals(now: datetime) -> Select[Any]:
     """Refused withholds that no rule ends, or should have ended: the gateway has the order, somebody says."""
-    contradicting = (claims.c.merchant == withholds.c.merchant) & (claims.c.biz_order_no == withholds.c.biz_order_no)
-    contradicting &= CONTRADICTS_REFUSAL
+    contradicting = about_same_order(claims, withholds) & CONTRADICTS_REFUSAL
 
     def recorded(which: Any) -> ColumnElement[Any]:
         said = select(which(claims.c.recorded_at)).where(contradicting).correlate(withholds)
@@ -483,11 +477,7 @@ def _contradicted_refusals(now: datetime) -> Select[Any]:
 
 def _missing_orders() -> Select[Any]:
     """Orders that the gateway accepted or called paid, and does not have. They suspend the merchant's rules."""
-    refused = select(withholds.c.rule).where(
-        withholds.c.merchant == inquiries.c.merchant,
-        withholds.c.biz_order_no == inquiries.c.biz_order_no,
-        withholds.c.rule.is_not(None),
-    )
+    refused = select(withholds.c.rule).where(about_same_order(withholds, inquiries), withholds.c.rule.is_not(None))
     # Listed already, because of what contradicts the refusal.
     is_listed = (orders.c.status == OrderStatus.PROCESSING.value) & refused.correlate(inquiries).exists()
     return (

@@ -16,11 +16,11 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 
-from sqlalchemy import Connection, Update, and_, bindparam, select, update
+from sqlalchemy import Connection, Update, and_, bindparam, exists, select, update
 
 from service.ledger.bulk import PLANNED_ANEW, GivenRows
 from service.ledger.endpoints import is_paused
-from service.ledger.tables import deliveries
+from service.ledger.tables import about_same_order, deliveries
 
 #: What names a delivery: merchant, order number, endpoint, sequence.
 DeliveryKey = tuple[str, str, str, int]
@@ -32,20 +32,22 @@ KEY = (deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.endpoint, 
 _MOST_AT_ONCE = 500
 _NEVER_LEASED = and_(deliveries.c.state == "open", deliveries.c.attempts == 0)
 
-_earlier = deliveries.alias("waiting")
+_earlier = deliveries.alias("earlier")
+# Whether a row of `deliveries` waits for one of `_earlier`.
+_IS_BEHIND_EARLIER = and_(
+    about_same_order(_earlier, deliveries),
+    _earlier.c.endpoint == deliveries.c.endpoint,
+    _earlier.c.sequence < deliveries.c.sequence,
+    _earlier.c.state == "open",
+)
+#: Whether a delivery is blocked.
+IS_BLOCKED = exists().where(_IS_BEHIND_EARLIER)
+
 _FIND_BLOCKED = (
     select(*KEY, _earlier.c.due_at)
-    .join(
-        _earlier,
-        and_(
-            _earlier.c.merchant == deliveries.c.merchant,
-            _earlier.c.biz_order_no == deliveries.c.biz_order_no,
-            _earlier.c.endpoint == deliveries.c.endpoint,
-            _earlier.c.sequence < deliveries.c.sequence,
-        ),
-    )
+    .join(_earlier, _IS_BEHIND_EARLIER)
     .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.due_at < bindparam("due_before"))
-    .where(_NEVER_LEASED, _earlier.c.state == "open", _earlier.c.due_at > bindparam("waits_beyond"))
+    .where(_NEVER_LEASED, _earlier.c.due_at > bindparam("waits_beyond"))
     # Without this, it would read all deliveries of a paused endpoint.
     .where(~is_paused(bindparam("of_endpoint")))
     .order_by(deliveries.c.due_at)

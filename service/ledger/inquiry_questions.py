@@ -197,15 +197,10 @@ def record_asked(
 
 def record_result(connection: Connection, asked: DueInquiry, result: QuestionResult) -> None:
     """Record the result of a question; does nothing where the question has been removed since."""
-    own = (
-        (asked_questions.c.merchant == asked.order.merchant)
-        & (asked_questions.c.biz_order_no == asked.order.biz_order_no)
-        & (asked_questions.c.fence == asked.fence)
-        & (asked_questions.c.asked_at == asked.asked_at)
-    )
     connection.execute(
         update(asked_questions)
-        .where(own)
+        .where(about_order(asked_questions, asked.order))
+        .where(asked_questions.c.fence == asked.fence, asked_questions.c.asked_at == asked.asked_at)
         .values(
             outcome=result.outcome.value,
             request_id=result.request_id,

@@ -15,28 +15,28 @@ from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import GivenRows, insert_new
 from service.ledger.database import read, shared_time, write
 from service.ledger.decisions import Decision
-from service.ledger.delivery_order import KEY, DeliveryKey, postpone_behind, postpone_blocked, unblock, update_given
+from service.ledger.delivery_order import (
+    IS_BLOCKED,
+    KEY,
+    DeliveryKey,
+    postpone_behind,
+    postpone_blocked,
+    unblock,
+    update_given,
+)
 from service.ledger.endpoints import is_paused
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import HAS_EVENT, deliveries, events
 
 _LONGEST_ERROR = 500
 
-_earlier = deliveries.alias("earlier")
-_IS_BLOCKED = exists().where(
-    _earlier.c.merchant == deliveries.c.merchant,
-    _earlier.c.biz_order_no == deliveries.c.biz_order_no,
-    _earlier.c.endpoint == deliveries.c.endpoint,
-    _earlier.c.sequence < deliveries.c.sequence,
-    _earlier.c.state == "open",
-)
 _FIND_DUE = (
     select(*KEY, deliveries.c.due_at, deliveries.c.attempts, deliveries.c.fence)
     .add_columns(events.c.id, events.c.type, events.c.status, events.c.order_type)
     .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
     .join(events, HAS_EVENT)
     .where(deliveries.c.endpoint == bindparam("of_endpoint"), deliveries.c.state == "open")
-    .where(deliveries.c.due_at <= bindparam("now"), ~_IS_BLOCKED, ~is_paused(bindparam("of_endpoint")))
+    .where(deliveries.c.due_at <= bindparam("now"), ~IS_BLOCKED, ~is_paused(bindparam("of_endpoint")))
     .order_by(deliveries.c.due_at)
     .limit(bindparam("most"))
     .with_for_update(of=deliveries, skip_locked=True)

@@ -499,9 +499,9 @@ def about_order(table: FromClause, order: OrderKey) -> ColumnElement[bool]:
     return and_(table.c.merchant == order.merchant, table.c.biz_order_no == order.biz_order_no)
 
 
-def about_same_order(table: FromClause) -> ColumnElement[bool]:
-    """Whether a row of `table` is about the order of `orders`."""
-    return and_(table.c.merchant == orders.c.merchant, table.c.biz_order_no == orders.c.biz_order_no)
+def about_same_order(table: FromClause, other: FromClause = orders) -> ColumnElement[bool]:
+    """Whether a row of `table` is about the same order as one of the other table."""
+    return and_(table.c.merchant == other.c.merchant, table.c.biz_order_no == other.c.biz_order_no)
 
 
 def comes_after(columns: Sequence[ColumnElement[Any]], place: Sequence[object]) -> ColumnElement[bool]:
