@@ -56,34 +56,21 @@ def send_test_event(sink: Sink, *, endpoint: str, clock: Callable[[], datetime])
     return EndpointTestOutcome(event_id=test.id, accepted=accepted, answer=answer, seconds=time.monotonic() - began)
 
 
-class EndpointTester:
-    """Sends the tests that operators request through the ledger, beside a dispatcher's deliveries.
+def sending_tests(
+    tests: EndpointTests, *, sinks: Mapping[str, Callable[[], Sink]], clock: Callable[[], datetime]
+) -> AbstractContextManager[None]:
+    """Send the tests that operators request through the ledger while the `with` lasts.
 
-    It has a thread of its own, and each test has a connection of its own. Any number of processes may have a tester.
+    It has a thread of its own beside a dispatcher's deliveries, and each test has a connection of its own. Any number
+    of processes may do so at once. What is under way at the end is not waited for. `sinks` makes the sink of each
+    endpoint, by the endpoint's name.
     """
 
-    def __init__(
-        self, *, tests: EndpointTests, sinks: Mapping[str, Callable[[], Sink]], clock: Callable[[], datetime]
-    ) -> None:
-        """`sinks` makes the sink of each endpoint, by the endpoint's name."""
-        self._tests = tests
-        self._sinks = sinks
-        self._clock = clock
-
-    def running(self) -> AbstractContextManager[None]:
-        """Send them while the `with` lasts. What is under way at its end is not waited for."""
-        return repeated(
-            self._send_requested,
-            name="endpoint-tests",
-            every_seconds=_EVERY_SECONDS,
-            failure="endpoint_tests_failed",
-        )
-
-    def _send_requested(self, over: threading.Event) -> None:
-        while not over.is_set() and (test := self._tests.take(self._sinks.keys())):
-            with closing(self._sinks[test.endpoint]()) as sink:
-                outcome = send_test_event(sink, endpoint=test.endpoint, clock=self._clock)
-            self._tests.settle(
+    def send_requested(over: threading.Event) -> None:
+        while not over.is_set() and (test := tests.take(sinks.keys())):
+            with closing(sinks[test.endpoint]()) as sink:
+                outcome = send_test_event(sink, endpoint=test.endpoint, clock=clock)
+            tests.settle(
                 test.id,
                 accepted=outcome.accepted,
                 event_id=outcome.event_id,
@@ -98,3 +85,7 @@ class EndpointTester:
                 answer=outcome.answer,
                 by=test.requested_by,
             )
+
+    return repeated(
+        send_requested, name="endpoint-tests", every_seconds=_EVERY_SECONDS, failure="endpoint_tests_failed"
+    )

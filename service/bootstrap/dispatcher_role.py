@@ -1,12 +1,13 @@
 """The role `dispatcher`."""
 
+from contextlib import AbstractContextManager
 from functools import partial
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Engine
 
 from consumers.dispatcher import Dispatcher
-from consumers.endpoint_test import EndpointTester
+from consumers.endpoint_test import sending_tests
 from consumers.sampler import Sample, Sampler
 from consumers.sinks.amqp import AmqpSink
 from consumers.sinks.sink import Sink
@@ -55,10 +56,10 @@ def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: Collec
     return Sampler(samples, registry=registry)
 
 
-def make_endpoint_tester(settings: Settings, engine: Engine) -> EndpointTester:
+def sending_endpoint_tests(settings: Settings, engine: Engine) -> AbstractContextManager[None]:
     """What sends the tests that operators request. Uses one connection of `engine`."""
     sinks = {endpoint.name: partial(make_sink, settings, endpoint) for endpoint in settings.endpoints}
-    return EndpointTester(tests=EndpointTests(engine=engine), sinks=sinks, clock=now)
+    return sending_tests(EndpointTests(engine=engine), sinks=sinks, clock=now)
 
 
 def dispatcher_pool_size(settings: Settings) -> int:

@@ -149,7 +149,7 @@ def dispatcher(context: click.Context) -> None:
         dispatcher_pool_size,
         make_dispatcher,
         make_dispatcher_sampler,
-        make_endpoint_tester,
+        sending_endpoint_tests,
     )
     from service.cli.ledger_access import engine_of
     from service.ledger.replays import Replays
@@ -166,7 +166,7 @@ def dispatcher(context: click.Context) -> None:
         with (
             make_dispatcher_sampler(settings, engine, registry).running(),
             replaying(Replays(engine=engine)),
-            make_endpoint_tester(settings, engine).running(),
+            sending_endpoint_tests(settings, engine),
         ):
             gc.freeze()  # as in the ledger's role
             make_dispatcher(settings, engine, registry).run(stop)

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Engine
 
 from consumers.maintenance import replaying
-from service.bootstrap.dispatcher_role import make_endpoint_tester
+from service.bootstrap.dispatcher_role import sending_endpoint_tests
 from service.bootstrap.ledger import make_store
 from service.config.endpoints import WebhookSettings
 from service.config.secrets import Secret
@@ -99,7 +99,7 @@ def test_a_test_is_sent_by_a_dispatcher_and_its_outcome_can_be_read(
     assert (requested.status, requested.value["state"]) == (202, "requested")
     path = f"/v1/endpoint-tests/{requested.value['id']}"
     assert api.get(path).value == requested.value
-    with make_endpoint_tester(settings, engine).running():
+    with sending_endpoint_tests(settings, engine):
         eventually(lambda: api.get(path).value["state"] == "failed")
     outcome = api.get(path).value
     assert outcome["answer"].startswith("no answer: NewConnectionError")

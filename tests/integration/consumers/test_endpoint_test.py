@@ -9,7 +9,7 @@ from sqlalchemy import Engine
 
 from consumers.endpoint_test import EndpointTestOutcome, send_test_event
 from consumers.sinks.sink import Sink
-from service.bootstrap.dispatcher_role import make_endpoint_tester, make_sink
+from service.bootstrap.dispatcher_role import make_sink, sending_endpoint_tests
 from service.config.endpoints import AmqpSettings, AnyEndpoint, WebhookSettings
 from service.config.secrets import Secret
 from service.config.settings import BrokerSettings, Settings
@@ -176,7 +176,7 @@ def test_a_requested_test_is_sent_and_its_outcome_is_kept_and_audited(
 ) -> None:
     requested = tests.request("shop", author=AUTHOR)
     assert (requested.state, requested.sent_at) == (EndpointTestState.REQUESTED, None)
-    with make_endpoint_tester(settings, ledger_engine).running():
+    with sending_endpoint_tests(settings, ledger_engine):
         outcome = await_outcome(tests, requested)
     assert (outcome.state, outcome.answer) == (EndpointTestState.ACCEPTED, "the endpoint answered 204")
     assert outcome.sent_at is not None
@@ -190,7 +190,7 @@ def test_the_error_of_a_requested_test_is_kept(
     tests: EndpointTests, settings: Settings, shop: Downstream, ledger_engine: Engine
 ) -> None:
     shop.fail(500)
-    with make_endpoint_tester(settings, ledger_engine).running():
+    with sending_endpoint_tests(settings, ledger_engine):
         outcome = await_outcome(tests, tests.request("shop", author=AUTHOR))
     assert (outcome.state, outcome.answer) == (EndpointTestState.FAILED, "the endpoint answered 500")
 
@@ -199,7 +199,7 @@ def test_the_error_of_a_requested_test_is_kept(
 def test_a_test_of_the_exchange_is_sent_on_request_too(
     tests: EndpointTests, settings: Settings, ledger_engine: Engine
 ) -> None:
-    with make_endpoint_tester(settings, ledger_engine).running():
+    with sending_endpoint_tests(settings, ledger_engine):
         outcome = await_outcome(tests, tests.request("bus", author=AUTHOR))
     assert (outcome.state, outcome.answer) == (EndpointTestState.ACCEPTED, "the broker confirmed it")
 
