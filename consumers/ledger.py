@@ -8,10 +8,10 @@ message that cannot be recorded.
   held, nothing more is received, and the same batch is tried again with growing pauses (`Retrier`). It is not requeued:
   each requeue counts against the queue's delivery limit. A batch that the broker takes back meanwhile is tried all the
   same, and is delivered again. SIGTERM while a batch is held releases everything and ends at once.
-- *Poison is what fails alone.* A failed batch is tried again in halves until each bad message is alone in its
+- *Poison messages.* A failed batch is tried again in halves until each bad message is alone in its
   transaction; one bad message among a hundred costs about fourteen small transactions. A message that is refused there
   (`UndecodableMessage`, `ClaimUnstorable`, `UnknownMerchant`) goes to the dead letters with its reason.
-- *A bug needs a witness.* Any other exception may be the fault of the message or of this release, and a faulty release
+- *Unknown errors.* Any other exception may be the fault of the message or of this release, and a faulty release
   would send the whole queue to the dead letters. Such a message is a suspect. It is held and tried again with the next
   batch, and goes to the dead letters only in a round in which another message was recorded, which proves that recording
   works. Until then each round logs an error. Once the suspects fill a batch nothing more is received, and the queue

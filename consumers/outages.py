@@ -1,4 +1,4 @@
-"""Outages: what is done is repeated while the database or the broker is unavailable."""
+"""Repeats an action while the database or the broker is unavailable."""
 
 import random
 import threading

@@ -41,7 +41,7 @@ def make_dead_letters(*, letters: DeadLetterStore) -> ApiBlueprint:
     @blueprint.operation(
         "settleDeadLetters",
         scope=ApiScope.RESOLVE,
-        problems={404: "One of the ids is no dead letter; nothing is done."},
+        problems={404: "One of the ids is not a dead letter; nothing is done."},
     )
     @blueprint.arguments(DeadLetterRequestSchema)
     @blueprint.response(202, DeadLetterListSchema)

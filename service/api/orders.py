@@ -146,7 +146,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
     def resolve(body: dict[str, Any], merchant: str, biz_order_no: str) -> dict[str, Any]:
         """Decide an order's status, in a person's name
 
-        The decision outranks the gateway, and events are delivered as for any other change. It ends a conflict: the
+        The decision overrides the gateway, and events are delivered as for any other change. It ends a conflict: the
         order has the values that the decision states and, of those that it does not state, the ones that stand. It is
         kept for good, with the name, the reason and the token's name. It counts only if the order's `sequence` is still
         the one that the person saw.

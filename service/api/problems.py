@@ -147,7 +147,7 @@ def problem_of(error: Exception) -> Problem:
         case AttentionItemUnknown():
             return Problem(
                 status=404,
-                kind="nothing-waits",
+                kind="unknown-item",
                 title="Nothing of this id waits for a person.",
                 detail="It was settled meanwhile, or the id has a typing error. List the items again.",
             )
@@ -169,7 +169,7 @@ def problem_of(error: Exception) -> Problem:
         case StatusKnown():
             return Problem(
                 status=409,
-                kind="spoken-of-before",
+                kind="already-has-status",
                 title="The order already has a status, though it was not sent from here.",
                 detail="Sending it might charge it twice, so nothing was sent. For another payment use a new "
                 "biz_order_no.",

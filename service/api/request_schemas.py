@@ -108,7 +108,7 @@ class CardConfirmationSchema(Schema):
 
 
 class ResolutionSchema(Schema):
-    """A person's decision on an order. It outranks the gateway."""
+    """A person's decision on an order. It overrides the gateway."""
 
     status = api.member(
         OrderStatus,
@@ -311,7 +311,7 @@ class AttentionFilterSchema(Schema):
         f"The `id` of an item of the kind `{AttentionKind.DISPUTED_FIELD}`: list its conflicts, "
         "also those that somebody has acknowledged.",
         validate=validate.Regexp(
-            f"{AttentionKind.DISPUTED_FIELD}/", error=f"is no item of the kind {AttentionKind.DISPUTED_FIELD}"
+            f"{AttentionKind.DISPUTED_FIELD}/", error=f"is not an item of the kind {AttentionKind.DISPUTED_FIELD}"
         ),
     )
     acknowledged = fields.Boolean(
@@ -356,6 +356,6 @@ class ReportFilterSchema(Schema):
     def _check_window(self, data: dict[str, Any], **_: Any) -> None:
         since, until = data.get("since"), data.get("until")
         if since and until and since > until:
-            raise ValidationError("is before `since`: exchange them", "until")
+            raise ValidationError("is before `since`: swap them", "until")
         if since and (until or datetime.now(UTC).date()) - since >= timedelta(days=MAX_REPORTED_DAYS):
             raise ValidationError(f"must be at most {MAX_REPORTED_DAYS} days before `until`: ask for parts", "since")

@@ -119,7 +119,7 @@ def _find_payment_problems(amount: str | None, pay_type: str, merchant: Merchant
             problems += [FieldProblem("amount", str(text)) for text in error.messages]
     if pay_type and pay_type not in merchant.pay_types:
         allowed = " or ".join(sorted(merchant.pay_types))
-        problems.append(FieldProblem("pay_type", f"not this merchant's; allowed is {allowed}"))
+        problems.append(FieldProblem("pay_type", f"not this merchant's; expected {allowed}"))
     return problems
 
 
@@ -131,5 +131,5 @@ def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: dateti
     problems += _find_payment_problems(draft.amount, draft.pay_type, merchant)
     if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MOST_DUE_IN:
         # With a mistyped year, the order would never be queried.
-        problems.append(FieldProblem("answer_due_at", f"allowed is a time within {_MOST_DUE_IN.days} days of now"))
+        problems.append(FieldProblem("answer_due_at", f"expected a time within {_MOST_DUE_IN.days} days of now"))
     return problems

@@ -131,7 +131,7 @@ def _settle(
         letters = _await_settled(store, chosen, wait_seconds)
     waiting = [letter for letter in letters if _waits(letter)]
     # What was replayed and could not be recorded again is an open letter without a request.
-    outcomes = Counter(letter.outcome or "dead again" for letter in letters if not _waits(letter))
+    outcomes = Counter(letter.outcome or "failed again" for letter in letters if not _waits(letter))
     for outcome, count in outcomes.items():
         click.echo(f"{outcome}: {count}")
     if waiting:

@@ -107,7 +107,7 @@ def _print_table(endpoints: Sequence[AnyEndpoint], states: Sequence[EndpointStat
     """Print a line per endpoint, and one below for each that is paused. `now` is aware."""
     known = {endpoint.name: endpoint for endpoint in endpoints}
     table = make_table(
-        "", "endpoint", "kind", "goes to", "hears of", "open", "oldest", "parked", "last delivered", "last error"
+        "", "endpoint", "kind", "address", "event types", "open", "oldest", "parked", "last delivered", "last error"
     )
     for state in states:
         endpoint = known.get(state.endpoint)

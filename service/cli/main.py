@@ -78,5 +78,5 @@ _COMMANDS = {
 @click.version_option(package_name="payment-callbacks")
 @click.pass_context
 def main(context: click.Context, settings_path: str) -> None:
-    """Receive a payment gateway's callbacks, and deliver each status change exactly once."""
+    """Receive a payment gateway's callbacks, and deliver one event for each change of status, at least once."""
     context.obj = settings_path

@@ -28,7 +28,7 @@ class AwareTime(click.ParamType[datetime]):
         try:
             time = datetime.fromisoformat(value)
         except ValueError:
-            self.fail(f"{value!r} is no time; {TIME_HELP}", param, ctx)
+            self.fail(f"{value!r} is not a time; {TIME_HELP}", param, ctx)
         if time.tzinfo is None:
             self.fail(f"{value!r} does not say its zone; {TIME_HELP}", param, ctx)
         return time

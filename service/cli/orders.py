@@ -135,7 +135,7 @@ def inquire(
     if as_json:
         print_json(InquirySchema(), inquiry)
     elif inquiry is not None:
-        click.echo(f"It is asked for at {inquiry.due_at.isoformat()}, or as soon after as an inquirer runs.")
+        click.echo(f"A query is scheduled for {inquiry.due_at.isoformat()}; an inquirer has to be running.")
 
 
 @orders.command()
@@ -150,7 +150,7 @@ def inquire(
 @click.option("--paid-at", type=AwareTime(), help=f"When the money moved, if known. {TIME_HELP}")
 @click.option("--sequence", type=int, help="As `orders show` printed it. If it has changed since, nothing is done.")
 @as_json_option
-@click.confirmation_option(prompt="This outranks the gateway, and downstream is told. Go on?")
+@click.confirmation_option(prompt="This overrides the gateway and is sent to downstream systems. Continue?")
 @click.pass_context
 def resolve(
     context: click.Context,
@@ -274,4 +274,6 @@ def _open_store(context: click.Context) -> Iterator[LedgerStore]:
 
 
 def _unknown(merchant: str, biz_order_no: str) -> click.ClickException:
-    return click.ClickException(f"nobody ever spoke of the order {biz_order_no!r} of {merchant!r}")
+    return click.ClickException(
+        f"unknown order {biz_order_no!r} of merchant {merchant!r}: never announced, and no callback named it"
+    )

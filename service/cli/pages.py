@@ -26,7 +26,7 @@ class _Cursor(click.ParamType[Any]):
         try:
             return read_cursor(self._kind, value)
         except ValidationError as error:
-            raise click.UsageError("--after is not the end of an earlier page") from error
+            raise click.UsageError("--after has to be the value that an earlier page printed") from error
 
 
 def after_option(kind: Callable[..., tuple[Any, ...]]) -> Callable[[Any], Any]:

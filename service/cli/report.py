@@ -64,7 +64,7 @@ def report(
     if day and (since or until):
         raise click.UsageError("use either --day, or --since and --until")
     if since and until and since > until:
-        raise click.UsageError("--until is before --since: exchange them")
+        raise click.UsageError("--until is before --since: swap them")
     with open_ledger(settings) as engine:
         whole = Reports(engine=engine).read_report(
             {slug: ZoneInfo(merchant.time_zone) for slug, merchant in settings.merchants.items()},

@@ -66,7 +66,7 @@ class _PatternField(fields.String):
         try:
             return re.compile(super()._deserialize(*args, **kwargs), re.ASCII)
         except re.error as error:
-            raise ValidationError(f"is no regular expression: {error}") from error
+            raise ValidationError(f"is not a regular expression: {error}") from error
 
 
 class _PathField(fields.String):
@@ -91,7 +91,7 @@ def _check_time_zone(name: str) -> None:
     try:
         ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError) as error:
-        raise ValidationError("is no time zone; use a name like Asia/Shanghai") from error
+        raise ValidationError("is not a time zone; use a name like Asia/Shanghai") from error
 
 
 def _check_origin(text: str) -> None:

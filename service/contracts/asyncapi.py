@@ -1,4 +1,4 @@
-"""The AsyncAPI 3.0 document: which events go out by which way."""
+"""The AsyncAPI 3.0 document: which events go through which channel."""
 
 from typing import Any
 
@@ -40,7 +40,7 @@ def describe_channels(*, exchange: str, alternate_exchange: str) -> dict[str, An
             "version": EVENT_SCHEMA_ID.rpartition(":")[2],
             "description": "One event per real change of an order's status, delivered at least once. Dedupe by `id`; "
             "of one order the event with the highest `data.sequence` holds. By webhook the events of one order come in "
-            "that order, but for those that were given up and sent again later.",
+            "that order, except those that were given up and sent again later.",
         },
         "defaultContentType": CONTENT_TYPE,
         "channels": {

@@ -5,7 +5,7 @@
 
 from importlib.resources import files
 
-#: AsyncAPI 3.0: which events go out by which way.
+#: AsyncAPI 3.0: which events go through which channel.
 ASYNCAPI = "asyncapi.json"
 #: JSON Schema, draft 2020-12: what an event is.
 PAYMENT_EVENT = "payment-event.json"

@@ -41,12 +41,12 @@ def _find_problems(args: PersonalArgs, pay_types: Collection[str]) -> Iterator[F
         if value is not None and (text := check(value)):
             yield FieldProblem(field, text)
     if args.pay_type not in pay_types:
-        yield FieldProblem("pay_type", f"not this merchant's; allowed is {' or '.join(sorted(pay_types))}")
+        yield FieldProblem("pay_type", f"not this merchant's; expected {' or '.join(sorted(pay_types))}")
 
 
 def _check_id_card_number(number: str) -> str | None:
     if _FIRST_GENERATION.fullmatch(number):
-        return "15 digits, a first-generation number, void since 2013; allowed is the person's 18-digit number"
+        return "15 digits, a first-generation number, void since 2013; expected the person's 18-digit number"
     if not _ID_CARD.fullmatch(number):
         return "not an ID number; allowed are 17 digits and then a digit or a capital X"
     # Not `ric.validate`: it also requires a place of birth from a list that lacks the residence permits of people from

@@ -174,7 +174,7 @@ def _read_pairs(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise CallbackRefused(
-            Refusal.DUPLICATE_KEY, "a key is there twice in one object: which one was signed is unknown"
+            Refusal.DUPLICATE_KEY, "an object has the same key twice, so it is unclear which one was signed"
         )
     return values
 
@@ -195,7 +195,7 @@ def _read_fraction(text: str) -> NumberToken:
 
 
 def _refuse_constant(text: str) -> NoReturn:
-    raise CallbackRefused(Refusal.NAN, f"{text} is no JSON number")
+    raise CallbackRefused(Refusal.NAN, f"{text} is not a JSON number")
 
 
 _DECODER = JSONDecoder(

@@ -85,7 +85,7 @@ def parse_encoding(line: str) -> Encoding:
             likeliest = get_close_matches(name, _ENCODERS, n=1)
             hint = f"; did you mean {likeliest[0]!r}?" if likeliest else "."
             raise DialectInvalid(
-                f"encoding: {name!r} is no encoding{hint} Allowed are {', '.join(_ENCODERS)}, and several with `|`"
+                f"encoding: {name!r} is not an encoding{hint} Allowed are {', '.join(_ENCODERS)}, and several with `|`"
             )
     if len(names) > _MAX_ENCODINGS:
         raise DialectInvalid(f"encoding: {len(names)} encodings one after the other; allowed are {_MAX_ENCODINGS}")
@@ -170,7 +170,7 @@ class RequestDialect:
         given: dict[str, Any] = {}
         for name, value in table.items():
             if name not in known:
-                raise DialectInvalid(f"{name!r} is no setting of a request dialect; allowed are {', '.join(known)}")
+                raise DialectInvalid(f"{name!r} is not a setting of a request dialect; allowed are {', '.join(known)}")
             choices = _CHOICES.get(name)
             if choices is not None and value not in list(choices):
                 raise DialectInvalid(f"{name} = {value!r} is not known; allowed are {', '.join(choices)}")

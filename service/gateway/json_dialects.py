@@ -103,7 +103,7 @@ _PLAIN_BYTES = bytes(byte for byte in range(0x20, 0x7F) if byte not in b"\"\\\\/
 _PLAIN = re.compile(f"[{re.escape(_PLAIN_BYTES.decode())}]*+")
 # `\\uxxxx`, for one unit of UTF-16.
 _LONGEST_ESCAPE = 6
-# What a key or value counts besides its characters: quotes or brackets, comma or colon, and a share for its time.
+# What a key or value costs besides its characters: quotes or brackets, comma or colon, and a share for its time.
 _BYTES_OF_EACH = 16
 
 
@@ -409,12 +409,12 @@ WRITERS_BY_NAME = {dialect.writer.name: dialect.writer for dialect in DIALECTS}
 def find_dialect(name: str) -> JsonDialect:
     """The dialect of that name. Raises `DialectInvalid`, which lists the known names."""
     if name not in DIALECTS_BY_NAME:
-        raise DialectInvalid(f"{name!r} is no JSON dialect; allowed are {', '.join(DIALECTS_BY_NAME)}")
+        raise DialectInvalid(f"{name!r} is not a JSON dialect; allowed are {', '.join(DIALECTS_BY_NAME)}")
     return DIALECTS_BY_NAME[name]
 
 
 def find_writer(name: str) -> JsonWriter:
     """The writer of that name. Raises `DialectInvalid`, which lists the known names."""
     if name not in WRITERS_BY_NAME:
-        raise DialectInvalid(f"json = {name!r} is no JSON writer; allowed are {', '.join(WRITERS_BY_NAME)}")
+        raise DialectInvalid(f"json = {name!r} is not a JSON writer; allowed are {', '.join(WRITERS_BY_NAME)}")
     return WRITERS_BY_NAME[name]

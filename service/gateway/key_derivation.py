@@ -183,15 +183,15 @@ def _read_source(tokens: list[_Token], setting: str, sources: Collection[str], *
     [source, *more] = tokens
     allowed = f"{', '.join(sources)}{', and a text in quotes' if takes_quoted else ''}"
     if source.quoted and not takes_quoted:
-        raise DialectInvalid(f"{setting}: a text in quotes is no source here; allowed is {allowed}")
+        raise DialectInvalid(f"{setting}: a text in quotes is not a source here; expected {allowed}")
     if not source.quoted and source.text not in sources:
         likeliest = get_close_matches(source.text.lower(), sources, n=1)
         if likeliest:
-            found = f"{source.text!r} is no source; did you mean {likeliest[0]!r}?"
+            found = f"{source.text!r} is not a source; did you mean {likeliest[0]!r}?"
         elif source.text in _STEPS:
             found = f"{source.text!r} is a step, and a source comes before it: {AES_KEY} | {source.text}."
         else:
-            found = f"the first word ({len(source.text)} characters) is no source."
+            found = f"the first word ({len(source.text)} characters) is not a source."
         raise DialectInvalid(f"{setting}: {found} Sources are {allowed}")
     if more:
         raise DialectInvalid(f"{setting}: the source stands alone, and a `|` comes before each step")
@@ -216,4 +216,4 @@ def _read_step(tokens: list[_Token], setting: str) -> tuple[str, int]:
     found = repr(text) if likeliest or _LIKE_A_STEP.fullmatch(text) else f"a word of {len(text)} characters"
     hint = f"; did you mean {likeliest[0]!r}?" if likeliest else "."
     counted = ", ".join(f"{known} N" for known in _COUNTED)
-    raise DialectInvalid(f"{setting}: {found} is no step{hint} Steps are {', '.join(_PLAIN)}, {counted}")
+    raise DialectInvalid(f"{setting}: {found} is not a step{hint} Steps are {', '.join(_PLAIN)}, {counted}")

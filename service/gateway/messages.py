@@ -41,17 +41,17 @@ class StrictText(fields.Field[str]):
         super().__init__(
             required=required,
             data_key=data_key,
-            error_messages={"required": f"missing; needed is {allowed}", "null": f"null; allowed is {allowed}"},
+            error_messages={"required": f"missing; expected {allowed}", "null": f"null; expected {allowed}"},
         )
         self._allowed = allowed
         self._pattern = pattern
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, str):
-            raise ValidationError(f"{describe_kind(value)}; allowed is {self._allowed}")
+            raise ValidationError(f"{describe_kind(value)}; expected {self._allowed}")
         if not self._fits(value):
             found = f"{len(value)} characters that do not fit" if value else "empty"
-            raise ValidationError(f"{found}; allowed is {self._allowed}")
+            raise ValidationError(f"{found}; expected {self._allowed}")
         return value
 
     def _fits(self, value: str) -> bool:
@@ -83,7 +83,7 @@ class LenientText(fields.Field[str]):
             required=required,
             allow_none=True,
             load_default=missing if required else "",
-            error_messages={"required": f"missing; needed is {needed}"},
+            error_messages={"required": f"missing; expected {needed}"},
         )
         self._expected_characters = expected_characters
 

@@ -22,7 +22,7 @@ from service.gateway.errors import CallbackRefused, Refusal
 
 _BASE64_URL = re.compile(r"[A-Za-z0-9_-]+")
 # kid, 128 characters of 4 bytes each, a MAC, and the dots between them.
-_MAX_TOKEN_CHARACTERS = 32 + 1 + 683 + 1 + 43
+_MAX_TOKEN_CHARACTERS = 16 + 1 + 683 + 1 + 43
 
 
 class NotifyTokens:

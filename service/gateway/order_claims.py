@@ -1,4 +1,4 @@
-"""Turns the gateway's statements about orders into claims. The gateway's spellings are not used beyond this file.
+"""Turns the gateway's statements about orders into claims. Only this file and the sandbox know the gateway's words.
 
 Nothing the document leaves open, such as the time format or an unknown status, makes us miss a payment: a callback is
 refused only if its order is unknown, and a claim that we do not understand waits for a person.

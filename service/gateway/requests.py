@@ -93,16 +93,16 @@ class ProtocolNumber(fields.Field[str | None]):
         super().__init__(
             data_key="biz_data",
             required=True,
-            error_messages={"required": "missing; needed is an object, with protocol_no where there is one"},
+            error_messages={"required": "missing; expected an object, with protocol_no where there is one"},
         )
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str | None:
         if not isinstance(value, dict) and value != []:
-            raise ValidationError(f"{describe_kind(value)}; allowed is an object, or [] for an empty one")
+            raise ValidationError(f"{describe_kind(value)}; expected an object, or [] for an empty one")
         number = value.get("protocol_no") if isinstance(value, dict) else None
         if number is not None and (not isinstance(number, str) or not number):
             found = "empty" if number == "" else describe_kind(number)
-            raise ValidationError({"protocol_no": [f"{found}; allowed is a string that is not empty"]})
+            raise ValidationError({"protocol_no": [f"{found}; expected a string that is not empty"]})
         return number
 
     def _serialize(self, value: str | None, attr: str | None, obj: Any, **kwargs: Any) -> dict[str, str] | list[str]:
@@ -180,7 +180,7 @@ class SingleWithholdArgs:
     def find_mistakes(self) -> Iterable[Mistake]:
         """Find that there is nothing to charge."""
         if not self.bank_card_number and not self.protocol_no:
-            yield "", "missing; needed is one of bank_card_number and biz_data.protocol_no, or both"
+            yield "", "missing; expected one of bank_card_number and biz_data.protocol_no, or both"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,7 +222,7 @@ class PreTiedCardAnswer(GatewayAnswer):
     def find_mistakes(self) -> Iterable[Mistake]:
         """Find that a success has no code."""
         if self.succeeded and self.unique_code is None:
-            yield "response.unique_code", "missing; needed where status is 1"
+            yield "response.unique_code", "missing; required where status is 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -235,7 +235,7 @@ class ConfirmTiedCardAnswer(GatewayAnswer):
     def find_mistakes(self) -> Iterable[Mistake]:
         """Find that a success has no protocol number."""
         if self.succeeded and self.protocol_no is None:
-            yield "response.protocol_no", "missing; needed where status is 1"
+            yield "response.protocol_no", "missing; required where status is 1"
 
 
 class OrderInResponse(fields.Nested):

@@ -39,7 +39,7 @@ class HttpAnswer:
         except UnicodeDecodeError as error:
             raise OutcomeUnknown("the answer is not UTF-8") from error
         except CallbackRefused as error:
-            raise OutcomeUnknown(f"the answer is no usable JSON object ({error.detail})") from error
+            raise OutcomeUnknown(f"the answer is not a usable JSON object ({error.detail})") from error
 
 
 class GatewayTransport:

@@ -1,4 +1,4 @@
-"""The attention list: everything that waits for a person, and the counts of the same.
+"""The attention list: everything that waits for a person, and the counts of it.
 
 One query finds the items. The list, the counts of the metrics and the daily report read it, so they never disagree.
 
@@ -214,7 +214,7 @@ class AttentionList:
         return read(self._engine, lambda connection: list_items(connection, chosen, limit, self._clock(connection)))
 
     def count(self) -> Mapping[tuple[str, ...], int]:
-        """How many items there are, by the labels of the metric; a kind without items has a 0 under no owner's name."""
+        """How many items there are, by the labels of the metric; a kind without items has a 0 with empty labels."""
         counts = read(self._engine, lambda connection: count_items(connection, self._clock(connection)))
         return {(kind.value, "", "", "false"): 0 for kind in AttentionKind} | counts
 

@@ -83,7 +83,7 @@ def make_engine(
 
         return make_postgresql_engine(libpq_url, pooled=pooled, application_name=application_name, **settings)
     if pooled:
-        raise UnusableDatabaseUrl("only PostgreSQL has poolers: take database.pooled out")
+        raise UnusableDatabaseUrl("only PostgreSQL has poolers: remove database.pooled")
     return _sqlite(url, settings)
 
 

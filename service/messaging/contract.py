@@ -128,10 +128,10 @@ class DeadLetters(Protocol):
         """Up to `limit`, oldest first. They stay dead letters."""
 
     def replay(self, ids: Collection[str]) -> Collection[str]:
-        """Publish the named ones to the callbacks' queue again and, once confirmed, drop them; which were found.
+        """Publish the named ones to the callbacks' queue again and, once confirmed, drop them. Returns those found.
 
         After an error in between, these are the ones that were done before it.
         """
 
     def drop(self, ids: Collection[str]) -> Collection[str]:
-        """Delete the named ones for good; which were found. After an error in between: as for `replay`."""
+        """Delete the named ones for good. Returns the ids that were found. After an error: as for `replay`."""

@@ -163,7 +163,7 @@ def check_envelope(values: Mapping[str, JsonValue]) -> Iterator[Breach]:
             None,
             METHODS,
             f"method须为{'、'.join(RequestMethod)}之一",
-            f"method: none of the document's; allowed is one of {', '.join(RequestMethod)}",
+            f"method: none of the document's; expected one of {', '.join(RequestMethod)}",
         )
 
 
@@ -219,7 +219,7 @@ def _check_parameters(
         elif parameter.name in values and (allowed := _allowed_instead(parameter.type, value)):
             found = _KINDS[type(value)]
             yield Breach(
-                DocumentRule.TYPES, section, f"{name}类型须为{parameter.type}", f"{name}: {found}; allowed is {allowed}"
+                DocumentRule.TYPES, section, f"{name}类型须为{parameter.type}", f"{name}: {found}; expected {allowed}"
             )
         if parameter.members:
             yield from _check_parameters(_members(value), parameter.members, section, f"{name}.")

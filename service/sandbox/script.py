@@ -135,7 +135,7 @@ class Rule:
     def __post_init__(self) -> None:
         for word in self.words:
             if word not in _BY_TEXT:
-                raise UnknownWord(f"`{word}` is no keyword of the sandbox; use some of {', '.join(_BY_TEXT)}")
+                raise UnknownWord(f"`{word}` is not a keyword of the sandbox; use some of {', '.join(_BY_TEXT)}")
 
 
 def write_script(biz_order_no: str, amount: str, *, rules: Sequence[Rule], settings: SandboxSettings) -> Script:

@@ -251,7 +251,7 @@ class CallbackEndpoint:
         conclude = partial(self._conclude, claim, request.remote_addr, started)
         pending = PendingResponse(conclude, failure=_UNCONFIRMED, deadline=deadline)
         if started >= deadline:
-            pending.settle(ConfirmTimeout("its turn came after its time was up"))
+            pending.settle(ConfirmTimeout("its deadline passed before it was processed"))
             return _PendingFlaskResponse(pending)
         try:
             self._publisher.submit(encode_claim(claim), deadline=deadline, on_settled=pending.settle)
@@ -297,7 +297,7 @@ class CallbackEndpoint:
             "callback_unconfirmed",
             merchant=merchant,
             reason=reason,
-            detail="its turn came after its time was up; its body was not read",
+            detail="its deadline passed before it was processed; its body was not read",
             client=request.remote_addr,
             trace_id=trace_id_of(traceparent),
         )

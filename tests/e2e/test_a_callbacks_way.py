@@ -177,7 +177,7 @@ def test_poison_among_good_callbacks_is_put_aside_with_its_reason_until_a_person
 
     replayed = deployment.command("dead", "replay", "poison-fields", "--reason", "mended")
     # It may have died again before the command looks.
-    assert replayed.stdout in ("replayed: 1\n", "dead again: 1\n")
+    assert replayed.stdout in ("replayed: 1\n", "failed again: 1\n")
     eventually(lambda: _died_again(listed, _list(deployment)))
 
     dropped = deployment.command("dead", "drop", "--all", "--yes", "--reason", "made for a test", "--by", "Li")

@@ -18,13 +18,13 @@ class DispatcherMetrics:
         """`endpoints`: the names of those that are configured."""
         self._deliveries = Counter(
             "payment_callbacks_deliveries",
-            "Tries to deliver an event, by what came of them: delivered, failed (and due again), parked or lease-lost.",
+            "Attempts to deliver an event, by outcome: delivered, failed (and due again), parked or lease-lost.",
             ["endpoint", "outcome"],
             registry=registry,
         )
         self._send_seconds = Histogram(
             "payment_callbacks_delivery_seconds",
-            "Time that one try took, whatever came of it.",
+            "Time that one attempt took, whatever its outcome.",
             ["endpoint"],
             buckets=_SEND_BUCKETS_SECONDS,
             registry=registry,

@@ -15,7 +15,7 @@ class InquirerMetrics:
     def __init__(self, *, registry: CollectorRegistry) -> None:
         self._asked = Counter(
             "payment_callbacks_inquiries_asked",
-            "Questions asked, by what came of them: answered, not-found, other-spelling or no-answer.",
+            "Queries sent, by outcome: answered, not-found, other-spelling or no-answer.",
             ["merchant", "outcome"],
             registry=registry,
         )
@@ -34,7 +34,7 @@ class InquirerMetrics:
         )
         self._parked_by_us = Counter(
             "payment_callbacks_inquiries_given_up",
-            "Inquiries that this process asked to their horizon in vain.",
+            "Inquiries that this process gave up without an answer, at their maximum age.",
             ["merchant"],
             registry=registry,
         )

@@ -33,7 +33,7 @@ class ClaimMetrics:
         self._source = source
         self._claims = Counter(
             "payment_callbacks_claims_recorded",
-            "Claims recorded, by who spoke and what it did to the order.",
+            "Claims recorded, by source and by what each did to the order.",
             ["merchant", "source", "verdict"],
             registry=registry,
         )

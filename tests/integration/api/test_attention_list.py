@@ -92,7 +92,7 @@ def test_a_group_of_conflicts_is_one_item_and_its_orders_are_listed_on_request(
 
 def test_what_does_not_wait_cannot_be_acknowledged(api: ApiCaller) -> None:
     answer = api.post(ACKNOWLEDGEMENTS, {"id": "conflict/acme/DK404", "name": "Li", "note": "?"})
-    assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "nothing-waits")
+    assert (answer.status, answer.value["type"].rpartition(":")[2]) == (404, "unknown-item")
 
 
 @pytest.mark.parametrize("field", ["name", "note"])

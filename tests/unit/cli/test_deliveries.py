@@ -115,7 +115,7 @@ def test_an_event_without_deliveries_is_an_error_that_says_where_to_look(path: P
         (["--endpoint", "shop"], "name --state open, --state parked, or an --order"),
         (["--state", "delivered"], "name --state open, --state parked, or an --order"),
         (["--state", "lost"], "'lost' is not one of"),
-        (["--state", "open", "--after", "x"], "--after is not the end of an earlier page"),
+        (["--state", "open", "--after", "x"], "--after has to be the value that an earlier page printed"),
         (["--order", "acme"], "'--order' requires 2 arguments"),
     ],
 )

@@ -50,7 +50,7 @@ def run(path: Path, *arguments: str) -> Result:
 def test_an_inquiry_is_audited_and_the_audit_shows_the_whole_order_number(path: Path, engine: Engine) -> None:
     done = run(path, "orders", "inquire", "acme", ORDER, "--by", "Li", "--reason", "the payer waits")
     assert done.exit_code == 0
-    assert "It is asked for at " in done.stdout
+    assert "A query is scheduled for " in done.stdout
     (change,) = list_changes(engine, limit=10)
     assert (change.action, change.subject) == ("inquire", f"acme/{ORDER}")
     assert (change.changed_by, change.reason) == ("Li (command line)", "the payer waits")
@@ -62,7 +62,7 @@ def test_an_inquiry_is_audited_and_the_audit_shows_the_whole_order_number(path: 
     [
         (["acme", ORDER], 2, "Missing option '--reason'"),
         (["acme", ORDER, "--reason", " "], 2, "--reason must say why"),
-        (["acme", "DK404", "--reason", "late"], 1, "nobody ever spoke of the order 'DK404'"),
+        (["acme", "DK404", "--reason", "late"], 1, "unknown order 'DK404'"),
     ],
 )
 def test_an_inquiry_that_cannot_be_made_is_not_audited(

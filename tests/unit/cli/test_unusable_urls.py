@@ -72,4 +72,4 @@ def test_an_embedded_database_has_no_pooler(run: Run) -> None:
     settings = _SETTINGS + "[database]\npooled = true\n"
     code, said = run("config check", settings=settings, DATABASE_URL="sqlite:///file")
     assert code == 1
-    assert "take database.pooled out" in said
+    assert "remove database.pooled" in said

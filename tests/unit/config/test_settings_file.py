@@ -133,7 +133,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest_known_one(text: str, 
         (MERCHANT + token_keys("k1", "k1"), "merchants.acme.token_keys: two keys have the same kid"),
         (MERCHANT + token_keys("k1", "k2", "k3"), "merchants.acme.token_keys: Longer than maximum length 2."),
         (MERCHANT + "require_token = true", "merchants.acme.require_token: without token_keys no callback has a token"),
-        (MERCHANT + 'time_zone = "Mars/Base"', "merchants.acme.time_zone: is no time zone"),
+        (MERCHANT + 'time_zone = "Mars/Base"', "merchants.acme.time_zone: is not a time zone"),
         (MERCHANT + '[[endpoints]]\nname = "bus"\nkind = "amqp"', "no broker.urls are set"),
         (MERCHANT + '[[endpoints]]\nname = "x"\nkind = "webhook"\nurl = "ftp://x"', "needs an http:// or https:// URL"),
         (MERCHANT + "most_inquiries_per_day = 1", "merchants.acme.most_inquiries_per_day"),
@@ -321,4 +321,4 @@ def test_an_order_number_that_matches_the_merchants_pattern_is_no_card_number() 
 
 def test_a_pattern_that_cannot_be_read_is_a_mistake() -> None:
     (mistake,) = mistakes(f"{MERCHANT}order_number_pattern = '('\n")
-    assert "merchants.acme.order_number_pattern: is no regular expression: " in mistake
+    assert "merchants.acme.order_number_pattern: is not a regular expression: " in mistake

@@ -80,7 +80,7 @@ def test_an_invalid_mobile_number_is_refused(number: str) -> None:
 
 
 def test_a_pay_type_of_another_merchant_is_refused_with_the_allowed_ones() -> None:
-    assert problems(pay_type="other_001") == {"pay_type": "not this merchant's; allowed is baofoo_001"}
+    assert problems(pay_type="other_001") == {"pay_type": "not this merchant's; expected baofoo_001"}
 
 
 def test_all_problems_are_reported_at_once() -> None:

@@ -168,11 +168,11 @@ def test_a_dialect_is_read_from_settings() -> None:
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"modus": "ecb"}, "'modus' is no setting of a request dialect; allowed are json, key_sorting, mode,"),
+        ({"modus": "ecb"}, "'modus' is not a setting of a request dialect; allowed are json, key_sorting, mode,"),
         ({"mode": "cfb"}, "mode = 'cfb' is not known; allowed are ecb, cbc"),
         ({"mode": "cbc"}, "iv: missing; mode = 'cbc' needs one, most often iv = 'key | first 16'"),
         ({"iv": "zeros"}, "iv: mode = 'ecb' has none; leave it out, or set mode = 'cbc'"),
-        ({"json": "perl"}, "json = 'perl' is no JSON writer; allowed are php,"),
+        ({"json": "perl"}, "json = 'perl' is not a JSON writer; allowed are php,"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_is_allowed(table: dict[str, Any], message: str) -> None:

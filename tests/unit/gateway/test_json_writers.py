@@ -92,5 +92,7 @@ def test_nested_objects_are_sorted_only_where_asked() -> None:
 
 
 def test_an_unknown_writer_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(DialectInvalid, match=r"'perl' is no JSON writer; allowed are php, .*, python-compact-unicode"):
+    with pytest.raises(
+        DialectInvalid, match=r"'perl' is not a JSON writer; allowed are php, .*, python-compact-unicode"
+    ):
         find_writer("perl")

@@ -92,18 +92,18 @@ def test_a_required_field_that_is_missing_is_named(name: Any) -> None:
     problems = _problems(YUAN, {key: value for key, value in WITHHOLD.items() if key != name})
 
     assert list(problems) == [name]
-    assert problems[name].startswith("missing; needed is ")
+    assert problems[name].startswith("missing; expected ")
 
 
 @pytest.mark.parametrize("name", ["name", "mobile", "bank_card_number"])
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ("", "empty; allowed is a string that is not empty"),
-        (None, "null; allowed is a string that is not empty"),
-        (NumberToken("1"), "a number; allowed is a string that is not empty"),
-        (["1"], "a list; allowed is a string that is not empty"),
-        (b"1", "bytes; allowed is a string that is not empty"),
+        ("", "empty; expected a string that is not empty"),
+        (None, "null; expected a string that is not empty"),
+        (NumberToken("1"), "a number; expected a string that is not empty"),
+        (["1"], "a list; expected a string that is not empty"),
+        (b"1", "bytes; expected a string that is not empty"),
     ],
 )
 def test_a_field_of_another_type_is_named_with_what_is_allowed(name: str, value: Any, text: str) -> None:
@@ -114,7 +114,7 @@ def test_a_withhold_needs_a_card_or_a_protocol() -> None:
     neither = {key: value for key, value in WITHHOLD.items() if key != "bank_card_number"} | {"biz_data": []}
 
     assert _problems(YUAN, neither) == {
-        "": "missing; needed is one of bank_card_number and biz_data.protocol_no, or both"
+        "": "missing; expected one of bank_card_number and biz_data.protocol_no, or both"
     }
     assert YUAN.read({**neither, "biz_data": {"protocol_no": "1"}}).bank_card_number is None
     assert YUAN.read({**neither, "bank_card_number": "1"}).protocol_no is None
@@ -123,13 +123,13 @@ def test_a_withhold_needs_a_card_or_a_protocol() -> None:
 @pytest.mark.parametrize(
     ("biz_data", "problem"),
     [
-        ("x", ("biz_data", "a string; allowed is an object, or [] for an empty one")),
-        (["x"], ("biz_data", "a list; allowed is an object, or [] for an empty one")),
+        ("x", ("biz_data", "a string; expected an object, or [] for an empty one")),
+        (["x"], ("biz_data", "a list; expected an object, or [] for an empty one")),
         (
             {"protocol_no": NumberToken("1")},
-            ("biz_data.protocol_no", "a number; allowed is a string that is not empty"),
+            ("biz_data.protocol_no", "a number; expected a string that is not empty"),
         ),
-        ({"protocol_no": ""}, ("biz_data.protocol_no", "empty; allowed is a string that is not empty")),
+        ({"protocol_no": ""}, ("biz_data.protocol_no", "empty; expected a string that is not empty")),
     ],
 )
 def test_biz_data_holds_a_protocol_number_or_nothing(biz_data: Any, problem: tuple[str, str]) -> None:
@@ -166,31 +166,29 @@ NO_AMOUNTS = [
 def test_what_is_no_exact_amount_in_yuan_is_refused_and_never_rounded(amount: Any) -> None:
     text = _problems(YUAN, {**WITHHOLD, "amount": amount})["amount"]
 
-    assert text.endswith("allowed is an amount in yuan above 0: digits with at most two decimals, e.g. 100.00")
+    assert text.endswith("expected an amount in yuan above 0: digits with at most two decimals, e.g. 100.00")
 
 
 @pytest.mark.parametrize("amount", [*NO_AMOUNTS, "1.00", "1.5"])
 def test_what_is_no_exact_amount_in_fen_is_refused(amount: Any) -> None:
     text = _problems(FEN, {**WITHHOLD, "amount": amount})["amount"]
 
-    assert text.endswith("allowed is an amount in fen above 0: digits only, e.g. 10000")
+    assert text.endswith("expected an amount in fen above 0: digits only, e.g. 10000")
 
 
 def test_an_amount_that_is_a_number_is_refused() -> None:
-    assert _problems(FEN, {**WITHHOLD, "amount": NumberToken("100")})["amount"].startswith("a number; allowed is")
+    assert _problems(FEN, {**WITHHOLD, "amount": NumberToken("100")})["amount"].startswith("a number; expected")
 
 
 @pytest.mark.parametrize("order_no", ["", "x" * 129, "a\tb", "a\u2028b"])
 def test_an_order_number_has_up_to_128_printable_characters(order_no: Any) -> None:
     text = _problems(SINGLE_ORDER_QUERY_ARGS, {"biz_order_no": order_no})["biz_order_no"]
 
-    assert text.endswith("allowed is 1 to 128 printable characters")
+    assert text.endswith("expected 1 to 128 printable characters")
 
 
 def test_what_we_write_is_checked_as_strictly_as_what_we_read() -> None:
-    with pytest.raises(
-        MessageInvalid, match=r"^single-order-query: biz_order_no: empty; allowed is 1 to 128 printable"
-    ):
+    with pytest.raises(MessageInvalid, match=r"^single-order-query: biz_order_no: empty; expected 1 to 128 printable"):
         SINGLE_ORDER_QUERY_ARGS.write(SingleOrderQueryArgs(biz_order_no=""))
 
 
@@ -283,7 +281,7 @@ def test_any_other_list_is_no_order(response: Any) -> None:
 
 
 def test_an_answer_without_a_status_is_invalid() -> None:
-    assert _problems(ORDER_ANSWER, {"message": "hm"}) == {"status": "missing; needed is 1 (success) or -1 (failure)"}
+    assert _problems(ORDER_ANSWER, {"message": "hm"}) == {"status": "missing; expected 1 (success) or -1 (failure)"}
 
 
 EMPTY_RESPONSES: list[dict[str, Any]] = [{"response": None}, {"response": []}, {"response": {}}, {"response": ""}, {}]
@@ -302,8 +300,10 @@ def test_a_success_may_not(rest: Any) -> None:
     answer = {"status": "1", **rest}
 
     assert _problems(ORDER_ANSWER, answer) == {"response": "empty; needed is an order where status is 1"}
-    assert _problems(PRE_TIED_CARD_ANSWER, answer) == {"response.unique_code": "missing; needed where status is 1"}
-    assert _problems(CONFIRM_TIED_CARD_ANSWER, answer) == {"response.protocol_no": "missing; needed where status is 1"}
+    assert _problems(PRE_TIED_CARD_ANSWER, answer) == {"response.unique_code": "missing; required where status is 1"}
+    assert _problems(CONFIRM_TIED_CARD_ANSWER, answer) == {
+        "response.protocol_no": "missing; required where status is 1"
+    }
 
 
 def test_a_failure_may_hold_an_order_or_anything_else() -> None:

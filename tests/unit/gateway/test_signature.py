@@ -203,5 +203,5 @@ def test_a_request_sign_takes_a_separator_and_either_case() -> None:
 
 
 def test_an_unknown_dialect_is_an_error_that_lists_the_known_ones() -> None:
-    with pytest.raises(DialectInvalid, match="'perl' is no JSON dialect; allowed are php, "):
+    with pytest.raises(DialectInvalid, match="'perl' is not a JSON dialect; allowed are php, "):
         find_dialect("perl")
