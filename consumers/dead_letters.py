@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 
 from consumers.threads import repeated
 from service.ledger.dead_letters import DeadLetterAction, DeadLetterRecord, DeadLetterStore
-from service.messaging.contract import DeadLetters, Message, dead_letter_id
+from service.messaging.interface import DeadLetters, Message, dead_letter_id
 from service.runtime.logs import Logger
 
 #: How many letters are compared at most: each is fetched from the queue and returned.
-MOST_COMPARED = 1000
+MAX_COMPARED = 1000
 # How soon a request is noticed. A round that finds nothing reads one index that is nearly always empty.
 _EVERY_SECONDS = 1.0
 _COMPARE_SECONDS = 15.0
@@ -57,7 +57,7 @@ class DeadLetterKeeper:
             lambda _over: self.keep(),
             name="dead-letters",
             every_seconds=_EVERY_SECONDS,
-            failure="dead_letters_not_kept",
+            failure="dead_letter_sync_failed",
         )
 
     def keep(self) -> None:
@@ -105,7 +105,7 @@ class DeadLetterKeeper:
         state = (depth, _name(self._store.load_open()))
         if state == self._equal:
             return
-        present = {letter.id: letter for letter in self._letters.list(limit=MOST_COMPARED)}
+        present = {letter.id: letter for letter in self._letters.list(limit=MAX_COMPARED)}
         # Loaded again, since a letter may have been recorded and published meanwhile.
         known = self._store.load_open()
         names = {letter.id for letter in known}
@@ -117,7 +117,7 @@ class DeadLetterKeeper:
         if missing:
             self._store.record(missing)
         # Of more letters than that, only the oldest were fetched.
-        unseen = [letter for letter in known if letter.id not in present] if depth <= MOST_COMPARED else []
+        unseen = [letter for letter in known if letter.id not in present] if depth <= MAX_COMPARED else []
         old = self._clock() - _BEING_PUBLISHED
         absent = [letter for letter in unseen if letter.died_at < old]
         # Twice in a row: another tool may be looking at the letters, which hides them.

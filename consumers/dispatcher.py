@@ -7,14 +7,14 @@ A worker leases due deliveries, sends their events, and settles the results.
   thread waits for the database between two events. What is not sent after all (at shutdown, because the endpoint asks
   for a pause, or because the lease might end before the time limit of sending) is released, and no try is counted.
 - After a crash, or when the database becomes unavailable between the two, the lease runs out, and the event is sent
-  again under the same id. A settlement that comes too late has an old fencing number and changes nothing.
+  again under the same id. A settlement that comes too late has an old fencing token and changes nothing.
 - Only the lowest open event of an order can be leased, so the next one waits until it is delivered or parked.
-- Retry-After is granted up to `most_retry_seconds`, and to the whole endpoint: it is about the server, not the event.
+- Retry-After is granted up to `max_retry_seconds`, and to the whole endpoint: it is about the server, not the event.
 - An endpoint at which everything fails is tried with `concurrency` events at a time and pauses of `poll_seconds`, until
   it accepts one. Otherwise it would cost the other endpoints as much as if it accepted all events.
 - An endpoint that an operator has paused gets nothing new: none of its events can be leased, and those that were leased
   before the pause are released within a second.
-- 410 Gone stops the worker for `most_retry_seconds`; then it tries once more. The event stays due and keeps its place.
+- 410 Gone stops the worker for `max_retry_seconds`; then it tries once more. The event stays due and keeps its place.
   Parking it would reorder its order's events. Switching the endpoint off for good would let one wrong answer of a proxy
   silence a system that waits for money; an operator can remove the endpoint.
 """
@@ -47,10 +47,10 @@ _log = Logger(__name__)
 # as one of many, and a process that is killed keeps others from what it has leased.
 _AHEAD_SECONDS = 0.5
 _FEW_ROUNDS = 4
-_MOST_ROUNDS = 64
+_MAX_ROUNDS = 64
 # Results of this time, or this many of them, are settled together.
 _SETTLE_SECONDS = 0.02
-_MOST_SETTLED = 128
+_MAX_SETTLED = 128
 # The first wait when nothing more is due; it doubles up to `poll_seconds`.
 _FIRST_POLL_SECONDS = 0.01
 # After so many failed tries in a row, everything is taken to fail.
@@ -140,7 +140,7 @@ class EndpointWorker:
         self._clock = clock
         self._monotonic = monotonic
         # Even where every event takes its whole time limit, the lease of the last one should still hold.
-        self._least_rounds = max(1, min(int(settings.lease_seconds / endpoint.timeout_seconds) - 1, _FEW_ROUNDS))
+        self._min_rounds = max(1, min(int(settings.lease_seconds / endpoint.timeout_seconds) - 1, _FEW_ROUNDS))
         self._log = _log.bind(endpoint=endpoint.name)
         # The mean time of the events that were settled last.
         self._typical_seconds = math.inf
@@ -199,8 +199,8 @@ class EndpointWorker:
         """How many deliveries may be leased at once, including those under way."""
         if self._failures_in_a_row >= _MANY_FAILURES:
             return self._endpoint.concurrency
-        seconds = max(self._typical_seconds, _AHEAD_SECONDS / _MOST_ROUNDS)
-        return self._endpoint.concurrency * max(self._least_rounds, int(_AHEAD_SECONDS / seconds))
+        seconds = max(self._typical_seconds, _AHEAD_SECONDS / _MAX_ROUNDS)
+        return self._endpoint.concurrency * max(self._min_rounds, int(_AHEAD_SECONDS / seconds))
 
     def _lease_due(self, *, limit: int) -> Sequence[Leased[DueDelivery]]:
         lease = partial(self._outbox.lease_due, endpoint=self._endpoint.name, limit=limit)
@@ -234,7 +234,7 @@ class EndpointWorker:
         tried = pool.collect(wanted=1, wait_seconds=wait_seconds)
         if not tried or not pool.unfinished:
             return tried
-        return [*tried, *pool.collect(wanted=_MOST_SETTLED, wait_seconds=_SETTLE_SECONDS)]
+        return [*tried, *pool.collect(wanted=_MAX_SETTLED, wait_seconds=_SETTLE_SECONDS)]
 
     def _settle(self, tried: Sequence[_Try], pool: _Pool, retrier: Retrier) -> None:
         sent = [one for one in tried if one.seconds is not None]
@@ -277,7 +277,7 @@ class EndpointWorker:
         fields = {**_log_fields(failed.delivery), "attempt": failed.delivery.attempt, "reason": failed.error}
         if failed.wait_seconds is None:
             self._count("parked")
-            self._log.error("event_parked", **fields)
+            self._log.error("delivery_parked", **fields)
         else:
             self._count("failed")
             self._log.warning("delivery_failed", **fields, retry_in_seconds=round(failed.wait_seconds, 3))
@@ -292,15 +292,15 @@ class EndpointWorker:
 
     def _judge(self, delivery: DueDelivery, error: Exception) -> float:
         """Seconds until the event's next try. Pauses the endpoint where the error is about the endpoint as a whole."""
-        most = self._endpoint.most_retry_seconds
+        most = self._endpoint.max_retry_seconds
         if isinstance(error, EndpointGone):
             self._log.error("endpoint_gone", retry_in_seconds=most)
             self._pause(most)
             return most
         backoff = exponential(
             delivery.attempt,
-            first_seconds=self._endpoint.first_retry_seconds,
-            most_seconds=most,
+            first_seconds=self._endpoint.initial_retry_seconds,
+            max_seconds=most,
             jitter=1.0,
             random=random.random(),  # noqa: S311 -- spreads load, keeps no secret
         )
@@ -323,9 +323,9 @@ class EndpointWorker:
         if error is not None and failures + 1 >= _MANY_FAILURES:
             self._pause(self._settings.poll_seconds)
             if failures + 1 == _MANY_FAILURES:
-                self._log.warning("endpoint_fails", failures_in_a_row=_MANY_FAILURES)
+                self._log.warning("endpoint_failing", failures_in_a_row=_MANY_FAILURES)
         elif failures >= _MANY_FAILURES:
-            self._log.info("endpoint_takes_events_again", failures_in_a_row=failures)
+            self._log.info("endpoint_recovered", failures_in_a_row=failures)
 
     @property
     def _paused(self) -> bool:

@@ -4,12 +4,12 @@ import traceback
 
 from service.domain.masking import mask_personal
 
-_MOST_CHARACTERS = 500
+_MAX_CHARACTERS = 500
 
 
 def describe_fault(error: BaseException) -> str:
     """`ErrorClass: text`, cut to a length, with personal data masked as far as it is found, and valid as UTF-8."""
-    text = f"{type(error).__name__}: {mask_personal(str(error))}"[:_MOST_CHARACTERS]
+    text = f"{type(error).__name__}: {mask_personal(str(error))}"[:_MAX_CHARACTERS]
     return text.encode(errors="backslashreplace").decode()
 
 

@@ -175,7 +175,7 @@ class MerchantInquirer:
             return retrier.call(lambda: self._queue.settle(asked.inquiry, asked.result, claim=asked.claim))
         except ClaimUnstorable as error:
             reason = describe_fault(error)
-            self._log.error("answer_unstorable", **_about(asked.inquiry), reason=reason)
+            self._log.error("answer_not_storable", **_about(asked.inquiry), reason=reason)
             unanswered = _unanswered(asked.inquiry, reason, request_id=asked.result.request_id)
             return retrier.call(lambda: self._queue.settle(asked.inquiry, unanswered.result))
 

@@ -39,8 +39,8 @@ from service.ledger.depths import DepthStore
 from service.ledger.errors import ClaimUnstorable, UnknownMerchant
 from service.ledger.store import LedgerStore
 from service.messaging.codec import DEPTH_V1, REFUSALS_V1, decode_claim, decode_depth, decode_refusals
-from service.messaging.contract import Delivery, Message, Subscriber
 from service.messaging.errors import UndecodableMessage
+from service.messaging.interface import Delivery, Message, Subscriber
 from service.runtime.logs import Logger
 from service.runtime.metrics.ledger import LedgerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
@@ -166,8 +166,8 @@ class LedgerConsumer:
         """Consume until `stop` is set, finish the batch in hand, release the rest, close the subscriber."""
         retrier = Retrier(
             stop=stop,
-            first_seconds=self._settings.first_retry_seconds,
-            most_seconds=self._settings.most_retry_seconds,
+            first_seconds=self._settings.initial_retry_seconds,
+            max_seconds=self._settings.max_retry_seconds,
         )
         try:
             with suppress(Stopped):

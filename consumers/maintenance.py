@@ -26,17 +26,17 @@ def pruning(
     forgeries: Forgeries,
     *,
     keep: timedelta,
-    most_kept: int,
+    max_kept: int,
     clock: Callable[[], datetime],
     every_seconds: float = PRUNE_EVERY_SECONDS,
 ) -> AbstractContextManager[None]:
     """Remove forged orders while the `with` lasts, so that the disk does not fill up.
 
-    `keep`: how long a forged order is kept; `most_kept`: how many of each merchant.
+    `keep`: how long a forged order is kept; `max_kept`: how many of each merchant.
     """
 
     def prune(over: threading.Event) -> None:
-        removed = forgeries.remove(before=clock() - keep, most_kept=most_kept, stop=over.is_set)
+        removed = forgeries.remove(before=clock() - keep, max_kept=max_kept, stop=over.is_set)
         if removed.claims or removed.orders:
             _log.info("forged_orders_removed", orders=removed.orders, claims=removed.claims)
 

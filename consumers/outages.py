@@ -27,13 +27,13 @@ class Retrier:
     """Repeats an action, with growing pauses, for as long as the database or the broker is unavailable.
 
     That says nothing about the message or event at hand: it is not given up, not released, and no try is counted. The
-    pauses grow from `first_seconds` to `most_seconds`.
+    pauses grow from `first_seconds` to `max_seconds`.
     """
 
-    def __init__(self, *, stop: threading.Event, first_seconds: float = 0.5, most_seconds: float = 15.0) -> None:
+    def __init__(self, *, stop: threading.Event, first_seconds: float = 0.5, max_seconds: float = 15.0) -> None:
         self._stop = stop
         self._first_seconds = first_seconds
-        self._most_seconds = most_seconds
+        self._max_seconds = max_seconds
 
     def call(self, action: Callable[[], Result]) -> Result:
         """Call `action`, which must be safe to repeat, until it succeeds; its result.
@@ -51,11 +51,11 @@ class Retrier:
                 failure = error
             else:
                 if attempt > 1:
-                    _log.info("recovered", attempts=attempt, seconds=round(time.monotonic() - since, 3))
+                    _log.info("dependency_recovered", attempts=attempt, seconds=round(time.monotonic() - since, 3))
                 return result
             pause = self.pause_after(attempt)
             _log.warning(
-                "unavailable",
+                "dependency_unavailable",
                 error=type(failure).__name__,
                 reason=str(failure),
                 attempt=attempt,
@@ -69,7 +69,7 @@ class Retrier:
         return exponential(
             attempt,
             first_seconds=self._first_seconds,
-            most_seconds=self._most_seconds,
+            max_seconds=self._max_seconds,
             jitter=_JITTER,
             random=random.random(),  # noqa: S311 -- spreads load, keeps no secret
         )

@@ -52,7 +52,7 @@ class Sampler:
 
     def running(self) -> AbstractContextManager[None]:
         """Take samples while the `with` lasts. A sample that is under way at its end is not waited for."""
-        return repeated(self._take_all, name="sampler", every_seconds=self._every_seconds, failure="sampling_failed")
+        return repeated(self._take_all, name="sampler", every_seconds=self._every_seconds, failure="sampler_failed")
 
     def _take_all(self, _over: threading.Event) -> None:
         for sample in self._samples:

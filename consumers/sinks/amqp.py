@@ -5,8 +5,8 @@ import re
 
 from consumers.sinks.sink import DeliveryFailed
 from service.domain.events import CONTENT_TYPE, SerializedEvent
-from service.messaging.contract import Message, Publisher
 from service.messaging.errors import NotConfirmed
+from service.messaging.interface import Message, Publisher
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE
 from service.runtime.traceparent import TRACEPARENT
 
@@ -14,7 +14,7 @@ from service.runtime.traceparent import TRACEPARENT
 _WORD = re.compile(r"[a-z0-9_-]{1,64}")
 _UNKNOWN_WORD = "unknown"
 # In AMQP 0-9-1, message-id is a short string.
-_MOST_MESSAGE_ID_BYTES = 255
+_MAX_MESSAGE_ID_BYTES = 255
 _CLOSE_SECONDS = 2.0
 
 
@@ -63,6 +63,6 @@ def routing_key(event: SerializedEvent) -> str:
 
 def _message_id(event_id: str) -> str:
     """The event's id. An id that is too long for AMQP is hashed; the body has all of it."""
-    if len(event_id.encode()) <= _MOST_MESSAGE_ID_BYTES:
+    if len(event_id.encode()) <= _MAX_MESSAGE_ID_BYTES:
         return event_id
     return f"sha256:{hashlib.sha256(event_id.encode()).hexdigest()}"

@@ -17,7 +17,7 @@ from service.runtime.traceparent import TRACEPARENT
 
 _GONE = 410
 # Only the status of a response counts. This much of it is read so that the connection can be reused; the rest is cut.
-_MOST_RESPONSE_BYTES = 16 * 1024
+_MAX_RESPONSE_BYTES = 16 * 1024
 
 
 class WebhookSink:
@@ -35,8 +35,8 @@ class WebhookSink:
         self._clock = clock
         self._timeout_seconds = endpoint.timeout_seconds
         url = urlsplit(endpoint.url)
-        self._client = HttpClient(url, connections=endpoint.concurrency, max_bytes=_MOST_RESPONSE_BYTES)
-        self._retry_after = Retry(retry_after_max=math.ceil(endpoint.most_retry_seconds))
+        self._client = HttpClient(url, connections=endpoint.concurrency, max_bytes=_MAX_RESPONSE_BYTES)
+        self._retry_after = Retry(retry_after_max=math.ceil(endpoint.max_retry_seconds))
 
     def send(self, event: SerializedEvent) -> str:
         """Post the event; see `Sink.send`. Any 2xx is success, whatever the body says."""
@@ -77,7 +77,7 @@ class WebhookSink:
         raise DeliveryFailed(f"the endpoint answered {status}", retry_after_seconds=retry_after_seconds)
 
     def _read_retry_after(self, value: str | None) -> float | None:
-        """Seconds from now, `most_retry_seconds` at most (RFC 9110, section 10.2.3); None where it cannot be read."""
+        """Seconds from now, `max_retry_seconds` at most (RFC 9110, section 10.2.3); None where it cannot be read."""
         if value is None:
             return None
         try:

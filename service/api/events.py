@@ -19,15 +19,15 @@ from service.ledger.feed import EventFeed, FeedPage, OrderEvents
 _LOOK_SECONDS = 0.5
 
 
-def make_events(*, feed: EventFeed, drain: Drain, most_waiting: int) -> ApiBlueprint:
+def make_events(*, feed: EventFeed, drain: Drain, max_waiting: int) -> ApiBlueprint:
     """The resource. Its views may run on many threads at once.
 
-    At most `most_waiting` requests wait for events at once, each on a thread and none with a database connection.
+    At most `max_waiting` requests wait for events at once, each on a thread and none with a database connection.
     """
     blueprint = ApiBlueprint(
         "events", __name__, url_prefix="/v1", description="Events, for consumers that fetch them themselves."
     )
-    places = threading.BoundedSemaphore(most_waiting)
+    places = threading.BoundedSemaphore(max_waiting)
 
     @blueprint.route("/events")
     @blueprint.operation(
@@ -56,7 +56,7 @@ def make_events(*, feed: EventFeed, drain: Drain, most_waiting: int) -> ApiBluep
                 status=503,
                 kind="too-many-wait",
                 title="Too many requests wait for events.",
-                detail=f"{most_waiting} may wait in one process, a quarter of `api.threads` in the settings. Send the "
+                detail=f"{max_waiting} may wait in one process, a quarter of `api.threads` in the settings. Send the "
                 "same request again a little later, or without `wait_seconds`.",
             )
         try:

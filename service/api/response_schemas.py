@@ -10,7 +10,7 @@ from service.domain.events import EventType
 from service.domain.order_state import STATUS, Verdict
 from service.ledger.attention import AttentionKind
 from service.ledger.audit import Action
-from service.ledger.claims import MOST_UNCOUNTED
+from service.ledger.claims import MAX_UNCOUNTED
 from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.endpoint_tests import EndpointTestState
 from service.ledger.endpoints import DeliveryState
@@ -218,7 +218,7 @@ class HistorySchema(ResponseSchema):
         fields.Nested(ClaimSchema),
         metadata={
             "description": "In the order in which they were recorded: all that counted, and the newest "
-            f"{MOST_UNCOUNTED} of those that did not."
+            f"{MAX_UNCOUNTED} of those that did not."
         },
     )
     claims_left_out = api.number("How many older claims that did not count are left out.")

@@ -54,7 +54,7 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
     return create_api(
         blueprints=[
             make_orders(store=store, announcer=announcer),
-            make_events(feed=EventFeed(engine=engine), drain=drain, most_waiting=max(settings.api.threads // 4, 1)),
+            make_events(feed=EventFeed(engine=engine), drain=drain, max_waiting=max(settings.api.threads // 4, 1)),
             make_attention(attention=AttentionList(engine=engine)),
             make_dead_letters(letters=DeadLetterStore(engine=engine)),
             make_report(

@@ -79,12 +79,12 @@ def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
 
 def _inquiry_rules(merchant: MerchantSettings) -> InquiryRules:
     return InquiryRules(
-        least_interval_seconds=merchant.least_inquiry_interval_seconds,
-        most_per_day=merchant.most_inquiries_per_day,
-        most_per_minute=merchant.most_inquiries_per_minute,
+        min_interval_seconds=merchant.min_inquiry_interval_seconds,
+        max_per_day=merchant.max_inquiries_per_day,
+        max_per_minute=merchant.max_inquiries_per_minute,
         overdue_share=merchant.overdue_share,
         first_repeat_seconds=merchant.first_inquiry_repeat_seconds,
-        most_repeat_seconds=merchant.most_inquiry_repeat_seconds,
+        max_repeat_seconds=merchant.max_inquiry_repeat_seconds,
     )
 
 

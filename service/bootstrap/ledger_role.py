@@ -81,7 +81,7 @@ def pruning_forged_orders(settings: Settings, engine: Engine) -> AbstractContext
     return pruning(
         Forgeries(engine=engine),
         keep=timedelta(days=settings.ledger.forged_order_days),
-        most_kept=settings.ledger.most_forged_orders,
+        max_kept=settings.ledger.max_forged_orders,
         clock=now,
     )
 

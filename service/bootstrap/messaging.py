@@ -12,7 +12,7 @@ from service.bootstrap.files import find_data_file
 from service.config.settings import Settings
 from service.domain.depths import QUEUE, DepthReport
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.contract import AsyncPublisher, DeadLetters, Subscriber
+from service.messaging.interface import AsyncPublisher, DeadLetters, Subscriber
 from service.messaging.rabbitmq import topology
 from service.runtime.clock import now
 

@@ -18,7 +18,7 @@ from service.ledger.orders import OrderRecord
 from service.ledger.store import LedgerStore
 from service.runtime.logs import Logger
 
-_MOST_DUE_IN = timedelta(days=366)
+_MAX_DUE_IN = timedelta(days=366)
 
 _log = Logger(__name__)
 
@@ -129,7 +129,7 @@ def _find_problems(draft: OrderDraft, merchant: MerchantSettings, *, now: dateti
         allowed = f"allowed are 1 to {MAX_ORDER_NO_CHARACTERS} printable characters"
         problems.append(FieldProblem("biz_order_no", f"no order number; {allowed}"))
     problems += _find_payment_problems(draft.amount, draft.pay_type, merchant)
-    if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MOST_DUE_IN:
+    if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MAX_DUE_IN:
         # With a mistyped year, the order would never be queried.
-        problems.append(FieldProblem("answer_due_at", f"expected a time within {_MOST_DUE_IN.days} days of now"))
+        problems.append(FieldProblem("answer_due_at", f"expected a time within {_MAX_DUE_IN.days} days of now"))
     return problems

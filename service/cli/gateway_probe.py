@@ -31,16 +31,16 @@ _LEARNED = ("sign_separator", "sign_case", "key", "mode", "iv", "padding", "enco
     type=click.FloatRange(min=0),
     help="The pause between requests. Gateways may lock out clients that send too many.",
 )
-@click.option("--most-requests", default=400, show_default=True, type=click.IntRange(2, 5000))
+@click.option("--max-requests", default=400, show_default=True, type=click.IntRange(2, 5000))
 @click.pass_context
-def probe(context: click.Context, merchant: str | None, pause_seconds: float, most_requests: int) -> None:
+def probe(context: click.Context, merchant: str | None, pause_seconds: float, max_requests: int) -> None:
     """Learn how a gateway expects requests to be signed and encrypted, and print the settings for it.
 
     Only queries orders that do not exist, so no money can move. The exit code is 1 if nothing was learned.
     """
     chosen, gateway_settings = choose_merchant(settings_of(context), merchant)
     where = f"merchants.{chosen.slug}.gateway"
-    result = _run(gateway_settings, where, pause_seconds=pause_seconds, most_requests=most_requests)
+    result = _run(gateway_settings, where, pause_seconds=pause_seconds, max_requests=max_requests)
     console = Console(width=None if Console().is_terminal else 160)
     console.print(_table(result))
     if result.dialect is None or result.not_found is None:
@@ -48,7 +48,7 @@ def probe(context: click.Context, merchant: str | None, pause_seconds: float, mo
     click.echo(f"\n# The gateway understands this. Add it to the settings.\n{_settings(where, result)}")
 
 
-def _run(settings: GatewaySettings, where: str, *, pause_seconds: float, most_requests: int) -> ProbeResult:
+def _run(settings: GatewaySettings, where: str, *, pause_seconds: float, max_requests: int) -> ProbeResult:
     with Progress(
         TextColumn("probing"),
         BarColumn(),
@@ -57,14 +57,14 @@ def _run(settings: GatewaySettings, where: str, *, pause_seconds: float, most_re
         console=Console(stderr=True),
         transient=True,
     ) as progress:
-        task = progress.add_task("probing", total=most_requests, tries="")
+        task = progress.add_task("probing", total=max_requests, tries="")
         try:
             return Probe(
                 settings=settings,
                 clock=now,
                 pause=lambda: time.sleep(pause_seconds),
                 on_request=lambda tries: progress.update(task, advance=1, tries=tries),
-                most_requests=most_requests,
+                max_requests=max_requests,
             ).run()
         except CallFailed as error:
             raise click.ClickException(f"the gateway does not answer: {error}") from error
@@ -98,7 +98,7 @@ def _why_nothing(result: ProbeResult) -> str:
             "gateway must allow our address"
         )
     if result.stopped:
-        return f"nothing was learned yet: {result.stopped}. See --pause-seconds and --most-requests"
+        return f"nothing was learned yet: {result.stopped}. See --pause-seconds and --max-requests"
     return "nothing was learned: no guess was understood. Check aes_key; the table shows the different answers"
 
 

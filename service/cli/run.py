@@ -64,8 +64,8 @@ def receiver(context: click.Context) -> None:
     declaring.start()
     # Meanwhile: importing takes as long as the broker does.
     from service.bootstrap.messaging import make_callback_publisher
+    from service.receiver.server import ReceiverServer
     from service.runtime.clock import now
-    from service.web.server import ReceiverServer
 
     declaring.join()  # gunicorn forks, and a fork must not take place while another thread works
     ReceiverServer(
@@ -312,7 +312,7 @@ def _declare_topology_once(settings: Settings) -> None:
     try:
         declare_topology(settings, timeout_seconds=_TOPOLOGY_SECONDS)
     except MessagingError as error:
-        log.warning("topology_undeclared", reason=str(error))
+        log.warning("topology_declaration_failed", reason=str(error))
 
 
 def _require_schema(engine: "Engine") -> None:
@@ -328,7 +328,7 @@ def _wait_until_ready(action: Callable[[], None], stop: threading.Event) -> bool
         try:
             action()
         except (LedgerUnavailable, BrokerUnavailable, _NotReady) as error:
-            log.warning("start_awaits", reason=str(error), retry_in_seconds=_RETRY_SECONDS)
+            log.warning("waiting_to_start", reason=str(error), retry_in_seconds=_RETRY_SECONDS)
             stop.wait(_RETRY_SECONDS)
         else:
             return True

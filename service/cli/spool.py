@@ -19,7 +19,7 @@ def spool() -> None:
 @spool.command()
 @click.option(
     "--within",
-    "most_seconds",
+    "max_seconds",
     type=click.FloatRange(min=0),
     default=60.0,
     show_default=True,
@@ -27,13 +27,13 @@ def spool() -> None:
 )
 @click.option(
     "--at-least",
-    "least_seconds",
+    "min_seconds",
     type=click.FloatRange(min=0),
     default=0.0,
     help="The shortest wait, in seconds, even if the spool is empty.",
 )
 @click.pass_context
-def drain(context: click.Context, most_seconds: float, least_seconds: float) -> None:
+def drain(context: click.Context, max_seconds: float, min_seconds: float) -> None:
     """Wait until the running receiver has forwarded its spool. The exit status is 1 if that takes too long.
 
     This command forwards nothing itself, and the receiver goes on receiving. Run it before a receiver is stopped for
@@ -46,7 +46,7 @@ def drain(context: click.Context, most_seconds: float, least_seconds: float) -> 
         while True:
             left = queue.depth().messages if queue.path.exists() else 0
             passed_seconds = time.monotonic() - started
-            if (not left and passed_seconds >= least_seconds) or passed_seconds >= most_seconds:
+            if (not left and passed_seconds >= min_seconds) or passed_seconds >= max_seconds:
                 break
             time.sleep(_PAUSE_SECONDS)
     except MessagingError as error:

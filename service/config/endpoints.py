@@ -40,8 +40,8 @@ class EndpointSettings:
     merchants: Annotated[frozenset[str], _NOT_EMPTY] | None = None
     timeout_seconds: PositiveFloat = 10.0
     max_attempts: PositiveInteger = 60
-    first_retry_seconds: PositiveFloat = 1.0
-    most_retry_seconds: PositiveFloat = 3600.0
+    initial_retry_seconds: PositiveFloat = 1.0
+    max_retry_seconds: PositiveFloat = 3600.0
     #: The most deliveries at once, per dispatcher process.
     concurrency: PositiveInteger = 8
 

@@ -202,17 +202,17 @@ class MerchantSettings:
     #: An order without a terminal status is overdue this long after it was announced.
     answer_due_seconds: PositiveFloat = 600.0
     #: The least time between two queries of one order.
-    least_inquiry_interval_seconds: PositiveFloat = 10.0
+    min_inquiry_interval_seconds: PositiveFloat = 10.0
     #: The most queries of one order in a day (UTC). `overdue_share` divides them, so there have to be two.
-    most_inquiries_per_day: Annotated[int, validate.Range(min=2)] = 48
+    max_inquiries_per_day: Annotated[int, validate.Range(min=2)] = 48
     #: The most queries of all orders, by all processes together.
-    most_inquiries_per_minute: Annotated[float, validate.Range(min=1, max=60_000)] = 600.0
+    max_inquiries_per_minute: Annotated[float, validate.Range(min=1, max=60_000)] = 600.0
     #: The share of both limits that callbacks of unproven origin cannot use. It is reserved for orders that are
     #: overdue, in conflict, of unknown outcome, or queried by a person. Between 0 and 1.
     overdue_share: Annotated[float, validate.Range(min=0, max=1, min_inclusive=False, max_inclusive=False)] = 0.5
     #: The wait before the next query while no answer settles the order. It doubles each time, up to the most.
     first_inquiry_repeat_seconds: PositiveFloat = 10.0
-    most_inquiry_repeat_seconds: PositiveFloat = 4 * 3600.0
+    max_inquiry_repeat_seconds: PositiveFloat = 4 * 3600.0
     #: An order without an answer is parked for a person after this time.
     inquiry_horizon_seconds: PositiveFloat = 7 * 86400.0
     #: By which rules the orders of refused withholds end; None: only a claim or a person ends them.
@@ -316,12 +316,12 @@ class LedgerSettings:
 
     batch_size: Annotated[int, validate.Range(min=1, max=1000)] = 250
     #: The wait before a batch that failed is tried again. It doubles each time, up to the most.
-    first_retry_seconds: PositiveFloat = 0.5
-    most_retry_seconds: PositiveFloat = 15.0
+    initial_retry_seconds: PositiveFloat = 0.5
+    max_retry_seconds: PositiveFloat = 15.0
     #: How long a forged order is kept: it has only claims of unproven origin, and the gateway does not have it.
     forged_order_days: Annotated[int, validate.Range(min=1, max=36_500)] = 30
     #: The most forged orders that are kept per merchant. The oldest are removed first.
-    most_forged_orders: Annotated[int, validate.Range(min=0)] = 100_000
+    max_forged_orders: Annotated[int, validate.Range(min=0)] = 100_000
     metrics_bind: MetricsBind = ""
 
 

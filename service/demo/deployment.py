@@ -161,10 +161,10 @@ required_trust = "{required_trust}"
 token_keys = [{{ kid = "k1", key = "{token_key}" }}]
 # The demo should not take minutes: inquiries are made much sooner here than in production.
 answer_due_seconds = 4.0
-least_inquiry_interval_seconds = 1.0
+min_inquiry_interval_seconds = 1.0
 first_inquiry_repeat_seconds = 1.0
-most_inquiry_repeat_seconds = 5.0
-most_inquiries_per_minute = 30000
+max_inquiry_repeat_seconds = 5.0
+max_inquiries_per_minute = 30000
 
 [merchants.{merchant}.gateway]
 url = "{sandbox_url}/gateway"
@@ -200,7 +200,7 @@ repeat_after_seconds = [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]
 [misbehaviour]
 repeat_share = 0.3
 delay_share = 0.2
-most_delay_seconds = 2.0
+max_delay_seconds = 2.0
 reorder_share = 0.2
 forge_share = 0.5
 forgeries_per_order = 3

@@ -43,10 +43,10 @@ _PAYER = Payer(
 )
 #: How many withholds are under way at once.
 _SENDERS = 4
-_MOST_ATTEMPTS = 20
+_MAX_ATTEMPTS = 20
 _RETRY_SECONDS = 0.25
 #: The demo waits this long at most. What is not done by then is reported as missing.
-_MOST_SECONDS = 120.0
+_MAX_SECONDS = 120.0
 _POLL_SECONDS = 0.2
 _CLOSE_SECONDS = 2.0
 
@@ -99,7 +99,7 @@ class DemoRun:
         """Return once nothing is under way from the sandbox to the shop, or the time is up."""
         store = make_store(settings, engine)
         outbox = Outbox(engine=engine)
-        deadline = time.monotonic() + _MOST_SECONDS
+        deadline = time.monotonic() + _MAX_SECONDS
         with _queue(settings) as queue:
             while time.monotonic() < deadline:
                 self._deployment.check()
@@ -176,7 +176,7 @@ def _send_all(
                 return withholder.withhold(draft, _PAYER, sent_by="demo").withhold.outcome
             except LedgerUnavailable:
                 # Several processes write one SQLite file here, and it may be busy for a moment.
-                if attempts == _MOST_ATTEMPTS:
+                if attempts == _MAX_ATTEMPTS:
                     raise
                 attempts += 1
                 time.sleep(_RETRY_SECONDS)

@@ -102,7 +102,7 @@ class _CallRecord:
         if isinstance(error, CallFailed):
             error.request_id = self.request_id
         _log.info(
-            "gateway.called",
+            "gateway_called",
             method=self.method.value,
             biz_order_no=self._biz_order_no,
             request_id=self.request_id,

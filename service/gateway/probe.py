@@ -40,7 +40,7 @@ _MAX_EXAMPLES = 3
 _ORDER_NO_FIELD = "biz_order_no"
 # Of the same length, so that only the content can make a difference.
 _OTHER_FIELD = "probe_number"
-_LEAST_CHARACTERS = len('{"biz_order_no":"PROBE"}')
+_MIN_CHARACTERS = len('{"biz_order_no":"PROBE"}')
 _BLOCK = 16
 # 10 bytes of PKCS7 padding are line feeds: a gateway that expects zero bytes reads them as white space after the JSON.
 _NEUTRAL_PADDING = 10
@@ -178,7 +178,7 @@ class Probe:
         clock: Callable[[], datetime],
         pause: Callable[[], None],
         on_request: Callable[[str], None],
-        most_requests: int,
+        max_requests: int,
     ) -> None:
         """`pause` is called between requests. `on_request` is called before each, with what it tries.
 
@@ -190,7 +190,7 @@ class Probe:
         self._clock = clock
         self._pause = pause
         self._on_request = on_request
-        self._most_requests = most_requests
+        self._max_requests = max_requests
         self._counts: Counter[AnswerKind] = Counter()
         self._examples: dict[AnswerKind, list[str]] = defaultdict(list)
         self._meanings: dict[AnswerKind, Meaning] = {}
@@ -294,8 +294,8 @@ class Probe:
         args: str = "",
         sign: str = "",
     ) -> AnswerKind:
-        if self._counts.total() == self._most_requests:
-            raise _Stopped(f"{self._most_requests} requests were made, and no more are allowed")
+        if self._counts.total() == self._max_requests:
+            raise _Stopped(f"{self._max_requests} requests were made, and no more are allowed")
         if self._counts:
             self._pause()
         self._on_request(label)
@@ -369,8 +369,8 @@ def _order_no_characters(*, sent_iv: bool, distinctive: bool) -> int:
     sealed = 3 * _BLOCK
     while True:
         written = sealed - padding - _BLOCK * sent_iv
-        if written > _LEAST_CHARACTERS + 12 and (sealed % 3 != 0) is distinctive:
-            return written - _LEAST_CHARACTERS
+        if written > _MIN_CHARACTERS + 12 and (sealed % 3 != 0) is distinctive:
+            return written - _MIN_CHARACTERS
         sealed += _BLOCK
 
 

@@ -67,7 +67,7 @@ def claim_from_resolution(resolution: Resolution, *, stated_at: datetime) -> Cla
 
 
 #: The most uncounted claims of an order that are loaded, the newest ones: a forger can make any number of them.
-MOST_UNCOUNTED = 200
+MAX_UNCOUNTED = 200
 _PRUNED_QUARANTINE = "words that nobody knew, pruned"
 
 
@@ -173,11 +173,11 @@ def correct_verdicts(connection: Connection, verdicts: Mapping[int, Verdict]) ->
 def load_claims(connection: Connection, key: OrderKey) -> tuple[Sequence[ClaimRecord], int]:
     """An order's claims, in the order in which they were decided, and the number of those left out.
 
-    Loads all that counted, all answers and resolutions, and the newest `MOST_UNCOUNTED` of the rest.
+    Loads all that counted, all answers and resolutions, and the newest `MAX_UNCOUNTED` of the rest.
     """
     about = select(claims).where(about_order(claims, key))
     lasting = claims.c.counted | (claims.c.trust >= int(Trust.QUERIED))
-    others = about.where(~lasting).order_by(claims.c.id.desc()).limit(MOST_UNCOUNTED)
+    others = about.where(~lasting).order_by(claims.c.id.desc()).limit(MAX_UNCOUNTED)
     found = [*connection.execute(about.where(lasting)), *connection.execute(others)]
     rows = sorted(found, key=lambda row: row.id)
     total = connection.execute(select(func.count()).select_from(claims).where(about_order(claims, key))).scalar_one()

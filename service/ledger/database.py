@@ -44,7 +44,7 @@ _SQLITE_BUSY_SECONDS = 0.8
 # The key under which a connection keeps the status of the file that it has opened.
 _FILE = "ledger_file"
 
-_MOST_TRIES = 6
+_MAX_TRIES = 6
 # A longer wait for other writers would look like a hang to our callers.
 _LOCK_SECONDS = 5.0
 
@@ -144,7 +144,7 @@ def write(engine: Engine, work: Callable[[Connection], Result]) -> Result:
     Where another transaction was in the way, `work` is repeated a few times within seconds, so it must have no effects
     besides those on the connection. Raises errors of `service.ledger.errors` only.
     """
-    for attempt in range(1, _MOST_TRIES):
+    for attempt in range(1, _MAX_TRIES):
         try:
             return _write_once(engine, work)
         except LedgerContended:
@@ -225,7 +225,7 @@ def _write_lock(engine: Engine) -> Iterator[None]:
 
 def _pause_seconds(attempt: int) -> float:
     chance = random.random()  # noqa: S311 - spreads the tries, guards nothing
-    return exponential(attempt, first_seconds=0.02, most_seconds=0.5, jitter=0.9, random=chance)
+    return exponential(attempt, first_seconds=0.02, max_seconds=0.5, jitter=0.9, random=chance)
 
 
 def shared_time(connection: Connection) -> datetime:

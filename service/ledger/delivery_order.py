@@ -29,7 +29,7 @@ DeliveryKey = tuple[str, str, str, int]
 KEY = (deliveries.c.merchant, deliveries.c.biz_order_no, deliveries.c.endpoint, deliveries.c.sequence)
 
 # In one transaction; the rest is for the next one.
-_MOST_AT_ONCE = 500
+_MAX_AT_ONCE = 500
 _NEVER_LEASED = and_(deliveries.c.state == "open", deliveries.c.attempts == 0)
 
 _earlier = deliveries.alias("earlier")
@@ -51,7 +51,7 @@ _FIND_BLOCKED = (
     # Without this, it would read all deliveries of a paused endpoint.
     .where(~is_paused(bindparam("of_endpoint")))
     .order_by(deliveries.c.due_at)
-    .limit(_MOST_AT_ONCE)
+    .limit(_MAX_AT_ONCE)
     .with_for_update(skip_locked=True)
 )
 

@@ -38,7 +38,7 @@ from service.ledger.tables import FEED_PLACE, about_order, comes_after, events
 
 # How many events one query reads, and one page at most, to find those that a filter lets pass.
 _READ_AT_ONCE = 1000
-_MOST_READ = 10_000
+_MAX_READ = 10_000
 
 _SNAPSHOT = func.pg_current_snapshot()
 
@@ -130,7 +130,7 @@ def _read(connection: Connection, after: FeedPlace, chosen: FeedFilter, limit: i
     query = select(*FEED_PLACE, body.label("body")).where(_is_settled(connection)).order_by(*FEED_PLACE).limit(at_once)
     bodies: list[bytes] = []
     place = after
-    for _ in range(_MOST_READ // at_once):
+    for _ in range(_MAX_READ // at_once):
         rows = connection.execute(query.where(comes_after(FEED_PLACE, place))).all()
         for row in rows:
             if row.body is not None:

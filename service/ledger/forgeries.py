@@ -49,16 +49,16 @@ class Forgeries:
         self._engine = engine
 
     def remove(
-        self, *, before: datetime, most_kept: int | None = None, stop: Callable[[], bool] = lambda: False
+        self, *, before: datetime, max_kept: int | None = None, stop: Callable[[], bool] = lambda: False
     ) -> Removed:
-        """Remove orders that have been forged ones since before then and, per merchant, the oldest beyond `most_kept`.
+        """Remove orders that have been forged ones since before then and, per merchant, the oldest beyond `max_kept`.
 
-        A `most_kept` of None keeps any number. May be stopped at any point; `stop` is called between two orders. Raises
+        A `max_kept` of None keeps any number. May be stopped at any point; `stop` is called between two orders. Raises
         LedgerUnavailable.
         """
         removed = Removed()
         for merchant in read(self._engine, _asked_merchants):
-            while keys := self._find(merchant, before, most_kept):
+            while keys := self._find(merchant, before, max_kept):
                 progress = False
                 for key in keys:
                     if stop():
@@ -70,8 +70,8 @@ class Forgeries:
                     break  # other processes work on all of them
         return removed
 
-    def _find(self, merchant: str, before: datetime, most_kept: int | None) -> Sequence[OrderKey]:
-        return read(self._engine, lambda connection: _find(connection, merchant, before, most_kept))
+    def _find(self, merchant: str, before: datetime, max_kept: int | None) -> Sequence[OrderKey]:
+        return read(self._engine, lambda connection: _find(connection, merchant, before, max_kept))
 
     def _remove(self, key: OrderKey) -> Removed | None:
         try:
@@ -85,12 +85,12 @@ def _asked_merchants(connection: Connection) -> Sequence[str]:
     return connection.execute(select(inquiry_rates.c.merchant).order_by(inquiry_rates.c.merchant)).scalars().all()
 
 
-def _find(connection: Connection, merchant: str, before: datetime, most_kept: int | None) -> Sequence[OrderKey]:
+def _find(connection: Connection, merchant: str, before: datetime, max_kept: int | None) -> Sequence[OrderKey]:
     since = inquiries.c.unknown_since
     of_merchant = (inquiries.c.merchant == merchant) & since.is_not(None)
     is_due = since < before
-    if most_kept is not None:
-        newest_too_many = select(since).where(of_merchant).order_by(since.desc()).offset(most_kept).limit(1)
+    if max_kept is not None:
+        newest_too_many = select(since).where(of_merchant).order_by(since.desc()).offset(max_kept).limit(1)
         until = connection.execute(newest_too_many).scalar_one_or_none()
         if until is not None and until >= before:
             is_due = since <= until

@@ -22,7 +22,7 @@ from service.runtime.backoff import exponential
 #: doubts would keep the gateway from being asked again after it has not answered.
 REPEATED_SHARE = 0.1
 #: How often the gateway is asked about an order that it does not have and about which there are only doubts.
-MOST_NOT_FOUND = 5
+MAX_NOT_FOUND = 5
 
 # Spreads the repeats after an outage.
 _JITTER = 0.2
@@ -33,26 +33,26 @@ class InquiryRules:
     """How often one merchant's gateway may be asked."""
 
     #: The minimum time between two questions about one order.
-    least_interval_seconds: float
+    min_interval_seconds: float
     #: The most questions about one order in a day (UTC).
-    most_per_day: int
+    max_per_day: int
     #: The most questions about all orders, by all processes together.
-    most_per_minute: float
+    max_per_minute: float
     #: The share of both maxima that is reserved for orders that are owed an answer. Between 0 and 1.
     overdue_share: float
     #: Backoff while no answer settles an order: the first wait, which doubles up to the longest.
     first_repeat_seconds: float
-    most_repeat_seconds: float
+    max_repeat_seconds: float
 
     @property
-    def most_doubts_per_day(self) -> int:
+    def max_doubts_per_day(self) -> int:
         """The most doubts that are asked about one order in a day; at least one."""
-        return max(1, int(self.most_per_day * (1 - self.overdue_share)))
+        return max(1, int(self.max_per_day * (1 - self.overdue_share)))
 
     @property
-    def most_doubts_per_minute(self) -> float:
+    def max_doubts_per_minute(self) -> float:
         """The most doubts that are asked about all orders in a minute."""
-        return self.most_per_minute * (1 - self.overdue_share)
+        return self.max_per_minute * (1 - self.overdue_share)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,9 +74,9 @@ class InquirySchedule:
     def allowed_at(self, *, owed: bool, rules: InquiryRules, now: datetime) -> datetime:
         """When the next question may be asked: `now`, unless the day's questions are used up."""
         today = self._on(now)
-        spent = today.asked_today >= rules.most_per_day
+        spent = today.asked_today >= rules.max_per_day
         if not owed:
-            spent |= today.doubts_today >= rules.most_doubts_per_day
+            spent |= today.doubts_today >= rules.max_doubts_per_day
         return _next_day(now) if spent else now
 
     def asked(self, *, owed: bool, rules: InquiryRules, now: datetime, chance: float) -> "InquirySchedule":
@@ -87,9 +87,9 @@ class InquirySchedule:
         today = self._on(now)
         asked_today = today.asked_today + 1
         doubts_today = today.doubts_today + (not owed)
-        least = now + timedelta(seconds=rules.least_interval_seconds)
-        not_before = least if asked_today < rules.most_per_day else max(least, _next_day(now))
-        doubt_not_before = not_before if doubts_today < rules.most_doubts_per_day else max(least, _next_day(now))
+        least = now + timedelta(seconds=rules.min_interval_seconds)
+        not_before = least if asked_today < rules.max_per_day else max(least, _next_day(now))
+        doubt_not_before = not_before if doubts_today < rules.max_doubts_per_day else max(least, _next_day(now))
         attempts = self.attempts + _is_due(self.due_at, now)
         doubt_attempts = self.doubt_attempts + _is_due(self.doubt_due_at, now)
 
@@ -146,7 +146,7 @@ def _backoff(attempt: int, rules: InquiryRules, chance: float) -> timedelta:
     wait = exponential(
         attempt,
         first_seconds=rules.first_repeat_seconds,
-        most_seconds=rules.most_repeat_seconds,
+        max_seconds=rules.max_repeat_seconds,
         jitter=_JITTER,
         random=chance,
     )
@@ -156,7 +156,7 @@ def _backoff(attempt: int, rules: InquiryRules, chance: float) -> timedelta:
 # Enough for processes that look at intervals.
 _BURST = timedelta(seconds=1)
 # A time further ahead was written by a wrong clock. If it were believed, nothing would be asked until then.
-_MOST_AHEAD = timedelta(minutes=1)
+_MAX_AHEAD = timedelta(minutes=1)
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -169,17 +169,17 @@ class Rate:
 
     def free(self, rules: InquiryRules, now: datetime) -> int:
         """How many questions may be asked now."""
-        return _free(self.used_until, rules.most_per_minute, now)
+        return _free(self.used_until, rules.max_per_minute, now)
 
     def free_doubts(self, rules: InquiryRules, now: datetime) -> int:
         """How many doubts may be asked now."""
-        return _free(self.doubts_used_until, rules.most_doubts_per_minute, now)
+        return _free(self.doubts_used_until, rules.max_doubts_per_minute, now)
 
     def used(self, rules: InquiryRules, now: datetime, *, questions: int, doubts: int) -> "Rate":
         """The rate after `questions` are asked at `now`, of which `doubts` are doubts."""
         return Rate(
-            used_until=_used(self.used_until, rules.most_per_minute, now, questions),
-            doubts_used_until=_used(self.doubts_used_until, rules.most_doubts_per_minute, now, doubts),
+            used_until=_used(self.used_until, rules.max_per_minute, now, questions),
+            doubts_used_until=_used(self.doubts_used_until, rules.max_doubts_per_minute, now, doubts),
         )
 
 
@@ -205,7 +205,7 @@ def _interval(per_minute: float) -> timedelta:
 
 
 def _start(used_until: datetime, per_minute: float, now: datetime) -> datetime:
-    if used_until > now + _MOST_AHEAD:
+    if used_until > now + _MAX_AHEAD:
         return now - _interval(per_minute)
     return max(used_until, now - max(_BURST, _interval(per_minute)))
 

@@ -36,7 +36,7 @@ class DueInquiry:
     horizon_at: datetime
     #: How many reasons had been raised when it was leased.
     raised: int
-    #: The fencing number: the next lease of this inquiry has a higher one.
+    #: The fencing token: the next lease of this inquiry has a higher one.
     fence: int
     #: When it was leased, by the database's clock.
     asked_at: datetime
@@ -177,7 +177,7 @@ class QuestionResult:
 def record_asked(
     connection: Connection, asked: Collection[tuple[OrderKey, int, InquiryReason]], *, now: datetime
 ) -> None:
-    """Record questions before they are sent: each one's order, fencing number and reasons."""
+    """Record questions before they are sent: each one's order, fencing token and reasons."""
     rows = [
         {
             "merchant": order.merchant,

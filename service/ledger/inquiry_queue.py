@@ -1,4 +1,4 @@
-"""The inquiry queue: due inquiries are leased, and settled by fencing number.
+"""The inquiry queue: due inquiries are leased, and settled by fencing token.
 
 - The transaction that leases an inquiry also counts its question and schedules the next one as if no answer came. A
   process that dies at any point has therefore asked no more than was counted, and when its lease has run out the
@@ -24,7 +24,7 @@ from service.ledger import inquiry_limits, orders
 from service.ledger.claims import last_traceparent
 from service.ledger.database import read, shared_time, write
 from service.ledger.inquiries import InquiryReason, InquiryState, earliest
-from service.ledger.inquiry_limits import MOST_NOT_FOUND, InquiryRules, InquirySchedule, lock_rate, save_rate
+from service.ledger.inquiry_limits import MAX_NOT_FOUND, InquiryRules, InquirySchedule, lock_rate, save_rate
 from service.ledger.inquiry_questions import (
     DueInquiry,
     QuestionOutcome,
@@ -148,21 +148,21 @@ class InquiryQueue:
         news = self._allowed_today(connection, news, rules, now, owed=False)
         repeats = lock_doubts(connection, merchant, now, limit=doubt_room, repeated=True)
         repeats = self._allowed_today(connection, repeats, rules, now, owed=False)
-        most_owed, most_doubts = inquiry_limits.split(
+        max_owed, max_doubts = inquiry_limits.split(
             room=room,
             first=len(owed),
             others=min(doubt_room, len(news) + len(repeats)),
             others_share=1 - rules.overdue_share,
             chance=self._chance(),
         )
-        most_news, most_repeats = inquiry_limits.split(
-            room=most_doubts,
+        max_news, max_repeats = inquiry_limits.split(
+            room=max_doubts,
             first=len(news),
             others=len(repeats),
             others_share=inquiry_limits.REPEATED_SHARE,
             chance=self._chance(),
         )
-        owed, doubts = owed[:most_owed], [*news[:most_news], *repeats[:most_repeats]]
+        owed, doubts = owed[:max_owed], [*news[:max_news], *repeats[:max_repeats]]
         if not owed and not doubts:
             return []
         due = [self._lease(connection, row, rules, now, now + duration, owed=True) for row in owed]
@@ -243,7 +243,7 @@ class InquiryQueue:
             # The lease was lost, and the order has been removed as a forged one since.
             return InquiryState.ANSWERED if is_answer else InquiryState.NOT_FOUND
         if row.last_asked_at != asked.asked_at:
-            # Another process has the lease. The fencing number alone does not show that: it starts again where the
+            # Another process has the lease. The fencing token alone does not show that: it starts again where the
             # order was removed as a forged one and came back.
             return InquiryState(row.state)
         raised_meanwhile = row.raised - raised_by_answer > asked.raised
@@ -339,7 +339,7 @@ def _after_not_found(
     times = row.not_found + 1
     due_at = row.doubt_due_at if raised_meanwhile else max(row.doubt_due_at, now + pause)
     # A claim that came while we asked is asked about once more in any case.
-    is_over = not raised_meanwhile and (due_at > row.horizon_at or times >= MOST_NOT_FOUND)
+    is_over = not raised_meanwhile and (due_at > row.horizon_at or times >= MAX_NOT_FOUND)
     state = InquiryState.NOT_FOUND if is_over else InquiryState.OPEN
     unknown_since = now if is_over and order is None else None
     return {"state": state.value, "doubt_due_at": due_at, "not_found": times, "unknown_since": unknown_since}

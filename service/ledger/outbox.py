@@ -1,4 +1,4 @@
-"""The outbox: events for each endpoint, recorded with the change they report, leased, and settled by fencing number."""
+"""The outbox: events for each endpoint, recorded with the change they report, leased, and settled by fencing token."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class _Statements:
             settled_at=self.rows.time(settled_at),
             last_error=self.rows.text(error),
         )
-        # The higher fencing number keeps a repeat (after an unconfirmed commit) from taking off a second try.
+        # The higher fencing token keeps a repeat (after an unconfirmed commit) from taking off a second try.
         given_back = {"attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
         self.release = held.values(due_at=bindparam("now"), **given_back)
         self.reopen = update_given(self.rows).values(due_at=bindparam("now"), **_ANEW)
@@ -84,7 +84,7 @@ class DueDelivery(SerializedEvent):
     attempt: int
     #: When the claim behind it was stated, aware; the column may be NULL.
     observed_at: datetime | None
-    #: The fencing number: the next lease of this delivery has a higher one.
+    #: The fencing token: the next lease of this delivery has a higher one.
     fence: int
 
     @property
@@ -260,7 +260,7 @@ def _give_up(connection: Connection, failed: Sequence[FailedDelivery], now: date
 
 
 def _settle(connection: Connection, rows: Sequence[Sequence[object]]) -> set[DeliveryKey]:
-    """Settle the rows' deliveries that are open and have the row's fencing number; the keys of those settled."""
+    """Settle the rows' deliveries that are open and have the row's fencing token; the keys of those settled."""
     if not rows:
         return set()
     statements = _statements(connection.dialect.name)

@@ -23,10 +23,10 @@ from service.ledger.tables import about_same_order, claims, events, inquiries, o
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, so forged callbacks can produce any number of reasons.
-_MOST_REASONS = 20
-_MOST_SECONDS = 600
+_MAX_REASONS = 20
+_MAX_SECONDS = 600
 #: How many orders of a day, and how many items of the attention list, a report names.
-MOST_NAMED = 1000
+MAX_NAMED = 1000
 _MOVING = tuple(verdict.value for verdict in Verdict if verdict.moves)
 _IS_OPEN = orders.c.status.not_in(_TERMINAL) | orders.c.conflicted
 _NOT_COUNTED = (Verdict.UNTRUSTED.value, Verdict.QUARANTINED.value)
@@ -109,7 +109,7 @@ class DayReport:
     #: Callbacks that the receiver refused on that day, by reason, the most frequent first.
     refused: Mapping[str, int]
     lags: Lags
-    #: The orders behind `still_open`, oldest first; at most MOST_NAMED, those first that nothing explains.
+    #: The orders behind `still_open`, oldest first; at most MAX_NAMED, those first that nothing explains.
     open_orders: Sequence[OpenOrder]
     #: How many open orders nothing explains, named or not.
     unexplained: int
@@ -122,7 +122,7 @@ class Report:
     days: Sequence[DayReport]
     #: Callbacks refused on these days (UTC) because their address named no configured merchant.
     refused_for_no_merchant: int
-    #: What waits for a person now and nobody has acknowledged, the longest first; at most MOST_NAMED.
+    #: What waits for a person now and nobody has acknowledged, the longest first; at most MAX_NAMED.
     attention: Sequence[AttentionItem]
 
     @property
@@ -164,7 +164,7 @@ class Reports:
         return Report(
             days=days,
             refused_for_no_merchant=sum(map(self.refused_for_nobody, _days(since, until, today=now.date()))),
-            attention=[item for some in chosen for item in attention.list(some, limit=MOST_NAMED)][:MOST_NAMED],
+            attention=[item for some in chosen for item in attention.list(some, limit=MAX_NAMED)][:MAX_NAMED],
         )
 
     def read_day(self, merchant: str, day: date, *, time_zone: tzinfo) -> DayReport:
@@ -205,7 +205,7 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
     # From midnight to midnight: where clocks are changed, a day has 23 or 25 hours.
     since, until = (datetime.combine(day + timedelta(days=n), time.min, time_zone) for n in (0, 1))
     # It reads all orders of a day.
-    allow_longer(connection, seconds=_MOST_SECONDS)
+    allow_longer(connection, seconds=_MAX_SECONDS)
     of_day = (orders.c.merchant == merchant) & (orders.c.created_at >= since) & (orders.c.created_at < until)
     believed = select(
         func.count().label("orders"),
@@ -261,7 +261,7 @@ def _read_day(connection: Connection, merchant: str, day: date, time_zone: tzinf
         not_counted=_count_by_reason(connection, merchant, since, until),
         refused=count_refusals(connection, merchant, day),
         lags=_measure([(at - paid_at).total_seconds() for paid_at, at in connection.execute(succeeded)]),
-        open_orders=sorted(open_orders, key=lambda order: order.explained)[:MOST_NAMED],
+        open_orders=sorted(open_orders, key=lambda order: order.explained)[:MAX_NAMED],
         unexplained=sum(not order.explained for order in open_orders),
         **{name: int(count or 0) for counted in counts for name, count in counted.items()},
     )
@@ -344,7 +344,7 @@ def _count_by_reason(connection: Connection, merchant: str, since: datetime, unt
     )
     reasons: Counter[str] = Counter()
     for place, row in enumerate(connection.execute(query)):
-        why = mask_personal(row.quarantine or "") if place < _MOST_REASONS else "other reasons"
+        why = mask_personal(row.quarantine or "") if place < _MAX_REASONS else "other reasons"
         reasons[f"{row.verdict}: {why}" if why else str(row.verdict)] += row.callbacks
     return dict(reasons)
 

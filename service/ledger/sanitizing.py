@@ -21,7 +21,7 @@ _TEXTS = (
 )
 # Limits for claims that nobody believes: more than a gateway's have.
 _LONGEST_STRANGE_TEXT = 250
-_MOST_STRANGE_FIELDS = 8
+_MAX_STRANGE_FIELDS = 8
 
 
 def sanitized(claim: Claim) -> Claim:
@@ -61,7 +61,7 @@ def shortened(claim: Claim) -> Claim:
         pay_type=_cut(claim.pay_type),
         channel_response=_cut(claim.channel_response),
         unknown_fields={
-            _cut(name): _cut(value) for name, value in islice(claim.unknown_fields.items(), _MOST_STRANGE_FIELDS)
+            _cut(name): _cut(value) for name, value in islice(claim.unknown_fields.items(), _MAX_STRANGE_FIELDS)
         },
     )
 

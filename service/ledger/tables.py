@@ -243,7 +243,7 @@ deliveries = Table(
     # When it may be leased next: a lease moves the due time into the future.
     Column("due_at", UtcDateTime, nullable=False),
     Column("attempts", Integer, nullable=False),
-    # The fencing number: counts leases and replays; a settlement with an older number is refused.
+    # The fencing token: counts leases and replays; a settlement with an older number is refused.
     Column("fence", Integer, nullable=False),
     Column("last_error", Text, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
@@ -395,7 +395,7 @@ asked_questions = Table(
     metadata,
     Column("merchant", Text, nullable=False),
     Column("biz_order_no", Text, nullable=False),
-    # The inquiry's fencing number while it was asked.
+    # The inquiry's fencing token while it was asked.
     Column("fence", Integer, nullable=False),
     Column("asked_at", UtcDateTime, nullable=False),
     # A set of InquiryReason.

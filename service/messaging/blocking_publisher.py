@@ -6,8 +6,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from service.messaging.contract import AsyncPublisher, Message, OnSettled
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
+from service.messaging.interface import AsyncPublisher, Message, OnSettled
 from service.messaging.loop_thread import LoopThread
 from service.runtime.logs import Logger
 

@@ -16,8 +16,8 @@ from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.depths import DepthReport
 from service.domain.money import UNITS, Money, read_money
 from service.domain.refusals import RefusalCount
-from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
+from service.messaging.interface import Message
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 from service.runtime.traceparent import TRACEPARENT
 

@@ -60,7 +60,7 @@ def _restart_dead(child: _Child) -> None:
         pause = exponential(
             child.restarts + 1,
             first_seconds=_FIRST_PAUSE_SECONDS,
-            most_seconds=_MAX_PAUSE_SECONDS,
+            max_seconds=_MAX_PAUSE_SECONDS,
             jitter=0.0,
             random=0.0,
         )

@@ -92,12 +92,12 @@ def _settle_seconds(order: SandboxOrder) -> float | None:
 
 
 def _held_back(delay_seconds: float, odds: Misbehaviour, draw: random.Random) -> float:
-    extra = draw.uniform(0.0, odds.most_delay_seconds)
+    extra = draw.uniform(0.0, odds.max_delay_seconds)
     return delay_seconds + (extra if draw.random() < odds.delay_share else 0.0)
 
 
 def _repeats(odds: Misbehaviour, draw: random.Random) -> int:
-    repeats = draw.randint(1, max(1, odds.most_repeats))
+    repeats = draw.randint(1, max(1, odds.max_repeats))
     return repeats if draw.random() < odds.repeat_share else 0
 
 

@@ -132,7 +132,7 @@ _KINDS = {
 # Half a character, which no encoding can write.
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 _LONGEST_NAME = 40
-_MOST_NAMES = 5
+_MAX_NAMES = 5
 
 
 def check_http(http_method: str, content_type: str) -> Iterator[Breach]:
@@ -225,7 +225,7 @@ def _check_parameters(
             yield from _check_parameters(_members(value), parameter.members, section, f"{name}.")
     known = {parameter.name for parameter in parameters}
     if unknown := [f"{path}{_shown(name)}" for name in values if name not in known]:
-        names = ", ".join(unknown[:_MOST_NAMES])
+        names = ", ".join(unknown[:_MAX_NAMES])
         yield Breach(
             DocumentRule.UNKNOWN_PARAMETERS, section, f"文档中没有参数{names}", f"{names}: not in the document"
         )

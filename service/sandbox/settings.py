@@ -78,10 +78,10 @@ class Misbehaviour:
     #: Of callbacks: sent again although they were acknowledged.
     repeat_share: Annotated[float, _SHARE] = 0.0
     #: How often such a callback is sent again, at most.
-    most_repeats: Annotated[int, validate.Range(min=1, max=1000)] = 3
-    #: Of callbacks: held back for up to `most_delay_seconds`.
+    max_repeats: Annotated[int, validate.Range(min=1, max=1000)] = 3
+    #: Of callbacks: held back for up to `max_delay_seconds`.
     delay_share: Annotated[float, _SHARE] = 0.0
-    most_delay_seconds: Annotated[float, _NOT_NEGATIVE] = 2.0
+    max_delay_seconds: Annotated[float, _NOT_NEGATIVE] = 2.0
     #: Of orders: the `pending` or `initial` callback is sent after the terminal one.
     reorder_share: Annotated[float, _SHARE] = 0.0
     #: Of orders: no callback is ever sent.

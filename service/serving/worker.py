@@ -44,7 +44,7 @@ _DRAIN_POLL_SECONDS = 0.01
 #: At shutdown, how long an idle client may still send a request.
 _LAST_WAIT_SECONDS = 2.0
 #: Signals that are read at once.
-_MOST_SIGNALS = 1024
+_MAX_SIGNALS = 1024
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _RECEIVE_BYTES = 64 * 1024
 # How much is read of further requests while one is answered: enough for one whole request.
@@ -130,7 +130,7 @@ class LoopWorker(ABC, Worker):  # type: ignore[misc]  # gunicorn has no type hin
         self.loop.add_reader(self.PIPE[0], self._read_signals)
 
     def _read_signals(self) -> None:
-        for number in os.read(self.PIPE[0], _MOST_SIGNALS):
+        for number in os.read(self.PIPE[0], _MAX_SIGNALS):
             if number in (signal.SIGTERM, signal.SIGHUP):
                 self.handle_exit(number, None)
 

@@ -39,7 +39,7 @@ from tests.support.waiting import eventually
 
 _MULTIPLIED_TOGETHER = 250_000
 _SENT_TOGETHER = 10_000
-_MOST_SECONDS_STILL = 300
+_MAX_SECONDS_STILL = 300
 #: Of the orders whose callbacks fill the memory.
 _PREFIX = "memory"
 
@@ -207,7 +207,7 @@ def measure_latency(sizes: Sizes, console: Console) -> list[Findings]:
             rounds=sizes.rounds,
             console=console,
         )
-        webhook.check(total=webhook.count(), most_repeated=replayed)
+        webhook.check(total=webhook.count(), max_repeated=replayed)
     turns = figures[alone]
     at = f"{sizes.callbacks_per_second}/s"
     return [
@@ -292,7 +292,7 @@ def _await_events(ours: OurLedger, webhook: Webhook, *, acknowledged: int, sent:
         while (delivered := webhook.count()) < acknowledged:
             if delivered > before:
                 moved_at, before = time.monotonic(), delivered
-            assert time.monotonic() - moved_at < _MOST_SECONDS_STILL, f"stands still at {delivered} of {acknowledged}"
+            assert time.monotonic() - moved_at < _MAX_SECONDS_STILL, f"stands still at {delivered} of {acknowledged}"
             progress.update(bar, completed=delivered)
             time.sleep(1)
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 _LOOK_SECONDS = 0.05
-_MOST_SECONDS_STILL = 120
+_MAX_SECONDS_STILL = 120
 
 #: What one turn has measured: a figure by its column, such as `requests/s`.
 Figures = Mapping[str, float]
@@ -125,7 +125,7 @@ def measure_rate(count: Callable[[], int], *, total: int, pids: Sequence[int], l
                 moved_at = now
             looks.append(_Look(at=now, done=done, cpu=sum(map(cpu_seconds, pids))))
             progress.update(bar, completed=done)
-            assert now - moved_at < _MOST_SECONDS_STILL, f"{label}: stands still at {done} of {total}"
+            assert now - moved_at < _MAX_SECONDS_STILL, f"{label}: stands still at {done} of {total}"
             # Looking must not cost what is looked at more than a few percent.
             time.sleep(max(_LOOK_SECONDS, 20 * (now - asked_at)))
     assert looks[-1].done == total, f"{label}: {looks[-1].done} have come, of {total}"

@@ -37,9 +37,9 @@ NOTHING = "Flask doing nothing"
 _WARM_UP_SECONDS = 1
 _EQUAL_LOAD = 0.7
 # A turn with more failures than these says nothing about speed.
-_MOST_REFUSED = 0.01
+_MAX_REFUSED = 0.01
 # As many callbacks in a second as no receiver here answers on two cores; where one does, they are sent again.
-_MOST_PER_SECOND = 8_000
+_MAX_PER_SECOND = 8_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,8 +62,8 @@ class Contestant:
         cpu_before = cpu_seconds(self.process.pid)
         sent = send(self.url)
         cpu = cpu_seconds(self.process.pid) - cpu_before
-        most_refused = _MOST_REFUSED * sent.acknowledged
-        assert sent.refused <= most_refused, f"{self.process.name}: {sent.refused} refused, {sent.acknowledged} not"
+        max_refused = _MAX_REFUSED * sent.acknowledged
+        assert sent.refused <= max_refused, f"{self.process.name}: {sent.refused} refused, {sent.acknowledged} not"
         if self.take_queued is not None:
             check_queued(self.take_queued(), sent, callbacks, name=self.process.name)
         return {
@@ -80,7 +80,7 @@ def measure(sizes: Sizes, console: Console) -> list[Findings]:
     with tempfile.TemporaryDirectory() as name, RabbitMQ() as broker, ExitStack() as running:
         folder = Path(name)
         callbacks = write_callbacks(
-            folder / "callbacks.txt", round(max(sizes.seconds, _WARM_UP_SECONDS) * _MOST_PER_SECOND), prefix="order"
+            folder / "callbacks.txt", round(max(sizes.seconds, _WARM_UP_SECONDS) * _MAX_PER_SECOND), prefix="order"
         )
         contestants = _enter(broker, folder, running)
         wrk = partial(send_with_wrk, callbacks=callbacks, seconds=sizes.seconds)

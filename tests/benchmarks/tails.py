@@ -15,7 +15,13 @@ from tests.benchmarks.callbacks import CallbackFile, send_at_rate, write_callbac
 from tests.benchmarks.measuring import Figures, Findings, take_turns
 from tests.benchmarks.receivers import EMBEDDED, OURS, our_own
 from tests.benchmarks.sizes import Sizes
-from tests.integration.web.test_slow_clients import SlowClients, dripping_body, dripping_chunks, dripping_head, silent
+from tests.integration.receiver.test_slow_clients import (
+    SlowClients,
+    dripping_body,
+    dripping_chunks,
+    dripping_head,
+    silent,
+)
 from tests.support.rabbitmq import RabbitMQ
 
 _PER_SECOND = 200

@@ -35,12 +35,12 @@ class Webhook:
         """How many different events have come."""
         return int(self._ask("/counts")["distinct"])
 
-    def check(self, *, total: int, most_repeated: int = 0) -> None:
-        """Fail unless so many different events came, each once; at most `most_repeated` may have come again."""
+    def check(self, *, total: int, max_repeated: int = 0) -> None:
+        """Fail unless so many different events came, each once; at most `max_repeated` may have come again."""
         counts = self._ask("/counts")
         repeated = counts["total"] - counts["distinct"]
         assert counts["distinct"] == total, f"{total} different events were to come: {counts}"
-        assert 0 <= repeated <= most_repeated, f"at most {most_repeated} events were to come again: {counts}"
+        assert 0 <= repeated <= max_repeated, f"at most {max_repeated} events were to come again: {counts}"
 
     def first_at(self) -> dict[str, float]:
         """When each event came first, by its id, in seconds of the system's clock."""

@@ -6,7 +6,7 @@ from urllib.parse import quote
 import pytest
 
 from service.messaging.codec import CLAIM_V1
-from service.messaging.contract import Message
+from service.messaging.interface import Message
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 from tests.support.callbacks import Writer, form, node, php, python
 from tests.support.deployment import Deployment

@@ -12,7 +12,7 @@ from standardwebhooks import Webhook
 
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import CONTENT_TYPE, EndpointTest, EventType, PaymentEvent, write_event, write_test
-from service.messaging.contract import Message
+from service.messaging.interface import Message
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, declare
 from tests.support.deployment import ROLES, Deployment, Place
@@ -44,8 +44,8 @@ url = "{{url}}"
 secrets = ["{WEBHOOK_SECRET}"]
 types = {_ALL_TYPES}
 timeout_seconds = 2.0
-first_retry_seconds = 0.1
-most_retry_seconds = 0.5
+initial_retry_seconds = 0.1
+max_retry_seconds = 0.5
 """
 
 

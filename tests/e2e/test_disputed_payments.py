@@ -20,7 +20,7 @@ pay_types = ["baofoo_001", "kuaiqian_002"]
 amount_unit = "yuan"
 required_trust = "capability"
 token_keys = [{{{{ kid = "k1", key = "{TOKEN_KEY}" }}}}]
-least_inquiry_interval_seconds = 0.1
+min_inquiry_interval_seconds = 0.1
 first_inquiry_repeat_seconds = 0.1
 gateway = {{{{ url = "{{gateway}}", ua = "ASKED", aes_key = "{AES_KEY}", allow_plain_http = true }}}}
 

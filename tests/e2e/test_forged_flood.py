@@ -27,7 +27,7 @@ DUE_SECONDS = 6.0
 SETTLE_SECONDS = 7.0
 PER_DAY = 12
 PER_MINUTE = 4800
-LEAST_INTERVAL = timedelta(seconds=1)
+MIN_INTERVAL = timedelta(seconds=1)
 #: Of the questions from then on: one about each order, and as many for the forgeries, which may take half of the rate.
 IN_TIME = 2 * ORDERS
 KILLS = 6
@@ -46,11 +46,11 @@ pay_types = ["baofoo_001"]
 amount_unit = "yuan"
 required_trust = "query"
 token_keys = [{{{{ kid = "k1", key = "a token key of flooded for tests only" }}}}]
-least_inquiry_interval_seconds = {LEAST_INTERVAL.total_seconds()}
-most_inquiries_per_day = {PER_DAY}
-most_inquiries_per_minute = {PER_MINUTE}
+min_inquiry_interval_seconds = {MIN_INTERVAL.total_seconds()}
+max_inquiries_per_day = {PER_DAY}
+max_inquiries_per_minute = {PER_MINUTE}
 first_inquiry_repeat_seconds = 1.0
-most_inquiry_repeat_seconds = 4.0
+max_inquiry_repeat_seconds = 4.0
 gateway = {{{{ url = "{{url}}", ua = "{UA}", aes_key = "{AES_KEY}", timeout_seconds = 2.0 }}}}
 """
 
@@ -156,7 +156,7 @@ def nobody_was_asked_about_too_often(flooded: Deployment, gateway: CountingSandb
         assert heard <= len(counted[order]), f"{order} was asked about uncounted"
     for times in counted.values():
         assert max(Counter(time.date() for time in times).values()) <= PER_DAY
-        assert all(after - before >= LEAST_INTERVAL for before, after in pairwise(times))
+        assert all(after - before >= MIN_INTERVAL for before, after in pairwise(times))
 
 
 def overdue_orders_did_not_wait_for_the_flood(flooded: Deployment, names: Sequence[str], due: datetime) -> None:

@@ -29,9 +29,9 @@ pay_types = ["baofoo_001"]
 amount_unit = "yuan"
 required_trust = "query"
 token_keys = [{{{{ kid = "k1", key = "{TOKEN_KEY}" }}}}]
-least_inquiry_interval_seconds = 0.5
+min_inquiry_interval_seconds = 0.5
 first_inquiry_repeat_seconds = 0.5
-most_inquiry_repeat_seconds = 1.0
+max_inquiry_repeat_seconds = 1.0
 gateway = {{{{ url = "{{url}}", ua = "{UA}", aes_key = "{AES_KEY}", timeout_seconds = 5.0 }}}}
 """
 

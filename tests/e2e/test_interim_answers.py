@@ -18,8 +18,8 @@ kind = "webhook"
 url = "{{url}}"
 secrets = ["{WEBHOOK_SECRET}"]
 timeout_seconds = 2.0
-first_retry_seconds = 0.1
-most_retry_seconds = 0.5
+initial_retry_seconds = 0.1
+max_retry_seconds = 0.5
 max_attempts = 1000
 """
 REFUSED = {"interim-0", "interim-2", "interim-4", "interim-6"}

@@ -153,7 +153,7 @@ def test_a_consumer_has_metrics_once_the_schema_is_there_so_that_who_waits_for_i
         deployment.start(*consumers)
         urls = {role: f"http://127.0.0.1:{watched.ports[role]}/metrics" for role in consumers}
         for role, url in urls.items():
-            eventually(watched.lines, role, "start_awaits")
+            eventually(watched.lines, role, "waiting_to_start")
             assert not answers(url)
         deployment.prepare()
         for url in urls.values():

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from service.messaging.codec import CLAIM_V1
-from service.messaging.contract import Message
+from service.messaging.interface import Message
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 from tests.support.api import ApiCaller
 from tests.support.deployment import Deployment

@@ -146,7 +146,7 @@ def test_a_probe_learns_the_dialect_by_questions_alone_and_prints_settings_that_
 ) -> None:
     php = judge(told)
     deployment = judged(php)
-    printed = _run(deployment, "probe", "--pause-seconds", "0", "--most-requests", "1000")
+    printed = _run(deployment, "probe", "--pause-seconds", "0", "--max-requests", "1000")
     learned = tomllib.loads(printed[printed.index("[merchants.php.gateway]") :])["merchants"]["php"]["gateway"]
     assert learned["not_found_messages"] == ["订单不存在"]
     assert learned["dialect"] == {
@@ -167,7 +167,7 @@ def test_a_probe_learns_the_dialect_by_questions_alone_and_prints_settings_that_
 
 def test_a_probe_says_when_everything_is_refused_alike(judge: Any, judged: Any) -> None:
     php = judge({"JUDGE_UA": "ANOTHER"})
-    done = judged(php).command("gateway", "probe", "--merchant", "php", "--pause-seconds", "0", "--most-requests", "60")
+    done = judged(php).command("gateway", "probe", "--merchant", "php", "--pause-seconds", "0", "--max-requests", "60")
     assert done.returncode == 1
     assert "商户不存在" in done.stdout
     assert "every request had the same answer" in done.stderr
@@ -175,7 +175,7 @@ def test_a_probe_says_when_everything_is_refused_alike(judge: Any, judged: Any) 
 
 def test_a_probe_stops_when_it_has_asked_as_often_as_it_may(judge: Any, judged: Any) -> None:
     php = judge({"JUDGE_KEY_FORM": "md5-hex"})
-    done = judged(php).command("gateway", "probe", "--merchant", "php", "--pause-seconds", "0", "--most-requests", "5")
+    done = judged(php).command("gateway", "probe", "--merchant", "php", "--pause-seconds", "0", "--max-requests", "5")
     assert done.returncode == 1
     assert "no more are allowed" in done.stderr
 

@@ -96,5 +96,5 @@ def test_every_role_does_its_work_through_a_pooler(
         done = deployment.command(*command)
         assert done.returncode == 0, done.stderr
     assert_told_once(own_shop, output=deployment.output)
-    assert '"event": "unavailable"' not in deployment.output
+    assert '"event": "dependency_unavailable"' not in deployment.output
     assert "Traceback" not in deployment.output

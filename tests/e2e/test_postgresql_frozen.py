@@ -41,9 +41,9 @@ pay_types = ["bank"]
 amount_unit = "yuan"
 required_trust = "query"
 token_keys = [{{{{ kid = "k1", key = "a token key of asked for tests only" }}}}]
-least_inquiry_interval_seconds = 1.0
+min_inquiry_interval_seconds = 1.0
 first_inquiry_repeat_seconds = 1.0
-most_inquiry_repeat_seconds = 1.0
+max_inquiry_repeat_seconds = 1.0
 gateway = {{{{ url = "{{gateway_url}}", ua = "ASKED", aes_key = "{AES_KEY}", timeout_seconds = 5.0 }}}}
 """
 
@@ -121,7 +121,7 @@ def test_a_frozen_postgresql_is_noticed_by_every_role_and_nothing_is_lost_or_tol
         assert [role.wait() for role in roles] == [0] * len(roles)
         deployment.start(*ROLES_ON_THE_DATABASE)
         for role in roles:
-            role.wait_until(lambda role: '"event": "start_awaits"' in role.output, role)
+            role.wait_until(lambda role: '"event": "waiting_to_start"' in role.output, role)
         own_postgresql.thaw()
         load.wait_for_acknowledgements(30)
     await_claims(load.acknowledged, ledger=deployment.ledger, prefix="frozen")
@@ -140,7 +140,7 @@ def announces(api: ApiCaller, order: str) -> bool:
 def await_trouble(deployment: Deployment) -> None:
     for role in ("ledger", "dispatcher", "inquirer"):
         process = deployment.role(role)
-        process.wait_until(lambda role: '"event": "unavailable"' in role.output, process)
+        process.wait_until(lambda role: '"event": "dependency_unavailable"' in role.output, process)
 
 
 def ends_of_asked(shop: Downstream) -> dict[str, list[str]]:

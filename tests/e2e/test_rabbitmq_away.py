@@ -49,9 +49,9 @@ def test_every_role_starts_without_a_broker_and_finds_it_when_it_comes(
     deployment.wait_until_receiving()
     early = deployment.sender.send(deployment.callback("early"))
     assert (early.status, early.body) == (503, b"fail")
-    eventually(lambda: deployment.role("ledger").output.count("start_awaits") >= 1)
+    eventually(lambda: deployment.role("ledger").output.count("waiting_to_start") >= 1)
     # Webhooks need no broker.
-    eventually(lambda: deployment.role("dispatcher").output.count("topology_undeclared") == 1)
+    eventually(lambda: deployment.role("dispatcher").output.count("topology_declaration_failed") == 1)
 
     own_rabbitmq.start()
     eventually(lambda: deployment.sender.send(early.callback).acknowledged)

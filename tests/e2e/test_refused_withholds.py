@@ -28,10 +28,10 @@ MERCHANT = f"""
 [merchants.{{name}}]
 pay_types = ["baofoo_001"]
 amount_unit = "yuan"
-least_inquiry_interval_seconds = 0.2
+min_inquiry_interval_seconds = 0.2
 first_inquiry_repeat_seconds = 0.2
-most_inquiry_repeat_seconds = 1.0
-most_inquiries_per_day = 10000
+max_inquiry_repeat_seconds = 1.0
+max_inquiries_per_day = 10000
 refused_withholds = {{{{ {{rules}} }}}}
 gateway = {{{{ url = "{{url}}", ua = "{UA}", aes_key = "{AES_KEY}", not_found_messages = ["{NOT_FOUND}"] }}}}
 """

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 
-from service.messaging.contract import Message
+from service.messaging.interface import Message
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE, UNROUTED_STATUS
 from tests.support.deployment import ROLES, Deployment, Place

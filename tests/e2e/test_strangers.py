@@ -70,9 +70,9 @@ pay_types = ["baofoo_001"]
 amount_unit = "yuan"
 required_trust = "query"
 token_keys = [{{{{ kid = "k1", key = "a token key of asked for tests only" }}}}]
-least_inquiry_interval_seconds = 0.1
+min_inquiry_interval_seconds = 0.1
 first_inquiry_repeat_seconds = 0.05
-most_inquiry_repeat_seconds = 0.2
+max_inquiry_repeat_seconds = 0.2
 
 [merchants.asked.gateway]
 url = "{{url}}"

@@ -24,7 +24,7 @@ from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.outbox import Outbox
 from service.ledger.store import LedgerStore
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.contract import Subscriber
+from service.messaging.interface import Subscriber
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
@@ -100,12 +100,12 @@ def make_inquiry_queue(ledger_engine: Engine, clock: Clock) -> MakeInquiryQueue:
 
     def make(store: LedgerStore, *, refusal_rules: RefusalRules | None = None, **limits: float) -> InquiryQueue:
         values: dict[str, Any] = {
-            "least_interval_seconds": 10,
-            "most_per_day": 1000,
-            "most_per_minute": 60_000,
+            "min_interval_seconds": 10,
+            "max_per_day": 1000,
+            "max_per_minute": 60_000,
             "overdue_share": 0.5,
             "first_repeat_seconds": 20,
-            "most_repeat_seconds": 3600,
+            "max_repeat_seconds": 3600,
         }
         rules = InquiryRules(**{**values, **limits})
         return InquiryQueue(

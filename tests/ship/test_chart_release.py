@@ -116,7 +116,7 @@ def installed(
             pod = release.start(role)
             (folder / f"{role}.container").write_text(pod.container_name)
         ledger = release.pod("ledger")
-        eventually(lambda: "start_awaits" in ledger.output, why=lambda: ledger.output)
+        eventually(lambda: "waiting_to_start" in ledger.output, why=lambda: ledger.output)
         assert release.start("migrate").wait() == 0
         kubectl = folder / "kubectl"
         kubectl.write_text(_KUBECTL.format(folder=folder))

@@ -100,11 +100,11 @@ def test_texts_numbers_and_odd_keys_survive_the_way_into_toml() -> None:
         "aes_key": {"env": "KEY"},
         "timeout_seconds": 12.25,
     }
-    merchant = {"pay_types": ["007"], "amount_unit": "fen", "gateway": odd, "most_inquiries_per_day": 1_000_000}
+    merchant = {"pay_types": ["007"], "amount_unit": "fen", "gateway": odd, "max_inquiries_per_day": 1_000_000}
     settings = {"settings": {"merchants": {"acme": merchant}, "spool": {"max_bytes": 2**40}}}
     document = tomllib.loads(settings_of(render("default", overrides=settings))["consumers.toml"])
     assert document["merchants"]["acme"] == merchant
-    assert isinstance(document["merchants"]["acme"]["most_inquiries_per_day"], int)
+    assert isinstance(document["merchants"]["acme"]["max_inquiries_per_day"], int)
     assert document["spool"]["max_bytes"] == 2**40
 
 

@@ -85,7 +85,7 @@ def test_consumers_are_ready_once_their_metrics_are_there_and_are_never_restarte
 
 
 @pytest.mark.parametrize(
-    ("role", "least_seconds"),
+    ("role", "min_seconds"),
     [
         ("receiver", 10 + 12.5),  # preStop, drain_seconds
         ("ledger", 15),
@@ -94,9 +94,9 @@ def test_consumers_are_ready_once_their_metrics_are_there_and_are_never_restarte
         ("api", 5 + 45),
     ],
 )
-def test_the_grace_period_outlasts_what_a_role_may_have_in_hand(role: str, least_seconds: float) -> None:
+def test_the_grace_period_outlasts_what_a_role_may_have_in_hand(role: str, min_seconds: float) -> None:
     grace_seconds = deployments("everything")[role]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    assert least_seconds + 10 <= grace_seconds <= least_seconds + 21
+    assert min_seconds + 10 <= grace_seconds <= min_seconds + 21
 
 
 @pytest.mark.parametrize("role", ["receiver", "api"])

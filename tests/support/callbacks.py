@@ -22,7 +22,7 @@ from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 #: How a gateway's language writes JSON.
 Writer = Callable[[Mapping[str, str]], str]
 
-_MOST_AT_ONCE = 32
+_MAX_AT_ONCE = 32
 
 
 def php(fields: Mapping[str, str]) -> str:
@@ -134,7 +134,7 @@ class GatewaySender:
 
     def __init__(self, *, url: str) -> None:
         self._url = url
-        self._pool = urllib3.PoolManager(maxsize=_MOST_AT_ONCE, block=True, retries=False, timeout=HANGS_AFTER_SECONDS)
+        self._pool = urllib3.PoolManager(maxsize=_MAX_AT_ONCE, block=True, retries=False, timeout=HANGS_AFTER_SECONDS)
 
     def close(self) -> None:
         """Close the kept connections."""
@@ -162,7 +162,7 @@ class GatewaySender:
 
     def send_all(self, callbacks: Iterable[Callback]) -> Sequence[Answer]:
         """Send them all, some dozens at once; the answers in the order of the callbacks."""
-        with ThreadPoolExecutor(_MOST_AT_ONCE) as threads:
+        with ThreadPoolExecutor(_MAX_AT_ONCE) as threads:
             return list(threads.map(self.send, callbacks))
 
 

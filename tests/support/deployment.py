@@ -26,7 +26,7 @@ from service.ledger.attention import SILENT_AFTER
 from service.ledger.schema import migrate
 from service.ledger.tables import depth_reports
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.contract import Message
+from service.messaging.interface import Message
 from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.api import TOKEN
 from tests.support.callbacks import Callback, GatewaySender, mint_token
@@ -50,8 +50,8 @@ data_directory = "data"
 bind = "127.0.0.1:{port}"
 
 [ledger]
-first_retry_seconds = 0.1
-most_retry_seconds = 1.0
+initial_retry_seconds = 0.1
+max_retry_seconds = 1.0
 
 [dispatcher]
 poll_seconds = 0.1
@@ -96,8 +96,8 @@ kind = "webhook"
 url = "{url}"
 secrets = ["{secret}"]
 timeout_seconds = 2.0
-first_retry_seconds = 0.1
-most_retry_seconds = 0.5
+initial_retry_seconds = 0.1
+max_retry_seconds = 0.5
 max_attempts = 1000
 """
 _BUS = """
@@ -105,8 +105,8 @@ _BUS = """
 name = "bus"
 kind = "amqp"
 timeout_seconds = 2.0
-first_retry_seconds = 0.1
-most_retry_seconds = 0.5
+initial_retry_seconds = 0.1
+max_retry_seconds = 0.5
 max_attempts = 1000
 """
 

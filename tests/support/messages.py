@@ -6,8 +6,8 @@ from functools import partial
 import pika
 
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.contract import Message, Publisher
 from service.messaging.errors import NotConfirmed
+from service.messaging.interface import Message, Publisher
 from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber

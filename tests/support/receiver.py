@@ -14,14 +14,14 @@ from service.config.secrets import Secret
 from service.config.settings import Acknowledgement, MerchantSettings, ReceiverSettings, TokenKey
 from service.domain.claims import Trust
 from service.messaging.codec import CLAIM_V1, REFUSALS_V1, decode_claim, decode_refusals
-from service.messaging.contract import AsyncPublisher, Message, Subscriber
+from service.messaging.interface import AsyncPublisher, Message, Subscriber
 from service.messaging.rabbitmq.publisher import RabbitPublisher
 from service.messaging.sqlite.queue import EmbeddedPublisher, EmbeddedQueue
+from service.receiver.server import ReceiverServer
 from service.runtime.log_stream import LineCounts
 from service.runtime.logs import configure_logs
 from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
-from service.web.server import ReceiverServer
 from tests.support.callbacks import Callback, mint_token
 from tests.support.processes import Process
 from tests.support.waiting import HANGS_AFTER_SECONDS

@@ -20,13 +20,13 @@ from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
 from service.config.settings import ReceiverSettings
 from service.messaging.codec import decode_refusals
-from service.messaging.contract import Message, OnSettled
 from service.messaging.errors import NotConfirmed
+from service.messaging.interface import Message, OnSettled
 from service.messaging.sqlite.queue import EmbeddedQueue
+from service.receiver.app import Health, create_app
+from service.receiver.refusal_counter import RefusalCounter
 from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
-from service.web.app import Health, create_app
-from service.web.refusal_counter import RefusalCounter
 from tests.support.logs import capture_logs
 from tests.support.receiver import merchants
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from service.messaging.contract import DeadLetter, Message, Publisher, dead_letter_id
 from service.messaging.errors import MessagingError
+from service.messaging.interface import DeadLetter, Message, Publisher, dead_letter_id
 from service.messaging.rabbitmq.session import BrokerSession, Fetched
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, DEAD_LETTERS
 

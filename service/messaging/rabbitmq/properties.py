@@ -8,7 +8,7 @@ import pika.data
 from pika.exceptions import InvalidFieldTypeException
 from pika.spec import Basic
 
-from service.messaging.contract import Message
+from service.messaging.interface import Message
 
 _LENGTH_BYTES = 4
 

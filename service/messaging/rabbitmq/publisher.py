@@ -11,8 +11,8 @@ from pika.channel import Channel
 from pika.exceptions import AMQPError
 from pika.spec import Basic
 
-from service.messaging.contract import Message, OnSettled
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed, Rejected, Unroutable
+from service.messaging.interface import Message, OnSettled
 from service.messaging.rabbitmq.connection import BrokerConnection
 from service.messaging.rabbitmq.properties import to_properties
 from service.runtime.logs import Logger

@@ -13,8 +13,8 @@ from pika.connection import URLParameters
 from pika.exceptions import ChannelClosedByBroker
 from pika.spec import Basic
 
-from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable, MessagingError, TopologyMismatch, TopologyMissing
+from service.messaging.interface import Message
 from service.messaging.rabbitmq.parameters import HANDSHAKE_SECONDS, connection_parameters
 from service.messaging.rabbitmq.properties import from_delivery, tolerate_unreadable_headers
 

@@ -10,7 +10,7 @@ import pika
 from pika.channel import Channel
 from pika.spec import Basic
 
-from service.messaging.contract import Delivery, Publisher
+from service.messaging.interface import Delivery, Publisher
 from service.messaging.loop_thread import LoopThread
 from service.messaging.rabbitmq.connection import BrokerConnection
 from service.messaging.rabbitmq.dead_letters import as_dead_letter

@@ -5,7 +5,7 @@ import time
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from service.messaging.contract import DeadLetter
+from service.messaging.interface import DeadLetter
 from service.messaging.sqlite.queue import ROW_BYTES, EmbeddedQueue, to_message
 
 #: The time limit of writes.

@@ -21,8 +21,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from service.messaging.contract import Delivery, Message, OnSettled
 from service.messaging.errors import ConfirmTimeout, MessagingError, NotConfirmed, QueueFileFailed, SpoolFull
+from service.messaging.interface import Delivery, Message, OnSettled
 from service.runtime.file_locks import LockTimeout, hold_file_lock, is_byte_free, lock_byte
 
 _SCHEMA_VERSION = 1

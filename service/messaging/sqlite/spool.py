@@ -15,8 +15,8 @@ from pathlib import Path
 
 from service.domain.depths import REPORT_EVERY_SECONDS, DepthReport
 from service.messaging.codec import encode_depth
-from service.messaging.contract import AsyncPublisher, Message, OnSettled, Publisher
 from service.messaging.errors import BrokerUnavailable, NotConfirmed, QueueFileFailed
+from service.messaging.interface import AsyncPublisher, Message, OnSettled, Publisher
 from service.messaging.sqlite.queue import Depth, EmbeddedPublisher, EmbeddedQueue, Leased
 from service.runtime.logs import Logger
 

@@ -17,7 +17,7 @@ from service.ledger.audit import list_changes
 from service.ledger.dead_letters import DeadLetterAction, DeadLetterStore
 from service.ledger.errors import DeadLetterUnknown
 from service.ledger.tables import dead_letters
-from service.messaging.contract import DeadLetters, Subscriber
+from service.messaging.interface import DeadLetters, Subscriber
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters, as_dead_letter
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import DEAD_LETTERS

@@ -51,8 +51,8 @@ def webhook(name: str, url: str, **settings: Any) -> WebhookSettings:
         name=name,
         url=url,
         secrets=[Secret(SECRET)],
-        first_retry_seconds=0.02,
-        most_retry_seconds=0.1,
+        initial_retry_seconds=0.02,
+        max_retry_seconds=0.1,
         max_attempts=1000,
         **settings,
     )
@@ -176,7 +176,7 @@ kind = "webhook"
 url = "{url}"
 secrets = ["{secret}"]
 timeout_seconds = 1
-first_retry_seconds = 0.1
+initial_retry_seconds = 0.1
 max_attempts = 1000
 """
 

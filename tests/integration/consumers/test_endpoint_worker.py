@@ -125,7 +125,7 @@ def test_a_failed_event_is_sent_again_after_its_backoff_and_holds_back_the_next_
 ) -> None:
     record_both_statuses(store)
     sink = ScriptedSink(fail)
-    with running(make_worker(sink, first_retry_seconds=10, most_retry_seconds=100)):
+    with running(make_worker(sink, initial_retry_seconds=10, max_retry_seconds=100)):
         eventually(lambda: deliveries(store)[0].last_error)
         assert (deliveries(store)[0].due_at - clock.now).total_seconds() <= 10
         sink.behave = lambda _event: None
@@ -145,7 +145,7 @@ def test_an_event_is_parked_after_its_last_try_and_lets_the_next_one_pass(
             fail()
 
     sink = ScriptedSink(fail_the_first)
-    with running(make_worker(sink, max_attempts=3, first_retry_seconds=1, most_retry_seconds=1)):
+    with running(make_worker(sink, max_attempts=3, initial_retry_seconds=1, max_retry_seconds=1)):
         for attempt in (1, 2):
             eventually(
                 lambda attempt: deliveries(store)[0].attempts == attempt and deliveries(store)[0].last_error, attempt
@@ -164,7 +164,7 @@ def test_retry_after_leaves_the_whole_endpoint_alone_for_as_long(
 
     store.record([a_claim(order="DK1")])
     sink = ScriptedSink(ask_for_a_break)
-    with running(make_worker(sink, first_retry_seconds=1, most_retry_seconds=600)):
+    with running(make_worker(sink, initial_retry_seconds=1, max_retry_seconds=600)):
         eventually(lambda: deliveries(store)[0].last_error)
         sink.behave = lambda _event: None
         store.record([a_claim(order="DK2")])
@@ -183,7 +183,7 @@ def test_retry_after_is_granted_up_to_the_longest_backoff_only(
         raise DeliveryFailed("the endpoint answered 503", retry_after_seconds=31_536_000)
 
     store.record([a_claim()])
-    with running(make_worker(ScriptedSink(ask_for_a_year), most_retry_seconds=600)):
+    with running(make_worker(ScriptedSink(ask_for_a_year), max_retry_seconds=600)):
         eventually(lambda: deliveries(store)[0].last_error)
     assert (deliveries(store)[0].due_at - clock.now).total_seconds() == 600
 
@@ -196,7 +196,7 @@ def test_a_gone_endpoint_is_left_alone_and_asked_once_more_later_without_losing_
 
     store.record([a_claim(order="DK1")])
     sink = ScriptedSink(gone)
-    with running(make_worker(sink, concurrency=1, most_retry_seconds=3600)):
+    with running(make_worker(sink, concurrency=1, max_retry_seconds=3600)):
         eventually(lambda: deliveries(store)[0].last_error)
         store.record([a_claim(order="DK2")])
         sink.behave = lambda _event: None
@@ -216,7 +216,7 @@ def test_a_bug_in_the_sink_costs_the_event_a_try_and_the_others_nothing(
             raise ZeroDivisionError("card 6222021234561234")
 
     store.record([a_claim(order="DK1"), a_claim(order="DK2")])
-    with running(make_worker(ScriptedSink(stumble), first_retry_seconds=100, most_retry_seconds=100)):
+    with running(make_worker(ScriptedSink(stumble), initial_retry_seconds=100, max_retry_seconds=100)):
         eventually(lambda: deliveries(store, "DK1")[0].last_error)
         eventually(lambda: states(store, "DK2") == ["delivered"])
     assert states(store, "DK1") == ["open"]
@@ -297,7 +297,7 @@ def test_a_pause_gives_back_what_was_claimed_ahead_without_a_try(store: LedgerSt
         return [delivery.attempts for number in range(3) for delivery in deliveries(store, f"DK{number}")]
 
     sink = ScriptedSink(ask_for_a_break)
-    with running(make_worker(sink, concurrency=1, most_retry_seconds=600)):
+    with running(make_worker(sink, concurrency=1, max_retry_seconds=600)):
         eventually(lambda: attempts() == [1, 1, 1])
         first_may_end.set()
         eventually(lambda: sorted(attempts()) == [0, 0, 1])
@@ -449,7 +449,7 @@ def test_what_was_answered_while_the_database_was_busy_is_settled_together(
 
     monkeypatch.setattr(watched_outbox, "settle_delivered", once_all_are_sent(settle_delivered))
     monkeypatch.setattr(watched_outbox, "settle_failed", once_all_are_sent(settle_failed))
-    with running(make_worker(sink, outbox=watched_outbox, concurrency=4, first_retry_seconds=100)):
+    with running(make_worker(sink, outbox=watched_outbox, concurrency=4, initial_retry_seconds=100)):
         eventually(lambda: sum(watched_outbox.settled) == 12)
     assert len(watched_outbox.settled) <= 2
 
@@ -492,7 +492,7 @@ def test_an_endpoint_at_which_everything_fails_is_tried_a_few_events_at_a_time_u
     orders = [f"DK{number}" for number in range(60)]
     store.record([a_claim(order=order) for order in orders])
     sink = ScriptedSink(fail)
-    with running(make_worker(sink, concurrency=1, first_retry_seconds=1000, most_retry_seconds=1000)):
+    with running(make_worker(sink, concurrency=1, initial_retry_seconds=1000, max_retry_seconds=1000)):
         eventually(lambda: len(sink.sent) >= 20)
         await_looks(clock)
         tried = len(sink.sent)

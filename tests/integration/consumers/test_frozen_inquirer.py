@@ -30,7 +30,7 @@ database_url = "{{database_url}}"
 [merchants.acme]
 pay_types = ["bank"]
 amount_unit = "yuan"
-least_inquiry_interval_seconds = 0.1
+min_inquiry_interval_seconds = 0.1
 first_inquiry_repeat_seconds = 0.1
 
 [merchants.acme.gateway]

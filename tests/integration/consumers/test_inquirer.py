@@ -49,12 +49,12 @@ RULES = MerchantRules(
     required_trust=Trust.QUERIED, can_ask=True, answer_due_seconds=0.01, inquiry_horizon_seconds=86_400
 )
 LIMITS: Mapping[str, Any] = {
-    "least_interval_seconds": 0.05,
-    "most_per_day": 1000,
-    "most_per_minute": 60_000,
+    "min_interval_seconds": 0.05,
+    "max_per_day": 1000,
+    "max_per_minute": 60_000,
     "overdue_share": 0.5,
     "first_repeat_seconds": 0.05,
-    "most_repeat_seconds": 0.2,
+    "max_repeat_seconds": 0.2,
 }
 
 
@@ -191,7 +191,7 @@ def test_one_question_is_one_request_also_where_no_answer_comes(
     announce(store, 1)
     key = OrderKey("acme", "DK0")
     with AskedGateway(lambda _order: "success", seconds=60) as gateway:
-        with running(make_inquirer({"acme": reached(gateway.url, timeout_seconds=0.3)}, most_per_day=3)):
+        with running(make_inquirer({"acme": reached(gateway.url, timeout_seconds=0.3)}, max_per_day=3)):
             eventually(lambda: len(store.order_history(key).questions) == 3)
             eventually(lambda: all(question.outcome for question in store.order_history(key).questions))
         assert gateway.count() == 3

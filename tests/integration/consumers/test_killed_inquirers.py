@@ -21,7 +21,7 @@ from tests.support.waiting import eventually
 ORDERS = 40
 ROUNDS = 3
 PER_DAY = 6
-LEAST_INTERVAL_SECONDS = 0.4
+MIN_INTERVAL_SECONDS = 0.4
 
 SETTINGS = f"""\
 data_directory = "{{folder}}"
@@ -30,11 +30,11 @@ database_url = "{{database_url}}"
 [merchants.acme]
 pay_types = ["bank"]
 amount_unit = "yuan"
-least_inquiry_interval_seconds = {LEAST_INTERVAL_SECONDS}
-most_inquiries_per_day = {PER_DAY}
-most_inquiries_per_minute = 6000
+min_inquiry_interval_seconds = {MIN_INTERVAL_SECONDS}
+max_inquiries_per_day = {PER_DAY}
+max_inquiries_per_minute = 6000
 first_inquiry_repeat_seconds = 0.2
-most_inquiry_repeat_seconds = 0.4
+max_inquiry_repeat_seconds = 0.4
 
 [merchants.acme.gateway]
 url = "{{gateway_url}}"
@@ -86,7 +86,7 @@ def test_killed_inquirers_ask_no_order_too_often_and_forget_none(
         assert heard.get(order, 0) <= len(times), f"{order} was asked about uncounted"
         assert max(Counter(time.date() for time in times).values()) <= PER_DAY
         assert all(
-            after - before >= timedelta(seconds=LEAST_INTERVAL_SECONDS) for before, after in pairwise(sorted(times))
+            after - before >= timedelta(seconds=MIN_INTERVAL_SECONDS) for before, after in pairwise(sorted(times))
         )
     assert set(counted) == set(names())
 

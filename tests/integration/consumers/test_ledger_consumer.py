@@ -30,7 +30,7 @@ from service.ledger.reports import Reports
 from service.ledger.schema import migrate
 from service.ledger.tables import claims, depth_reports, events
 from service.messaging.codec import encode_claim, encode_depth, encode_refusals
-from service.messaging.contract import DeadLetter, Message, Publisher, Subscriber
+from service.messaging.interface import DeadLetter, Message, Publisher, Subscriber
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber
@@ -55,8 +55,8 @@ required_trust = "capability"
 
 [ledger]
 batch_size = 20
-first_retry_seconds = 0.05
-most_retry_seconds = 0.5
+initial_retry_seconds = 0.05
+max_retry_seconds = 0.5
 """
 
 
@@ -201,7 +201,7 @@ def open_stack(folder: Path, *, amqp_url: str | None, database_url: str | None) 
         data_directory=folder / "data",
         database_url=Secret(database_url) if database_url else None,
         broker=BrokerSettings(urls=[Secret(amqp_url)] if amqp_url else []),
-        ledger=LedgerSettings(batch_size=20, first_retry_seconds=0.05, most_retry_seconds=0.5),
+        ledger=LedgerSettings(batch_size=20, initial_retry_seconds=0.05, max_retry_seconds=0.5),
     )
     if amqp_url:
         topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
@@ -364,7 +364,7 @@ def test_sigterm_while_the_database_is_away_gives_everything_back_at_once(
     consumer.wait_until(lambda: stack.count_claims() == 1)
     own_postgresql.stop()
     stack.publish(both_statuses(range(50)))
-    consumer.wait_until(lambda: '"unavailable"' in consumer.output)
+    consumer.wait_until(lambda: '"dependency_unavailable"' in consumer.output)
     assert consumer.terminate() == 0
     eventually(lambda: stack.count_queued() == 100)
     assert stack.dead_letters() == []

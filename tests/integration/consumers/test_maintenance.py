@@ -23,9 +23,9 @@ class Scripted(Forgeries):
         self.asked: list[tuple[datetime, int | None]] = []
 
     def remove(
-        self, *, before: datetime, most_kept: int | None = None, stop: Callable[[], bool] = lambda: False
+        self, *, before: datetime, max_kept: int | None = None, stop: Callable[[], bool] = lambda: False
     ) -> Removed:
-        self.asked.append((before, most_kept))
+        self.asked.append((before, max_kept))
         outcome = self._outcomes.pop(0) if self._outcomes else Removed()
         if isinstance(outcome, Exception):
             raise outcome
@@ -33,7 +33,7 @@ class Scripted(Forgeries):
 
 
 def pruning_often(forgeries: Forgeries) -> AbstractContextManager[None]:
-    return pruning(forgeries, keep=timedelta(days=30), most_kept=7, clock=lambda: NOON, every_seconds=0.001)
+    return pruning(forgeries, keep=timedelta(days=30), max_kept=7, clock=lambda: NOON, every_seconds=0.001)
 
 
 def test_it_removes_at_intervals_what_is_old_or_too_much() -> None:
@@ -60,7 +60,7 @@ def test_it_tells_a_removal_under_way_to_stop_when_the_role_ends() -> None:
 
     class Long(Scripted):
         def remove(
-            self, *, before: datetime, most_kept: int | None = None, stop: Callable[[], bool] = lambda: False
+            self, *, before: datetime, max_kept: int | None = None, stop: Callable[[], bool] = lambda: False
         ) -> Removed:
             reached.set()
             eventually(stop)

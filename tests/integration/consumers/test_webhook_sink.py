@@ -69,14 +69,14 @@ def make_sink(
     *secrets: str,
     timeout_seconds: float = 30.0,
     lag: float = 0.0,
-    most_retry_seconds: float = 3600.0,
+    max_retry_seconds: float = 3600.0,
 ) -> WebhookSink:
     endpoint = WebhookSettings(
         name="shop",
         url=url,
         secrets=[Secret(secret) for secret in secrets or [make_secret()]],
         timeout_seconds=timeout_seconds,
-        most_retry_seconds=most_retry_seconds,
+        max_retry_seconds=max_retry_seconds,
     )
     return WebhookSink(endpoint=endpoint, clock=lambda: datetime.now(UTC) - timedelta(seconds=lag))
 
@@ -240,7 +240,7 @@ def test_a_retry_after_that_cannot_be_read_counts_as_absent(server: ScriptedServ
 
 def retry_after(server: ScriptedServer, value: str) -> float | None:
     server.behave = lambda _request: Answer(status=503, headers={"retry-after": value})
-    sink = make_sink(server.url, most_retry_seconds=7200)
+    sink = make_sink(server.url, max_retry_seconds=7200)
     with pytest.raises(DeliveryFailed) as failure:
         sink.send(make_event())
     sink.close()

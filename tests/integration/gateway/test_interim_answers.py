@@ -151,7 +151,7 @@ def test_a_probe_learns_what_the_final_answers_say(gateway: Any, interim: Interi
         clock=lambda: datetime.now(UTC),
         pause=lambda: None,
         on_request=lambda _: None,
-        most_requests=400,
+        max_requests=400,
     ).run()
     assert result.dialect is not None
     assert result.not_found is not None

@@ -30,7 +30,7 @@ DEFAULT = {
 }
 
 
-def probe(url: Any, *, most_requests: int = 400, key: Any = KEY, dialect: Any = None) -> Any:
+def probe(url: Any, *, max_requests: int = 400, key: Any = KEY, dialect: Any = None) -> Any:
     pauses = itertools.count()
     tried: list[Any] = []
 
@@ -42,7 +42,7 @@ def probe(url: Any, *, most_requests: int = 400, key: Any = KEY, dialect: Any = 
         clock=lambda: datetime.now(UTC),
         pause=pause,
         on_request=tried.append,
-        most_requests=most_requests,
+        max_requests=max_requests,
     ).run()
     assert next(pauses) == len(tried) - 1
     assert sum(group.requests for group in result.groups) == len(tried)
@@ -96,7 +96,7 @@ def test_any_dialect_is_learned(start_sandbox: Callable[..., SandboxServer], dia
 
 def test_an_unlikely_dialect_is_learned_by_who_may_ask_often(start_sandbox: Callable[..., SandboxServer]) -> None:
     dialect = {"key": "aes_key | sha1prng 24", "mode": "cbc", "iv": "aes_key | last 16", "encoding": "base64 | base64"}
-    result = probe(start_sandbox(dialect=dialect, aes_key=SHORT_KEY_19).url, most_requests=5000, key=SHORT_KEY_19)
+    result = probe(start_sandbox(dialect=dialect, aes_key=SHORT_KEY_19).url, max_requests=5000, key=SHORT_KEY_19)
     assert learned(result) == {**DEFAULT, **dialect}
 
 
@@ -109,8 +109,8 @@ def test_a_short_key_filled_with_zero_bytes_is_learned(start_sandbox: Callable[.
 def test_the_iv_of_the_settings_is_tried(start_sandbox: Callable[..., SandboxServer]) -> None:
     given = {"mode": "cbc", "iv": "'handed out by us'"}
     server = start_sandbox(dialect={**given, "key": "aes_key | md5", "encoding": "hex"})
-    assert probe(server.url, most_requests=100).dialect is None
-    assert learned(probe(server.url, most_requests=100, dialect=given)) == {
+    assert probe(server.url, max_requests=100).dialect is None
+    assert learned(probe(server.url, max_requests=100, dialect=given)) == {
         **DEFAULT,
         **given,
         "key": "aes_key | md5",
@@ -123,7 +123,7 @@ def test_a_probe_that_is_stopped_over_the_last_questions_has_learned_what_it_kno
 ) -> None:
     server = start_sandbox(dialect={"padding": "zero", "encoding": "hex"})
     whole = sum(group.requests for group in probe(server.url).groups)
-    result = probe(server.url, most_requests=whole - 1)
+    result = probe(server.url, max_requests=whole - 1)
     assert (result.dialect.encoding, result.stopped != "") == ("hex", True)
 
 
@@ -230,7 +230,7 @@ def test_another_key_is_not_taken_for_a_dialect() -> None:
 
 def test_no_more_is_asked_than_is_allowed() -> None:
     with ScriptedServer(_Gateway(dialect={"key": "aes_key | sha256"})) as listener:
-        result = probe(listener.url, most_requests=7)
+        result = probe(listener.url, max_requests=7)
         assert len(listener.requests) == 7
     assert result.dialect is None
     assert "7 requests" in result.stopped

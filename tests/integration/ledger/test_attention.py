@@ -122,7 +122,7 @@ def test_a_parked_inquiry_waits_with_the_amount_and_the_next_command(
 def test_an_inquiry_that_is_parked_before_its_horizon_waits_since_its_last_question(
     store: LedgerStore, make_inquiry_queue: Callable[..., InquiryQueue], clock: Any, attention: AttentionList
 ) -> None:
-    queue = make_inquiry_queue(store, first_repeat_seconds=2 * 86_400, most_repeat_seconds=2 * 86_400)
+    queue = make_inquiry_queue(store, first_repeat_seconds=2 * 86_400, max_repeat_seconds=2 * 86_400)
     announce(store, "DK1")
     clock.forward(3600)
     (asked,) = queue.lease_due("acme", limit=1, lease_seconds=60)

@@ -12,7 +12,7 @@ from sqlalchemy import Engine, select
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
 from service.ledger.inquiries import InquiryState
-from service.ledger.inquiry_limits import MOST_NOT_FOUND
+from service.ledger.inquiry_limits import MAX_NOT_FOUND
 from service.ledger.inquiry_questions import QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.tables import asked_questions, events, inquiries, orders
@@ -63,7 +63,7 @@ def test_a_flood_of_forgeries_makes_no_event_and_delays_no_overdue_order(
     make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Any, ledger_engine: Engine
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    queue = make_inquiry_queue(store, most_per_day=PER_DAY, most_per_minute=PER_MINUTE)
+    queue = make_inquiry_queue(store, max_per_day=PER_DAY, max_per_minute=PER_MINUTE)
     truth = Truth(clock)
     for order in truth.ending:
         store.announce(Announcement(merchant="acme", biz_order_no=order))
@@ -116,7 +116,7 @@ def test_orders_of_a_flood_keep_their_questions_for_the_time_when_they_are_overd
     make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Any
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    queue = make_inquiry_queue(store, most_per_day=PER_DAY)
+    queue = make_inquiry_queue(store, max_per_day=PER_DAY)
     store.announce(Announcement(merchant="acme", biz_order_no="DK0"))
     for number in range(100):
         store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, order="DK0", pay_order_no=f"FORGED{number}")])
@@ -135,7 +135,7 @@ def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about
     parked_inquiries: Callable[[], int],
 ) -> None:
     store = make_store(required=Trust.QUERIED)
-    queue = make_inquiry_queue(store, most_per_minute=PER_MINUTE)
+    queue = make_inquiry_queue(store, max_per_minute=PER_MINUTE)
     # Of all that follows, nothing was announced and nothing has a token.
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(INVENTED)])
     came_at: dict[str, datetime] = {}
@@ -157,7 +157,7 @@ def test_invented_orders_do_not_keep_true_ones_waiting_once_each_was_asked_about
     while _any_open(ledger_engine):
         clock.forward(60)
         _ask_all(queue, clock, came_at=came_at, waits=waits, invented=invented)
-    assert set(invented.values()) == {MOST_NOT_FOUND}
+    assert set(invented.values()) == {MAX_NOT_FOUND}
     assert parked_inquiries() == 0
     with ledger_engine.connect() as connection:
         known = set(connection.execute(select(orders.c.biz_order_no)).scalars())

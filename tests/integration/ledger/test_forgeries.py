@@ -137,7 +137,7 @@ def test_replayed_forgeries_cost_no_more_questions_than_the_share_for_doubts(
 ) -> None:
     names = [f"DK{number}" for number in range(50)]
     forgeries.remove(before=forge(*names))
-    slow = make_inquiry_queue(store, most_per_minute=60)
+    slow = make_inquiry_queue(store, max_per_minute=60)
     store.record([forged(name) for name in names])
     asked = 0
     for _ in range(60):
@@ -173,7 +173,7 @@ def test_an_order_stays_while_its_question_is_open(
     store.record([forged(), forged("DK2")])
     queue.lease_due("acme", limit=1, lease_seconds=10**9)
     clock.forward(LATER.total_seconds())
-    assert forgeries.remove(before=clock(), most_kept=0) == Removed()
+    assert forgeries.remove(before=clock(), max_kept=0) == Removed()
     assert count(claims) == 2
 
 
@@ -191,7 +191,7 @@ def test_an_order_that_was_given_up_and_waits_for_a_person_stays(
             queue.settle(inquiry, QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0))
         clock.forward(3600)
     clock.forward(LATER.total_seconds())
-    assert forgeries.remove(before=clock(), most_kept=0) == Removed()
+    assert forgeries.remove(before=clock(), max_kept=0) == Removed()
     assert count(claims) == 1
 
 
@@ -202,7 +202,7 @@ def test_an_order_that_became_real_keeps_all_of_its_claims(
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
     store.record([a_claim(trust=Trust.QUERIED, order="DK2", stated_at=clock())])
     clock.forward(LATER.total_seconds())
-    assert forgeries.remove(before=clock(), most_kept=0) == Removed()
+    assert forgeries.remove(before=clock(), max_kept=0) == Removed()
     assert (count(claims), count(orders)) == (3, 2)
 
 
@@ -226,7 +226,7 @@ def test_a_settled_order_that_the_gateway_has_forgotten_stays(
     ask_until_over(queue, clock, ledger_engine)
     clock.forward(LATER.total_seconds())
     assert count(inquiries, inquiries.c.state == InquiryState.NOT_FOUND.value) == 1
-    assert forgeries.remove(before=clock(), most_kept=0) == Removed()
+    assert forgeries.remove(before=clock(), max_kept=0) == Removed()
     assert (count(claims), count(orders)) == (2, 1)
 
 
@@ -236,7 +236,7 @@ def test_an_order_of_which_someone_spoke_by_its_token_stays(
     old = forge()
     with ledger_engine.begin() as connection:
         connection.execute(update(claims).values(trust=int(Trust.CAPABILITY)))
-    assert forgeries.remove(before=old, most_kept=0) == Removed()
+    assert forgeries.remove(before=old, max_kept=0) == Removed()
     assert (count(claims), count(inquiries)) == (1, 1)
 
 
@@ -246,7 +246,7 @@ def test_an_order_counts_as_old_from_the_last_word_about_it(
     old = forge()
     # It opens no question: the merchant's gateway was taken out of the settings.
     make_store(required=Trust.QUERIED, can_ask=False).record([forged(pay_order_no="P2")])
-    assert forgeries.remove(before=old, most_kept=0) == Removed(orders=1, claims=2)
+    assert forgeries.remove(before=old, max_kept=0) == Removed(orders=1, claims=2)
 
 
 # The cap.
@@ -260,11 +260,11 @@ def test_of_more_than_the_cap_the_oldest_that_are_over_go_early(
         ask_until_over(queue, clock, ledger_engine)
     store.record([forged(f"OPEN{number}") for number in range(10)])
     store.announce(Announcement(merchant="acme", biz_order_no="ANNOUNCED"))
-    assert forgeries.remove(before=NOON, most_kept=2) == Removed(orders=3, claims=3)
+    assert forgeries.remove(before=NOON, max_kept=2) == Removed(orders=3, claims=3)
     kept = [name for name in ("DK0", "DK1", "DK2", "DK3", "DK4") if store.knows(OrderKey("acme", name))]
     assert kept == ["DK3", "DK4"]
     assert all(store.knows(OrderKey("acme", f"OPEN{number}")) for number in range(10))
-    assert forgeries.remove(before=NOON, most_kept=2) == Removed()
+    assert forgeries.remove(before=NOON, max_kept=2) == Removed()
 
 
 def test_removal_stops_between_two_orders_when_asked(
@@ -276,9 +276,9 @@ def test_removal_stops_between_two_orders_when_asked(
     assert count(claims) == 2
 
 
-@pytest.mark.parametrize("most_kept", [None, 1000])
+@pytest.mark.parametrize("max_kept", [None, 1000])
 def test_what_is_to_be_removed_is_found_by_an_index(
-    store: LedgerStore, forgeries: Forgeries, ledger_engine: Engine, most_kept: int | None
+    store: LedgerStore, forgeries: Forgeries, ledger_engine: Engine, max_kept: int | None
 ) -> None:
     plans: list[str] = []
     explain = "EXPLAIN QUERY PLAN " if ledger_engine.dialect.name == "sqlite" else "EXPLAIN "
@@ -296,7 +296,7 @@ def test_what_is_to_be_removed_is_found_by_an_index(
             cursor.execute(explain + statement, parameters)
             plans.append(str(cursor.fetchall()))
 
-    forgeries.remove(before=NOON, most_kept=most_kept)
+    forgeries.remove(before=NOON, max_kept=max_kept)
     assert plans
     assert all("ix_inquiries_unknown" in plan for plan in plans)
     assert not any("Sort" in plan or "TEMP B-TREE" in plan for plan in plans)
@@ -387,7 +387,7 @@ def test_what_comes_while_an_order_is_removed_waits_and_is_as_if_it_came_after(
     assert inquiry.state is InquiryState.OPEN
     assert count(orders) == (1 if change in (announce, record_answer) else 0)
     assert count(claims) == (0 if change in (announce, have_it_asked) else 1)
-    assert forgeries.remove(before=old, most_kept=0) == Removed()
+    assert forgeries.remove(before=old, max_kept=0) == Removed()
 
 
 @on_postgresql
@@ -420,7 +420,7 @@ def test_an_order_is_left_alone_while_anybody_works_on_it(
     inquiry = store.load_inquiry(KEY)
     assert inquiry is not None
     assert inquiry.state is InquiryState.OPEN
-    assert forgeries.remove(before=old, most_kept=0) == Removed()
+    assert forgeries.remove(before=old, max_kept=0) == Removed()
     assert count(claims) == (2 if change in (record_answer, record_news) else 1)
 
 

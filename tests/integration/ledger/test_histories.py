@@ -2,7 +2,7 @@
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.announcements import Announcement
-from service.ledger.claims import MOST_UNCOUNTED, Resolution
+from service.ledger.claims import MAX_UNCOUNTED, Resolution
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 
@@ -14,10 +14,10 @@ def flood(store: LedgerStore, count: int) -> None:
 
 
 def test_of_claims_that_never_counted_the_newest_are_loaded_and_the_others_counted(store: LedgerStore) -> None:
-    flood(store, MOST_UNCOUNTED + 1)
+    flood(store, MAX_UNCOUNTED + 1)
     store.record([a_claim(OrderStatus.FAILED, Trust.CHECKSUM, pay_order_no="NEWEST")])
     history = store.order_history(KEY)
-    assert (len(history.claims), history.claims_left_out) == (MOST_UNCOUNTED, 2)
+    assert (len(history.claims), history.claims_left_out) == (MAX_UNCOUNTED, 2)
     assert history.claims[-1].pay_order_no == "NEWEST"
     assert history.order is None
 
@@ -26,7 +26,7 @@ def test_none_that_counted_is_left_out_and_no_answer_and_no_persons_word_either(
     store.record([a_claim(OrderStatus.PROCESSING)])
     store.record([a_claim(None, Trust.QUERIED, quarantine="unknown pay_status")])
     store.resolve(Resolution(order=KEY, status=OrderStatus.FAILED, stated_by="Li", reason="the bank says so"))
-    flood(store, MOST_UNCOUNTED + 5)
+    flood(store, MAX_UNCOUNTED + 5)
     history = store.order_history(KEY)
     trusted = [claim.trust for claim in history.claims if claim.trust is not Trust.CHECKSUM]
     assert trusted == [Trust.CAPABILITY, Trust.QUERIED, Trust.OPERATOR]

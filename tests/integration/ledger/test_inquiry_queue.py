@@ -154,7 +154,7 @@ def test_every_question_is_kept_with_its_reasons_and_its_outcome(
 def test_old_questions_are_pruned_with_the_payloads_and_stay_counted(
     store: LedgerStore, make_inquiry_queue: MakeInquiryQueue, clock: Clock
 ) -> None:
-    queue = make_inquiry_queue(store, most_per_day=2)
+    queue = make_inquiry_queue(store, max_per_day=2)
     store.inquire(KEY, InquiryReason.OPERATOR)
     for _ in range(2):
         queue.settle(claim_one(queue), NO_ANSWER)
@@ -207,7 +207,7 @@ def test_nothing_is_asked_twice_within_the_least_interval(
 def test_the_daily_most_holds_whatever_reasons_come_until_the_next_day(
     store: LedgerStore, make_inquiry_queue: MakeInquiryQueue, clock: Clock
 ) -> None:
-    queue = make_inquiry_queue(store, most_per_day=3)
+    queue = make_inquiry_queue(store, max_per_day=3)
     asked = 0
     for _ in range(48):
         store.inquire(KEY, InquiryReason.OPERATOR)
@@ -226,7 +226,7 @@ def test_a_lower_daily_most_holds_at_once(
     for _ in range(3):
         queue.settle(claim_one(queue), NO_ANSWER)
         clock.forward(100)
-    stricter = make_inquiry_queue(store, most_per_day=3)
+    stricter = make_inquiry_queue(store, max_per_day=3)
     assert not claim_all(stricter)
     clock.forward(12 * 3600)
     assert claim_one(stricter)
@@ -235,7 +235,7 @@ def test_a_lower_daily_most_holds_at_once(
 def test_forgeries_leave_an_overdue_order_its_share_of_the_daily_most(
     store: LedgerStore, make_inquiry_queue: MakeInquiryQueue, clock: Clock
 ) -> None:
-    queue = make_inquiry_queue(store, most_per_day=10)
+    queue = make_inquiry_queue(store, max_per_day=10)
     store.announce(ANNOUNCED)
     doubts = owed = 0
     for number in range(300):
@@ -253,7 +253,7 @@ def test_repeated_forgeries_leave_an_order_its_share_of_the_daily_maximum(
     make_store: MakeStore, make_inquiry_queue: MakeInquiryQueue, clock: Clock
 ) -> None:
     store = make_store(required=Trust.CHECKSUM)
-    queue = make_inquiry_queue(store, most_per_day=10)
+    queue = make_inquiry_queue(store, max_per_day=10)
     forged = a_claim(trust=Trust.CHECKSUM)
     store.record([forged, a_claim(OrderStatus.FAILED, Trust.QUERIED, minute=1)])
     asked = []
@@ -462,7 +462,7 @@ def test_several_processes_share_the_rate(
 ) -> None:
     for number in range(200):
         store.inquire(OrderKey("acme", f"DK{number}"), InquiryReason.OPERATOR)
-    agendas = [make_inquiry_queue(store, most_per_minute=1200) for _ in range(8)]
+    agendas = [make_inquiry_queue(store, max_per_minute=1200) for _ in range(8)]
     counts = []
     with ThreadPoolExecutor(8) as threads:
         for _ in range(4):
@@ -475,7 +475,7 @@ def test_several_processes_share_the_rate(
 def test_forgeries_cannot_take_the_share_of_the_rate_that_is_kept_for_overdue_orders(
     store: LedgerStore, make_inquiry_queue: MakeInquiryQueue, clock: Clock
 ) -> None:
-    queue = make_inquiry_queue(store, most_per_minute=1200, overdue_share=0.75)
+    queue = make_inquiry_queue(store, max_per_minute=1200, overdue_share=0.75)
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(100)])
     assert len(claim_all(queue)) == 5
     for number in range(100):
@@ -488,7 +488,7 @@ def test_forgeries_cannot_take_the_share_of_the_rate_that_is_kept_for_overdue_or
 def test_a_callback_on_the_orders_own_notify_url_does_not_wait_in_line_with_forgeries(
     store: LedgerStore, make_inquiry_queue: MakeInquiryQueue, clock: Clock
 ) -> None:
-    queue = make_inquiry_queue(store, most_per_minute=120)
+    queue = make_inquiry_queue(store, max_per_minute=120)
     store.record([a_claim(trust=Trust.CHECKSUM, order=f"F{number}") for number in range(100)])
     assert len(claim_all(queue)) == 1
     store.record([a_claim(trust=Trust.CAPABILITY, order="DK1")])

@@ -83,7 +83,7 @@ def store(make_store: MakeStore) -> LedgerStore:
 @pytest.fixture
 def queue(store: LedgerStore, make_inquiry_queue: MakeInquiryQueue) -> InquiryQueue:
     # Few questions cover the hours, so that the test is quick.
-    return make_inquiry_queue(store, refusal_rules=RULES, first_repeat_seconds=3 * HOUR, most_repeat_seconds=3 * HOUR)
+    return make_inquiry_queue(store, refusal_rules=RULES, first_repeat_seconds=3 * HOUR, max_repeat_seconds=3 * HOUR)
 
 
 @pytest.fixture

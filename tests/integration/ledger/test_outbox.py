@@ -1,4 +1,4 @@
-"""Deliveries: leased, settled by fencing number, and in sequence per order."""
+"""Deliveries: leased, settled by fencing token, and in sequence per order."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

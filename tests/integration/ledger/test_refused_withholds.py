@@ -28,7 +28,7 @@ from tests.support.ledger import Clock, MakeInquiryQueue, MakeStore, end_refused
 EMPTY = "余额不足"
 BUSY = "系统繁忙"
 RULES = RefusalRules(messages=[EMPTY], not_found_times=8, not_found_hours=24, max_per_hour=3)
-EVERY_SHARE = {"first_repeat_seconds": 3 * 3600, "most_repeat_seconds": 3 * 3600}
+EVERY_SHARE = {"first_repeat_seconds": 3 * 3600, "max_repeat_seconds": 3 * 3600}
 KEY = OrderKey("acme", "DK1")
 HOUR = 3600
 NOT_FOUND = QuestionResult(outcome=QuestionOutcome.NOT_FOUND, request_id="r", seconds=0.1)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 import pytest
 
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout
+from service.messaging.interface import Message
 from service.messaging.rabbitmq.dead_letters import FIRST_SEEN_HEADER, RabbitDeadLetters, as_dead_letter
 from service.messaging.rabbitmq.topology import DEAD_LETTERS
 from tests.support.messages import Connect, count_messages, make_message

@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.messaging.contract import Delivery
+from service.messaging.interface import Delivery
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
 from service.messaging.rabbitmq.subscriber import RabbitSubscriber

@@ -14,7 +14,7 @@ from tests.support.http_server import Answer as Scripted
 from tests.support.http_server import ScriptedServer
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
-MOST_BYTES = 1000
+MAX_BYTES = 1000
 # Each byte comes well within the time limit; all of them would take longer than a test may.
 DRIPPING_HEAD = Scripted(headers={"x-long": "x" * 1000}, pause_seconds=0.2)
 CHUNKED = {"transfer-encoding": "chunked"}
@@ -34,7 +34,7 @@ def make_post() -> Iterator[Callable[..., Post]]:
     with ExitStack() as stack:
 
         def make(url: str, *, trust: ssl.SSLContext | None = None) -> Post:
-            client = HttpClient(urlsplit(url), connections=2, max_bytes=MOST_BYTES, trust=trust)
+            client = HttpClient(urlsplit(url), connections=2, max_bytes=MAX_BYTES, trust=trust)
             stack.callback(client.close)
 
             def post(content: bytes = b"{}", *, timeout_seconds: float = HANGS_AFTER_SECONDS) -> HttpResponse:
@@ -69,7 +69,7 @@ def test_what_is_posted_arrives_and_what_is_answered_comes_back(post: Post, serv
     [
         (Scripted(), b""),
         (Scripted(status=204), b""),
-        (Scripted(body=b"x" * MOST_BYTES), b"x" * MOST_BYTES),
+        (Scripted(body=b"x" * MAX_BYTES), b"x" * MAX_BYTES),
         (Scripted(headers=CHUNKED, body=b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"), b"abcde"),
         (Scripted(headers=GZIP, body=gzip.compress(b"packed")), b"packed"),
     ],
@@ -86,7 +86,7 @@ def test_a_connection_is_kept_after_a_body_that_was_read(
 @pytest.mark.parametrize(
     ("told", "fault"),
     [
-        (Scripted(body=b"x" * (MOST_BYTES + 1)), "the answer has more than 1000 bytes"),
+        (Scripted(body=b"x" * (MAX_BYTES + 1)), "the answer has more than 1000 bytes"),
         (Scripted(headers=GZIP, body=gzip.compress(b"x" * 5_000_000)), "the answer has more than 1000 bytes"),
         (Scripted(headers=CHUNKED, body=b"-5\r\nabc"), "the answer's chunks cannot be read"),
         (Scripted(headers=CHUNKED, body=b"zz\r\nabc"), "no answer came, or too slowly (ProtocolError)"),
@@ -107,13 +107,13 @@ def test_a_body_that_cannot_be_had_leaves_the_status_and_the_next_answer_alone(
 def test_a_connection_to_which_the_rest_of_a_long_body_may_still_come_is_not_used_again(
     post: Post, server: ScriptedServer
 ) -> None:
-    server.behave = lambda _request: Scripted(headers={"content-length": "5000"}, body=b"x" * (MOST_BYTES + 1))
+    server.behave = lambda _request: Scripted(headers={"content-length": "5000"}, body=b"x" * (MAX_BYTES + 1))
     assert [post().content for _ in range(2)] == [None, None]
     assert connections_of(server) == 2
 
 
 def test_a_body_that_drips_is_cut_at_the_time_limit(post: Post, server: ScriptedServer) -> None:
-    server.behave = lambda _request: Scripted(body=b"x" * MOST_BYTES, pause_seconds=0.01)
+    server.behave = lambda _request: Scripted(body=b"x" * MAX_BYTES, pause_seconds=0.01)
     answer = post(timeout_seconds=2.0)
     assert (answer.status, answer.fault) == (200, "no answer came, or too slowly (ReadTimeoutError)")
 

@@ -134,7 +134,7 @@ def test_the_acknowledgement_is_what_the_settings_say(
 def test_an_acknowledged_callback_is_sent_again_if_configured(
     start_sandbox: Callable[..., SandboxServer], withhold: Any, listener: ScriptedServer
 ) -> None:
-    server = start_sandbox(misbehaviour=Misbehaviour(repeat_share=1.0, most_repeats=2))
+    server = start_sandbox(misbehaviour=Misbehaviour(repeat_share=1.0, max_repeats=2))
     withhold(server, "T1")
     report = sent_all(server)
     assert report["duplicates_sent"] == len(listener.requests) - 2 > 0

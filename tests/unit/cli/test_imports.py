@@ -45,7 +45,7 @@ def test_help_imports_no_command() -> None:
     [
         (
             "receiver",
-            ["service.bootstrap.messaging", "service.web.server"],
+            ["service.bootstrap.messaging", "service.receiver.server"],
             {"alembic", "flask_smorest", "pika", "sqlalchemy", "urllib3"},
         ),
         (

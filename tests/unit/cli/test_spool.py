@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service.cli.main import main
-from service.messaging.contract import Message
+from service.messaging.interface import Message
 from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.messages import embedded_publisher
 

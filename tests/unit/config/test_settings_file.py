@@ -136,7 +136,7 @@ def test_an_unknown_key_is_an_error_that_names_the_nearest_known_one(text: str, 
         (MERCHANT + 'time_zone = "Mars/Base"', "merchants.acme.time_zone: is not a time zone"),
         (MERCHANT + '[[endpoints]]\nname = "bus"\nkind = "amqp"', "no broker.urls are set"),
         (MERCHANT + '[[endpoints]]\nname = "x"\nkind = "webhook"\nurl = "ftp://x"', "needs an http:// or https:// URL"),
-        (MERCHANT + "most_inquiries_per_day = 1", "merchants.acme.most_inquiries_per_day"),
+        (MERCHANT + "max_inquiries_per_day = 1", "merchants.acme.max_inquiries_per_day"),
         (MERCHANT + "overdue_share = 1.0", "merchants.acme.overdue_share"),
         (MERCHANT + GATEWAY + "timeout_seconds = 40.0", "inquirer.lease_seconds: must be at least twice"),
         (

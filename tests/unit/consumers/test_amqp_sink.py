@@ -7,8 +7,8 @@ import pytest
 from consumers.sinks.amqp import AmqpSink, routing_key
 from consumers.sinks.sink import DeliveryFailed
 from service.domain.events import EventType, SerializedEvent
-from service.messaging.contract import Message
 from service.messaging.errors import ConfirmTimeout
+from service.messaging.interface import Message
 
 EVENT = SerializedEvent(
     event_id="acme/20260301-7/2",

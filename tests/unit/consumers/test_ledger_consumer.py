@@ -9,8 +9,8 @@ import pytest
 from consumers.ledger import LedgerConsumer, Recorder
 from service.config.settings import LedgerSettings
 from service.ledger.errors import ClaimUnstorable, LedgerUnavailable
-from service.messaging.contract import Delivery, Message
 from service.messaging.errors import BrokerUnavailable, UndecodableMessage
+from service.messaging.interface import Delivery, Message
 
 
 def delivery(text: str) -> Delivery:
@@ -115,7 +115,7 @@ class Consumer:
         self.steps: list[str] = []
         self.subscriber = ScriptedSubscriber(*batches, stop=self.stop, steps=self.steps)
         self.recorder = ScriptedRecorder(refuse=refuse, steps=self.steps)
-        settings = LedgerSettings(batch_size=batch_size, first_retry_seconds=0.001, most_retry_seconds=0.002)
+        settings = LedgerSettings(batch_size=batch_size, initial_retry_seconds=0.001, max_retry_seconds=0.002)
         self.consumer = LedgerConsumer(
             subscriber=self.subscriber,
             recorder=self.recorder,

@@ -17,7 +17,7 @@ def stop() -> threading.Event:
 
 @pytest.fixture
 def retrier(stop: threading.Event) -> Retrier:
-    return Retrier(stop=stop, first_seconds=0.001, most_seconds=0.002)
+    return Retrier(stop=stop, first_seconds=0.001, max_seconds=0.002)
 
 
 def failing(*errors: Exception) -> Callable[[], str]:
@@ -44,7 +44,7 @@ def test_any_other_error_passes_through_at_once(retrier: Retrier) -> None:
 
 
 def test_waiting_ends_when_a_stop_is_asked_for(stop: threading.Event) -> None:
-    retrier = Retrier(stop=stop, first_seconds=3600, most_seconds=3600)
+    retrier = Retrier(stop=stop, first_seconds=3600, max_seconds=3600)
 
     def fail() -> None:
         threading.Timer(0.01, stop.set).start()
@@ -62,6 +62,6 @@ def test_one_try_is_made_even_after_a_stop_was_asked_for(retrier: Retrier, stop:
 
 
 def test_pauses_grow_to_the_most_and_not_beyond(stop: threading.Event) -> None:
-    retrier = Retrier(stop=stop, first_seconds=1, most_seconds=10)
+    retrier = Retrier(stop=stop, first_seconds=1, max_seconds=10)
     for attempt, whole in [(1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (1000, 10)]:
         assert whole / 2 <= retrier.pause_after(attempt) <= whole

@@ -206,7 +206,7 @@ def test_an_unknown_method_is_an_error_that_lists_the_known_ones() -> None:
     values = {"ua": "u", "args": "x", "sign": "a" * 32, "requestId": "r", "method": "refund"}
 
     assert _problems(REQUEST_ENVELOPE, values)["method"].endswith(
-        "allowed is one of pre-tied-card, confirm-tied-card, single-withhold, single-order-query"
+        "expected one of pre-tied-card, confirm-tied-card, single-withhold, single-order-query"
     )
 
 

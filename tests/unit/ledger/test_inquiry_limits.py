@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ledger.inquiry_limits import MOST_NOT_FOUND, InquiryRules, InquirySchedule, pause_after_not_found, split
+from service.ledger.inquiry_limits import MAX_NOT_FOUND, InquiryRules, InquirySchedule, pause_after_not_found, split
 
 EVENING = datetime(2026, 1, 5, 23, 0, tzinfo=UTC)
 RULES = InquiryRules(
-    least_interval_seconds=60,
-    most_per_day=10,
-    most_per_minute=60,
+    min_interval_seconds=60,
+    max_per_day=10,
+    max_per_minute=60,
     overdue_share=0.5,
     first_repeat_seconds=5,
-    most_repeat_seconds=7200,
+    max_repeat_seconds=7200,
 )
 FRESH = InquirySchedule(
     due_at=EVENING,
@@ -42,7 +42,7 @@ def ask_until_spent(pace: InquirySchedule, *, owed: bool, now: datetime = EVENIN
 
 def test_a_day_allows_as_many_questions_as_its_most() -> None:
     spent, asked = ask_until_spent(FRESH, owed=True)
-    assert asked == RULES.most_per_day
+    assert asked == RULES.max_per_day
     assert spent.allowed_at(owed=True, rules=RULES, now=EVENING) == datetime(2026, 1, 6, tzinfo=UTC)
 
 
@@ -105,8 +105,8 @@ def test_no_sequence_of_questions_breaks_a_limit(gaps: list[float], owed: list[b
         asked.append((now, is_owed))
     for day in {at.date() for at, _ in asked}:
         of_day = [is_owed for at, is_owed in asked if at.date() == day]
-        assert len(of_day) <= RULES.most_per_day
-        assert of_day.count(False) <= RULES.most_doubts_per_day
+        assert len(of_day) <= RULES.max_per_day
+        assert of_day.count(False) <= RULES.max_doubts_per_day
 
 
 @pytest.mark.parametrize(
@@ -129,5 +129,5 @@ def test_a_single_free_place_goes_to_either_by_chance() -> None:
 
 
 def test_an_order_that_was_not_found_is_left_alone_eight_times_as_long_each_time() -> None:
-    pauses = [pause_after_not_found(times, rules=RULES, chance=0.0) for times in range(1, MOST_NOT_FOUND)]
+    pauses = [pause_after_not_found(times, rules=RULES, chance=0.0) for times in range(1, MAX_NOT_FOUND)]
     assert [pause.total_seconds() for pause in pauses] == [5, 40, 320, 2560]

@@ -13,12 +13,12 @@ UNUSED = Rate(used_until=NOON - timedelta(days=1), doubts_used_until=NOON - time
 
 def rules(per_minute: float, share: float = 0.5) -> InquiryRules:
     return InquiryRules(
-        least_interval_seconds=1,
-        most_per_day=10,
-        most_per_minute=per_minute,
+        min_interval_seconds=1,
+        max_per_day=10,
+        max_per_minute=per_minute,
         overdue_share=share,
         first_repeat_seconds=1,
-        most_repeat_seconds=1,
+        max_repeat_seconds=1,
     )
 
 

@@ -3,8 +3,8 @@ import threading
 from typing import Any
 
 from service.messaging.blocking_publisher import BlockingPublisher
-from service.messaging.contract import Message
 from service.messaging.errors import BrokerUnavailable
+from service.messaging.interface import Message
 from tests.support.waiting import HANGS_AFTER_SECONDS
 
 MESSAGE = Message(exchange="x", routing_key="m", body=b"", message_id="1", type="t")

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.money import Money
 from service.messaging.codec import CLAIM_V1, decode_claim, encode_claim
-from service.messaging.contract import Message
 from service.messaging.errors import UndecodableMessage
+from service.messaging.interface import Message
 
 _CLAIM = Claim(
     merchant="acme",

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from service.messaging.contract import Delivery
 from service.messaging.errors import ConfirmTimeout
+from service.messaging.interface import Delivery
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from tests.support.messages import embedded_publisher, make_message
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
@@ -24,7 +24,7 @@ OpenQueue = Callable[[], EmbeddedQueue]
 _CONSUMER = """
 import sys, time
 from pathlib import Path
-from service.messaging.contract import Delivery
+from service.messaging.interface import Delivery
 from service.messaging.sqlite.queue import EmbeddedSubscriber
 from service.messaging.sqlite.queue import EmbeddedQueue
 

@@ -11,8 +11,8 @@ from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.base import Worker
 
 from service.api.server import ApiWorker
+from service.receiver.server import ReceiverWorker
 from service.serving.worker import LoopWorker
-from service.web.server import ReceiverWorker
 
 HEAD = b"POST /a?b HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
 

@@ -21,7 +21,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 
 from service.config.settings import MerchantSettings, ReceiverSettings
-from service.messaging.contract import AsyncPublisher
+from service.messaging.interface import AsyncPublisher
+from service.receiver.app import FAILURE_BODY, MAX_BODY_BYTES, PLAIN, Health, create_app
 from service.runtime.logs import Logger
 from service.runtime.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
 from service.runtime.metrics.receiver import ReceiverMetrics
@@ -32,7 +33,6 @@ from service.serving.gunicorn_settings import (
     keep_signals_over_forks,
 )
 from service.serving.worker import Connection, LoopWorker
-from service.web.app import FAILURE_BODY, MAX_BODY_BYTES, PLAIN, Health, create_app
 
 #: Connections of one worker.
 _MAX_CONNECTIONS = 512

@@ -10,8 +10,8 @@ from datetime import UTC, date, datetime, tzinfo
 from service.domain.refusals import RefusalCount
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.codec import encode_refusals
-from service.messaging.contract import AsyncPublisher
 from service.messaging.errors import NotConfirmed
+from service.messaging.interface import AsyncPublisher
 from service.runtime.logs import Logger
 
 #: Between two publishes. A process that is killed loses what it has not published.

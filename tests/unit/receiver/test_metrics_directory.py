@@ -1,7 +1,7 @@
 import os
 from pathlib import Path
 
-from service.web.server import MetricsDirectory
+from service.receiver.server import MetricsDirectory
 
 
 def forked_and_killed(parent: Path) -> None:

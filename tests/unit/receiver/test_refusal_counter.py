@@ -6,9 +6,9 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from service.messaging.codec import decode_refusals
-from service.messaging.contract import Message
 from service.messaging.errors import NotConfirmed
-from service.web.refusal_counter import RefusalCounter
+from service.messaging.interface import Message
+from service.receiver.refusal_counter import RefusalCounter
 
 
 class Queue:

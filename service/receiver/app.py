@@ -26,14 +26,14 @@ from service.gateway.order_claims import claim_from_callback
 from service.gateway.signature import verify_callback
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.codec import encode_claim
-from service.messaging.contract import AsyncPublisher
 from service.messaging.errors import ConfirmTimeout
+from service.messaging.interface import AsyncPublisher
+from service.receiver.refusal_counter import RefusalCounter
 from service.runtime.logs import Logger
 from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
 from service.runtime.metrics.receiver import ReceiverMetrics
 from service.runtime.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
 from service.serving.http import ARRIVED_AT, WHOLE_BODY, PendingResponse, WsgiResponse, make_response
-from service.web.refusal_counter import RefusalCounter
 
 #: The longest callback, in bytes. Those in the gateway's document are under 2 KiB.
 MAX_BODY_BYTES = 64 * 1024
