@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import run_module
 from tests.support.waiting import HANGS_AFTER_SECONDS
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -29,14 +30,18 @@ def run(tmp_path: Path) -> Run:
     def run_command(*arguments: str, settings: str = _GOOD, **environment: str) -> "subprocess.CompletedProcess[str]":
         file = tmp_path / "pc.toml"
         file.write_text(settings)
-        done = subprocess.run(
-            [sys.executable, "-m", "service.cli", "--config", str(file), *arguments],
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=HANGS_AFTER_SECONDS,
-            check=False,
-        )
+        command = ("service.cli", "--config", str(file), *arguments)
+        if "PYTHONPATH" in environment:  # which a fork would read too late
+            done = subprocess.run(
+                [sys.executable, "-m", *command],
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=HANGS_AFTER_SECONDS,
+                check=False,
+            )
+        else:
+            done = run_module(*command, environment=environment)
         assert "Traceback" not in done.stdout + done.stderr, done.stderr
         return done
 

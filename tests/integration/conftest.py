@@ -1,6 +1,5 @@
 """The service's parts on real servers: ledgers, queues, gateways and receivers, closed after each test."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -298,8 +297,8 @@ def _receiver_starter(processes: Processes, folder: Path) -> Callable[..., Recei
                 )
             return EmbeddedSubscriber(queue=EmbeddedQueue(file))
 
-        command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{port}"]
-        process = processes.start_command(*command, *queue, *options, name="receiver")
+        bind = ("--bind", f"127.0.0.1:{port}")
+        process = processes.start_module("tests.support.receiver", *bind, *queue, *options, name="receiver")
         receiver = ReceiverProcess(process=process, port=port, subscribe=subscribe)
         process.wait_until(receiver.is_ready)
         return receiver

@@ -11,6 +11,7 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -33,7 +34,7 @@ from tests.support.callbacks import Callback, GatewaySender, mint_token
 from tests.support.downstream import WEBHOOK_SECRET, Downstream, ReceivedEvent
 from tests.support.ledger import ClaimKey, LedgerView
 from tests.support.messages import embedded_publisher, rabbit_publisher
-from tests.support.processes import Process, Processes, answers, find_free_port
+from tests.support.processes import Process, Processes, answers, find_free_port, run_module
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 ROLES = ("receiver", "ledger", "dispatcher")
@@ -218,24 +219,22 @@ class Deployment:
 
         A further process of a role is asked for by a name of its own: `ledger-2`. `environment`, `output`, a descriptor
         to write to in place of a file, and `module`, which is run as the command line, are those of the first start.
+        With an `environment` it is a Python of its own, which reads it before anything is imported.
         """
         for name in roles:
             if name in self._roles:
                 self._roles[name].start()
-            else:
-                role = name.partition("-")[0]
-                self._roles[name] = self._processes.start_command(
-                    sys.executable,
-                    "-m",
-                    module,
-                    "--config",
-                    str(self.settings_file),
-                    "run",
-                    role,
-                    environment={**self._environment, **(environment or {})},
-                    name=name,
-                    output=output,
-                )
+                continue
+            start = self._processes.start_module
+            if environment is not None:
+                start = partial(self._processes.start_command, sys.executable, "-m")
+            self._roles[name] = start(
+                module,
+                *("--config", self.settings_file, "run", name.partition("-")[0]),
+                environment={**self._environment, **(environment or {})},
+                name=name,
+                output=output,
+            )
 
     def wait_until_receiving(self, role: str = "receiver", *, path: str = "/readyz") -> None:
         """Wait until the receiver, which `role` runs, answers."""
@@ -289,10 +288,16 @@ class Deployment:
     def command(
         self, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a command that ends by itself, on this deployment's settings."""
+        """Run a command that ends by itself, on this deployment's settings.
+
+        With an `environment` it is a Python of its own, as in `start`.
+        """
+        if environment is None:
+            options = ("--config", str(self.settings_file))
+            return run_module("service.cli", *options, *arguments, environment={**os.environ, **self._environment})
         return subprocess.run(
             self.command_line(*arguments),
-            env={**os.environ, **self._environment, **(environment or {})},
+            env={**os.environ, **self._environment, **environment},
             capture_output=True,
             text=True,
             timeout=HANGS_AFTER_SECONDS,

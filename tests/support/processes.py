@@ -8,17 +8,19 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from tempfile import TemporaryFile
+from typing import IO, Protocol, runtime_checkable
 
 import urllib3
 
+from tests.support.fork_server import Fork, ForkServer
 from tests.support.waiting import HANGS_AFTER_SECONDS, Arguments, eventually
 
 # Below the range from which the kernel takes the ports of outgoing connections: a server that is down must find its own
@@ -77,23 +79,23 @@ class Process:
         environment: Mapping[str, str] | None = None,
         directory: Path = _REPOSITORY,
         output: int | None = None,
+        forked: bool = False,
     ) -> None:
-        """`output` is a descriptor to write to in place of the file."""
+        """`output` is a descriptor to write to in place of the file.
+
+        `forked`: the command is a Python module and its arguments, and is run by the fork server.
+        """
         self.name = name
         self.log_file = log_file
         self._stacks_file = log_file.with_suffix(".stacks")
-        # SIGHUP is ignored where the tests themselves run under nohup.
-        kept = [_program("env"), "--default-signal=HUP", _program("setpriv"), "--pdeathsig=KILL"]
-        self._command = [*kept, *map(str, command)]
+        self._command = list(map(str, command))
         self._output = output
-        inherited = dict(os.environ if environment is None else environment)
-        self._environment = {
-            **inherited,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(_THREAD_STACKS), inherited.get("PYTHONPATH")])),
-            "THREAD_STACKS": str(self._stacks_file),
-        }
+        self._environment = _with_thread_stacks(
+            os.environ if environment is None else environment, file=self._stacks_file
+        )
         self._directory = directory
-        self._child: subprocess.Popen[bytes] | None = None
+        self._forked = forked
+        self._child: subprocess.Popen[bytes] | Fork | None = None
 
     @property
     def pid(self) -> int:
@@ -127,12 +129,21 @@ class Process:
         """Start it; returns at once."""
         assert not self.running, f"{self.name} is running already"
         with self.log_file.open("ab") as log:
+            output = log.fileno() if self._output is None else self._output
+            if self._forked:
+                module, *arguments = self._command
+                self._child = _fork_server().run(
+                    module, arguments, environment=self._environment, output=output, errors=output
+                )
+                return
+            # SIGHUP is ignored where the tests themselves run under nohup.
+            kept = [_program("env"), "--default-signal=HUP", _program("setpriv"), "--pdeathsig=KILL"]
             self._child = subprocess.Popen(
-                self._command,
+                [*kept, *self._command],
                 cwd=self._directory,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
-                stdout=log if self._output is None else self._output,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -236,15 +247,20 @@ class Processes:
 
         `output` is a descriptor that it writes to in place of a file of its own.
         """
-        return self.start_command(
-            sys.executable,
-            "-m",
-            "service.cli",
-            *arguments,
-            environment=environment,
-            name=name or arguments[0],
-            output=output,
+        return self.start_module(
+            "service.cli", *arguments, environment=environment, name=name or arguments[0], output=output
         )
+
+    def start_module(
+        self,
+        module: str,
+        *arguments: str | Path,
+        environment: Mapping[str, str] | None = None,
+        name: str = "",
+        output: int | None = None,
+    ) -> Process:
+        """Start a Python module the same way, in a fork: variables that are read at import have no effect."""
+        return self._start(module, *arguments, environment=environment, name=name or module, output=output, forked=True)
 
     def start_command(
         self,
@@ -253,14 +269,25 @@ class Processes:
         name: str = "",
         output: int | None = None,
     ) -> Process:
-        """Start any command the same way."""
+        """Start any command."""
         name = name or Path(command[0]).name
+        return self._start(*command, environment=environment, name=name, output=output, forked=False)
+
+    def _start(
+        self,
+        *command: str | Path,
+        environment: Mapping[str, str] | None,
+        name: str,
+        output: int | None,
+        forked: bool,
+    ) -> Process:
         process = Process(
             name=name,
             command=command,
             log_file=self._folder / f"{len(self._started)}-{name}.log",
             environment={**os.environ, "PYTHONUNBUFFERED": "1", **(environment or {})},
             output=output,
+            forked=forked,
         )
         self._started.append(process)
         process.start()
@@ -274,6 +301,45 @@ class Processes:
         """End everything that still runs, newest first."""
         for process in reversed(self._started):
             process.kill()
+
+
+def run_module(
+    module: str, *arguments: str | Path, environment: Mapping[str, str]
+) -> "subprocess.CompletedProcess[str]":
+    """Run a Python module that ends by itself in a fork, as `Processes.start_module` does; nothing is added to its
+    environment.
+    """
+    with TemporaryFile() as output, TemporaryFile() as errors:
+        fork = _fork_server().run(
+            module,
+            list(map(str, arguments)),
+            environment=_with_thread_stacks(environment, file=Path(os.devnull)),
+            output=output.fileno(),
+            errors=errors.fileno(),
+        )
+        try:
+            code = fork.wait(HANGS_AFTER_SECONDS)
+        except subprocess.TimeoutExpired:
+            fork.send_signal(signal.SIGKILL)
+            raise
+        written = [_written_to(file) for file in (output, errors)]
+    return subprocess.CompletedProcess(arguments, code, *written)
+
+
+def _written_to(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode()
+
+
+@cache
+def _fork_server() -> ForkServer:
+    return ForkServer(environment=_with_thread_stacks({**os.environ, "PYTHONUNBUFFERED": "1"}, file=Path(os.devnull)))
+
+
+def _with_thread_stacks(environment: Mapping[str, str], *, file: Path) -> dict[str, str]:
+    """The environment of a Python that writes to this file where its threads stand."""
+    path = filter(None, [str(_THREAD_STACKS), environment.get("PYTHONPATH")])
+    return {**environment, "PYTHONPATH": os.pathsep.join(path), "THREAD_STACKS": str(file)}
 
 
 def _descendants(pid: int) -> list[int]:

@@ -1,6 +1,5 @@
 """An inquirer that was frozen until its lease ran out does not ask what another may have asked."""
 
-import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,8 +73,8 @@ def freeze(store: LedgerStore, settings_file: Path, processes: Processes) -> Cal
     """Starts an inquirer that leases the order's question for so many seconds, and freezes before it sends it."""
 
     def start(lease_seconds: float) -> Process:
-        faulty_inquirer = (sys.executable, "-m", "tests.support.faulty_roles", "inquirer")
-        process = processes.start_command(*faulty_inquirer, settings_file, str(lease_seconds), name="frozen")
+        arguments = ("inquirer", settings_file, str(lease_seconds))
+        process = processes.start_module("tests.support.faulty_roles", *arguments, name="frozen")
         process.wait_until(lambda: process.frozen)
         assert len(questions(store)) == 1
         return process

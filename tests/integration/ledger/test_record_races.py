@@ -1,7 +1,6 @@
 """Many ledgers at once, and ledgers that die: nothing is recorded twice or in part, and nothing is lost."""
 
-import subprocess
-import sys
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,7 +16,8 @@ from service.ledger.store import LedgerStore
 from service.ledger.tables import claims, deliveries, events, inquiries, orders
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import Count
-from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
+from tests.support.processes import run_module
+from tests.support.waiting import eventually
 
 on_every_database = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
 
@@ -125,10 +125,8 @@ def test_sequences_have_no_gaps_however_many_ledgers_write_at_once(store: Ledger
 def test_a_ledger_killed_inside_its_transaction_leaves_nothing_half(
     ledger_url: str, pooled: bool, ledger_engine: Engine, store: LedgerStore, count: Count, statement: str
 ) -> None:
-    command = [sys.executable, "-m", "tests.support.faulty_roles", "ledger", ledger_url, statement]
-    if pooled:
-        command.append("pooled")
-    died = subprocess.run(command, capture_output=True, text=True, timeout=HANGS_AFTER_SECONDS, check=False)
+    arguments = ["ledger", ledger_url, statement, *(["pooled"] if pooled else [])]
+    died = run_module("tests.support.faulty_roles", *arguments, environment=os.environ)
     assert died.returncode == -9, died.stderr
     assert [count(table) for table in (claims, orders, events, deliveries, inquiries)] == [0] * 5
     assert record_as_a_consumer_does(store, [a_claim()]) == [Verdict.APPLIED]

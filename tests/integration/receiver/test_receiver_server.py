@@ -4,7 +4,6 @@ import re
 import signal
 import socket
 import struct
-import sys
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -262,8 +261,8 @@ def test_the_metrics_are_those_of_all_workers_and_outlive_each(start_receiver: A
 def test_a_taken_port_ends_the_receiver_and_leaves_nothing_behind(
     shared_receiver: Any, processes: Processes, tmp_path: Path
 ) -> None:
-    command = [sys.executable, "-m", "tests.support.receiver", "--bind", f"127.0.0.1:{shared_receiver.port}"]
-    second = processes.start_command(*command, "--queue-file", tmp_path / "second.sqlite3", name="second")
+    options = ("--bind", f"127.0.0.1:{shared_receiver.port}", "--queue-file", tmp_path / "second.sqlite3")
+    second = processes.start_module("tests.support.receiver", *options, name="second")
     assert second.wait() == 1
     assert "already in use" in second.output
     assert not list(Path("/dev/shm").glob(f"payment-callbacks-metrics-{second.pid}-*"))

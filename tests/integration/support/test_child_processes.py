@@ -4,10 +4,12 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
-from tests.support.processes import Processes, answers
+from tests.support.processes import Process, Processes, answers, run_module
 from tests.support.waiting import eventually
 
 
@@ -40,15 +42,43 @@ def test_killing_a_process_kills_its_descendants_in_sessions_of_their_own_too(pr
     eventually(lambda: not any(map(alive, pids)))
 
 
-def test_a_server_is_ready_once_it_answers(processes: Processes, free_port: int) -> None:
+@pytest.fixture(params=["a new Python", "a fork"])
+def start_module(request: pytest.FixtureRequest, processes: Processes) -> Callable[..., Process]:
+    """Starts a Python module in either way."""
+    if request.param == "a fork":
+        return processes.start_module
+    return partial(processes.start_command, sys.executable, "-m")
+
+
+def test_a_server_is_ready_once_it_answers(start_module: Callable[..., Process], free_port: int) -> None:
     url = f"http://127.0.0.1:{free_port}/"
     assert not answers(url)
 
-    server = processes.start_command(sys.executable, "-m", "http.server", "--bind", "127.0.0.1", str(free_port))
+    server = start_module("http.server", "--bind", "127.0.0.1", str(free_port))
     server.wait_until(lambda: answers(url))
 
+    assert os.getsid(server.pid) == server.pid
     assert server.terminate() == -signal.SIGTERM
     assert not answers(url)
+
+
+def test_a_module_ends_with_its_own_exit_code_and_what_it_wrote(start_module: Callable[..., Process]) -> None:
+    process = start_module("http.server", "--no-such-option")
+    assert process.wait() == 2
+    assert "unrecognized arguments: --no-such-option" in process.output
+
+
+def test_a_module_that_is_run_to_its_end_has_its_two_streams_apart() -> None:
+    done = run_module("http.server", "--no-such-option", environment={})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "unrecognized arguments: --no-such-option" in done.stderr
+
+
+def test_a_fork_that_hangs_shows_where_it_stands(processes: Processes, free_port: int) -> None:
+    server = processes.start_module("http.server", "--bind", "127.0.0.1", str(free_port))
+    server.wait_until(lambda: answers(f"http://127.0.0.1:{free_port}/"))
+    with pytest.raises(AssertionError, match="in serve_forever"):
+        server.wait(within_seconds=0.1)
 
 
 def test_a_process_that_does_not_end_shows_where_its_threads_stand(processes: Processes) -> None:

@@ -7,5 +7,11 @@ import faulthandler
 import os
 import signal
 
-_file = os.open(os.environ["THREAD_STACKS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-faulthandler.register(signal.SIGRTMIN + 7, file=_file, all_threads=True)
+
+def write_stacks_when_asked() -> None:
+    """From now on, write them to the file that THREAD_STACKS names."""
+    file = os.open(os.environ["THREAD_STACKS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    faulthandler.register(signal.SIGRTMIN + 7, file=file, all_threads=True)
+
+
+write_stacks_when_asked()
