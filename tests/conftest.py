@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.support.ledger import LedgerCopies
+from tests.support.ledger import LedgerDatabases
 from tests.support.postgresql import Database, PgBouncer, PostgreSQL
 from tests.support.processes import Describable, Processes, find_free_port
 from tests.support.rabbitmq import RabbitMQ
@@ -137,9 +137,9 @@ def postgresql(postgresql_cluster: PostgreSQL) -> Database:
 
 
 @pytest.fixture(scope="session")
-def ledger_copies(tmp_path_factory: pytest.TempPathFactory) -> LedgerCopies:
-    """Makes empty ledgers with this release's schema."""
-    return LedgerCopies(folder=tmp_path_factory.mktemp("ledger"))
+def ledger_databases() -> LedgerDatabases:
+    """Makes empty ledgers with this release's schema in PostgreSQL."""
+    return LedgerDatabases()
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 from tests.support.api import ApiCaller
 from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
+from tests.support.ledger import LedgerDatabases
 from tests.support.postgresql import Database
 from tests.support.processes import answers
 
@@ -17,13 +18,13 @@ FindPlace = Callable[[], Place]
 
 
 @pytest.fixture(scope="session", params=["embedded", "servers"])
-def find_place(request: pytest.FixtureRequest) -> FindPlace:
+def find_place(request: pytest.FixtureRequest, ledger_databases: LedgerDatabases) -> FindPlace:
     """Makes new, empty places to live on: files, or a virtual host and a database of the shared servers."""
     if request.param == "embedded":
         return Place
     rabbitmq = request.getfixturevalue("rabbitmq")
     cluster = request.getfixturevalue("postgresql_cluster")
-    return lambda: Place(amqp_url=rabbitmq.create_virtual_host(), database_url=cluster.create_database())
+    return lambda: Place(amqp_url=rabbitmq.create_virtual_host(), database_url=ledger_databases.make(cluster))
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,8 @@ def _standing(
     ):
         deployment.prepare()
         api_url = deployment.give_api(workers=1)
-        deployment.start(*ROLES, "api")
+        deployment.start("receiver", "dispatcher", "api")
+        deployment.start("ledger", module="tests.support.hasty_roles")
         deployment.wait_until_receiving()
         deployment.role("api").wait_until(lambda: answers(f"{api_url}/healthz"))
         caller = ApiCaller(url=api_url)

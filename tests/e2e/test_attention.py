@@ -31,7 +31,7 @@ def test_a_spool_is_reported_through_the_broker_and_is_unknown_while_that_is_awa
     deploy: Callable[..., Deployment], own_rabbitmq: RabbitMQ, postgresql: Database
 ) -> None:
     deployment = deploy(Place(amqp_url=own_rabbitmq.url, database_url=postgresql.url), spool=True)
-    deployment.start(*ROLES)
+    deployment.start(*ROLES, module="tests.support.hasty_roles")
     deployment.wait_until_receiving()
 
     def spool() -> str:

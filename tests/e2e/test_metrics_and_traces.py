@@ -97,7 +97,8 @@ def _standing(
     ):
         deployment.prepare()
         watched = Watched(deployment)
-        deployment.start(*_ROLES, "api")
+        deployment.start("receiver", "inquirer", "dispatcher", "api")
+        deployment.start("ledger", module="tests.support.hasty_roles")
         deployment.wait_until_receiving()
         yield watched, shop
 
@@ -256,7 +257,6 @@ def test_no_metric_tells_an_order(watched: Watched, deployment: Deployment, shop
         assert order not in watched.scrape(role)
 
 
-# At the end of the file: the ledger looks only every 15 s.
 def test_the_last_word_of_each_gateway_is_told_by_the_ledger_which_always_runs(
     watched: Watched, deployment: Deployment, order: str
 ) -> None:

@@ -14,7 +14,7 @@ import pytest
 from service.sandbox.settings import Misbehaviour
 from tests.support.api import TOKEN, ApiCaller, order_path
 from tests.support.callbacks import Callback
-from tests.support.deployment import ROLES, Deployment, Place, token_of
+from tests.support.deployment import Deployment, Place, token_of
 from tests.support.downstream import Downstream
 from tests.support.gateway import AES_KEY, NOT_FOUND, UA, CountingSandbox
 from tests.support.processes import answers
@@ -95,7 +95,8 @@ def asked(request: pytest.FixtureRequest, own_shop: Downstream, tmp_path: Path) 
         settings = deployment.settings_file
         settings.write_text(settings.read_text().replace("[ledger]\n", "[ledger]\nmost_forged_orders = 0\n"))
         deployment.prepare()
-        deployment.start(*ROLES, "inquirer")
+        deployment.start("receiver", "dispatcher", "inquirer")
+        deployment.start("ledger", module="tests.support.hasty_roles")
         deployment.wait_until_receiving()
         yield deployment
 

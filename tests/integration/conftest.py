@@ -32,7 +32,7 @@ from service.sandbox.settings import Account, SandboxSettings, Timing
 from tests.support import ledger
 from tests.support.gateway import AES_KEY, WITHHOLD, GatewayCaller
 from tests.support.http_server import Answer, ScriptedServer, make_certificate
-from tests.support.ledger import Clock, Count, LedgerCopies, MakeInquiryQueue, MakeStore
+from tests.support.ledger import Clock, Count, LedgerDatabases, MakeInquiryQueue, MakeStore, make_sqlite_ledger
 from tests.support.messages import Connect, Subscribe, rabbit_publisher
 from tests.support.processes import Processes, find_free_port
 from tests.support.receiver import ReceiverProcess
@@ -44,12 +44,13 @@ _THREADS = 16
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])
-def ledger_url(request: pytest.FixtureRequest, ledger_copies: LedgerCopies, tmp_path: Path) -> str:
+def ledger_url(request: pytest.FixtureRequest, ledger_databases: LedgerDatabases, tmp_path: Path) -> Iterator[str]:
     """An empty ledger, PostgreSQL and SQLite in turn; "pooled" for who wants PostgreSQL behind a pooler as well."""
     if request.param == "sqlite":
-        return ledger_copies.on_sqlite(tmp_path / "ledger.db")
-    url = ledger_copies.on_postgresql(request.getfixturevalue("postgresql_cluster"))
-    return request.getfixturevalue("pgbouncer").url_of(url) if request.param == "pooled" else url
+        yield make_sqlite_ledger(tmp_path / "ledger.db")
+        return
+    with ledger_databases.lend(request.getfixturevalue("postgresql_cluster")) as url:
+        yield request.getfixturevalue("pgbouncer").url_of(url) if request.param == "pooled" else url
 
 
 @pytest.fixture(params=["postgresql", "sqlite"])

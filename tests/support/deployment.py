@@ -32,7 +32,7 @@ from service.messaging.sqlite.queue import EmbeddedQueue
 from tests.support.api import TOKEN
 from tests.support.callbacks import Callback, GatewaySender, mint_token
 from tests.support.downstream import WEBHOOK_SECRET, Downstream, ReceivedEvent
-from tests.support.ledger import ClaimKey, LedgerView
+from tests.support.ledger import ClaimKey, LedgerView, make_sqlite_ledger
 from tests.support.messages import embedded_publisher, rabbit_publisher
 from tests.support.processes import Process, Processes, answers, find_free_port, run_module
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
@@ -160,7 +160,8 @@ class Deployment:
         self.settings_file.write_text(text + (_BUS if place.amqp_url else ""))
         self._processes = Processes(folder=folder)
         self._roles: dict[str, Process] = {}
-        self.ledger = LedgerView(url=place.database_url or f"sqlite:///{folder / 'data' / 'ledger.sqlite3'}")
+        self._ledger_file = folder / "data" / "ledger.sqlite3"
+        self.ledger = LedgerView(url=place.database_url or f"sqlite:///{self._ledger_file}")
         self.sender = GatewaySender(url=self.url)
 
     def __enter__(self) -> Self:
@@ -184,6 +185,9 @@ class Deployment:
 
     def prepare(self) -> None:
         """Bring the database to this release's schema, as the command `migrate` does."""
+        if not self.place.database_url:
+            make_sqlite_ledger(self._ledger_file)
+            return
         engine = make_migration_engine(self._settings())
         migrate(engine)
         engine.dispose()

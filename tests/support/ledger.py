@@ -1,12 +1,16 @@
 """Ledgers for tests, the time that they go by, and a look into their database from outside."""
 
-import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import psycopg
+from psycopg.rows import scalar_row
 from sqlalchemy import Engine, QueuePool, Row, Select, func, select
 
 from service.domain.claims import Trust
@@ -25,6 +29,7 @@ from service.ledger.tables import (
     depth_reports,
     events,
     inquiries,
+    metadata,
     orders,
     refusals,
 )
@@ -55,29 +60,71 @@ class Clock:
         self.now += timedelta(seconds=seconds)
 
 
-class LedgerCopies:
-    """Makes empty ledgers with this release's schema: copies of one, since migrating takes far longer."""
+# Empty ledgers with this release's schema are copies of one, since migrating takes far longer.
 
-    def __init__(self, *, folder: Path) -> None:
-        """`folder` is where the SQLite file that is copied is kept."""
-        self._file = folder / "migrated.sqlite3"
+
+def make_sqlite_ledger(file: Path) -> str:
+    """Make an empty ledger in `file`, and the folder that it is in, and return its SQLAlchemy URL."""
+    file.parent.mkdir(exist_ok=True)
+    file.write_bytes(_migrated_file())
+    return f"sqlite:///{file}"
+
+
+@cache
+def _migrated_file() -> bytes:
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "ledger.sqlite3"
+        _migrate(f"sqlite:///{file}")
+        return file.read_bytes()
+
+
+class LedgerDatabases:
+    """Makes empty ledgers in PostgreSQL."""
+
+    def __init__(self) -> None:
         self._databases: dict[int, str] = {}
+        self._used: list[str] = []
 
-    def on_sqlite(self, file: Path) -> str:
-        """Make `file`, and the folder that it is in, and return its SQLAlchemy URL."""
-        if not self._file.exists():
-            _migrate(f"sqlite:///{self._file}")
-        file.parent.mkdir(exist_ok=True)
-        shutil.copy(self._file, file)
-        return f"sqlite:///{file}"
-
-    def on_postgresql(self, cluster: PostgreSQL) -> str:
+    def make(self, cluster: PostgreSQL) -> str:
         """Make a database in the cluster, and return its SQLAlchemy URL."""
         if cluster.port not in self._databases:
             url = cluster.create_database()
             _migrate(url)
             self._databases[cluster.port] = url.rpartition("/")[2]
         return cluster.create_database(template=self._databases[cluster.port])
+
+    @contextmanager
+    def lend(self, cluster: PostgreSQL) -> Iterator[str]:
+        """A database in the cluster that all tests share, by its SQLAlchemy URL.
+
+        It is lent again and emptied for that, since making and removing the hundreds of files of a database takes far
+        longer. Leave its schema as it is.
+        """
+        while self._used:
+            url = self._used.pop()
+            if _empty(url):
+                break
+        else:
+            url = self.make(cluster)
+        yield url
+        self._used.append(url)
+
+
+def _empty(url: str) -> bool:
+    """Remove all rows and begin all numbers anew; False where somebody still holds a lock."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True, row_factory=scalar_row) as connection:
+        connection.execute("SET lock_timeout = '1s'")
+        filled = connection.execute(_FILLED_TABLES).fetchall()
+        try:
+            if filled:
+                connection.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
+        except psycopg.errors.LockNotAvailable:
+            return False
+        connection.execute("SELECT setval(sequencename::regclass, 1, false) FROM pg_sequences WHERE last_value > 0")
+    return True
+
+
+_FILLED_TABLES = " UNION ALL ".join(f"SELECT '{name}' WHERE EXISTS (SELECT FROM {name})" for name in metadata.tables)
 
 
 def _migrate(url: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.api import ApiCaller, order_path
 from tests.support.http_server import Answer, Request, ScriptedServer
-from tests.support.ledger import LedgerCopies
+from tests.support.ledger import LedgerDatabases
 from tests.support.postgresql import Database
 
 WITHHOLD = {
@@ -22,8 +22,8 @@ WITHHOLD = {
 
 
 @pytest.fixture
-def ledger_url(own_postgresql: Database, ledger_copies: LedgerCopies) -> str:
-    return ledger_copies.on_postgresql(own_postgresql.cluster)
+def ledger_url(own_postgresql: Database, ledger_databases: LedgerDatabases) -> str:
+    return ledger_databases.make(own_postgresql.cluster)
 
 
 def test_a_withhold_whose_outcome_could_not_be_recorded_is_inquired_and_never_sent_again(

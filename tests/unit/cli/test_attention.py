@@ -17,7 +17,7 @@ from service.domain.claims import OrderStatus, Trust
 from service.ledger.attention import GROUPED_FROM, AttentionItem, AttentionKind
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
-from tests.support.ledger import LedgerCopies
+from tests.support.ledger import make_sqlite_ledger
 
 _SETTINGS = """\
 [merchants.acme]
@@ -38,10 +38,10 @@ def settings_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(settings_file: Path, ledger_copies: LedgerCopies) -> Iterator[LedgerStore]:
+def store(settings_file: Path) -> Iterator[LedgerStore]:
     """A ledger in which a claim about one order is quarantined."""
     settings = load_settings(settings_file, {})
-    ledger_copies.on_sqlite(settings.data_directory / "ledger.sqlite3")
+    make_sqlite_ledger(settings.data_directory / "ledger.sqlite3")
     engine = make_ledger_engine(settings)
     store = make_store(settings, engine)
     store.record([a_claim(None, trust=Trust.CAPABILITY, order=ORDER, quarantine="pay_status: 6222021234561236")])

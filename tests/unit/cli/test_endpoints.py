@@ -15,7 +15,7 @@ from service.config.reading import load_settings
 from service.ledger.outbox import Outbox
 from tests.support.claims import a_claim
 from tests.support.downstream import WEBHOOK_SECRET, Downstream
-from tests.support.ledger import LedgerCopies
+from tests.support.ledger import make_sqlite_ledger
 
 SETTINGS = """\
 [merchants.acme]
@@ -51,10 +51,10 @@ def path(tmp_path: Path, shop: Downstream) -> Path:
 
 
 @pytest.fixture
-def engine(path: Path, ledger_copies: LedgerCopies) -> Iterator[Engine]:
+def engine(path: Path) -> Iterator[Engine]:
     """The ledger, with one event that waits for each endpoint."""
     settings = load_settings(path, {})
-    ledger_copies.on_sqlite(settings.data_directory / "ledger.sqlite3")
+    make_sqlite_ledger(settings.data_directory / "ledger.sqlite3")
     engine = make_ledger_engine(settings)
     make_store(settings, engine).record([a_claim()])
     yield engine

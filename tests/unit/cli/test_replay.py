@@ -17,7 +17,7 @@ from service.config.settings import Settings
 from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.replays import Replays, ReplayWindow
 from tests.support.claims import AUTHOR, NOON, a_claim
-from tests.support.ledger import LedgerCopies
+from tests.support.ledger import make_sqlite_ledger
 
 SETTINGS = """\
 [merchants.acme]
@@ -45,8 +45,8 @@ def settings(path: Path) -> Settings:
 
 
 @pytest.fixture
-def engine(settings: Settings, ledger_copies: LedgerCopies) -> Iterator[Engine]:
-    ledger_copies.on_sqlite(settings.data_directory / "ledger.sqlite3")
+def engine(settings: Settings) -> Iterator[Engine]:
+    make_sqlite_ledger(settings.data_directory / "ledger.sqlite3")
     engine = make_ledger_engine(settings)
     yield engine
     engine.dispose()
