@@ -78,7 +78,7 @@ test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
 	$(BIN)/python -m pytest tests/unit $(PYTEST_ARGS)
 
 .PHONY: test-refusals
-test-refusals: servers $(INSTALLED_DEV) ## Send 10,000 orders to a sandbox that refuses, loses and hides some; `make test` sends 300
+test-refusals: servers $(INSTALLED_DEV) ## Send 10,000 orders to a sandbox that refuses, loses and hides some; `make test` sends 100
 	REFUSAL_TEST_ORDERS=10000 $(BIN)/python -m pytest tests/integration/ledger/test_mixed_withholds.py --timeout 3600 $(PYTEST_ARGS)
 
 # Three hosts on one machine, as network namespaces whose links the tests cut.

@@ -65,8 +65,6 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def asked(find_place: Callable[[], Place], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
-    place = find_place()
-    roles = (*ROLES, "inquirer") if place.amqp_url else ("all",)
     with ExitStack() as running:
         shop = running.enter_context(Downstream())
         gateways = {
@@ -77,14 +75,14 @@ def asked(find_place: Callable[[], Place], tmp_path_factory: pytest.TempPathFact
         deployment = running.enter_context(
             Deployment(
                 folder=tmp_path_factory.mktemp("asked"),
-                place=place,
+                place=find_place(),
                 downstreams={"shop": shop},
                 more_settings=INQUIRER + "".join(merchants),
             )
         )
         deployment.prepare()
-        deployment.start(*roles)
-        deployment.wait_until_receiving(roles[0])
+        deployment.start(*ROLES, "inquirer")
+        deployment.wait_until_receiving()
         yield Asked(deployment=deployment, shop=shop, gateways=gateways)
 
 

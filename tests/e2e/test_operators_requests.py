@@ -8,7 +8,7 @@ from service.messaging.codec import CLAIM_V1
 from service.messaging.interface import Message
 from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 from tests.support.api import ApiCaller
-from tests.support.deployment import Deployment
+from tests.support.deployment import ROLES, Deployment
 from tests.support.downstream import Downstream
 from tests.support.processes import answers
 from tests.support.waiting import eventually
@@ -20,8 +20,8 @@ LI = {"name": "Li", "reason": "a test"}
 def api(fresh_deployment: Deployment) -> Iterator[ApiCaller]:
     """The API of a deployment in which every role runs."""
     api = ApiCaller(url=fresh_deployment.give_api(workers=1))
-    fresh_deployment.start("all")
-    fresh_deployment.role("all").wait_until(lambda: answers(f"{api.url}/readyz"))
+    fresh_deployment.start(*ROLES, "api")
+    fresh_deployment.role("api").wait_until(lambda: answers(f"{api.url}/readyz"))
     yield api
     api.close()
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from tests.support.api import TOKEN, ApiCaller, order_path
 from tests.support.callbacks import Callback
-from tests.support.deployment import Deployment, Place
+from tests.support.deployment import ROLES, Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.processes import answers
 from tests.support.waiting import eventually
@@ -99,19 +99,19 @@ def test_pruning_removes_old_payloads_only(deployment: Deployment) -> None:
     assert run(deployment, "prune", "--keep-days", "1") == "pruned: 0\n"
 
 
-def test_personal_data_that_the_api_of_run_all_is_given_is_neither_logged_nor_kept_in_any_file(
+def test_personal_data_that_the_api_is_given_is_neither_logged_nor_kept_in_any_file(
     fresh_deployment: Deployment, order: str
 ) -> None:
     api = ApiCaller(url=fresh_deployment.give_api())
-    fresh_deployment.start("all")
-    fresh_deployment.role("all").wait_until(lambda: answers(f"{api.url}/healthz"))
+    fresh_deployment.start(*ROLES, "api")
+    fresh_deployment.role("api").wait_until(lambda: answers(f"{api.url}/healthz"))
     body = {"merchant": "ask", "biz_order_no": order, "amount": "1.00", "pay_type": "baofoo_001", **PERSON}
     answer = api.post("/v1/withholds", body)
     assert (answer.status, answer.value["outcome"]) == (502, "not-done")
     assert api.post("/v1/withholds", {**body, "amount": "x"}).status == 422
     assert api.post("/v1/cards", {**PERSON, "merchant": "ask", "pay_type": "baofoo_001"}).status == 502
     api.close()
-    assert fresh_deployment.role("all").terminate() == 0
+    assert fresh_deployment.role("api").terminate() == 0
     assert order in fresh_deployment.output
     # The logs, and the database where it is a file.
     files = set(fresh_deployment.settings_file.parent.parent.rglob("*")) - {fresh_deployment.settings_file}

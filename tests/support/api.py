@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 import urllib3
@@ -123,18 +123,19 @@ class Answer:
 class ApiCaller:
     """One caller. Every answer is checked against /openapi.json."""
 
+    _openapi: ClassVar[OpenApi | None] = None
+
     def __init__(self, *, url: str, token: str = TOKEN) -> None:
         self.url = url
         self._headers = {"Authorization": f"Bearer {token}"}
         self._http = urllib3.PoolManager(retries=False, timeout=HANGS_AFTER_SECONDS)
-        self._openapi: OpenApi | None = None
 
     @property
     def openapi(self) -> OpenApi:
-        """The document that the API serves."""
-        if self._openapi is None:
-            self._openapi = OpenApi(self._http.request("GET", f"{self.url}/openapi.json").json())
-        return self._openapi
+        """The document that every API of this release serves."""
+        if ApiCaller._openapi is None:
+            ApiCaller._openapi = OpenApi(self._http.request("GET", f"{self.url}/openapi.json").json())
+        return ApiCaller._openapi
 
     def get(self, path: str) -> Answer:
         """GET it."""

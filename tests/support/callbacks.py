@@ -186,7 +186,7 @@ class Load:
         make_callback: Callable[..., Callback],
         prefix: str,
         threads: int = 4,
-        pause_seconds: float = 0.05,
+        pause_seconds: float = 0.15,
     ) -> None:
         """`make_callback` takes an order number and a `pay_status`; order numbers begin with `prefix`."""
         self._sender = sender

@@ -33,9 +33,9 @@ from service.sandbox.settings import Account, SandboxSettings, Timing
 from tests.support.gateway import AES_KEY, NOT_FOUND, WITHHOLD
 from tests.support.ledger import Clock, LedgerView, MakeInquiryQueue, MakeStore, end_refused
 
-ORDERS = int(os.environ.get("REFUSAL_TEST_ORDERS", "300"))
+ORDERS = int(os.environ.get("REFUSAL_TEST_ORDERS", "100"))
 # It takes a minute of CPU for each thousand.
-DATABASES = ["postgresql"] if ORDERS <= 300 else ["postgresql", "sqlite"]
+DATABASES = ["postgresql"] if ORDERS <= 100 else ["postgresql", "sqlite"]
 HOUR = 3600
 HIDDEN_SECONDS = 12 * HOUR
 

@@ -59,29 +59,33 @@ def _exemption(wire: Any, case: Any) -> Any:
     return EXEMPT.get((wire, case["dialect"], case["id"])) or EXEMPT.get((wire, "", case["id"]))
 
 
-def _bodies(*, exempt: Any) -> Any:
-    return [
-        pytest.param(case, wire, id=f"{case['case']}-{wire}")
-        for case in load_vectors("callback")
-        for wire in WIRES
-        if wire in case and bool(_exemption(wire, case)) is exempt
-    ]
+def _cases(wire: str, *, exempt: bool) -> list[Any]:
+    return [case for case in load_vectors("callback") if wire in case and bool(_exemption(wire, case)) is exempt]
 
 
-@pytest.mark.parametrize(("case", "wire"), _bodies(exempt=False))
-def test_a_real_runtimes_sign_is_verified(case: Any, wire: Any) -> None:
-    verified = verify_callback(case[wire], WIRES[wire])
+def _judge(body: bytes, wire: str) -> str | Refusal:
+    """The sign that was verified, or why the body was refused."""
+    try:
+        return verify_callback(body, WIRES[wire]).sign
+    except CallbackRefused as error:
+        return error.reason
 
-    assert verified.sign == case["expected_sign"].lower()
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_real_runtimes_sign_is_verified(wire: str) -> None:
+    cases = _cases(wire, exempt=False)
+    judged = {case["case"]: _judge(case[wire], wire) for case in cases}
+    assert judged == {case["case"]: case["expected_sign"].lower() for case in cases}
 
 
-@pytest.mark.parametrize(("case", "wire"), _bodies(exempt=True))
-def test_an_exempt_body_is_really_beyond_reach(case: Any, wire: Any) -> None:
-    with pytest.raises(CallbackRefused) as refused:
-        verify_callback(case[wire], WIRES[wire])
-
-    expected = Refusal.BAD_UTF8 if _exemption(wire, case) == _NOT_UTF8 else Refusal.SIGN_MISMATCH
-    assert refused.value.reason is expected
+@pytest.mark.parametrize("wire", [OTHER_WRITER, FORM])
+def test_an_exempt_body_is_really_beyond_reach(wire: str) -> None:
+    cases = _cases(wire, exempt=True)
+    judged = {case["case"]: _judge(case[wire], wire) for case in cases}
+    assert judged == {
+        case["case"]: Refusal.BAD_UTF8 if _exemption(wire, case) == _NOT_UTF8 else Refusal.SIGN_MISMATCH
+        for case in cases
+    }
 
 
 def test_every_exemption_is_of_a_case_that_exists() -> None:
@@ -100,16 +104,19 @@ def test_the_header_does_not_decide_what_a_body_is(wire: Any) -> None:
             assert verify_callback(case[wire], None).sign == case["expected_sign"].lower()
 
 
-@pytest.mark.parametrize(("case", "wire"), _bodies(exempt=False))
-def test_a_changed_byte_in_a_key_a_value_or_the_sign_is_refused(case: Any, wire: Any) -> None:
-    body = case[wire]
-    # The lowest bit of a letter or digit: always another character, never only another case.
-    places = [match.start() for match in re.finditer(rb"[0-9A-Za-z]", body)]
-    for place in random.Random(body).sample(places, 4):
-        changed = bytearray(body)
-        changed[place] ^= 1
-        with pytest.raises(CallbackRefused):
-            verify_callback(bytes(changed), WIRES[wire])
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_changed_byte_in_a_key_a_value_or_the_sign_is_refused(wire: str) -> None:
+    verified = []
+    for case in _cases(wire, exempt=False):
+        body = case[wire]
+        # The lowest bit of a letter or digit: always another character, never only another case.
+        places = [match.start() for match in re.finditer(rb"[0-9A-Za-z]", body)]
+        for place in random.Random(body).sample(places, 4):
+            changed = bytearray(body)
+            changed[place] ^= 1
+            if not isinstance(_judge(bytes(changed), wire), Refusal):
+                verified.append((case["case"], place))
+    assert verified == []
 
 
 @pytest.mark.parametrize("wire", WIRES)
