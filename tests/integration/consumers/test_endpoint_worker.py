@@ -36,8 +36,9 @@ class ScriptedSink:
         self.sent: list[SerializedEvent] = []
 
     def send(self, event: SerializedEvent) -> str:
+        behave = self.behave  # which a test may change as soon as it sees the event
         self.sent.append(event)
-        self.behave(event)
+        behave(event)
         return "taken"
 
     def close(self) -> None:
