@@ -110,17 +110,17 @@ def configure_logs(
 
     `human` writes coloured lines instead of JSON. `counts` counts lines that are lost. `order_numbers` knows which
     order numbers are shown although they may be card numbers; None: none. Call it at the start of the process; a second
-    call replaces the first. Lines below INFO are dropped, and below WARNING for pika and Alembic.
+    call replaces the first. Lines below INFO are dropped, of Alembic those below WARNING, of pika those below CRITICAL.
     """
     mask = order_numbers or OrderNumberMask()
     write = _render_for_terminal if human else _render_json
     handler = _LinesHandler(stream, lambda line: write(mask.apply(line)), counts or LineCounts())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
     logging.captureWarnings(True)
-    # pika logs several lines for each reconnect attempt, and service.messaging logs its own. Alembic logs the kind of
-    # database twice for each check of the schema.
-    for library in ("pika", "alembic"):
-        logging.getLogger(library).setLevel(logging.WARNING)
+    # pika logs six errors and more for each failed attempt to connect; service.messaging logs one line with the reason.
+    # Alembic logs the kind of database twice for each check of the schema.
+    for library, level in (("pika", logging.CRITICAL), ("alembic", logging.WARNING)):
+        logging.getLogger(library).setLevel(level)
 
 
 def log_uncaught_errors() -> None:

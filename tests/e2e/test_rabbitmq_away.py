@@ -1,5 +1,6 @@
 """The broker goes away: definite failures or a spool, never a promise that is not kept."""
 
+import json
 from collections.abc import Callable
 
 import pytest
@@ -57,3 +58,6 @@ def test_every_role_starts_without_a_broker_and_finds_it_when_it_comes(
     eventually(lambda: deployment.sender.send(early.callback).acknowledged)
     eventually(lambda: own_shop.about("early"))
     assert all(deployment.role(role).running for role in ROLES)
+    lines = [json.loads(line) for line in deployment.output.splitlines() if line.startswith("{")]
+    assert [line for line in lines if line["event"] == "broker_lost" and "Connection refused" in line["reason"]]
+    assert not [line for line in lines if line.get("logger", "").startswith("pika")]

@@ -107,10 +107,12 @@ def test_human_lines_are_not_json(lines: Any) -> None:
     assert "{" not in lines.getvalue()
 
 
-@pytest.mark.parametrize("library", ["pika.adapters", "alembic.runtime.migration"])
-def test_the_chatter_of_libraries_is_left_out(lines: Any, library: str) -> None:
+@pytest.mark.parametrize(
+    ("library", "level"), [("pika.adapters", logging.ERROR), ("alembic.runtime.migration", logging.INFO)]
+)
+def test_what_libraries_log_beside_our_own_lines_is_left_out(lines: Any, library: str, level: int) -> None:
     configure_logs(stream=lines, human=False)
-    logging.getLogger(library).info("connecting")
+    logging.getLogger(library).log(level, "connecting")
     assert lines.getvalue() == ""
 
 
