@@ -81,6 +81,10 @@ test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
 test-refusals: servers $(INSTALLED_DEV) ## Send 10,000 orders to a sandbox that refuses, loses and hides some; `make test` sends 100
 	REFUSAL_TEST_ORDERS=10000 $(BIN)/python -m pytest tests/integration/ledger/test_mixed_withholds.py --timeout 3600 $(PYTEST_ARGS)
 
+.PHONY: crash-points
+crash-points: servers $(INSTALLED_DEV) ## Kill a role or command at each crash point, 20 times; `make test` does it twice
+	CRASH_POINT_TIMES=20 $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) tests/e2e/test_crash_points.py $(PYTEST_ARGS)
+
 # Three hosts on one machine, as network namespaces whose links the tests cut.
 .PHONY: test-cluster
 test-cluster: PROGRAMS := ip:iproute2
