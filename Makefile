@@ -233,6 +233,7 @@ servers:
 	[ -x /usr/sbin/pgbouncer ] || missing+=' pgbouncer'; \
 	command -v php >/dev/null || missing+=' php-cli'; \
 	command -v node >/dev/null || missing+=' nodejs'; \
+	[ -x /sbin/mkfs.ext4 ] || missing+=' e2fsprogs'; \
 	for program in $(PROGRAMS); do command -v $${program%:*} >/dev/null || missing+=" $${program#*:}"; done; \
 	for file in $(FILES); do [ -e $$file ] || missing+=" $$(basename $$file)"; done; \
 	[ -n "$$missing" ] || exit 0; \

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, select
+from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event, func, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, DisconnectionError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
@@ -32,6 +32,7 @@ from service.ledger.errors import (
 from service.runtime.backoff import exponential
 from service.runtime.clock import now
 from service.runtime.file_locks import LockTimeout, hold_file_lock
+from service.runtime.sqlite_files import forget_cached_log, is_read_only
 
 #: Execution option of a connection that only reads; SQLite then takes no write lock.
 READS_ONLY = "ledger_reads_only"
@@ -102,12 +103,15 @@ def _sqlite(text: str, settings: dict[str, Any]) -> Engine:
     arguments = {"timeout": _SQLITE_BUSY_SECONDS, "isolation_level": None}
     engine = create_engine(url, connect_args=arguments, **settings)
 
-    def create_private(*_: object) -> None:
+    def before_opening(*_: object) -> None:
         # SQLite would create the file by the umask, and it holds personal data. SQLite reports what prevents us from
         # creating it. Only a new file is opened here: closing any descriptor of a database releases all locks that this
         # process has on it, and then the next command that ends deletes the write-ahead log that we still write to.
         with suppress(OSError):
             os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
+        if is_read_only(file):
+            raise sqlite3.OperationalError(f"{file} or its disk is read-only")
+        forget_cached_log(file)
 
     def prepare(connection: Any, record: ConnectionPoolEntry) -> None:
         # Pruned data must be gone from the file; the default of secure_delete depends on how SQLite was compiled.
@@ -124,7 +128,13 @@ def _sqlite(text: str, settings: dict[str, Any]) -> Engine:
         if not there:
             raise DisconnectionError(f"{file} was deleted or replaced while it was in use")
 
-    event.listen(engine, "do_connect", create_private)
+    def after_error(context: ExceptionContext) -> None:
+        # Where the commit has failed, the write lock is still held.
+        if isinstance(context.original_exception, sqlite3.OperationalError):
+            forget_cached_log(file)
+
+    event.listen(engine, "do_connect", before_opening)
+    event.listen(engine, "handle_error", after_error)
     event.listen(engine, "connect", prepare)
     event.listen(engine, "checkout", require_file)
     event.listen(engine, "begin", _begin)

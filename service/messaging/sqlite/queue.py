@@ -24,6 +24,7 @@ from typing import Any, Generic, TypeVar
 from service.messaging.errors import ConfirmTimeout, MessagingError, NotConfirmed, QueueFileFailed, SpoolFull
 from service.messaging.interface import Delivery, Message, OnSettled
 from service.runtime.file_locks import LockTimeout, hold_file_lock, is_byte_free, lock_byte
+from service.runtime.sqlite_files import forget_cached_log, is_read_only
 
 _SCHEMA_VERSION = 1
 # `size` is what a message takes. Triggers keep the totals: summing up would read the whole file each time.
@@ -111,6 +112,9 @@ def _open(path: Path) -> FileConnection:
     # Opens new files only: closing any descriptor of an open database would release the process's locks on it.
     with contextlib.suppress(FileExistsError):
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    if is_read_only(path):
+        raise OSError("the file or its disk is read-only")
+    forget_cached_log(path)
     connection = sqlite3.connect(
         path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=FileConnection
     )
@@ -324,7 +328,11 @@ def _commit(connection: FileConnection, group: list[_Write[object]]) -> list[_Wr
         if not write.done.cancelled():  # while another process held the lock, or during the writes before this one
             write.run(connection)
             written.append(write)
-    connection.execute("COMMIT")
+    try:
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        forget_cached_log(connection.path)
+        raise
     connection.require_file()  # after the commit, so that no write to a deleted file is confirmed
     return written
 
