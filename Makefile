@@ -85,6 +85,14 @@ test-refusals: servers $(INSTALLED_DEV) ## Send 10,000 orders to a sandbox that 
 crash-points: servers $(INSTALLED_DEV) ## Kill a role or command at each crash point, 20 times; `make test` does it twice
 	CRASH_POINT_TIMES=20 $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) tests/e2e/test_crash_points.py $(PYTEST_ARGS)
 
+.PHONY: chaos
+chaos: servers $(INSTALLED_DEV) ## Kill and freeze roles and servers at random for ten minutes, and count what was lost (SEED=7)
+	$(BIN)/python -m tests.chaos chaos $(if $(SEED),--seed $(SEED))
+
+.PHONY: soak
+soak: servers $(INSTALLED_DEV) ## The same for hours, with 1,000,000 callbacks and 500 faults; goes on where it was interrupted
+	$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
+
 # Three hosts on one machine, as network namespaces whose links the tests cut.
 .PHONY: test-cluster
 test-cluster: PROGRAMS := ip:iproute2

@@ -132,9 +132,9 @@ class Answer:
 class GatewaySender:
     """Sends callbacks to one receiver, many at once, each one exactly once: it never repeats by itself. Close it."""
 
-    def __init__(self, *, url: str) -> None:
+    def __init__(self, *, url: str, timeout_seconds: float = HANGS_AFTER_SECONDS) -> None:
         self._url = url
-        self._pool = urllib3.PoolManager(maxsize=_MAX_AT_ONCE, block=True, retries=False, timeout=HANGS_AFTER_SECONDS)
+        self._pool = urllib3.PoolManager(maxsize=_MAX_AT_ONCE, block=True, retries=False, timeout=timeout_seconds)
 
     def close(self) -> None:
         """Close the kept connections."""

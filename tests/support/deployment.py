@@ -9,9 +9,9 @@ import signal
 import subprocess
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -308,9 +308,13 @@ class Deployment:
             check=False,
         )
 
+    def count_messages(self, queue: str) -> int:
+        """How many messages wait in the queue `ledger` or `dead`; on a broker, without those that a consumer holds."""
+        return self._count_messages()[queue]
+
     def assert_no_dead_letters(self) -> None:
         """Neither the queue has any, nor the ledger, which knows of those that its role is looking at."""
-        assert make_message_counter(self._settings())()["dead"] == 0
+        assert self.count_messages("dead") == 0
         done = self.command("dead", "list")
         assert (done.returncode, done.stdout) == (0, ""), done.stderr
 
@@ -325,6 +329,10 @@ class Deployment:
             publisher.publish(message, timeout_seconds=HANGS_AFTER_SECONDS)
         finally:
             publisher.close(timeout_seconds=5)
+
+    @cached_property
+    def _count_messages(self) -> Callable[[], Mapping[str, int]]:
+        return make_message_counter(self._settings())
 
     def _settings(self) -> Settings:
         return load_settings(self.settings_file, self._environment)

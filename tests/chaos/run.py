@@ -1,0 +1,425 @@
+"""One run: every role, real servers, callbacks, faults, and the accountant's report."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from service.bootstrap.ledger import make_ledger_engine
+from service.config.reading import load_settings
+from service.ledger.announcements import Announcement
+from service.ledger.audit import Author
+from service.ledger.replays import Replays, ReplayState, ReplayWindow
+from tests.chaos.accountant import FAULTS
+from tests.chaos.downstreams import READY
+from tests.chaos.plan import (
+    DEBIT_PREFIX,
+    PAY_TYPES,
+    TOKEN_KEYS,
+    Action,
+    Fault,
+    PlannedOrder,
+    plan_faults,
+    plan_orders,
+    plan_sendings,
+)
+from tests.chaos.sender import Sender
+from tests.support.callbacks import Callback
+from tests.support.deployment import Deployment, Place, await_claims
+from tests.support.downstream import WEBHOOK_SECRET
+from tests.support.gateway import GatewayCaller
+from tests.support.postgresql import Database
+from tests.support.processes import Process, Processes, answers, find_free_port
+from tests.support.rabbitmq import RabbitMQ
+from tests.support.waiting import eventually
+
+# The account of a sandbox that has no settings.
+_UA, _AES_KEY, _NOT_FOUND = "SANDBOX", "sandbox-aes-key0", "订单不存在"
+
+# Shorter times than an operator would set, so that a run need not wait for leases and retries.
+_SETTINGS = """
+[inquirer]
+poll_seconds = 0.1
+lease_seconds = 5.0
+
+[merchants.debit]
+pay_types = ["{pay_types[debit]}"]
+amount_unit = "yuan"
+required_trust = "capability"
+token_keys = [{{ kid = "k1", key = "{keys[debit]}" }}]
+
+[merchants.asked]
+pay_types = ["{pay_types[asked]}"]
+amount_unit = "yuan"
+required_trust = "query"
+token_keys = [{{ kid = "k1", key = "{keys[asked]}" }}]
+least_inquiry_interval_seconds = 0.5
+first_inquiry_repeat_seconds = 0.5
+most_inquiry_repeat_seconds = 2.0
+most_inquiries_per_day = 100000
+most_inquiries_per_minute = 60000
+
+[merchants.asked.gateway]
+url = "http://127.0.0.1:{gateway_port}/gateway"
+ua = "{ua}"
+aes_key = "{aes_key}"
+not_found_messages = ["{not_found}"]
+timeout_seconds = 2.0
+
+[[endpoints]]
+name = "shop"
+kind = "webhook"
+url = "http://127.0.0.1:{shop_port}/payment-events"
+secrets = ["{secret}"]
+types = ["payment.processing", "payment.succeeded", "payment.failed", "payment.corrected", "payment.conflicted"]
+timeout_seconds = 2.0
+first_retry_seconds = 0.1
+most_retry_seconds = 0.5
+max_attempts = 1000
+"""
+_ANNOUNCED_DUE_SECONDS = 5.0
+
+
+class Foundation(StrEnum):
+    """What the service runs on."""
+
+    SERVERS = "RabbitMQ and PostgreSQL"
+    SPOOL = "the same, with the spool"
+    EMBEDDED = "embedded"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """How much a run does."""
+
+    callbacks: int
+    kills: int
+    freezes: int
+    replays: int
+    #: The most sendings that begin in a second.
+    per_second: float
+    #: The longest time for which somebody is frozen.
+    most_seconds: float = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of a run."""
+
+    foundation: Foundation
+    seed: int
+    size: Size
+    seconds: float
+    #: What the accountant wrote: `Report` in accountant.py.
+    report: Mapping[str, Any]
+
+    @property
+    def faults(self) -> Mapping[str, int]:
+        """How many of each were found."""
+        return {name: int(self.report[name]) for name in FAULTS}
+
+
+def run_chaos(
+    *,
+    folder: Path,
+    foundation: Foundation,
+    seed: int,
+    size: Size,
+    rabbitmq: RabbitMQ | None = None,
+    postgresql: Database | None = None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Outcome:
+    """Run everything in `folder`, which keeps the journals and the logs. The servers are needed unless it is embedded.
+
+    An AssertionError where a role ends by itself, work never comes to an end, or something is parked or dead-lettered.
+    What the accountant finds is in the outcome. `on_progress` is told how many sendings have ended, and of how many.
+    """
+    began = time.monotonic()
+    with ExitStack() as held:
+        stage = Stage(folder=folder, foundation=foundation, rabbitmq=rabbitmq, postgresql=postgresql, held=held)
+        orders = plan_orders(seed=seed, callbacks=size.callbacks)
+        stage.start()
+        payments = stage.charge(orders)
+        sendings = plan_sendings(orders, seed=seed, payments=payments)
+        faults = plan_faults(
+            seed=seed,
+            sendings=len(sendings),
+            kills=size.kills,
+            killed=stage.killed,
+            freezes=size.freezes,
+            frozen=stage.frozen,
+            replays=size.replays,
+            most_seconds=size.most_seconds,
+        )
+        with Sender(
+            url=stage.url, sendings=sendings, journal=folder / "sent.jsonl", per_second=size.per_second
+        ) as sender:
+            for number, fault in enumerate(faults):
+                # Half of what comes before the next fault is sent while this one lasts.
+                next_one = faults[number + 1].after if number + 1 < len(faults) else len(sendings)
+                sender.allow((fault.after + next_one) // 2)
+                sender.wait_for(fault.after)
+                stage.inflict(fault)
+                on_progress(sender.ended, len(sendings))
+            sender.allow(len(sendings))
+            sender.wait_for(len(sendings))
+            on_progress(sender.ended, len(sendings))
+        stage.come_to_rest([sending.callback for sending in sendings if sending.is_true])
+        report = stage.audit()
+    return Outcome(
+        foundation=foundation,
+        seed=seed,
+        size=size,
+        seconds=time.monotonic() - began,
+        report=report,
+    )
+
+
+class Stage:
+    """Everybody who takes part, by name, and what can be done to them."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        foundation: Foundation,
+        rabbitmq: RabbitMQ | None,
+        postgresql: Database | None,
+        held: ExitStack,
+    ) -> None:
+        """`held` ends everything that is started."""
+        self._folder = folder
+        self._servers: Mapping[str, RabbitMQ | Database] = {}
+        place = Place()
+        if foundation is not Foundation.EMBEDDED:
+            assert rabbitmq is not None, f"{foundation} needs RabbitMQ"
+            assert postgresql is not None, f"{foundation} needs PostgreSQL"
+            self._servers = {"rabbitmq": rabbitmq, "postgresql": postgresql}
+            place = Place(amqp_url=rabbitmq.url, database_url=postgresql.url)
+        self._replays: list[int] = []
+        self._has_spool = foundation is Foundation.SPOOL
+        more = ("ledger-2", "dispatcher-2") if self._servers else ()
+        self._roles = ("receiver", "ledger", "inquirer", "dispatcher", *more)
+        #: Who may be killed, and who may be frozen. `worker` and `master` are parts of the receiver.
+        self.killed = ("worker", "master", *self._roles, *self._servers)
+        self.frozen = (*self._roles, *self._servers, "gateway", "shop", *(["bus"] if self._servers else []))
+        self._gateway_port, shop_port = find_free_port(), find_free_port()
+        self._others = Processes(folder=folder)
+        held.callback(self._others.kill_all)
+        (folder / "installation").mkdir()
+        self._deployment = held.enter_context(
+            Deployment(
+                folder=folder / "installation",
+                place=place,
+                downstreams={},
+                spool=self._has_spool,
+                more_settings=_SETTINGS.format(
+                    pay_types=PAY_TYPES,
+                    keys=TOKEN_KEYS,
+                    gateway_port=self._gateway_port,
+                    ua=_UA,
+                    aes_key=_AES_KEY,
+                    not_found=_NOT_FOUND,
+                    shop_port=shop_port,
+                    secret=WEBHOOK_SECRET,
+                ),
+            )
+        )
+        self._downstreams = {"shop": self._start_downstream("shop", str(shop_port))}
+        if self._servers:
+            self._downstreams["bus"] = self._start_downstream("bus", place.amqp_url)
+        gateway = ("sandbox", "--bind", f"127.0.0.1:{self._gateway_port}")
+        self._gateway = self._others.start(*gateway, name="gateway")
+        self._write_terms()
+
+    @property
+    def url(self) -> str:
+        """Where the receiver takes callbacks."""
+        return self._deployment.url
+
+    def start(self) -> None:
+        """Start every role, and wait until nobody can miss anything."""
+        self._deployment.prepare()
+        self._deployment.start(*self._roles)
+        self._deployment.wait_until_receiving()
+        for process in self._downstreams.values():
+            process.wait_until(_is_ready, process)
+        self._gateway.wait_until(answers, f"http://127.0.0.1:{self._gateway_port}/admin/report")
+
+    def charge(self, orders: Sequence[PlannedOrder]) -> Mapping[str, str]:
+        """Charge the orders of `asked` at the gateway, and announce those that are never called back.
+
+        Returns the gateway's payment number of each.
+        """
+        caller = GatewayCaller(url=f"http://127.0.0.1:{self._gateway_port}/gateway", ua=_UA, key=_AES_KEY)
+        asked = [order for order in orders if order.merchant == "asked"]
+        due = datetime.now(UTC) + timedelta(seconds=_ANNOUNCED_DUE_SECONDS)
+        self._deployment.announce(
+            Announcement(merchant="asked", biz_order_no=order.biz_order_no, answer_due_at=due)
+            for order in asked
+            if not order.callbacks
+        )
+        charged = {}
+        for order in asked:
+            answer = caller.withhold(order.biz_order_no, pay_type=PAY_TYPES["asked"])
+            assert answer["status"] == "1", answer
+            charged[order.biz_order_no] = answer["response"]["pay_order_no"]
+        return charged
+
+    def inflict(self, fault: Fault) -> None:
+        """Kill or freeze, and mend it again. Everybody else has to go on: a role that ends by itself is an error.
+
+        A replay goes on in the background.
+        """
+        match fault.action:
+            case Action.REPLAY:
+                self._replay(*fault.victims)
+            case Action.FREEZE:
+                [victim] = fault.victims
+                frozen = self._servers.get(victim) or self._process(victim)
+                frozen.freeze()
+                time.sleep(fault.seconds)
+                frozen.thaw()
+            case Action.KILL:
+                for victim in fault.victims:
+                    self._kill(victim)
+                time.sleep(fault.seconds)
+                # Servers first: the receiver's start waits until it is ready.
+                for victim in sorted(fault.victims, key=lambda victim: victim not in self._servers):
+                    self._start_again(victim)
+        ended = [name for name in self._roles if not self._deployment.role(name).running]
+        assert not ended, f"{ended} ended by themselves around {fault}: {self._deployment.describe()}"
+
+    def come_to_rest(self, taken: Sequence[Callback]) -> None:
+        """Wait until everything is done, end the roles in good order, and see that nothing is left anywhere.
+
+        Late callbacks make no event, so the accountant cannot miss them: those that were `taken` are in the ledger.
+        """
+        url = f"http://127.0.0.1:{self._gateway_port}/admin"
+        eventually(lambda: urllib3.request("GET", f"{url}/report").json()["orders_unsettled"] == 0)
+        truths = urllib3.request("GET", f"{url}/orders").json()
+        lines = [json.dumps({"merchant": "asked", **truth}, ensure_ascii=False) + "\n" for truth in truths]
+        (self._folder / "gateway.jsonl").write_text("".join(lines), encoding="utf-8")
+        if self._has_spool:
+            drained = self._deployment.command("spool", "drain", "--within", "120")
+            assert drained.returncode == 0, drained.stderr
+        ledgers = [name for name in self._roles if name.startswith("ledger")]
+        while True:
+            eventually(self._is_idle, why=self._deployment.describe)
+            with contextlib.suppress(AssertionError):  # what is lost is in the report
+                eventually(lambda: self.audit()["lost"] == 0)
+            for name in ledgers:
+                assert self._deployment.role(name).terminate() == 0, self._deployment.role(name).describe()
+            # What they held has gone back to the queue.
+            if self._deployment.count_messages("ledger") == 0:
+                break
+            self._deployment.start(*ledgers)
+        eventually(lambda: self._deployment.ledger.count_deliveries("open") == 0)
+        assert self._deployment.ledger.count_deliveries("parked") == 0
+        for name in set(self._roles) - set(ledgers):
+            assert self._deployment.role(name).terminate() == 0, self._deployment.role(name).describe()
+        if "bus" in self._downstreams:
+            assert self._downstreams["bus"].terminate() == 0, self._downstreams["bus"].describe()
+        self._deployment.assert_no_dead_letters()
+        of_debit = [callback for callback in taken if callback.merchant == "debit"]
+        await_claims(of_debit, ledger=self._deployment.ledger, prefix=DEBIT_PREFIX)
+
+    def audit(self) -> Mapping[str, Any]:
+        """Have the accountant count: a process of its own, which cannot even import what is tested."""
+        command = [sys.executable, "-I", "-S", str(Path(__file__).with_name("accountant.py")), str(self._folder)]
+        environment = {"PATH": os.environ["PATH"]}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.stdout, f"the accountant could not count: {done.stderr}"
+        report: Mapping[str, Any] = json.loads(done.stdout)
+        return report
+
+    def _is_idle(self) -> bool:
+        is_recorded = self._deployment.count_messages("ledger") == 0
+        if not is_recorded or self._deployment.ledger.count_deliveries("open"):
+            return False
+        with self._replaying() as replays:
+            records = [replays.load(replay) for replay in self._replays]
+        return all(record is not None and record.state is ReplayState.DONE for record in records)
+
+    def _replay(self, endpoint: str) -> None:
+        # Of events that were made a moment ago, more may be committed yet.
+        until = datetime.now(UTC) - timedelta(seconds=5)
+        window = ReplayWindow(endpoint=endpoint, since=until - timedelta(days=1), until=until)
+        with self._replaying() as replays:
+            author = Author(name="chaos", reason="to see that it does no harm")
+            replay = replays.request(window, expected=replays.count(window), per_second=500, author=author)
+        self._replays.append(replay.id)
+
+    @contextlib.contextmanager
+    def _replaying(self) -> Iterator[Replays]:
+        place = self._deployment.place
+        environment = {"AMQP_URL": place.amqp_url, "DATABASE_URL": place.database_url} if self._servers else {}
+        engine = make_ledger_engine(load_settings(self._deployment.settings_file, environment))
+        try:
+            yield Replays(engine=engine)
+        finally:
+            engine.dispose()
+
+    def _process(self, name: str) -> Process:
+        if name == "gateway":
+            return self._gateway
+        return self._downstreams.get(name) or self._deployment.role(name)
+
+    def _kill(self, victim: str) -> None:
+        match victim:
+            case "worker":
+                eventually(lambda: self._deployment.children("receiver"))
+                self._deployment.kill_worker()
+            case "master":
+                self._deployment.kill_master()
+            case server if server in self._servers:
+                self._servers[server].kill()
+            case role:
+                self._deployment.kill(role)
+
+    def _start_again(self, victim: str) -> None:
+        match victim:
+            case "worker":
+                pass  # the master starts another
+            case "master" | "receiver":
+                self._deployment.start_receiver_again()
+            case server if server in self._servers:
+                self._servers[server].start()
+            case role:
+                self._deployment.start(role)
+
+    def _start_downstream(self, name: str, address: str) -> Process:
+        journal = self._folder / f"events-{name}.jsonl"
+        journal.touch()
+        return self._others.start_command(
+            sys.executable, "-m", "tests.chaos.downstreams", name, journal, address, name=name
+        )
+
+    def _write_terms(self) -> None:
+        endpoints = {"shop": {"kind": "webhook", "secret": WEBHOOK_SECRET}}
+        if self._servers:
+            endpoints["bus"] = {"kind": "amqp"}
+        trusts = {"debit": "capability", "asked": "query"}
+        terms = {
+            "merchants": {
+                name: {"trust": trust, "token_keys": {"k1": TOKEN_KEYS[name]}} for name, trust in trusts.items()
+            },
+            "endpoints": endpoints,
+            "acknowledgement": "success",
+        }
+        (self._folder / "terms.json").write_text(json.dumps(terms, ensure_ascii=False), encoding="utf-8")
+
+
+def _is_ready(downstream: Process) -> bool:
+    return READY in downstream.output.splitlines()
