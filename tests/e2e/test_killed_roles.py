@@ -1,7 +1,6 @@
-"""Sudden death of any role, at any moment, under load."""
+"""What a killed role held is taken over. Random kills under load are in test_chaos.py."""
 
 import os
-import random
 import signal
 import sqlite3
 import time
@@ -9,39 +8,9 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.support.callbacks import Load
-from tests.support.deployment import Deployment, Place, await_claims, await_events
+from tests.support.deployment import Deployment, Place
 from tests.support.downstream import Downstream
 from tests.support.waiting import eventually
-
-_VICTIMS = ("worker", "ledger", "master", "dispatcher")
-
-
-def test_whoever_is_killed_every_acknowledged_callback_is_recorded_and_told_once(
-    own_deployment: Deployment, own_shop: Downstream
-) -> None:
-    chance = random.Random(seed := random.randrange(2**32))
-    print("seed", seed)
-    victims = chance.sample(_VICTIMS, len(_VICTIMS)) + chance.sample(_VICTIMS, len(_VICTIMS))
-    with Load(sender=own_deployment.sender, make_callback=own_deployment.callback, prefix="killed") as load:
-        for victim in victims:
-            load.wait_for_acknowledgements(chance.randrange(5, 60))
-            _kill_and_restart(own_deployment, victim)
-        load.wait_for_acknowledgements(20)
-    await_claims(load.acknowledged, ledger=own_deployment.ledger, prefix="killed")
-    await_events(load.acknowledged, ledger=own_deployment.ledger, downstream=own_shop, prefix="killed")
-
-
-def _kill_and_restart(deployment: Deployment, victim: str) -> None:
-    match victim:
-        case "worker":
-            deployment.kill_worker()  # the master starts another
-        case "master":
-            deployment.kill_master()
-            deployment.start_receiver_again()
-        case role:
-            deployment.kill(role)
-            deployment.start(role)
 
 
 def test_what_a_killed_ledger_held_is_recorded_by_the_one_that_run_all_starts_in_its_place(
