@@ -19,6 +19,7 @@ from service.ledger.delivery_order import (
     IS_BLOCKED,
     KEY,
     DeliveryKey,
+    is_open_by_key,
     postpone_behind,
     postpone_blocked,
     unblock,
@@ -54,7 +55,7 @@ class _Statements:
         fence, state, due_at, settled_at, error = range(len(KEY), len(KEY) + 5)
         taken = {"attempts": deliveries.c.attempts + 1, "fence": deliveries.c.fence + 1}
         self.lease = update_given(self.rows).values(due_at=bindparam("until"), **taken)
-        is_held = and_(deliveries.c.fence == self.rows.number(fence), deliveries.c.state == "open")
+        is_held = and_(deliveries.c.fence == self.rows.number(fence), is_open_by_key(deliveries))
         held = update_given(self.rows).where(is_held).returning(*KEY)
         self.settle = held.values(
             state=self.rows.text(state),

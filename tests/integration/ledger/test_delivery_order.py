@@ -11,7 +11,7 @@ from functools import partial
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, event, func, select
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.ledger.delivery_order import postpone_blocked
@@ -259,3 +259,30 @@ def test_events_made_sent_retried_and_parked_at_once_arrive_in_order_and_none_is
         states = {row[0]: row[1] for row in connection.execute(query)}
     assert set(states) <= {"delivered", "parked"}
     assert sum(states.values()) == len(names) * len(steps)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_a_table_that_was_never_analyzed_is_not_read_again_for_each_delivery(
+    ledger_engine: Engine, store: LedgerStore, outbox: Outbox, clock: Clock
+) -> None:
+    """PostgreSQL then believes that few deliveries are open, and that reading all of them costs nothing."""
+    orders = 200
+    store.record([a_claim(OrderStatus.PROCESSING, order=f"DK{number}") for number in range(orders)])
+    store.record([a_claim(order=f"DK{number}") for number in range(orders)])
+    clock.forward(1)
+    read: list[int] = []
+
+    def count_read(connection: Connection) -> None:
+        counted = "SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'deliveries'"
+        read.append(connection.exec_driver_sql(counted).scalar_one())
+
+    event.listen(ledger_engine, "commit", count_read)
+    leased = due(outbox, limit=orders)
+    outbox.settle_failed([FailedDelivery(delivery=one, error="503", wait_seconds=RETRY_SECONDS) for one in leased])
+    assert due(outbox) == []
+    clock.forward(RETRY_SECONDS + 1)
+    leased = due(outbox, limit=orders)
+    outbox.settle_delivered(leased)
+    assert len(leased) == orders
+    assert len(read) == 5
+    assert max(read) < 20 * orders
