@@ -43,7 +43,7 @@ def main() -> None:
     if options.what == "chaos":
         _run_chaos(random.randrange(100_000) if options.seed is None else options.seed, console)
     else:
-        _run_soak(options.seed or 1, options.rounds, replace(_ROUND, callbacks=options.callbacks), console)
+        _run_soak(options.seed or 1, options.rounds, options.callbacks, console)
 
 
 def _parse() -> argparse.Namespace:
@@ -57,7 +57,7 @@ def _parse() -> argparse.Namespace:
         "--callbacks",
         type=int,
         default=_ROUND.callbacks,
-        help=f"of one round of the soak (default: {_ROUND.callbacks})",
+        help=f"of one round of the soak (default: {_ROUND.callbacks}); with fewer, there are fewer faults",
     )
     return parser.parse_args()
 
@@ -69,17 +69,23 @@ def _run_chaos(seed: int, console: Console) -> None:
     write_section("chaos", text)
 
 
-def _run_soak(seed: int, rounds: int, size: Size, console: Console) -> None:
+def _run_soak(seed: int, rounds: int, callbacks: int, console: Console) -> None:
     """Every round is a run of its own. The state has those that are done."""
+    share = callbacks / _ROUND.callbacks
+    kills, freezes = max(1, round(_ROUND.kills * share)), max(1, round(_ROUND.freezes * share))
+    size = replace(_ROUND, callbacks=callbacks, kills=kills, freezes=freezes)
     _STATE.mkdir(exist_ok=True)
-    state = _STATE / f"soak-{seed}-{rounds}-{size.callbacks}.json"
+    state = _STATE / f"soak-{seed}-{rounds}-{callbacks}.json"
     done = [_read_outcome(one) for one in json.loads(state.read_text())] if state.exists() else []
     for number in range(len(done), rounds):
         console.print(f"round {number + 1} of {rounds}", highlight=False)
         foundation = _FOUNDATIONS[number % len(_FOUNDATIONS)]
         done.append(_run_one(foundation, seed * 1000 + number, size, console))
         state.write_text(json.dumps([asdict(one) for one in done], ensure_ascii=False), encoding="utf-8")
-    text = f"{describe_run(f'make soak SEED={seed}')}\n\n{add_up(done)}"
+    command = f"make soak SEED={seed}"
+    if (rounds, callbacks) != (_ROUNDS, _ROUND.callbacks):
+        command += f' SOAK_ARGS="--rounds {rounds} --callbacks {callbacks}"'
+    text = f"{describe_run(command)}\n\n{add_up(done)}"
     print(text)
     write_section("soak", text)
 
