@@ -8,6 +8,7 @@ import argparse
 import json
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -39,6 +40,8 @@ _STATE = Path(__file__).parents[2] / ".chaos"
 def main() -> None:
     """Exit status 1 where anything was found."""
     options = _parse()
+    for number in (signal.SIGTERM, signal.SIGINT):  # what is started in the background ignores the second
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     if options.what == "chaos":
         _run_chaos(random.randrange(100_000) if options.seed is None else options.seed, console)
@@ -125,4 +128,7 @@ def _run_one(foundation: Foundation, seed: int, size: Size, console: Console) ->
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted. A soak goes on where it was; chaos begins again with the seed that is named above.")
