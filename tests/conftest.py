@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Generator, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -32,9 +33,9 @@ _TIME_LIMIT = pytest.StashKey[object]()
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_timeout_set_timer(item: pytest.Item, settings: object) -> bool | None:
+def pytest_timeout_set_timer(item: pytest.Item, settings: Any) -> bool | None:
     """Keep the limit of the whole test for its phases."""
-    if _TIME_LIMIT in item.stash:
+    if settings.func_only or _TIME_LIMIT in item.stash:
         return None  # one of the phases begins: pytest-timeout sets its timer
     item.stash[_TIME_LIMIT] = settings
     return True
