@@ -92,19 +92,20 @@ def read(body: bytes) -> tuple[str, str, dict]:
         raise NotAnEvent(repr(error)) from error
 
 
+def declare(channel: BlockingChannel) -> None:
+    """Declare the queue of the events and that of the dead letters. Safe to repeat."""
+    # Without a limit of its own, RabbitMQ 4 removes a message from its queue after 20 deliveries. A process that starts
+    # again and again while its database is away soon has as many.
+    kept = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
+    channel.queue_declare(DEAD_LETTERS, durable=True, arguments=kept)
+    dead_letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD_LETTERS}
+    channel.queue_declare(QUEUE, durable=True, arguments={**kept, **dead_letters})
+    channel.queue_bind(QUEUE, EXCHANGE, BINDING)
+
+
 def consume(channel: BlockingChannel, book: sqlite3.Connection) -> None:
     """Book events until the connection breaks."""
-    channel.queue_declare(DEAD_LETTERS, durable=True, arguments={"x-queue-type": "quorum"})
-    channel.queue_declare(
-        QUEUE,
-        durable=True,
-        arguments={
-            "x-queue-type": "quorum",
-            "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": DEAD_LETTERS,
-        },
-    )
-    channel.queue_bind(QUEUE, EXCHANGE, BINDING)
+    declare(channel)
     channel.basic_qos(prefetch_count=PREFETCH)
     log.info("waiting for events")
     for method, properties, body in channel.consume(QUEUE):

@@ -9,13 +9,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
+import pika
 import psycopg
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import EventType, PaymentEvent, write_event
+from service.messaging.rabbitmq import topology
 from tests.support.postgresql import Database
+from tests.support.waiting import HANGS_AFTER_SECONDS
 
 _SOURCE = (Path(__file__).parents[3] / "docs" / "examples" / "orders_by_queue.py").read_text()
 _POSTGRESQL = _SOURCE.replace("?", "%s").replace("with book:", "with book.transaction():")
@@ -101,3 +105,27 @@ def test_on_postgresql_several_consumers_book_every_payment_once(postgresql: Dat
     assert sorted(booked) == [(f"DK{number}", 1) for number in range(10)]
     assert sum(outcome.count("booked") for outcome in outcomes) == 10
     assert sum(outcome.count("seen before") for outcome in outcomes) == 3 * len(events)
+
+
+def test_an_event_is_still_in_its_queue_after_25_restarts_without_a_database(amqp_url: str) -> None:
+    """Without a limit of its own, a queue of RabbitMQ 4 gives an event up after 20 deliveries."""
+    topology.declare([amqp_url], timeout_seconds=HANGS_AFTER_SECONDS)
+    example = load(_SOURCE)
+    (event,) = bodies(STORY[:1])
+    no_book = sqlite3.connect(":memory:")
+    no_book.close()
+    with closing(pika.BlockingConnection(pika.URLParameters(amqp_url))) as connection:
+        channel = connection.channel()
+        example.declare(channel)
+        channel.confirm_delivery()
+        channel.basic_publish(example.EXCHANGE, "acme.single_withhold.processing", event, mandatory=True)
+
+    for _ in range(25):
+        with (
+            closing(pika.BlockingConnection(pika.URLParameters(amqp_url))) as connection,
+            pytest.raises(sqlite3.ProgrammingError),
+        ):
+            example.consume(connection.channel(), no_book)
+
+    with closing(pika.BlockingConnection(pika.URLParameters(amqp_url))) as connection:
+        assert next(connection.channel().consume(example.QUEUE))[2] == event
