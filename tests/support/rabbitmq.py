@@ -158,6 +158,10 @@ class RabbitMQ:
         """End the alarm that `block_publishers` raised."""
         self.evaluate(f"{_limit_memory(limit_bytes=_MEMORY_BYTES)}.")
 
+    def kill_connections(self) -> None:
+        """End every connection without a word, as the end of its client's machine does."""
+        self.evaluate("[exit(Pid, kill) || Pid <- rabbit_networking:connections()].")
+
     def limit_holding(self, *, seconds: float) -> None:
         """Take messages back that are held unsettled for longer, until `clear`: `consumer_timeout`, else half an hour.
 

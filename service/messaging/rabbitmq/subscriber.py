@@ -20,6 +20,8 @@ from service.messaging.rabbitmq.topology import LEDGER_QUEUE
 _CLOSE_SECONDS = 2.0
 _DEAD_LETTER_SECONDS = 5.0
 _LONGEST_SILENCE_SECONDS = 30.0
+# RabbitMQ 4.3 cancels where earlier releases close the channel: after its `consumer_timeout`.
+_CANCELLED = "the broker cancelled the consumer: the queue was deleted, or a delivery acknowledgement timed out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +43,8 @@ class RabbitSubscriber:
     message.
 
     It consumes from the first `receive` on, and after a lost connection from the next `receive` on. While the database
-    is away, its owner holds messages for long and calls no `receive`. The broker then closes the channel once, after
-    its `consumer_timeout`, and the messages stay in the queue. If they were delivered again each time, each delivery
+    is away, its owner holds messages for long and calls no `receive`. The broker then takes them back once, after its
+    `consumer_timeout`, and they stay in the queue. If they were delivered again each time, each delivery
     would count, and the queue's delivery limit would dead-letter them.
     """
 
@@ -130,7 +132,7 @@ class RabbitSubscriber:
         self._channel = channel
         self._unsettled.clear()
         self._last_tag = 0
-        channel.add_on_cancel_callback(lambda _frame: self._connection.drop("the queue was deleted"))
+        channel.add_on_cancel_callback(lambda _frame: self._connection.drop(_CANCELLED))
         channel.basic_qos(prefetch_count=self._prefetch)
         with self._arrived:
             wanted = self._receiving

@@ -4,9 +4,11 @@ import os
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
+import pika
 import pytest
+from pika.exceptions import AMQPError
 
 from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.errors import BrokerUnavailable, ConfirmTimeout, NotConfirmed
@@ -197,6 +199,25 @@ def test_acknowledging_after_a_reconnect_is_passed_over_and_the_message_comes_ag
     assert new.message == old.message
     assert new.previous_deliveries == 1
     eventually(lambda: count_messages(url) == 1)
+
+
+def test_a_message_whose_consumers_have_died_30_times_is_delivered_again(
+    connect: Connect, subscribe: Subscribe, broker: RabbitMQ, url: str
+) -> None:
+    """Without a limit of its own, a queue of RabbitMQ 4 gives a message up after 20 deliveries."""
+    publish_until_confirmed(connect(url), make_message("one"))
+    for _ in range(30):
+        connection = pika.BlockingConnection(pika.URLParameters(url))
+        next(connection.channel().consume(topology.LEDGER_QUEUE))
+        broker.kill_connections()
+        with suppress(AMQPError):
+            connection.close()
+
+    subscriber = subscribe(url)
+    [delivery] = eventually(lambda: subscriber.receive(max_messages=10, wait_seconds=1))
+
+    assert delivery.message == make_message("one")
+    assert count_messages(url, topology.DEAD_LETTERS) == 0
 
 
 def test_what_is_held_for_longer_than_the_broker_allows_is_taken_back_once_and_then_left_alone(
