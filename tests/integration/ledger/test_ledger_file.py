@@ -98,7 +98,7 @@ def test_a_command_that_ends_leaves_the_write_ahead_log_to_those_that_still_use_
     assert said(engine) == ["ours", "theirs"]
     write(engine, lambda connection: connection.execute(text("INSERT INTO said VALUES ('ours again')")))
     engine.dispose()
-    assert said(make_engine(f"sqlite:///{file}")) == ["ours", "theirs", "ours again"]
+    assert said(engine) == ["ours", "theirs", "ours again"]
 
 
 def test_a_file_that_was_put_in_the_ledgers_place_is_the_one_that_is_used(engine: Engine, file: Path) -> None:
