@@ -13,6 +13,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --qui
 # Many tests wait for servers and processes more than they compute. Each of these has servers of its own. Those that take
 # longest begin, so that at the end none is waited for alone.
 TESTS_AT_ONCE := 4
+TESTS := tests/e2e tests/integration tests/unit
 
 # The tests start Python a thousand times: none of these compiles the service anew.
 export PYTHONDONTWRITEBYTECODE :=
@@ -24,6 +25,8 @@ INSTALLED_DEV := $(VENV)/.installed-dev
 INSTALLED_SHIP := $(VENV)/.installed-ship
 # The implementations that the benchmarks compare with have other dependencies.
 PEERS_VENV := .venv-peers
+# What `make test-debian` tests on.
+RELEASE := trixie
 PEERS := tests/benchmarks/peers
 INSTALLED_PEERS := $(PEERS_VENV)/.installed $(PEERS)/node_modules/.installed
 # HELM=/path/to/helm uses another helm; the one that is downloaded is for x86_64.
@@ -71,7 +74,7 @@ format: $(INSTALLED_DEV) ## Format the code, and fix what ruff can fix
 .PHONY: test
 test: servers $(INSTALLED_DEV) ## Run all tests: unit, integration, end to end (PYTEST_ARGS="-k words -x")
 	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder \
-	  tests/e2e tests/integration tests/unit $(PYTEST_ARGS)
+	  $(TESTS) $(PYTEST_ARGS)
 
 .PHONY: test-unit
 test-unit: $(INSTALLED_DEV) ## Run the tests that need no server
@@ -98,6 +101,13 @@ soak: servers $(INSTALLED_DEV) ## The same for hours, with 1,000,000 callbacks a
 test-cluster: PROGRAMS := ip:iproute2
 test-cluster: servers $(INSTALLED_DEV) ## Stop the brokers of a cluster of three, one after the other, under load (as root)
 	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
+
+# The user's cache keeps the unpacked release, with its servers and the wheels, for the next run.
+.PHONY: test-debian
+test-debian: PROGRAMS := debootstrap
+test-debian: servers $(INSTALLED_DEV) ## Run the tests in another Debian, with its servers and Python, as root (RELEASE=trixie; TESTS="tests/unit")
+	$(BIN)/python -m tests.support.debian $(RELEASE) \
+	  make test TESTS_AT_ONCE=$(TESTS_AT_ONCE) TESTS='$(TESTS)' "PYTEST_ARGS=$${PYTEST_ARGS-}"
 
 .PHONY: bench
 bench: PROGRAMS := wrk npm

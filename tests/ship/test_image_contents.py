@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from tests.support.containers import BASE_PYTHON, LOCKED_DOWN, REPOSITORY, REVISION, VERSION, ContainerTools, Image
+from tests.support.containers import BASE_PYTHON, LOCKED_DOWN, REVISION, VERSION, ContainerTools, Image
+from tests.support.debian import REPOSITORY
 
 # Building it is not what the limit is for.
 pytestmark = pytest.mark.timeout(120, func_only=True)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from tests.support.debian import REPOSITORY, cache_folder, debootstrap, download_wheels, run_command
 from tests.support.processes import Process
 
 _PROGRAMS = ("buildah", "podman", "runc", "debootstrap")
@@ -48,9 +48,8 @@ class ContainerTools:
     """
 
     def __init__(self) -> None:
-        home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         #: What may be kept, and may as well be deleted.
-        self.cache = home / "payment-callbacks" / "image-test"
+        self.cache = cache_folder("image-test")
         # Sockets are made in it, and their paths must be short.
         self._run = Path(tempfile.mkdtemp(prefix="payment-callbacks-"))
         files = {
@@ -65,7 +64,6 @@ class ContainerTools:
     def __enter__(self) -> Self:
         missing = [program for program in _PROGRAMS if shutil.which(program) is None]
         assert not missing, f"not installed: {', '.join(missing)}. `make image-test` as root does it, or says how"
-        self.cache.mkdir(parents=True, exist_ok=True)
         self._lock = (self.cache / "lock").open("w")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self
@@ -114,7 +112,7 @@ BASE_IMAGE = "localhost/payment-callbacks-base:bookworm"
 BASE_PYTHON = "3.11"
 
 _DEBIAN = "bookworm"
-_PACKAGES = "python3,python3-venv,ca-certificates"
+_PACKAGES = ("python3", "python3-venv", "ca-certificates")
 
 
 def ensure_base_image(tools: ContainerTools) -> None:
@@ -123,23 +121,15 @@ def ensure_base_image(tools: ContainerTools) -> None:
         return
     with tempfile.TemporaryDirectory(prefix="payment-callbacks-base-") as folder:
         root = Path(folder) / "root"
-        # In mount and process namespaces of its own, so that what it mounts cannot outlive it, whatever happens.
-        _run_command("unshare", "--mount", "--pid", "--fork", "--kill-child", "nice", "debootstrap",
-                     "--variant=minbase", f"--include={_PACKAGES}", _DEBIAN, root)  # fmt: skip
+        debootstrap(_DEBIAN, root, packages=_PACKAGES)
         archive = Path(folder) / "root.tar"
-        _run_command("tar", "--create", "--file", archive, "--directory", root,
-                     "--exclude=./var/cache/apt/archives/*.deb", "--exclude=./var/lib/apt/lists/*", ".")  # fmt: skip
+        run_command("tar", "--create", "--file", archive, "--directory", root,
+                    "--exclude=./var/cache/apt/archives/*.deb", "--exclude=./var/lib/apt/lists/*", ".")  # fmt: skip
         container = tools.buildah("from", "scratch").strip()
         tools.buildah("add", "--quiet", container, archive, "/")
         tools.buildah("commit", "--quiet", "--rm", container, BASE_IMAGE)
 
 
-def _run_command(*command: str | Path) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{' '.join(map(str, command))} failed:\n{done.stdout[-4000:]}{done.stderr}"
-
-
-REPOSITORY = Path(__file__).parents[2]
 #: What it is called; other tests may run it by this name.
 IMAGE = "localhost/payment-callbacks:test"
 #: What the build is told, to be found again in the labels.
@@ -168,7 +158,7 @@ class Image:
 def build_image(tools: ContainerTools) -> Image:
     """Build it anew (half a minute). The locked wheels come from wherever this machine's pip has them from."""
     ensure_base_image(tools)
-    wheels = _download_wheels(tools.cache / "wheels")
+    wheels = download_wheels(tools.cache / "wheels", requirements="postgresql.txt", python=BASE_PYTHON)
     pip_conf = tools.cache / "pip.conf"
     pip_conf.write_text(_PIP_CONF)
     created = datetime.now(UTC).isoformat(timespec="seconds")
@@ -191,15 +181,6 @@ def build_image(tools: ContainerTools) -> Image:
         created=created,
         config=about["Config"],
     )
-
-
-def _download_wheels(folder: Path) -> Path:
-    locked = REPOSITORY / "requirements" / "postgresql.txt"
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--require-hashes"]
-    command += ["--only-binary", ":all:", "--python-version", BASE_PYTHON, "--dest", str(folder), "-r", str(locked)]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"pip download failed:\n{done.stdout}{done.stderr}"
-    return folder
 
 
 #: The hardest that Kubernetes' "restricted" profile and a read-only root can ask for. `--read-only-tmpfs=false`: podman
