@@ -18,7 +18,7 @@ _MEBIBYTE = 1024 * 1024
 # A safety net: the consumer decides which messages are poison. Each crash of a consumer counts as a delivery of every
 # message that it held, so a low limit would dead-letter healthy messages. Without one, RabbitMQ 4 takes 20.
 _DELIVERY_LIMIT = 100
-# Listing the dead letters counts as a delivery of each. RabbitMQ 4 writes -1 for no limit, which 3.10 would not take.
+# Listing the dead letters counts as a delivery of each. A high limit, unlike -1, means the same to every RabbitMQ.
 _UNLIMITED_DELIVERIES = 1_000_000_000
 
 _Arguments = Mapping[str, str | int]

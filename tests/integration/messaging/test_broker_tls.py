@@ -10,7 +10,7 @@ from service.messaging.rabbitmq import topology
 from tests.support.messages import Connect, Subscribe, make_message
 from tests.support.processes import find_free_port
 from tests.support.rabbitmq import RabbitMQ
-from tests.support.waiting import HANGS_AFTER_SECONDS
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 _SETTINGS = """\
 listeners.ssl.default = 127.0.0.1:{port}
@@ -25,7 +25,9 @@ ssl_options.verify = verify_none
 def url(certificate: Path) -> Iterator[str]:
     port = find_free_port()
     settings = _SETTINGS.format(port=port, certificate=certificate)
-    with RabbitMQ(more_settings=settings):
+    with RabbitMQ(more_settings=settings) as broker:
+        # RabbitMQ 4 listens there a moment after it answers on the other port.
+        eventually(lambda: "amqp/ssl" in broker.evaluate("rabbit_networking:active_listeners()."))
         yield f"amqps://guest:guest@127.0.0.1:{port}/%2F"
 
 
