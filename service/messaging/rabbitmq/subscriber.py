@@ -101,7 +101,7 @@ class RabbitSubscriber:
         self._settle(deliveries, _acknowledge)
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
-        """Requeue them. The queue counts this as a delivery, so it is not for retries."""
+        """Requeue them. RabbitMQ before 4.3 counts this as a delivery, so it is not for retries."""
         self._settle(deliveries, _requeue)
 
     def dead_letter(self, delivery: Delivery, *, reason: str) -> None:

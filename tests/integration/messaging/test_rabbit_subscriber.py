@@ -1,8 +1,10 @@
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
+import pika
 import pytest
 
 from service.messaging.interface import Delivery
@@ -186,18 +188,15 @@ def test_silence_costs_no_message(subscribe: Subscribe, connect: Connect, ten: s
 
 
 def test_a_message_handed_out_too_often_is_put_aside_by_the_broker_with_its_reason(
-    subscribe: Subscribe, connect: Connect, declared_url: str
+    connect: Connect, declared_url: str
 ) -> None:
     connect(declared_url).publish(make_message("one"), timeout_seconds=HANGS_AFTER_SECONDS)
-    subscriber = subscribe(declared_url)
-
-    def put_aside() -> bool:
-        subscriber.release(subscriber.receive(max_messages=1, wait_seconds=0.2))
-        return count_messages(declared_url, DEAD_LETTERS) == 1
-
-    for _ in range(100):
-        subscriber.release(_receive(subscriber, 1))
-    eventually(put_aside)
+    with closing(pika.BlockingConnection(pika.URLParameters(declared_url))) as connection:
+        # Each channel ends with the message in its hands. RabbitMQ 4.3 does not count one that is given back.
+        for _ in range(101):
+            with closing(connection.channel()) as channel:
+                eventually(lambda channel: channel.basic_get(topology.LEDGER_QUEUE)[0], channel)
+    eventually(lambda: count_messages(declared_url, DEAD_LETTERS) == 1)
 
     [letter] = RabbitDeadLetters(urls=[declared_url], publisher=connect(declared_url)).list(limit=10)
     assert letter.message.body == b"one"
