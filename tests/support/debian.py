@@ -29,6 +29,7 @@ _APT_SETTINGS = """\
 Acquire::Check-Valid-Until "false";
 Acquire::Languages "none";
 APT::Install-Recommends "false";
+DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb"; };
 """
 
 # In namespaces of its own: its mounts, and the processes that it leaves, end with it. bash stays the first process, for
