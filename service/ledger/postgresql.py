@@ -134,7 +134,8 @@ def _connect(arguments: Any, keywords: Any) -> LimitedConnection:
     try:
         connection = LimitedConnection.connect(*arguments, **keywords)
     except psycopg.OperationalError as error:
-        if "unsupported startup parameter: options" in str(error):
+        # PgBouncer before 1.20 goes on with the name `options`; later releases name what is in it.
+        if "unsupported startup parameter" in str(error):
             raise psycopg.OperationalError("a pooler is in front of it: set database.pooled = true") from error
         raise
     encoding = connection.info.parameter_status("server_encoding")
