@@ -1,6 +1,6 @@
 """Dead letters in the ledger: what the keeper records, carries out and settles, on both foundations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Engine, select
 
 from consumers.dead_letters import DeadLetterKeeper, make_record
-from service.bootstrap.messaging import make_dead_letters, make_message_counter
+from service.bootstrap.messaging import make_message_counter
 from service.config.reading import parse_settings
 from service.config.settings import Settings
 from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList
@@ -21,6 +21,7 @@ from service.messaging.interface import DeadLetters, Subscriber
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters, as_dead_letter
 from service.messaging.rabbitmq.session import BrokerSession
 from service.messaging.rabbitmq.topology import DEAD_LETTERS
+from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
 from service.runtime.clock import now
 from tests.support.claims import AUTHOR
@@ -103,19 +104,28 @@ def store(ledger_engine: Engine) -> DeadLetterStore:
 
 
 @pytest.fixture
-def letters(settings: Settings, connect: Connect) -> DeadLetters:
+def embedded_queue(settings: Settings) -> Iterator[EmbeddedQueue]:
+    queue = EmbeddedQueue(path=settings.data_directory / "callbacks.sqlite3")
+    yield queue
+    queue.close(timeout_seconds=5)
+
+
+@pytest.fixture
+def letters(settings: Settings, connect: Connect, embedded_queue: EmbeddedQueue) -> DeadLetters:
     if not settings.broker.urls:
-        return make_dead_letters(settings)
+        return EmbeddedDeadLetters(queue=embedded_queue)
     url = settings.broker.urls[0].reveal()
     return RabbitDeadLetters(urls=[url], publisher=connect(url))
 
 
 @pytest.fixture
-def make_keeper(settings: Settings, store: DeadLetterStore, letters: DeadLetters) -> MakeKeeper:
+def make_keeper(
+    settings: Settings, store: DeadLetterStore, letters: DeadLetters, embedded_queue: EmbeddedQueue
+) -> MakeKeeper:
     """Makes a keeper that compares in each round, at a time when no letter is being published."""
 
     def make(*, clock: Callable[[], datetime] = lambda: now() + timedelta(hours=1)) -> DeadLetterKeeper:
-        count = make_message_counter(settings)
+        count = make_message_counter(settings) if settings.broker.urls else embedded_queue.count_messages
         return DeadLetterKeeper(letters=letters, count=count, store=store, clock=clock, compare_seconds=0)
 
     return make
