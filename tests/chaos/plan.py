@@ -179,7 +179,7 @@ def plan_faults(
     freezes: int,
     frozen: Sequence[str],
     replays: int,
-    most_seconds: float,
+    max_seconds: float,
 ) -> list[Fault]:
     """Kill each of `killed` equally often, sometimes two at once, and freeze those of `frozen`, evenly over the run."""
     draw = random.Random(f"faults/{seed}")
@@ -199,7 +199,7 @@ def plan_faults(
             after=int(sendings * (number + draw.uniform(0.2, 0.8)) / len(faults)),
             action=action,
             victims=victims_of_one,
-            seconds=draw.uniform(0.5, most_seconds) if action is Action.FREEZE else draw.uniform(0, most_seconds / 3),
+            seconds=draw.uniform(0.5, max_seconds) if action is Action.FREEZE else draw.uniform(0, max_seconds / 3),
         )
         for number, (action, victims_of_one) in enumerate(faults)
     ]

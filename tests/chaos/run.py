@@ -64,11 +64,11 @@ pay_types = ["{pay_types[asked]}"]
 amount_unit = "yuan"
 required_trust = "query"
 token_keys = [{{ kid = "k1", key = "{keys[asked]}" }}]
-least_inquiry_interval_seconds = 0.5
+min_inquiry_interval_seconds = 0.5
 first_inquiry_repeat_seconds = 0.5
-most_inquiry_repeat_seconds = 2.0
-most_inquiries_per_day = 100000
-most_inquiries_per_minute = 60000
+max_inquiry_repeat_seconds = 2.0
+max_inquiries_per_day = 100000
+max_inquiries_per_minute = 60000
 
 [merchants.asked.gateway]
 url = "http://127.0.0.1:{gateway_port}/gateway"
@@ -84,8 +84,8 @@ url = "http://127.0.0.1:{shop_port}/payment-events"
 secrets = ["{secret}"]
 types = ["payment.processing", "payment.succeeded", "payment.failed", "payment.corrected", "payment.conflicted"]
 timeout_seconds = 2.0
-first_retry_seconds = 0.1
-most_retry_seconds = 0.5
+initial_retry_seconds = 0.1
+max_retry_seconds = 0.5
 max_attempts = 1000
 """
 _ANNOUNCED_DUE_SECONDS = 5.0
@@ -110,7 +110,7 @@ class Size:
     #: The most sendings that begin in a second.
     per_second: float
     #: The longest time for which somebody is frozen.
-    most_seconds: float = 6.0
+    max_seconds: float = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +160,7 @@ def run_chaos(
             freezes=size.freezes,
             frozen=stage.frozen,
             replays=size.replays,
-            most_seconds=size.most_seconds,
+            max_seconds=size.max_seconds,
         )
         with Sender(
             url=stage.url, sendings=sendings, journal=folder / "sent.jsonl", per_second=size.per_second

@@ -13,10 +13,10 @@ def test_under_random_kills_and_freezes_nothing_is_lost_or_doubled(
     foundation: Foundation, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     servers = {}
-    size = Size(callbacks=250, kills=6, freezes=2, replays=0, per_second=60, most_seconds=4.5)
+    size = Size(callbacks=250, kills=6, freezes=2, replays=0, per_second=60, max_seconds=4.5)
     if foundation is not Foundation.EMBEDDED:
         servers = {name: request.getfixturevalue(f"own_{name}") for name in ("rabbitmq", "postgresql")}
-        size = Size(callbacks=250, kills=10, freezes=3, replays=1, per_second=60, most_seconds=4.5)
+        size = Size(callbacks=250, kills=10, freezes=3, replays=1, per_second=60, max_seconds=4.5)
     print("seed", seed := random.randrange(2**32))
     outcome = run_chaos(folder=tmp_path, foundation=foundation, seed=seed, size=size, **servers)
     assert {fault: count for fault, count in outcome.faults.items() if count} == {}, outcome.report["examples"]

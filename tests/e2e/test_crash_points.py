@@ -59,11 +59,11 @@ pay_types = ["baofoo_001"]
 amount_unit = "yuan"
 required_trust = "query"
 answer_due_seconds = 0.3
-least_inquiry_interval_seconds = 0.2
-most_inquiries_per_day = 1000
-most_inquiries_per_minute = 6000
+min_inquiry_interval_seconds = 0.2
+max_inquiries_per_day = 1000
+max_inquiries_per_minute = 6000
 first_inquiry_repeat_seconds = 0.2
-most_inquiry_repeat_seconds = 0.4
+max_inquiry_repeat_seconds = 0.4
 
 [merchants.charged.gateway]
 url = "{{gateway_url}}"
@@ -554,7 +554,7 @@ BEGIN_WITHHOLD = "service.ledger.withholds:Withholds.begin"
 REMOVE = "service.messaging.sqlite.queue:EmbeddedQueue.remove"
 
 CASES = (
-    at(Callbacks, "run receiver", "verified, not published", after("service.web.app:verify_callback")),
+    at(Callbacks, "run receiver", "verified, not published", after("service.receiver.app:verify_callback")),
     at(Callbacks, "run receiver", "queued, not committed", after(WRITE), only=EMBEDDED),
     at(Callbacks, "run receiver", "committed, not confirmed", COMMITTED, only=EMBEDDED),
     at(Callbacks, "run receiver", "published, not confirmed", after(f"{RABBIT_PUBLISHER}._send"), only=SERVERS),
@@ -653,4 +653,4 @@ def test_a_killed_command_that_is_started_again_has_lost_nothing_and_done_nothin
 
 def test_a_crash_point_says_that_its_function_was_renamed() -> None:
     with pytest.raises(AssertionError, match=r"no function service\.web\.app:renamed; give its crash point"):
-        after("service.web.app:renamed").require()
+        after("service.receiver.app:renamed").require()

@@ -60,7 +60,7 @@ def test_a_disk_that_is_read_only_then_broken_then_full_loses_nothing_and_ends_n
     deployment.wait_until_receiving()
     gateway.send_until_refused()
     for role in ("ledger", "dispatcher"):
-        eventually(lambda role: "start_awaits" in deployment.role(role).output, role, why=deployment.describe)
+        eventually(lambda role: "waiting_to_start" in deployment.role(role).output, role, why=deployment.describe)
     disk.mend()
     gateway.send_until_acknowledged()
     eventually(lambda: own_shop.received, why=deployment.describe)

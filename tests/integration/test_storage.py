@@ -25,7 +25,7 @@ from service.messaging.sqlite.spool import SpoolingPublisher
 from tests.support import ledger
 from tests.support.claims import a_claim
 from tests.support.disks import Disk
-from tests.support.ledger import LedgerCopies
+from tests.support.ledger import LedgerDatabases, make_sqlite_ledger
 from tests.support.messages import embedded_publisher, make_message, rabbit_publisher
 from tests.support.postgresql import PostgreSQL
 
@@ -120,13 +120,13 @@ Open = Callable[[Path], Keeper]
 
 
 @pytest.fixture(params=["queue", "spool", "ledger"])
-def open_file(request: pytest.FixtureRequest, ledger_copies: LedgerCopies, disk: Disk) -> Open:
+def open_file(request: pytest.FixtureRequest, disk: Disk) -> Open:
     """Opens the file of that kind that is in a folder; one is on the disk."""
     if request.param == "queue":
         return Queue
     if request.param == "spool":
         return Spool
-    ledger_copies.on_sqlite(disk.path / "ledger.sqlite3")
+    make_sqlite_ledger(disk.path / "ledger.sqlite3")
     return lambda folder: Ledger(f"sqlite:///{folder / 'ledger.sqlite3'}")
 
 
@@ -198,9 +198,9 @@ def left_by_a_killed_process(folder: Path) -> Iterator[None]:
 
 
 @pytest.fixture
-def ledger_on(disk: Disk, ledger_copies: LedgerCopies, postgresql_cluster: PostgreSQL) -> Iterator[str]:
+def ledger_on(disk: Disk, ledger_databases: LedgerDatabases, postgresql_cluster: PostgreSQL) -> Iterator[str]:
     """The URL of an empty ledger in PostgreSQL whose tables are on the disk."""
-    url = ledger_copies.on_postgresql(postgresql_cluster)
+    url = ledger_databases.make(postgresql_cluster)
     server, _, name = url.replace("+psycopg", "").rpartition("/")
     folder = disk.path / "tables"
     folder.mkdir()
@@ -224,9 +224,9 @@ def test_a_full_disk_of_postgresql_is_no_fault_of_a_claim(ledger_on: str, disk: 
 
 
 def test_a_read_only_postgresql_is_no_fault_of_a_claim(
-    ledger_copies: LedgerCopies, postgresql_cluster: PostgreSQL
+    ledger_databases: LedgerDatabases, postgresql_cluster: PostgreSQL
 ) -> None:
-    url = ledger_copies.on_postgresql(postgresql_cluster)
+    url = ledger_databases.make(postgresql_cluster)
     server, _, name = url.replace("+psycopg", "").rpartition("/")
     with closing(Ledger(url)) as keeper, psycopg.connect(f"{server}/postgres", autocommit=True) as connection:
         keeper.keep("before")

@@ -45,7 +45,7 @@ _FORKS.set_forkserver_preload(
         "service.messaging.rabbitmq.session",
         "service.messaging.rabbitmq.subscriber",
         "service.messaging.sqlite.spool",
-        "service.web.server",
+        "service.receiver.server",
     ]
 )
 

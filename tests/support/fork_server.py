@@ -29,12 +29,12 @@ _PRELOADED = (
     *(f"service.cli.{name}" for name in ("main", "run", "config", "dead", "endpoints", "gateway", "orders", "report")),
     *(f"service.bootstrap.{role}_role" for role in ("ledger", "inquirer", "dispatcher", "api")),
     *("service.bootstrap.messaging", "service.bootstrap.gateways", "service.ledger.schema"),
-    *("service.web.server", "service.api.server"),
+    *("service.receiver.server", "service.api.server"),
     *("service.messaging.rabbitmq.publisher", "service.messaging.rabbitmq.subscriber"),
     *("sqlalchemy.dialects.postgresql.psycopg", "sqlalchemy.dialects.sqlite.pysqlite"),
     *("tests.support.receiver", "tests.support.faulty_roles", "tests.support.hasty_roles"),
 )
-_MOST_BYTES = 1_000_000
+_MAX_BYTES = 1_000_000
 _PR_SET_PDEATHSIG = 1
 
 
@@ -121,7 +121,7 @@ def _serve(requests: socket.socket) -> dict[str, Any]:
 
     signal.signal(signal.SIGCHLD, report_ends)
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, _MOST_BYTES, 3)
+        message, descriptors, _, _ = socket.recv_fds(requests, _MAX_BYTES, 3)
         if not message:
             sys.exit()  # the tests have ended
         output, errors, report = descriptors

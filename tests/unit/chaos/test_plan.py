@@ -33,10 +33,10 @@ def test_callbacks_are_repeated_reordered_and_tampered_with_as_often_as_promised
 
 def test_everybody_is_killed_equally_often_and_nobody_twice_at_once() -> None:
     faults = plan_faults(
-        seed=7, sendings=1000, kills=60, killed=_KILLED, freezes=6, frozen=_FROZEN, replays=1, most_seconds=6.0
+        seed=7, sendings=1000, kills=60, killed=_KILLED, freezes=6, frozen=_FROZEN, replays=1, max_seconds=6.0
     )
     assert faults == plan_faults(
-        seed=7, sendings=1000, kills=60, killed=_KILLED, freezes=6, frozen=_FROZEN, replays=1, most_seconds=6.0
+        seed=7, sendings=1000, kills=60, killed=_KILLED, freezes=6, frozen=_FROZEN, replays=1, max_seconds=6.0
     )
     killed = [fault.victims for fault in faults if fault.action is Action.KILL]
     frozen = [fault.victims for fault in faults if fault.action is Action.FREEZE]
