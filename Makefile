@@ -96,6 +96,12 @@ chaos: servers $(INSTALLED_DEV) ## Kill and freeze roles and servers at random f
 soak: servers $(INSTALLED_DEV) ## The same for hours, with 1,000,000 callbacks and 500 faults; goes on where it was interrupted
 	$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) $(SOAK_ARGS)
 
+.PHONY: model
+model: PROGRAMS := spin cc:gcc
+model: FILES := /usr/share/doc/libc6-dev
+model: servers $(INSTALLED_DEV) ## Search leases, fencing, order and inquiries for faults, for minutes (MODEL_RUNS=10000 for hours)
+	MODEL_RUNS=$${MODEL_RUNS:-1000} $(BIN)/python -m pytest tests/model tests/integration/ledger/test_*_model.py --timeout 86400 $(PYTEST_ARGS)
+
 # Three hosts on one machine, as network namespaces whose links the tests cut.
 .PHONY: test-cluster
 test-cluster: PROGRAMS := ip:iproute2
