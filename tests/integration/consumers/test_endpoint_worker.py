@@ -485,6 +485,10 @@ def test_an_event_whose_lease_may_end_before_its_time_limit_is_given_back_untrie
         eventually(lambda: states(store, "DK1") == states(store, "DK2") == ["delivered"])
     assert sorted(sink.ids) == ["acme/DK1/1", "acme/DK2/1"]
     assert [deliveries(store, order)[0].attempts for order in ("DK1", "DK2")] == [1, 1]
+    # Leased, given back, and leased anew.
+    last = sink.sent[-1]
+    assert isinstance(last, DueDelivery)
+    assert last.fence == 3
 
 
 def test_an_endpoint_at_which_everything_fails_is_tried_a_few_events_at_a_time_until_it_takes_one(

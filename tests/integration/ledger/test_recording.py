@@ -159,6 +159,17 @@ def test_a_forged_copy_before_the_true_callback_does_not_swallow_it(store: Ledge
     assert verdicts == [Verdict.UNTRUSTED, Verdict.APPLIED]
 
 
+@pytest.mark.parametrize("together", [True, False])
+def test_a_copy_that_proves_more_raises_the_trust(make_store: MakeStore, together: bool) -> None:
+    store = make_store(required=Trust.CHECKSUM)
+    by_sign, by_token = a_claim(trust=Trust.CHECKSUM), a_claim()
+    for batch in [[by_sign, by_token]] if together else [[by_sign], [by_token]]:
+        store.record(batch)
+    order = store.load_order(KEY)
+    assert order is not None
+    assert order.state.trust is Trust.CAPABILITY
+
+
 def test_an_unreadable_claim_is_kept_for_a_person_and_changes_nothing(store: LedgerStore, count: Count) -> None:
     assert store.record([a_claim(None, quarantine="unknown pay_status")]) == [Verdict.QUARANTINED]
     assert store.order_history(KEY).claims[0].quarantine == "unknown pay_status"
@@ -266,7 +277,8 @@ def test_pruning_removes_payloads_and_keeps_orders(store: LedgerStore) -> None:
     assert store.prune(before=NOON.replace(hour=13)) == 0
     (claim,) = store.order_history(KEY).claims
     assert (claim.channel_response, claim.unknown_fields) == ("", {})
-    assert store.record([a_claim(minute=90)]) == [Verdict.DUPLICATE]
+    repeats = [a_claim(minute=90), a_claim(minute=90, channel_response="other words")]
+    assert store.record(repeats) == [Verdict.DUPLICATE] * 2
 
 
 @pytest.mark.parametrize("trust", [Trust.CHECKSUM, Trust.CAPABILITY])

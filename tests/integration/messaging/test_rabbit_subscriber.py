@@ -7,6 +7,7 @@ from typing import Any, cast
 import pika
 import pytest
 
+from service.messaging.errors import BrokerUnavailable
 from service.messaging.interface import Delivery
 from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.dead_letters import RabbitDeadLetters
@@ -134,6 +135,22 @@ def test_a_dead_letter_keeps_its_message_and_says_why(subscribe: Subscribe, conn
     assert letter.reason == "field 'digest' is missing"
     assert (letter.message.body, letter.message.type) == (b"m3", "test.v1")
     eventually(lambda: count_messages(ten) == 0)
+
+
+def test_a_dead_letter_that_is_not_stored_stays_in_the_queue(connect: Connect, ten: str, free_port: int) -> None:
+    subscriber = RabbitSubscriber(
+        urls=[ten],
+        connection_name="test-subscriber",
+        prefetch=100,
+        dead_letter_publisher=connect(f"amqp://127.0.0.1:{free_port}/"),
+    )
+    deliveries = _receive(subscriber, 10)
+
+    with pytest.raises(BrokerUnavailable):
+        subscriber.dead_letter(deliveries[3], reason="field 'digest' is missing")
+    subscriber.close()
+
+    eventually(lambda: count_messages(ten) == 10)
 
 
 def test_a_queue_that_is_deleted_and_declared_again_is_consumed_again(

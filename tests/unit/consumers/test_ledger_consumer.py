@@ -60,6 +60,7 @@ class ScriptedSubscriber:
             self.dead_letters_refuse -= 1
             raise BrokerUnavailable("away")
         self.dead[delivery.message.message_id] = reason
+        self._steps.append("dead letter published")
 
     def release(self, deliveries: Sequence[Delivery]) -> None:
         self.released += names(deliveries)
@@ -85,6 +86,7 @@ class ScriptedRecorder(Recorder):
 
     def record_dead_letter(self, message: Message, *, reason: str) -> None:
         self.dead.append(message.message_id)
+        self._steps.append("dead letter recorded")
 
     def record(self, items: Sequence[Any]) -> None:
         self.transactions += 1
@@ -308,3 +310,4 @@ def test_a_dead_letter_is_recorded_before_it_is_published() -> None:
     consumer.run()
     assert consumer.recorder.dead == ["undecodable"]
     assert list(consumer.subscriber.dead) == ["undecodable"]
+    assert consumer.steps[-2:] == ["dead letter recorded", "dead letter published"]

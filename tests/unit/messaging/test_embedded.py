@@ -91,6 +91,13 @@ def test_what_was_taken_out_is_gone_from_the_file_however_sqlite_was_compiled(
     assert b"one-of-a-kind" not in path.read_bytes()
 
 
+def test_what_is_confirmed_survives_a_power_cut(open_queue: OpenQueue) -> None:
+    def read_settings(connection: sqlite3.Connection) -> list[Any]:
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+
+    assert open_queue().writer.write(read_settings, timeout_seconds=5) == ["wal", 2]
+
+
 def test_a_message_comes_out_as_it_went_in(open_queue: OpenQueue) -> None:
     _publish(open_queue(), "one")
 
