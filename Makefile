@@ -102,6 +102,10 @@ model: FILES := /usr/share/doc/libc6-dev
 model: servers $(INSTALLED_DEV) ## Search leases, fencing, order and inquiries for faults, for minutes (MODEL_RUNS=10000 for hours)
 	MODEL_RUNS=$${MODEL_RUNS:-1000} $(BIN)/python -m pytest tests/model tests/integration/ledger/test_*_model.py --timeout 86400 $(PYTEST_ARGS)
 
+.PHONY: mutants
+mutants: servers $(INSTALLED_DEV) ## Take one guard away after the other: a test must fail each time (MUTANTS="words of names")
+	$(BIN)/python -m tests.mutants $(MUTANTS)
+
 # Three hosts on one machine, as network namespaces whose links the tests cut.
 .PHONY: test-cluster
 test-cluster: PROGRAMS := ip:iproute2

@@ -73,6 +73,8 @@ class Order:
     #: At the gateway, oldest first; empty where it has no such order.
     statuses: list[OrderStatus] = field(default_factory=list)
     announced: bool = False
+    #: What the ledger last believed: it never goes back.
+    believed: OrderStatus = OrderStatus.INITIAL
     #: When a question was leased, and whether the order was owed an answer.
     questions: list[tuple[datetime, bool]] = field(default_factory=list)
     #: Who may settle the inquiry, and until when nobody else gets it.
@@ -201,7 +203,8 @@ class Inquiries(RuleBasedStateMachine):
             assert not believed.state.conflicted
             latest = truth.statuses[-1] if truth.statuses else OrderStatus.INITIAL
             assert believed.state.status in (OrderStatus.INITIAL, *truth.statuses)
-            assert RANK[believed.state.status] <= RANK[latest]
+            assert RANK[truth.believed] <= RANK[believed.state.status] <= RANK[latest]
+            truth.believed = believed.state.status
 
     @invariant()
     def who_is_owed_an_answer_has_an_inquiry(self) -> None:
