@@ -5,13 +5,13 @@
  * lease may end while its holder is still at work. An operator may have one event sent again. Each transaction is
  * atomic, as in the database.
  *
- * To see that the properties depend on the guards, leave one out: NO_FENCE settles whatever the fencing number, NO_ORDER
+ * To see that the properties depend on the guards, leave one out: NO_FENCE settles whatever the fencing token, NO_ORDER
  * leases an event behind an open earlier one.
  */
 
-#define MOST_ATTEMPTS 2
-#ifndef MOST_FAULTS
-#define MOST_FAULTS 2 /* crashes, and as many leases that end early */
+#define MAX_ATTEMPTS 2
+#ifndef MAX_FAULTS
+#define MAX_FAULTS 2 /* crashes, and as many leases that end early */
 #endif
 #define NOBODY 255
 
@@ -79,7 +79,7 @@ inline forget() {
 inline may_die() {
 	if
 	:: skip
-	:: atomic { crashes < MOST_FAULTS -> crashes++; forget(); goto end_idle }
+	:: atomic { crashes < MAX_FAULTS -> crashes++; forget(); goto end_idle }
 	fi
 }
 
@@ -106,8 +106,8 @@ end_idle:
 			assert(holder[event] == _pid);
 			if
 			:: accepted -> assert(arrived_anew[event]); state[event] = delivered
-			:: !accepted && attempts[event] >= MOST_ATTEMPTS -> state[event] = parked; out_of_order[event] = true
-			:: !accepted && attempts[event] < MOST_ATTEMPTS -> leased[event] = false
+			:: !accepted && attempts[event] >= MAX_ATTEMPTS -> state[event] = parked; out_of_order[event] = true
+			:: !accepted && attempts[event] < MAX_ATTEMPTS -> leased[event] = false
 			fi
 		:: else -> skip /* the lease was lost */
 		fi;
@@ -117,7 +117,7 @@ end_idle:
 }
 
 inline end_lease(e) {
-	leased[e] && state[e] == open && (!at_work[e] || early_ends < MOST_FAULTS) ->
+	leased[e] && state[e] == open && (!at_work[e] || early_ends < MAX_FAULTS) ->
 	early_ends = early_ends + at_work[e];
 	leased[e] = false
 }

@@ -33,7 +33,7 @@ def test_events_arrive_in_sequence_and_only_the_holder_of_the_last_lease_settles
 
 def test_in_the_end_each_event_is_delivered_or_given_up(tmp_path: Path) -> None:
     # A process that can go on does so at some time (-f). One fault of each kind: such a search costs ten times as much.
-    assert search(tmp_path, "MOST_FAULTS=1", compiled=(), options=("-a", "-f")) == 0
+    assert search(tmp_path, "MAX_FAULTS=1", compiled=(), options=("-a", "-f")) == 0
 
 
 @pytest.mark.parametrize("guard", ["NO_FENCE", "NO_ORDER"])

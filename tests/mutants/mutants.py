@@ -50,7 +50,7 @@ _RECORDING = "tests/integration/ledger/test_recording.py::"
 _OUTBOX = "tests/integration/ledger/test_outbox.py::"
 _INQUIRY_QUEUE = "tests/integration/ledger/test_inquiry_queue.py::"
 _ORDER_STATE = "tests/unit/ledger/test_order_state.py::"
-_CALLBACKS = "tests/unit/web/test_callbacks.py::"
+_CALLBACKS = "tests/unit/receiver/test_callbacks.py::"
 _TOKENS = "tests/unit/gateway/test_notify_tokens.py::"
 _VECTORS = "tests/unit/gateway/test_callback_vectors.py::"
 _PUBLISHER = "tests/integration/messaging/test_rabbit_publisher.py::"
@@ -62,7 +62,7 @@ MUTANTS: Sequence[Mutant] = (
     # ---- the receiver: believe no lie, answer after the confirm ----
     _mutant(
         "a callback is answered before the queue has confirmed it",
-        "service/web/app.py",
+        "service/receiver/app.py",
         "            self._publisher.submit(encode_claim(claim), deadline=deadline, on_settled=pending.settle)\n",
         "            pending.settle(None)\n"
         "            self._publisher.submit(encode_claim(claim), deadline=deadline, on_settled=lambda error: None)\n",
@@ -119,14 +119,14 @@ MUTANTS: Sequence[Mutant] = (
     ),
     _mutant(
         "a token is not bound to its order",
-        "service/web/app.py",
+        "service/receiver/app.py",
         "        if address.biz_order_no not in (None, claim.biz_order_no):\n",
         "        if False:\n",
         _CALLBACKS + "test_a_token_opens_no_other_order_than_its_own",
     ),
     _mutant(
         "refusals are not counted",
-        "service/web/app.py",
+        "service/receiver/app.py",
         "        self._refusals.count(merchant, reason)\n",
         "",
         _CALLBACKS + "test_refusals_are_counted_like_in_the_metric",
@@ -450,7 +450,7 @@ MUTANTS: Sequence[Mutant] = (
     _mutant(
         "the time at which an announced order is due may lie decades ahead",
         "service/charging/announce.py",
-        "    if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MOST_DUE_IN:\n",
+        "    if draft.answer_due_at is not None and abs(draft.answer_due_at - now) > _MAX_DUE_IN:\n",
         "    if False:\n",
         "tests/integration/api/test_announcing_orders.py",
     ),

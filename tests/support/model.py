@@ -20,7 +20,7 @@ from service.ledger.tables import metadata
 Result = TypeVar("Result")
 
 #: The most statements that one call is interrupted before; calls that need fewer end normally.
-_MOST_STEPS = 12
+_MAX_STEPS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ LIVES = Fate()
 fates = st.one_of(
     *[st.just(LIVES)] * 4,
     st.just(Fate(repeats=True)),
-    st.integers(1, _MOST_STEPS).map(lambda step: Fate(dies_at=step)),
+    st.integers(1, _MAX_STEPS).map(lambda step: Fate(dies_at=step)),
 )
 
 

@@ -1,7 +1,7 @@
 """Deliveries as a model: leases, fencing, order and replays, with crashes between any two steps.
 
 The model knows who was given which lease. Only the holder of a delivery's last lease may settle it, and that is what
-the fencing numbers have to achieve.
+the fencing tokens have to achieve.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.replays import Replays, ReplayState, ReplayWindow
 from service.ledger.tables import deliveries
 from tests.support.claims import AUTHOR, NOON, a_claim
-from tests.support.ledger import Clock, LedgerCopies, make_store
+from tests.support.ledger import Clock, make_sqlite_ledger, make_store
 from tests.support.model import LIVES, Fate, ModelLedger, fates, run_model
 
 ORDERS = ("DK1", "DK2")
 #: "shop" wants some of the events only: its sequences have gaps.
 ENDPOINTS = {"books": DEFAULT_EVENT_TYPES, "shop": frozenset({EventType.PROCESSING, EventType.CORRECTED})}
-MOST_EVENTS = 4
+MAX_EVENTS = 4
 LEASE_SECONDS = 30
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 REPLAYED_PER_SECOND = 2
 
 processes = st.sampled_from([0, 1])
@@ -109,7 +109,7 @@ class Deliveries(RuleBasedStateMachine):
         for _ in range(2):
             self.record(chosen=set(ORDERS), fate=LIVES)
 
-    @precondition(lambda self: max(self.events.values()) < MOST_EVENTS)
+    @precondition(lambda self: max(self.events.values()) < MAX_EVENTS)
     @rule(chosen=st.sets(orders, min_size=1), fate=fates)
     def record(self, chosen: set[str], fate: Fate) -> None:
         """The ledger records claims that make the next event of each order."""
@@ -182,7 +182,7 @@ class Deliveries(RuleBasedStateMachine):
             FailedDelivery(
                 delivery=held.delivery,
                 error="503",
-                wait_seconds=None if held.delivery.attempt >= MOST_ATTEMPTS else wait_seconds,
+                wait_seconds=None if held.delivery.attempt >= MAX_ATTEMPTS else wait_seconds,
             )
             for held in tried
         ]
@@ -238,7 +238,7 @@ class Deliveries(RuleBasedStateMachine):
             self.pauses.pause(endpoint, author=AUTHOR)
         self.paused ^= {endpoint}
 
-    @rule(endpoint=endpoints, order=orders, sequence=st.integers(1, MOST_EVENTS), fate=fates)
+    @rule(endpoint=endpoints, order=orders, sequence=st.integers(1, MAX_EVENTS), fate=fates)
     def replay(self, endpoint: str, order: str, sequence: int, fate: Fate) -> None:
         """An operator sends one event again, whatever its state."""
 
@@ -418,5 +418,5 @@ def _key(row: Any) -> DeliveryKey:
     return row.merchant, row.biz_order_no, row.endpoint, row.sequence
 
 
-def test_deliveries_are_what_the_model_says(ledger_copies: LedgerCopies, tmp_path: Path) -> None:
-    run_model(Deliveries, url=ledger_copies.on_sqlite(tmp_path / "ledger.db"), runs=15, steps=40)
+def test_deliveries_are_what_the_model_says(tmp_path: Path) -> None:
+    run_model(Deliveries, url=make_sqlite_ledger(tmp_path / "ledger.db"), runs=15, steps=40)

@@ -24,18 +24,18 @@ from service.ledger.inquiry_questions import DueInquiry, QuestionOutcome, Questi
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.tables import inquiries
 from tests.support.claims import AUTHOR, a_claim
-from tests.support.ledger import Clock, LedgerCopies, end_refused, make_store
+from tests.support.ledger import Clock, end_refused, make_sqlite_ledger, make_store
 from tests.support.model import LIVES, Fate, ModelLedger, fates, run_model
 
 ORDERS = ("DK1", "DK2")
 LEASE_SECONDS = 60
 RULES = InquiryRules(
-    least_interval_seconds=10,
-    most_per_day=6,
-    most_per_minute=12,
+    min_interval_seconds=10,
+    max_per_day=6,
+    max_per_minute=12,
     overdue_share=0.5,
     first_repeat_seconds=20,
-    most_repeat_seconds=1800,
+    max_repeat_seconds=1800,
 )
 #: What each state of an order may be followed by, at the gateway.
 NEXT = {
@@ -259,12 +259,12 @@ class Inquiries(RuleBasedStateMachine):
         order.questions.append((now, inquiry.owed))
         self.questions.append((now, inquiry.owed))
         today = [owed for at, owed in order.questions if at.date() == now.date()]
-        assert len(today) <= RULES.most_per_day
-        assert today.count(False) <= RULES.most_doubts_per_day
+        assert len(today) <= RULES.max_per_day
+        assert today.count(False) <= RULES.max_doubts_per_day
         if len(order.questions) > 1:
-            assert now - order.questions[-2][0] >= timedelta(seconds=RULES.least_interval_seconds)
-        _check_rate([at for at, _ in self.questions], RULES.most_per_minute)
-        _check_rate([at for at, owed in self.questions if not owed], RULES.most_doubts_per_minute)
+            assert now - order.questions[-2][0] >= timedelta(seconds=RULES.min_interval_seconds)
+        _check_rate([at for at, _ in self.questions], RULES.max_per_minute)
+        _check_rate([at for at, owed in self.questions if not owed], RULES.max_doubts_per_minute)
         return Held(inquiry=inquiry, lease=order.lease)
 
     def _ask(self, held: Held, *, answered: bool) -> None:
@@ -355,12 +355,12 @@ def _next_time(row: Row[Any]) -> datetime:
     return time
 
 
-def _check_rate(asked: Sequence[datetime], most_per_minute: float) -> None:
+def _check_rate(asked: Sequence[datetime], max_per_minute: float) -> None:
     """The questions up to the last one were never more than the rate allows."""
-    interval = timedelta(minutes=1) / most_per_minute
+    interval = timedelta(minutes=1) / max_per_minute
     for place, since in enumerate(asked):
         assert len(asked) - place <= (asked[-1] - since) // interval + 1
 
 
-def test_inquiries_are_what_the_model_says(ledger_copies: LedgerCopies, tmp_path: Path) -> None:
-    run_model(Inquiries, url=ledger_copies.on_sqlite(tmp_path / "ledger.db"), runs=12, steps=40)
+def test_inquiries_are_what_the_model_says(tmp_path: Path) -> None:
+    run_model(Inquiries, url=make_sqlite_ledger(tmp_path / "ledger.db"), runs=12, steps=40)
