@@ -49,7 +49,7 @@ _LEDGER_CONSUMER = "tests/unit/consumers/test_ledger_consumer.py::"
 _RECORDING = "tests/integration/ledger/test_recording.py::"
 _OUTBOX = "tests/integration/ledger/test_outbox.py::"
 _INQUIRY_QUEUE = "tests/integration/ledger/test_inquiry_queue.py::"
-_ORDER_STATE = "tests/unit/ledger/test_order_state.py::"
+_ORDER_STATE = "tests/unit/domain/test_order_state.py::"
 _CALLBACKS = "tests/unit/receiver/test_callbacks.py::"
 _TOKENS = "tests/unit/gateway/test_notify_tokens.py::"
 _VECTORS = "tests/unit/gateway/test_callback_vectors.py::"
@@ -331,8 +331,8 @@ MUTANTS: Sequence[Mutant] = (
     _mutant(
         "who has lost the lease of a delivery settles it",
         "service/ledger/outbox.py",
-        'is_held = and_(deliveries.c.fence == self.rows.number(fence), deliveries.c.state == "open")',
-        'is_held = deliveries.c.state == "open"',
+        "is_held = and_(deliveries.c.fence == self.rows.number(fence), is_open_by_key(deliveries))",
+        "is_held = is_open_by_key(deliveries)",
         _OUTBOX + "test_a_settlement_with_an_old_fence_is_refused[sqlite]",
     ),
     _mutant(
