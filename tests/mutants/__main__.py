@@ -1,6 +1,7 @@
 """Takes one guard away after the other, in a copy of the repository, and shows that a test fails each time.
 
-`python -m tests.mutants [WORD...]` tries the mutants whose names have one of the words, or all. Prints a line for each.
+`python -m tests.mutants [WORD...]` tries the mutants whose names have one of the words, or all. Prints a line for each;
+all of them are also listed in docs/reliability.md.
 Exits with 1 where one survives, which means that a test is missing, and with 2 where the named tests cannot show it.
 """
 
@@ -13,6 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.chaos.page import describe_run, write_section
 from tests.mutants.mutants import MUTANTS, Mutant
 
 _REPOSITORY = Path(__file__).parents[2]
@@ -34,15 +36,30 @@ def main(words: Sequence[str]) -> int:
             tests = list(dict.fromkeys(test for mutant in chosen for test in mutant.tests))
             if (failed := find_failure(copy, tests)) is not None:
                 raise Unusable(f"{failed} fails although no guard is missing")  # noqa: TRY301
-            survivors = [mutant for mutant in chosen if not _is_killed(copy, mutant)]
+            killers = {mutant.name: _find_killer(copy, mutant) for mutant in chosen}
         except Unusable as error:
             print(error, file=sys.stderr)
             return 2
-    print(f"{len(chosen)} mutants, {len(survivors)} survived")
+    survivors = [name for name, killer in killers.items() if killer is None]
+    result = f"{len(killers)} mutants, {len(survivors)} survived"
+    print(result)
+    if not words:
+        rows = [f"| {name} | {f'`{killer}`' if killer else '**survived**'} |" for name, killer in killers.items()]
+        lines = [
+            describe_run("make mutants"),
+            "",
+            f"{result}.",
+            "",
+            "| without the guard | test that fails |",
+            "|---|---|",
+            *rows,
+        ]
+        write_section("mutants", "\n".join(lines))
     return 1 if survivors else 0
 
 
-def _is_killed(copy: Path, mutant: Mutant) -> bool:
+def _find_killer(copy: Path, mutant: Mutant) -> str | None:
+    """The first named test that fails without the guard; None where the mutant survives."""
     mutant.apply(copy)
     try:
         killer = find_failure(copy, mutant.tests)
@@ -51,7 +68,7 @@ def _is_killed(copy: Path, mutant: Mutant) -> bool:
             shutil.copy2(_REPOSITORY / edit.file, copy / edit.file)
     files = ", ".join(dict.fromkeys(edit.file for edit in mutant.edits))
     print(f"{mutant.name}: {files}: {'SURVIVED' if killer is None else f'killed by {killer}'}", flush=True)
-    return killer is not None
+    return killer
 
 
 def find_failure(folder: Path, tests: Sequence[str]) -> str | None:
