@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import load_settings
 from service.ledger.announcements import Announcement
 from service.ledger.audit import Author
+from service.ledger.errors import LedgerUnavailable, ReplayCountDiffers
 from service.ledger.replays import Replays, ReplayState, ReplayWindow
 from tests.chaos.accountant import FAULTS
 from tests.chaos.downstreams import READY
@@ -284,7 +286,7 @@ class Stage:
         """
         match fault.action:
             case Action.REPLAY:
-                self._replay(*fault.victims)
+                eventually(lambda: self._replay(*fault.victims))
             case Action.FREEZE:
                 [victim] = fault.victims
                 frozen = self._servers.get(victim) or self._process(victim)
@@ -320,7 +322,7 @@ class Stage:
             with contextlib.suppress(AssertionError):  # what is lost is in the report
                 eventually(lambda: self.audit()["lost"] == 0)
             for name in ledgers:
-                assert self._deployment.role(name).terminate() == 0, self._deployment.role(name).describe()
+                self._end(name)
             # What they held has gone back to the queue.
             if self._deployment.count_messages("ledger") == 0:
                 break
@@ -328,7 +330,7 @@ class Stage:
         eventually(lambda: self._deployment.ledger.count_deliveries("open") == 0)
         assert self._deployment.ledger.count_deliveries("parked") == 0
         for name in set(self._roles) - set(ledgers):
-            assert self._deployment.role(name).terminate() == 0, self._deployment.role(name).describe()
+            self._end(name)
         if "bus" in self._downstreams:
             assert self._downstreams["bus"].terminate() == 0, self._downstreams["bus"].describe()
         self._deployment.assert_no_dead_letters()
@@ -352,14 +354,19 @@ class Stage:
             records = [replays.load(replay) for replay in self._replays]
         return all(record is not None and record.state is ReplayState.DONE for record in records)
 
-    def _replay(self, endpoint: str) -> None:
+    def _replay(self, endpoint: str) -> bool:
+        """False where it has to be requested again."""
         # Of events that were made a moment ago, more may be committed yet.
         until = datetime.now(UTC) - timedelta(seconds=5)
         window = ReplayWindow(endpoint=endpoint, since=until - timedelta(days=1), until=until)
         with self._replaying() as replays:
             author = Author(name="chaos", reason="to see that it does no harm")
-            replay = replays.request(window, expected=replays.count(window), per_second=500, author=author)
+            try:
+                replay = replays.request(window, expected=replays.count(window), per_second=500, author=author)
+            except (ReplayCountDiffers, LedgerUnavailable):
+                return False
         self._replays.append(replay.id)
+        return True
 
     @contextlib.contextmanager
     def _replaying(self) -> Iterator[Replays]:
@@ -379,14 +386,25 @@ class Stage:
     def _kill(self, victim: str) -> None:
         match victim:
             case "worker":
-                eventually(lambda: self._deployment.children("receiver"))
-                self._deployment.kill_worker()
+                eventually(self._kill_worker)
             case "master":
                 self._deployment.kill_master()
             case server if server in self._servers:
                 self._servers[server].kill()
             case role:
                 self._deployment.kill(role)
+
+    def _end(self, role: str) -> None:
+        """End a role in good order. One that is only starting has no handler of signals yet, and holds nothing."""
+        process = self._deployment.role(role)
+        assert process.terminate() in (0, -signal.SIGTERM), process.describe()
+
+    def _kill_worker(self) -> bool:
+        """False where there is none at the moment."""
+        with contextlib.suppress(IndexError, ProcessLookupError):
+            self._deployment.kill_worker()
+            return True
+        return False
 
     def _start_again(self, victim: str) -> None:
         match victim:
