@@ -86,7 +86,8 @@ test-refusals: servers $(INSTALLED_DEV) ## Send 10,000 orders to a sandbox that 
 
 .PHONY: crash-points
 crash-points: servers $(INSTALLED_DEV) ## Kill a role or command at each crash point, 20 times; `make test` does it twice
-	CRASH_POINT_TIMES=20 $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) tests/e2e/test_crash_points.py $(PYTEST_ARGS)
+	CRASH_POINT_TIMES=20 $(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --junit-xml $(VENV)/crash-points.xml tests/e2e/test_crash_points.py
+	$(BIN)/python -m tests.chaos.crash_points $(VENV)/crash-points.xml
 
 .PHONY: chaos
 chaos: servers $(INSTALLED_DEV) ## Kill and freeze roles and servers at random for ten minutes, and count what was lost (SEED=7)

@@ -652,5 +652,5 @@ def test_a_killed_command_that_is_started_again_has_lost_nothing_and_done_nothin
 
 
 def test_a_crash_point_says_that_its_function_was_renamed() -> None:
-    with pytest.raises(AssertionError, match=r"no function service\.web\.app:renamed; give its crash point"):
+    with pytest.raises(AssertionError, match=r"no function service\.receiver\.app:renamed; give its crash point"):
         after("service.receiver.app:renamed").require()
