@@ -200,6 +200,8 @@ def test_the_trace_of_a_callback_that_is_not_believed_goes_on_through_the_questi
 def test_a_flood_of_made_up_words_is_counted_to_the_last_and_makes_no_new_series(watched: Watched) -> None:
     """By two workers, as everywhere: what each has counted is in one sum."""
     _flood(watched, _made_up(watched.deployment, "first"))
+    # The ledger looks now and then at what waits for a person, and then shows each kind of it.
+    eventually(lambda: watched.total("ledger", "payment_callbacks_attention_items", kind="quarantined-claim"))
     series = watched.series()
     _flood(watched, _made_up(watched.deployment, "second"))
     assert watched.series() == series

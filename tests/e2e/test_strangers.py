@@ -93,7 +93,7 @@ def asked(request: pytest.FixtureRequest, own_shop: Downstream, tmp_path: Path) 
         ) as deployment,
     ):
         settings = deployment.settings_file
-        settings.write_text(settings.read_text().replace("[ledger]\n", "[ledger]\nmost_forged_orders = 0\n"))
+        settings.write_text(settings.read_text().replace("[ledger]\n", "[ledger]\nmax_forged_orders = 0\n"))
         deployment.prepare()
         deployment.start("receiver", "dispatcher", "inquirer")
         deployment.start("ledger", module="tests.support.hasty_roles")

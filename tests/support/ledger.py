@@ -66,6 +66,7 @@ class Clock:
 def make_sqlite_ledger(file: Path) -> str:
     """Make an empty ledger in `file`, and the folder that it is in, and return its SQLAlchemy URL."""
     file.parent.mkdir(exist_ok=True)
+    file.touch(mode=0o600)
     file.write_bytes(_migrated_file())
     return f"sqlite:///{file}"
 
@@ -111,14 +112,14 @@ class LedgerDatabases:
 
 
 def _empty(url: str) -> bool:
-    """Remove all rows and begin all numbers anew; False where somebody still holds a lock."""
+    """Remove all rows and begin all numbers anew; False where somebody still holds a lock, or a table is gone."""
     with psycopg.connect(url.replace("+psycopg", ""), autocommit=True, row_factory=scalar_row) as connection:
         connection.execute("SET lock_timeout = '1s'")
-        filled = connection.execute(_FILLED_TABLES).fetchall()
         try:
+            filled = connection.execute(_FILLED_TABLES).fetchall()
             if filled:
                 connection.execute(f"TRUNCATE {', '.join(filled)} CASCADE")
-        except psycopg.errors.LockNotAvailable:
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable):
             return False
         connection.execute("SELECT setval(sequencename::regclass, 1, false) FROM pg_sequences WHERE last_value > 0")
     return True

@@ -214,11 +214,13 @@ def test_the_ledger_can_be_read_while_another_writes(ledger_url: str, store: Led
     other.dispose()
 
 
-@pytest.mark.parametrize("ledger_url", ["sqlite"], indirect=True)
-def test_a_sqlite_ledger_is_private_to_its_owner(ledger_url: str, ledger_engine: Engine, tmp_path: Path) -> None:
-    with ledger_engine.begin() as connection:
+def test_a_sqlite_ledger_is_private_to_its_owner(tmp_path: Path) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path / 'new.db'}")
+    migrate(engine)
+    with engine.begin() as connection:
         connection.execute(text("SELECT 1"))
-        modes = {stat.S_IMODE(os.stat(file).st_mode) for file in tmp_path.glob("ledger.db*")}
+        modes = {stat.S_IMODE(os.stat(file).st_mode) for file in tmp_path.glob("new.db*")}
+    engine.dispose()
     assert modes == {0o600}
 
 
