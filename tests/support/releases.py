@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 #: Version 0.1.0; see docs/decisions/0019-the-baseline.md.
-BASELINE = "1c4c12c"
+BASELINE = "2fbc656b2450b96ce41f2bb5ba57271a99ea5fff"
 
 _REPOSITORY = Path(__file__).parents[2]
 
