@@ -75,19 +75,9 @@ def test_an_update_and_its_rollback_refuse_no_callback_and_lose_none(
         # The schema first, while only the earlier release runs.
         new.prepare()
         load.wait_for_answers(_ANSWERS)
-        _start(new)
-        balancer.use(old, new)
-        load.wait_for_answers(2 * _ANSWERS)
-        balancer.use(new)
-        load.wait_for_answers(_ANSWERS)
-        _end(old)
+        _roll_over(load, balancer, leaving=old, coming=new)
         # And back: the earlier release works on the later schema.
-        _start(old)
-        balancer.use(old, new)
-        load.wait_for_answers(2 * _ANSWERS)
-        balancer.use(old)
-        load.wait_for_answers(_ANSWERS)
-        _end(new)
+        _roll_over(load, balancer, leaving=new, coming=old)
     refused = [answer for answer in load.answers if not answer.acknowledged]
     assert not refused, f"{len(refused)} of {len(load.answers)} callbacks were refused: {refused[0]}"
     await_claims(load.acknowledged, ledger=old.ledger, prefix="update")
@@ -100,6 +90,17 @@ def test_an_update_and_its_rollback_refuse_no_callback_and_lose_none(
 def _start(deployment: Deployment, *, environment: Release | None = None) -> None:
     deployment.start(*ROLES, environment=environment)
     deployment.wait_until_receiving()
+
+
+def _roll_over(load: Load, balancer: Balancer, *, leaving: Deployment, coming: Deployment) -> None:
+    """Start one release beside the other, then end the other."""
+    _start(coming)
+    balancer.use(leaving, coming)
+    load.wait_for_answers(2 * _ANSWERS)
+    balancer.use(coming)
+    load.wait_for_answers(_ANSWERS)
+    _end(leaving)
+    load.wait_for_answers(_ANSWERS)
 
 
 def _end(deployment: Deployment) -> None:
