@@ -15,8 +15,13 @@ from werkzeug.exceptions import HTTPException
 from service.api.auth import Authenticator, ScopeMissing, Unauthenticated
 from service.api.blueprint import ApiBlueprint
 from service.api.fields import order_number
-from service.api.health import Health
-from service.api.paths import (
+from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
+from service.api.problems import Problem, ProblemSchema, problem_of
+from service.api.request_schemas import MAX_BODY_BYTES
+from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
+from service.runtime.logs import Logger
+from service.serving.health import Health
+from service.serving.paths import (
     DeadLetterConverter,
     EndpointConverter,
     OrderNumberConverter,
@@ -24,11 +29,6 @@ from service.api.paths import (
     SegmentConverter,
     UndecodedPaths,
 )
-from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
-from service.api.problems import Problem, ProblemSchema, problem_of
-from service.api.request_schemas import MAX_BODY_BYTES
-from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
-from service.runtime.logs import Logger
 
 #: The endpoints that need no token: none of them says anything about an order.
 OPEN_ENDPOINTS = frozenset({"alive", "ready", "metrics", "api-docs.openapi_json", "asyncapi", "payment_event"})

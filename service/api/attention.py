@@ -5,11 +5,11 @@ from typing import Any
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
-from service.api.cursors import next_cursor
 from service.api.request_schemas import AcknowledgementSchema, AttentionFilterSchema
 from service.api.response_schemas import AttentionItemSchema, AttentionListSchema
 from service.config.settings import ApiScope
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionList
+from service.ledger.cursors import next_cursor
 from service.runtime.logs import Logger
 
 _log = Logger(__name__)

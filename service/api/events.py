@@ -5,15 +5,15 @@ import time
 from typing import Any
 
 from service.api.blueprint import ApiBlueprint
-from service.api.cursors import write_cursor
-from service.api.health import Drain
 from service.api.problems import Problem
 from service.api.request_schemas import FeedFilterSchema, FeedQuery
 from service.api.response_schemas import FeedPageSchema, OrderEventsSchema
 from service.config.settings import ApiScope
 from service.domain.claims import OrderKey
+from service.ledger.cursors import write_cursor
 from service.ledger.errors import OrderUnknown
 from service.ledger.feed import EventFeed, FeedPage, OrderEvents
+from service.serving.health import Drain
 
 # How often a waiting request looks for events.
 _LOOK_SECONDS = 0.5

@@ -10,11 +10,11 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from service.api.cursors import read_cursor
 from service.domain.claims import Trust
 from service.domain.masking import mask_personal, mask_unknown_word
 from service.domain.order_numbers import MAX_ORDER_NO_CHARACTERS, is_order_no
 from service.ledger.claims import ClaimRecord
+from service.ledger.cursors import read_cursor
 from service.ledger.inquiries import InquiryReason
 
 #: How many items one response may list.

@@ -8,7 +8,6 @@ from flask import g
 from sqlalchemy import Engine
 
 from service.api.blueprint import ApiBlueprint
-from service.api.cursors import next_cursor
 from service.api.problems import Problem
 from service.api.request_schemas import (
     AuditFilterSchema,
@@ -32,6 +31,7 @@ from service.api.response_schemas import (
 )
 from service.config.settings import ApiScope
 from service.ledger.audit import Author, list_changes
+from service.ledger.cursors import next_cursor
 from service.ledger.endpoint_tests import EndpointTestRecord, EndpointTests
 from service.ledger.endpoints import DeliveryFilter, Pauses, list_deliveries, read_endpoint_states
 from service.ledger.errors import UnknownMerchant

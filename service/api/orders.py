@@ -6,7 +6,6 @@ from typing import Any
 from flask import g
 
 from service.api.blueprint import ApiBlueprint
-from service.api.cursors import next_cursor
 from service.api.problems import Problem, invalid
 from service.api.request_schemas import (
     AnnouncementsSchema,
@@ -26,6 +25,7 @@ from service.config.settings import ApiScope
 from service.domain.claims import OrderKey
 from service.gateway.errors import FieldProblem, MessageInvalid
 from service.ledger.claims import Resolution
+from service.ledger.cursors import next_cursor
 from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerchant
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord

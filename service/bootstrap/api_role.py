@@ -13,13 +13,12 @@ from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
 from service.api.dead_letters import make_dead_letters
 from service.api.events import make_events
-from service.api.health import Drain, Health
 from service.api.operating import make_operating
 from service.api.orders import make_orders
 from service.api.reports import make_report
 from service.bootstrap.charging import make_announcer, make_withholder
 from service.bootstrap.gateways import make_gateway_clients
-from service.bootstrap.ledger import make_store
+from service.bootstrap.ledger import make_readiness_check, make_store
 from service.charging.bulkhead import Bulkhead
 from service.config.settings import Settings
 from service.ledger.attention import AttentionList
@@ -30,10 +29,10 @@ from service.ledger.feed import EventFeed
 from service.ledger.outbox import Outbox
 from service.ledger.replays import Replays
 from service.ledger.reports import Reports
-from service.ledger.schema import make_schema_check
 from service.runtime.clock import now
 from service.runtime.metrics.exposition import name_role
 from service.runtime.metrics.merchants import show_gateways
+from service.serving.health import Drain, Health
 
 
 def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
@@ -75,5 +74,5 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
         ],
         authenticator=Authenticator(tokens=settings.api.tokens),
         registry=registry,
-        health=Health(drain=drain, schema_serves=make_schema_check(engine)),
+        health=Health(drain=drain, find_trouble=make_readiness_check(engine)),
     )

@@ -1,5 +1,6 @@
 """The ledger: its database, and the store with the rules of every merchant and endpoint."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from zoneinfo import ZoneInfo
 
@@ -11,11 +12,16 @@ from service.config.settings import MerchantSettings, Settings
 from service.domain.refused_withholds import RefusalRules
 from service.ledger.database import make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
+from service.ledger.errors import LedgerUnavailable
 from service.ledger.inquiry_limits import InquiryRules
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.refused_withholds import RefusedWithholds
+from service.ledger.schema import make_schema_check
 from service.ledger.store import LedgerStore
 from service.runtime.clock import now
+from service.runtime.logs import Logger
+
+_log = Logger(__name__)
 
 
 def make_ledger_engine(settings: Settings, *, pool_size: int = 2) -> Engine:
@@ -40,6 +46,20 @@ def make_store(settings: Settings, engine: Engine) -> LedgerStore:
         endpoints=[_endpoint_rules(endpoint) for endpoint in settings.endpoints],
         clock=now,
     )
+
+
+def make_readiness_check(engine: Engine) -> Callable[[], str]:
+    """A check, cheap to repeat, of why the ledger cannot be used; "" where it can."""
+    serves = make_schema_check(engine)
+
+    def find_trouble() -> str:
+        try:
+            return "" if serves() else "the ledger lacks this release's schema"
+        except LedgerUnavailable as error:
+            _log.warning("ledger_not_ready", reason=str(error))
+            return "the ledger cannot be used"
+
+    return find_trouble
 
 
 def make_inquiry_queue(settings: Settings, engine: Engine) -> InquiryQueue:

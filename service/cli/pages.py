@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import click
 from marshmallow import Schema, ValidationError
 
-from service.api.cursors import Placed, next_cursor, read_cursor
 from service.api.fields import MAX_LISTED
+from service.ledger.cursors import Placed, next_cursor, read_cursor
 
 _Item = TypeVar("_Item", bound=Placed)
 

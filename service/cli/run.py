@@ -176,9 +176,10 @@ def dispatcher(context: click.Context) -> None:
 @click.pass_context
 def api(context: click.Context) -> None:
     """Serve the internal API, under gunicorn: announce, send, show and resolve orders."""
-    from service.api.server import serve_api
+    from service.api.server import ApiWorker
     from service.bootstrap.api_role import make_api
     from service.cli.ledger_access import engine_of
+    from service.serving.threads import serve_on_threads
 
     settings = _settings(context)
     if not settings.api.tokens:
@@ -190,12 +191,14 @@ def api(context: click.Context) -> None:
     _await_schema(settings, engine, threading.Event())
     # Close all connections before gunicorn forks: processes must not share one.
     engine.dispose()
-    serve_api(
+    serve_on_threads(
         # One more than there are threads, for the readiness check.
         make_app=lambda drain: make_api(
             settings, engine_of(settings, pool_size=settings.api.threads + 1), drain, context.meta[_LOG_METRICS]
         ),
         settings=settings.api,
+        worker=ApiWorker,
+        name="payment-callbacks-api",
     )
 
 

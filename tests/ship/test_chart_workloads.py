@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from service.api.health import ANSWER_WITHIN_SECONDS
 from service.cli.report import UNEXPLAINED
+from service.serving.health import ANSWER_WITHIN_SECONDS
 from tests.support.chart import Manifest, find, find_all, render
 
 CONSUMERS = ("ledger", "inquirer", "dispatcher")

@@ -31,7 +31,7 @@ _FORKS.set_forkserver_preload(
     [
         __name__,
         "alembic.command",
-        "service.api.server",
+        "service.serving.threads",
         "service.bootstrap.api_role",
         "service.bootstrap.dispatcher_role",
         "service.bootstrap.inquirer_role",

@@ -14,7 +14,6 @@ from flask import Flask
 from flask.testing import FlaskClient
 from prometheus_client import CollectorRegistry
 
-from service.api.health import Drain
 from service.bootstrap.api_role import make_api
 from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
@@ -27,6 +26,7 @@ from service.receiver.app import Health, create_app
 from service.receiver.refusal_counter import RefusalCounter
 from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
+from service.serving.health import Drain
 from tests.support.logs import capture_logs
 from tests.support.receiver import merchants
 

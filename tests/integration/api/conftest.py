@@ -8,13 +8,13 @@ import pytest
 from sqlalchemy import Engine
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from service.api.health import Drain
 from service.bootstrap.api_role import make_api
 from service.bootstrap.ledger import make_ledger_engine
 from service.config.reading import parse_settings
 from service.config.settings import Settings
 from service.runtime.metrics.logs import LogMetrics
 from service.sandbox.server import SandboxServer
+from service.serving.health import Drain
 from tests.support.api import TOKEN, ApiCaller
 from tests.support.gateway import AES_KEY
 from tests.support.http_server import ScriptedServer

@@ -55,7 +55,7 @@ def test_help_imports_no_command() -> None:
         ),
         ("inquirer", ["service.bootstrap.inquirer_role"], {"alembic", "flask", "gunicorn", "pika"}),
         ("dispatcher", ["service.bootstrap.dispatcher_role"], {"alembic", "flask", "gunicorn", "pika"}),
-        ("api", ["service.bootstrap.api_role", "service.api.server"], {"alembic", "pika"}),
+        ("api", ["service.bootstrap.api_role", "service.serving.threads"], {"alembic", "pika"}),
     ],
 )
 def test_a_role_imports_nothing_that_only_other_roles_use(role: str, modules: list[str], foreign: set[str]) -> None:

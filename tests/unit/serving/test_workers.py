@@ -10,8 +10,8 @@ from gunicorn.http.message import Request
 from gunicorn.http.unreader import IterUnreader
 from gunicorn.workers.base import Worker
 
-from service.api.server import ApiWorker
 from service.receiver.server import ReceiverWorker
+from service.serving.threads import ThreadWorker
 from service.serving.worker import LoopWorker
 
 HEAD = b"POST /a?b HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\n"
@@ -24,7 +24,7 @@ def replaced(worker: Any) -> Any:
 def test_the_workers_replace_what_they_mean_to_replace() -> None:
     assert replaced(LoopWorker) == {"__init__", "handle_exit", "init_process", "init_signals", "run"}
     assert replaced(ReceiverWorker) == {"__init__", "handle_exit", "load_wsgi"}
-    assert replaced(ApiWorker) == {"__init__", "handle_exit"}
+    assert replaced(ThreadWorker) == {"__init__", "handle_exit"}
 
 
 @pytest.mark.parametrize("name", ["handle_exit", "init_process", "init_signals", "load_wsgi", "run"])

@@ -6,15 +6,10 @@ from concurrent.futures import Future
 
 from flask import Response
 
-from service.ledger.errors import LedgerUnavailable
-from service.runtime.logs import Logger
-
 #: How long the database may take to answer; a probe waits longer than that.
 ANSWER_WITHIN_SECONDS = 2.0
 
 _UNAVAILABLE = 503
-
-_log = Logger(__name__)
 
 
 class Drain:
@@ -35,12 +30,12 @@ class Health:
         self,
         *,
         drain: Drain,
-        schema_serves: Callable[[], bool],
+        find_trouble: Callable[[], str],
         answer_within_seconds: float = ANSWER_WITHIN_SECONDS,
     ) -> None:
-        """`schema_serves` asks the database whether this release can use its schema. Raises LedgerUnavailable."""
+        """`find_trouble` asks the database, and returns why it cannot be used; "" where it can."""
         self._drain = drain
-        self._schema_serves = schema_serves
+        self._find_trouble = find_trouble
         self._answer_within_seconds = answer_within_seconds
         self._lock = threading.Lock()
         self._check: Future[str] | None = None
@@ -72,9 +67,7 @@ class Health:
     def _run_check(self, check: "Future[str]") -> None:
         reason = "the ledger cannot be used"
         try:
-            reason = "" if self._schema_serves() else "the ledger lacks this release's schema"
-        except LedgerUnavailable as error:
-            _log.warning("api_not_ready", reason=str(error))
+            reason = self._find_trouble()
         finally:
             check.set_result(reason)
 

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from marshmallow import ValidationError
 
-from service.api.cursors import next_cursor, read_cursor, write_cursor
 from service.ledger.attention import AttentionPlace
+from service.ledger.cursors import next_cursor, read_cursor, write_cursor
 from service.ledger.endpoints import DeliveryPlace
 from service.ledger.feed import FeedPlace
 from service.ledger.orders import OrderPlace, OrderRecord
