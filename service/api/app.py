@@ -12,13 +12,13 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from werkzeug.exceptions import HTTPException
 
-from service.api.auth import Authenticator, ScopeMissing, Unauthenticated
 from service.api.blueprint import ApiBlueprint
 from service.api.fields import order_number
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
 from service.api.problems import Problem, ProblemSchema, problem_of
 from service.api.request_schemas import MAX_BODY_BYTES
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
+from service.identity.tokens import Authenticator, ScopeMissing, Unauthenticated
 from service.runtime.logs import Logger
 from service.serving.health import Health
 from service.serving.paths import (

@@ -9,7 +9,6 @@ from sqlalchemy import Engine
 
 from service.api.app import create_api
 from service.api.attention import make_attention
-from service.api.auth import Authenticator
 from service.api.cards import make_cards, make_withholds
 from service.api.dead_letters import make_dead_letters
 from service.api.events import make_events
@@ -21,6 +20,7 @@ from service.bootstrap.gateways import make_gateway_clients
 from service.bootstrap.ledger import make_readiness_check, make_store
 from service.charging.bulkhead import Bulkhead
 from service.config.settings import Settings
+from service.identity.tokens import Authenticator
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.endpoint_tests import EndpointTests

@@ -4,9 +4,9 @@ import hmac
 
 import pytest
 
-from service.api.auth import Authenticator, ScopeMissing, Unauthenticated
 from service.config.secrets import Secret
 from service.config.settings import ApiScope, ApiToken
+from service.identity.tokens import Authenticator, ScopeMissing, Unauthenticated
 
 TOKENS = [
     ApiToken(name="shop", token=Secret("s" * 40), scopes=frozenset(ApiScope)),

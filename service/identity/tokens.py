@@ -1,4 +1,4 @@
-"""Bearer tokens: which caller sent a request, and what that caller may do."""
+"""Bearer tokens: which caller sent a request, and what that caller may do. Every role with callers uses them."""
 
 import hmac
 from collections.abc import Mapping, Sequence
