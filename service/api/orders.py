@@ -1,6 +1,6 @@
 """`/v1/orders`: announce, list, show, inquire, resolve."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import g
@@ -9,6 +9,8 @@ from service.api.blueprint import ApiBlueprint
 from service.api.problems import Problem, invalid
 from service.api.request_schemas import (
     AnnouncementsSchema,
+    AuthorSchema,
+    ConfirmationSchema,
     InquiryRequestSchema,
     OrderFilterSchema,
     ResolutionSchema,
@@ -18,7 +20,9 @@ from service.api.response_schemas import (
     HistorySchema,
     InquirySchema,
     OrderListSchema,
+    ProposalSchema,
     ResolvedSchema,
+    describe_resolved,
 )
 from service.charging.announce import AnnouncedOrder, Announcer, OrderDraft
 from service.config.settings import ApiScope
@@ -30,10 +34,13 @@ from service.ledger.errors import AnnouncementDiffers, OrderUnknown, UnknownMerc
 from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord
 from service.ledger.orders import OrderFilter
+from service.ledger.proposals import ProposalRecord
 from service.ledger.store import LedgerStore
 from service.runtime.logs import Logger
 
 _ORDER = "/<merchant:merchant>/<order_number:biz_order_no>"
+_PROPOSAL = f"{_ORDER}/proposals/<row_number:proposal>"
+_NO_PROPOSAL = "The merchant is not configured, or the order has no proposal with this id."
 _UNKNOWN = "The merchant is not configured, or the order is unknown."
 
 _log = Logger(__name__)
@@ -139,31 +146,92 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
     @blueprint.operation(
         "resolveOrder",
         scope=ApiScope.RESOLVE,
-        problems={404: _UNKNOWN, 409: "The order has changed since the person looked at it; nothing was done."},
+        problems={
+            404: _UNKNOWN,
+            409: "The order has changed since the person looked at it, or a proposal waits for a second person; "
+            "nothing was done.",
+        },
     )
     @blueprint.arguments(ResolutionSchema)
+    @blueprint.alt_response(
+        202, schema=ResolvedSchema, description="A proposal: nothing changes until another person confirms it."
+    )
     @blueprint.response(200, ResolvedSchema)
-    def resolve(body: dict[str, Any], merchant: str, biz_order_no: str) -> dict[str, Any]:
+    def resolve(body: dict[str, Any], merchant: str, biz_order_no: str) -> tuple[Mapping[str, Any], int]:
         """Decide an order's status, in a person's name
 
         The decision overrides the gateway, and events are delivered as for any other change. It ends a conflict: the
         order has the values that the decision states and, of those that it does not state, the ones that stand. It is
         kept for good, with the name, the reason and the token's name. It counts only if the order's `sequence` is still
         the one that the person saw.
+
+        Where the merchant's settings require a second person for it, the response is 202 with a proposal. It lapses
+        when the order changes.
         """
         name = body.pop("name")
         body["amount"] = announcer.read_payment(merchant, amount=body["amount"], pay_type=body["pay_type"])
-        resolution = Resolution(order=OrderKey(merchant, biz_order_no), stated_by=g.caller.speaking_for(name), **body)
-        verdict = store.resolve(resolution)
+        resolution = Resolution(
+            order=OrderKey(merchant, biz_order_no),
+            stated_by=g.caller.speaking_for(name),
+            identity=g.caller.person,
+            **body,
+        )
+        resolved = store.resolve(resolution)
+        log = _log.bind(caller=g.caller.name, merchant=merchant, biz_order_no=biz_order_no, status=resolution.status)
+        if isinstance(resolved, ProposalRecord):
+            log.info("resolution_proposed", proposal=resolved.id)
+            status = 202
+        else:
+            log.info("order_resolved", verdict=resolved)
+            status = 200
+        return describe_resolved(resolved, store.load_order(resolution.order)), status
+
+    @blueprint.route(f"{_PROPOSAL}/confirm", methods=["POST"])
+    @blueprint.operation(
+        "confirmProposal",
+        scope=ApiScope.RESOLVE,
+        problems={404: _NO_PROPOSAL, 409: "The caller is the proposal's author, or it is not open; nothing was done."},
+    )
+    @blueprint.arguments(ConfirmationSchema)
+    @blueprint.response(200, ResolvedSchema)
+    def confirm(body: dict[str, str], merchant: str, biz_order_no: str, proposal: int) -> Mapping[str, Any]:
+        """Confirm another person's decision on an order
+
+        Then the decision counts. It is kept as stated by both. The `person` of the two tokens has to differ. It is
+        refused if the order has changed since it was proposed.
+        """
+        order = OrderKey(merchant, biz_order_no)
+        verdict = store.confirm(order, proposal, author=g.caller.author(body))
         _log.info(
-            "order_resolved",
+            "proposal_confirmed",
             caller=g.caller.name,
             merchant=merchant,
             biz_order_no=biz_order_no,
-            status=resolution.status,
+            proposal=proposal,
             verdict=verdict,
         )
-        return {"verdict": verdict, "order": store.load_order(resolution.order)}
+        return describe_resolved(verdict, store.load_order(order))
+
+    @blueprint.route(f"{_PROPOSAL}/withdraw", methods=["POST"])
+    @blueprint.operation(
+        "withdrawProposal",
+        scope=ApiScope.RESOLVE,
+        problems={404: _NO_PROPOSAL, 409: "The proposal is not open; nothing was done."},
+    )
+    @blueprint.arguments(AuthorSchema)
+    @blueprint.response(200, ProposalSchema)
+    def withdraw(body: dict[str, str], merchant: str, biz_order_no: str, proposal: int) -> ProposalRecord:
+        """Withdraw one's own or another person's proposal, so that nobody confirms it"""
+        order = OrderKey(merchant, biz_order_no)
+        withdrawn = store.withdraw(order, proposal, author=g.caller.author(body))
+        _log.info(
+            "proposal_withdrawn",
+            caller=g.caller.name,
+            merchant=merchant,
+            biz_order_no=biz_order_no,
+            proposal=proposal,
+        )
+        return withdrawn
 
     return blueprint
 

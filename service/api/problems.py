@@ -16,10 +16,15 @@ from service.ledger.errors import (
     CursorExpired,
     DeadLetterUnknown,
     FeedBehind,
+    IdentityMissing,
     LedgerUnavailable,
     OrderChanged,
     OrderUnknown,
+    ProposalClosed,
+    ProposalOpen,
+    ProposalUnknown,
     ReplayCountDiffers,
+    SamePerson,
     UnknownMerchant,
 )
 from service.ledger.withholds import StatusKnown
@@ -157,6 +162,42 @@ def problem_of(error: Exception) -> Problem:
                 kind="order-changed",
                 title="The order has changed since you looked at it; nothing was done.",
                 detail=f"Its `sequence` is {error.sequence} now. Look at it again, and send your decision with that.",
+            )
+        case ProposalOpen():
+            return Problem(
+                status=409,
+                kind="proposal-open",
+                title="A proposal about the order waits for a second person; nothing was done.",
+                detail=f"Confirm proposal {error.proposal}, or withdraw it and send your decision again.",
+            )
+        case ProposalUnknown():
+            return Problem(
+                status=404,
+                kind="unknown-proposal",
+                title="The order has no proposal with this id.",
+                detail="Look at the order again: `proposals` lists them.",
+            )
+        case ProposalClosed():
+            return Problem(
+                status=409,
+                kind="proposal-closed",
+                title="The proposal is not open any more; nothing was done.",
+                detail=f"Proposal {error.proposal} is {error.state}. Look at the order again.",
+            )
+        case SamePerson():
+            return Problem(
+                status=409,
+                kind="same-person",
+                title="Whoever has made a proposal cannot confirm it; nothing was done.",
+                detail="Another person has to, with a token that names another `person`.",
+            )
+        case IdentityMissing():
+            return Problem(
+                status=403,
+                kind="person-missing",
+                title="The token does not say which person uses it; nothing was done.",
+                detail="A decision of two people needs a token with a `person`, under [[api.tokens]] in the settings "
+                "of this service.",
             )
         case AnnouncementDiffers():
             return Problem(

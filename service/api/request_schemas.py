@@ -131,8 +131,14 @@ class ResolutionSchema(Schema):
     paid_at = api.time("When the money moved, where known.", allow_none=True, load_default=None)
 
 
+class ConfirmationSchema(Schema):
+    """Who confirms another person's decision."""
+
+    name = api.one_line("Who confirms it: a person, not a system. Kept for good.", max_length=100, required=True)
+
+
 class AuthorSchema(Schema):
-    """Who makes a change, and why. The audit keeps both."""
+    """Who makes a change, and why. Both are kept."""
 
     name = api.one_line("Who does it: a person, not a system.", max_length=100, required=True)
     reason = api.one_line("Why.", max_length=1000, required=True)

@@ -1,5 +1,6 @@
 """What the API responds, and what the command line prints as JSON."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from marshmallow import Schema, fields
@@ -16,6 +17,8 @@ from service.ledger.endpoint_tests import EndpointTestState
 from service.ledger.endpoints import DeliveryState
 from service.ledger.inquiries import InquiryState
 from service.ledger.inquiry_questions import QuestionOutcome
+from service.ledger.orders import OrderRecord
+from service.ledger.proposals import ProposalRecord, ProposalState
 from service.ledger.replays import ReplayState
 from service.ledger.withholds import WithholdOutcome
 
@@ -156,6 +159,29 @@ class ClaimSchema(ResponseSchema):
     reason = api.text("An operator's reason; else empty.")
 
 
+class ProposalSchema(ResponseSchema):
+    """A decision on an order that needs a second person, and what became of it."""
+
+    id = fields.Integer()
+    merchant = api.merchant()
+    biz_order_no = api.order_number()
+    sequence = api.number("The order's when it was proposed. If the order has another one, the proposal has lapsed.")
+    status = api.member(OrderStatus)
+    pay_order_no = fields.String(allow_none=True)
+    pay_type = api.text("Empty where none is stated.")
+    amount = api.amount(allow_none=True)
+    amount_unit = api.amount_unit()
+    paid_at = api.time("When the money moved, where it is stated.", allow_none=True)
+    proposer = api.text("The identity of who proposed it: another one has to confirm it.")
+    proposed_by = api.text("Who proposed it, and where it was entered.")
+    reason = api.text("Why.")
+    proposed_at = api.time("When.")
+    state = api.member(ProposalState, "`open` waits for a second person.")
+    decided_by = api.text("Who confirmed or withdrew it, and where it was entered; else empty.")
+    decision_reason = api.text("Why it was withdrawn; else empty.")
+    decided_at = api.time("When it was confirmed or withdrawn.", allow_none=True)
+
+
 class InquirySchema(ResponseSchema):
     """The inquiry of an order: whether and when the gateway is asked about it."""
 
@@ -222,6 +248,9 @@ class HistorySchema(ResponseSchema):
         },
     )
     claims_left_out = api.number("How many older claims that did not count are left out.")
+    proposals = fields.List(
+        fields.Nested(ProposalSchema), metadata={"description": "Decisions that needed a second person, oldest first."}
+    )
     inquiry = fields.Nested(InquirySchema, allow_none=True)
     questions = fields.List(
         fields.Nested(QuestionSchema), metadata={"description": "The queries that were sent to the gateway, in order."}
@@ -386,8 +415,25 @@ class AuditSchema(ResponseSchema):
 class ResolvedSchema(ResponseSchema):
     """The effect of an operator's decision."""
 
-    verdict = api.member(Verdict)
-    order = fields.Nested(OrderSchema)
+    verdict = api.member(Verdict, "Null where a second person has to confirm it: nothing has changed.", allow_none=True)
+    order = fields.Nested(
+        OrderSchema,
+        allow_none=True,
+        metadata={"description": "Null where only claims that are not trusted name it, and nothing has changed."},
+    )
+    proposal = fields.Nested(
+        ProposalSchema, allow_none=True, metadata={"description": "What a second person has to confirm; else null."}
+    )
+
+
+def describe_resolved(resolved: Verdict | ProposalRecord, order: OrderRecord | None) -> Mapping[str, Any]:
+    """What `ResolvedSchema` writes: the outcome, and the order afterwards."""
+    is_proposed = isinstance(resolved, ProposalRecord)
+    return {
+        "verdict": None if is_proposed else resolved,
+        "order": order,
+        "proposal": resolved if is_proposed else None,
+    }
 
 
 class AttentionItemSchema(ResponseSchema):

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from service.bootstrap.files import find_data_file
 from service.config.endpoints import EndpointSettings
 from service.config.settings import MerchantSettings, Settings
+from service.domain.money import read_money
 from service.domain.refused_withholds import RefusalRules
 from service.ledger.database import make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
@@ -86,6 +87,7 @@ def make_refused_withholds(settings: Settings, store: LedgerStore) -> RefusedWit
 
 
 def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
+    above = merchant.second_person_above
     return MerchantRules(
         required_trust=merchant.required_trust,
         can_ask=merchant.gateway is not None,
@@ -94,6 +96,7 @@ def _merchant_rules(merchant: MerchantSettings) -> MerchantRules:
         amount_field=merchant.amount_field.name if merchant.amount_field else "",
         identity=merchant.identity_fields,
         time_zone=ZoneInfo(merchant.time_zone),
+        second_person_above=None if above is None else read_money(above, merchant.amount_unit),
     )
 
 

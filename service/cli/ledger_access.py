@@ -56,15 +56,18 @@ def author_of(name: str | None, reason: str | None) -> Author:
     """Who makes a change from the command line, and why; see `person`. A missing reason is a `click.UsageError`."""
     if reason is None or not reason.strip():
         raise click.UsageError("--reason must say why")
-    return Author(name=person(name), reason=reason.strip())
+    return person(name, reason=reason.strip())
 
 
-def person(name: str | None) -> str:
-    """How records name the person who runs a command. None is the user; a blank name is a `click.UsageError`."""
+def person(name: str | None, *, reason: str = "") -> Author:
+    """The person who runs a command. None is the user; a blank name is a `click.UsageError`.
+
+    Whoever may run commands can state any name, so it is believed and not proven.
+    """
     name = (_current_user() if name is None else name).strip()
     if not name:
         raise click.UsageError("the name of a person must not be empty")
-    return f"{name} (command line)"
+    return Author(name=f"{name} (command line)", reason=reason, identity=name)
 
 
 def _current_user() -> str:

@@ -11,6 +11,7 @@ from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryRecord
 from service.ledger.inquiry_questions import AskedQuestion
 from service.ledger.orders import OrderRecord
+from service.ledger.proposals import ProposalRecord
 
 
 def show_orders(records: Sequence[OrderRecord]) -> None:
@@ -41,6 +42,32 @@ def show_attention(items: Sequence[AttentionItem], *, title: str = "") -> None:
     make_console().print(table)
 
 
+def show_proposals(records: Sequence[ProposalRecord]) -> None:
+    """Print a line per proposal."""
+    table = make_table(
+        *("Proposals", "no", "proposed", "by", "status", "amount", "pay_type", "pay_order_no", "paid", "reason"),
+        *("sequence", "state", "decided", "by"),
+    )
+    for record in records:
+        add_row(
+            table,
+            str(record.id),
+            time_text(record.proposed_at),
+            record.proposed_by,
+            record.status.value,
+            _amount(record),
+            record.pay_type,
+            record.pay_order_no or "",
+            time_text(record.paid_at),
+            record.reason,
+            str(record.sequence),
+            record.state.value,
+            time_text(record.decided_at),
+            ": ".join(word for word in (record.decided_by, record.decision_reason) if word),
+        )
+    make_console().print(table)
+
+
 def show_history(history: OrderHistory) -> None:
     """Print everything around one order, personal data masked."""
     console = make_console()
@@ -58,6 +85,8 @@ def show_history(history: OrderHistory) -> None:
     console.print(_claims(history.claims))
     if history.claims_left_out:
         console.print(f"{history.claims_left_out} older claims that never counted are left out.")
+    if history.proposals:
+        show_proposals(history.proposals)
     if history.inquiry is not None:
         console.print(_inquiry(history.inquiry))
     if history.questions:
@@ -182,7 +211,7 @@ def _status(record: OrderRecord) -> str:
     return f"{record.state.status.value}{' (conflicted)' if record.state.conflicted else ''}"
 
 
-def _amount(record: OrderRecord | ClaimRecord) -> str:
+def _amount(record: OrderRecord | ClaimRecord | ProposalRecord) -> str:
     return f"{record.amount} {record.amount_unit}" if record.amount else ""
 
 

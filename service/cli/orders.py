@@ -15,23 +15,30 @@ from service.api.response_schemas import (
     HistorySchema,
     InquirySchema,
     OrderListSchema,
+    ProposalSchema,
     ResolvedSchema,
+    describe_resolved,
 )
 from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_store
 from service.charging.announce import OrderDraft
 from service.cli.ledger_access import author_of, open_ledger, person
 from service.cli.options import TIME_HELP, AwareTime, Word, log_to_stderr, settings_of
-from service.cli.order_tables import show_attention, show_history, show_orders
+from service.cli.order_tables import show_attention, show_history, show_orders, show_proposals
 from service.cli.pages import after_option, as_json_option, limit_option, print_json, print_page
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
-from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList, AttentionPlace
+from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList, AttentionPlace, confirm_command
 from service.ledger.claims import Resolution
 from service.ledger.errors import AnnouncementDiffers, AttentionItemUnknown, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace
+from service.ledger.proposals import ProposalRecord
 from service.ledger.store import LedgerStore
+
+_proposal_option = click.option(
+    "--proposal", type=int, required=True, help="Its number, as `orders show` and `orders attention` print it."
+)
 
 
 @click.group()
@@ -170,6 +177,9 @@ def resolve(
 
     It ends a conflict: the order has the values that you state and, of those that you do not state, the ones that
     stand.
+
+    If the merchant's settings have second_person_above, it may take a second person. Then this is a proposal, and it
+    changes nothing until another person runs `orders confirm`.
     """
     author = author_of(by, reason)
     with _open_store(context) as store:
@@ -179,6 +189,7 @@ def resolve(
             status=status,
             stated_by=author.name,
             reason=author.reason,
+            identity=author.identity,
             pay_order_no=pay_order_no,
             pay_type=pay_type,
             amount=announcer.read_payment(merchant, amount=amount, pay_type=pay_type),
@@ -186,14 +197,66 @@ def resolve(
             seen_sequence=sequence,
         )
         try:
-            verdict = store.resolve(resolution)
+            resolved = store.resolve(resolution)
         except OrderUnknown as error:
             raise _unknown(merchant, biz_order_no) from error
         order = store.load_order(resolution.order)
     if as_json:
-        print_json(ResolvedSchema(), {"verdict": verdict, "order": order})
+        print_json(ResolvedSchema(), describe_resolved(resolved, order))
+    elif isinstance(resolved, ProposalRecord):
+        click.echo(f"Proposal {resolved.id}: the order has not changed yet. Another person has to run:")
+        click.echo(confirm_command(merchant, biz_order_no, str(resolved.id)))
     elif order is not None:
-        click.echo(f"{verdict.value}: the order is {order.state.status.value}, by {resolution.stated_by}")
+        click.echo(f"{resolved.value}: the order is {order.state.status.value}, by {resolution.stated_by}")
+
+
+@orders.command()
+@click.argument("merchant")
+@click.argument("biz_order_no")
+@_proposal_option
+@click.option("--by", help="Who confirms; not who has made the proposal. The default is the user who runs this.")
+@click.option("--yes", is_flag=True, help="Do not show the proposal and ask.")
+@as_json_option
+@click.pass_context
+def confirm(
+    context: click.Context, merchant: str, biz_order_no: str, proposal: int, by: str | None, yes: bool, as_json: bool
+) -> None:
+    """Confirm another person's proposal to resolve an order, in your own name. `orders show` keeps it for good.
+
+    It is refused if you made the proposal yourself, and if the order has changed since: then look at it again.
+    """
+    author, key = person(by), OrderKey(merchant, biz_order_no)
+    with _open_store(context) as store:
+        if not yes:
+            show_proposals([one for one in store.order_history(key).proposals if one.id == proposal])
+            click.confirm("This overrides the gateway and is sent to downstream systems. Continue?", abort=True)
+        verdict = store.confirm(key, proposal, author=author)
+        order = store.load_order(key)
+    if as_json:
+        print_json(ResolvedSchema(), describe_resolved(verdict, order))
+    elif order is not None:
+        click.echo(f"{verdict.value}: the order is {order.state.status.value}, confirmed by {author.name}")
+
+
+@orders.command()
+@click.argument("merchant")
+@click.argument("biz_order_no")
+@_proposal_option
+@click.option("--reason", required=True, help="Why. Kept for good.")
+@click.option("--by", help="Who withdraws it. The default is the user who runs this.")
+@as_json_option
+@click.pass_context
+def withdraw(
+    context: click.Context, merchant: str, biz_order_no: str, proposal: int, reason: str, by: str | None, as_json: bool
+) -> None:
+    """Withdraw a proposal to resolve an order, your own or another person's, so that nobody confirms it."""
+    author = author_of(by, reason)
+    with _open_store(context) as store:
+        withdrawn = store.withdraw(OrderKey(merchant, biz_order_no), proposal, author=author)
+    if as_json:
+        print_json(ProposalSchema(), withdrawn)
+    else:
+        click.echo(f"Proposal {withdrawn.id} is withdrawn, by {withdrawn.decided_by}")
 
 
 @orders.command()
@@ -247,7 +310,7 @@ def acknowledge(context: click.Context, item: str, by: str, note: str, as_json: 
         raise click.UsageError("--note must not be empty")
     with open_ledger(settings_of(context)) as engine:
         try:
-            acknowledged = AttentionList(engine=engine).acknowledge(item, name=person(by), note=note.strip())
+            acknowledged = AttentionList(engine=engine).acknowledge(item, name=person(by).name, note=note.strip())
         except AttentionItemUnknown as error:
             raise click.ClickException(
                 f"nothing called {item!r} waits for a person; `orders attention --all` lists what does"

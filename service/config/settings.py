@@ -20,6 +20,7 @@ from service.config.secrets import Proxy, ProxyField, Secret, SecretText, UrlFie
 from service.config.url_syntax import UrlMalformed, split_http_url
 from service.domain.claims import IdentityField, Trust
 from service.domain.events import EventType
+from service.domain.money import read_money
 from service.domain.order_numbers import may_be_card_number
 
 _NOT_EMPTY = validate.Length(min=1)
@@ -40,6 +41,9 @@ _DOCUMENTED_FIELDS = (
 _PORT = r"(6553[0-5]|655[0-2]\d|65[0-4]\d{2}|6[0-4]\d{3}|[0-5]?\d{1,4})"
 _HOST_AND_PORT = validate.Regexp(
     rf"(\[[0-9A-Fa-f:.%]+\]|[^:\[\]\s]+):{_PORT}\Z", re.ASCII, error="must be host:port, the port up to 65535"
+)
+_PERSON = validate.Regexp(
+    r"(?!\s)[^\x00-\x1f\x7f]{1,100}(?<!\s)\Z", error="must be 1 to 100 characters on one line, with no blank at an end"
 )
 AmountUnit = Annotated[str, validate.OneOf(["yuan", "fen"])]
 HostAndPort = Annotated[str, _HOST_AND_PORT]
@@ -217,6 +221,9 @@ class MerchantSettings:
     inquiry_horizon_seconds: PositiveFloat = 7 * 86400.0
     #: By which rules the orders of refused withholds end; None: only a claim or a person ends them.
     refused_withholds: RefusedWithholdSettings | None = None
+    #: Above this amount (an exact one, in `amount_unit`), for an unknown amount and to `succeeded`, a second person has
+    #: to confirm a resolution. None: no second person is needed.
+    second_person_above: str | None = None
     #: A regular expression for whole order numbers. One that matches is never taken for a bank card number. None: an
     #: order number that may be one is masked in logs.
     order_number_pattern: Annotated[re.Pattern[str], ReadBy(_PatternField)] | None = None
@@ -250,6 +257,8 @@ class MerchantSettings:
             yield "amount_field", "has no effect unless identity_fields names `amount`"
         if len(self.token_keys) != len({key.kid for key in self.token_keys}):
             yield "token_keys", "two keys have the same kid"
+        if self.second_person_above is not None and read_money(self.second_person_above, self.amount_unit) is None:
+            yield "second_person_above", f'must be an exact amount in {self.amount_unit}, as text, such as "10000"'
         if self.refused_withholds:
             yield from self._find_unusable_rules(self.refused_withholds)
 
@@ -383,6 +392,8 @@ class ApiToken:
             )
         ),
     ]
+    #: Who uses it, if that is one person: what tells this person from all others, alike in every token of this person.
+    person: Annotated[str, _PERSON] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,6 +460,17 @@ class Settings:
         for slug, merchant in self.merchants.items():
             if merchant.gateway:
                 yield from self._find_short_times(slug, merchant.gateway.timeout_seconds)
+        yield from self._find_nameless_tokens()
+
+    def _find_nameless_tokens(self) -> Iterator[Mistake]:
+        ruled = [slug for slug, merchant in self.merchants.items() if merchant.second_person_above is not None]
+        for number, token in enumerate(self.api.tokens):
+            if ruled and ApiScope.RESOLVE in token.scopes and not token.person:
+                yield (
+                    f"api.tokens.{number}.person",
+                    f"is needed, since `{token.name}` has the scope resolve and "
+                    f"merchants.{ruled[0]}.second_person_above is set; give each person a token",
+                )
 
     def _find_short_times(self, slug: str, timeout_seconds: float) -> Iterator[Mistake]:
         if self.inquirer.lease_seconds < timeout_seconds * 2:

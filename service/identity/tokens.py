@@ -30,6 +30,8 @@ class Caller:
 
     name: str
     scopes: frozenset[ApiScope]
+    #: What tells the one person who uses the token from all others; "" where it is a system's.
+    person: str = ""
 
     def require(self, scope: ApiScope) -> None:
         """Raises ScopeMissing unless the caller has `scope`."""
@@ -38,11 +40,12 @@ class Caller:
 
     def speaking_for(self, person: str) -> str:
         """How records name a person in whose name the caller decides something."""
-        return f"{person} (API token {self.name})"
+        owner = f" of {self.person}" if self.person else ""
+        return f"{person} (API token {self.name}{owner})"
 
     def author(self, body: Mapping[str, Any]) -> Author:
-        """Who makes the change that a request asks for, and why; `body` has the members `name` and `reason`."""
-        return Author(name=self.speaking_for(body["name"]), reason=body["reason"])
+        """Who makes the change that a request asks for, and why; `body` has the member `name`, and maybe `reason`."""
+        return Author(name=self.speaking_for(body["name"]), reason=body.get("reason", ""), identity=self.person)
 
 
 class Authenticator:
@@ -51,7 +54,8 @@ class Authenticator:
     def __init__(self, *, tokens: Sequence[ApiToken]) -> None:
         """Only the hashes of the tokens are kept."""
         self._callers = [
-            (_hash(token.token.reveal()), Caller(name=token.name, scopes=token.scopes)) for token in tokens
+            (_hash(token.token.reveal()), Caller(name=token.name, scopes=token.scopes, person=token.person))
+            for token in tokens
         ]
 
     def authenticate(self, authorization: str | None) -> Caller:

@@ -43,6 +43,7 @@ from service.ledger.database import read, shared_time, write
 from service.ledger.depths import FORGOTTEN_AFTER
 from service.ledger.errors import AttentionItemUnknown
 from service.ledger.inquiries import InquiryState
+from service.ledger.proposals import IS_OPEN
 from service.ledger.refused_withholds import CONTRADICTS_REFUSAL, NOT_BY_OPERATOR, WATCHED_FOR
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import (
@@ -58,6 +59,7 @@ from service.ledger.tables import (
     inquiries,
     orders,
     paused_endpoints,
+    proposals,
     to_record,
     withholds,
 )
@@ -82,6 +84,8 @@ class AttentionKind(StrEnum):
     PARKED_INQUIRY = "parked-inquiry"
     #: Trusted claims about the order contradict each other or its announcement.
     CONFLICT = "conflict"
+    #: A person has proposed how to resolve the order, and another one has to confirm it.
+    PROPOSAL = "proposal"
     #: Many conflicts of one merchant begin with the same field: a group.
     DISPUTED_FIELD = "disputed-field"
     #: A trusted claim has an unknown status or type, and no later claim about the order counted.
@@ -106,6 +110,7 @@ class AttentionKind(StrEnum):
 CAUSES = {
     AttentionKind.PARKED_INQUIRY: "The gateway was asked until the horizon and named no final status.",
     AttentionKind.CONFLICT: "Trusted claims about the order contradict each other or its announcement.",
+    AttentionKind.PROPOSAL: "Somebody has proposed how to resolve the order. Another person has to confirm it.",
     AttentionKind.DISPUTED_FIELD: "Trusted claims about many orders contradict each other or the announcement.",
     AttentionKind.QUARANTINED_CLAIM: "A trusted claim has an unknown status or type, and changes nothing.",
     AttentionKind.UNKNOWN_WITHHOLD: "The withhold was sent, and it is unknown whether the gateway took it.",
@@ -171,6 +176,8 @@ class AttentionItem:
         match self.kind:
             case AttentionKind.PARKED_INQUIRY | AttentionKind.UNKNOWN_WITHHOLD | AttentionKind.CONTRADICTED_WITHHOLD:
                 words = ["orders", "inquire", *_REASON, *_arguments(self.merchant, self.biz_order_no)]
+            case AttentionKind.PROPOSAL:
+                return confirm_command(self.merchant, self.biz_order_no, self.id.rpartition("/")[2])
             case AttentionKind.PARKED_DELIVERY:
                 words = ["replay", "--endpoint", self.endpoint, *_REASON, *_arguments(self.event_id)]
             case AttentionKind.PAUSED_ENDPOINT:
@@ -199,6 +206,12 @@ class AttentionFilter:
     acknowledged: bool | None = False
     #: Only items after this place.
     after: AttentionPlace | None = None
+
+
+def confirm_command(merchant: str, biz_order_no: str, proposal: str) -> str:
+    """The command with which another person confirms a proposal."""
+    words = ["orders", "confirm", "--proposal", proposal, *_arguments(merchant, biz_order_no)]
+    return shlex.join(["payment-callbacks", *words])
 
 
 class AttentionList:
@@ -286,6 +299,7 @@ def items_at(now: datetime) -> Subquery:
     found = union_all(
         _parked_inquiries(),
         _conflicts(conflicts),
+        _proposals(),
         _disputed_fields(conflicts),
         _quarantined_claims(),
         _unknown_withholds(now),
@@ -376,6 +390,21 @@ def _conflicts(conflicts: CTE) -> Select[Any]:
         detail=conflicts.c.field,
         grouped=case((_is_grouped(conflicts), group), else_=""),
         group_changed_at=conflicts.c.group_changed_at,
+    )
+
+
+def _proposals() -> Select[Any]:
+    proposed = proposals.c
+    return (
+        _select(
+            AttentionKind.PROPOSAL,
+            order=proposals,
+            about=(proposed.merchant, proposed.biz_order_no, cast(proposed.id, Text)),
+            since=proposed.proposed_at,
+            detail=proposed.status + ", by " + proposed.proposed_by + ": " + proposed.reason,
+        )
+        .outerjoin(orders, about_same_order(proposals))
+        .where(IS_OPEN)
     )
 
 

@@ -32,6 +32,8 @@ class Author:
     #: The person, and the API token or command line that was used.
     name: str
     reason: str
+    #: What tells this person from all others; "" where the caller is a system.
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,8 @@ class Resolution:
     #: Who decides, and by which interface.
     stated_by: str
     reason: str
+    #: What tells this person from all others; "" where nobody can tell.
+    identity: str = ""
     #: The gateway's number for the payment, where the person knows it.
     pay_order_no: str | None = None
     #: Through which channel the money went, and how much it was, where the person knows it.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta, tzinfo
 
-from service.domain.claims import Claim, IdentityField, OrderKey, Trust
+from service.domain.claims import Claim, IdentityField, OrderKey, OrderStatus, Trust
 from service.domain.events import EventType, PaymentEvent
 from service.domain.masking import mask_personal
 from service.domain.money import Money
@@ -41,11 +41,28 @@ class MerchantRules:
     identity: Collection[IdentityField] = WHOLE_IDENTITY
     #: The zone in which events write `paid_at`, whatever zone a claim or the database has it in.
     time_zone: tzinfo = UTC
+    #: Above this amount, a second person has to confirm a resolution; None: it never takes a second person.
+    second_person_above: Money | None = None
 
     def counts(self, claim: Claim) -> bool:
         """Whether the claim is readable and trusted enough to change its order."""
         trusted = claim.trust >= self.required_trust or claim.trust is Trust.RULE
         return claim.quarantine is None and claim.status is not None and trusted
+
+    def need_second_person(self, resolution: Claim, order: OrderRecord | None) -> bool:
+        """Whether a second person has to confirm the resolution of `order`, which is None where it has no row.
+
+        That is so for `succeeded`, above the merchant's amount, and where the amount is unknown. What the resolution
+        itself states can only raise the amount: nobody gets round the rule by stating a small one.
+        """
+        if self.second_person_above is None:
+            return False
+        amounts = [] if order is None else [*order.stated_amounts]
+        if resolution.status is OrderStatus.SUCCEEDED or not amounts:
+            return True
+        if resolution.amount is not None:
+            amounts.append(resolution.amount)
+        return any(amount.fen > self.second_person_above.fen for amount in amounts)
 
     def request_inquiry(
         self, order: OrderKey, reason: InquiryReason, due: datetime, *, now: datetime, doubt: bool = False

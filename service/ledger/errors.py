@@ -95,6 +95,41 @@ class OrderChanged(LedgerError):
         super().__init__(f"the order has changed: its sequence is {sequence} now")
 
 
+class ProposalOpen(LedgerError):
+    """A proposal about the order is open. Confirm it or withdraw it before the order is resolved in another way."""
+
+    def __init__(self, proposal: int) -> None:
+        #: The id of the proposal.
+        self.proposal = proposal
+        super().__init__(
+            f"proposal {proposal} about the order is open: run `orders confirm` or `orders withdraw` with"
+            f" --proposal {proposal} first"
+        )
+
+
+class ProposalUnknown(LedgerError):
+    """The order has no proposal with this id. Look at the order again."""
+
+
+class ProposalClosed(LedgerError):
+    """The proposal is not open any more: it is confirmed, withdrawn, or lapsed because the order has changed."""
+
+    def __init__(self, proposal: int, state: str) -> None:
+        #: The id of the proposal.
+        self.proposal = proposal
+        #: What became of it: the value of a ProposalState.
+        self.state = state
+        super().__init__(f"proposal {proposal} is {state}, and nothing was done: look at the order again")
+
+
+class SamePerson(LedgerError):
+    """The person who made a proposal cannot confirm it. Another person has to."""
+
+
+class IdentityMissing(LedgerError):
+    """Nobody can tell who the caller is, so nothing can be proposed or confirmed. An API token needs its `person`."""
+
+
 class ReplayCountDiffers(LedgerError):
     """The window has another number of events than the caller expects. Look again, and confirm the present number."""
 

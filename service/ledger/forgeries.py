@@ -2,9 +2,9 @@
 
 Anyone who knows a merchant's address can invent order numbers. Each costs a claim, an inquiry and up to five questions,
 none of which is ever needed again. An order is removed only where it has no row (so it was neither announced nor the
-subject of a trusted claim), its inquiry has ended as not found, and no claim came since. A later claim about it opens a
-new inquiry within the merchant's share for doubts, as with any invented number. Why and how:
-`docs/decisions/0007-two-due-times-per-inquiry.md`.
+subject of a trusted claim), its inquiry has ended as not found, no claim came since, and nobody has made a proposal
+about it. A later claim about it opens a new inquiry within the merchant's share for doubts, as with any invented
+number. Why and how: `docs/decisions/0007-two-due-times-per-inquiry.md`.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from service.ledger import orders
 from service.ledger.database import read, wait_at_most, write
 from service.ledger.errors import LedgerContended
 from service.ledger.inquiries import InquiryState
-from service.ledger.tables import about_order, asked_questions, claims, inquiries, inquiry_rates
+from service.ledger.tables import about_order, asked_questions, claims, inquiries, inquiry_rates, proposals
 
 # The number of orders that are looked up at once; each is then removed in its own transaction.
 _LOOKED_UP_AT_ONCE = 100
@@ -119,7 +119,7 @@ def _remove_held(connection: Connection, key: OrderKey) -> Removed | None:
     ).scalar_one_or_none()
     if since is None:
         return None
-    if _is_proven(connection, key):
+    if _is_proven(connection, key) or _any_row(connection, proposals, key):
         return _keep(connection, key)
     last = select(claims.c.recorded_at).where(about_order(claims, key)).order_by(claims.c.id.desc()).limit(1)
     last_said = connection.execute(last).scalar_one_or_none()

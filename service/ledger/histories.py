@@ -13,6 +13,7 @@ from service.ledger.claims import ClaimRecord, any_claim, load_claims
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.inquiry_questions import AskedQuestion, load_asked
 from service.ledger.orders import OrderRecord
+from service.ledger.proposals import ProposalRecord, load_proposals
 from service.ledger.tables import about_order, deliveries, events, to_record
 from service.ledger.withholds import WithholdRecord, load_withhold
 
@@ -56,6 +57,8 @@ class OrderHistory:
     inquiry: InquiryRecord | None
     #: What the gateway was asked about it, oldest first.
     questions: Sequence[AskedQuestion]
+    #: The resolutions that needed a second person, oldest first.
+    proposals: Sequence[ProposalRecord] = ()
     #: None where we did not send the order to the gateway.
     withhold: WithholdRecord | None = None
     #: The number of older claims that never counted and are not in `claims`.
@@ -76,6 +79,7 @@ def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
         events=_events(connection, key),
         inquiry=load_inquiry(connection, key),
         questions=load_asked(connection, key),
+        proposals=load_proposals(connection, key),
         withhold=load_withhold(connection, key),
         claims_left_out=left_out,
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Self
 
 from sqlalchemy import Connection, Row, Select, delete, literal, select, tuple_
 
-from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.claims import IdentityField, OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.domain.order_state import Dispute, OrderState
 from service.ledger.bulk import PLANNED_ANEW, GivenRows, insert_new, insert_or_update
@@ -74,6 +74,16 @@ class OrderRecord:
     def amount_unit(self) -> str | None:
         """The unit of `amount`: "yuan" or "fen"."""
         return None if self.state.amount is None else self.state.amount.unit
+
+    @property
+    def stated_amounts(self) -> Sequence[Money]:
+        """Every amount that was announced or that claims state, also one in dispute; empty where nobody has said."""
+        unit = self.amount_unit
+        if self.state.amount is None or unit is None:
+            return []
+        announced = [] if self.announced_amount is None else [self.announced_amount]
+        disputed = [one.other for one in self.state.disputed if one.field == IdentityField.AMOUNT]
+        return [self.state.amount, *(Money(text, unit) for text in (*announced, *disputed))]
 
     @property
     def settled(self) -> bool:

@@ -24,7 +24,15 @@ from service.ledger.claims import (
 )
 from service.ledger.database import read, write
 from service.ledger.decisions import Decision, EndpointRules, MerchantRules
-from service.ledger.errors import OrderChanged, OrderUnknown, UnknownMerchant
+from service.ledger.errors import (
+    IdentityMissing,
+    OrderChanged,
+    OrderUnknown,
+    ProposalClosed,
+    ProposalOpen,
+    SamePerson,
+    UnknownMerchant,
+)
 from service.ledger.forgeries import Forgeries
 from service.ledger.histories import OrderHistory, is_known, load_history
 from service.ledger.inquiries import (
@@ -39,8 +47,16 @@ from service.ledger.inquiries import (
 from service.ledger.inquiry_questions import prune_asked
 from service.ledger.orders import OrderFilter, OrderRecord
 from service.ledger.outbox import enqueue
+from service.ledger.proposals import (
+    ProposalRecord,
+    ProposalState,
+    insert_proposal,
+    load_open_proposal,
+    load_proposal,
+    settle_proposal,
+)
 from service.ledger.reports import record_refusals
-from service.ledger.sanitizing import require_sanitized, sanitized, shortened
+from service.ledger.sanitizing import escaped, require_sanitized, sanitized, shortened
 
 _PRUNED_AT_ONCE = 1000
 
@@ -124,19 +140,83 @@ class LedgerStore:
         write(self._engine, ask)
         return True
 
-    def resolve(self, resolution: Resolution) -> Verdict:
+    def resolve(self, resolution: Resolution) -> Verdict | ProposalRecord:
         """Record a person's resolution, which outranks every other claim, and all that it changes; its verdict.
+
+        Where the merchant's rules require a second person, this records and returns a proposal and changes nothing
+        else. Raises IdentityMissing there if nobody can tell who the first person is.
 
         Each call records a claim of its own, even one with the same content. Raises UnknownMerchant and ClaimUnstorable
         and, so that a typing error makes no payment, OrderUnknown where nothing is known of the order. Raises
-        OrderChanged, and records nothing, where the order has another sequence than the person saw.
+        OrderChanged, and records nothing, where the order has another sequence than the person saw, and ProposalOpen
+        while a proposal about the order waits.
         """
-        self._merchant(resolution.order.merchant)
+        rules = self._merchant(resolution.order.merchant)
         require_sanitized(resolution.order)
         if not self.knows(resolution.order):
             raise OrderUnknown(resolution.order.biz_order_no)
-        claim = claim_from_resolution(resolution, stated_at=self._clock())
-        return write(self._engine, lambda connection: self._resolve(connection, claim, resolution.seen_sequence))
+        claim = sanitized(claim_from_resolution(resolution, stated_at=self._clock()))
+
+        def resolve(connection: Connection) -> Verdict | ProposalRecord:
+            order = orders.lock(connection, [claim.order]).get(claim.order)
+            if waiting := load_open_proposal(connection, claim.order):
+                raise ProposalOpen(waiting.id)
+            if not rules.need_second_person(claim, order):
+                return self._resolve(connection, claim, resolution.seen_sequence)
+            if not resolution.identity:
+                raise IdentityMissing("nobody can tell who proposes this: it needs a second person")
+            sequence = 0 if order is None else order.sequence
+            if resolution.seen_sequence not in (None, sequence):
+                raise OrderChanged(sequence)
+            return insert_proposal(
+                connection, claim, identity=resolution.identity, sequence=sequence, now=self._clock()
+            )
+
+        return write(self._engine, resolve)
+
+    def confirm(self, order: OrderKey, proposal: int, *, author: Author) -> Verdict:
+        """Confirm a proposal in another person's name: the resolution is recorded as stated by both; its verdict.
+
+        Only one of any number of calls does so. Raises ProposalUnknown, IdentityMissing where nobody can tell who the
+        second person is, SamePerson where it is the one who has made the proposal, and ProposalClosed where it is not
+        open any more, which is so as well if the order has changed since. Then nothing is changed. Raises
+        UnknownMerchant.
+        """
+        self._merchant(order.merchant)
+        now = self._clock()
+
+        def confirm(connection: Connection) -> Verdict:
+            # The order first, as everywhere.
+            orders.lock(connection, [order])
+            found = load_proposal(connection, order, proposal)
+            if not author.identity:
+                raise IdentityMissing("nobody can tell who confirms this")
+            if escaped(author.identity) == found.proposer:
+                raise SamePerson(f"{author.identity} has made proposal {proposal}: another person has to confirm it")
+            settle_proposal(connection, found, ProposalState.CONFIRMED, author, now=now)
+            claim = claim_from_resolution(found.to_resolution(confirmed_by=author.name), stated_at=now)
+            try:
+                return self._resolve(connection, claim, found.sequence)
+            except OrderChanged as error:
+                # The order had no row to lock, and has one now.
+                raise ProposalClosed(proposal, ProposalState.LAPSED) from error
+
+        return write(self._engine, confirm)
+
+    def withdraw(self, order: OrderKey, proposal: int, *, author: Author) -> ProposalRecord:
+        """Withdraw a proposal, so that nobody confirms it; the proposal afterwards. Anybody may do so, for a reason.
+
+        Raises ProposalUnknown and ProposalClosed.
+        """
+        now = self._clock()
+
+        def withdraw(connection: Connection) -> ProposalRecord:
+            orders.lock(connection, [order])
+            found = load_proposal(connection, order, proposal)
+            settle_proposal(connection, found, ProposalState.WITHDRAWN, author, now=now)
+            return load_proposal(connection, order, proposal)
+
+        return write(self._engine, withdraw)
 
     def is_configured(self, merchant: str) -> bool:
         """Whether there are rules for a merchant of this name."""

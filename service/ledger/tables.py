@@ -327,6 +327,41 @@ replays = Table(
     Index("ix_replays_due", "due_at", **_where("state = 'running'")),
 )
 
+#: Resolutions that wait for a second person, and those that have waited.
+proposals = Table(
+    "proposals",
+    metadata,
+    Column("id", RowNumber, nullable=False, autoincrement=True),
+    Column("merchant", Text, nullable=False),
+    Column("biz_order_no", Text, nullable=False),
+    # The order's when it was proposed.
+    Column("sequence", Integer, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("pay_order_no", Text),
+    Column("pay_type", Text, nullable=False),
+    Column("amount", Text),
+    Column("amount_unit", Text),
+    Column("paid_at", UtcDateTime),
+    # The identity of the person, which is compared, and the name that records show.
+    Column("proposer", Text, nullable=False),
+    Column("proposed_by", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("proposed_at", UtcDateTime, nullable=False),
+    # A ProposalState. An open one has lapsed as well once the order has another sequence.
+    Column("state", Text, nullable=False),
+    # Who confirmed or withdrew it, and why it was withdrawn; "" otherwise.
+    Column("decided_by", Text, nullable=False),
+    Column("decision_reason", Text, nullable=False),
+    Column("decided_at", UtcDateTime),
+    PrimaryKeyConstraint("id"),
+    Index("ix_proposals_order", "merchant", "biz_order_no", "id"),
+)
+
+#: An order has one open proposal at most.
+open_proposal = Index(
+    "uq_proposals_open", proposals.c.merchant, proposals.c.biz_order_no, unique=True, **_where("state = 'open'")
+)
+
 #: What operators have changed. Resolutions are claims of their order, and not here.
 audit = Table(
     "audit",

@@ -237,6 +237,12 @@ CASES = [
         {"merchant": "acme"},
     ),
     Case(
+        "PaymentCallbacksProposalsOpen",
+        {_waiting("proposal", merchant="acme"): "1x1000"},
+        {_waiting("proposal", merchant="acme", acknowledged="true"): "1x1000"},
+        {"merchant": "acme"},
+    ),
+    Case(
         "PaymentCallbacksEventsUnrouted",
         {'payment_callbacks_queue_messages{queue="unrouted"}': "1x1000"},
         {'payment_callbacks_queue_messages{queue="unrouted"}': "0x1000"},

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, QueuePool, Row, Select, func, select
 
 from service.domain.claims import Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
+from service.domain.money import Money
 from service.domain.refused_withholds import RefusalRules
 from service.ledger.database import READS_ONLY, make_engine
 from service.ledger.decisions import EndpointRules, MerchantRules
@@ -153,10 +154,12 @@ def make_store(
     merchants: Sequence[str] = ("acme",),
     amount_field: str = "",
     horizon_seconds: float = 86_400,
+    second_person_above: str | None = None,
 ) -> LedgerStore:
     """A ledger on a migrated database, of one merchant and one endpoint unless told otherwise.
 
-    An endpoint that is given by its name alone receives the types of events that are usual.
+    An endpoint that is given by its name alone receives the types of events that are usual. `second_person_above` is
+    in yuan.
     """
     rules = MerchantRules(
         required_trust=required,
@@ -164,6 +167,7 @@ def make_store(
         answer_due_seconds=answer_due_seconds,
         inquiry_horizon_seconds=horizon_seconds,
         amount_field=amount_field,
+        second_person_above=None if second_person_above is None else Money(second_person_above, "yuan"),
     )
     return LedgerStore(
         engine=engine,

@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Engine, event, text, update
 from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
 from service.ledger.announcements import Announcement, record_announcement
+from service.ledger.claims import Resolution
 from service.ledger.decisions import MerchantRules
 from service.ledger.errors import LedgerContended
 from service.ledger.forgeries import Forgeries, Removed
@@ -20,7 +21,7 @@ from service.ledger.inquiries import InquiryReason, InquiryState
 from service.ledger.inquiry_questions import DueInquiry, QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.store import LedgerStore
-from service.ledger.tables import asked_questions, claims, inquiries, orders
+from service.ledger.tables import asked_questions, claims, inquiries, orders, proposals
 from tests.support.claims import NOON, a_claim
 from tests.support.ledger import Count, MakeInquiryQueue, MakeStore
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
@@ -238,6 +239,16 @@ def test_an_order_of_which_someone_spoke_by_its_token_stays(
         connection.execute(update(claims).values(trust=int(Trust.CAPABILITY)))
     assert forgeries.remove(before=old, max_kept=0) == Removed()
     assert (count(claims), count(inquiries)) == (1, 1)
+
+
+def test_an_order_about_which_a_person_has_made_a_proposal_stays(
+    make_store: MakeStore, forgeries: Forgeries, forge: Callable[..., datetime], count: Count
+) -> None:
+    before = forge()
+    paid = Resolution(order=KEY, status=OrderStatus.SUCCEEDED, stated_by="Li", reason="the bank has it", identity="li")
+    make_store(required=Trust.QUERIED, second_person_above="0").resolve(paid)
+    assert forgeries.remove(before=before) == Removed()
+    assert (count(claims), count(proposals)) == (1, 1)
 
 
 def test_an_order_counts_as_old_from_the_last_word_about_it(

@@ -12,6 +12,7 @@ from service.ledger.announcements import Announcement
 from service.ledger.claims import Resolution
 from service.ledger.errors import OrderChanged, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryState
+from service.ledger.proposals import ProposalRecord
 from service.ledger.store import LedgerStore
 from tests.support.claims import a_claim
 
@@ -65,7 +66,7 @@ def test_of_two_people_who_saw_the_same_order_only_the_first_decides(store: Ledg
     store.announce(Announcement(merchant="acme", biz_order_no="DK1"))
     decisions = [replace(PAID, seen_sequence=0), replace(PAID, seen_sequence=0, status=OrderStatus.FAILED)] * 4
 
-    def decide(resolution: Resolution) -> Verdict | int:
+    def decide(resolution: Resolution) -> Verdict | ProposalRecord | int:
         try:
             return store.resolve(resolution)
         except OrderChanged as error:

@@ -26,7 +26,7 @@ def test_every_route_is_in_the_document_and_nothing_else(app: Flask, openapi: Op
         for method in (rule.methods or set()) - {"HEAD"}
     }
     assert openapi.operations == routes
-    assert len(routes) == 29
+    assert len(routes) == 31
 
 
 def test_every_parameter_of_a_path_is_described(openapi: OpenApi) -> None:
@@ -122,6 +122,8 @@ def test_every_operation_documents_its_required_scope(openapi: OpenApi) -> None:
         "settleDeadLetters": [{"token": ["resolve"]}],
         "readReport": [{"token": ["read"]}],
         "acknowledge": [{"token": ["resolve"]}],
+        "confirmProposal": [{"token": ["resolve"]}],
+        "withdrawProposal": [{"token": ["resolve"]}],
         "listEndpoints": [{"token": ["read"]}],
         "pauseEndpoint": [{"token": ["operate"]}],
         "resumeEndpoint": [{"token": ["operate"]}],

@@ -46,6 +46,25 @@ def test_a_token_without_scopes_is_an_error_that_lists_the_scopes() -> None:
     assert "api.tokens.0.scopes: is needed, with some of: read, announce, withhold" in str(caught.value)
 
 
+def test_a_token_may_say_which_person_uses_it() -> None:
+    (desk,) = parse(token("desk", f'"{LONG}"') + 'person = "li.lei@example.com"\n').tokens
+    assert desk.person == "li.lei@example.com"
+
+
+RULE = _MERCHANT + 'second_person_above = "10000.00"\n'
+
+
+def test_with_a_rule_for_a_second_person_a_token_that_resolves_says_whose_it_is() -> None:
+    texts = token("shop", f'"{LONG}"') + token("desk", f'"{LONG}2"', '["resolve"]')
+    with pytest.raises(SettingsError) as caught:
+        parse_settings(texts + RULE, {}, name="test", folder=Path())
+    (mistake,) = str(caught.value).splitlines()
+    assert "api.tokens.1.person: is needed, since `desk` has the scope resolve and merchants.acme." in mistake
+    parse_settings(texts + 'person = "li"\n' + RULE, {}, name="test", folder=Path())
+    # The settings of 0.1.0 know neither.
+    assert parse(texts).tokens[1].person == ""
+
+
 def with_gateway(timeout_seconds: float, *, api: str) -> str:
     gateway = 'url = "https://gateway.example.com/", ua = "OTHER", aes_key = "0123456789abcdef"'
     return (
@@ -78,6 +97,8 @@ def test_the_drain_is_not_checked_without_callers() -> None:
         (token("shop", f'"{LONG}"') + token("till", f'"{LONG}"'), "api.tokens"),
         (token("shop", f'"{LONG}"', "[]"), "api.tokens.0.scopes"),
         (token("shop", f'"{LONG}"', '["read", "all"]'), "api.tokens.0.scopes.1"),
+        (token("shop", f'"{LONG}"') + 'person = " li"\n', "api.tokens.0.person"),
+        (token("shop", f'"{LONG}"') + 'person = "two\\nlines"\n', "api.tokens.0.person"),
         ("[api]\nbnd = 1\n", "api.bnd"),
     ],
 )

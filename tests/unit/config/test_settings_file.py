@@ -322,3 +322,10 @@ def test_an_order_number_that_matches_the_merchants_pattern_is_no_card_number() 
 def test_a_pattern_that_cannot_be_read_is_a_mistake() -> None:
     (mistake,) = mistakes(f"{MERCHANT}order_number_pattern = '('\n")
     assert "merchants.acme.order_number_pattern: is not a regular expression: " in mistake
+
+
+@pytest.mark.parametrize("amount", ["1e4", "-1", "10.001", "ten", ""])
+def test_an_amount_above_which_a_second_person_is_needed_is_exact(amount: str) -> None:
+    assert parse(f'{MERCHANT}second_person_above = "10000.50"\n').merchants["acme"].second_person_above == "10000.50"
+    (mistake,) = mistakes(f'{MERCHANT}second_person_above = "{amount}"\n')
+    assert "merchants.acme.second_person_above: must be an exact amount in yuan, as text" in mistake
