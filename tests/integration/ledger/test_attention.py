@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +38,7 @@ from service.ledger.errors import AttentionItemUnknown
 from service.ledger.inquiry_questions import QuestionOutcome, QuestionResult
 from service.ledger.inquiry_queue import InquiryQueue
 from service.ledger.outbox import FailedDelivery, Outbox
+from service.ledger.proposals import ProposalRecord
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome, Withholds
 from tests.support.claims import AUTHOR, NOON, a_claim
@@ -224,6 +226,37 @@ def test_one_order_of_a_group_can_be_acknowledged_too(store: LedgerStore, attent
     attention.acknowledge("conflict/acme/D1", name="Han", note="the bank is asked")
     members = attention.list(AttentionFilter(group=GROUP, acknowledged=None), limit=100)
     assert Counter(item.acknowledged_by for item in members) == {"Li": GROUPED_FROM - 1, "Han": 1}
+
+
+def test_a_proposal_waits_beside_what_else_waits_until_it_is_decided_or_has_lapsed(
+    make_store: Callable[..., LedgerStore], attention: AttentionList
+) -> None:
+    store = make_store(second_person_above="1.00")
+    announce(store, "DK 1")
+    conflict(store, "DK 1")
+    failed = Resolution(
+        order=OrderKey("acme", "DK 1"), status=OrderStatus.FAILED, stated_by="Li", reason="seen", identity="li"
+    )
+    chosen = AttentionFilter(kind=AttentionKind.PROPOSAL)
+    for end in ("withdrawn", "lapsed", "confirmed"):
+        proposal = store.resolve(failed)
+        assert isinstance(proposal, ProposalRecord)
+        item = only(attention, chosen)
+        assert (item.id, item.since) == (f"proposal/acme/DK 1/{proposal.id}", NOON)
+        assert (item.amount, item.amount_unit, item.detail) == ("100.00", "yuan", "failed, by Li: seen")
+        assert item.next_step == f"payment-callbacks orders confirm --proposal {proposal.id} acme 'DK 1'"
+        assert attention.count()["proposal", "acme", "", "false"] == 1
+        if end == "withdrawn":
+            assert {one.kind for one in attention.list(ANY, limit=10)} == {
+                AttentionKind.CONFLICT,
+                AttentionKind.PROPOSAL,
+            }
+            store.withdraw(failed.order, proposal.id, author=AUTHOR)
+        elif end == "lapsed":
+            store.record([a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, order="DK 1", minute=9)])
+        else:
+            store.confirm(failed.order, proposal.id, author=replace(AUTHOR, identity="wang"))
+        assert attention.list(chosen, limit=10) == []
 
 
 def test_an_order_s_newest_quarantined_claim_waits_until_a_claim_counts(

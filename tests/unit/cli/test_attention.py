@@ -74,7 +74,7 @@ def test_json_holds_the_same_as_the_api(run: Run) -> None:
 def test_the_next_step_of_each_kind_is_a_command_with_all_that_it_requires(kind: AttentionKind, order: str) -> None:
     moment = datetime(2026, 1, 2, tzinfo=UTC)
     item = AttentionItem(
-        id=f"{kind}/{order}",
+        id=f"{kind}/{order}/1",
         kind=kind,
         merchant="acme",
         biz_order_no=order,
