@@ -203,6 +203,7 @@ class MerchantInquirer:
         if claim is not None and verdict is not None:
             moved_to = claim.status if verdict.moves else None
             self._claim_metrics.count_claims(claim.merchant, verdict=verdict, moved_to=moved_to)
+            self._claim_metrics.observe_final_status(claim, verdict)
         if settlement.ended_by is not None:
             self._log.warning("order_ended_by_rule", rule=settlement.ended_by.value, **fields)
         if settlement.state is InquiryState.PARKED:

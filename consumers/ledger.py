@@ -128,6 +128,7 @@ class Recorder:
         now = self._clock()
         for claim, verdict in zip(claims, verdicts, strict=True):
             self._metrics.observe_wait((now - claim.stated_at).total_seconds())
+            self._claim_metrics.observe_final_status(claim, verdict)
             if verdict is not Verdict.DUPLICATE:  # the batch's line counts them: a gateway repeats for a day
                 _log.info(
                     "claim_recorded",

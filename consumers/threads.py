@@ -188,28 +188,40 @@ def run_leased(
 
 @contextmanager
 def repeated(
-    work: Callable[[threading.Event], None], *, name: str, every_seconds: float, failure: str
+    work: Callable[[threading.Event], None],
+    *,
+    name: str,
+    every_seconds: float,
+    failure: str,
+    once_more_seconds: float = 0.0,
 ) -> Iterator[None]:
     """Repeat `work` while the `with` lasts, on a thread called `name`, with a pause after each time.
 
     `work` gets an event that is set at the end; what is under way then is not waited for. It may raise: the log event
-    `failure` says why, and the next round comes after the pause, whatever the error.
+    `failure` says why, and the next round comes after the pause, whatever the error. Where `once_more_seconds` is not
+    0, `work` is done once more at the end, and that is waited for, for so long at most.
     """
     over = threading.Event()
 
-    def run() -> None:
-        while True:
-            try:
-                work(over)
-            except (LedgerUnavailable, MessagingError) as error:
-                _log.warning(failure, error=type(error).__name__, reason=str(error))
-            except Exception as error:  # noqa: BLE001 - a bug must not end the work for good
-                _log.error(failure, reason=describe_fault(error), frames=frames_of(error))
-            if over.wait(every_seconds):
-                return
+    def work_once() -> None:
+        try:
+            work(over)
+        except (LedgerUnavailable, MessagingError) as error:
+            _log.warning(failure, error=type(error).__name__, reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a bug must not end the work for good
+            _log.error(failure, reason=describe_fault(error), frames=frames_of(error))
 
-    threading.Thread(target=run, name=name, daemon=True).start()
+    def run() -> None:
+        work_once()
+        while not over.wait(every_seconds):
+            work_once()
+        if once_more_seconds:
+            work_once()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
     try:
         yield
     finally:
         over.set()
+        thread.join(once_more_seconds)

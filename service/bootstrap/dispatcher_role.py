@@ -63,5 +63,5 @@ def sending_endpoint_tests(settings: Settings, engine: Engine) -> AbstractContex
 
 
 def dispatcher_pool_size(settings: Settings) -> int:
-    """The most database connections that the dispatcher, its sampler and operators' requests use at once."""
-    return len(settings.endpoints) + 3
+    """The most database connections that the dispatcher, its sampler, its totals and operators' requests use."""
+    return len(settings.endpoints) + 4

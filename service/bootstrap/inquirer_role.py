@@ -10,8 +10,8 @@ from consumers.sampler import Sample, Sampler
 from service.bootstrap.ledger import make_inquiry_queue
 from service.config.settings import Settings
 from service.domain.claims import ClaimSource
-from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClients
+from service.runtime.clock import now
 from service.runtime.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics, show_gateways
 
@@ -31,7 +31,7 @@ def make_inquirer(
             registry=registry,
             merchants=settings.merchants,
             source=ClaimSource.QUERY,
-            verdicts=list(Verdict),
+            clock=now,
         ),
     )
 
@@ -49,5 +49,5 @@ def make_inquirer_sampler(settings: Settings, engine: Engine, registry: Collecto
 
 
 def inquirer_pool_size(settings: Settings) -> int:
-    """The most database connections that the inquirer and its sampler use at once."""
-    return sum(merchant.gateway is not None for merchant in settings.merchants.values()) + 1
+    """The most database connections that the inquirer, its sampler and its totals use at once."""
+    return sum(merchant.gateway is not None for merchant in settings.merchants.values()) + 2

@@ -18,7 +18,6 @@ from service.bootstrap.messaging import make_dead_letters, make_message_counter,
 from service.config.settings import MerchantSettings, Settings
 from service.domain.claims import ClaimSource
 from service.domain.depths import REPORT_EVERY_SECONDS
-from service.domain.order_state import Verdict
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.depths import DepthStore
@@ -28,9 +27,9 @@ from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
 
-#: The most database connections that the role uses at once: for its consumer, sampler, pruner, dead letters and
-#: reports of the queue's depth.
-LEDGER_POOL_SIZE = 5
+#: The most database connections that the role uses at once: for its consumer, sampler, pruner, dead letters, totals
+#: and reports of the queue's depth.
+LEDGER_POOL_SIZE = 6
 # Orders younger than this count for the share of disputed ones.
 _DISPUTES_SINCE = timedelta(days=1)
 
@@ -48,7 +47,7 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
                 registry=registry,
                 merchants=settings.merchants,
                 source=ClaimSource.CALLBACK,
-                verdicts=list(Verdict),
+                clock=now,
             ),
             clock=now,
         ),

@@ -61,6 +61,7 @@ _COMMANDS = {
     "sign": LazyCommand("service.cli.sign:sign", "See why the sign of a callback does not fit."),
     "spool": LazyCommand("service.cli.spool:spool", "Wait until a spool is empty."),
     "topology": LazyCommand("service.cli.topology:topology", "Declare exchanges and queues on RabbitMQ."),
+    "totals": LazyCommand("service.cli.totals:totals", "Show how often things happened, hour by hour."),
 }
 
 

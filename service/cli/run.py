@@ -83,6 +83,7 @@ def ledger(context: click.Context) -> None:
     """Apply queued callbacks to the ledger."""
     from prometheus_client import CollectorRegistry
 
+    from consumers.totals import adding_totals
     from service.bootstrap.ledger_role import (
         LEDGER_POOL_SIZE,
         make_dead_letter_keeper,
@@ -93,6 +94,7 @@ def ledger(context: click.Context) -> None:
     )
     from service.bootstrap.messaging import declare_topology
     from service.cli.ledger_access import engine_of
+    from service.ledger.totals import TotalsStore
 
     settings = _settings(context)
     stop = _stop_event()
@@ -109,6 +111,7 @@ def ledger(context: click.Context) -> None:
             pruning_forged_orders(settings, engine),
             make_dead_letter_keeper(settings, engine).running(),
             reporting_queue_depth(settings, engine),
+            adding_totals(TotalsStore(engine=engine), registry=registry),
         ):
             # What exists by now stays. Without this, full collections would go through it again: a tenth of the work.
             gc.freeze()
@@ -121,8 +124,10 @@ def inquirer(context: click.Context) -> None:
     """Query the gateways about orders that are unconfirmed, overdue or in doubt."""
     from prometheus_client import CollectorRegistry
 
+    from consumers.totals import adding_totals
     from service.bootstrap.inquirer_role import inquirer_pool_size, make_inquirer, make_inquirer_sampler
     from service.cli.ledger_access import engine_of
+    from service.ledger.totals import TotalsStore
 
     settings = _settings(context)
     stop = _stop_event()
@@ -134,7 +139,10 @@ def inquirer(context: click.Context) -> None:
         registry = CollectorRegistry()
         asking = make_inquirer(settings, engine, registry, gateways)
         _expose_metrics(context, registry, settings.inquirer.metrics_bind)
-        with make_inquirer_sampler(settings, engine, registry).running():
+        with (
+            make_inquirer_sampler(settings, engine, registry).running(),
+            adding_totals(TotalsStore(engine=engine), registry=registry),
+        ):
             asking.run(stop)
 
 
@@ -145,6 +153,7 @@ def dispatcher(context: click.Context) -> None:
     from prometheus_client import CollectorRegistry
 
     from consumers.maintenance import replaying
+    from consumers.totals import adding_totals
     from service.bootstrap.dispatcher_role import (
         dispatcher_pool_size,
         make_dispatcher,
@@ -153,6 +162,7 @@ def dispatcher(context: click.Context) -> None:
     )
     from service.cli.ledger_access import engine_of
     from service.ledger.replays import Replays
+    from service.ledger.totals import TotalsStore
 
     settings = _settings(context)
     stop = _stop_event()
@@ -167,6 +177,7 @@ def dispatcher(context: click.Context) -> None:
             make_dispatcher_sampler(settings, engine, registry).running(),
             replaying(Replays(engine=engine)),
             sending_endpoint_tests(settings, engine),
+            adding_totals(TotalsStore(engine=engine), registry=registry),
         ):
             gc.freeze()  # as in the ledger's role
             make_dispatcher(settings, engine, registry).run(stop)

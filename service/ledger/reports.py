@@ -8,7 +8,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, literal_column, select, tuple_
 
 from service.domain.claims import ClaimSource, IdentityField, OrderStatus, Trust
 from service.domain.events import EventType
@@ -16,10 +16,11 @@ from service.domain.masking import mask_personal
 from service.domain.order_state import STATUS, Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.attention import CAUSES, AttentionFilter, AttentionItem, AttentionKind, AttentionList, items_at
-from service.ledger.bulk import insert_or_update
+from service.ledger.bulk import insert_new, insert_or_update
 from service.ledger.database import allow_longer, read, shared_time
 from service.ledger.inquiries import InquiryState
 from service.ledger.tables import about_same_order, claims, events, inquiries, orders, refusals, to_record
+from service.ledger.totals import Counted, Series, add_totals
 
 _TERMINAL = tuple(status.value for status in OrderStatus if status.terminal)
 # A reason quotes the callback, so forged callbacks can produce any number of reasons.
@@ -394,16 +395,28 @@ def _disputed_ratios(
     return ratios
 
 
-def record_refusals(connection: Connection, counts: Sequence[RefusalCount]) -> None:
-    """Store these counts, except those that are smaller than the stored ones. Repeating it changes nothing."""
+def record_refusals(connection: Connection, counts: Sequence[RefusalCount], *, now: datetime) -> None:
+    """Store these counts, except those that are smaller than the stored ones, and add what they gained to the totals.
+
+    Repeating it changes nothing.
+    """
     largest: dict[tuple[str, str, str, str], int] = {}
     for count in counts:
         key = (count.merchant, count.day.isoformat(), count.reason, count.process)
         largest[key] = max(largest.get(key, 0), count.callbacks)
-    names = [column.name for column in refusals.primary_key]
+    columns = list(refusals.primary_key)
+    names = [column.name for column in columns]
     # In the order of their keys, so that two consumers never wait for each other at once.
     rows = [{**dict(zip(names, key, strict=True)), "callbacks": largest[key]} for key in sorted(largest)]
+    # Rows that are new are made and locked first: two consumers that find none would both count all as gained.
+    insert_new(connection, refusals, [{**row, "callbacks": 0} for row in rows])
+    stored = select(*columns, refusals.c.callbacks).where(tuple_(*columns).in_(sorted(largest))).order_by(*columns)
+    gains: Counter[tuple[str, Counted]] = Counter()
+    for row in connection.execute(stored.with_for_update()):
+        gain = largest[row.merchant, row.day, row.reason, row.process] - row.callbacks
+        gains[row.process, Counted(Series.REFUSALS, merchant=row.merchant, outcome=row.reason)] += max(gain, 0)
     insert_or_update(connection, refusals, rows, growing="callbacks")
+    add_totals(connection, +gains, now=now)
 
 
 def count_refusals(connection: Connection, merchant: str, day: date) -> Mapping[str, int]:

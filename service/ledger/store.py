@@ -97,7 +97,8 @@ class LedgerStore:
 
     def record_refusals(self, counts: Sequence[RefusalCount]) -> None:
         """Store how many callbacks each receiver process has refused so far. Repeating it is harmless."""
-        write(self._engine, lambda connection: record_refusals(connection, counts))
+        now = self._clock()
+        write(self._engine, lambda connection: record_refusals(connection, counts, now=now))
 
     def apply(self, connection: Connection, claim: Claim) -> Decision:
         """Record one claim within the caller's transaction, which settles something with it; what was decided."""

@@ -471,6 +471,27 @@ refusals = Table(
     PrimaryKeyConstraint("merchant", "day", "reason", "process"),
 )
 
+#: How often something happened in five minutes and in an hour (`totals`), by the process that counted it.
+totals = Table(
+    "totals",
+    metadata,
+    # How long the bucket lasts, and what is counted in it.
+    Column("resolution_seconds", Integer, nullable=False),
+    Column("series", Text, nullable=False),
+    Column("starts_at", UtcDateTime, nullable=False),
+    # "" where the series does not have the label.
+    Column("merchant", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    # Made anew at each start, so that no two processes wait for each other's row.
+    Column("process", Text, nullable=False),
+    Column("value", BigInteger, nullable=False),
+    PrimaryKeyConstraint(
+        "resolution_seconds", "series", "starts_at", "merchant", "endpoint", "source", "outcome", "process"
+    ),
+)
+
 #: Items of the attention list that a person has seen. Each holds until its item changes.
 acknowledgements = Table(
     "acknowledgements",

@@ -19,7 +19,6 @@ from service.config.reading import parse_settings
 from service.config.secrets import Secret
 from service.config.settings import GatewaySettings, InquirerSettings, MerchantSettings
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
-from service.domain.order_state import Verdict
 from service.gateway.client import GatewayClient, QueriedOrder
 from service.gateway.errors import OutcomeUnknown
 from service.gateway.messages import OrderStatement
@@ -97,9 +96,7 @@ def make_inquirer_on(registry: CollectorRegistry) -> Callable[..., Inquirer]:
             gateways=gateways,
             settings=InquirerSettings(poll_seconds=0.02, lease_seconds=lease_seconds),
             metrics=InquirerMetrics(registry=registry),
-            claim_metrics=ClaimMetrics(
-                registry=registry, merchants=MERCHANTS, source=ClaimSource.QUERY, verdicts=list(Verdict)
-            ),
+            claim_metrics=ClaimMetrics(registry=registry, merchants=MERCHANTS, source=ClaimSource.QUERY, clock=now),
         )
 
     return make

@@ -21,7 +21,6 @@ from service.config.settings import BrokerSettings, LedgerSettings, MerchantSett
 from service.domain.claims import Claim, ClaimSource, OrderStatus, Trust
 from service.domain.depths import DepthReport
 from service.domain.events import EventType
-from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger.database import READS_ONLY
 from service.ledger.dead_letters import DeadLetterStore
@@ -105,7 +104,7 @@ class Stack:
                     registry=registry,
                     merchants=self.settings.merchants,
                     source=ClaimSource.CALLBACK,
-                    verdicts=list(Verdict),
+                    clock=now,
                 ),
                 clock=now,
             ),

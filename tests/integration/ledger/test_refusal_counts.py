@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date
+from datetime import UTC, date, timedelta
 from typing import Any
 
 import pytest
@@ -13,7 +13,9 @@ from sqlalchemy import Engine, delete
 from service.domain.refusals import RefusalCount
 from service.ledger.reports import Reports
 from service.ledger.store import LedgerStore
-from service.ledger.tables import refusals
+from service.ledger.tables import refusals, totals
+from service.ledger.totals import Resolution, Series, read_totals
+from tests.support.claims import NOON
 
 DAY = date(2026, 7, 1)
 # The growing count of one process for one reason: what its messages said, one after the other.
@@ -37,6 +39,20 @@ def refused(ledger_engine: Engine) -> Callable[..., object]:
         return reports.read_day(merchant, day, time_zone=UTC).refused
 
     return read
+
+
+def counted_by_the_hour(engine: Engine) -> dict[str, int]:
+    """What the chart of refusals shows of "acme" in the present hour, by reason."""
+    found = read_totals(
+        engine,
+        Series.REFUSALS,
+        since=NOON,
+        until=NOON + timedelta(hours=1),
+        resolution=Resolution.HOUR,
+        by=("outcome",),
+        only={"merchant": "acme"},
+    )
+    return {reason: point.value for (reason,), (point,) in found.items()}
 
 
 def test_the_processes_counts_are_added_up_by_reason_the_most_frequent_first(
@@ -66,6 +82,7 @@ def test_repeated_late_or_reordered_counts_result_in_the_largest_of_each_process
 ) -> None:
     with ledger_engine.begin() as connection:
         connection.execute(delete(refusals))
+        connection.execute(delete(totals))
     arrivals = data.draw(st.permutations([*told, *told]))
     cut = data.draw(st.integers(0, len(arrivals)))
     for batch in (arrivals[:cut], arrivals[cut:]):
@@ -77,12 +94,15 @@ def test_repeated_late_or_reordered_counts_result_in_the_largest_of_each_process
     for (_, reason), callbacks in largest.items():
         expected[reason] = expected.get(reason, 0) + callbacks
     assert refused() == expected
+    assert counted_by_the_hour(ledger_engine) == expected
 
 
-def test_many_consumers_at_once_keep_the_largest(store: LedgerStore, refused: Callable[..., object]) -> None:
+def test_many_consumers_at_once_keep_the_largest(
+    store: LedgerStore, refused: Callable[..., object], ledger_engine: Engine
+) -> None:
     def tell(callbacks: int) -> None:
         store.record_refusals([a_count(callbacks, reason="nan"), a_count(callbacks)])
 
     with ThreadPoolExecutor(16) as consumers:
         list(consumers.map(tell, range(1, 17)))
-    assert refused() == {"not-json": 16, "nan": 16}
+    assert refused() == counted_by_the_hour(ledger_engine) == {"not-json": 16, "nan": 16}
