@@ -1,6 +1,6 @@
 """The role `ledger`."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from typing import Any
@@ -32,6 +32,9 @@ from service.runtime.metrics.merchants import ClaimMetrics
 LEDGER_POOL_SIZE = 6
 # Orders younger than this count for the share of disputed ones.
 _DISPUTES_SINCE = timedelta(days=1)
+# At this age, and for so long, orders are counted as explained or not: longer than the time between two scrapes.
+_EXPLAINED_WITHIN = timedelta(days=1)
+_DAY_OLD_FOR = timedelta(minutes=5)
 
 
 def make_ledger_consumer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> LedgerConsumer:
@@ -65,6 +68,11 @@ def make_ledger_sampler(settings: Settings, engine: Engine, registry: CollectorR
             name="disputes",
             measure=lambda: reports.disputed_ratios(settings.merchants, since=now() - _DISPUTES_SINCE),
             show=metrics.disputed_ratio.show,
+        ),
+        Sample(
+            name="explained",
+            measure=lambda: _day_old_orders(settings.merchants, reports),
+            show=metrics.day_old_orders.show,
         ),
         Sample(
             name="last-claims",
@@ -104,6 +112,12 @@ def reporting_queue_depth(settings: Settings, engine: Engine) -> AbstractContext
         every_seconds=REPORT_EVERY_SECONDS,
         failure="queue_depth_not_reported",
     )
+
+
+def _day_old_orders(merchants: Collection[str], reports: Reports) -> Mapping[tuple[str, str], float]:
+    until = now() - _EXPLAINED_WITHIN
+    counts = reports.count_explained(merchants, since=until - _DAY_OLD_FOR, until=until)
+    return {(merchant, str(explained).lower()): float(number) for (merchant, explained), number in counts.items()}
 
 
 def _last_claim_times(merchants: Mapping[str, MerchantSettings], reports: Reports) -> Mapping[tuple[str, str], float]:

@@ -194,6 +194,15 @@ class Reports:
         """
         return read(self._engine, lambda connection: _disputed_ratios(connection, merchants, since))
 
+    def count_explained(
+        self, merchants: Collection[str], *, since: datetime, until: datetime
+    ) -> Mapping[tuple[str, bool], int]:
+        """How many orders of each merchant, known since then and before `until`, are explained now, and are not."""
+        return read(
+            self._engine,
+            lambda connection: _count_explained(connection, merchants, since, until, now=self._clock(connection)),
+        )
+
 
 def _days(since: date | None, until: date | None, *, today: date) -> Sequence[date]:
     yesterday = today - timedelta(days=1)
@@ -307,6 +316,20 @@ def _open_orders(connection: Connection, of_day: ColumnElement[bool], now: datet
         explained, explanation = _explain(row, waiting.get(row.biz_order_no), now)
         found.append(to_record(OpenOrder, row, explained=explained, explanation=explanation))
     return found
+
+
+def _count_explained(
+    connection: Connection, merchants: Collection[str], since: datetime, until: datetime, *, now: datetime
+) -> Mapping[tuple[str, bool], int]:
+    counts = dict.fromkeys(((merchant, explained) for merchant in merchants for explained in (True, False)), 0)
+    for merchant in merchants:
+        chosen = (orders.c.merchant == merchant) & (orders.c.created_at >= since) & (orders.c.created_at < until)
+        total, still_open = connection.execute(select(func.count(), _number(_IS_OPEN)).where(chosen)).one()
+        # Mostly there is none, and what waits for a person need not be read.
+        found = _open_orders(connection, chosen, now) if still_open else ()
+        unexplained = sum(not order.explained for order in found)
+        counts |= {(merchant, False): unexplained, (merchant, True): total - unexplained}
+    return counts
 
 
 def _explain(order: Row[Any], waiting: Row[Any] | None, now: datetime) -> tuple[bool, str]:

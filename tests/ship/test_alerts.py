@@ -61,6 +61,23 @@ def _buckets(name: str, *, under: str, over: str, **labels: str) -> Series:
     }
 
 
+def _final_statuses(*, orders: str = "0+100x1000", in_time: str) -> Series:
+    """Final statuses of "acme", and those of them that came within five minutes."""
+    return {
+        'payment_callbacks_final_status_seconds_count{merchant="acme"}': orders,
+        'payment_callbacks_final_status_seconds_bucket{merchant="acme", le="300.0"}': in_time,
+    }
+
+
+def _day_old(*, explained: str, unexplained: str) -> Series:
+    """Orders of "acme" that are a day old, as each of two processes counts them."""
+    return {
+        f'payment_callbacks_day_old_orders{{instance="{instance}", merchant="acme", explained="{label}"}}': values
+        for instance in ("a", "b")
+        for label, values in (("true", explained), ("false", unexplained))
+    }
+
+
 CASES = [
     *(
         Case("PaymentCallbacksRoleAbsent", {**_ALL_ROLES, series: "_x1000"}, _ALL_ROLES, {"role": role})
@@ -313,6 +330,53 @@ CASES = [
         {'payment_callbacks_requests_cut_total{reason="too-slow"}': "0+1x1000"},
         {"reason": "too-slow"},
     ),
+    *(
+        Case(
+            "PaymentCallbacksFinalStatusesLate",
+            trouble,
+            health,
+            {"merchant": "acme", "slo": "final-status"},
+            at="100m",
+        )
+        for trouble, health in (
+            # For hours, 20 % and 7 % are late, which is too many in one hour and in six; 5 % are not.
+            (_final_statuses(in_time="0+80x1000"), _final_statuses(in_time="0+95x1000")),
+            # All were late in the first hour, and none is now.
+            (_final_statuses(in_time="0+93x1000"), _final_statuses(in_time="0x60 0+100x1000")),
+            # All six orders of an hour are late.
+            (_final_statuses(in_time="0x1000"), _final_statuses(orders="0+0.1x1000", in_time="0x1000")),
+        )
+    ),
+    *(
+        Case(
+            "PaymentCallbacksFinalStatusesOftenLate",
+            trouble,
+            health,
+            {"merchant": "acme", "slo": "final-status"},
+            at="600m",
+        )
+        for trouble, health in (
+            # For hours, 4 % and 2 % are late, which is too many in a day and in three; 0.5 % are not.
+            (_final_statuses(in_time="0+96x1000"), _final_statuses(in_time="0+99.5x1000")),
+            # 4 % were late in the first three hours.
+            (_final_statuses(in_time="0+98x1000"), _final_statuses(in_time="0+96x180 17376+100x1000")),
+        )
+    ),
+    Case(
+        "PaymentCallbacksOrdersUnexplained",
+        _day_old(explained="99x1000", unexplained="1x1000"),
+        _day_old(explained="1999x1000", unexplained="1x1000"),
+        {"merchant": "acme", "slo": "explained"},
+        at="100m",
+    ),
+    Case(
+        "PaymentCallbacksOrdersUnexplained",
+        _day_old(explained="998x1000", unexplained="2x1000"),
+        # There are no orders at all.
+        _day_old(explained="0x1000", unexplained="0x1000"),
+        {"merchant": "acme", "slo": "explained"},
+        at="100m",
+    ),
 ]
 
 
@@ -323,7 +387,7 @@ _PAUSED = 'payment_callbacks_endpoint_paused_seconds{endpoint="%s"}'
 
 def _rules() -> dict[str, dict[str, Any]]:
     groups = yaml.safe_load(RULES.read_text())["groups"]
-    return {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
 
 
 def _promtool(*arguments: str | Path) -> "subprocess.CompletedProcess[str]":

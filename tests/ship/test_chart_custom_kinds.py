@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from service.domain.lags import LAG_BOUNDS_SECONDS
 from service.messaging.rabbitmq.topology import LEDGER_QUEUE
 from tests.support.chart import CHART, VALUE_SETS, Manifest, find, find_all, render
 
@@ -125,13 +126,36 @@ def test_nobody_is_told_that_a_role_is_absent_that_was_never_deployed() -> None:
             rule["expr"]
             for group in rules["spec"]["groups"]
             for rule in group["rules"]
-            if rule["alert"] == "PaymentCallbacksRoleAbsent"
+            if rule.get("alert") == "PaymentCallbacksRoleAbsent"
         ]
         return set(re.findall(r'role="(\w+)"', expression))
 
     assert roles_missed("minimal") == {"receiver", "ledger"}
     assert roles_missed("external-secrets") == {"receiver", "ledger", "dispatcher"}
     assert roles_missed("everything") == {"receiver", "ledger", "inquirer", "dispatcher", "api"}
+
+
+def test_the_objectives_are_those_of_the_values() -> None:
+    def expressions(**objectives: object) -> list[str]:
+        values = {"prometheusRule": {"enabled": True, "objectives": objectives}}
+        rules = find(render("minimal", overrides=values), "PrometheusRule")
+        (group,) = [group for group in rules["spec"]["groups"] if group["name"] == "payment-callbacks.objectives"]
+        return [rule["expr"] for rule in group["rules"] if "record" in rule]
+
+    by_default = expressions()
+    file = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][-1]
+    assert by_default == [rule["expr"] for rule in file["rules"] if "record" in rule]
+    # Each is what the other is by default.
+    changed = expressions(finalStatus={"target": 0.999, "seconds": 60}, explained={"target": 0.99})
+    assert changed[:2] == ["vector(0.999)", "vector(0.99)"]
+    assert changed[2:] == [text.replace('le="300.0"', 'le="60.0"') for text in by_default[2:]]
+    assert changed[2:] != by_default[2:]
+
+
+def test_final_statuses_are_due_at_a_bound_of_the_metrics_buckets() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    objectives = schema["properties"]["prometheusRule"]["properties"]["objectives"]["properties"]
+    assert objectives["finalStatus"]["properties"]["seconds"]["enum"] == list(LAG_BOUNDS_SECONDS)
 
 
 def test_the_dashboard_is_the_file_to_the_letter(tmp_path: Path) -> None:

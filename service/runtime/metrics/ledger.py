@@ -68,6 +68,13 @@ class LedgerBacklogMetrics:
             ["merchant", "field"],
             registry=registry,
         )
+        self.day_old_orders = SampledGauge(
+            "payment_callbacks_day_old_orders",
+            "Orders that became known 24 hours ago, or up to five minutes earlier, by whether they are explained as in "
+            "`report`: final, still asked about, not yet due, or acknowledged. The same in every process.",
+            ["merchant", "explained"],
+            registry=registry,
+        )
         self.last_claim = SampledGauge(
             "payment_callbacks_last_claim_timestamp_seconds",
             "When a merchant's gateway was last heard of, by an answer or a callback; 0 for never. Of callbacks, only "

@@ -266,6 +266,28 @@ def test_a_report_of_some_merchants_names_nothing_of_the_others(
     assert not reports.read_report(zones, since=NOON.date(), only=["other"]).explained
 
 
+def test_orders_are_counted_by_whether_they_are_explained_when_they_are_a_day_old(
+    make_store: Callable[..., LedgerStore], reports: Reports, attention: AttentionList, clock: Any
+) -> None:
+    store = make_store(merchants=("acme", "other"))
+    store.record([a_claim(order="final"), a_claim(order="conflict")])
+    store.record([a_claim(OrderStatus.FAILED, order="conflict", minute=1)])
+    announce(store, "asked about")
+    store.record([a_claim(order="theirs", merchant="other")])
+    since, until = clock(), clock() + timedelta(minutes=5)
+    clock.forward(600)
+    announce(store, "too young")
+    chosen = ["acme", "other", "silent"]
+
+    def counted() -> dict[tuple[str, bool], int]:
+        return {key: n for key, n in reports.count_explained(chosen, since=since, until=until).items() if n}
+
+    assert counted() == {("acme", True): 2, ("acme", False): 1, ("other", True): 1}
+    attention.acknowledge("conflict/acme/conflict", name="Li", note="the bank is asked")
+    assert counted() == {("acme", True): 3, ("other", True): 1}
+    assert reports.count_explained(chosen, since=since, until=until)["silent", False] == 0
+
+
 def test_the_share_of_disputed_orders_is_by_merchant_and_field_and_counts_settled_disputes(
     make_store: Callable[..., LedgerStore], ledger_engine: Engine
 ) -> None:
