@@ -145,7 +145,7 @@ image-test: servers $(INSTALLED_DEV) ## Build the image without docker or a regi
 	$(BIN)/python -m pytest tests/ship/test_image_*.py $(PYTEST_ARGS)
 
 .PHONY: test-ship
-test-ship: PROGRAMS := buildah podman runc debootstrap catatonit prometheus nft:nftables ip:iproute2
+test-ship: PROGRAMS := buildah podman runc debootstrap catatonit prometheus amtool:prometheus-alertmanager nft:nftables ip:iproute2
 test-ship: FILES := /usr/lib/podman/netavark
 test-ship: servers $(INSTALLED_SHIP) $(HELM) ## Check chart, alerts and compose file: render them, validate them, and run them
 	HELM=$(abspath $(HELM)) $(BIN)/python -m pytest tests/ship --ignore-glob='*/test_image_*' $(PYTEST_ARGS)
