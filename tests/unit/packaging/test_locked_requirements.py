@@ -14,6 +14,7 @@ PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 
 RUN = PROJECT["project"]["dependencies"]
 POSTGRESQL = PROJECT["project"]["optional-dependencies"]["postgresql"]
+OTEL = PROJECT["project"]["optional-dependencies"]["otel"]
 DEV = PROJECT["dependency-groups"]["dev"]
 SHIP = PROJECT["dependency-groups"]["ship"]
 HELM = PROJECT["dependency-groups"]["helm"]
@@ -23,7 +24,8 @@ BUILD = (REPOSITORY / "requirements" / "build.in").read_text().split()
 WANTED = {
     "run.txt": [*RUN, *BUILD],
     "postgresql.txt": [*RUN, *BUILD, *POSTGRESQL],
-    "dev.txt": [*RUN, *BUILD, *POSTGRESQL, *DEV],
+    "otel.txt": [*RUN, *BUILD, *OTEL],
+    "dev.txt": [*RUN, *BUILD, *POSTGRESQL, *OTEL, *DEV],
     "ship.txt": [*RUN, *BUILD, *SHIP],
     "helm.txt": HELM,
     "peers.txt": PEERS,
@@ -56,7 +58,7 @@ def test_every_locked_version_has_its_hashes(file_name: str) -> None:
     assert [name for name, (_, hashes) in locked(file_name).items() if hashes == 0] == []
 
 
-@pytest.mark.parametrize("file_name", ["run.txt", "postgresql.txt"])
+@pytest.mark.parametrize("file_name", ["run.txt", "postgresql.txt", "otel.txt"])
 def test_what_is_tested_is_what_runs(file_name: str) -> None:
     tested = locked("dev.txt")
     assert {name: version for name, version in locked(file_name).items() if tested.get(name) != version} == {}
