@@ -22,10 +22,11 @@ WORKDIR /source
 
 # The locked releases, only as wheels: nothing is compiled, and no package's code runs here. With a package mirror:
 #   docker build --secret id=pip.conf,src=$HOME/.config/pip/pip.conf .
-COPY requirements/postgresql.txt requirements/
+COPY requirements/postgresql.txt requirements/otel.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/payment-callbacks/bin/python install \
-      --require-hashes --only-binary :all: --requirement requirements/postgresql.txt
+      --require-hashes --only-binary :all: \
+      --requirement requirements/postgresql.txt --requirement requirements/otel.txt
 
 # Our own wheel, built with the locked setuptools. Nothing needs setuptools at run time, so it is removed again.
 COPY pyproject.toml README.md ./

@@ -32,7 +32,8 @@ from service.ledger.inquiry_queue import InquiryQueue, Settlement
 from service.runtime.logs import Logger
 from service.runtime.metrics.inquirer import InquirerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
-from service.runtime.traceparent import new_traceparent, trace_id_of
+from service.runtime.traceparent import trace_id_of
+from service.runtime.tracing import NO_TRACING, Tracing
 
 _log = Logger(__name__)
 
@@ -52,6 +53,7 @@ class Inquirer:
         settings: InquirerSettings,
         metrics: InquirerMetrics,
         claim_metrics: ClaimMetrics,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         """`gateways` by merchant, each of which is in `merchants`."""
         self._loops = {
@@ -62,6 +64,7 @@ class Inquirer:
                 settings=settings,
                 metrics=metrics,
                 claim_metrics=claim_metrics,
+                tracing=tracing,
             ).run
             for slug, gateway in gateways.items()
         }
@@ -99,6 +102,7 @@ class MerchantInquirer:
         settings: InquirerSettings,
         metrics: InquirerMetrics,
         claim_metrics: ClaimMetrics,
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._merchant = merchant
         self._queue = queue
@@ -106,6 +110,7 @@ class MerchantInquirer:
         self._settings = settings
         self._metrics = metrics
         self._claim_metrics = claim_metrics
+        self._tracing = tracing
         self._log = _log.bind(merchant=merchant.slug)
 
     def run(self, stop: threading.Event) -> None:
@@ -140,11 +145,16 @@ class MerchantInquirer:
         return pool.collect(wanted=1, wait_seconds=self._settings.poll_seconds)
 
     def _ask(self, leased: Leased[DueInquiry]) -> _Asked:
-        """Ask one question, in a thread of the pool."""
-        # An order that was only announced has no trace yet.
-        inquiry = replace(leased.job, traceparent=leased.job.traceparent or new_traceparent())
+        """Ask one question, in a thread of the pool and in a span of the order's trace."""
+        with self._tracing.inquire(leased.job.traceparent) as span:
+            asked = self._query(replace(leased.job, traceparent=span.traceparent), lease_ends_at=leased.ends_at)
+            span.set("payment.merchant", self._merchant.slug)
+            span.set("payment.outcome", asked.result.outcome.value)
+        return asked
+
+    def _query(self, inquiry: DueInquiry, *, lease_ends_at: float) -> _Asked:
         began = time.monotonic()
-        if began >= leased.ends_at:
+        if began >= lease_ends_at:
             return _unanswered(inquiry, "not sent: the lease had run out before")
         try:
             # One request for one question: questions are counted, so the client must not retry.

@@ -23,7 +23,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from consumers.dead_letters import make_record
@@ -41,10 +41,12 @@ from service.ledger.store import LedgerStore
 from service.messaging.codec import DEPTH_V1, REFUSALS_V1, decode_claim, decode_depth, decode_refusals
 from service.messaging.errors import UndecodableMessage
 from service.messaging.interface import Delivery, Message, Subscriber
+from service.messaging.rabbitmq.topology import LEDGER_QUEUE
 from service.runtime.logs import Logger
 from service.runtime.metrics.ledger import LedgerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
 from service.runtime.traceparent import TRACEPARENT, trace_id_of
+from service.runtime.tracing import NO_TRACING, Tracing
 
 #: What one message carries.
 Content = Claim | DepthReport | Sequence[RefusalCount]
@@ -80,6 +82,7 @@ class Recorder:
         metrics: LedgerMetrics,
         claim_metrics: ClaimMetrics,
         clock: Callable[[], datetime],
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         self._store = store
         self._dead_letters = dead_letters
@@ -87,6 +90,7 @@ class Recorder:
         self._metrics = metrics
         self._claim_metrics = claim_metrics
         self._clock = clock
+        self._tracing = tracing
 
     def decode(self, message: Message) -> Content:
         """What the message carries. Raises UndecodableMessage and UnknownMerchant."""
@@ -111,8 +115,21 @@ class Recorder:
             self._record_numbers([content for content in contents if not isinstance(content, Claim)])
         if claims:
             began = time.monotonic()
-            verdicts = self._store.record(claims)
+            verdicts = self._record_claims(claims)
             self._report(claims, verdicts, seconds=time.monotonic() - began)
+
+    def _record_claims(self, claims: Sequence[Claim]) -> Sequence[Verdict]:
+        if not self._tracing.on:
+            return self._store.record(claims)
+        with self._tracing.process(LEDGER_QUEUE, [claim.traceparent for claim in claims]) as spans:
+            # The events of a claim, and the questions about it, go on from its span.
+            verdicts = self._store.record(
+                [replace(claim, traceparent=span.traceparent) for claim, span in zip(claims, spans, strict=True)]
+            )
+            for claim, verdict, span in zip(claims, verdicts, spans, strict=True):
+                span.set("payment.merchant", claim.merchant)
+                span.set("payment.verdict", verdict.value)
+        return verdicts
 
     def _record_numbers(self, numbers: Sequence[DepthReport | Sequence[RefusalCount]]) -> None:
         if counts := [count for some in numbers if not isinstance(some, DepthReport) for count in some]:

@@ -9,6 +9,7 @@ from service.messaging.errors import NotConfirmed
 from service.messaging.interface import Message, Publisher
 from service.messaging.rabbitmq.topology import STATUS_EXCHANGE
 from service.runtime.traceparent import TRACEPARENT
+from service.runtime.tracing import NO_TRACING, RABBITMQ, Tracing
 
 # A routing key is words between dots, so a word must have no character that ends it or matches a pattern.
 _WORD = re.compile(r"[a-z0-9_-]{1,64}")
@@ -24,24 +25,28 @@ class AmqpSink:
     The sink owns the publisher and closes it.
     """
 
-    def __init__(self, *, publisher: Publisher, timeout_seconds: float) -> None:
+    def __init__(self, *, publisher: Publisher, timeout_seconds: float, tracing: Tracing = NO_TRACING) -> None:
         self._publisher = publisher
+        self._tracing = tracing
         self._timeout_seconds = timeout_seconds
 
     def send(self, event: SerializedEvent) -> str:
         """Publish the event under `<merchant>.<order_type>.<status>`; see `Sink.send`."""
-        message = Message(
-            exchange=STATUS_EXCHANGE,
-            routing_key=routing_key(event),
-            body=event.body,
-            message_id=_message_id(event.event_id),
-            type=event.type,
-            content_type=CONTENT_TYPE,
-            headers={} if event.traceparent is None else {TRACEPARENT: event.traceparent},
-            expires_after_seconds=event.expires_after_seconds,
-        )
         try:
-            self._publisher.publish(message, timeout_seconds=self._timeout_seconds)
+            with self._tracing.publish(STATUS_EXCHANGE, event.traceparent, system=RABBITMQ) as span:
+                span.set("payment.merchant", event.merchant)
+                span.set("cloudevents.event_type", event.type)
+                message = Message(
+                    exchange=STATUS_EXCHANGE,
+                    routing_key=routing_key(event),
+                    body=event.body,
+                    message_id=_message_id(event.event_id),
+                    type=event.type,
+                    content_type=CONTENT_TYPE,
+                    headers={} if span.traceparent is None else {TRACEPARENT: span.traceparent},
+                    expires_after_seconds=event.expires_after_seconds,
+                )
+                self._publisher.publish(message, timeout_seconds=self._timeout_seconds)
         except NotConfirmed as error:
             raise DeliveryFailed(f"{type(error).__name__}: {error}") from error
         return "the broker confirmed it"

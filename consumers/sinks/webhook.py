@@ -14,6 +14,7 @@ from service.config.endpoints import WebhookSettings
 from service.domain.events import CONTENT_TYPE, SerializedEvent
 from service.runtime.http_client import HttpClient, HttpResponse, NoResponse
 from service.runtime.traceparent import TRACEPARENT
+from service.runtime.tracing import NO_TRACING, Tracing
 
 _GONE = 410
 # Only the status of a response counts. This much of it is read so that the connection can be reused; the rest is cut.
@@ -30,19 +31,28 @@ class WebhookSink:
     verified. Redirects are refused: an operator has to change the URL.
     """
 
-    def __init__(self, *, endpoint: WebhookSettings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, *, endpoint: WebhookSettings, clock: Callable[[], datetime], tracing: Tracing = NO_TRACING
+    ) -> None:
         self._signers = [Webhook(secret.reveal()) for secret in endpoint.secrets]
         self._clock = clock
         self._timeout_seconds = endpoint.timeout_seconds
-        url = urlsplit(endpoint.url)
-        self._client = HttpClient(url, connections=endpoint.concurrency, max_bytes=_MAX_RESPONSE_BYTES)
+        self._name = endpoint.name
+        self._tracing = tracing
+        self._url = urlsplit(endpoint.url)
+        self._client = HttpClient(self._url, connections=endpoint.concurrency, max_bytes=_MAX_RESPONSE_BYTES)
         self._retry_after = Retry(retry_after_max=math.ceil(endpoint.max_retry_seconds))
 
     def send(self, event: SerializedEvent) -> str:
         """Post the event; see `Sink.send`. Any 2xx is success, whatever the body says."""
-        headers = self._headers(event)
         try:
-            answer = self._client.post(event.body, headers=headers, timeout_seconds=self._timeout_seconds)
+            with self._tracing.call(self._url, event.traceparent) as span:
+                span.set("payment.merchant", event.merchant)
+                span.set("payment.endpoint", self._name)
+                span.set("cloudevents.event_type", event.type)
+                headers = self._headers(event, span.traceparent)
+                answer = self._client.post(event.body, headers=headers, timeout_seconds=self._timeout_seconds)
+                span.end(status=answer.status)
         except NoResponse as error:
             raise DeliveryFailed(f"no answer: {error}") from error
         self._judge(answer)
@@ -52,11 +62,11 @@ class WebhookSink:
         """Close the kept connections."""
         self._client.close()
 
-    def _headers(self, event: SerializedEvent) -> Mapping[str, str]:
+    def _headers(self, event: SerializedEvent, traceparent: str | None) -> Mapping[str, str]:
         now = self._clock()
         body = event.body.decode()
         signatures = [signer.sign(event.event_id, now, body) for signer in self._signers]
-        trace = {} if event.traceparent is None else {TRACEPARENT: event.traceparent}
+        trace = {} if traceparent is None else {TRACEPARENT: traceparent}
         return {
             **trace,
             "content-type": CONTENT_TYPE,

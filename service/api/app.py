@@ -20,6 +20,8 @@ from service.api.request_schemas import MAX_BODY_BYTES
 from service.contracts.shipped import ASYNCAPI, PAYMENT_EVENT, read_shipped
 from service.identity.tokens import Authenticator, ScopeMissing, Unauthenticated
 from service.runtime.logs import Logger
+from service.runtime.traceparent import TRACEPARENT, trace_id_of
+from service.runtime.tracing import NO_TRACING, Tracing
 from service.serving.health import Health
 from service.serving.paths import (
     DeadLetterConverter,
@@ -48,8 +50,12 @@ def create_api(
     authenticator: Authenticator,
     registry: CollectorRegistry,
     health: Health,
+    tracing: Tracing,
 ) -> Flask:
-    """The API's WSGI application, for one worker process. `registry` holds the metrics that it serves."""
+    """The API's WSGI application, for one worker process. `registry` holds the metrics that it serves.
+
+    The server closes `extensions["tracing"]`, which is `tracing`.
+    """
     app = Flask(__name__, static_folder=None)
     app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROVIDE_AUTOMATIC_OPTIONS=False, OPENAPI_URL_PREFIX="/")
     app.json = _JsonProvider(app)
@@ -62,7 +68,10 @@ def create_api(
         row_number=RowNumberConverter,
     )
     app.wsgi_app = UndecodedPaths(app.wsgi_app)  # type: ignore[method-assign]
+    app.extensions["tracing"] = tracing
+    app.before_request(lambda: _begin_span(tracing))
     app.before_request(lambda: _authenticate(authenticator))
+    app.after_request(_end_span)
     api = _describe_api(app)
     for blueprint in blueprints:
         api.register_blueprint(blueprint)
@@ -137,6 +146,19 @@ def _serve(app: Flask, path: str, endpoint: str, document: bytes) -> None:
     app.add_url_rule(path, endpoint, lambda: Response(document, content_type="application/json"))
 
 
+def _begin_span(tracing: Tracing) -> None:
+    route = request.url_rule.rule if request.url_rule else ""
+    # Probes and scrapes would be most of what a collector gets.
+    its = NO_TRACING if request.endpoint in OPEN_ENDPOINTS else tracing
+    g.span = its.serve(request.method, route, request.headers.get(TRACEPARENT))
+    g.span.make_current()
+
+
+def _end_span(response: Response) -> Response:
+    g.span.end(status=response.status_code)
+    return response
+
+
 def _authenticate(authenticator: Authenticator) -> None:
     # Addresses that do not exist need a token too, so that nobody without one learns which exist.
     if request.endpoint not in OPEN_ENDPOINTS:
@@ -171,6 +193,7 @@ def _answer_error(error: Exception) -> Response:
     log = _log.bind(
         operation=g.get("operation", request.endpoint),
         caller=g.caller.name if "caller" in g else None,
+        trace_id=trace_id_of(g.span.traceparent),
         status=problem.status,
         problem=problem.kind,
     )

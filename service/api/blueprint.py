@@ -16,6 +16,7 @@ from service.config.settings import ApiScope
 from service.gateway.errors import FieldProblem
 from service.gateway.messages import list_problems
 from service.runtime.logs import Logger
+from service.runtime.traceparent import trace_id_of
 
 _View: TypeAlias = Callable[..., Any]
 
@@ -107,6 +108,7 @@ class ApiBlueprint(Blueprint):  # type: ignore[misc]  # flask-smorest has no typ
                     caller=g.caller.name,
                     status=response.status_code,
                     seconds=round(time.monotonic() - started, 3),
+                    trace_id=trace_id_of(g.span.traceparent),
                 )
                 return response
 

@@ -14,6 +14,11 @@ class ApiWorker(ThreadWorker):
 
     max_body_bytes = MAX_BODY_BYTES
 
+    async def end(self) -> None:
+        """Abandon the threads, and send the last spans."""
+        await super().end()
+        self.wsgi.extensions["tracing"].close()
+
     def make_refusal(self, status: int) -> WsgiResponse:
         """A problem that quotes nothing of the request."""
         problem = Problem(status=status, kind="http", title=HTTPStatus(status).phrase)

@@ -32,17 +32,20 @@ from service.ledger.reports import Reports
 from service.runtime.clock import now
 from service.runtime.metrics.exposition import name_role
 from service.runtime.metrics.merchants import show_gateways
+from service.runtime.tracing import NO_TRACING, Tracing
 from service.serving.health import Drain, Health
 
 
-def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
+def make_api(
+    settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector, tracing: Tracing = NO_TRACING
+) -> Flask:
     """The application of one worker of the role `api`. `engine` needs a connection per thread, and one more.
 
     `drain` says when the worker is about to end. `log_metrics` are the metrics of the log of all workers.
     """
     store = make_store(settings, engine)
     announcer = make_announcer(settings, store)
-    clients = make_gateway_clients(settings)
+    clients = make_gateway_clients(settings, tracing)
     # A gateway that hangs can occupy half of the threads at most.
     gateways = Bulkhead(clients, max_calls=max(settings.api.threads // 2, 1))
     # The same in each worker: no metric counts requests.
@@ -75,4 +78,5 @@ def make_api(settings: Settings, engine: Engine, drain: Drain, log_metrics: Coll
         authenticator=Authenticator(tokens=settings.api.tokens),
         registry=registry,
         health=Health(drain=drain, find_trouble=make_readiness_check(engine)),
+        tracing=tracing,
     )

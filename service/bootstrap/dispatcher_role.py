@@ -20,13 +20,16 @@ from service.ledger.endpoints import Pauses
 from service.ledger.outbox import Outbox
 from service.runtime.clock import now
 from service.runtime.metrics.dispatcher import DispatcherBacklogMetrics, DispatcherMetrics
+from service.runtime.tracing import NO_TRACING, Tracing
 
 
-def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Dispatcher:
+def make_dispatcher(
+    settings: Settings, engine: Engine, registry: CollectorRegistry, tracing: Tracing = NO_TRACING
+) -> Dispatcher:
     """The role `dispatcher`."""
     return Dispatcher(
         outbox=Outbox(engine=engine),
-        sinks={endpoint.name: make_sink(settings, endpoint) for endpoint in settings.endpoints},
+        sinks={endpoint.name: make_sink(settings, endpoint, tracing) for endpoint in settings.endpoints},
         endpoints=settings.endpoints,
         settings=settings.dispatcher,
         metrics=DispatcherMetrics(registry=registry, endpoints=[endpoint.name for endpoint in settings.endpoints]),
@@ -34,14 +37,14 @@ def make_dispatcher(settings: Settings, engine: Engine, registry: CollectorRegis
     )
 
 
-def make_sink(settings: Settings, endpoint: AnyEndpoint) -> Sink:
+def make_sink(settings: Settings, endpoint: AnyEndpoint, tracing: Tracing = NO_TRACING) -> Sink:
     """The sink that delivers events to one endpoint."""
     match endpoint:
         case WebhookSettings():
-            return WebhookSink(endpoint=endpoint, clock=now)
+            return WebhookSink(endpoint=endpoint, clock=now, tracing=tracing)
         case AmqpSettings():
             publisher = make_rabbit_publisher(settings, f"dispatcher-{endpoint.name}")
-            return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds)
+            return AmqpSink(publisher=publisher, timeout_seconds=endpoint.timeout_seconds, tracing=tracing)
 
 
 def make_dispatcher_sampler(settings: Settings, engine: Engine, registry: CollectorRegistry) -> Sampler:

@@ -14,10 +14,15 @@ from service.gateway.client import GatewayClients
 from service.runtime.clock import now
 from service.runtime.metrics.inquirer import InquirerBacklogMetrics, InquirerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics, show_gateways
+from service.runtime.tracing import NO_TRACING, Tracing
 
 
 def make_inquirer(
-    settings: Settings, engine: Engine, registry: CollectorRegistry, gateways: GatewayClients
+    settings: Settings,
+    engine: Engine,
+    registry: CollectorRegistry,
+    gateways: GatewayClients,
+    tracing: Tracing = NO_TRACING,
 ) -> Inquirer:
     """The role `inquirer`. It queries the usable gateways; inquiries of the other merchants stay open."""
     show_gateways(registry, usable=gateways.usable, unusable=gateways.unusable)
@@ -33,6 +38,7 @@ def make_inquirer(
             source=ClaimSource.QUERY,
             clock=now,
         ),
+        tracing=tracing,
     )
 
 

@@ -26,6 +26,7 @@ from service.ledger.reports import Reports
 from service.runtime.clock import now
 from service.runtime.metrics.ledger import LedgerBacklogMetrics, LedgerMetrics
 from service.runtime.metrics.merchants import ClaimMetrics
+from service.runtime.tracing import NO_TRACING, Tracing
 
 #: The most database connections that the role uses at once: for its consumer, sampler, pruner, dead letters, totals
 #: and reports of the queue's depth.
@@ -37,7 +38,9 @@ _EXPLAINED_WITHIN = timedelta(days=1)
 _DAY_OLD_FOR = timedelta(minutes=5)
 
 
-def make_ledger_consumer(settings: Settings, engine: Engine, registry: CollectorRegistry) -> LedgerConsumer:
+def make_ledger_consumer(
+    settings: Settings, engine: Engine, registry: CollectorRegistry, tracing: Tracing = NO_TRACING
+) -> LedgerConsumer:
     """The role `ledger`."""
     return LedgerConsumer(
         subscriber=make_subscriber(settings),
@@ -53,6 +56,7 @@ def make_ledger_consumer(settings: Settings, engine: Engine, registry: Collector
                 clock=now,
             ),
             clock=now,
+            tracing=tracing,
         ),
         settings=settings.ledger,
     )

@@ -5,6 +5,7 @@ Each role imports what it runs, and nothing that it never calls.
 
 import atexit
 import gc
+import os
 import sys
 import threading
 import time
@@ -22,6 +23,7 @@ from service.messaging.errors import BrokerUnavailable, MessagingError
 from service.runtime.log_stream import LineCounts, LogStream
 from service.runtime.logs import Logger, OrderNumberMask, configure_logs, log_uncaught_errors
 from service.runtime.metrics.logs import LogMetrics
+from service.runtime.tracing import EMBEDDED, NO_TRACING, RABBITMQ, Tracing, TracingUnusable, tracing_factory
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
@@ -59,6 +61,7 @@ def receiver(context: click.Context) -> None:
     # Its settings may lack what only other roles need, so warnings are left to them.
     settings = settings_of(context, with_database=False)
     context.meta[_ORDER_NUMBERS].show(settings.order_number_patterns)
+    make_tracing = _tracing_factory(context, settings)
     # The receiver does not depend on the broker: without it, it answers `fail` or uses the spool.
     declaring = threading.Thread(target=_declare_topology_once, args=(settings,), daemon=True)
     declaring.start()
@@ -74,6 +77,7 @@ def receiver(context: click.Context) -> None:
         clock=now,
         settings=settings.receiver,
         log_metrics=context.meta[_LOG_METRICS],
+        make_tracing=make_tracing,
     ).run()
 
 
@@ -97,6 +101,7 @@ def ledger(context: click.Context) -> None:
     from service.ledger.totals import TotalsStore
 
     settings = _settings(context)
+    tracing = _start_tracing(context, settings)
     stop = _stop_event()
     engine = engine_of(settings, pool_size=LEDGER_POOL_SIZE)
     try:
@@ -115,7 +120,7 @@ def ledger(context: click.Context) -> None:
         ):
             # What exists by now stays. Without this, full collections would go through it again: a tenth of the work.
             gc.freeze()
-            make_ledger_consumer(settings, engine, registry).run(stop)
+            make_ledger_consumer(settings, engine, registry, tracing).run(stop)
 
 
 @run.command()
@@ -130,14 +135,15 @@ def inquirer(context: click.Context) -> None:
     from service.ledger.totals import TotalsStore
 
     settings = _settings(context)
+    tracing = _start_tracing(context, settings)
     stop = _stop_event()
     gateways = _make_gateways(
-        settings, wanted=[slug for slug, merchant in settings.merchants.items() if merchant.gateway]
+        settings, tracing, wanted=[slug for slug, merchant in settings.merchants.items() if merchant.gateway]
     )
     engine = engine_of(settings, pool_size=inquirer_pool_size(settings))
     if _await_schema(settings, engine, stop):
         registry = CollectorRegistry()
-        asking = make_inquirer(settings, engine, registry, gateways)
+        asking = make_inquirer(settings, engine, registry, gateways, tracing)
         _expose_metrics(context, registry, settings.inquirer.metrics_bind)
         with (
             make_inquirer_sampler(settings, engine, registry).running(),
@@ -165,6 +171,7 @@ def dispatcher(context: click.Context) -> None:
     from service.ledger.totals import TotalsStore
 
     settings = _settings(context)
+    tracing = _start_tracing(context, settings)
     stop = _stop_event()
     engine = engine_of(settings, pool_size=dispatcher_pool_size(settings))
     if _await_schema(settings, engine, stop):
@@ -180,7 +187,7 @@ def dispatcher(context: click.Context) -> None:
             adding_totals(TotalsStore(engine=engine), registry=registry),
         ):
             gc.freeze()  # as in the ledger's role
-            make_dispatcher(settings, engine, registry).run(stop)
+            make_dispatcher(settings, engine, registry, tracing).run(stop)
 
 
 @run.command()
@@ -195,8 +202,9 @@ def api(context: click.Context) -> None:
     settings = _settings(context)
     if not settings.api.tokens:
         raise click.ClickException("the API has no callers: set [[api.tokens]], each with a name, a token and scopes")
+    make_tracing = _tracing_factory(context, settings)
     # Logged here once, and not by each worker.
-    _make_gateways(settings, wanted=settings.merchants)
+    _make_gateways(settings, NO_TRACING, wanted=settings.merchants)
     end_on_signals()
     engine = engine_of(settings)
     _await_schema(settings, engine, threading.Event())
@@ -205,7 +213,11 @@ def api(context: click.Context) -> None:
     serve_on_threads(
         # One more than there are threads, for the readiness check.
         make_app=lambda drain: make_api(
-            settings, engine_of(settings, pool_size=settings.api.threads + 1), drain, context.meta[_LOG_METRICS]
+            settings,
+            engine_of(settings, pool_size=settings.api.threads + 1),
+            drain,
+            context.meta[_LOG_METRICS],
+            make_tracing(),
         ),
         settings=settings.api,
         worker=ApiWorker,
@@ -222,6 +234,7 @@ def run_all(context: click.Context) -> None:
     from service.runtime.supervisor import supervise
 
     settings = _settings(context)
+    _tracing_factory(context, settings)  # a mistake ends this command; its children would be started for ever
     stop = _stop_event()
     engine = migration_engine_of(settings)
     if not _wait_until_ready(lambda: migrate(engine), stop):
@@ -264,7 +277,23 @@ def _settings(context: click.Context) -> Settings:
     return settings
 
 
-def _make_gateways(settings: Settings, *, wanted: Collection[str]) -> "GatewayClients":
+def _tracing_factory(context: click.Context, settings: Settings) -> Callable[[], Tracing]:
+    """What makes the tracing of a process of this role. A mistake in the OTEL_* variables ends the command."""
+    queue_system = RABBITMQ if settings.broker.urls else EMBEDDED
+    try:
+        return tracing_factory(os.environ, role=context.command.name or "", queue_system=queue_system)
+    except TracingUnusable as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _start_tracing(context: click.Context, settings: Settings) -> Tracing:
+    """The tracing of this process. The last spans are sent when the command ends."""
+    tracing = _tracing_factory(context, settings)()
+    context.call_on_close(tracing.close)
+    return tracing
+
+
+def _make_gateways(settings: Settings, tracing: Tracing, *, wanted: Collection[str]) -> "GatewayClients":
     """Make the clients of the merchants' gateways, and log an error for each gateway whose settings cannot be used.
 
     One merchant's mistake keeps only its own payments waiting. If no client of the `wanted` merchants can be made, the
@@ -272,7 +301,7 @@ def _make_gateways(settings: Settings, *, wanted: Collection[str]) -> "GatewayCl
     """
     from service.bootstrap.gateways import describe_unusable, make_gateway_clients
 
-    gateways = make_gateway_clients(settings)
+    gateways = make_gateway_clients(settings, tracing)
     if gateways.unusable and gateways.unusable.keys() >= set(wanted):
         raise click.ClickException("\n".join(describe_unusable(gateways)))
     for merchant, error in gateways.unusable.items():

@@ -45,6 +45,7 @@ from service.gateway.requests import (
 )
 from service.gateway.transport import GatewayTransport
 from service.runtime.logs import Logger
+from service.runtime.tracing import NO_TRACING, Tracing
 
 _log = Logger(__name__)
 Answer = TypeVar("Answer")
@@ -126,6 +127,7 @@ class GatewayClient:
         amount_unit: AmountUnit,
         pay_types: Collection[str],
         clock: Callable[[], datetime],
+        tracing: Tracing = NO_TRACING,
     ) -> None:
         """`pay_types` are the merchant's. `clock` returns aware times. Does not connect yet.
 
@@ -139,7 +141,7 @@ class GatewayClient:
         self._ua, self._aes_key = settings.ua, settings.aes_key
         self._dialect = RequestDialect.from_settings(settings.dialect)
         self._cipher = ArgsCipher(key=settings.aes_key.reveal(), dialect=self._dialect)
-        self._transport = GatewayTransport(settings=settings)
+        self._transport = GatewayTransport(settings=settings, tracing=tracing)
 
     def pre_tie_card(self, args: PreTiedCardArgs) -> str:
         """Start to bind a card: the gateway sends its owner a code. Returns the binding's `unique_code`.
@@ -287,22 +289,32 @@ class GatewayClients:
 
 
 def make_client(
-    merchant: MerchantSettings, gateway: GatewaySettings, *, clock: Callable[[], datetime]
+    merchant: MerchantSettings,
+    gateway: GatewaySettings,
+    *,
+    clock: Callable[[], datetime],
+    tracing: Tracing = NO_TRACING,
 ) -> GatewayClient:
     """A client of the merchant's `gateway`. Raises a `GatewayError` if its settings cannot be used."""
     return GatewayClient(
-        settings=gateway, amount_unit=AmountUnit(merchant.amount_unit), pay_types=merchant.pay_types, clock=clock
+        settings=gateway,
+        amount_unit=AmountUnit(merchant.amount_unit),
+        pay_types=merchant.pay_types,
+        clock=clock,
+        tracing=tracing,
     )
 
 
-def make_clients(merchants: Iterable[MerchantSettings], *, clock: Callable[[], datetime]) -> GatewayClients:
+def make_clients(
+    merchants: Iterable[MerchantSettings], *, clock: Callable[[], datetime], tracing: Tracing = NO_TRACING
+) -> GatewayClients:
     """A client for each merchant with a gateway. A mistake in one merchant's settings does not affect the others."""
     usable, unusable = {}, {}
     for merchant in merchants:
         if merchant.gateway is None:
             continue
         try:
-            usable[merchant.slug] = make_client(merchant, merchant.gateway, clock=clock)
+            usable[merchant.slug] = make_client(merchant, merchant.gateway, clock=clock, tracing=tracing)
         except GatewayError as error:
             unusable[merchant.slug] = error
     return GatewayClients(usable=usable, unusable=unusable)

@@ -18,6 +18,7 @@ from service.gateway.errors import (
     UrlUnusable,
 )
 from service.runtime.http_client import HttpClient, NoResponse
+from service.runtime.tracing import NO_TRACING, Tracing
 
 _MAX_ANSWER_BYTES = 64 * 1024
 _HEADERS = {"Content-Type": "application/json;charset=UTF-8", "Accept": "application/json"}
@@ -50,7 +51,7 @@ class GatewayTransport:
     `proxy` of the settings is used.
     """
 
-    def __init__(self, *, settings: GatewaySettings) -> None:
+    def __init__(self, *, settings: GatewaySettings, tracing: Tracing = NO_TRACING) -> None:
         """Does not connect yet. Raises `UrlUnusable`, `PlainHttpRefused` and `CertificatesUnusable`."""
         try:
             url = urlsplit(settings.url)
@@ -62,6 +63,8 @@ class GatewayTransport:
         except ValueError:  # which quotes the URL
             raise UrlUnusable("the gateway's url cannot be read") from None
         trust = _load_certificates(settings.ca_certificates) if url.scheme == "https" else None
+        self._url = url
+        self._tracing = tracing
         self._client = HttpClient(url, connections=0, max_bytes=_MAX_ANSWER_BYTES, trust=trust, proxy=settings.proxy)
 
     def post(self, content: bytes, *, timeout_seconds: float) -> HttpAnswer:
@@ -70,7 +73,10 @@ class GatewayTransport:
         Raises `NotSent` if nothing of the request was sent, and `OutcomeUnknown` if no whole answer came.
         """
         try:
-            answer = self._client.post(content, headers=_HEADERS, timeout_seconds=timeout_seconds)
+            # The gateway gets no traceparent: it is sent what its document names, and nothing else.
+            with self._tracing.call(self._url) as span:
+                answer = self._client.post(content, headers=_HEADERS, timeout_seconds=timeout_seconds)
+                span.end(status=answer.status)
         except NoResponse as error:
             if error.begun:
                 raise OutcomeUnknown(f"no answer came, or too slowly: {error}") from error

@@ -6,6 +6,7 @@ The endpoint verifies a callback, queues it, and acknowledges it once the queue 
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from http import HTTPStatus
@@ -28,11 +29,13 @@ from service.messaging.blocking_publisher import BlockingPublisher
 from service.messaging.codec import encode_claim
 from service.messaging.errors import ConfirmTimeout
 from service.messaging.interface import AsyncPublisher
+from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE
 from service.receiver.refusal_counter import RefusalCounter
 from service.runtime.logs import Logger
 from service.runtime.metrics.merchants import UNKNOWN_MERCHANT
 from service.runtime.metrics.receiver import ReceiverMetrics
-from service.runtime.traceparent import TRACEPARENT, new_traceparent, parse_traceparent, trace_id_of
+from service.runtime.traceparent import TRACEPARENT, trace_id_of
+from service.runtime.tracing import NO_TRACING, Span, Tracing
 from service.serving.http import ARRIVED_AT, WHOLE_BODY, PendingResponse, WsgiResponse, make_response
 
 #: The longest callback, in bytes. Those in the gateway's document are under 2 KiB.
@@ -45,6 +48,7 @@ PLAIN = "text/plain"
 _UNCONFIRMED = make_response(HTTPStatus.SERVICE_UNAVAILABLE, FAILURE_BODY.encode(), content_type=PLAIN)
 #: The kinds of body that the gateway's document describes. Others are accepted with a warning.
 _DOCUMENTED_KINDS = (BodyKind.JSON, BodyKind.FORM)
+_COMMON_ROUTE, _MINTED_ROUTE = "/notify/<merchant>", "/notify/<merchant>/<token>"
 
 _log = Logger(__name__)
 
@@ -81,6 +85,7 @@ def create_app(
     settings: ReceiverSettings,
     health: Health,
     loop: asyncio.AbstractEventLoop | None = None,
+    tracing: Tracing = NO_TRACING,
 ) -> Flask:
     """The receiver's WSGI application, for one worker process.
 
@@ -88,8 +93,8 @@ def create_app(
     loop, and the publisher is made on it at once. Without it, as under another WSGI server than ours, the application
     may be called from many threads, and the publisher gets a loop and thread of its own with the first message.
 
-    The server runs `extensions["refusals"]` and at the end closes it, then the publisher. `clock` returns the present
-    time, aware.
+    The server runs `extensions["refusals"]` and at the end closes it, then the publisher, then `extensions["tracing"]`,
+    which is `tracing`. `clock` returns the present time, aware.
     """
     app = Flask(__name__, static_folder=None)
     app.session_interface = _NoSessions()
@@ -103,7 +108,7 @@ def create_app(
         time_zones={slug: ZoneInfo(merchant.time_zone) for slug, merchant in merchants.items()},
         clock=clock,
     )
-    app.extensions.update(publisher=publisher, refusals=refusals)
+    app.extensions.update(publisher=publisher, refusals=refusals, tracing=tracing)
     endpoint = CallbackEndpoint(
         addresses=NotifyAddresses(merchants=merchants),
         acknowledgements={slug: _acknowledgement(merchant) for slug, merchant in merchants.items()},
@@ -112,6 +117,7 @@ def create_app(
         refusals=refusals,
         clock=clock,
         confirm_timeout_seconds=settings.confirm_timeout_seconds,
+        tracing=tracing,
     )
     app.register_blueprint(endpoint.blueprint())
     app.register_blueprint(health.blueprint())
@@ -164,6 +170,7 @@ class CallbackEndpoint:
         refusals: RefusalCounter,
         clock: Callable[[], datetime],
         confirm_timeout_seconds: float,
+        tracing: Tracing,
     ) -> None:
         """`acknowledgements` by merchant. `clock` returns the present time, aware.
 
@@ -176,14 +183,15 @@ class CallbackEndpoint:
         self._refusals = refusals
         self._clock = clock
         self._confirm_timeout_seconds = confirm_timeout_seconds
+        self._tracing = tracing
         # The dialects of each merchant's signs so far, by the kind of body: JSON and forms differ and may alternate.
         self._dialects: dict[tuple[str, BodyKind], tuple[str, ...]] = {}
 
     def blueprint(self) -> Blueprint:
         """The routes of this endpoint."""
         routes = Blueprint("callbacks", __name__)
-        routes.add_url_rule("/notify/<merchant>", "common", self.answer, methods=["POST"])
-        routes.add_url_rule("/notify/<merchant>/<token>", "minted", self.answer, methods=["POST"])
+        routes.add_url_rule(_COMMON_ROUTE, "common", self.answer, methods=["POST"])
+        routes.add_url_rule(_MINTED_ROUTE, "minted", self.answer, methods=["POST"])
         return routes
 
     def answer(self, merchant: str, token: str | None = None) -> Response:
@@ -192,23 +200,27 @@ class CallbackEndpoint:
         All refusals look the same, so that a response does not reveal which merchants exist or which check failed.
         """
         deadline = request.environ.get(ARRIVED_AT, time.monotonic()) + self._confirm_timeout_seconds
-        traceparent = parse_traceparent(request.headers.get(TRACEPARENT)) or new_traceparent()
+        route = _COMMON_ROUTE if token is None else _MINTED_ROUTE
+        span = self._tracing.serve("POST", route, request.headers.get(TRACEPARENT))
         try:
             address = self._addresses.find(merchant, token)
+            span.set("payment.merchant", merchant)
             if time.monotonic() >= deadline:
                 # Before the sign is verified: a callback that is too late costs nothing more.
-                return self._fail_unread(merchant, traceparent)
-            claim = self._read_claim(address, traceparent)
+                return self._fail_unread(merchant, span)
+            return self._publish(self._read_claim(address, span.traceparent), deadline, span)
         except UnknownMerchant as refusal:
-            return self._refuse(None, refusal.reason, refusal.detail, traceparent)
+            return self._refuse(None, refusal.reason, refusal.detail, span)
         except CallbackRefused as refusal:
-            return self._refuse(merchant, refusal.reason, refusal.detail, traceparent)
+            return self._refuse(merchant, refusal.reason, refusal.detail, span)
         except RequestEntityTooLarge:
             detail = "the body is longer than any callback"
-            return self._refuse(merchant, "too-large", detail, traceparent, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-        return self._publish(claim, deadline)
+            return self._refuse(merchant, "too-large", detail, span, status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        except Exception as error:
+            span.end(error=error)
+            raise  # the application's error handler responds
 
-    def _read_claim(self, address: NotifyAddress, traceparent: str) -> Claim:
+    def _read_claim(self, address: NotifyAddress, traceparent: str | None) -> Claim:
         merchant = address.merchant
         received_at = self._clock()
         body = request.environ.get(WHOLE_BODY)
@@ -244,24 +256,38 @@ class CallbackEndpoint:
         if before:
             _log.warning("sign_dialect_changed", merchant=merchant, kind=kind, before=before[-1], now=dialect)
 
-    def _publish(self, claim: Claim, deadline: float) -> Response:
+    def _publish(self, claim: Claim, deadline: float, span: Span) -> Response:
         """Hand the callback to the queue. The outcome is logged and counted when it is settled."""
         started = time.monotonic()
         self._metrics.in_flight.inc()
-        conclude = partial(self._conclude, claim, request.remote_addr, started)
+        publishing = self._tracing.publish(CALLBACKS_EXCHANGE, claim.traceparent)
+        if self._tracing.on:
+            claim = replace(claim, traceparent=publishing.traceparent)
+        conclude = partial(self._conclude, claim, request.remote_addr, started, span, publishing)
         pending = PendingResponse(conclude, failure=_UNCONFIRMED, deadline=deadline)
         if started >= deadline:
             pending.settle(ConfirmTimeout("its deadline passed before it was processed"))
             return _PendingFlaskResponse(pending)
         try:
             self._publisher.submit(encode_claim(claim), deadline=deadline, on_settled=pending.settle)
-        except Exception:
-            self._metrics.in_flight.dec()  # the application's error handler responds
+        except Exception as error:
+            self._metrics.in_flight.dec()
+            publishing.end(error=error)
             raise
         return _PendingFlaskResponse(pending)
 
-    def _conclude(self, claim: Claim, client: str | None, started: float, error: Exception | None) -> WsgiResponse:
+    def _conclude(
+        self,
+        claim: Claim,
+        client: str | None,
+        started: float,
+        span: Span,
+        publishing: Span,
+        error: Exception | None,
+    ) -> WsgiResponse:
         """The response once the callback is queued, or is known not to be; called once."""
+        publishing.end(error=error)
+        span.end(status=HTTPStatus.OK if error is None else HTTPStatus.SERVICE_UNAVAILABLE)
         self._metrics.in_flight.dec()
         self._metrics.confirm_seconds.observe(time.monotonic() - started)
         if error is None:
@@ -290,7 +316,8 @@ class CallbackEndpoint:
         )
         return _UNCONFIRMED
 
-    def _fail_unread(self, merchant: str, traceparent: str) -> Response:
+    def _fail_unread(self, merchant: str, span: Span) -> Response:
+        span.end(status=HTTPStatus.SERVICE_UNAVAILABLE)
         reason = ConfirmTimeout.__name__
         self._metrics.count_callback(merchant, outcome="unconfirmed", reason=reason)
         _log.error(
@@ -299,7 +326,7 @@ class CallbackEndpoint:
             reason=reason,
             detail="its deadline passed before it was processed; its body was not read",
             client=request.remote_addr,
-            trace_id=trace_id_of(traceparent),
+            trace_id=trace_id_of(span.traceparent),
         )
         return _failure(HTTPStatus.SERVICE_UNAVAILABLE)
 
@@ -308,10 +335,12 @@ class CallbackEndpoint:
         merchant: str | None,
         reason: str,
         detail: str,
-        traceparent: str,
+        span: Span,
         *,
         status: HTTPStatus = HTTPStatus.BAD_REQUEST,
     ) -> Response:
+        span.set("payment.refusal", reason)
+        span.end(status=status)
         named = UNKNOWN_MERCHANT if merchant is None else merchant
         self._metrics.count_callback(named, outcome="refused", reason=reason)
         self._refusals.count(merchant, reason)
@@ -321,7 +350,7 @@ class CallbackEndpoint:
             reason=reason,
             detail=detail,
             client=request.remote_addr,
-            trace_id=trace_id_of(traceparent),
+            trace_id=trace_id_of(span.traceparent),
         )
         return _failure(status)
 

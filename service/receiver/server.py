@@ -26,6 +26,7 @@ from service.receiver.app import FAILURE_BODY, MAX_BODY_BYTES, PLAIN, Health, cr
 from service.runtime.logs import Logger
 from service.runtime.metrics.exposition import expose_shared, forget_process, name_role, share_between_processes
 from service.runtime.metrics.receiver import ReceiverMetrics
+from service.runtime.tracing import Tracing
 from service.serving.gunicorn_settings import (
     QuietLogger,
     common_settings,
@@ -59,11 +60,12 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         clock: Callable[[], datetime],
         settings: ReceiverSettings,
         log_metrics: Collector,
+        make_tracing: Callable[[], Tracing],
     ) -> None:
-        """`make_publisher` is called once in every worker, after the fork.
+        """`make_publisher` and `make_tracing` are called once in every worker, after the fork.
 
-        It gets the metrics to which a spool reports its depth, and the loop to publish on. `log_metrics` are collected
-        in the master, for all processes.
+        The first gets the metrics to which a spool reports its depth, and the loop to publish on. `log_metrics` are
+        collected in the master, for all processes.
         """
         self.settings = settings
         #: The health and the loop of the worker process that this object was forked into.
@@ -73,6 +75,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
         self._make_publisher = make_publisher
         self._clock = clock
         self._log_metrics = log_metrics
+        self._make_tracing = make_tracing
         self._metrics_directory = MetricsDirectory(parent=find_shared_memory())
         share_between_processes(self._metrics_directory.path)
         registry = CollectorRegistry()
@@ -118,6 +121,7 @@ class ReceiverServer(BaseApplication):  # type: ignore[misc]  # gunicorn has no 
             settings=self.settings,
             health=self.health,
             loop=self.loop,
+            tracing=self._make_tracing(),
         )
 
     def _on_ready(self, _arbiter: Any) -> None:
@@ -152,13 +156,14 @@ class ReceiverWorker(LoopWorker):
         self._publishing_refusals = self.loop.create_task(self.wsgi.extensions["refusals"].run())
 
     async def end(self) -> None:
-        """Publish the last refusals, then close the publisher."""
+        """Publish the last refusals, close the publisher, and send the last spans."""
         if self._publishing_refusals is not None:
             self._publishing_refusals.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._publishing_refusals
         await self.wsgi.extensions["refusals"].close()
         await self.wsgi.extensions["publisher"].close(timeout_seconds=_CLOSE_SECONDS)
+        self.wsgi.extensions["tracing"].close()
 
     def refusal(self, status: int) -> bytes:
         """The failure that every refused request gets, as bytes of HTTP. The connection ends after it."""

@@ -1,7 +1,7 @@
 """The W3C Trace Context header `traceparent` (https://www.w3.org/TR/trace-context/, section 3.2).
 
 It connects all log lines about one callback, from the receiver to the webhook. The receiver keeps the header that the
-gateway sends, or makes one. The service creates no spans, so it passes the header on unchanged.
+gateway sends, or makes one. Without traces (see `tracing`) the service passes the header on unchanged.
 """
 
 import random

@@ -398,7 +398,7 @@ MUTANTS: Sequence[Mutant] = (
     _mutant(
         "one who wakes after its lease has ended asks the gateway all the same",
         "consumers/inquirer.py",
-        "        if began >= leased.ends_at:\n",
+        "        if began >= lease_ends_at:\n",
         "        if False:\n",
         "tests/integration/consumers/test_frozen_inquirer.py::"
         "test_what_another_has_asked_meanwhile_is_not_asked_again_by_who_wakes",

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from service.cli.main import main
-from tests.support.chart import OPERATIONS_COMMANDS, OPERATIONS_PAGE, OPERATIONS_VALUES, pod_specs, render
+from tests.support.chart import OPERATIONS_COMMANDS, OPERATIONS_PAGE, OPERATIONS_VALUES, find, pod_specs, render
 from tests.support.processes import Processes, answers, find_free_port
 
 SETTINGS = """\
@@ -37,8 +37,8 @@ done
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    """All values that the page gives, one after another."""
-    assert len(OPERATIONS_VALUES) == 2
+    """All values that the page gives for an installation, one after another; those for traces come last."""
+    assert len(OPERATIONS_VALUES) == 3
     path = tmp_path / "values.yaml"
     path.write_text(yaml.safe_dump(OPERATIONS_VALUES[0]))
     return path
@@ -66,6 +66,17 @@ def test_every_object_that_a_command_names_is_there(file: Path) -> None:
     named = set(re.findall(r"(?:deploy/|service/|deployment )(payment-callbacks-[a-z]+)", OPERATIONS_PAGE))
     assert named
     assert named <= names
+
+
+def test_the_values_for_traces_reach_every_role_and_let_it_reach_the_collector(file: Path) -> None:
+    manifests = render(file, overrides=OPERATIONS_VALUES[2])
+    variables = {variable["name"]: variable["value"] for variable in OPERATIONS_VALUES[2]["pods"]["extraEnv"]}
+    specs = pod_specs(manifests)
+    for role in ("receiver", "ledger", "dispatcher"):
+        [container] = next(spec for name, spec in specs.items() if name.endswith(f"-{role}"))["containers"]
+        assert variables.items() <= {one["name"]: one.get("value") for one in container["env"]}.items(), role
+        egress = find(manifests, "NetworkPolicy", f"-{role}")["spec"]["egress"]
+        assert {"ports": [{"protocol": "TCP", "port": 4318}]} in egress, role
 
 
 def test_every_command_of_ours_exists() -> None:

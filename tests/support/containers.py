@@ -158,7 +158,8 @@ class Image:
 def build_image(tools: ContainerTools) -> Image:
     """Build it anew (half a minute). The locked wheels come from wherever this machine's pip has them from."""
     ensure_base_image(tools)
-    wheels = download_wheels(tools.cache / "wheels", requirements="postgresql.txt", python=BASE_PYTHON)
+    for requirements in ("postgresql.txt", "otel.txt"):
+        wheels = download_wheels(tools.cache / "wheels", requirements=requirements, python=BASE_PYTHON)
     pip_conf = tools.cache / "pip.conf"
     pip_conf.write_text(_PIP_CONF)
     created = datetime.now(UTC).isoformat(timespec="seconds")

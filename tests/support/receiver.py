@@ -22,6 +22,7 @@ from service.runtime.log_stream import LineCounts
 from service.runtime.logs import configure_logs
 from service.runtime.metrics.logs import LogMetrics
 from service.runtime.metrics.receiver import ReceiverMetrics
+from service.runtime.tracing import Tracing
 from tests.support.callbacks import Callback, mint_token
 from tests.support.processes import Process
 from tests.support.waiting import HANGS_AFTER_SECONDS
@@ -173,6 +174,7 @@ def main() -> None:
             request_timeout_seconds=options.request_timeout_seconds,
         ),
         log_metrics=LogMetrics(lost=counts.lost, escaped=counts.escaped),
+        make_tracing=Tracing,
     ).run()
 
 

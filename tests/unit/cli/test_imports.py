@@ -11,6 +11,7 @@ from service.cli.main import main
 from service.cli.run import run
 from tests.support.waiting import HANGS_AFTER_SECONDS
 
+_FOREIGN_TO_CONSUMERS = {"alembic", "flask", "gunicorn", "opentelemetry", "pika"}
 # What takes long to import, or belongs to others.
 _HEAVY = (
     "alembic",
@@ -18,6 +19,7 @@ _HEAVY = (
     "flask_smorest",
     "gunicorn",
     "marshmallow",
+    "opentelemetry",
     "pika",
     "prometheus_client",
     "rich",
@@ -46,16 +48,16 @@ def test_help_imports_no_command() -> None:
         (
             "receiver",
             ["service.bootstrap.messaging", "service.receiver.server"],
-            {"alembic", "flask_smorest", "pika", "sqlalchemy", "urllib3"},
+            {"alembic", "flask_smorest", "opentelemetry", "pika", "sqlalchemy", "urllib3"},
         ),
         (
             "ledger",
             ["service.bootstrap.ledger_role", "service.ledger.schema"],
-            {"alembic", "flask", "gunicorn", "pika"},
+            _FOREIGN_TO_CONSUMERS,
         ),
-        ("inquirer", ["service.bootstrap.inquirer_role"], {"alembic", "flask", "gunicorn", "pika"}),
-        ("dispatcher", ["service.bootstrap.dispatcher_role"], {"alembic", "flask", "gunicorn", "pika"}),
-        ("api", ["service.bootstrap.api_role", "service.serving.threads"], {"alembic", "pika"}),
+        ("inquirer", ["service.bootstrap.inquirer_role"], _FOREIGN_TO_CONSUMERS),
+        ("dispatcher", ["service.bootstrap.dispatcher_role"], _FOREIGN_TO_CONSUMERS),
+        ("api", ["service.bootstrap.api_role", "service.serving.threads"], {"alembic", "opentelemetry", "pika"}),
     ],
 )
 def test_a_role_imports_nothing_that_only_other_roles_use(role: str, modules: list[str], foreign: set[str]) -> None:
