@@ -26,6 +26,7 @@ QUICK: Mapping[str, Callable[[Sizes, Console], list[Findings]]] = {
 }
 ALL = {
     **QUICK,
+    "traced-receivers": receivers.measure_traced,
     "tails": tails.measure,
     "latency": long_runs.measure_latency,
     "second-ledger": long_runs.measure_second_ledger,

@@ -1,7 +1,7 @@
 """Receivers side by side: ours, what others would write, and Flask doing nothing."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -24,11 +24,13 @@ from tests.benchmarks.installation import Installation, all_running
 from tests.benchmarks.measuring import Figures, Findings, Ratio, cpu_seconds, ratios_of, take_turns
 from tests.benchmarks.peer_processes import peer_command, peer_process
 from tests.benchmarks.sizes import Sizes
+from tests.support.collector import Collector
 from tests.support.processes import Process, answers, find_free_port
 from tests.support.rabbitmq import RabbitMQ
 
 OURS = "payment-callbacks"
 EMBEDDED = "payment-callbacks, embedded queue"
+TRACED = "payment-callbacks, every callback traced"
 FLASK = "Flask + pika"
 FASTAPI = "FastAPI + aio-pika"
 FASTIFY = "Fastify + amqplib"
@@ -140,6 +142,42 @@ def measure(sizes: Sizes, console: Console) -> list[Findings]:
     ]
 
 
+def measure_traced(sizes: Sizes, console: Console) -> list[Findings]:
+    """Ours without traces, and with a span for everything, sent to a collector on this machine."""
+    with tempfile.TemporaryDirectory() as name, RabbitMQ() as broker, Collector() as collector, ExitStack() as running:
+        folder = Path(name)
+        callbacks = write_callbacks(
+            folder / "callbacks.txt", round(max(sizes.seconds, _WARM_UP_SECONDS) * _MAX_PER_SECOND), prefix="order"
+        )
+        variables = {OURS: {}, TRACED: {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.origin}}
+        contestants = {
+            name: running.enter_context(
+                our_own(folder / name, amqp_url=broker.create_virtual_host(), environment=environment)
+            )
+            for name, environment in variables.items()
+        }
+        for each in contestants.values():
+            each.warm_up(partial(send_with_wrk, callbacks=callbacks, seconds=_WARM_UP_SECONDS))
+        wrk = partial(send_with_wrk, callbacks=callbacks, seconds=sizes.seconds)
+        figures = take_turns(
+            {name: partial(each.measure, wrk, callbacks) for name, each in contestants.items()},
+            rounds=sizes.rounds,
+            console=console,
+        )
+        assert collector.spans, "no span was sent"
+    return [
+        Findings(
+            title="Receivers with traces",
+            method=f"As above, {sizes.seconds:g} s a turn. The collector takes its share of the two processors.",
+            figures=figures,
+            ratios=[
+                Ratio(name=f"{column}: traced / not", per_round=ratios_of(figures, column, ours=TRACED, theirs=OURS))
+                for column in ("requests/s", "CPU each, ms")
+            ],
+        )
+    ]
+
+
 def _enter(broker: RabbitMQ, folder: Path, running: ExitStack) -> dict[str, Contestant]:
     """Start all of them."""
     enter = running.enter_context
@@ -160,9 +198,10 @@ def _enter(broker: RabbitMQ, folder: Path, running: ExitStack) -> dict[str, Cont
 
 
 @contextmanager
-def our_own(folder: Path, *, amqp_url: str = "") -> Iterator[Contestant]:
-    """Our receiver; without a broker's URL, with the embedded queue."""
+def our_own(folder: Path, *, amqp_url: str = "", environment: Mapping[str, str] | None = None) -> Iterator[Contestant]:
+    """Our receiver; without a broker's URL, with the embedded queue. `environment`: further variables."""
     installation = Installation(folder, amqp_url=amqp_url)
+    installation.environment |= environment or {}
     with installation.running("receiver") as (process,):
         yield Contestant(
             process=process,
