@@ -3,6 +3,7 @@
 import json
 import re
 import sys
+import tomllib
 
 import pytest
 
@@ -43,6 +44,14 @@ def test_the_page_has_a_line_for_every_package() -> None:
     }
     named = set(re.findall(r"^\| `([a-z_/]+)` \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
     assert named == packages
+
+
+def test_the_page_shows_the_layers_that_are_enforced() -> None:
+    with (PAGE.parents[1] / "pyproject.toml").open("rb") as file:
+        contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
+    (layers,) = (contract["layers"] for contract in contracts if contract["id"] == "layers-of-both-packages")
+    (shown,) = re.findall(r"## Layers\n.*?```\n(.*?)\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert shown.splitlines() == [layer.replace("service.", "") for layer in layers]
 
 
 def test_the_documents_name_only_files_that_exist() -> None:
