@@ -4,7 +4,8 @@ Of pika and the embedded queue, only what the settings need is imported.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -95,23 +96,27 @@ def declare_topology(settings: Settings, *, timeout_seconds: float = 10.0) -> No
 
 
 def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
-    """Counts the messages that wait in each queue."""
+    """Counts the messages that wait in each queue. Between two calls, the function holds nothing open."""
     if settings.broker.urls:
         return partial(topology.count_messages, _urls(settings))
-    return _embedded_queue(settings).count_messages
+
+    def count() -> Mapping[str, int]:
+        with _reading_embedded_queue(settings) as queue:
+            return queue.count_messages()
+
+    return count
 
 
 def make_queue_report(settings: Settings) -> Callable[[], DepthReport]:
-    """Measures how much waits in the callbacks' queue. The function raises `MessagingError`."""
-
-    queue = None if settings.broker.urls else _embedded_queue(settings)
+    """Measures how much waits in the callbacks' queue. The function raises `MessagingError`, and holds nothing open."""
 
     def measure() -> DepthReport:
-        if queue is None:
+        if settings.broker.urls:
             name, messages = topology.LEDGER_QUEUE, topology.count_messages(_urls(settings))["ledger"]
             oldest_at = None  # RabbitMQ does not say how old its messages are
         else:
-            name, depth = str(queue.path), queue.depth()
+            with _reading_embedded_queue(settings) as queue:
+                name, depth = str(queue.path), queue.depth()
             messages, oldest_at = depth.messages, depth.oldest_at
         return DepthReport(
             reporter=QUEUE, name=f"queue {name}", messages=messages, oldest_at=oldest_at, reported_at=now()
@@ -135,6 +140,15 @@ def _rabbit_publisher(settings: Settings, connection_name: str, loop: asyncio.Ab
 
 def _embedded_queue(settings: Settings) -> "EmbeddedQueue":
     return _open_queue(settings, "callbacks.sqlite3")
+
+
+@contextmanager
+def _reading_embedded_queue(settings: Settings) -> Iterator["EmbeddedQueue"]:
+    queue = _embedded_queue(settings)
+    try:
+        yield queue
+    finally:
+        queue.close(timeout_seconds=0.0)
 
 
 def _open_queue(settings: Settings, file_name: str) -> "EmbeddedQueue":

@@ -15,6 +15,8 @@ from statistics import median, quantiles
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tests.support.processes import descendants_of
+
 _LOOK_SECONDS = 0.05
 _MAX_SECONDS_STILL = 120
 
@@ -181,12 +183,7 @@ def resident_mebibytes(pid: int) -> float:
 
 def process_tree(pid: int) -> list[int]:
     """A process and its descendants."""
-    found = [pid]
-    for file in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            for child in map(int, file.read_text().split()):
-                found += process_tree(child)
-    return found
+    return [pid, *descendants_of(pid)]
 
 
 def cpu_of_command(*command: str | Path, environment: Mapping[str, str] | None = None) -> float:

@@ -34,7 +34,7 @@ from tests.support.callbacks import Callback, GatewaySender, mint_token
 from tests.support.downstream import WEBHOOK_SECRET, Downstream, ReceivedEvent
 from tests.support.ledger import ClaimKey, LedgerView, make_sqlite_ledger
 from tests.support.messages import embedded_publisher, rabbit_publisher
-from tests.support.processes import Process, Processes, answers, find_free_port, run_module
+from tests.support.processes import Process, Processes, answers, children_of, find_free_port, run_module
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 ROLES = ("receiver", "ledger", "dispatcher")
@@ -280,10 +280,7 @@ class Deployment:
 
     def children(self, role: str) -> list[int]:
         """The process ids of the role's children."""
-        pid = self._roles[role].pid
-        return [
-            int(child) for file in Path(f"/proc/{pid}/task").glob("*/children") for child in file.read_text().split()
-        ]
+        return children_of(self._roles[role].pid)
 
     def command_line(self, *arguments: str) -> list[str]:
         """The words of a command on this deployment's settings, for who starts it in a way of their own."""

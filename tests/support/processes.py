@@ -188,7 +188,7 @@ class Process:
         if self._child is None:
             return
         # Its group, where orphans may be left, and descendants in sessions of their own, as PostgreSQL's are.
-        descendants = _descendants(self._child.pid)
+        descendants = descendants_of(self._child.pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._child.pid, signal.SIGKILL)
         _signal_all(descendants, signal.SIGKILL)
@@ -196,18 +196,18 @@ class Process:
 
     def freeze(self) -> None:
         """Stop it and its descendants where they are, connections open (SIGSTOP): what a hung machine looks like."""
-        pids = [self.pid, *_descendants(self.pid)]
+        pids = [self.pid, *descendants_of(self.pid)]
         _signal_all(pids, signal.SIGSTOP)
         # On a busy machine other threads go on until one of them has had its turn and taken the signal.
         eventually(lambda: all(map(_is_stopped, pids)))
 
     def thaw(self) -> None:
         """Let it go on after `freeze`."""
-        _signal_all([self.pid, *_descendants(self.pid)], signal.SIGCONT)
+        _signal_all([self.pid, *descendants_of(self.pid)], signal.SIGCONT)
 
     def descendants(self) -> list[int]:
         """The process ids of its children, and of theirs."""
-        return _descendants(self.pid)
+        return descendants_of(self.pid)
 
     def describe(self) -> str:
         """Name, state and the end of the output, for the message of a failed assertion."""
@@ -216,7 +216,7 @@ class Process:
 
     def _describe_hanging(self) -> str:
         """And where the threads of it and of its descendants stand, of those that are Python."""
-        for pid in [self.pid, *_descendants(self.pid)] if self.running else []:
+        for pid in [self.pid, *descendants_of(self.pid)] if self.running else []:
             with contextlib.suppress(OSError):  # it has ended
                 command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 if "python" not in command:
@@ -342,13 +342,18 @@ def _with_thread_stacks(environment: Mapping[str, str], *, file: Path) -> dict[s
     return {**environment, "PYTHONPATH": os.pathsep.join(path), "THREAD_STACKS": str(file)}
 
 
-def _descendants(pid: int) -> list[int]:
-    found = []
+def children_of(pid: int) -> list[int]:
+    """The process ids of a process's children; none where it has ended."""
+    found: list[int] = []
     for file in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has ended
-            for child in map(int, file.read_text().split()):
-                found += [child, *_descendants(child)]
+            found += map(int, file.read_text().split())
     return found
+
+
+def descendants_of(pid: int) -> list[int]:
+    """The process ids of its children, and of theirs."""
+    return [found for child in children_of(pid) for found in (child, *descendants_of(child))]
 
 
 def _signal_all(pids: Iterable[int], number: signal.Signals) -> None:

@@ -119,13 +119,11 @@ def letters(settings: Settings, connect: Connect, embedded_queue: EmbeddedQueue)
 
 
 @pytest.fixture
-def make_keeper(
-    settings: Settings, store: DeadLetterStore, letters: DeadLetters, embedded_queue: EmbeddedQueue
-) -> MakeKeeper:
+def make_keeper(settings: Settings, store: DeadLetterStore, letters: DeadLetters) -> MakeKeeper:
     """Makes a keeper that compares in each round, at a time when no letter is being published."""
 
     def make(*, clock: Callable[[], datetime] = lambda: now() + timedelta(hours=1)) -> DeadLetterKeeper:
-        count = make_message_counter(settings) if settings.broker.urls else embedded_queue.count_messages
+        count = make_message_counter(settings)
         return DeadLetterKeeper(letters=letters, count=count, store=store, clock=clock, compare_seconds=0)
 
     return make

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.callbacks import Callback
-from tests.support.processes import Processes, find_free_port
+from tests.support.processes import Processes, children_of, find_free_port
 from tests.support.receiver import callback
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
@@ -41,8 +41,7 @@ def raw_post(sent: Callback, *headers: str, length: bool = True) -> bytes:
 
 
 def worker_pids(receiver: Any) -> list[int]:
-    children = Path(f"/proc/{receiver.process.pid}/task/{receiver.process.pid}/children").read_text()
-    return [int(pid) for pid in children.split()]
+    return children_of(receiver.process.pid)
 
 
 def test_an_acknowledged_callback_is_in_the_queue(receiver_on_either: Any) -> None:
