@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.bootstrap.files import find_data_file
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from service.messaging.rabbitmq.publisher import RabbitPublisher
     from service.messaging.sqlite.queue import Depth, EmbeddedQueue
     from service.runtime.metrics.receiver import ReceiverMetrics
+
+_QUEUE_FILE = "callbacks.sqlite3"
 
 
 def make_callback_publisher(
@@ -54,9 +57,18 @@ def make_callback_publisher(
     )
 
 
+def require_queue_files(settings: Settings) -> None:
+    """Make the folder of the embedded queue or the spool, if a receiver uses one. Raises DataDirectoryUnusable.
+
+    For a receiver's master: if its workers were the first to see that the folder is unusable, they would only die.
+    """
+    if not settings.broker.urls or settings.spool.enabled:
+        find_data_file(settings, _QUEUE_FILE)
+
+
 def make_spool(settings: Settings) -> "EmbeddedQueue":
     """The spool of the receivers of this machine, for callbacks while RabbitMQ is away."""
-    return _open_queue(settings, "spool.sqlite3")
+    return _open_queue(find_data_file(settings, "spool.sqlite3"))
 
 
 def make_subscriber(settings: Settings) -> Subscriber:
@@ -99,9 +111,10 @@ def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
     """Counts the messages that wait in each queue. Between two calls, the function holds nothing open."""
     if settings.broker.urls:
         return partial(topology.count_messages, _urls(settings))
+    file = find_data_file(settings, _QUEUE_FILE)
 
     def count() -> Mapping[str, int]:
-        with _reading_embedded_queue(settings) as queue:
+        with _opened(file) as queue:
             return queue.count_messages()
 
     return count
@@ -109,14 +122,15 @@ def make_message_counter(settings: Settings) -> Callable[[], Mapping[str, int]]:
 
 def make_queue_report(settings: Settings) -> Callable[[], DepthReport]:
     """Measures how much waits in the callbacks' queue. The function raises `MessagingError`, and holds nothing open."""
+    file = None if settings.broker.urls else find_data_file(settings, _QUEUE_FILE)
 
     def measure() -> DepthReport:
-        if settings.broker.urls:
+        if file is None:
             name, messages = topology.LEDGER_QUEUE, topology.count_messages(_urls(settings))["ledger"]
             oldest_at = None  # RabbitMQ does not say how old its messages are
         else:
-            with _reading_embedded_queue(settings) as queue:
-                name, depth = str(queue.path), queue.depth()
+            with _opened(file) as queue:
+                name, depth = str(file), queue.depth()
             messages, oldest_at = depth.messages, depth.oldest_at
         return DepthReport(
             reporter=QUEUE, name=f"queue {name}", messages=messages, oldest_at=oldest_at, reported_at=now()
@@ -139,22 +153,22 @@ def _rabbit_publisher(settings: Settings, connection_name: str, loop: asyncio.Ab
 
 
 def _embedded_queue(settings: Settings) -> "EmbeddedQueue":
-    return _open_queue(settings, "callbacks.sqlite3")
+    return _open_queue(find_data_file(settings, _QUEUE_FILE))
 
 
 @contextmanager
-def _reading_embedded_queue(settings: Settings) -> Iterator["EmbeddedQueue"]:
-    queue = _embedded_queue(settings)
+def _opened(file: Path) -> Iterator["EmbeddedQueue"]:
+    queue = _open_queue(file)
     try:
         yield queue
     finally:
         queue.close(timeout_seconds=0.0)
 
 
-def _open_queue(settings: Settings, file_name: str) -> "EmbeddedQueue":
+def _open_queue(file: Path) -> "EmbeddedQueue":
     from service.messaging.sqlite.queue import EmbeddedQueue
 
-    return EmbeddedQueue(path=find_data_file(settings, file_name))
+    return EmbeddedQueue(path=file)
 
 
 def _urls(settings: Settings) -> Sequence[str]:

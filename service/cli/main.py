@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 
 import click
 
+from service.bootstrap.files import DataDirectoryUnusable
+
 
 class LazyCommand(NamedTuple):
     """Where a command is defined, and its line in the help of its group."""
@@ -22,6 +24,13 @@ class LazyGroup(click.Group):
     def __init__(self, *args: Any, lazy: Mapping[str, LazyCommand], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._lazy = lazy
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Any of them may be the first to need the data directory."""
+        try:
+            return super().invoke(ctx)
+        except DataDirectoryUnusable as error:
+            raise click.ClickException(str(error)) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names of the commands, sorted."""

@@ -66,10 +66,11 @@ def receiver(context: click.Context) -> None:
     declaring = threading.Thread(target=_declare_topology_once, args=(settings,), daemon=True)
     declaring.start()
     # Meanwhile: importing takes as long as the broker does.
-    from service.bootstrap.messaging import make_callback_publisher
+    from service.bootstrap.messaging import make_callback_publisher, require_queue_files
     from service.receiver.server import ReceiverServer
     from service.runtime.clock import now
 
+    require_queue_files(settings)
     declaring.join()  # gunicorn forks, and a fork must not take place while another thread works
     ReceiverServer(
         merchants=settings.merchants,
@@ -229,6 +230,7 @@ def api(context: click.Context) -> None:
 @click.pass_context
 def run_all(context: click.Context) -> None:
     """Run every role on this machine as a child process, and restart those that die."""
+    from service.bootstrap.messaging import require_queue_files
     from service.cli.ledger_access import migration_engine_of
     from service.ledger.schema import migrate
     from service.runtime.supervisor import supervise
@@ -236,6 +238,7 @@ def run_all(context: click.Context) -> None:
     settings = _settings(context)
     _tracing_factory(context, settings)  # a mistake ends this command; its children would be started for ever
     stop = _stop_event()
+    require_queue_files(settings)
     engine = migration_engine_of(settings)
     if not _wait_until_ready(lambda: migrate(engine), stop):
         return

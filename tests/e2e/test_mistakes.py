@@ -1,5 +1,6 @@
 """What an operator reads who made a mistake: which file, which key, what to do; and never a traceback."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -163,6 +164,52 @@ def test_a_folder_that_cannot_be_written_is_what_schemas_says(run: Run, tmp_path
     assert done.returncode == 1
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+_KEEPS_DATA = [
+    *[("run", role) for role in ("receiver", "ledger", "inquirer", "dispatcher", "api", "all")],
+    *[("migrate",), ("orders", "list"), ("dead", "list"), ("spool", "drain"), ("report", "--day", "2026-01-05")],
+]
+
+
+@pytest.mark.parametrize("command", _KEEPS_DATA, ids=" ".join)
+def test_a_data_directory_that_cannot_be_made_is_what_every_command_says(
+    run: Run, command: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    caller = '[[api.tokens]]\nname = "shop"\ntoken = "0123456789abcdef0123456789abcdef"\nscopes = ["read"]\n'
+    done = run(*command, settings='data_directory = "file/data"\n' + _GOOD + caller)
+    assert done.returncode == 1
+    assert f"data_directory {tmp_path}/file/data cannot be made: Not a directory" in done.stderr
+    assert "name another one in the settings" in done.stderr
+
+
+@pytest.mark.parametrize("variable", ["DATABASE_URL", "AMQP_URL"])
+def test_a_data_directory_is_looked_at_before_the_roles_where_only_some_of_them_use_it(
+    run: Run, variable: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    url = {"DATABASE_URL": f"postgresql://u@{_NOBODY}/d", "AMQP_URL": f"amqp://u:p@{_NOBODY}/v"}[variable]
+    done = run("run", "all", settings='data_directory = "file"\n' + _GOOD, **{variable: url})
+    assert done.returncode == 1
+    assert f"data_directory {tmp_path}/file cannot be made: File exists" in done.stderr
+
+
+def test_a_data_directory_of_another_user_is_what_the_command_says(tmp_path: Path) -> None:
+    """Needs root, which gives up its right to write everywhere."""
+    data = tmp_path / "data"
+    data.mkdir(mode=0o755)
+    os.chown(data, 65534, 65534)
+    (tmp_path / "pc.toml").write_text(_GOOD)
+    drop = ("setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override")
+    command = (sys.executable, "-m", "service.cli", "--config", tmp_path / "pc.toml", "orders", "list")
+    done = subprocess.run(
+        [*drop, *command], env={}, capture_output=True, text=True, timeout=HANGS_AFTER_SECONDS, check=False
+    )
+    assert done.returncode == 1
+    assert (
+        f"Error: data_directory {data} may not be written to. Make it a folder that user 0 may write to" in done.stderr
+    )
 
 
 def test_a_port_that_is_taken_is_what_the_receiver_says(run: Run) -> None:
