@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
+from tests.support.releases import BASELINE, read_release
+
 REPOSITORY = Path(__file__).parents[2]
 
 _MIRROR_SECONDS = 30.0
@@ -53,6 +55,7 @@ _ENVIRONMENT = (
     "PIP_NO_INDEX=1",
     "PIP_FIND_LINKS=/wheels",
     "MAKEFLAGS=VENV=/venv",
+    "BASELINE_ARCHIVE=/root/baseline.tar",
 )
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
@@ -176,10 +179,11 @@ class DebianSystem:
         new.rename(self._root)
 
     def _copy_working_tree(self) -> None:
-        """What git tracks, and what it would."""
+        """What git tracks, and what it would; and the baseline, for there is no git in there."""
         for folder in ("payment-callbacks", "root", "run", "tmp"):
             (self._run / folder).mkdir(parents=True)
         (self._run / "tmp").chmod(0o1777)
+        (self._run / "root/baseline.tar").write_bytes(read_release(BASELINE))
         listing = ("git", "-C", REPOSITORY, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
         names = [name for name in run_command(*listing).split("\0") if name and (REPOSITORY / name).exists()]
         archive = self._run / "tree.tar"

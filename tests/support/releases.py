@@ -21,19 +21,29 @@ def build_wheel(source: Path, *, into: Path) -> Path:
     return wheel
 
 
-def install_release(revision: str, folder: Path) -> Mapping[str, str]:
-    """Build the wheel of a revision, and install it into `folder`, on the dependencies that are here.
+def read_release(revision: str) -> bytes:
+    """The files of a revision as a tar archive; an AssertionError where this clone lacks it.
 
-    Returns the environment variables with which `python -m service.cli` runs that release.
+    Where there is no clone, the file BASELINE_ARCHIVE has those of the baseline.
     """
-    source, wheels, installed = folder / "source", folder / "wheels", folder / "installed"
+    if file := os.environ.get("BASELINE_ARCHIVE"):
+        return Path(file).read_bytes()
     git = ["git", "-C", str(_REPOSITORY)]
     archive = subprocess.run([*git, "archive", revision], capture_output=True, check=False)
     assert archive.returncode == 0, (
         f"this clone lacks the revision {revision}, from which upgrades start. `git fetch --unshallow` fetches it. "
         f"git says: {archive.stderr.decode()}"
     )
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+    return archive.stdout
+
+
+def install_release(revision: str, folder: Path) -> Mapping[str, str]:
+    """Build the wheel of a revision, and install it into `folder`, on the dependencies that are here.
+
+    Returns the environment variables with which `python -m service.cli` runs that release.
+    """
+    source, wheels, installed = folder / "source", folder / "wheels", folder / "installed"
+    with tarfile.open(fileobj=io.BytesIO(read_release(revision))) as files:
         files.extractall(source, filter="data")
     _run("install", "--no-deps", "--no-index", "--target", installed, build_wheel(source, into=wheels))
     environment = {"PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
