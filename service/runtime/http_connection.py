@@ -94,6 +94,9 @@ class Response(HTTPResponse):
         super().__init__(reader, method=method)  # type: ignore[arg-type]
         self._reader = reader
 
+    def flush(self) -> None:
+        """Does nothing: it is only read. Closing calls this, and Python may have closed the abandoned reader before."""
+
     @property
     def leaves_connection_usable(self) -> bool:
         """Whether it was read to its end, and stated in exactly one way where that is."""

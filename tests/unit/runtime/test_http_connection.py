@@ -67,3 +67,15 @@ def test_what_was_received_together_with_an_answer_is_noticed_after_it(
 def test_a_request_that_is_not_taken_ends_at_the_deadline(ends: tuple[Connection, socket.socket]) -> None:
     with pytest.raises(TimeoutError):
         ends[0].send(b"x" * 100_000_000, deadline=time.monotonic() + 0.1)
+
+
+def test_a_response_that_is_given_up_half_way_is_closed_without_an_error(
+    ends: tuple[Connection, socket.socket],
+) -> None:
+    """Python may close what is behind it first. Since 3.13, it reports an error of closing."""
+    connection, theirs = ends
+    theirs.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc")
+    response = connection.receive(method="POST", deadline=deadline())
+    connection._reader.raw.close()
+    response.close()
+    assert response.closed
