@@ -137,7 +137,9 @@ def log_uncaught_errors() -> None:
         log_error(f"thread {args.thread.name if args.thread else ''}", *args[:3])
 
     def in_finalizer(args: "sys.UnraisableHookArgs") -> None:
-        where = getattr(args.object, "__qualname__", type(args.object).__name__)
+        # Python 3.14 names a `__del__` only in its message.
+        finalized = args.object
+        where = args.err_msg if finalized is None else getattr(finalized, "__qualname__", type(finalized).__name__)
         log_error(f"finalizer {where}", args.exc_type, args.exc_value, args.exc_traceback)
 
     sys.excepthook = partial(log_error, "main thread")
