@@ -285,4 +285,5 @@ def test_a_table_that_was_never_analyzed_is_not_read_again_for_each_delivery(
     outbox.settle_delivered(leased)
     assert len(leased) == orders
     assert len(read) == 5
-    assert max(read) < 20 * orders
+    # Reading all of them for each would be 200 times as many. The counts of transactions within a second may add up.
+    assert max(read) < 50 * orders

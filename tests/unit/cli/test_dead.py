@@ -8,13 +8,16 @@ import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import Engine
 
+from consumers.dead_letters import DeadLetterKeeper
 from service.bootstrap.ledger import make_ledger_engine
-from service.bootstrap.ledger_role import make_dead_letter_keeper
 from service.cli.main import main
 from service.config.reading import load_settings
 from service.ledger.audit import list_changes
+from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.schema import migrate
+from service.messaging.sqlite.dead_letters import EmbeddedDeadLetters
 from service.messaging.sqlite.queue import EmbeddedQueue, EmbeddedSubscriber
+from service.runtime.clock import now
 from tests.support.messages import embedded_publisher, make_message
 
 SETTINGS = """\
@@ -34,7 +37,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def queue(path: Path) -> EmbeddedQueue:
+def queue(path: Path) -> Iterator[EmbeddedQueue]:
     """In it, one message was put aside, whose sender wishes to clear the operator's screen."""
     queue = EmbeddedQueue(path=path.parent / "data" / "callbacks.sqlite3")
     body = b'{"name": "\x1b[2J",\n "card": "6222021234561234"}' + b"\xff"
@@ -42,26 +45,34 @@ def queue(path: Path) -> EmbeddedQueue:
     subscriber = EmbeddedSubscriber(queue=queue)
     (delivery,) = subscriber.receive(max_messages=1, wait_seconds=5)
     subscriber.dead_letter(delivery, reason="MessageUndecodable: \x1b[31mred")
-    subscriber.close()
-    return queue
+    yield queue
+    queue.close(timeout_seconds=5)
 
 
 @pytest.fixture
 def engine(path: Path, queue: EmbeddedQueue) -> Iterator[Engine]:
     """The ledger, which knows of the message."""
-    settings = load_settings(path, {})
-    engine = make_ledger_engine(settings)
+    engine = make_ledger_engine(load_settings(path, {}))
     migrate(engine)
-    make_dead_letter_keeper(settings, engine).keep()
+    make_keeper(queue, engine).keep()
     yield engine
     engine.dispose()
 
 
 @pytest.fixture
-def ledger_role(path: Path, engine: Engine) -> Iterator[None]:
+def ledger_role(queue: EmbeddedQueue, engine: Engine) -> Iterator[None]:
     """Carries out what is requested."""
-    with make_dead_letter_keeper(load_settings(path, {}), engine).running():
+    with make_keeper(queue, engine).running():
         yield
+
+
+def make_keeper(queue: EmbeddedQueue, engine: Engine) -> DeadLetterKeeper:
+    return DeadLetterKeeper(
+        letters=EmbeddedDeadLetters(queue=queue),
+        count=queue.count_messages,
+        store=DeadLetterStore(engine=engine),
+        clock=now,
+    )
 
 
 def run(path: Path, *arguments: str, answer: str | None = None) -> Result:
