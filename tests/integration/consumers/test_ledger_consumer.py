@@ -354,6 +354,25 @@ def test_a_database_that_is_away_for_longer_than_the_broker_lets_messages_be_hel
     assert stack.dead_letters() == []
 
 
+def test_an_outage_of_the_database_over_more_redeliveries_than_rabbitmq_4_allows_by_default_buries_nothing(
+    fault_stack: Stack, own_postgresql: Database
+) -> None:
+    """A queue without a limit of its own gives a message up after 20. Each consumer that ends hands all of its on."""
+    stack, orders = fault_stack, range(5)
+    own_postgresql.stop()
+    stack.publish(both_statuses(orders))
+    for _ in range(25):
+        with capture_logs() as logs, running(stack.make_consumer()):
+            eventually(lambda logs: any(entry["event"] == "dependency_unavailable" for entry in logs), logs)
+    eventually(lambda: stack.count_queued() == 2 * len(orders))
+    assert stack.dead_letters() == []
+    own_postgresql.start()
+    with running(stack.make_consumer()):
+        eventually(lambda: all_recorded(stack, orders) and stack.count_queued() == 0)
+    assert_each_order_succeeded_once(stack, orders)
+    assert stack.dead_letters() == []
+
+
 def test_sigterm_while_the_database_is_away_gives_everything_back_at_once(
     fault_stack: Stack, own_postgresql: Database, processes: Processes
 ) -> None:
