@@ -171,10 +171,11 @@ lock: ## Resolve pyproject.toml into requirements/*.txt (LOCK_ARGS=--upgrade for
 	    --no-emit-index-url --no-header --no-annotate \
 	    $(LOCK_ARGS) pyproject.toml requirements/build.in "$${@:2}" --output-file "requirements/$$1"; \
 	}; \
-	compile dev.txt --extra postgresql --extra otel --group dev; \
+	compile dev.txt --extra postgresql --extra otel --extra oidc --group dev; \
 	compile run.txt --constraint requirements/dev.txt; \
 	compile postgresql.txt --extra postgresql --constraint requirements/dev.txt; \
 	compile otel.txt --extra otel --constraint requirements/dev.txt; \
+	compile oidc.txt --extra oidc --constraint requirements/dev.txt; \
 	compile ship.txt --group ship --constraint requirements/dev.txt; \
 	compile_group() { \
 	  echo "requirements/$$1.txt"; \

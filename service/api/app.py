@@ -14,6 +14,14 @@ from werkzeug.exceptions import HTTPException
 
 from service.api.blueprint import ApiBlueprint
 from service.api.fields import order_number
+from service.api.paths import (
+    DeadLetterConverter,
+    EndpointConverter,
+    OrderNumberConverter,
+    RowNumberConverter,
+    SegmentConverter,
+    UndecodedPaths,
+)
 from service.api.problems import CONTENT_TYPE as PROBLEM_CONTENT_TYPE
 from service.api.problems import Problem, ProblemSchema, problem_of
 from service.api.request_schemas import MAX_BODY_BYTES
@@ -23,14 +31,6 @@ from service.runtime.logs import Logger
 from service.runtime.traceparent import TRACEPARENT, trace_id_of
 from service.runtime.tracing import NO_TRACING, Tracing
 from service.serving.health import Health
-from service.serving.paths import (
-    DeadLetterConverter,
-    EndpointConverter,
-    OrderNumberConverter,
-    RowNumberConverter,
-    SegmentConverter,
-    UndecodedPaths,
-)
 
 #: The endpoints that need no token: none of them says anything about an order.
 OPEN_ENDPOINTS = frozenset({"alive", "ready", "metrics", "api-docs.openapi_json", "asyncapi", "payment_event"})

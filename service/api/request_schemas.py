@@ -13,6 +13,7 @@ from service.charging.withhold import Payer
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger.attention import AttentionFilter, AttentionKind, AttentionPlace
+from service.ledger.claims import RESOLVABLE
 from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.endpoints import DeliveryFilter, DeliveryPlace, DeliveryState
 from service.ledger.feed import BEGINNING, FeedFilter, FeedPlace
@@ -33,8 +34,6 @@ LATEST = "latest"
 MAX_REPORTED_DAYS = 31
 #: How fast events may be delivered again.
 MAX_REPLAYED_PER_SECOND = 1000
-#: The statuses that an operator may decide.
-RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
 
 # Days near the calendar's ends have no next day, or none in another time zone.
 _DAY = validate.Range(min=date(2000, 1, 1), max=date(2999, 12, 31))

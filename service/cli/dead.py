@@ -10,7 +10,8 @@ import click
 
 from service.cli.ledger_access import author_of, open_ledger
 from service.cli.options import log_to_stderr, settings_of
-from service.cli.tables import escape_controls, time_text
+from service.cli.tables import time_text
+from service.domain.masking import escape_controls
 from service.ledger.dead_letters import DeadLetterAction, DeadLetterRecord, DeadLetterStore
 from service.ledger.errors import DeadLetterUnknown
 

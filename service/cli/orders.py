@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from service.api.request_schemas import RESOLVABLE
 from service.api.response_schemas import (
     AnnouncedSchema,
     AttentionItemSchema,
@@ -29,7 +28,7 @@ from service.cli.pages import after_option, as_json_option, limit_option, print_
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
 from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList, AttentionPlace, confirm_command
-from service.ledger.claims import Resolution
+from service.ledger.claims import RESOLVABLE, Resolution
 from service.ledger.errors import AnnouncementDiffers, AttentionItemUnknown, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace

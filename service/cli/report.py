@@ -15,7 +15,8 @@ from service.cli.ledger_access import open_ledger
 from service.cli.options import log_to_stderr, settings_of
 from service.cli.order_tables import show_attention
 from service.cli.pages import print_json
-from service.cli.tables import add_row, escape_controls, make_console, make_table, time_text
+from service.cli.tables import add_row, make_console, make_table, time_text
+from service.domain.masking import escape_controls
 from service.ledger.reports import Report, Reports
 
 #: Printed with every report: its limits.

@@ -226,6 +226,34 @@ def api(context: click.Context) -> None:
     )
 
 
+@run.command()
+@click.pass_context
+def console(context: click.Context) -> None:
+    """Serve the operators' console for browsers, under gunicorn."""
+    from service.bootstrap.console_role import make_console
+    from service.cli.ledger_access import engine_of
+    from service.console.server import ConsoleWorker
+    from service.serving.threads import serve_on_threads
+
+    settings = _settings(context)
+    if not settings.console.session_keys:
+        raise click.ClickException(
+            "the console cannot keep sessions: set console.session_keys; make a key with `payment-callbacks keys new`"
+        )
+    end_on_signals()
+    engine = engine_of(settings)
+    _await_schema(settings, engine, threading.Event())
+    engine.dispose()  # before gunicorn forks, as in the API's role
+    serve_on_threads(
+        make_app=lambda drain: make_console(
+            settings, engine_of(settings, pool_size=settings.console.threads + 1), drain, context.meta[_LOG_METRICS]
+        ),
+        settings=settings.console,
+        worker=ConsoleWorker,
+        name="payment-callbacks-console",
+    )
+
+
 @run.command(name="all")
 @click.pass_context
 def run_all(context: click.Context) -> None:
@@ -244,10 +272,16 @@ def run_all(context: click.Context) -> None:
         return
     engine.dispose()
     path = str(settings_path_of(context))
-    names = [*_ROLES, "api"] if settings.api.tokens else _ROLES
-    drain_seconds = max(settings.receiver.drain_seconds, settings.api.drain_seconds if settings.api.tokens else 0.0)
+    drains = {"receiver": settings.receiver.drain_seconds}
+    if settings.api.tokens:
+        drains["api"] = settings.api.drain_seconds
+    if settings.console.session_keys:
+        drains["console"] = settings.console.drain_seconds
+    names = [*_ROLES, *(role for role in drains if role not in _ROLES)]
     supervise(
-        {name: ("--config", path, "run", name) for name in names}, stop, grace_seconds=drain_seconds + _GRACE_SECONDS
+        {name: ("--config", path, "run", name) for name in names},
+        stop,
+        grace_seconds=max(drains.values()) + _GRACE_SECONDS,
     )
 
 

@@ -1,6 +1,5 @@
 """`payment-callbacks sign`: why a callback's sign fits or does not."""
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -10,25 +9,24 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.cli.tables import escape_controls
-from service.domain.masking import mask_personal
+from service.domain.masking import escape_controls
 from service.gateway.errors import CallbackRefused
-from service.gateway.sign_explanation import Candidate, Mismatch, Trait, describe_dialect, describe_kind, explain
+from service.gateway.sign_explanation import (
+    Candidate,
+    Mismatch,
+    Trait,
+    describe_dialect,
+    describe_kind,
+    explain,
+    mask_signed_text,
+)
 from service.gateway.signature import VerifiedCallback
-from service.runtime.logs import SENSITIVE_FIELDS
 
 # The width if the output is not a terminal: enough for two texts side by side.
 _PIPED_COLUMNS = 160
 _BEFORE, _AFTER = 20, 40
 _MARK = "»"
 _MARKED = "bold red"
-# A sensitive field with its whole value, in any JSON dialect.
-_SENSITIVE = re.compile(rf'("(?:{"|".join(sorted(SENSITIVE_FIELDS))})"\s*:\s*)(?:"(?:[^"\\]|\\.)*"|[^",{{}}\[\]]+)')
-
-
-def mask_canonical(text: str) -> str:
-    """Mask personal data in a text, and make control characters and white space at its ends visible."""
-    return escape_controls(mask_personal(_SENSITIVE.sub(r'\1"…"', text)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +65,7 @@ def explain_command(body: BinaryIO, content_type: str | None, unmasked: bool, fu
     if isinstance(outcome, VerifiedCallback):
         _print_match(console, outcome)
         return
-    _print_mismatch(console, outcome, escape_controls if unmasked else mask_canonical, full=full)
+    _print_mismatch(console, outcome, escape_controls if unmasked else mask_signed_text, full=full)
     raise click.exceptions.Exit(1)
 
 

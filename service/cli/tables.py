@@ -7,17 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.domain.masking import mask_personal
+from service.domain.masking import escape_controls, mask_personal
 
 # A pipe has no width, so this one is wide enough for every table.
 _WIDTH_OF_A_PIPE = 240
 #: Columns of identifiers, which a person has to read and copy. Every other column may hold personal data.
 _IDENTIFIERS = frozenset({"merchant", "biz_order_no", "pay_order_no", "requestId", "item", "next step", "of", "event"})
-
-
-def escape_controls(text: str, *, keep: str = "") -> str:
-    r"""Write each unprintable character as Python does (`\x1b`, `\n`), except those in `keep`."""
-    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
 
 
 def make_console() -> Console:

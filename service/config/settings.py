@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -416,6 +417,57 @@ class ApiSettings:
             yield "tokens", "two of them have the same token"
 
 
+def _check_session_key(key: Secret) -> None:
+    if len(key.reveal().encode()) < 32:
+        raise ValidationError("must have at least 32 bytes; make one with `payment-callbacks keys new`")
+
+
+def _check_network(text: str) -> None:
+    try:
+        ip_network(text)
+    except ValueError as error:
+        raise ValidationError("must be a network like 10.0.0.0/8, without bits set behind its prefix") from error
+
+
+#: The scopes of each group of people; "*" is everybody who has signed in.
+Groups = Annotated[Mapping[str, frozenset[ApiScope]], _NOT_EMPTY]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxySettings:
+    """Signing in to the console through a proxy that authenticates people and names them in a header."""
+
+    #: Where the proxy is. From anywhere else, its headers are ignored.
+    networks: Annotated[Sequence[Annotated[str, _check_network]], _NOT_EMPTY]
+    user_header: str = "X-Forwarded-User"
+    #: Names of groups, separated by commas.
+    groups_header: str = "X-Forwarded-Groups"
+    groups: Groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsoleSettings:
+    """The operators' console, for browsers. It must not be public."""
+
+    bind: HostAndPort = "127.0.0.1:8082"
+    #: The address at which browsers reach it, without a path.
+    public_url: Annotated[str, _check_origin] = "http://127.0.0.1:8082"
+    #: Sign the cookies of sessions: the first one new cookies, and each one is accepted. Without any, `run all` does
+    #: not start the console.
+    session_keys: Annotated[Sequence[Annotated[SecretText, _check_session_key]], validate.Length(min=1, max=2)] = ()
+    #: A session ends after this time without a request by its person, and in any case after `max_session_seconds`.
+    max_idle_seconds: PositiveFloat = 1800.0
+    max_session_seconds: PositiveFloat = 43200.0
+    #: What people see until they choose another.
+    language: Annotated[str, validate.OneOf(["en", "zh"])] = "en"
+    time_zone: Annotated[str, _check_time_zone] = "Asia/Shanghai"
+    proxy: ProxySettings | None = None
+    workers: PositiveInteger = 1
+    threads: PositiveInteger = 8
+    #: How long requests may still take after SIGTERM.
+    drain_seconds: PositiveFloat = 10.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """All settings, checked."""
@@ -434,6 +486,7 @@ class Settings:
     dispatcher: DispatcherSettings = DispatcherSettings()
     inquirer: InquirerSettings = InquirerSettings()
     api: ApiSettings = ApiSettings()
+    console: ConsoleSettings = ConsoleSettings()
 
     @property
     def order_number_patterns(self) -> Mapping[str, re.Pattern[str]]:

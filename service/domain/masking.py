@@ -43,6 +43,11 @@ def mask_unknown_word(word: str, *, from_stranger: bool) -> str:
     return f"{word[:kept]}****{word[len(word) - kept :]}"
 
 
+def escape_controls(text: str, *, keep: str = "") -> str:
+    r"""Write each unprintable character as Python does (`\x1b`, `\n`), except those in `keep`."""
+    return "".join(c if c.isprintable() or c in keep else repr(c)[1:-1] for c in text)
+
+
 def _mask_numbers(text: str) -> str:
     # The rest of a masked number can form another one with the digits beside it. Each round leaves fewer digits.
     while (masked := _NUMBER.sub(_masked, text)) != text:

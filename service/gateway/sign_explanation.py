@@ -8,13 +8,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
 
+from service.domain.masking import escape_controls, mask_personal
 from service.gateway.bodies import BodyKind, JsonValue, NumberToken, read_body, walk
 from service.gateway.errors import SignMismatch, TriedDialect
 from service.gateway.json_dialects import WRITERS_BY_NAME, KeyOrder
 from service.gateway.signature import SIGN_FIELD, Budget, VerifiedCallback, dialect_texts, verify_callback
+from service.runtime.logs import SENSITIVE_FIELDS
 
 # RFC 2046, 5.1.1: the characters of a boundary.
 _BOUNDARY_LINE = re.compile(rb"--([0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-])\r\n")
+# A sensitive field with its whole value, in any JSON dialect.
+_SENSITIVE = re.compile(rf'("(?:{"|".join(sorted(SENSITIVE_FIELDS))})"\s*:\s*)(?:"(?:[^"\\]|\\.)*"|[^",{{}}\[\]]+)')
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,17}")
 _SPLICE_DESCRIPTIONS: Mapping[str, str] = {
     "spliced": "the body's own text, cut into its fields and sorted",
@@ -273,3 +277,8 @@ def describe_dialect(name: str) -> str:
 def describe_kind(kind: BodyKind) -> str:
     """How a body was read, in plain words."""
     return _KIND_DESCRIPTIONS[kind]
+
+
+def mask_signed_text(text: str) -> str:
+    """Mask personal data in a text that was signed, and make control characters and white space at its ends visible."""
+    return escape_controls(mask_personal(_SENSITIVE.sub(r'\1"…"', text)))

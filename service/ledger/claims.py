@@ -15,6 +15,9 @@ from service.domain.order_state import Verdict
 from service.ledger.bulk import insert_new
 from service.ledger.tables import about_order, claims, repeated_callback, to_record
 
+#: The statuses that a person may decide.
+RESOLVABLE = (OrderStatus.PROCESSING, OrderStatus.SUCCEEDED, OrderStatus.FAILED)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resolution:

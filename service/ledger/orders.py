@@ -102,6 +102,9 @@ class OrderFilter:
     merchant: str | None = None
     status: OrderStatus | None = None
     conflicted: bool | None = None
+    #: An exact amount, whatever its unit; "100" and "100.00" are the same.
+    amount: str | None = None
+    updated_since: datetime | None = None
     updated_before: datetime | None = None
     #: Only orders that are listed after this place.
     after: OrderPlace | None = None
@@ -150,8 +153,7 @@ def load(connection: Connection, key: OrderKey) -> OrderRecord | None:
 
 def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[OrderRecord]:
     """At most `limit` orders, the last changed first. Raises ClaimUnstorable for a name that no order can have."""
-    if chosen.merchant and escaped(chosen.merchant) != chosen.merchant:
-        raise ClaimUnstorable("what is asked for must hold no NUL and no lone surrogate")
+    _require_storable(chosen.merchant or "")
     # All orders of a batch have one time, so the time alone does not order them.
     query = select(orders).order_by(orders.c.updated_at.desc(), *_KEY).limit(limit)
     if chosen.merchant is not None:
@@ -160,6 +162,10 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
         query = query.where(orders.c.status == chosen.status.value)
     if chosen.conflicted is not None:
         query = query.where(orders.c.conflicted if chosen.conflicted else ~orders.c.conflicted)
+    if chosen.amount is not None:
+        query = query.where(orders.c.amount.in_(_spellings(chosen.amount)))
+    if chosen.updated_since is not None:
+        query = query.where(orders.c.updated_at >= chosen.updated_since)
     if chosen.updated_before is not None:
         query = query.where(orders.c.updated_at < chosen.updated_before)
     if (place := chosen.after) is not None:
@@ -171,6 +177,33 @@ def listed(connection: Connection, chosen: OrderFilter, limit: int) -> Sequence[
             orders.c.updated_at <= place.updated_at, (orders.c.updated_at < place.updated_at) | same_time
         )
     return [_from_row(row) for row in connection.execute(query)]
+
+
+def find_by_number(
+    connection: Connection, number: str, merchants: Collection[str], limit: int
+) -> Sequence[OrderRecord]:
+    """At most `limit` orders that `merchants` call by this number, or that the gateway does, the last changed first.
+
+    Raises ClaimUnstorable for a number that no order can have.
+    """
+    _require_storable(number)
+    # Not sorted by the database, which might then read all orders in that order until it has found enough.
+    named = orders.c.merchant.in_(list(merchants)) & (orders.c.biz_order_no == number)
+    query = select(orders).where(named | (orders.c.pay_order_no == number)).limit(limit)
+    found = [_from_row(row) for row in connection.execute(query)]
+    return sorted(found, key=lambda order: order.updated_at, reverse=True)
+
+
+def _require_storable(text: str) -> None:
+    if escaped(text) != text:
+        raise ClaimUnstorable("what is asked for must hold no NUL and no lone surrogate")
+
+
+def _spellings(amount: str) -> Sequence[str]:
+    """The ways in which a ledger may have this amount."""
+    whole, _, fraction = amount.partition(".")
+    fraction = fraction.rstrip("0")
+    return [amount, *(f"{whole}.{fraction.ljust(digits, '0')}" for digits in (1, 2)), *([] if fraction else [whole])]
 
 
 def save(connection: Connection, records: Iterable[OrderRecord]) -> None:

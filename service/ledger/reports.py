@@ -117,6 +117,25 @@ class DayReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Completeness:
+    """How far a merchant's orders of one day are."""
+
+    merchant: str
+    #: In the merchant's own time zone.
+    day: date
+    #: Orders that became known on that day.
+    orders: int
+    #: Of these, those without a final status, and those with one that is in conflict.
+    still_open: int
+    in_dispute: int
+
+    @property
+    def settled(self) -> int:
+        """Orders with a final status that nothing contradicts."""
+        return self.orders - self.still_open - self.in_dispute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What is reported of some days."""
 
@@ -166,6 +185,16 @@ class Reports:
             days=days,
             refused_for_no_merchant=sum(map(self.refused_for_nobody, _days(since, until, today=now.date()))),
             attention=[item for some in chosen for item in attention.list(some, limit=MAX_NAMED)][:MAX_NAMED],
+        )
+
+    def read_completeness(self, zones: Mapping[str, tzinfo]) -> Sequence[Completeness]:
+        """How far the orders are that each merchant in `zones` has had since midnight, in its own time zone."""
+        return read(
+            self._engine,
+            lambda connection: [
+                _read_completeness(connection, merchant, zone, now=self._clock(connection))
+                for merchant, zone in sorted(zones.items())
+            ],
         )
 
     def read_day(self, merchant: str, day: date, *, time_zone: tzinfo) -> DayReport:
@@ -330,6 +359,22 @@ def _count_explained(
         unexplained = sum(not order.explained for order in found)
         counts |= {(merchant, False): unexplained, (merchant, True): total - unexplained}
     return counts
+
+
+def _read_completeness(connection: Connection, merchant: str, zone: tzinfo, *, now: datetime) -> Completeness:
+    day = now.astimezone(zone).date()
+    since = datetime.combine(day, time(), zone)
+    of_day = (orders.c.merchant == merchant) & (orders.c.created_at >= since)
+    counted = select(func.count()).where(of_day)
+    # Each count reads one index: all of the day's orders, the open ones, and those in conflict.
+    is_open = orders.c.status.in_([status.value for status in OrderStatus if not status.terminal])
+    return Completeness(
+        merchant=merchant,
+        day=day,
+        orders=connection.execute(counted).scalar_one(),
+        still_open=connection.execute(counted.where(is_open, orders.c.updated_at >= since)).scalar_one(),
+        in_dispute=connection.execute(counted.where(orders.c.conflicted, ~is_open)).scalar_one(),
+    )
 
 
 def _explain(order: Row[Any], waiting: Row[Any] | None, now: datetime) -> tuple[bool, str]:

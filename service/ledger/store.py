@@ -255,6 +255,13 @@ class LedgerStore:
         """At most `limit` orders, the last changed first."""
         return read(self._engine, lambda connection: orders.listed(connection, chosen, limit))
 
+    def find_orders(self, number: str, *, limit: int) -> Sequence[OrderRecord]:
+        """At most `limit` orders with this number of a configured merchant or of the gateway, the last changed first.
+
+        Raises ClaimUnstorable for a number that no order can have.
+        """
+        return read(self._engine, lambda connection: orders.find_by_number(connection, number, self._rules, limit))
+
     def prune(self, *, before: datetime) -> int:
         """Remove old forged orders, payloads of old claims, and old questions; the number of claims concerned.
 

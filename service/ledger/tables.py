@@ -120,6 +120,9 @@ orders = Table(
     Index("ix_orders_merchant_updated_at", "merchant", "updated_at"),
     Index("ix_orders_status_updated_at", "status", "updated_at"),
     Index("ix_orders_merchant_created_at", "merchant", "created_at"),
+    # For people who search: by the gateway's number, and by amount.
+    Index("ix_orders_pay_order_no", "pay_order_no", **_where("pay_order_no IS NOT NULL")),
+    Index("ix_orders_amount", "amount", "updated_at", **_where("amount IS NOT NULL")),
     Index("ix_orders_conflicted", "updated_at", **_where("conflicted")),
     Index("ix_orders_disputed", "created_at", **_where("disputed_fields IS NOT NULL")),
 )

@@ -362,6 +362,7 @@ def report_to(engine: Engine, clock: Any) -> None:
 
 def test_the_counts_are_those_of_the_list_in_one_transaction(
     store: LedgerStore,
+    make_store: Callable[..., LedgerStore],
     queue: InquiryQueue,
     outbox: Outbox,
     withholds: Withholds,
@@ -371,6 +372,11 @@ def test_the_counts_are_those_of_the_list_in_one_transaction(
     ledger_engine: Engine,
 ) -> None:
     make_one_of_each(store, queue, outbox, withholds, pauses, clock)
+    make_store(second_person_above="1.00").resolve(
+        Resolution(
+            order=OrderKey("acme", "DK6"), status=OrderStatus.FAILED, stated_by="Li", reason="seen", identity="li"
+        )
+    )
     report_to(ledger_engine, clock)
     attention.acknowledge("conflict/acme/DK3", name="Li", note="asked the gateway")
     with ledger_engine.connect() as connection, connection.begin():

@@ -10,7 +10,8 @@ import pytest
 from click.testing import CliRunner
 
 from service.cli.main import main
-from service.cli.sign import first_difference, mask_canonical
+from service.cli.sign import first_difference
+from service.gateway.sign_explanation import mask_signed_text
 
 CARD = "6222021234567890128"
 FIELDS = {
@@ -161,4 +162,4 @@ def test_equal_texts_have_no_difference() -> None:
 
 
 def test_what_cannot_be_seen_is_made_visible() -> None:
-    assert mask_canonical('{"a":"\x7f\u2028"}\n') == '{"a":"\\x7f\\u2028"}\\n'
+    assert mask_signed_text('{"a":"\x7f\u2028"}\n') == '{"a":"\\x7f\\u2028"}\\n'

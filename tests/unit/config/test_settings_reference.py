@@ -25,6 +25,8 @@ _SECTIONS: dict[str, tuple[tuple[str, ...], type]] = {
     "`[inquirer]`": (("inquirer",), settings.InquirerSettings),
     "`[dispatcher]`": (("dispatcher",), settings.DispatcherSettings),
     "`[api]`": (("api",), settings.ApiSettings),
+    "`[console]`": (("console",), settings.ConsoleSettings),
+    "`[console.proxy]`": (("console", "proxy"), settings.ProxySettings),
     "`[merchants.<slug>]`": (("merchants",), settings.MerchantSettings),
     "`[merchants.<slug>.gateway]`": (("merchants", "gateway"), settings.GatewaySettings),
     "`[[endpoints]]`": (("endpoints",), endpoints.EndpointSettings),

@@ -1,0 +1,68 @@
+"""The role `console`."""
+
+from zoneinfo import ZoneInfo
+
+from flask import Flask
+from prometheus_client import CollectorRegistry
+from prometheus_client.registry import Collector
+from sqlalchemy import Engine
+
+from service.bootstrap.charging import make_announcer
+from service.bootstrap.ledger import make_readiness_check, make_store
+from service.config.settings import Settings
+from service.console.app import create_console
+from service.console.audit import make_audit
+from service.console.dead_letters import make_dead_letters
+from service.console.endpoints import make_endpoints
+from service.console.orders import make_orders
+from service.console.people import ProxySignIn, TokenSignIn
+from service.console.signs import make_signs
+from service.console.today import make_today
+from service.ledger.attention import AttentionList
+from service.ledger.dead_letters import DeadLetterStore
+from service.ledger.endpoint_tests import EndpointTests
+from service.ledger.endpoints import Pauses
+from service.ledger.outbox import Outbox
+from service.ledger.replays import Replays
+from service.ledger.reports import Reports
+from service.runtime.clock import now
+from service.runtime.metrics.exposition import name_role
+from service.serving.health import Drain, Health
+
+
+def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
+    """The application of one worker of the role `console`. `engine` needs a connection per thread, and one more.
+
+    `drain` says when the worker is about to end. `log_metrics` are the metrics of the log of all workers.
+    """
+    store = make_store(settings, engine)
+    console = settings.console
+    registry = CollectorRegistry()
+    name_role(registry, "console")
+    registry.register(log_metrics)
+    return create_console(
+        settings=console,
+        blueprints=[
+            make_today(
+                attention=AttentionList(engine=engine),
+                reports=Reports(engine=engine),
+                zones={slug: ZoneInfo(merchant.time_zone) for slug, merchant in settings.merchants.items()},
+            ),
+            make_orders(store=store, announcer=make_announcer(settings, store), merchants=list(settings.merchants)),
+            make_endpoints(
+                engine=engine,
+                pauses=Pauses(engine=engine, clock=now),
+                tests=EndpointTests(engine=engine),
+                outbox=Outbox(engine=engine),
+                replays=Replays(engine=engine),
+                endpoints=[endpoint.name for endpoint in settings.endpoints],
+            ),
+            make_dead_letters(letters=DeadLetterStore(engine=engine)),
+            make_signs(),
+            make_audit(engine=engine),
+        ],
+        tokens=TokenSignIn(settings.api.tokens),
+        proxy=ProxySignIn(console.proxy) if console.proxy else None,
+        registry=registry,
+        health=Health(drain=drain, find_trouble=make_readiness_check(engine)),
+    )

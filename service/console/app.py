@@ -1,0 +1,202 @@
+"""The console's Flask application: sessions, languages, safety headers, and the pages."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import Blueprint, Flask, Response, flash, g, redirect, request, session, url_for
+from flask_babel import Babel, gettext
+from markupsafe import Markup
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.wrappers import Response as BaseResponse
+
+from service.config.settings import ApiScope, ConsoleSettings
+from service.console.pages import TEMPLATE_FUNCTIONS, form_text, page, require, template_values, time_zones
+from service.console.people import ProxySignIn, TokenSignIn
+from service.console.server import MAX_FORM_BYTES
+from service.console.sessions import (
+    CSRF_FIELD,
+    LIVE_HEADER,
+    begin_session,
+    csrf_token,
+    end_session,
+    require_own_form,
+    session_is_alive,
+    use_sessions,
+)
+from service.domain.masking import escape_controls
+from service.ledger.errors import LedgerError, LedgerUnavailable
+from service.runtime.logs import Logger
+from service.serving.health import Health
+
+#: How often a page shows what is new.
+_LIVE_SECONDS = 5
+LANGUAGES = {"en": "English", "zh": "中文"}
+
+_OPEN_ENDPOINTS = frozenset({"static", "alive", "ready", "metrics", "sign_in", "preferences"})
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_log = Logger(__name__)
+
+
+def create_console(
+    *,
+    settings: ConsoleSettings,
+    blueprints: Sequence[Blueprint],
+    tokens: TokenSignIn,
+    proxy: ProxySignIn | None,
+    registry: CollectorRegistry,
+    health: Health,
+) -> Flask:
+    """The console's WSGI application, for one worker process. `registry` holds the metrics that it serves."""
+    app = Flask(__name__, static_folder="static", template_folder="templates")
+    app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES)
+    use_sessions(app, settings)
+    Babel(app, locale_selector=lambda: session.get("language", settings.language))
+    app.context_processor(lambda: {**template_values(), "languages": LANGUAGES})
+    app.jinja_env.globals.update(
+        TEMPLATE_FUNCTIONS, versioned=_versioned(app), hidden=_hidden_field, live=_live_attributes
+    )
+    app.jinja_env.filters["visible"] = escape_controls
+
+    @app.before_request
+    def admit() -> BaseResponse | None:
+        g.default_time_zone = settings.time_zone
+        g.person = (proxy and proxy.person(request.headers, request.remote_addr)) or (
+            tokens.person(session) if session_is_alive(settings) else None
+        )
+        if request.method not in ("GET", "HEAD"):
+            require_own_form(settings.public_url)
+        if request.endpoint in _OPEN_ENDPOINTS or request.endpoint is None:
+            return None
+        if g.person is None:
+            return _ask_to_sign_in()
+        require(ApiScope.READ)
+        return None
+
+    @app.route("/sign-in", methods=["GET", "POST"])
+    def sign_in() -> str | BaseResponse | tuple[str, int]:
+        if request.method == "GET":
+            return page("sign_in.html", next=_own_path(request.args.get("next", "")))
+        begin_session()
+        if not tokens.sign_in(form_text("token"), session):
+            end_session()
+            _log.warning("console_sign_in_refused", client=request.remote_addr)
+            flash(gettext("This token is not valid."), "error")
+            return page("sign_in.html", next=_own_path(request.form.get("next", ""))), 403
+        return redirect(_own_path(request.form.get("next", "")) or url_for("today.show"))
+
+    @app.route("/sign-out", methods=["POST"])
+    def sign_out() -> BaseResponse:
+        end_session()
+        return redirect(url_for("sign_in"))
+
+    @app.route("/preferences", methods=["POST"])
+    def preferences() -> BaseResponse:
+        language, time_zone = form_text("language"), form_text("time_zone")
+        if language not in LANGUAGES or time_zone not in time_zones():
+            raise BadRequest
+        session.update(language=language, time_zone=time_zone)
+        return redirect(_own_path(request.form.get("next", "")) or url_for("today.show"))
+
+    for blueprint in blueprints:
+        app.register_blueprint(blueprint)
+    app.add_url_rule(
+        "/metrics", "metrics", lambda: Response(generate_latest(registry), content_type=CONTENT_TYPE_PLAIN_0_0_4)
+    )
+    app.add_url_rule("/healthz", "alive", health.alive)
+    app.add_url_rule("/readyz", "ready", health.ready)
+    app.after_request(_protect)
+    app.register_error_handler(LedgerError, _answer_ledger_error)
+    app.register_error_handler(HTTPException, _answer_refusal)
+    app.register_error_handler(Exception, _answer_error)
+    return app
+
+
+def _hidden_field() -> Markup:
+    """What every form has to contain."""
+    return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, csrf_token())
+
+
+def _live_attributes() -> Markup:
+    """Makes an element load itself anew from the same page, every few seconds."""
+    return Markup(
+        'hx-get="{}" hx-trigger="every {}s" hx-select="#live" hx-target="this" hx-swap="outerMorph" hx-headers="{}"'
+    ).format(request.full_path.rstrip("?"), _LIVE_SECONDS, json.dumps({LIVE_HEADER: "1"}))
+
+
+def _versioned(app: Flask) -> Any:
+    """Makes addresses of static files that change with their content, so that browsers may keep them."""
+    folder = Path(app.static_folder or "")
+    known: dict[str, str] = {}
+
+    def address(name: str) -> str:
+        if name not in known:
+            known[name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()[:12]
+        return url_for("static", filename=name, v=known[name])
+
+    return address
+
+
+def _ask_to_sign_in() -> BaseResponse:
+    here = request.full_path.rstrip("?") if request.method == "GET" else ""
+    target = url_for("sign_in", next=here)
+    if LIVE_HEADER in request.headers:
+        # The page is to leave as a whole; a redirect would be followed for a part of it.
+        return Response(status=401, headers={"HX-Redirect": target})
+    return redirect(target)
+
+
+def _own_path(target: str) -> str:
+    """`target` if it is a path of this console, else "": nobody is to be led elsewhere."""
+    parts = urlsplit(target.replace("\\", "/"))
+    is_own = not parts.scheme and not parts.netloc and target.startswith("/") and not target.startswith("//")
+    return target if is_own and target.isprintable() else ""
+
+
+def _protect(response: Response) -> Response:
+    headers = response.headers
+    headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["X-Frame-Options"] = "DENY"
+    headers["Referrer-Policy"] = "same-origin"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    if request.endpoint == "static":
+        headers["Cache-Control"] = "public, max-age=31536000, immutable" if "v" in request.args else "no-cache"
+    else:
+        # Neither proxies nor browsers may keep what a page says about payments.
+        headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _answer_ledger_error(error: LedgerError) -> tuple[str, int]:
+    if isinstance(error, LedgerUnavailable):
+        _log.warning("console_ledger_unavailable", reason=str(error))
+        return page(
+            "error.html", title=gettext("The ledger cannot be used now."), text=gettext("Try again later.")
+        ), 503
+    return page("error.html", title=gettext("This was not done."), text=str(error)), 409
+
+
+def _answer_refusal(error: HTTPException) -> tuple[str, int] | HTTPException:
+    texts = {
+        400: gettext("Something that it needs is missing, or is not as it has to be: %(what)s", what=error.description),
+        403: gettext("You may not do this, or the form is too old. Load the page again."),
+        404: gettext("There is no such page, or nothing is known by this name."),
+    }
+    if error.code is None or error.code < 400:
+        return error
+    return page("error.html", title=error.name, text=texts.get(error.code, error.description)), error.code
+
+
+def _answer_error(error: Exception) -> tuple[str, int]:
+    _log.error("console_failed", endpoint=request.endpoint, exc_info=error)
+    return page("error.html", title=gettext("This did not work."), text=gettext("The log says why.")), 500

@@ -1,0 +1,231 @@
+"""Endpoints: their state, what waits for each, and what an operator does: pause, resume, test, deliver again."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from flask import Blueprint, flash, redirect, request, url_for
+from flask_babel import gettext, lazy_gettext
+from sqlalchemy import Engine
+from werkzeug.exceptions import BadRequest, NotFound
+from werkzeug.wrappers import Response
+
+from service.config.settings import ApiScope
+from service.console.pages import (
+    Column,
+    Listing,
+    after,
+    command,
+    form_text,
+    limit,
+    list_page,
+    next_url,
+    options,
+    order_url,
+    page,
+    require,
+    zone,
+)
+from service.console.words import STATUSES
+from service.domain.claims import OrderStatus
+from service.ledger.audit import Author
+from service.ledger.endpoint_tests import EndpointTests, EndpointTestState
+from service.ledger.endpoints import (
+    DeliveryFilter,
+    DeliveryPlace,
+    DeliveryState,
+    EndpointState,
+    ListedDelivery,
+    Pauses,
+    list_deliveries,
+    read_endpoint_states,
+)
+from service.ledger.errors import ReplayCountDiffers
+from service.ledger.outbox import Outbox
+from service.ledger.replays import DEFAULT_PER_SECOND, Replays, ReplayState, ReplayWindow
+
+_ENDPOINTS: Sequence[Column[EndpointState]] = (
+    Column(
+        title=lazy_gettext("endpoint"),
+        value=lambda state: state.endpoint,
+        link=lambda state: url_for("endpoints.show", name=state.endpoint),
+        is_identifier=True,
+    ),
+    Column(title=lazy_gettext("state"), value=lambda state: health_of(state)),
+    Column(title=lazy_gettext("waiting"), value=lambda state: state.open, is_number=True),
+    Column(title=lazy_gettext("waiting since"), value=lambda state: state.oldest_open_at),
+    Column(title=lazy_gettext("given up"), value=lambda state: state.parked, is_number=True),
+    Column(title=lazy_gettext("last delivered"), value=lambda state: state.last_delivered_at),
+    Column(title=lazy_gettext("last error"), value=lambda state: state.last_error),
+)
+_DELIVERIES: Sequence[Column[ListedDelivery]] = (
+    Column(title=lazy_gettext("event made"), value=lambda delivery: delivery.created_at),
+    Column(
+        title=lazy_gettext("order"),
+        value=lambda delivery: f"{delivery.merchant} {delivery.biz_order_no}",
+        link=lambda delivery: order_url(delivery.merchant, delivery.biz_order_no),
+        is_identifier=True,
+    ),
+    Column(title=lazy_gettext("event"), value=lambda delivery: delivery.type.value),
+    Column(title=lazy_gettext("state"), value=lambda delivery: delivery.state),
+    Column(title=lazy_gettext("tries"), value=lambda delivery: delivery.attempts, is_number=True),
+    Column(
+        title=lazy_gettext("next try"),
+        value=lambda delivery: delivery.due_at if delivery.state == DeliveryState.OPEN else None,
+    ),
+    Column(title=lazy_gettext("last error"), value=lambda delivery: delivery.last_error),
+)
+
+
+def make_endpoints(
+    *,
+    engine: Engine,
+    pauses: Pauses,
+    tests: EndpointTests,
+    outbox: Outbox,
+    replays: Replays,
+    endpoints: Sequence[str],
+) -> Blueprint:
+    """The pages. `endpoints` are those in the settings. Views may run on many threads at once."""
+    blueprint = Blueprint("endpoints", __name__, url_prefix="/endpoints")
+
+    @blueprint.route("")
+    def list_all() -> str | Response:
+        states = read_endpoint_states(engine, endpoints)
+        listing = Listing(columns=_ENDPOINTS, items=states)
+        return list_page("endpoints.html", "endpoints", listing, command=command("endpoints", "list"))
+
+    @blueprint.route("/<name>")
+    def show(name: str) -> str | Response:
+        found = _find(name)
+        state = _state(request.args.get("state"))
+        chosen = DeliveryFilter(endpoint=name, state=state, after=after(DeliveryPlace))
+        deliveries = list_deliveries(engine, chosen, limit=limit())
+        number = request.args.get("test", type=int)
+        replay = request.args.get("replay", type=int)
+        return list_page(
+            "endpoint.html",
+            f"deliveries-{name}",
+            Listing(columns=_DELIVERIES, items=deliveries, next_url=next_url(deliveries)),
+            endpoint=found,
+            is_configured=name in endpoints,
+            health=health_of(found),
+            state=state,
+            test=tests.load(number) if number is not None else None,
+            test_is_under_way=lambda test: test.state in (EndpointTestState.REQUESTED, EndpointTestState.SENDING),
+            replay=replays.load(replay) if replay is not None else None,
+            replay_is_running=lambda replay: replay.state is ReplayState.RUNNING,
+            statuses=STATUSES,
+            command=command("deliveries", "list", *options(endpoint=name, state=state)),
+        )
+
+    @blueprint.route("/<name>/pause", methods=["POST"])
+    def pause(name: str) -> Response:
+        author = _operator()
+        pauses.pause(_configured(name), author=author)
+        flash(gettext("Paused: its events wait, in order, until somebody resumes it."))
+        return redirect(url_for(".show", name=name))
+
+    @blueprint.route("/<name>/resume", methods=["POST"])
+    def resume(name: str) -> Response:
+        author = _operator()
+        pauses.resume(_find(name).endpoint, author=author)
+        flash(gettext("Resumed: what waits is delivered now."))
+        return redirect(url_for(".show", name=name))
+
+    @blueprint.route("/<name>/test", methods=["POST"])
+    def test(name: str) -> Response:
+        author = _operator()
+        requested = tests.request(_configured(name), author=author)
+        return redirect(url_for(".show", name=name, test=requested.id))
+
+    @blueprint.route("/<name>/parked", methods=["POST"])
+    def deliver_parked(name: str) -> Response:
+        author = _operator()
+        count = outbox.replay_parked(endpoint=_configured(name), author=author)
+        flash(gettext("%(count)s events are delivered again.", count=count))
+        return redirect(url_for(".show", name=name))
+
+    @blueprint.route("/<name>/replay")
+    def count_replay(name: str) -> str:
+        window = _read_window(_configured(name))
+        words = ["--endpoint", name, "--since", window.since.isoformat(), "--until", window.until.isoformat()]
+        return page(
+            "replay.html",
+            window=window,
+            events=replays.count(window),
+            statuses=STATUSES,
+            command=command("replay", *words, *options(status=window.status, order_type=window.order_type)),
+        )
+
+    @blueprint.route("/<name>/replay", methods=["POST"])
+    def request_replay(name: str) -> Response:
+        author = _operator()
+        window = _read_window(_configured(name))
+        try:
+            expected = int(form_text("expected"))
+            replay = replays.request(window, expected=expected, per_second=DEFAULT_PER_SECOND, author=author)
+        except ValueError as error:
+            raise BadRequest("expected") from error
+        except ReplayCountDiffers as error:
+            flash(gettext("The window has %(count)s events now. Nothing was done; count again.", count=error.found))
+            return redirect(url_for(".show", name=name))
+        return redirect(url_for(".show", name=name, replay=replay.id))
+
+    @blueprint.route("/<name>/replay/stop", methods=["POST"])
+    def stop_replay(name: str) -> Response:
+        author = _operator()
+        number = request.form.get("replay", type=int)
+        if number is None or replays.stop(number, author=author) is None:
+            raise NotFound
+        return redirect(url_for(".show", name=name, replay=number))
+
+    def _find(name: str) -> EndpointState:
+        for state in read_endpoint_states(engine, endpoints):
+            if state.endpoint == name:
+                return state
+        raise NotFound
+
+    def _configured(name: str) -> str:
+        if name not in endpoints:
+            raise NotFound
+        return name
+
+    return blueprint
+
+
+def health_of(state: EndpointState) -> str:
+    """An endpoint's state in words."""
+    if state.pause is not None:
+        return str(gettext("paused"))
+    if state.open and state.last_error:
+        return str(gettext("failing"))
+    return str(gettext("events were given up") if state.parked else gettext("healthy"))
+
+
+def _operator() -> Author:
+    person = require(ApiScope.OPERATE)
+    return person.author(form_text("reason"))
+
+
+def _state(text: str | None) -> DeliveryState:
+    try:
+        return DeliveryState(text) if text else DeliveryState.OPEN
+    except ValueError as error:
+        raise BadRequest("state") from error
+
+
+def _read_window(endpoint: str) -> ReplayWindow:
+    given = request.values
+    try:
+        since, until = (_time(given.get(name, "")) for name in ("since", "until"))
+        status = OrderStatus(given["status"]) if given.get("status") else None
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    if since >= until:
+        raise BadRequest(gettext("the window ends before it begins"))
+    return ReplayWindow(endpoint=endpoint, since=since, until=until, status=status)
+
+
+def _time(text: str) -> datetime:
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=zone())

@@ -1,0 +1,236 @@
+"""Orders: found by number, amount, status or time, and one order with its timeline and what a person may do."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from flask import Blueprint, flash, redirect, request
+from flask_babel import gettext, lazy_gettext
+from werkzeug.exceptions import BadRequest, NotFound
+from werkzeug.wrappers import Response
+
+from service.charging.announce import Announcer
+from service.config.settings import ApiScope
+from service.console.pages import (
+    Column,
+    Listing,
+    after,
+    command,
+    form_text,
+    limit,
+    list_page,
+    me,
+    next_url,
+    options,
+    order_url,
+    page,
+    require,
+    zone,
+)
+from service.console.timeline import make_outlook, make_timeline, reasons_in_words, status_in_words
+from service.console.words import STATUSES
+from service.domain.claims import OrderKey, OrderStatus
+from service.gateway.errors import MessageInvalid
+from service.ledger.claims import RESOLVABLE, Resolution
+from service.ledger.errors import LedgerError, OrderChanged, UnknownMerchant
+from service.ledger.inquiries import InquiryReason
+from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
+from service.ledger.proposals import ProposalRecord, ProposalState
+from service.ledger.store import LedgerStore
+
+_COLUMNS: Sequence[Column[OrderRecord]] = (
+    Column(title=lazy_gettext("changed"), value=lambda order: order.updated_at),
+    Column(title=lazy_gettext("merchant"), value=lambda order: order.merchant, is_identifier=True),
+    Column(
+        title=lazy_gettext("order"),
+        value=lambda order: order.biz_order_no,
+        link=lambda order: order_url(*order.key),
+        is_identifier=True,
+    ),
+    Column(
+        title=lazy_gettext("status"),
+        value=lambda order: status_in_words(order.state.status, conflicted=order.state.conflicted),
+    ),
+    Column(title=lazy_gettext("trust"), value=lambda order: order.state.trust.word if order.state.trust else ""),
+    Column(
+        title=lazy_gettext("amount"),
+        value=lambda order: f"{order.amount} {order.amount_unit}" if order.amount else "",
+        is_number=True,
+    ),
+    Column(
+        title=lazy_gettext("the gateway's number"),
+        value=lambda order: order.state.pay_order_no or "",
+        is_identifier=True,
+    ),
+)
+
+
+def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence[str]) -> Blueprint:
+    """The pages. `merchants` are those in the settings. Views may run on many threads at once."""
+    blueprint = Blueprint("orders", __name__)
+
+    @blueprint.route("/orders")
+    def search() -> str | Response:
+        number = request.args.get("q", "").strip()
+        chosen = _filter()
+        if number:
+            found: Sequence[OrderRecord] = store.find_orders(number, limit=limit())
+            if len(found) == 1:
+                return redirect(order_url(*found[0].key))
+            words = ["orders", "list", "--number", number]
+        else:
+            found = store.list_orders(chosen, limit=limit())
+            words = ["orders", "list", *_options(chosen)]
+        return list_page(
+            "orders.html",
+            "orders",
+            Listing(columns=_COLUMNS, items=found, next_url=None if number else next_url(found)),
+            number=number,
+            given=request.args,
+            merchants=merchants,
+            statuses=STATUSES,
+            command=command(*words),
+        )
+
+    @blueprint.route("/order")
+    def show() -> str:
+        key = OrderKey(request.args.get("merchant", ""), request.args.get("number", ""))
+        history = store.order_history(key)
+        if not history.known:
+            raise NotFound
+        return page(
+            "order.html",
+            key=key,
+            history=history,
+            order=history.order,
+            status=status_in_words(history.order.state.status, conflicted=history.order.state.conflicted)
+            if history.order
+            else gettext("no status: no trusted claim names it"),
+            timeline=make_timeline(history),
+            outlook=make_outlook(history),
+            inquiry_reasons=reasons_in_words(history.inquiry.reasons) if history.inquiry else "",
+            proposal=next((one for one in history.proposals if one.state is ProposalState.OPEN), None),
+            resolvable={status: STATUSES[status] for status in RESOLVABLE},
+            statuses=STATUSES,
+            command=command("orders", "show", *key),
+        )
+
+    @blueprint.route("/order/inquire", methods=["POST"])
+    def inquire() -> Response:
+        author = require(ApiScope.INQUIRE).author(form_text("reason"))
+        key = _known_order()
+        if store.inquire(key, InquiryReason.OPERATOR, author=author):
+            flash(gettext("The gateway is asked as soon as the merchant's limits allow."))
+        else:
+            flash(gettext("The gateway of this merchant cannot be asked: its settings have none."), "error")
+        return redirect(order_url(*key))
+
+    @blueprint.route("/order/resolve", methods=["POST"])
+    def resolve() -> Response:
+        require(ApiScope.RESOLVE)
+        key = _known_order()
+        try:
+            outcome = store.resolve(_read_resolution(key, announcer))
+        except OrderChanged:
+            flash(gettext("The order has changed since you looked at it. Nothing was done; look again."), "error")
+        except (LedgerError, MessageInvalid) as error:
+            flash(gettext("Nothing was done: %(error)s", error=error), "error")
+        else:
+            if isinstance(outcome, ProposalRecord):
+                flash(gettext("Proposed. Another person has to confirm it."))
+            else:
+                flash(gettext("Done: %(verdict)s", verdict=outcome.value))
+        return redirect(order_url(*key))
+
+    @blueprint.route("/order/proposal", methods=["POST"])
+    def decide() -> Response:
+        person = require(ApiScope.RESOLVE)
+        key = _known_order()
+        confirms = form_text("decision") == "confirm"
+        try:
+            proposal = int(form_text("proposal"))
+            if confirms:
+                store.confirm(key, proposal, author=person.author(""))
+                flash(gettext("Confirmed: the order is resolved."))
+            else:
+                store.withdraw(key, proposal, author=person.author(form_text("reason")))
+                flash(gettext("Withdrawn."))
+        except ValueError as error:
+            raise BadRequest("proposal") from error
+        except LedgerError as error:
+            flash(gettext("Nothing was done: %(error)s", error=error), "error")
+        return redirect(order_url(*key))
+
+    def _known_order() -> OrderKey:
+        key = OrderKey(form_text("merchant"), form_text("number"))
+        if not store.knows(key):
+            raise NotFound
+        if not store.is_configured(key.merchant):
+            raise UnknownMerchant(key.merchant)
+        return key
+
+    return blueprint
+
+
+def _read_resolution(key: OrderKey, announcer: Announcer) -> Resolution:
+    """What the form says. Raises BadRequest and MessageInvalid."""
+    person = me()
+    try:
+        status, sequence = OrderStatus(form_text("status")), int(form_text("sequence"))
+        paid_at = form_text("paid_at", required=False)
+        paid = datetime.fromisoformat(paid_at).replace(tzinfo=zone()) if paid_at else None
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+    if status not in RESOLVABLE:
+        raise BadRequest("status")
+    pay_type = form_text("pay_type", required=False)
+    return Resolution(
+        order=key,
+        status=status,
+        stated_by=person.name,
+        identity=person.identity,
+        reason=form_text("reason"),
+        pay_order_no=form_text("pay_order_no", required=False) or None,
+        pay_type=pay_type,
+        amount=announcer.read_payment(
+            key.merchant, amount=form_text("amount", required=False) or None, pay_type=pay_type
+        ),
+        paid_at=paid,
+        seen_sequence=sequence,
+    )
+
+
+def _filter() -> OrderFilter:
+    given = request.args
+    try:
+        return OrderFilter(
+            merchant=given.get("merchant") or None,
+            status=OrderStatus(given["status"]) if given.get("status") else None,
+            conflicted=True if given.get("conflicted") else None,
+            amount=given.get("amount", "").strip() or None,
+            updated_since=_time("since"),
+            updated_before=_time("until"),
+            after=after(OrderPlace),
+        )
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+
+
+def _time(name: str) -> datetime | None:
+    """A time as a browser's field writes it, in the reader's zone."""
+    text = request.args.get(name, "")
+    if not text:
+        return None
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=zone())
+
+
+def _options(chosen: OrderFilter) -> Sequence[str]:
+    given: Mapping[str, Any] = {
+        "merchant": chosen.merchant,
+        "status": chosen.status,
+        "amount": chosen.amount,
+        "updated_since": chosen.updated_since and chosen.updated_since.isoformat(),
+        "updated_before": chosen.updated_before and chosen.updated_before.isoformat(),
+    }
+    return [*options(**given), *(["--conflicted"] if chosen.conflicted else [])]

@@ -1,0 +1,100 @@
+"""Who uses the console, and what they may do: signed in with an API token, by a proxy, or through OpenID Connect."""
+
+import hmac
+from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from werkzeug.datastructures import Headers
+
+from service.config.settings import ApiScope, ApiToken, ProxySettings
+from service.ledger.audit import Author
+
+_EVERYBODY = "*"
+#: What a session holds of a person.
+_METHOD, _NAME, _PROOF = "method", "name", "proof"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Person:
+    """Somebody who has signed in."""
+
+    #: Unique: two people never have the same, and one person always has the same where they sign in the same way.
+    identity: str
+    #: How they signed in, as records name it: "API token shop", "proxy", "OpenID".
+    method: str
+    scopes: frozenset[ApiScope]
+
+    @property
+    def name(self) -> str:
+        """How records name the person."""
+        return f"{self.identity} (console, {self.method})"
+
+    def may(self, scope: ApiScope) -> bool:
+        """Whether they may do what needs this scope."""
+        return scope in self.scopes
+
+    def author(self, reason: str) -> Author:
+        """The person as the one who makes a change, and why."""
+        return Author(name=self.name, reason=reason, identity=self.identity)
+
+
+def scopes_of(groups: Collection[str], allowed: Mapping[str, frozenset[ApiScope]]) -> frozenset[ApiScope]:
+    """All that the groups may do together, by the settings."""
+    return frozenset().union(*(allowed.get(group, ()) for group in (*groups, _EVERYBODY)))
+
+
+class TokenSignIn:
+    """Signs people in with tokens of the API. Safe to share between threads.
+
+    A session holds the token's name and a part of its hash, so it ends once the token is removed or replaced.
+    """
+
+    def __init__(self, tokens: Sequence[ApiToken]) -> None:
+        self._tokens = {token.name: (_hash(token.token.reveal()), token) for token in tokens}
+
+    def sign_in(self, given: str, session: MutableMapping[str, Any]) -> bool:
+        """Sign in with a token, into this session; False where there is no such token.
+
+        Compares every token, each in constant time.
+        """
+        hashed = _hash(given.strip())
+        found = [name for name, (known, _) in self._tokens.items() if hmac.compare_digest(known, hashed)]
+        if found:
+            session.update({_METHOD: "token", _NAME: found[0], _PROOF: hashed[:16]})
+        return bool(found)
+
+    def person(self, session: Mapping[str, Any]) -> Person | None:
+        """Who has signed in so; None where nobody has, or the token is no longer valid."""
+        if session.get(_METHOD) != "token":
+            return None
+        known, token = self._tokens.get(session.get(_NAME, ""), ("", None))
+        if token is None or not hmac.compare_digest(known[:16], str(session.get(_PROOF))):
+            return None
+        return Person(identity=token.person or token.name, method=f"API token {token.name}", scopes=token.scopes)
+
+
+class ProxySignIn:
+    """Takes the person from the headers of a proxy that has authenticated them. Safe to share between threads."""
+
+    def __init__(self, settings: ProxySettings) -> None:
+        self._settings = settings
+        self._networks = [ip_network(network) for network in settings.networks]
+
+    def person(self, headers: Headers, client: str | None) -> Person | None:
+        """Who sent a request; None where it does not come from the proxy, or the proxy names nobody."""
+        try:
+            address = ip_address(client or "")
+        except ValueError:
+            return None
+        user = headers.get(self._settings.user_header, "").strip()
+        if not user or not any(address in network for network in self._networks):
+            return None
+        groups = [group.strip() for group in headers.get(self._settings.groups_header, "").split(",")]
+        return Person(identity=user, method="proxy", scopes=scopes_of(groups, self._settings.groups))
+
+
+def _hash(token: str) -> str:
+    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()

@@ -1,0 +1,219 @@
+"""An order's timeline: all that is recorded about it, in the order in which it happened, in words."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask_babel import gettext as _
+
+from service.console.words import EVENTS, QUESTIONS, REASONS, SOURCES, STATUSES, TRUSTS, VERDICTS, WITHHOLDS
+from service.domain.claims import OrderStatus
+from service.ledger.claims import ClaimRecord
+from service.ledger.endpoints import DeliveryState
+from service.ledger.histories import DeliveryRecord, EventRecord, OrderHistory
+from service.ledger.inquiries import InquiryReason, InquiryState
+from service.ledger.inquiry_questions import AskedQuestion
+from service.ledger.proposals import ProposalRecord, ProposalState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineEntry:
+    """One thing that happened, or that is expected (`at` is in the future)."""
+
+    #: Aware; None where nobody knows.
+    at: datetime | None
+    #: Of which sort it is, for its mark: "announced", "withhold", "claim", "question", "event", "delivery", "proposal".
+    kind: str
+    title: str
+    text: str = ""
+    #: Names and values. A value may hold personal data.
+    details: tuple[tuple[str, str], ...] = ()
+    #: Whether it did not do what it should have done.
+    failed: bool = False
+
+
+def make_timeline(history: OrderHistory) -> Sequence[TimelineEntry]:
+    """What has happened, the oldest first."""
+    entries = [
+        *_announced(history),
+        *_withheld(history),
+        *map(_claimed, history.claims),
+        *map(_asked, history.questions),
+        *(entry for event in history.events for entry in _delivered(event)),
+        *(entry for proposal in history.proposals for entry in _proposed(proposal)),
+    ]
+    return sorted(entries, key=lambda entry: (entry.at is None, entry.at))
+
+
+def make_outlook(history: OrderHistory) -> Sequence[TimelineEntry]:
+    """What would happen next if nothing else came, the soonest first; empty where nothing would."""
+    entries = [*_next_question(history), *_next_proposal(history)]
+    for event in history.events:
+        entries += [
+            TimelineEntry(
+                at=delivery.due_at,
+                kind="delivery",
+                title=_("Event %(number)s is sent to %(endpoint)s", number=event.sequence, endpoint=delivery.endpoint),
+                text=_("Tries so far: %(tries)s.", tries=delivery.attempts),
+            )
+            for delivery in event.deliveries
+            if delivery.state == DeliveryState.OPEN
+        ]
+    return sorted(entries, key=lambda entry: (entry.at is None, entry.at))
+
+
+def _announced(history: OrderHistory) -> Iterator[TimelineEntry]:
+    order = history.order
+    if order is not None and order.announced_at is not None:
+        amount = f"{order.announced_amount} {order.amount_unit}" if order.announced_amount else _("not stated")
+        yield TimelineEntry(
+            at=order.announced_at,
+            kind="announced",
+            title=_("Announced"),
+            text=_("Your own system said that it would charge this order."),
+            details=((_("amount"), amount), (_("pay type"), order.state.announced_pay_type)),
+        )
+
+
+def _withheld(history: OrderHistory) -> Iterator[TimelineEntry]:
+    if (sent := history.withhold) is None:
+        return
+    yield TimelineEntry(
+        at=sent.sent_at,
+        kind="withhold",
+        title=_("Withhold sent to the gateway"),
+        text=str(WITHHOLDS[sent.outcome]),
+        details=((_("by"), sent.sent_by), ("requestId", sent.request_id), (_("detail"), sent.detail)),
+    )
+    if sent.ended_at is not None:
+        yield TimelineEntry(at=sent.ended_at, kind="withhold", title=_("Ended by a rule for refused withholds"))
+
+
+def _claimed(claim: ClaimRecord) -> TimelineEntry:
+    status = STATUSES[claim.status] if claim.status else _("unknown status")
+    details = [
+        (_("trust"), str(TRUSTS[claim.trust])),
+        (_("amount"), f"{claim.amount} {claim.amount_unit}" if claim.amount else ""),
+        (_("pay type"), "" if claim.quarantine else claim.pay_type),
+        (_("the gateway's number"), claim.pay_order_no or ""),
+        (_("paid at"), claim.paid_at.isoformat() if claim.paid_at else ""),
+        (_("says"), claim.channel_response),
+        (_("quarantine"), claim.quarantine or ""),
+        (_("without"), ", ".join(claim.missing_fields)),
+        (_("by"), claim.stated_by),
+        (_("reason"), claim.reason),
+        *claim.unknown_fields.items(),
+    ]
+    return TimelineEntry(
+        at=claim.recorded_at,
+        kind="claim",
+        title=f"{SOURCES[claim.source]}: {status}",
+        text=str(VERDICTS[claim.verdict]),
+        details=tuple((name, value) for name, value in details if value),
+    )
+
+
+def _asked(question: AskedQuestion) -> TimelineEntry:
+    outcome = QUESTIONS[question.outcome] if question.outcome else _("no outcome yet")
+    seconds = "" if question.seconds is None else f"{question.seconds:.3f} s"
+    details = ((_("because"), reasons_in_words(question.reasons)), ("requestId", question.request_id))
+    return TimelineEntry(
+        at=question.asked_at,
+        kind="question",
+        title=_("The gateway was asked: %(outcome)s", outcome=outcome),
+        details=tuple(pair for pair in (*details, (_("took"), seconds), (_("detail"), question.detail)) if pair[1]),
+    )
+
+
+def _delivered(event: EventRecord) -> Iterator[TimelineEntry]:
+    yield TimelineEntry(
+        at=event.created_at,
+        kind="event",
+        title=str(EVENTS[event.type]),
+        text=_("Event %(number)s of this order.", number=event.sequence),
+        details=(("id", event.id),),
+    )
+    for delivery in event.deliveries:
+        if delivery.state != DeliveryState.OPEN or delivery.attempts:
+            yield _tried(event, delivery)
+
+
+def _tried(event: EventRecord, delivery: DeliveryRecord) -> TimelineEntry:
+    numbers = {"number": event.sequence, "endpoint": delivery.endpoint}
+    titles = {
+        DeliveryState.DELIVERED: _("Event %(number)s was delivered to %(endpoint)s", **numbers),
+        DeliveryState.PARKED: _("Event %(number)s was given up for %(endpoint)s", **numbers),
+        DeliveryState.OPEN: _("Event %(number)s is not delivered to %(endpoint)s yet", **numbers),
+    }
+    details = ((_("tries"), str(delivery.attempts)), (_("last error"), delivery.last_error))
+    return TimelineEntry(
+        # Of an open delivery only the time of the next try is kept.
+        at=delivery.settled_at or event.created_at,
+        kind="delivery",
+        title=titles[DeliveryState(delivery.state)],
+        details=tuple(pair for pair in details if pair[1]),
+        failed=delivery.state != DeliveryState.DELIVERED,
+    )
+
+
+def _proposed(proposal: ProposalRecord) -> Iterator[TimelineEntry]:
+    details = (
+        (_("by"), proposal.proposed_by),
+        (_("amount"), f"{proposal.amount} {proposal.amount_unit}" if proposal.amount else ""),
+        (_("the gateway's number"), proposal.pay_order_no or ""),
+        (_("reason"), proposal.reason),
+    )
+    yield TimelineEntry(
+        at=proposal.proposed_at,
+        kind="proposal",
+        title=_("Proposed: %(status)s", status=STATUSES[proposal.status]),
+        text=_("A second person has to confirm it."),
+        details=tuple(pair for pair in details if pair[1]),
+    )
+    if proposal.decided_at is not None and proposal.state is not ProposalState.LAPSED:
+        confirmed = proposal.state is ProposalState.CONFIRMED
+        decided = ((_("by"), proposal.decided_by), (_("reason"), proposal.decision_reason))
+        yield TimelineEntry(
+            at=proposal.decided_at,
+            kind="proposal",
+            title=_("The proposal was confirmed") if confirmed else _("The proposal was withdrawn"),
+            details=tuple(pair for pair in decided if pair[1]),
+        )
+
+
+def _next_question(history: OrderHistory) -> Iterator[TimelineEntry]:
+    inquiry, order = history.inquiry, history.order
+    if inquiry is not None and inquiry.state in (InquiryState.OPEN, InquiryState.ASKING):
+        yield TimelineEntry(
+            at=inquiry.due_at,
+            kind="question",
+            title=_("The gateway is asked"),
+            details=((_("because"), reasons_in_words(inquiry.reasons)),),
+        )
+        yield TimelineEntry(
+            at=inquiry.horizon_at, kind="question", title=_("If it names no final status by then, a person has to look")
+        )
+    elif order is not None and order.answer_due_at is not None and not order.settled:
+        yield TimelineEntry(
+            at=order.answer_due_at, kind="question", title=_("If no callback has come by then, the gateway is asked")
+        )
+
+
+def _next_proposal(history: OrderHistory) -> Iterator[TimelineEntry]:
+    for proposal in history.proposals:
+        if proposal.state is ProposalState.OPEN:
+            yield TimelineEntry(
+                at=None,
+                kind="proposal",
+                title=_("A second person confirms or withdraws: %(status)s", status=STATUSES[proposal.status]),
+            )
+
+
+def reasons_in_words(reasons: InquiryReason) -> str:
+    """Why the gateway is asked."""
+    return "; ".join(str(REASONS[reason]) for reason in reasons)
+
+
+def status_in_words(status: OrderStatus, *, conflicted: bool) -> str:
+    """An order's status."""
+    return f"{STATUSES[status]} ({_('in conflict')})" if conflicted else str(STATUSES[status])

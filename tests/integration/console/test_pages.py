@@ -1,0 +1,190 @@
+"""The console's pages, without JavaScript, on both databases."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from sqlalchemy import Engine
+
+from service.domain.claims import OrderKey, OrderStatus, Trust
+from service.domain.money import Money
+from service.ledger.announcements import Announcement
+from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
+from service.ledger.store import LedgerStore
+from tests.support.claims import a_claim
+from tests.support.console import Browser
+
+_NOW = datetime.now(UTC)
+_HOSTILE = '‮<script>alert("1")</script>' + "x" * 90
+
+
+def announce(store: LedgerStore, number: str, amount: str | None = "100.00") -> None:
+    store.announce(
+        Announcement(
+            merchant="acme",
+            biz_order_no=number,
+            amount=amount,
+            amount_unit="yuan" if amount else None,
+            pay_type="baofoo_001",
+            answer_due_at=None,
+        )
+    )
+
+
+@pytest.mark.parametrize("path", ["/", "/orders", "/endpoints", "/endpoints/shop", "/dead-letters", "/signs", "/audit"])
+def test_every_page_can_be_read_without_any_data(browser: Browser, path: str) -> None:
+    browser.open(path)
+    assert browser.page.status_code == 200
+    assert "payment-callbacks" in browser.page.text
+
+
+def test_a_search_by_either_number_leads_to_the_order(browser: Browser, store: LedgerStore) -> None:
+    announce(store, "DK-1")
+    store.record([a_claim(order="DK-1", pay_order_no="P-77", trust=Trust.CAPABILITY)])
+    for number in ("DK-1", "P-77"):
+        assert "Announced" in browser.open("/orders?q=" + number)
+        assert browser.page.request.path == "/order"
+    assert "There is nothing." in browser.open("/orders?q=DK-2")
+
+
+def test_orders_are_found_by_amount_status_and_time(browser: Browser, store: LedgerStore) -> None:
+    announce(store, "DK-1", "100.00")
+    announce(store, "DK-2", "250.00")
+    assert "DK-1" in browser.open("/orders?amount=100")
+    assert "DK-2" not in browser.page.text
+    assert "DK-2" in browser.open("/orders?status=initial&merchant=acme")
+    assert "DK-2" not in browser.open("/orders?status=failed")
+    later = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M}"
+    assert "DK-2" not in browser.open(f"/orders?since={later}")
+
+
+def test_the_timeline_tells_what_happened_and_why(browser: Browser, store: LedgerStore) -> None:
+    announce(store, "DK-1")
+    store.record(
+        [
+            a_claim(order="DK-1", status=OrderStatus.SUCCEEDED, pay_type="baofoo_001", trust=Trust.CHECKSUM),
+            a_claim(order="DK-1", status=OrderStatus.SUCCEEDED, pay_type="baofoo_001", trust=Trust.CAPABILITY),
+        ]
+    )
+    text = browser.open("/order?merchant=acme&number=DK-1")
+    assert text.index("Announced") < text.index("Not believed: its trust is below") < text.index("Event: succeeded")
+    assert "Event 1 is sent to shop" in text
+    assert "payment-callbacks orders show acme DK-1" in text
+
+
+def test_personal_data_is_masked_and_what_cannot_be_seen_is_written_out(browser: Browser, store: LedgerStore) -> None:
+    store.record(
+        [
+            a_claim(
+                order=_HOSTILE, trust=Trust.CAPABILITY, channel_response="card 6222021234561234 \u200f<b>of 13812345678"
+            )
+        ]
+    )
+    text = browser.open("/orders")
+    assert "<script>alert" not in text
+    assert "\\u202e&lt;script&gt;" in text
+    text = browser.client.get("/order", query_string={"merchant": "acme", "number": _HOSTILE}).text
+    assert "6222****1234" in text
+    assert "138****5678" in text
+    assert "\\u200f&lt;b&gt;of" in text
+    assert "6222021234561234" not in text
+    assert "\u202e" not in text.replace("value=", "").split("<main")[1].split("<section")[0]
+
+
+def test_a_resolution_above_the_limit_needs_a_second_person(
+    browser: Browser, open_browser: Callable[[], Browser], store: LedgerStore
+) -> None:
+    announce(store, "DK-1", "5000.00")
+    browser.open("/order?merchant=acme&number=DK-1")
+    assert "Proposed. Another person" in browser.submit("/order/resolve", status="failed", reason="the bank says so")
+    assert "You have proposed it" in browser.page.text
+    order = store.load_order(OrderKey("acme", "DK-1"))
+    assert order is not None
+    assert order.state.status is OrderStatus.INITIAL
+    other = open_browser()
+    other.sign_in("token-of-han-meimei-with-32-characters")
+    other.open("/order?merchant=acme&number=DK-1")
+    assert "Confirmed" in other.submit("/order/proposal", decision="confirm")
+    assert "li.lei@example.com (console, API token li-lei), confirmed by han.meimei@example.com" in other.page.text
+    order = store.load_order(OrderKey("acme", "DK-1"))
+    assert order is not None
+    assert order.state.status is OrderStatus.FAILED
+
+
+def test_of_two_people_who_resolve_the_same_order_the_second_is_told_to_look_again(
+    browser: Browser, open_browser: Callable[[], Browser], store: LedgerStore
+) -> None:
+    announce(store, "DK-1", "5.00")
+    other = open_browser()
+    other.sign_in("token-of-han-meimei-with-32-characters")
+    for one in (browser, other):
+        one.open("/order?merchant=acme&number=DK-1")
+    assert (
+        "Done: corrected" in browser.submit("/order/resolve", status="failed", reason="mine")
+        or "Done" in browser.page.text
+    )
+    assert "look again" in other.submit("/order/resolve", status="failed", reason="mine too")
+
+
+def test_an_endpoint_is_paused_and_resumed_with_a_reason_in_the_audit(browser: Browser) -> None:
+    browser.open("/endpoints/shop")
+    assert "Paused since" in browser.submit("/endpoints/shop/pause", reason="deploying")
+    assert "Paused since" not in browser.submit("/endpoints/shop/resume", reason="deployed")
+    text = browser.open("/audit")
+    assert text.index("deployed") < text.index("deploying")
+    assert "li.lei@example.com (console, API token li-lei)" in text
+
+
+def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, store: LedgerStore) -> None:
+    store.record([a_claim(order="DK-1", trust=Trust.CAPABILITY)])
+    since, until = (f"{_NOW + timedelta(days=days):%Y-%m-%dT%H:%M}" for days in (-2, 2))
+    text = browser.open(f"/endpoints/shop/replay?since={since}&until={until}")
+    assert "<strong>1</strong>" in text
+    hidden = {"since": since, "until": until, "expected": "1"}
+    assert "Replay 1: running" in browser.send("/endpoints/shop/replay", reason="lost an hour", **hidden)
+    assert "has 1 events now" in browser.send("/endpoints/shop/replay", reason="again", **{**hidden, "expected": "2"})
+
+
+def test_a_dead_letter_is_shown_masked_and_dropped(browser: Browser, engine: Engine) -> None:
+    letters = DeadLetterStore(engine=engine)
+    letters.record([DeadLetterRecord(id="m/1", reason="broken", died_at=_NOW, body="of 13812345678")])
+    assert "m/1" in browser.open("/dead-letters")
+    assert "138****5678" in browser.open("/dead-letters/one?id=m/1")
+    assert "Requested" in browser.send("/dead-letters/settle", id="m/1", action="drop", reason="a test of ours")
+    assert letters.load_requested()[0].requested_by == "li.lei@example.com (console, API token li-lei)"
+
+
+def test_what_waits_is_listed_with_its_amount_and_can_be_acknowledged(browser: Browser, store: LedgerStore) -> None:
+    announce(store, "DK-1", "100.00")
+    store.record([a_claim(order="DK-1", trust=Trust.CAPABILITY, amount=Money("90.00", "yuan"))])
+    text = browser.open("/")
+    assert "100.00 yuan" in text
+    assert "DK-1" in text
+    browser.submit("/attention/acknowledge", note="asked the gateway's staff")
+    assert "DK-1" not in browser.open("/")
+    assert "asked the gateway&#39;s staff" in browser.open("/?all=1")
+
+
+def test_a_list_is_a_file_for_a_spreadsheet_that_runs_no_formula(browser: Browser, store: LedgerStore) -> None:
+    store.record([a_claim(order="=HYPERLINK(1)", trust=Trust.CAPABILITY)])
+    text = browser.open("/orders?format=csv")
+    assert browser.page.content_type == "text/csv; charset=utf-8"
+    assert "'=HYPERLINK(1)" in text
+    assert "+08:00" in text
+
+
+def test_the_pages_are_in_the_chosen_language_and_time_zone(browser: Browser) -> None:
+    browser.open("/")
+    browser.send("/preferences", language="zh", time_zone="UTC")
+    assert '<html lang="zh-CN">' in browser.open("/orders")
+    assert "<option selected>UTC</option>" in browser.page.text
+
+
+def test_a_pasted_callback_is_explained_with_its_personal_data_masked(browser: Browser) -> None:
+    browser.open("/signs")
+    body = (
+        '{"biz_order_no":"DK-1","pay_status":"success","channel_response":"of 13812345678","sign":"' + "0" * 32 + '"}'
+    )
+    text = browser.send("/signs", body=body)
+    assert "The sign does not fit." in text
+    assert "13812345678" not in text.split("</textarea>")[1]
