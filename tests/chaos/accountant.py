@@ -7,8 +7,12 @@ uses nothing but Python's library. `python -I -S accountant.py FOLDER` prints it
   `secret` of a webhook), and the `acknowledgement`;
 - `sent.jsonl`: a line for each request of the sender: when it began (`at`, Unix seconds), how long it took (`seconds`),
   its `path` and `body`, and the `status` and `answer` that it got (status 0: none). The last line is `{"end": true}`;
-- `gateway.jsonl`: a line for each order that the gateway has been asked to charge, as the gateway sees it: `merchant`,
-  `biz_order_no`, `pay_order_no`, `pay_status`. There is none if no merchant requires `query`;
+- `withheld.jsonl`: a line for each withhold that the API was requested to send: `at`, `seconds`, `merchant`,
+  `biz_order_no`, the `status` that it got, and the `outcome` in the answer. The last line is `{"end": true}`;
+- `gateway.jsonl`: a line for each withhold that has reached the gateway: `at`, `merchant`, `biz_order_no`,
+  `pay_order_no`, and the `pay_status` that the order ends with;
+- `restarts.jsonl`: a line for each time in which nothing happened but that roles were ended and started in good order:
+  `from` and `to`;
 - `events-NAME.jsonl`, for each endpoint: a line for each event that it got, before it accepted it: `at`, `body`, and
   the `headers` of a webhook.
 """
@@ -26,7 +30,10 @@ from typing import Any
 from urllib.parse import quote
 
 #: Each has to be found 0 times.
-FAULTS = ("lost", "twice", "wrong_end", "regression", "gap", "tampered_accepted", "unsigned")
+FAULTS = (
+    *("lost", "twice", "wrong_end", "regression", "gap", "tampered_accepted", "unsigned"),
+    *("sent_twice", "refused_by_restart"),
+)
 _STATUS_OF = {"pending": "processing", "wait_pay": "processing", "success": "succeeded", "fail": "failed"}
 _RANK = {"processing": 1, "succeeded": 2, "failed": 2}
 _TRUSTS = ("checksum", "rule", "capability", "query", "operator")
@@ -44,14 +51,23 @@ class Report:
     gap: int = 0
     tampered_accepted: int = 0
     unsigned: int = 0
+    #: A withhold that reached the gateway more than once, or that was said not to be done after it had reached it.
+    sent_twice: int = 0
+    #: An answer of 500 or more while nothing but a restart in good order was going on.
+    refused_by_restart: int = 0
     #: Callbacks, each counted once however often it was sent.
     callbacks: int = 0
     taken: int = 0
     tampered: int = 0
     #: Requests: callbacks as often as they were sent.
     requests: int = 0
+    #: Of these, those that began and ended during a restart in good order.
+    during_restarts: int = 0
     refused: int = 0
     unanswered: int = 0
+    #: Orders that the API was requested to send, and those of them that reached the gateway.
+    withholds: int = 0
+    charged: int = 0
     #: Per endpoint.
     events: dict[str, int] = field(default_factory=dict)
     delivered_again: dict[str, int] = field(default_factory=dict)
@@ -105,11 +121,10 @@ def audit(folder: Path) -> Report:
     terms = json.loads((folder / "terms.json").read_text(encoding="utf-8"))
     report = Report()
     orders: dict[tuple[str, str], Order] = defaultdict(Order)
-    last_taken_at = _read_sent(list(_lines(folder / "sent.jsonl")), terms, orders, report)
-    charged = {
-        (line["merchant"], line["biz_order_no"]): (_STATUS_OF[line["pay_status"]], line["pay_order_no"])
-        for line in (_lines(folder / "gateway.jsonl") if (folder / "gateway.jsonl").exists() else ())
-    }
+    sent, withheld = _finished(folder / "sent.jsonl"), _finished(folder / "withheld.jsonl")
+    last_taken_at = _read_sent(sent, terms, orders, report)
+    charged = _read_charged(list(_lines(folder / "gateway.jsonl")), withheld, report)
+    _read_restarts(list(_lines(folder / "restarts.jsonl")), [*sent, *withheld], report)
     for name, endpoint in terms["endpoints"].items():
         arrivals, last_new_at = _read_events(list(_lines(folder / f"events-{name}.jsonl")), name, endpoint, report)
         report.seconds_to_quiet = max(report.seconds_to_quiet, last_new_at - last_taken_at)
@@ -130,17 +145,57 @@ def _lines(path: Path) -> Iterator[Any]:
             raise SystemExit(f"{path}, line {number}: no JSON: {error}") from error
 
 
+def _finished(path: Path) -> Sequence[Any]:
+    lines = list(_lines(path))
+    if not lines or lines[-1] != {"end": True}:
+        raise SystemExit(f"{path.name}: the sender has not written its last line, so the journal is not whole")
+    return lines[:-1]
+
+
+def _read_charged(
+    lines: Sequence[Any], withheld: Sequence[Any], report: Report
+) -> dict[tuple[str, str], tuple[str, str]]:
+    """How each order that reached the gateway ends there: its status and payment number."""
+    reached_at: dict[tuple[str, str], float] = {}
+    charged = {}
+    for line in lines:
+        key = line["merchant"], line["biz_order_no"]
+        if key in charged:
+            report.add("sent_twice", f"it reached the gateway again: {line}")
+        charged[key] = _STATUS_OF[line["pay_status"]], line["pay_order_no"]
+        reached_at.setdefault(key, line["at"])
+    requested = set()
+    for line in withheld:
+        key = line["merchant"], line["biz_order_no"]
+        requested.add(key)
+        if line["outcome"] == "accepted" and key not in charged:
+            report.add("lost", f"accepted, and it never reached the gateway: {line}")
+        if line["outcome"] == "not-done" and reached_at.get(key, line["at"]) < line["at"]:
+            report.add("sent_twice", f"surely not done, and it had reached the gateway at {reached_at[key]}: {line}")
+    for key in set(charged) - requested:
+        report.add("wrong_end", f"it reached the gateway, and nobody requested it: {key}")
+    report.withholds, report.charged = len(requested), len(charged)
+    return charged
+
+
+def _read_restarts(restarts: Sequence[Any], requests: Sequence[Any], report: Report) -> None:
+    for line in requests:
+        ended_at = line["at"] + line["seconds"]
+        if any(restart["from"] <= line["at"] and ended_at <= restart["to"] for restart in restarts):
+            report.during_restarts += 1
+            if line["status"] >= 500:
+                report.add("refused_by_restart", f"answered {line['status']}: {line}")
+
+
 def _read_sent(
     lines: Sequence[Any], terms: Mapping[str, Any], orders: dict[tuple[str, str], Order], report: Report
 ) -> float:
     """Sort the callbacks into true and false ones; say when the last was taken."""
-    if not lines or lines[-1] != {"end": True}:
-        raise SystemExit("sent.jsonl: the sender has not written its last line, so the journal is not whole")
     callbacks: set[tuple[str, str]] = set()
     taken: set[tuple[str, str]] = set()
     tampered: set[tuple[str, str]] = set()
     last_taken_at, failed_from = 0.0, 0.0
-    for line in sorted(lines[:-1], key=lambda line: line["at"] + line["seconds"]):
+    for line in sorted(lines, key=lambda line: line["at"] + line["seconds"]):
         callback = line["path"], line["body"]
         slug = line["path"].split("/")[2]
         merchant = terms["merchants"][slug]

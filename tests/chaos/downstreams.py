@@ -1,4 +1,4 @@
-"""Downstream systems, each a process: they write each event to a journal, and accept it once it is on disk.
+"""Downstream systems, each a process: they write each event to a journal before they accept it.
 
 `python -m tests.chaos.downstreams shop JOURNAL PORT` takes webhooks, `... bus JOURNAL AMQP_URL` has a queue of its own.
 After SIGTERM, the second one ends once its queue is empty.

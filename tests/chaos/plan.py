@@ -39,7 +39,7 @@ class PlannedOrder:
     biz_order_no: str
     #: How it ends at the gateway; "" where it stays pending.
     end: str
-    #: Each is a `pay_status`. None: it is only announced, and the gateway has to be asked.
+    #: Each is a `pay_status`. None: the gateway has to be asked.
     callbacks: tuple[str, ...]
 
 
@@ -49,6 +49,13 @@ class Sending:
 
     callback: Callback
     is_true: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withhold:
+    """An order of `asked` that the API is requested to send, until it says that it has done so or may have."""
+
+    biz_order_no: str
 
 
 def plan_orders(*, seed: int, callbacks: int) -> list[PlannedOrder]:
@@ -86,33 +93,42 @@ def _reorder(said: tuple[str, ...], draw: random.Random) -> tuple[str, ...]:
     return said[::-1] if draw.random() < REORDERED else said
 
 
-def plan_sendings(orders: Sequence[PlannedOrder], *, seed: int, payments: Mapping[str, str]) -> list[Sending]:
-    """Every sending, in order. `payments` has the gateway's payment number of each order of `asked`."""
+def payment_of(biz_order_no: str) -> str:
+    """The gateway's payment number of an order."""
+    return f"P-{biz_order_no}"
+
+
+def plan_sendings(orders: Sequence[PlannedOrder], *, seed: int) -> list[Sending | Withhold]:
+    """Every sending, in order."""
     draw = random.Random(f"sendings/{seed}")
     # Orders overlap: what is said of one comes between what is said of others.
-    timed = []
+    timed: list[tuple[float, Sending | Withhold]] = []
     for number, order in enumerate(orders):
         due = float(number)
+        if order.merchant == "asked":
+            withhold = Withhold(biz_order_no=order.biz_order_no)
+            timed.append((due, withhold))
+            if draw.random() < REPEATED:
+                timed.append((due + draw.uniform(0, 30), withhold))
         for pay_status in order.callbacks:
             due += draw.uniform(0, 30)
-            callback = _callback(order, pay_status, payments)
+            callback = _callback(order, pay_status)
             timed.append((due, Sending(callback=callback, is_true=True)))
             if draw.random() < REPEATED:
                 timed.append((due + draw.uniform(0, 300), Sending(callback=callback, is_true=True)))
     true = sum(len(order.callbacks) for order in orders)
-    for callback in islice(_tamper(orders, payments, draw), round(true * TAMPERED / (1 - TAMPERED))):
+    for callback in islice(_tamper(orders, draw), round(true * TAMPERED / (1 - TAMPERED))):
         timed.append((draw.uniform(0, len(orders)), Sending(callback=callback, is_true=False)))
     return [sending for _, sending in sorted(timed, key=lambda pair: pair[0])]
 
 
-def _callback(order: PlannedOrder, pay_status: str, payments: Mapping[str, str]) -> Callback:
-    payment = payments.get(order.biz_order_no, f"P-{order.biz_order_no}")
+def _callback(order: PlannedOrder, pay_status: str, *, payment: str = "") -> Callback:
     return Callback(
         merchant=order.merchant,
         biz_order_no=order.biz_order_no,
         pay_status=pay_status,
         token=_token(order.merchant, order.biz_order_no),
-        changes={"pay_order_no": payment, "pay_type": PAY_TYPES[order.merchant]},
+        changes={"pay_order_no": payment or payment_of(order.biz_order_no), "pay_type": PAY_TYPES[order.merchant]},
     )
 
 
@@ -120,14 +136,14 @@ def _token(merchant: str, biz_order_no: str) -> str:
     return mint_token(kid="k1", key=TOKEN_KEYS[merchant], merchant=merchant, biz_order_no=biz_order_no)
 
 
-def _tamper(orders: Sequence[PlannedOrder], payments: Mapping[str, str], draw: random.Random) -> Iterator[Callback]:
+def _tamper(orders: Sequence[PlannedOrder], draw: random.Random) -> Iterator[Callback]:
     """False callbacks, one for each order, in every way in turn. Each states what no true callback does."""
     ways = ("status", "payment", "sign", "other token", "cut token", "no token", "invented")
     for (order, other), way in zip(pairwise(draw.sample(orders, len(orders))), cycle(ways), strict=False):
         status = _OPPOSITE[order.end or "pending"]
         forged = f"FORGED-{draw.getrandbits(32)}"
-        false = _callback(order, status, {order.biz_order_no: forged})
-        true = _callback(order, order.end or "pending", payments)
+        false = _callback(order, status, payment=forged)
+        true = _callback(order, order.end or "pending")
         match way:
             case "status":  # changed after it was signed, as in the next two ways
                 yield replace(true, sent_by=partial(_write_changed, "pay_status", status))
@@ -156,6 +172,8 @@ class Action(StrEnum):
     FREEZE = "freeze"
     #: An operator has everything so far delivered to an endpoint again.
     REPLAY = "replay"
+    #: The machine of all roles loses its power, and what has not reached its disk.
+    POWER_CUT = "power cut"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +197,13 @@ def plan_faults(
     freezes: int,
     frozen: Sequence[str],
     replays: int,
+    power_cuts: int,
     max_seconds: float,
 ) -> list[Fault]:
-    """Kill each of `killed` equally often, sometimes two at once, and freeze those of `frozen`, evenly over the run."""
+    """Kill each of `killed` equally often, sometimes two at once, and freeze those of `frozen`, evenly over the run.
+
+    The last quarter of the sendings is left alone.
+    """
     draw = random.Random(f"faults/{seed}")
     faults: list[tuple[Action, tuple[str, ...]]] = []
     victims = _draw_all(killed, kills, draw)
@@ -192,11 +214,12 @@ def plan_faults(
         faults.append((Action.KILL, tuple(dying)))
         del victims[: len(dying)]
     others = [(Action.FREEZE, victim) for victim in _draw_all(frozen, freezes, draw)]
-    for action, victim in [*others, *[(Action.REPLAY, "shop")] * replays]:
+    others += [(Action.REPLAY, "shop")] * replays + [(Action.POWER_CUT, "")] * power_cuts
+    for action, victim in others:
         faults.insert(draw.randrange(len(faults) + 1), (action, (victim,)))
     return [
         Fault(
-            after=int(sendings * (number + draw.uniform(0.2, 0.8)) / len(faults)),
+            after=int(0.75 * sendings * (number + draw.uniform(0.2, 0.8)) / len(faults)),
             action=action,
             victims=victims_of_one,
             seconds=draw.uniform(0.5, max_seconds) if action is Action.FREEZE else draw.uniform(0, max_seconds / 3),

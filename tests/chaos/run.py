@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -16,22 +17,25 @@ from pathlib import Path
 from typing import Any
 
 import urllib3
+from sqlalchemy import Engine
 
-from service.bootstrap.ledger import make_ledger_engine
+from service.bootstrap.ledger import make_ledger_engine, make_store
 from service.config.reading import load_settings
-from service.ledger.announcements import Announcement
+from service.config.settings import Settings
 from service.ledger.audit import Author
 from service.ledger.errors import LedgerUnavailable, ReplayCountDiffers
 from service.ledger.replays import Replays, ReplayState, ReplayWindow
 from tests.chaos.accountant import FAULTS
 from tests.chaos.downstreams import READY
+from tests.chaos.gateway import AES_KEY, UA
+from tests.chaos.journal import Journal
 from tests.chaos.plan import (
     DEBIT_PREFIX,
     PAY_TYPES,
     TOKEN_KEYS,
     Action,
     Fault,
-    PlannedOrder,
+    Sending,
     plan_faults,
     plan_orders,
     plan_sendings,
@@ -39,15 +43,12 @@ from tests.chaos.plan import (
 from tests.chaos.sender import Sender
 from tests.support.callbacks import Callback
 from tests.support.deployment import Deployment, Place, await_claims
+from tests.support.disks import Disk
 from tests.support.downstream import WEBHOOK_SECRET
-from tests.support.gateway import GatewayCaller
 from tests.support.postgresql import Database
 from tests.support.processes import Process, Processes, answers, find_free_port
 from tests.support.rabbitmq import RabbitMQ
 from tests.support.waiting import eventually
-
-# The account of a sandbox that has no settings.
-_UA, _AES_KEY, _NOT_FOUND = "SANDBOX", "sandbox-aes-key0", "订单不存在"
 
 # Shorter times than an operator would set, so that a run need not wait for leases and retries.
 _SETTINGS = """
@@ -71,12 +72,13 @@ first_inquiry_repeat_seconds = 0.5
 max_inquiry_repeat_seconds = 2.0
 max_inquiries_per_day = 100000
 max_inquiries_per_minute = 60000
+answer_due_seconds = 5.0
 
 [merchants.asked.gateway]
-url = "http://127.0.0.1:{gateway_port}/gateway"
+url = "{gateway_url}/gateway"
 ua = "{ua}"
 aes_key = "{aes_key}"
-not_found_messages = ["{not_found}"]
+not_found_messages = ["订单不存在"]
 timeout_seconds = 2.0
 
 [[endpoints]]
@@ -90,7 +92,9 @@ initial_retry_seconds = 0.1
 max_retry_seconds = 0.5
 max_attempts = 1000
 """
-_ANNOUNCED_DUE_SECONDS = 5.0
+# Of the disk of all roles. A round of the soak needs no more.
+_DISK_MEBIBYTES = 128
+_PRUNE_SECONDS = 2.0
 
 
 class Foundation(StrEnum):
@@ -109,6 +113,7 @@ class Size:
     kills: int
     freezes: int
     replays: int
+    power_cuts: int = 0
     #: The most sendings that begin in a second.
     per_second: float
     #: The longest time for which somebody is frozen.
@@ -123,6 +128,8 @@ class Outcome:
     seed: int
     size: Size
     seconds: float
+    #: How often old payloads and forged orders were removed.
+    prunings: int
     #: What the accountant wrote: `Report` in accountant.py.
     report: Mapping[str, Any]
 
@@ -149,11 +156,16 @@ def run_chaos(
     """
     began = time.monotonic()
     with ExitStack() as held:
-        stage = Stage(folder=folder, foundation=foundation, rabbitmq=rabbitmq, postgresql=postgresql, held=held)
-        orders = plan_orders(seed=seed, callbacks=size.callbacks)
+        stage = Stage(
+            folder=folder,
+            foundation=foundation,
+            power_cuts=size.power_cuts,
+            rabbitmq=rabbitmq,
+            postgresql=postgresql,
+            held=held,
+        )
         stage.start()
-        payments = stage.charge(orders)
-        sendings = plan_sendings(orders, seed=seed, payments=payments)
+        sendings = plan_sendings(plan_orders(seed=seed, callbacks=size.callbacks), seed=seed)
         faults = plan_faults(
             seed=seed,
             sendings=len(sendings),
@@ -162,10 +174,11 @@ def run_chaos(
             freezes=size.freezes,
             frozen=stage.frozen,
             replays=size.replays,
+            power_cuts=size.power_cuts,
             max_seconds=size.max_seconds,
         )
         with Sender(
-            url=stage.url, sendings=sendings, journal=folder / "sent.jsonl", per_second=size.per_second
+            url=stage.url, api_url=stage.api_url, sendings=sendings, folder=folder, per_second=size.per_second
         ) as sender:
             for number, fault in enumerate(faults):
                 # Half of what comes before the next fault is sent while this one lasts.
@@ -174,16 +187,22 @@ def run_chaos(
                 sender.wait_for(fault.after)
                 stage.inflict(fault)
                 on_progress(sender.ended, len(sendings))
+            # What still fails now fails because of the last fault, and what fails afterwards because of the restart.
+            sender.allow(calm := len(sendings) * 4 // 5)
+            sender.wait_for(calm)
+            stage.wait_until_ready()
             sender.allow(len(sendings))
+            stage.restart_roles()
             sender.wait_for(len(sendings))
             on_progress(sender.ended, len(sendings))
-        stage.come_to_rest([sending.callback for sending in sendings if sending.is_true])
+        stage.come_to_rest([one.callback for one in sendings if isinstance(one, Sending) and one.is_true])
         report = stage.audit()
     return Outcome(
         foundation=foundation,
         seed=seed,
         size=size,
         seconds=time.monotonic() - began,
+        prunings=stage.prunings,
         report=report,
     )
 
@@ -196,6 +215,7 @@ class Stage:
         *,
         folder: Path,
         foundation: Foundation,
+        power_cuts: int,
         rabbitmq: RabbitMQ | None,
         postgresql: Database | None,
         held: ExitStack,
@@ -210,16 +230,25 @@ class Stage:
             self._servers = {"rabbitmq": rabbitmq, "postgresql": postgresql}
             place = Place(amqp_url=rabbitmq.url, database_url=postgresql.url)
         self._replays: list[int] = []
+        #: How often old payloads and forged orders were removed.
+        self.prunings = 0
+        self._stopped, self._disk_in_use = threading.Event(), threading.Lock()
+        self._pruner = threading.Thread(target=self._prune, daemon=True)
+        held.callback(self._stopped.set)
+        self._disk = held.enter_context(Disk(mebibytes=_DISK_MEBIBYTES)) if power_cuts else None
         self._has_spool = foundation is Foundation.SPOOL
         more = ("ledger-2", "dispatcher-2") if self._servers else ()
-        self._roles = ("receiver", "ledger", "inquirer", "dispatcher", *more)
+        self._roles = ("receiver", "ledger", "inquirer", "dispatcher", "api", *more)
         #: Who may be killed, and who may be frozen. `worker` and `master` are parts of the receiver.
-        self.killed = ("worker", "master", *self._roles, *self._servers)
+        self.killed = ("worker", "master", *self._roles, *self._servers, "gateway")
         self.frozen = (*self._roles, *self._servers, "gateway", "shop", *(["bus"] if self._servers else []))
-        self._gateway_port, shop_port = find_free_port(), find_free_port()
+        gateway_port, shop_port = find_free_port(), find_free_port()
+        self._gateway_url = f"http://127.0.0.1:{gateway_port}"
         self._others = Processes(folder=folder)
         held.callback(self._others.kill_all)
         (folder / "installation").mkdir()
+        if self._disk is not None:
+            (folder / "installation" / "data").symlink_to(self._disk.path)
         self._deployment = held.enter_context(
             Deployment(
                 folder=folder / "installation",
@@ -229,10 +258,9 @@ class Stage:
                 more_settings=_SETTINGS.format(
                     pay_types=PAY_TYPES,
                     keys=TOKEN_KEYS,
-                    gateway_port=self._gateway_port,
-                    ua=_UA,
-                    aes_key=_AES_KEY,
-                    not_found=_NOT_FOUND,
+                    gateway_url=self._gateway_url,
+                    ua=UA,
+                    aes_key=AES_KEY,
                     shop_port=shop_port,
                     secret=WEBHOOK_SECRET,
                 ),
@@ -241,8 +269,11 @@ class Stage:
         self._downstreams = {"shop": self._start_downstream("shop", str(shop_port))}
         if self._servers:
             self._downstreams["bus"] = self._start_downstream("bus", place.amqp_url)
-        gateway = ("sandbox", "--bind", f"127.0.0.1:{self._gateway_port}")
-        self._gateway = self._others.start(*gateway, name="gateway")
+        self.api_url = self._deployment.give_api()
+        self._gateway = self._others.start_command(
+            *(sys.executable, "-m", "tests.chaos.gateway", folder / "gateway.jsonl", str(gateway_port)),
+            name="gateway",
+        )
         self._write_terms()
 
     @property
@@ -254,30 +285,10 @@ class Stage:
         """Start every role, and wait until nobody can miss anything."""
         self._deployment.prepare()
         self._deployment.start(*self._roles)
-        self._deployment.wait_until_receiving()
+        self.wait_until_ready()
         for process in self._downstreams.values():
             process.wait_until(_is_ready, process)
-        self._gateway.wait_until(answers, f"http://127.0.0.1:{self._gateway_port}/admin/report")
-
-    def charge(self, orders: Sequence[PlannedOrder]) -> Mapping[str, str]:
-        """Charge the orders of `asked` at the gateway, and announce those that are never called back.
-
-        Returns the gateway's payment number of each.
-        """
-        caller = GatewayCaller(url=f"http://127.0.0.1:{self._gateway_port}/gateway", ua=_UA, key=_AES_KEY)
-        asked = [order for order in orders if order.merchant == "asked"]
-        due = datetime.now(UTC) + timedelta(seconds=_ANNOUNCED_DUE_SECONDS)
-        self._deployment.announce(
-            Announcement(merchant="asked", biz_order_no=order.biz_order_no, answer_due_at=due)
-            for order in asked
-            if not order.callbacks
-        )
-        charged = {}
-        for order in asked:
-            answer = caller.withhold(order.biz_order_no, pay_type=PAY_TYPES["asked"])
-            assert answer["status"] == "1", answer
-            charged[order.biz_order_no] = answer["response"]["pay_order_no"]
-        return charged
+        self._pruner.start()
 
     def inflict(self, fault: Fault) -> None:
         """Kill or freeze, and mend it again. Everybody else has to go on: a role that ends by itself is an error.
@@ -293,6 +304,8 @@ class Stage:
                 frozen.freeze()
                 time.sleep(fault.seconds)
                 frozen.thaw()
+            case Action.POWER_CUT:
+                self._cut_power(fault.seconds)
             case Action.KILL:
                 for victim in fault.victims:
                     self._kill(victim)
@@ -303,16 +316,29 @@ class Stage:
         ended = [name for name in self._roles if not self._deployment.role(name).running]
         assert not ended, f"{ended} ended by themselves around {fault}: {self._deployment.describe()}"
 
+    def wait_until_ready(self) -> None:
+        """Wait until everybody who answers requests does so."""
+        self._gateway.wait_until(answers, f"{self._gateway_url}/admin/report")
+        self._deployment.wait_until_receiving()
+        self._deployment.role("api").wait_until(answers, f"{self.api_url}/readyz")
+
+    def restart_roles(self) -> None:
+        """End each role in good order and start it again, one after the other."""
+        began = time.time()
+        for name in self._roles:
+            self._end(name)
+            self._start_again(name)
+        journal = Journal(self._folder / "restarts.jsonl")
+        journal.write({"from": began, "to": time.time()})
+        journal.close()
+
     def come_to_rest(self, taken: Sequence[Callback]) -> None:
         """Wait until everything is done, end the roles in good order, and see that nothing is left anywhere.
 
         Late callbacks make no event, so the accountant cannot miss them: those that were `taken` are in the ledger.
         """
-        url = f"http://127.0.0.1:{self._gateway_port}/admin"
-        eventually(lambda: urllib3.request("GET", f"{url}/report").json()["orders_unsettled"] == 0)
-        truths = urllib3.request("GET", f"{url}/orders").json()
-        lines = [json.dumps({"merchant": "asked", **truth}, ensure_ascii=False) + "\n" for truth in truths]
-        (self._folder / "gateway.jsonl").write_text("".join(lines), encoding="utf-8")
+        report = f"{self._gateway_url}/admin/report"
+        eventually(lambda: urllib3.request("GET", report).json()["orders_unsettled"] == 0)
         if self._has_spool:
             drained = self._deployment.command("spool", "drain", "--within", "120")
             assert drained.returncode == 0, drained.stderr
@@ -329,6 +355,10 @@ class Stage:
             self._deployment.start(*ledgers)
         eventually(lambda: self._deployment.ledger.count_deliveries("open") == 0)
         assert self._deployment.ledger.count_deliveries("parked") == 0
+        before = self.prunings
+        eventually(lambda: self.prunings > before)
+        self._stopped.set()
+        self._pruner.join()
         for name in set(self._roles) - set(ledgers):
             self._end(name)
         if "bus" in self._downstreams:
@@ -370,13 +400,48 @@ class Stage:
 
     @contextlib.contextmanager
     def _replaying(self) -> Iterator[Replays]:
+        with self._ledger() as (_, engine):
+            yield Replays(engine=engine)
+
+    @contextlib.contextmanager
+    def _ledger(self) -> Iterator[tuple[Settings, Engine]]:
         place = self._deployment.place
         environment = {"AMQP_URL": place.amqp_url, "DATABASE_URL": place.database_url} if self._servers else {}
-        engine = make_ledger_engine(load_settings(self._deployment.settings_file, environment))
+        settings = load_settings(self._deployment.settings_file, environment)
+        engine = make_ledger_engine(settings)
         try:
-            yield Replays(engine=engine)
+            yield settings, engine
         finally:
             engine.dispose()
+
+    def _prune(self) -> None:
+        """Again and again, as a schedule would do once a day."""
+        while not self._stopped.wait(_PRUNE_SECONDS):
+            with self._disk_in_use, self._ledger() as (settings, engine), contextlib.suppress(LedgerUnavailable):
+                make_store(settings, engine).prune(before=datetime.now(UTC))
+                self.prunings += 1
+
+    def _cut_power(self, seconds: float) -> None:
+        """Of the machine of all roles. With a spool, RabbitMQ is away at the time: else the disk would hold nothing."""
+        assert self._disk is not None, "only a run with power cuts has a disk of its own"
+        for server in self._has_spool * ["rabbitmq"]:
+            self._kill(server)
+            time.sleep(seconds)
+        with self._disk_in_use:
+            for name in self._roles:
+                self._deployment.role(name).freeze()
+            # Among them are workers whose master was killed before.
+            users = self._disk.users()
+            _signal_all(users, signal.SIGSTOP)
+            self._disk.cut_power(lambda: self._kill_all(users))
+        for server in self._has_spool * ["rabbitmq"]:
+            self._start_again(server)
+        self._deployment.start(*self._roles)
+
+    def _kill_all(self, pids: Sequence[int]) -> None:
+        for name in self._roles:
+            self._deployment.kill(name)
+        _signal_all(pids, signal.SIGKILL)
 
     def _process(self, name: str) -> Process:
         if name == "gateway":
@@ -391,8 +456,8 @@ class Stage:
                 self._deployment.kill_master()
             case server if server in self._servers:
                 self._servers[server].kill()
-            case role:
-                self._deployment.kill(role)
+            case name:
+                self._process(name).kill()
 
     def _end(self, role: str) -> None:
         """End a role in good order. One that is only starting has no handler of signals yet, and holds nothing."""
@@ -414,8 +479,8 @@ class Stage:
                 self._deployment.start_receiver_again()
             case server if server in self._servers:
                 self._servers[server].start()
-            case role:
-                self._deployment.start(role)
+            case name:
+                self._process(name).start()
 
     def _start_downstream(self, name: str, address: str) -> Process:
         journal = self._folder / f"events-{name}.jsonl"
@@ -437,6 +502,12 @@ class Stage:
             "acknowledgement": "success",
         }
         (self._folder / "terms.json").write_text(json.dumps(terms, ensure_ascii=False), encoding="utf-8")
+
+
+def _signal_all(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _is_ready(downstream: Process) -> bool:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,17 +12,14 @@ from typing import Self
 
 import pytest
 
-from tests.support.waiting import HANGS_AFTER_SECONDS
-
-_DISK_MIB = 24
-# For the image, a copy of it, and a little more.
-_MEMORY_MIB = 2 * _DISK_MIB + 8
+from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
 
 class Disk:
     """Use it as a context manager. `path` is a folder that everybody may enter and write to."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, mebibytes: int = 24) -> None:
+        self._mebibytes = mebibytes
         self._folder = Path(tempfile.mkdtemp(prefix="payment-callbacks-disk-"))
         self.path = self._folder / "disk"
         self._memory = self._folder / "memory"
@@ -68,6 +65,27 @@ class Disk:
         self._filler.unlink(missing_ok=True)
         self._memory_filler.unlink(missing_ok=True)
 
+    def cut_power(self, end_users: Callable[[], None]) -> None:
+        """Lose all that has not reached it. Whoever uses it must stand still, and is ended by `end_users`."""
+        copy = self._memory / "copy"
+        shutil.copyfile(self._image, copy)
+        end_users()
+        # A process that was killed may hold a file for another moment.
+        eventually(lambda: subprocess.run(["umount", self.path], capture_output=True, check=False).returncode == 0)
+        assert self._device is not None, "it is not mounted"
+        _run("losetup", "--detach", self._device)
+        copy.replace(self._image)
+        self._attach()
+
+    def users(self) -> list[int]:
+        """The process ids of those that have a file on it open."""
+        found = set()
+        for link in Path("/proc").glob("[0-9]*/fd/*"):
+            with suppress(OSError):  # it has ended
+                if link.readlink().is_relative_to(self.path):
+                    found.add(int(link.parts[2]))
+        return sorted(found)
+
     @contextmanager
     def after_power_cut(self) -> Iterator[Path]:
         """What would be on the disk if the power was cut now: only what has reached it."""
@@ -85,17 +103,21 @@ class Disk:
     def _make(self) -> None:
         self.path.mkdir()
         self._memory.mkdir()
-        _run("mount", "-t", "tmpfs", "-o", f"size={_MEMORY_MIB}m", "tmpfs", self._memory)
+        # For the image, a copy of it, and a little more.
+        _run("mount", "-t", "tmpfs", "-o", f"size={2 * self._mebibytes + 8}m", "tmpfs", self._memory)
         with self._image.open("wb") as image:
-            image.truncate(_DISK_MIB * 1024 * 1024)
+            image.truncate(self._mebibytes * 1024 * 1024)
         _run("mkfs.ext4", "-q", "-b", "4096", "-J", "size=4", "-m", "0", "-N", "2048", self._image)
         # All of it takes room now, the journal above all: only files must lack it when the disk breaks down.
         self._image.write_bytes(self._image.read_bytes())
+        self._attach()
+        self.path.chmod(0o777)
+
+    def _attach(self) -> None:
         self._device = Path(_run("losetup", "--find", "--show", self._image).strip())
         # A loop device reports a write that was done in part as done. No part is smaller than this.
         Path(f"/sys/block/{self._device.name}/queue/max_sectors_kb").write_text("4")
         _run("mount", "-o", "errors=continue", self._device, self.path)
-        self.path.chmod(0o777)
 
     def _remove(self) -> None:
         for folder in (self.path, self._memory):

@@ -46,7 +46,14 @@ class Journals:
             _sent(_callback("C", "success", merchant="asked", token="", changes={"pay_order_no": "FORGED"}), at=9),
             _sent(_callback("B", "success", sent_by=_change("pay_order_no")), at=10, status=403, answer="fail"),
         ]
-        self.gateway = [{"merchant": "asked", "biz_order_no": "C", "pay_order_no": "SB1", "pay_status": "fail"}]
+        self.gateway = [_reached("C", "SB1", "fail")]
+        self.withheld = [
+            _withheld("C", at=0, status=502, outcome="not-done"),
+            _withheld("C", at=1, status=202, outcome="accepted"),
+            _withheld("never sent", at=2, status=202, outcome="sending"),
+        ]
+        # Callbacks were refused before it and at its end, not by it.
+        self.restarts = [{"from": _NOW + 2.125, "to": _NOW + 10.125}]
         events = [
             _event("debit", "A/1 单", 1, "processing"),
             _event("debit", "B", 1, "failed"),
@@ -62,6 +69,8 @@ class Journals:
         (folder / "terms.json").write_text(json.dumps(_TERMS))
         journals = {
             "sent": [*self.sent, {"end": True}],
+            "withheld": [*self.withheld, {"end": True}],
+            "restarts": self.restarts,
             "gateway": self.gateway,
             "events-shop": self.shop,
             "events-bus": self.bus,
@@ -100,6 +109,16 @@ def _sent(callback: Callback, *, at: float, status: int = 200, answer: str = "su
     }
 
 
+def _withheld(biz_order_no: str, *, at: float, status: int, outcome: str) -> Line:
+    order = {"merchant": "asked", "biz_order_no": biz_order_no}
+    return {"at": _NOW + at, "seconds": 0.25, **order, "status": status, "outcome": outcome}
+
+
+def _reached(biz_order_no: str, pay_order_no: str, pay_status: str) -> Line:
+    order = {"merchant": "asked", "biz_order_no": biz_order_no}
+    return {"at": _NOW + 1.1, **order, "pay_order_no": pay_order_no, "pay_status": pay_status}
+
+
 def _event(
     merchant: str, biz_order_no: str, sequence: int, status: str, *, type_: str = "", id_: str = "", **data: Any
 ) -> str:
@@ -136,7 +155,8 @@ def test_where_all_is_well_nothing_is_found_and_everything_is_counted(tmp_path: 
     report = Journals().audit(tmp_path)
     assert (_found(report), report.examples) == ({}, {})
     assert (report.requests, report.callbacks, report.taken, report.tampered) == (10, 7, 5, 2)
-    assert (report.refused, report.unanswered) == (2, 1)
+    assert (report.refused, report.unanswered, report.during_restarts) == (2, 1, 7)
+    assert (report.withholds, report.charged) == (2, 1)
     assert (report.events, report.delivered_again) == ({"shop": 4, "bus": 4}, {"shop": 1, "bus": 0})
     assert report.slowest_answer_seconds == 0.25
     # From the failure that began at 2 to the acknowledgement at 4.25; and from the one at 8.25 to the event at 33.
@@ -157,7 +177,28 @@ def _lose_what_the_gateway_says(journals: Journals) -> None:
 
 
 def _lose_an_order_that_was_never_called_back(journals: Journals) -> None:
-    journals.gateway.append({"merchant": "asked", "biz_order_no": "D", "pay_order_no": "SB2", "pay_status": "success"})
+    journals.gateway.append(_reached("D", "SB2", "success"))
+    journals.withheld.append(_withheld("D", at=0, status=202, outcome="unknown"))
+
+
+def _charge_again(journals: Journals) -> None:
+    journals.gateway.append(_reached("C", "SB1", "fail"))
+
+
+def _charge_what_nobody_requested(journals: Journals) -> None:
+    del journals.withheld[:2]
+
+
+def _say_that_it_was_not_done_after_it_was(journals: Journals) -> None:
+    journals.withheld.append(_withheld("C", at=1.5, status=502, outcome="not-done"))
+
+
+def _say_that_it_was_accepted_though_it_never_was_sent(journals: Journals) -> None:
+    journals.withheld[2].update(outcome="accepted")
+
+
+def _refuse_a_callback_by_a_restart(journals: Journals) -> None:
+    journals.sent[6].update(status=503)
 
 
 def _say_one_id_with_two_contents(journals: Journals) -> None:
@@ -246,6 +287,11 @@ _DOCTORED = [
     (_lose_all_events_of_an_order, {"lost": 1}),
     (_lose_what_the_gateway_says, {"lost": 1}),
     (_lose_an_order_that_was_never_called_back, {"lost": 2}),
+    (_charge_again, {"sent_twice": 1}),
+    (_charge_what_nobody_requested, {"wrong_end": 1}),
+    (_say_that_it_was_not_done_after_it_was, {"sent_twice": 1}),
+    (_say_that_it_was_accepted_though_it_never_was_sent, {"lost": 1}),
+    (_refuse_a_callback_by_a_restart, {"refused_by_restart": 1}),
     (_say_one_id_with_two_contents, {"twice": 1}),
     (_say_one_change_as_two_events, {"twice": 1}),
     (_end_otherwise, {"lost": 1, "wrong_end": 1}),
