@@ -91,7 +91,7 @@ crash-points: servers $(INSTALLED_DEV) ## Kill a role or command at each crash p
 
 .PHONY: chaos
 chaos: servers $(INSTALLED_DEV) ## Kill and freeze roles and servers at random for ten minutes, and count what was lost (SEED=7)
-	$(BIN)/python -m tests.chaos chaos $(if $(SEED),--seed $(SEED))
+	$(BIN)/python -m tests.chaos chaos $(if $(SEED),--seed $(SEED)) $(CHAOS_ARGS)
 
 .PHONY: soak
 soak: servers $(INSTALLED_DEV) ## The same for hours, with 1,000,000 callbacks and 500 faults; goes on where it was interrupted

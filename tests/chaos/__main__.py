@@ -32,6 +32,7 @@ _CHAOS: Mapping[Foundation, Size] = {
     Foundation.SPOOL: Size(callbacks=4_000, kills=24, freezes=6, replays=1, power_cuts=2, per_second=100),
     Foundation.EMBEDDED: Size(callbacks=2_000, kills=12, freezes=4, replays=1, power_cuts=4, per_second=100),
 }
+_CALLBACKS = sum(size.callbacks for size in _CHAOS.values())
 _ROUNDS = 20
 _ROUND = Size(callbacks=50_000, kills=20, freezes=5, replays=1, per_second=1000)
 _FOUNDATIONS = (Foundation.SERVERS, Foundation.SPOOL)
@@ -45,9 +46,10 @@ def main() -> None:
         signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     if options.what == "chaos":
-        _run_chaos(random.randrange(100_000) if options.seed is None else options.seed, console)
+        seed = random.randrange(100_000) if options.seed is None else options.seed
+        _run_chaos(seed, options.callbacks or _CALLBACKS, console)
     else:
-        _run_soak(options.seed or 1, options.rounds, options.callbacks, console)
+        _run_soak(options.seed or 1, options.rounds, options.callbacks or _ROUND.callbacks, console)
 
 
 def _parse() -> argparse.Namespace:
@@ -60,24 +62,35 @@ def _parse() -> argparse.Namespace:
     parser.add_argument(
         "--callbacks",
         type=int,
-        default=_ROUND.callbacks,
-        help=f"of one round of the soak (default: {_ROUND.callbacks}); with fewer, there are fewer faults",
+        help=f"of one round of the soak (default: {_ROUND.callbacks}), or of the whole chaos (default: {_CALLBACKS}); "
+        "with fewer, there are fewer faults",
     )
     return parser.parse_args()
 
 
-def _run_chaos(seed: int, console: Console) -> None:
-    outcomes = [_run_one(foundation, seed, size, console) for foundation, size in _CHAOS.items()]
-    text = f"{describe_run(f'make chaos SEED={seed}')}\n\n{write_table(outcomes, names=list(_CHAOS))}"
+def _run_chaos(seed: int, callbacks: int, console: Console) -> None:
+    share = callbacks / _CALLBACKS
+    outcomes = [_run_one(part, seed, _scale(size, share), console) for part, size in _CHAOS.items()]
+    command = f"make chaos SEED={seed}"
+    if callbacks != _CALLBACKS:
+        command += f' CHAOS_ARGS="--callbacks {callbacks}"'
+    text = f"{describe_run(command)}\n\n{write_table(outcomes, names=list(_CHAOS))}"
     print(text)
     write_section("chaos", text)
 
 
+def _scale(size: Size, share: float) -> Size:
+    return replace(
+        size,
+        callbacks=round(size.callbacks * share),
+        kills=max(1, round(size.kills * share)),
+        freezes=max(1, round(size.freezes * share)),
+    )
+
+
 def _run_soak(seed: int, rounds: int, callbacks: int, console: Console) -> None:
     """Every round is a run of its own. The state has those that are done."""
-    share = callbacks / _ROUND.callbacks
-    kills, freezes = max(1, round(_ROUND.kills * share)), max(1, round(_ROUND.freezes * share))
-    size = replace(_ROUND, callbacks=callbacks, kills=kills, freezes=freezes)
+    size = _scale(_ROUND, callbacks / _ROUND.callbacks)
     _STATE.mkdir(exist_ok=True)
     state = _STATE / f"soak-{seed}-{rounds}-{callbacks}.json"
     done = [_read_outcome(one) for one in json.loads(state.read_text())] if state.exists() else []

@@ -18,7 +18,7 @@ from tests.support.callbacks import GatewaySender
 from tests.support.gateway import WITHHOLD
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
-_THREADS = 16
+_THREADS = 48
 # As a gateway would: it does not wait for ever.
 _ANSWER_SECONDS = 5.0
 

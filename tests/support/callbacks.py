@@ -22,7 +22,7 @@ from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 #: How a gateway's language writes JSON.
 Writer = Callable[[Mapping[str, str]], str]
 
-_MAX_AT_ONCE = 32
+_MAX_AT_ONCE = 64
 
 
 def php(fields: Mapping[str, str]) -> str:
