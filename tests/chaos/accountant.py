@@ -124,7 +124,9 @@ def audit(folder: Path) -> Report:
     sent, withheld = _finished(folder / "sent.jsonl"), _finished(folder / "withheld.jsonl")
     last_taken_at = _read_sent(sent, terms, orders, report)
     charged = _read_charged(list(_lines(folder / "gateway.jsonl")), withheld, report)
-    _read_restarts(list(_lines(folder / "restarts.jsonl")), [*sent, *withheld], report)
+    # A withhold that is not done because too many are under way at once is no fault of a restart.
+    requests = [*sent, *(line for line in withheld if line["outcome"] != "not-done")]
+    _read_restarts(list(_lines(folder / "restarts.jsonl")), requests, report)
     for name, endpoint in terms["endpoints"].items():
         arrivals, last_new_at = _read_events(list(_lines(folder / f"events-{name}.jsonl")), name, endpoint, report)
         report.seconds_to_quiet = max(report.seconds_to_quiet, last_new_at - last_taken_at)
