@@ -28,17 +28,42 @@ from tests.support.waiting import HANGS_AFTER_SECONDS, Arguments, eventually
 _FIRST_PORT, _LAST_PORT = 18_000, 32_000
 
 
+_PORTS_AT_ONCE = 50
+
+
 def find_free_port() -> int:
-    """A port on 127.0.0.1 that nobody listens on. It is not reserved: start what needs it soon."""
-    for _ in range(200):
-        port = random.randint(_FIRST_PORT, _LAST_PORT)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
+    """A port on 127.0.0.1 that nobody listens on, and that no other process gets from here while this one lives."""
+    with _finding_port:
+        return next(_free_ports)
+
+
+def _find_free_ports() -> Iterator[int]:
+    firsts = list(range(_FIRST_PORT, _LAST_PORT, _PORTS_AT_ONCE))
+    random.shuffle(firsts)
+    for first in firsts:
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            # An abstract name: like a port, it belongs to the network namespace, and is free when its process ends.
+            claim.bind(f"\0payment-callbacks-test-ports-{first}")
+        except OSError:
+            claim.close()
+            continue
+        claim.detach()
+        yield from filter(_is_free, range(first, first + _PORTS_AT_ONCE))
     raise RuntimeError(f"no free port between {_FIRST_PORT} and {_LAST_PORT}")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+_free_ports = _find_free_ports()
+_finding_port = threading.Lock()
 
 
 def answers(url: str, *, status: int = 200) -> bool:

@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
@@ -97,3 +99,23 @@ def test_a_process_that_does_not_end_shows_where_its_threads_stand(processes: Pr
         process.wait(within_seconds=0.1)
 
     assert str(failed.value).count("in sleep_for_long") == 2
+
+
+_TAKE_PORTS = """
+import sys
+from tests.support.processes import find_free_port
+print(*[find_free_port() for _ in range(120)], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_no_two_processes_get_the_same_port() -> None:
+    command = [sys.executable, "-c", _TAKE_PORTS]
+    with ExitStack() as stack:
+        started = [
+            stack.enter_context(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for _ in range(4)
+        ]
+        lines = [process.stdout.readline() for process in started if process.stdout is not None]
+    ports = [port for line in lines for port in line.split()]
+    assert len(ports) == len(set(ports)) == 480
