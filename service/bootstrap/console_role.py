@@ -12,6 +12,7 @@ from service.bootstrap.ledger import make_readiness_check, make_store
 from service.config.settings import Settings
 from service.console.app import create_console
 from service.console.audit import make_audit
+from service.console.charts import make_charts
 from service.console.dead_letters import make_dead_letters
 from service.console.endpoints import make_endpoints
 from service.console.orders import make_orders
@@ -58,6 +59,7 @@ def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: 
                 endpoints=[endpoint.name for endpoint in settings.endpoints],
             ),
             make_dead_letters(letters=DeadLetterStore(engine=engine)),
+            make_charts(engine=engine, clock=now),
             make_signs(),
             make_audit(engine=engine),
         ],

@@ -36,6 +36,7 @@ from service.serving.health import Health
 
 #: How often a page shows what is new.
 _LIVE_SECONDS = 5
+_LIVE_HEADERS = json.dumps({LIVE_HEADER: "1"})
 LANGUAGES = {"en": "English", "zh": "中文"}
 
 _OPEN_ENDPOINTS = frozenset({"static", "alive", "ready", "metrics", "sign_in", "preferences"})
@@ -63,7 +64,11 @@ def create_console(
     Babel(app, locale_selector=lambda: session.get("language", settings.language))
     app.context_processor(lambda: {**template_values(), "languages": LANGUAGES})
     app.jinja_env.globals.update(
-        TEMPLATE_FUNCTIONS, versioned=_versioned(app), hidden=_hidden_field, live=_live_attributes
+        TEMPLATE_FUNCTIONS,
+        versioned=_versioned(app),
+        hidden=_hidden_field,
+        live=_live_attributes,
+        live_headers=_LIVE_HEADERS,
     )
     app.jinja_env.filters["visible"] = escape_controls
 
@@ -130,7 +135,7 @@ def _live_attributes() -> Markup:
     """Makes an element load itself anew from the same page, every few seconds."""
     return Markup(
         'hx-get="{}" hx-trigger="every {}s" hx-select="#live" hx-target="this" hx-swap="outerMorph" hx-headers="{}"'
-    ).format(request.full_path.rstrip("?"), _LIVE_SECONDS, json.dumps({LIVE_HEADER: "1"}))
+    ).format(request.full_path.rstrip("?"), _LIVE_SECONDS, _LIVE_HEADERS)
 
 
 def _versioned(app: Flask) -> Any:

@@ -4,6 +4,7 @@
   const COLORS = ["#1f5fa8", "#b3261e", "#1b7f3b", "#8a5a00", "#6b3fa0", "#00708a", "#a03070", "#555555"];
 
   const draw = (element) => {
+    if (!element.dataset.chart) return;
     const { times, series, unit } = JSON.parse(element.dataset.chart);
     const table = element.querySelector("table");
     const options = {
@@ -18,7 +19,7 @@
     };
     element.querySelectorAll(".uplot").forEach((old) => old.remove());
     new uPlot(options, [times, ...series.map(({ values }) => values)], element);
-    if (table) table.classList.add("visually-hidden");
+    if (table) table.parentElement.classList.add("visually-hidden");
   };
 
   const drawAll = () => document.querySelectorAll("[data-chart]").forEach(draw);

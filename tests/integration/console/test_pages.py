@@ -1,7 +1,10 @@
 """The console's pages, without JavaScript, on both databases."""
 
+import json
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pytest
 from sqlalchemy import Engine
@@ -11,6 +14,7 @@ from service.domain.money import Money
 from service.ledger.announcements import Announcement
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.store import LedgerStore
+from service.ledger.totals import Counted, Series, TotalsStore
 from tests.support.claims import a_claim
 from tests.support.console import Browser
 
@@ -31,7 +35,9 @@ def announce(store: LedgerStore, number: str, amount: str | None = "100.00") -> 
     )
 
 
-@pytest.mark.parametrize("path", ["/", "/orders", "/endpoints", "/endpoints/shop", "/dead-letters", "/signs", "/audit"])
+@pytest.mark.parametrize(
+    "path", ["/", "/orders", "/endpoints", "/endpoints/shop", "/dead-letters", "/signs", "/audit", "/charts"]
+)
 def test_every_page_can_be_read_without_any_data(browser: Browser, path: str) -> None:
     browser.open(path)
     assert browser.page.status_code == 200
@@ -163,6 +169,23 @@ def test_what_waits_is_listed_with_its_amount_and_can_be_acknowledged(browser: B
     browser.submit("/attention/acknowledge", note="asked the gateway's staff")
     assert "DK-1" not in browser.open("/")
     assert "asked the gateway&#39;s staff" in browser.open("/?all=1")
+
+
+def test_the_charts_show_what_was_counted_as_tables_too(browser: Browser, engine: Engine) -> None:
+    gains = {
+        Counted(Series.CLAIMS, merchant="acme", source="callback", outcome="applied"): 7,
+        Counted(Series.LAGS, merchant="acme", outcome="2.5"): 3,
+        Counted(Series.DELIVERIES, endpoint="shop", outcome="delivered"): 5,
+    }
+    TotalsStore(engine=engine).add(gains, process="p1")
+    for window, buckets in (("1h", 13), ("24h", 25), ("7d", 169)):
+        text = browser.open(f"/charts?window={window}")
+        [data, *_] = [json.loads(unescape(data)) for data in re.findall(r'data-chart="([^"]+)"', text)]
+        assert data["series"][0]["label"] == "applied"
+        assert sum(data["series"][0]["values"]) == 7
+        assert abs(len(data["times"]) - buckets) <= 1
+        assert '<td class="number">7</td>' in text
+    assert browser.client.get("/charts?window=1y").status_code == 400
 
 
 def test_a_list_is_a_file_for_a_spreadsheet_that_runs_no_formula(browser: Browser, store: LedgerStore) -> None:
