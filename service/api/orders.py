@@ -97,9 +97,14 @@ def make_orders(*, store: LedgerStore, announcer: Announcer) -> ApiBlueprint:
     @blueprint.operation("listOrders", scope=ApiScope.READ)
     @blueprint.arguments(OrderFilterSchema, location="query")
     @blueprint.response(200, OrderListSchema)
-    def list_orders(query: tuple[OrderFilter, int]) -> dict[str, Any]:
-        """List orders, the most recently changed first"""
-        chosen, limit = query
+    def list_orders(query: tuple[str | None, OrderFilter, int]) -> dict[str, Any]:
+        """List orders, the most recently changed first
+
+        Those of one `number` are a handful at most, and have no further page.
+        """
+        number, chosen, limit = query
+        if number is not None:
+            return {"orders": store.find_orders(number, limit=limit), "next": None}
         page = store.list_orders(chosen, limit=limit)
         return {"orders": page, "next": next_cursor(page, limit=limit)}
 

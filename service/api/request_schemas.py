@@ -253,14 +253,31 @@ class OrderFilterSchema(Schema):
     merchant = api.merchant()
     status = api.member(OrderStatus)
     conflicted = fields.Boolean(truthy={"true"}, falsy={"false"})
+    amount = fields.String(
+        validate=validate.Regexp(r"[0-9]{1,16}(\.[0-9]{1,10})?\Z", error="must be a plain decimal number"),
+        metadata={"description": "Only orders with this exact amount, whatever its unit."},
+    )
+    number = fields.String(
+        validate=validate.Length(min=1, max=128),
+        metadata={
+            "description": "Only orders that a configured merchant or the gateway calls by this number. It excludes "
+            "every other filter."
+        },
+    )
+    updated_since = api.time("Only orders that have changed since.")
     updated_before = api.time("Only orders that have not changed since.")
     limit = api.limit()
     after = api.Cursor(OrderPlace)
 
+    @validates_schema
+    def _check(self, data: dict[str, Any], **_: Any) -> None:
+        if "number" in data and data.keys() - {"number", "limit"}:
+            raise ValidationError("excludes every other filter", "number")
+
     @post_load
-    def _make(self, data: dict[str, Any], **_: Any) -> tuple[OrderFilter, int]:
-        limit = data.pop("limit")
-        return OrderFilter(**data), limit
+    def _make(self, data: dict[str, Any], **_: Any) -> tuple[str | None, OrderFilter, int]:
+        number, limit = data.pop("number", None), data.pop("limit")
+        return number, OrderFilter(**data), limit
 
 
 class _FeedCursor(api.Cursor):

@@ -87,15 +87,23 @@ def announce(
 @click.option("--merchant")
 @click.option("--status", type=Word(OrderStatus))
 @click.option("--conflicted/--not-conflicted", default=None, help="Whether trusted claims contradict each other.")
+@click.option("--amount", help="Only orders with this exact amount.")
+@click.option("--number", help="Only orders that a merchant of yours or the gateway calls by this number.")
+@click.option("--updated-since", type=AwareTime(), help=f"Only orders that have changed since. {TIME_HELP}")
 @click.option("--updated-before", type=AwareTime(), help=f"Only orders that have not changed since. {TIME_HELP}")
 @after_option(OrderPlace)
 @limit_option(50)
 @as_json_option
 @click.pass_context
-def list_(context: click.Context, /, as_json: bool, limit: int, **chosen: Any) -> None:
+def list_(context: click.Context, /, as_json: bool, limit: int, number: str | None, **chosen: Any) -> None:
     """List orders, the last changed ones first."""
+    if number is not None and any(value is not None for value in chosen.values()):
+        raise click.UsageError("--number excludes every other filter")
     with _open_store(context) as store:
-        page = store.list_orders(OrderFilter(**chosen), limit=limit)
+        if number is None:
+            page = store.list_orders(OrderFilter(**chosen), limit=limit)
+        else:
+            page = store.find_orders(number, limit=limit)
     print_page(OrderListSchema(), "orders", page, limit=limit, as_json=as_json, show=show_orders)
 
 

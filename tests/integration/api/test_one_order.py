@@ -165,3 +165,18 @@ def test_many_forged_claims_hide_none_that_counted_and_are_counted(
     assert (trusted, len(forged), history["claims_left_out"]) == (["processing", "failed"], 200, 50)
     assert history["claims"][0]["status"] == "processing"
     assert api.post(order_path("acme", "DK1", below="/inquiry"), LI).status == 202
+
+
+def test_orders_are_found_by_number_amount_and_time(api: ApiCaller) -> None:
+    for number, amount in (("DK1", "100.00"), ("DK2", "250.00")):
+        assert api.announce({"merchant": "acme", "biz_order_no": number, "amount": amount}).status == 200
+
+    def found(query: str) -> Sequence[str]:
+        return [order["biz_order_no"] for order in api.get(f"/v1/orders?{query}").value["orders"]]
+
+    assert found("number=DK2") == ["DK2"]
+    assert found("number=DK3") == []
+    assert found("amount=100") == ["DK1"]
+    assert found("updated_since=2999-01-01T00:00:00Z") == []
+    assert api.get("/v1/orders?number=DK1&status=failed").status == 422
+    assert api.get("/v1/orders?amount=1e2").status == 422

@@ -74,7 +74,17 @@ def test_an_announcement_with_it_is_refused_wherever_it_is(api: ApiCaller) -> No
 
 def test_an_address_with_it_is_refused_or_matches_nothing(api: ApiCaller) -> None:
     for encoded in ("%00", "a%00b", "%ED%A0%80", "%FF", "%C0%80"):
-        for name in ("merchant", "status", "after", "limit", "updated_before", "conflicted", encoded):
+        for name in (
+            "merchant",
+            "status",
+            "after",
+            "limit",
+            "updated_before",
+            "conflicted",
+            "amount",
+            "number",
+            encoded,
+        ):
             answer = api.get(f"/v1/orders?{name}={encoded}")
             # What is no UTF-8 is read with replacement characters: a merchant of whom there is nothing.
             assert answer.status == 422 or (answer.status, answer.value["orders"]) == (200, []), (name, encoded)
