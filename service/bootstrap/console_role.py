@@ -57,6 +57,7 @@ def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: 
                 outbox=Outbox(engine=engine),
                 replays=Replays(engine=engine),
                 endpoints=[endpoint.name for endpoint in settings.endpoints],
+                clock=now,
             ),
             make_dead_letters(letters=DeadLetterStore(engine=engine)),
             make_charts(engine=engine, clock=now),

@@ -1,7 +1,8 @@
 """Endpoints: their state, what waits for each, and what an operator does: pause, resume, test, deliver again."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from flask import Blueprint, flash, redirect, request, url_for
 from flask_babel import gettext, lazy_gettext
@@ -42,6 +43,7 @@ from service.ledger.endpoints import (
 from service.ledger.errors import ReplayCountDiffers
 from service.ledger.outbox import Outbox
 from service.ledger.replays import DEFAULT_PER_SECOND, Replays, ReplayState, ReplayWindow
+from service.ledger.totals import Resolution, Series, read_totals
 
 _ENDPOINTS: Sequence[Column[EndpointState]] = (
     Column(
@@ -84,14 +86,20 @@ def make_endpoints(
     outbox: Outbox,
     replays: Replays,
     endpoints: Sequence[str],
+    clock: Callable[[], datetime],
 ) -> Blueprint:
     """The pages. `endpoints` are those in the settings. Views may run on many threads at once."""
     blueprint = Blueprint("endpoints", __name__, url_prefix="/endpoints")
 
     @blueprint.route("")
     def list_all() -> str | Response:
-        states = read_endpoint_states(engine, endpoints)
-        listing = Listing(columns=_ENDPOINTS, items=states)
+        rates = _success_rates()
+        rate: Column[EndpointState] = Column(
+            title=lazy_gettext("successful tries in 24 h"),
+            value=lambda state: rates.get(state.endpoint, ""),
+            is_number=True,
+        )
+        listing = Listing(columns=[*_ENDPOINTS, rate], items=read_endpoint_states(engine, endpoints))
         return list_page("endpoints.html", "endpoints", listing, command=command("endpoints", "list"))
 
     @blueprint.route("/<name>")
@@ -109,6 +117,7 @@ def make_endpoints(
             endpoint=found,
             is_configured=name in endpoints,
             health=health_of(found),
+            success_rate=_success_rates().get(name, ""),
             state=state,
             test=tests.load(number) if number is not None else None,
             test_is_under_way=lambda test: test.state in (EndpointTestState.REQUESTED, EndpointTestState.SENDING),
@@ -178,6 +187,25 @@ def make_endpoints(
         if number is None or replays.stop(number, author=author) is None:
             raise NotFound
         return redirect(url_for(".show", name=name, replay=number))
+
+    def _success_rates() -> Mapping[str, str]:
+        """The share of each endpoint's tries that delivered an event, in the last 24 hours, and their number."""
+        until = clock()
+        found = read_totals(
+            engine,
+            Series.DELIVERIES,
+            since=until - timedelta(hours=24),
+            until=until,
+            resolution=Resolution.HOUR,
+            by=("endpoint", "outcome"),
+        )
+        tries: Counter[str] = Counter()
+        delivered: Counter[str] = Counter()
+        for (endpoint, outcome), points in found.items():
+            count = sum(point.value for point in points)
+            tries[endpoint] += count
+            delivered[endpoint] += count if outcome == "delivered" else 0
+        return {name: f"{delivered[name] / count:.1%} / {count}" for name, count in tries.items() if count}
 
     def _find(name: str) -> EndpointState:
         for state in read_endpoint_states(engine, endpoints):

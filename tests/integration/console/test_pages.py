@@ -141,6 +141,16 @@ def test_an_endpoint_is_paused_and_resumed_with_a_reason_in_the_audit(browser: B
     assert "li.lei@example.com (console, API token li-lei)" in text
 
 
+def test_an_endpoint_shows_the_share_of_tries_that_succeeded(browser: Browser, engine: Engine) -> None:
+    gains = {
+        Counted(Series.DELIVERIES, endpoint="shop", outcome="delivered"): 3,
+        Counted(Series.DELIVERIES, endpoint="shop", outcome="failed"): 1,
+    }
+    TotalsStore(engine=engine).add(gains, process="p1")
+    assert "75.0% / 4" in browser.open("/endpoints")
+    assert "75.0% / 4" in browser.open("/endpoints/shop")
+
+
 def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, store: LedgerStore) -> None:
     store.record([a_claim(order="DK-1", trust=Trust.CAPABILITY)])
     since, until = (f"{_NOW + timedelta(days=days):%Y-%m-%dT%H:%M}" for days in (-2, 2))
