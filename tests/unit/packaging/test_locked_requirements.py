@@ -76,8 +76,13 @@ def test_the_lock_names_no_package_index(file_name: str) -> None:
     assert "://" not in (REPOSITORY / "requirements" / file_name).read_text()
 
 
-def test_the_lock_for_node_has_hashes_and_names_no_registry() -> None:
-    lock = json.loads((REPOSITORY / "tests" / "benchmarks" / "peers" / "package-lock.json").read_text())
+@pytest.mark.parametrize("folder", ["requirements/npm", "tests/benchmarks/peers"])
+def test_a_lock_for_npm_has_hashes_and_names_no_registry(folder: str) -> None:
+    lock = json.loads((REPOSITORY / folder / "package-lock.json").read_text())
     packages = {name: package for name, package in lock["packages"].items() if name}
     assert packages
     assert [name for name, package in packages.items() if "integrity" not in package or "resolved" in package] == []
+    assert (
+        lock["packages"][""]["dependencies"]
+        == json.loads((REPOSITORY / folder / "package.json").read_text())["dependencies"]
+    )
