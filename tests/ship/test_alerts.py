@@ -258,6 +258,7 @@ CASES = [
         {_waiting("proposal", merchant="acme"): "1x1000"},
         {_waiting("proposal", merchant="acme", acknowledged="true"): "1x1000"},
         {"merchant": "acme"},
+        at="70m",
     ),
     Case(
         "PaymentCallbacksEventsUnrouted",
