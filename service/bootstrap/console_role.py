@@ -1,22 +1,23 @@
 """The role `console`."""
 
+from collections.abc import Sequence
 from zoneinfo import ZoneInfo
 
-from flask import Flask
+from flask import Blueprint, Flask
 from prometheus_client import CollectorRegistry
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine
 
 from service.bootstrap.charging import make_announcer
 from service.bootstrap.ledger import make_readiness_check, make_store
-from service.config.settings import Settings
+from service.config.settings import ConsoleSettings, Settings
 from service.console.app import create_console
 from service.console.audit import make_audit
 from service.console.charts import make_charts
 from service.console.dead_letters import make_dead_letters
 from service.console.endpoints import make_endpoints
 from service.console.orders import make_orders
-from service.console.people import ProxySignIn, TokenSignIn
+from service.console.people import OpenIdSignIn, ProxySignIn, TokenSignIn
 from service.console.signs import make_signs
 from service.console.today import make_today
 from service.ledger.attention import AttentionList
@@ -31,6 +32,31 @@ from service.runtime.metrics.exposition import name_role
 from service.serving.health import Drain, Health
 
 
+class OpenIdUnusable(Exception):
+    """The settings ask for OpenID Connect, and what it needs is not installed. The text says how to install it."""
+
+
+def require_openid(settings: Settings) -> None:
+    """Raises OpenIdUnusable if people are to sign in through OpenID Connect, and the extra `oidc` is not installed."""
+    if settings.console.openid is not None:
+        try:
+            import service.console.openid  # noqa: F401 - it is only to be found
+        except ModuleNotFoundError as error:
+            raise OpenIdUnusable(
+                f"console.openid is set, and {error.name} is not installed: pip install 'payment-callbacks[oidc]', "
+                "or remove console.openid"
+            ) from error
+
+
+def _make_openid(console: ConsoleSettings) -> tuple[OpenIdSignIn | None, Sequence[Blueprint]]:
+    if console.openid is None:
+        return None, []
+    from service.console.openid import make_openid  # the extra `oidc`
+
+    people = OpenIdSignIn(console.openid)
+    return people, [make_openid(console.openid, public_url=console.public_url, people=people)]
+
+
 def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: Collector) -> Flask:
     """The application of one worker of the role `console`. `engine` needs a connection per thread, and one more.
 
@@ -38,6 +64,7 @@ def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: 
     """
     store = make_store(settings, engine)
     console = settings.console
+    openid, openid_pages = _make_openid(console)
     registry = CollectorRegistry()
     name_role(registry, "console")
     registry.register(log_metrics)
@@ -63,8 +90,10 @@ def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: 
             make_charts(engine=engine, clock=now),
             make_signs(),
             make_audit(engine=engine),
+            *openid_pages,
         ],
         tokens=TokenSignIn(settings.api.tokens),
+        openid=openid,
         proxy=ProxySignIn(console.proxy) if console.proxy else None,
         registry=registry,
         health=Health(drain=drain, find_trouble=make_readiness_check(engine)),

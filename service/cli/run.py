@@ -240,6 +240,7 @@ def console(context: click.Context) -> None:
         raise click.ClickException(
             "the console cannot keep sessions: set console.session_keys; make a key with `payment-callbacks keys new`"
         )
+    _require_openid(settings)
     end_on_signals()
     engine = engine_of(settings)
     _await_schema(settings, engine, threading.Event())
@@ -265,6 +266,8 @@ def run_all(context: click.Context) -> None:
 
     settings = _settings(context)
     _tracing_factory(context, settings)  # a mistake ends this command; its children would be started for ever
+    if settings.console.session_keys:
+        _require_openid(settings)
     stop = _stop_event()
     require_queue_files(settings)
     engine = migration_engine_of(settings)
@@ -320,6 +323,15 @@ def _tracing_factory(context: click.Context, settings: Settings) -> Callable[[],
     try:
         return tracing_factory(os.environ, role=context.command.name or "", queue_system=queue_system)
     except TracingUnusable as error:
+        raise click.ClickException(str(error)) from error
+
+
+def _require_openid(settings: Settings) -> None:
+    from service.bootstrap.console_role import OpenIdUnusable, require_openid
+
+    try:
+        require_openid(settings)
+    except OpenIdUnusable as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -446,6 +446,19 @@ class ProxySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpenIdSettings:
+    """Signing in to the console through OpenID Connect."""
+
+    #: Its configuration is read from `<issuer>/.well-known/openid-configuration`.
+    issuer: Annotated[str, validate.URL(require_tld=False, schemes={"http", "https"})]
+    client_id: str
+    client_secret: SecretText
+    #: The claim of the ID token that lists a person's groups.
+    groups_claim: str = "groups"
+    groups: Groups
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ConsoleSettings:
     """The operators' console, for browsers. It must not be public."""
 
@@ -461,6 +474,7 @@ class ConsoleSettings:
     #: What people see until they choose another.
     language: Annotated[str, validate.OneOf(["en", "zh"])] = "en"
     time_zone: Annotated[str, _check_time_zone] = "Asia/Shanghai"
+    openid: OpenIdSettings | None = None
     proxy: ProxySettings | None = None
     workers: PositiveInteger = 1
     threads: PositiveInteger = 8
@@ -564,6 +578,8 @@ class Settings:
                     f"endpoints.{endpoint.name} takes {', '.join(sorted(terminal))} but not payment.corrected: "
                     "it would never learn that one of them was wrong."
                 )
+        if self.console.openid and not self.console.openid.issuer.startswith("https://"):
+            found.append("console.openid.issuer is not https: anyone on the path to it can sign in as anybody.")
         if self.spool.enabled and not self.broker.urls:
             found.append("spool.enabled has no effect on the embedded queue, which is a file itself.")
         return found

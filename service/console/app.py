@@ -2,10 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from flask import Blueprint, Flask, Response, flash, g, redirect, request, session, url_for
 from flask_babel import Babel, gettext
@@ -16,8 +15,8 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from service.config.settings import ApiScope, ConsoleSettings
-from service.console.pages import TEMPLATE_FUNCTIONS, form_text, page, require, template_values, time_zones
-from service.console.people import ProxySignIn, TokenSignIn
+from service.console.pages import TEMPLATE_FUNCTIONS, form_text, own_path, page, template_values, time_zones
+from service.console.people import OpenIdSignIn, ProxySignIn, TokenSignIn
 from service.console.server import MAX_FORM_BYTES
 from service.console.sessions import (
     CSRF_FIELD,
@@ -39,7 +38,9 @@ _LIVE_SECONDS = 5
 _LIVE_HEADERS = json.dumps({LIVE_HEADER: "1"})
 LANGUAGES = {"en": "English", "zh": "中文"}
 
-_OPEN_ENDPOINTS = frozenset({"static", "alive", "ready", "metrics", "sign_in", "preferences"})
+_OPEN_ENDPOINTS = frozenset(
+    {"alive", "ready", "metrics", "sign_in", "sign_out", "openid.begin", "openid.finish", "preferences"}
+)
 _CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -53,11 +54,15 @@ def create_console(
     settings: ConsoleSettings,
     blueprints: Sequence[Blueprint],
     tokens: TokenSignIn,
+    openid: OpenIdSignIn | None,
     proxy: ProxySignIn | None,
     registry: CollectorRegistry,
     health: Health,
 ) -> Flask:
-    """The console's WSGI application, for one worker process. `registry` holds the metrics that it serves."""
+    """The console's WSGI application, for one worker process. `registry` holds the metrics that it serves.
+
+    With `openid`, `blueprints` has the pages of its flow.
+    """
     app = Flask(__name__, static_folder="static", template_folder="templates")
     app.config.update(MAX_CONTENT_LENGTH=MAX_FORM_BYTES, MAX_FORM_MEMORY_SIZE=MAX_FORM_BYTES)
     use_sessions(app, settings)
@@ -73,31 +78,41 @@ def create_console(
     app.jinja_env.filters["visible"] = escape_controls
 
     @app.before_request
-    def admit() -> BaseResponse | None:
+    def admit() -> BaseResponse | tuple[str, int] | None:
         g.default_time_zone = settings.time_zone
-        g.person = (proxy and proxy.person(request.headers, request.remote_addr)) or (
-            tokens.person(session) if session_is_alive(settings) else None
-        )
+        if request.endpoint == "static":
+            return None  # without a look at the session: whatever keeps a file must not keep a cookie with it
+        g.person = proxy and proxy.person(request.headers, request.remote_addr)
+        if g.person is None and session_is_alive(settings):
+            g.person = tokens.person(session) or (openid and openid.person(session))
         if request.method not in ("GET", "HEAD"):
             require_own_form(settings.public_url)
         if request.endpoint in _OPEN_ENDPOINTS or request.endpoint is None:
             return None
         if g.person is None:
             return _ask_to_sign_in()
-        require(ApiScope.READ)
+        if not g.person.may(ApiScope.READ):
+            return page(
+                "error.html",
+                title=gettext("You may not use the console."),
+                text=gettext("You are signed in as %(name)s, without the scope `read`.", name=g.person.name),
+            ), 403
         return None
+
+    def _sign_in_page(given: Mapping[str, str]) -> str:
+        return page("sign_in.html", next=own_path(given.get("next", "")), has_openid=openid is not None)
 
     @app.route("/sign-in", methods=["GET", "POST"])
     def sign_in() -> str | BaseResponse | tuple[str, int]:
         if request.method == "GET":
-            return page("sign_in.html", next=_own_path(request.args.get("next", "")))
+            return _sign_in_page(request.args)
         begin_session()
         if not tokens.sign_in(form_text("token"), session):
             end_session()
             _log.warning("console_sign_in_refused", client=request.remote_addr)
             flash(gettext("This token is not valid."), "error")
-            return page("sign_in.html", next=_own_path(request.form.get("next", ""))), 403
-        return redirect(_own_path(request.form.get("next", "")) or url_for("today.show"))
+            return _sign_in_page(request.form), 403
+        return redirect(own_path(request.form.get("next", "")) or url_for("today.show"))
 
     @app.route("/sign-out", methods=["POST"])
     def sign_out() -> BaseResponse:
@@ -110,7 +125,7 @@ def create_console(
         if language not in LANGUAGES or time_zone not in time_zones():
             raise BadRequest
         session.update(language=language, time_zone=time_zone)
-        return redirect(_own_path(request.form.get("next", "")) or url_for("today.show"))
+        return redirect(own_path(request.form.get("next", "")) or url_for("today.show"))
 
     for blueprint in blueprints:
         app.register_blueprint(blueprint)
@@ -160,13 +175,6 @@ def _ask_to_sign_in() -> BaseResponse:
     return redirect(target)
 
 
-def _own_path(target: str) -> str:
-    """`target` if it is a path of this console, else "": nobody is to be led elsewhere."""
-    parts = urlsplit(target.replace("\\", "/"))
-    is_own = not parts.scheme and not parts.netloc and target.startswith("/") and not target.startswith("//")
-    return target if is_own and target.isprintable() else ""
-
-
 def _protect(response: Response) -> Response:
     headers = response.headers
     headers["Content-Security-Policy"] = _CONTENT_SECURITY_POLICY
@@ -174,7 +182,7 @@ def _protect(response: Response) -> Response:
     headers["X-Frame-Options"] = "DENY"
     headers["Referrer-Policy"] = "same-origin"
     headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    if request.endpoint == "static":
+    if request.endpoint == "static" and response.status_code < 400:
         headers["Cache-Control"] = "public, max-age=31536000, immutable" if "v" in request.args else "no-cache"
     else:
         # Neither proxies nor browsers may keep what a page says about payments.

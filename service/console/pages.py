@@ -153,6 +153,13 @@ def url_with(**changed: str | None) -> str:
     )
 
 
+def own_path(target: str) -> str:
+    """`target` if it is a path of this console, else "": nobody is to be led elsewhere."""
+    # Browsers take a backslash for a slash, and drop tabs and line breaks.
+    leads_elsewhere = not target.startswith("/") or target.replace("\\", "/").startswith("//")
+    return target if target.isprintable() and not leads_elsewhere else ""
+
+
 def page(template: str, **values: Any) -> str:
     """A page for the browser. It may show `command`, a command that shows or does the same."""
     return render_template(template, **values)

@@ -9,12 +9,18 @@ from typing import Any
 
 from werkzeug.datastructures import Headers
 
-from service.config.settings import ApiScope, ApiToken, ProxySettings
+from service.config.settings import ApiScope, ApiToken, OpenIdSettings, ProxySettings
 from service.ledger.audit import Author
 
 _EVERYBODY = "*"
 #: What a session holds of a person.
-_METHOD, _NAME, _PROOF = "method", "name", "proof"
+_METHOD, _NAME, _PROOF, _LABEL, _GROUPS = "method", "name", "proof", "label", "groups"
+#: The longest subject (OpenID Connect Core 1.0, section 2), and the longest name beside it.
+_MAX_SUBJECT, _MAX_LABEL = 255, 100
+
+
+class OpenIdRefused(Exception):
+    """Nobody is signed in by what came from the identity provider. The text says why, for the log."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +32,14 @@ class Person:
     #: How they signed in, as records name it: "API token shop", "proxy", "OpenID".
     method: str
     scopes: frozenset[ApiScope]
+    #: What people call them, where the identity says nothing to people.
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """How records name the person."""
-        return f"{self.identity} (console, {self.method})"
+        """How records name the person: `li.lei (console, OpenID 8f3a)`."""
+        method = f"{self.method} {self.identity}" if self.label else self.method
+        return f"{self.label or self.identity} (console, {method})"
 
     def may(self, scope: ApiScope) -> bool:
         """Whether they may do what needs this scope."""
@@ -89,11 +98,56 @@ class ProxySignIn:
             address = ip_address(client or "")
         except ValueError:
             return None
+        address = getattr(address, "ipv4_mapped", None) or address
         user = headers.get(self._settings.user_header, "").strip()
-        if not user or not any(address in network for network in self._networks):
+        # With a comma, the header came twice: once from the proxy, and once from the browser.
+        if not user or "," in user or not any(address in network for network in self._networks):
             return None
         groups = [group.strip() for group in headers.get(self._settings.groups_header, "").split(",")]
         return Person(identity=user, method="proxy", scopes=scopes_of(groups, self._settings.groups))
+
+
+class OpenIdSignIn:
+    """Signs people in by the claims of an ID token. Safe to share between threads.
+
+    A session holds the subject and the groups, so the settings decide at each request what the person may do. It ends
+    once the settings name another provider or client.
+    """
+
+    def __init__(self, settings: OpenIdSettings) -> None:
+        self._settings = settings
+        self._proof = _hash(f"{settings.issuer} {settings.client_id}")[:16]
+
+    def sign_in(self, claims: Mapping[str, Any], session: MutableMapping[str, Any]) -> None:
+        """Sign in by the claims of a verified ID token, into this session. Raises OpenIdRefused."""
+        subject = claims.get("sub")
+        if not isinstance(subject, str) or not 0 < len(subject) <= _MAX_SUBJECT or not subject.isprintable():
+            raise OpenIdRefused("the ID token's subject is no text of 1 to 255 characters")
+        groups = claims.get(self._settings.groups_claim, [])
+        if not isinstance(groups, list):
+            raise OpenIdRefused(f"the ID token's claim `{self._settings.groups_claim}` is no list")
+        label = claims.get("preferred_username") or claims.get("email") or ""
+        session.update(
+            {
+                _METHOD: "openid",
+                _NAME: subject,
+                _LABEL: str(label)[:_MAX_LABEL] if label != subject else "",
+                # Without those that the settings do not name: a browser drops a cookie of more than 4 KiB.
+                _GROUPS: [group for group in groups if isinstance(group, str) and group in self._settings.groups],
+                _PROOF: self._proof,
+            }
+        )
+
+    def person(self, session: Mapping[str, Any]) -> Person | None:
+        """Who has signed in so; None where nobody has."""
+        if session.get(_METHOD) != "openid" or session.get(_PROOF) != self._proof:
+            return None
+        return Person(
+            identity=session[_NAME],
+            method="OpenID",
+            scopes=scopes_of(session[_GROUPS], self._settings.groups),
+            label=session[_LABEL],
+        )
 
 
 def _hash(token: str) -> str:

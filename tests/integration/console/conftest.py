@@ -86,9 +86,9 @@ def store(settings: Settings, engine: Engine) -> LedgerStore:
 
 @pytest.fixture
 def open_browser(settings: Settings, engine: Engine) -> Callable[..., Browser]:
-    """Opens a browser in which nobody has signed in, on a console of its own."""
+    """Opens a browser in which nobody has signed in, on a console of its own, maybe with other settings."""
 
-    def open_one() -> Browser:
+    def open_one(settings: Settings = settings) -> Browser:
         app = make_console(settings, engine, Drain(), LogMetrics(lost=dict, escaped=int))
         return Browser(app.test_client())
 

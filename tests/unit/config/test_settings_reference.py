@@ -26,6 +26,7 @@ _SECTIONS: dict[str, tuple[tuple[str, ...], type]] = {
     "`[dispatcher]`": (("dispatcher",), settings.DispatcherSettings),
     "`[api]`": (("api",), settings.ApiSettings),
     "`[console]`": (("console",), settings.ConsoleSettings),
+    "`[console.openid]`": (("console", "openid"), settings.OpenIdSettings),
     "`[console.proxy]`": (("console", "proxy"), settings.ProxySettings),
     "`[merchants.<slug>]`": (("merchants",), settings.MerchantSettings),
     "`[merchants.<slug>.gateway]`": (("merchants", "gateway"), settings.GatewaySettings),
