@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.serving.gunicorn_settings import common_settings
-from service.serving.http import RequestFraming, RequestRefused
+from service.serving.http import RequestFraming, RequestRefused, make_environ
 
 FIXED = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
 BARE = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -180,3 +180,12 @@ def test_a_body_in_more_chunks_than_any_client_sends_is_refused_before_it_is_rea
 
     with pytest.raises(RequestRefused, match="413 too many chunks"):
         drip()
+
+
+@pytest.mark.parametrize("name", [b"X_Forwarded_User", b"X-Forwarded_User", b"x_forwarded-user"])
+def test_a_header_that_the_environ_would_confuse_with_a_proxys_is_dropped(name: bytes) -> None:
+    arriving = framing()
+    arriving.feed(b"GET / HTTP/1.1\r\nHost: h\r\n" + name + b": mallory\r\nX-Forwarded-User: han\r\n\r\n")
+    request = take(arriving)
+    environ = make_environ(request, client=("192.0.2.7", 1), server=("192.0.2.1", 80))
+    assert environ["HTTP_X_FORWARDED_USER"] == "han"
