@@ -194,6 +194,16 @@ lock: ## Resolve pyproject.toml into requirements/*.txt (LOCK_ARGS=--upgrade for
 	compile_group helm --no-deps; \
 	compile_group peers --constraint requirements/dev.txt
 
+# Without dates and line numbers, so that a difference shows texts alone.
+.PHONY: translations
+translations: $(INSTALLED_DEV) ## Take the console's texts into the catalogues of its languages, and compile them
+	@texts=$$(mktemp); trap 'rm "$$texts"' EXIT; \
+	$(BIN)/pybabel --quiet extract --mapping pyproject.toml --keywords lazy_gettext --no-location --sort-output --no-wrap \
+	  --output-file "$$texts" service/console; \
+	$(BIN)/pybabel --quiet update --input-file "$$texts" --output-dir service/console/translations --ignore-obsolete \
+	  --ignore-pot-creation-date --no-fuzzy-matching --no-wrap; \
+	$(BIN)/pybabel --quiet compile --directory service/console/translations
+
 .PHONY: vendor
 vendor: PROGRAMS := npm
 vendor: servers ## Copy the files of npm's packages that the console and its tests load (requirements/npm)

@@ -28,6 +28,7 @@ from service.console.sessions import (
     session_is_alive,
     use_sessions,
 )
+from service.console.words import problem_in_words
 from service.domain.masking import escape_controls
 from service.ledger.errors import LedgerError, LedgerUnavailable
 from service.runtime.logs import Logger
@@ -196,7 +197,7 @@ def _answer_ledger_error(error: LedgerError) -> tuple[str, int]:
         return page(
             "error.html", title=gettext("The ledger cannot be used now."), text=gettext("Try again later.")
         ), 503
-    return page("error.html", title=gettext("This was not done."), text=str(error)), 409
+    return page("error.html", title=gettext("This was not done."), text=problem_in_words(error)), 409
 
 
 def _answer_refusal(error: HTTPException) -> tuple[str, int] | HTTPException:
@@ -204,10 +205,15 @@ def _answer_refusal(error: HTTPException) -> tuple[str, int] | HTTPException:
         400: gettext("Something that it needs is missing, or is not as it has to be: %(what)s", what=error.description),
         403: gettext("You may not do this, or the form is too old. Load the page again."),
         404: gettext("There is no such page, or nothing is known by this name."),
+        405: gettext("This address takes no such request."),
+        413: gettext("This is too long."),
     }
+    titles = {400: gettext("Bad Request"), 403: gettext("Forbidden"), 404: gettext("Not Found")}
     if error.code is None or error.code < 400:
         return error
-    return page("error.html", title=error.name, text=texts.get(error.code, error.description)), error.code
+    return page(
+        "error.html", title=titles.get(error.code, error.name), text=texts.get(error.code, error.description)
+    ), error.code
 
 
 def _answer_error(error: Exception) -> tuple[str, int]:

@@ -8,12 +8,13 @@ from sqlalchemy import Engine
 from werkzeug.wrappers import Response
 
 from service.console.pages import Column, Listing, command, limit, list_page, url_with
+from service.console.words import ACTIONS
 from service.ledger.audit import AuditRecord, list_changes
 
 _COLUMNS: Sequence[Column[AuditRecord]] = (
     Column(title=lazy_gettext("when"), value=lambda change: change.changed_at),
     Column(title=lazy_gettext("who"), value=lambda change: change.changed_by),
-    Column(title=lazy_gettext("what"), value=lambda change: change.action.value),
+    Column(title=lazy_gettext("what"), value=lambda change: ACTIONS[change.action]),
     Column(title=lazy_gettext("of"), value=lambda change: change.subject, is_identifier=True),
     Column(title=lazy_gettext("why"), value=lambda change: change.reason),
 )

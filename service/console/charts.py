@@ -12,6 +12,7 @@ from sqlalchemy import Engine
 from werkzeug.exceptions import BadRequest
 
 from service.console.pages import command, page
+from service.console.words import QUESTIONS_IN_SHORT, VERDICTS_IN_SHORT, Words
 from service.ledger.totals import Resolution, Series, read_lags, read_totals
 
 #: How much of the past a chart shows, and in which steps.
@@ -21,6 +22,7 @@ _WINDOWS = {
     "7d": (timedelta(days=7), Resolution.HOUR),
 }
 _WINDOW_NAMES = {"1h": lazy_gettext("1 hour"), "24h": lazy_gettext("24 hours"), "7d": lazy_gettext("7 days")}
+_AS_IT_IS: Words = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,18 +69,20 @@ def make_charts(*, engine: Engine, clock: Callable[[], datetime]) -> Blueprint:
 
 
 def _read(engine: Engine, range_: Mapping[str, Any]) -> Sequence[Chart]:
-    def counted(title: LazyString, series: Series, by: str, **only: str) -> Chart:
+    def counted(title: LazyString, series: Series, by: str, words: Words = _AS_IT_IS, **only: str) -> Chart:
         found = read_totals(engine, series, by=(by,), only=only, **range_)
         times = [point.starts_at for point in next(iter(found.values()), ())]
         return Chart(
             title=title,
             times=times,
-            curves={name: [point.value for point in points] for (name,), points in found.items()},
+            curves={str(words.get(name, name)): [point.value for point in points] for (name,), points in found.items()},
         )
 
     lags = read_lags(engine, **range_)
     return [
-        counted(lazy_gettext("Callbacks by what they did"), Series.CLAIMS, "outcome", source="callback"),
+        counted(
+            lazy_gettext("Callbacks by what they did"), Series.CLAIMS, "outcome", VERDICTS_IN_SHORT, source="callback"
+        ),
         counted(lazy_gettext("Callbacks that were refused, by reason"), Series.REFUSALS, "outcome"),
         Chart(
             title=lazy_gettext("From the payment to its event"),
@@ -92,5 +96,5 @@ def _read(engine: Engine, range_: Mapping[str, Any]) -> Sequence[Chart]:
             unit=gettext("seconds"),
         ),
         counted(lazy_gettext("Tries to deliver, by endpoint"), Series.DELIVERIES, "endpoint"),
-        counted(lazy_gettext("Questions to the gateway, by outcome"), Series.QUESTIONS, "outcome"),
+        counted(lazy_gettext("Questions to the gateway, by outcome"), Series.QUESTIONS, "outcome", QUESTIONS_IN_SHORT),
     ]

@@ -9,6 +9,7 @@ from werkzeug.wrappers import Response
 
 from service.config.settings import ApiScope
 from service.console.pages import CSV_ITEMS, Column, Listing, command, form_text, list_page, page, require
+from service.console.words import DEAD_LETTER_ACTIONS
 from service.ledger.dead_letters import DeadLetterAction, DeadLetterRecord, DeadLetterStore
 from service.ledger.errors import DeadLetterUnknown
 
@@ -37,7 +38,9 @@ def make_dead_letters(*, letters: DeadLetterStore) -> Blueprint:
     @blueprint.route("/one")
     def show() -> str:
         letter = _find(request.args.get("id", ""))
-        return page("dead_letter.html", letter=letter, command=command("dead", "show", letter.id))
+        return page(
+            "dead_letter.html", letter=letter, actions=DEAD_LETTER_ACTIONS, command=command("dead", "show", letter.id)
+        )
 
     @blueprint.route("/settle", methods=["POST"])
     def settle() -> Response:
@@ -61,4 +64,4 @@ def make_dead_letters(*, letters: DeadLetterStore) -> Blueprint:
 
 
 def _request_of(letter: DeadLetterRecord) -> str:
-    return f"{letter.requested}: {letter.requested_by}" if letter.requested else ""
+    return f"{DEAD_LETTER_ACTIONS[letter.requested]}: {letter.requested_by}" if letter.requested else ""

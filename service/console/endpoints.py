@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from flask import Blueprint, flash, redirect, request, url_for
-from flask_babel import gettext, lazy_gettext
+from flask_babel import gettext, lazy_gettext, ngettext
 from sqlalchemy import Engine
 from werkzeug.exceptions import BadRequest, NotFound
 from werkzeug.wrappers import Response
@@ -26,7 +26,7 @@ from service.console.pages import (
     require,
     zone,
 )
-from service.console.words import STATUSES
+from service.console.words import DELIVERY_STATES, EVENTS, REPLAY_STATES, STATUSES, TEST_STATES
 from service.domain.claims import OrderStatus
 from service.ledger.audit import Author
 from service.ledger.endpoint_tests import EndpointTests, EndpointTestState
@@ -67,8 +67,8 @@ _DELIVERIES: Sequence[Column[ListedDelivery]] = (
         link=lambda delivery: order_url(delivery.merchant, delivery.biz_order_no),
         is_identifier=True,
     ),
-    Column(title=lazy_gettext("event"), value=lambda delivery: delivery.type.value),
-    Column(title=lazy_gettext("state"), value=lambda delivery: delivery.state),
+    Column(title=lazy_gettext("event"), value=lambda delivery: EVENTS[delivery.type]),
+    Column(title=lazy_gettext("state"), value=lambda delivery: DELIVERY_STATES[delivery.state]),
     Column(title=lazy_gettext("tries"), value=lambda delivery: delivery.attempts, is_number=True),
     Column(
         title=lazy_gettext("next try"),
@@ -124,6 +124,9 @@ def make_endpoints(
             replay=replays.load(replay) if replay is not None else None,
             replay_is_running=lambda replay: replay.state is ReplayState.RUNNING,
             statuses=STATUSES,
+            delivery_states=DELIVERY_STATES,
+            replay_states=REPLAY_STATES,
+            test_states=TEST_STATES,
             command=command("deliveries", "list", *options(endpoint=name, state=state)),
         )
 
@@ -151,7 +154,7 @@ def make_endpoints(
     def deliver_parked(name: str) -> Response:
         author = _operator()
         count = outbox.replay_parked(endpoint=_configured(name), author=author)
-        flash(gettext("%(count)s events are delivered again.", count=count))
+        flash(ngettext("%(num)s event is delivered again.", "%(num)s events are delivered again.", count))
         return redirect(url_for(".show", name=name))
 
     @blueprint.route("/<name>/replay")
@@ -176,7 +179,8 @@ def make_endpoints(
         except ValueError as error:
             raise BadRequest("expected") from error
         except ReplayCountDiffers as error:
-            flash(gettext("The window has %(count)s events now. Nothing was done; count again.", count=error.found))
+            text = ngettext("The window has %(num)s event now.", "The window has %(num)s events now.", error.found)
+            flash(gettext("%(found)s Nothing was done; count again.", found=text))
             return redirect(url_for(".show", name=name))
         return redirect(url_for(".show", name=name, replay=replay.id))
 

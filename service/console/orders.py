@@ -28,11 +28,11 @@ from service.console.pages import (
     zone,
 )
 from service.console.timeline import make_outlook, make_timeline, reasons_in_words, status_in_words
-from service.console.words import STATUSES
+from service.console.words import FIELDS, STATUSES, TRUSTS_IN_SHORT, VERDICTS_IN_SHORT, problem_in_words
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
 from service.ledger.claims import RESOLVABLE, Resolution
-from service.ledger.errors import LedgerError, OrderChanged, UnknownMerchant
+from service.ledger.errors import LedgerError, LedgerUnavailable, OrderChanged, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
 from service.ledger.proposals import ProposalRecord, ProposalState
@@ -51,7 +51,9 @@ _COLUMNS: Sequence[Column[OrderRecord]] = (
         title=lazy_gettext("status"),
         value=lambda order: status_in_words(order.state.status, conflicted=order.state.conflicted),
     ),
-    Column(title=lazy_gettext("trust"), value=lambda order: order.state.trust.word if order.state.trust else ""),
+    Column(
+        title=lazy_gettext("trust"), value=lambda order: TRUSTS_IN_SHORT[order.state.trust] if order.state.trust else ""
+    ),
     Column(
         title=lazy_gettext("amount"),
         value=lambda order: f"{order.amount} {order.amount_unit}" if order.amount else "",
@@ -112,6 +114,8 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             proposal=next((one for one in history.proposals if one.state is ProposalState.OPEN), None),
             resolvable={status: STATUSES[status] for status in RESOLVABLE},
             statuses=STATUSES,
+            trusts=TRUSTS_IN_SHORT,
+            fields=FIELDS,
             command=command("orders", "show", *key),
         )
 
@@ -133,13 +137,15 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             outcome = store.resolve(_read_resolution(key, announcer))
         except OrderChanged:
             flash(gettext("The order has changed since you looked at it. Nothing was done; look again."), "error")
+        except LedgerUnavailable:
+            raise
         except (LedgerError, MessageInvalid) as error:
-            flash(gettext("Nothing was done: %(error)s", error=error), "error")
+            flash(gettext("Nothing was done: %(error)s", error=problem_in_words(error)), "error")
         else:
             if isinstance(outcome, ProposalRecord):
                 flash(gettext("Proposed. Another person has to confirm it."))
             else:
-                flash(gettext("Done: %(verdict)s", verdict=outcome.value))
+                flash(gettext("Done: %(verdict)s", verdict=VERDICTS_IN_SHORT[outcome]))
         return redirect(order_url(*key))
 
     @blueprint.route("/order/proposal", methods=["POST"])
@@ -157,8 +163,10 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
                 flash(gettext("Withdrawn."))
         except ValueError as error:
             raise BadRequest("proposal") from error
+        except LedgerUnavailable:
+            raise
         except LedgerError as error:
-            flash(gettext("Nothing was done: %(error)s", error=error), "error")
+            flash(gettext("Nothing was done: %(error)s", error=problem_in_words(error)), "error")
         return redirect(order_url(*key))
 
     def _known_order() -> OrderKey:

@@ -4,8 +4,9 @@ from flask import Blueprint, request
 from flask_babel import gettext
 
 from service.console.pages import command, page
+from service.console.words import BODY_KINDS
 from service.gateway.errors import CallbackRefused
-from service.gateway.sign_explanation import describe_dialect, describe_kind, explain, mask_signed_text
+from service.gateway.sign_explanation import describe_dialect, explain, mask_signed_text
 from service.gateway.signature import VerifiedCallback
 
 _MAX_TEXTS = 20
@@ -35,7 +36,7 @@ def make_signs() -> Blueprint:
             refusal=refusal,
             max_texts=_MAX_TEXTS,
             masked_text=mask_signed_text,
-            describe_kind=describe_kind,
+            kinds=BODY_KINDS,
             describe_dialect=describe_dialect,
             command=command("sign", "explain", "body.txt"),
         )

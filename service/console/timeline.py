@@ -216,4 +216,5 @@ def reasons_in_words(reasons: InquiryReason) -> str:
 
 def status_in_words(status: OrderStatus, *, conflicted: bool) -> str:
     """An order's status."""
-    return f"{STATUSES[status]} ({_('in conflict')})" if conflicted else str(STATUSES[status])
+    word = str(STATUSES[status])
+    return _("%(status)s (in conflict)", status=word) if conflicted else word

@@ -25,7 +25,7 @@ from service.console.pages import (
     require,
     url_with,
 )
-from service.console.words import CAUSES
+from service.console.words import CAUSES, CONTRADICTIONS, FIELDS, KINDS, STATUSES
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind, AttentionList, AttentionPlace
 from service.ledger.errors import AttentionItemUnknown
 from service.ledger.reports import Reports
@@ -45,7 +45,7 @@ _COLUMNS: Sequence[Column[AttentionItem]] = (
         is_number=True,
     ),
     Column(title=lazy_gettext("orders"), value=lambda item: item.orders or "", is_number=True),
-    Column(title=lazy_gettext("detail"), value=lambda item: item.detail),
+    Column(title=lazy_gettext("detail"), value=lambda item: _detail_of(item)),
     Column(title=lazy_gettext("acknowledged"), value=lambda item: _acknowledgement(item)),
     Column(title=lazy_gettext("next step"), value=lambda item: item.next_step, is_identifier=True),
 )
@@ -63,7 +63,7 @@ def make_today(*, attention: AttentionList, reports: Reports, zones: Mapping[str
             "today.html",
             "attention",
             Listing(columns=_COLUMNS, items=items, next_url=next_url(items)),
-            kinds=list(AttentionKind),
+            kinds=KINDS,
             chosen=chosen,
             at_stake=_sum_amounts(items),
             completeness=reports.read_completeness(zones),
@@ -131,6 +131,24 @@ def _page_of(item: AttentionItem) -> str:
         case AttentionKind.DISPUTED_FIELD:
             return url_for("today.show", group=item.id)
     return order_url(item.merchant, item.biz_order_no) if item.biz_order_no else ""
+
+
+def _detail_of(item: AttentionItem) -> str:
+    """What the item says beyond its cause, in the reader's language as far as the service itself says it."""
+    match item.kind:
+        case AttentionKind.CONFLICT | AttentionKind.DISPUTED_FIELD:
+            return str(FIELDS.get(item.detail, item.detail))
+        case AttentionKind.CONTRADICTED_WITHHOLD:
+            return str(CONTRADICTIONS.get(item.detail, item.detail))
+        case AttentionKind.PROPOSAL:
+            status, _, proposal = item.detail.partition(", by ")
+            return str(gettext("%(status)s, proposed by %(proposal)s", status=STATUSES[status], proposal=proposal))
+        case AttentionKind.WAITING_CALLBACKS | AttentionKind.SILENT_REPORTER:
+            name, _, report = item.detail.rpartition(": ")
+            return str(
+                gettext("%(name)s: callbacks at the last report: %(number)s", name=name, number=report.split()[0])
+            )
+    return item.detail
 
 
 def _acknowledgement(item: AttentionItem) -> str:

@@ -2,14 +2,34 @@
 
 from collections.abc import Mapping
 
-from flask_babel import LazyString, lazy_gettext
+from flask_babel import LazyString, gettext, lazy_gettext
 
-from service.domain.claims import ClaimSource, OrderStatus, Trust
+from service.domain.claims import ClaimSource, IdentityField, OrderStatus, Trust
 from service.domain.events import EventType
-from service.domain.order_state import Verdict
-from service.ledger.attention import AttentionKind
+from service.domain.order_state import STATUS, Verdict
+from service.gateway.bodies import BodyKind
+from service.gateway.errors import MessageInvalid
+from service.ledger.attention import KNOWN_AND_MISSING, REFUSED_AND_CLAIMED, AttentionKind
+from service.ledger.audit import Action
+from service.ledger.dead_letters import DeadLetterAction
+from service.ledger.endpoint_tests import EndpointTestState
+from service.ledger.endpoints import DeliveryState
+from service.ledger.errors import (
+    ClaimUnstorable,
+    IdentityMissing,
+    LedgerError,
+    OrderChanged,
+    OrderUnknown,
+    ProposalClosed,
+    ProposalOpen,
+    ProposalUnknown,
+    SamePerson,
+    UnknownMerchant,
+)
 from service.ledger.inquiries import InquiryReason
 from service.ledger.inquiry_questions import QuestionOutcome
+from service.ledger.proposals import ProposalState
+from service.ledger.replays import ReplayState
 from service.ledger.withholds import WithholdOutcome
 
 Words = Mapping[str, LazyString]
@@ -27,6 +47,15 @@ TRUSTS: Mapping[Trust, LazyString] = {
     Trust.CAPABILITY: lazy_gettext("capability: it came to this order's own notify_url"),
     Trust.QUERIED: lazy_gettext("query: the gateway's answer"),
     Trust.OPERATOR: lazy_gettext("operator: a named person"),
+}
+
+#: The same in one word, for lists.
+TRUSTS_IN_SHORT: Mapping[Trust, LazyString] = {
+    Trust.CHECKSUM: lazy_gettext("checksum"),
+    Trust.RULE: lazy_gettext("rule"),
+    Trust.CAPABILITY: lazy_gettext("capability"),
+    Trust.QUERIED: lazy_gettext("query"),
+    Trust.OPERATOR: lazy_gettext("operator"),
 }
 
 SOURCES: Words = {
@@ -57,6 +86,16 @@ VERDICTS: Words = {
     ),
 }
 
+VERDICTS_IN_SHORT: Words = {
+    Verdict.APPLIED: lazy_gettext("applied"),
+    Verdict.CORRECTED: lazy_gettext("corrected"),
+    Verdict.DUPLICATE: lazy_gettext("duplicate"),
+    Verdict.STALE: lazy_gettext("stale"),
+    Verdict.CONFLICT: lazy_gettext("conflict"),
+    Verdict.UNTRUSTED: lazy_gettext("not believed"),
+    Verdict.QUARANTINED: lazy_gettext("quarantined"),
+}
+
 EVENTS: Words = {
     EventType.PROCESSING: lazy_gettext("Event: processing"),
     EventType.SUCCEEDED: lazy_gettext("Event: succeeded"),
@@ -82,6 +121,13 @@ QUESTIONS: Words = {
     QuestionOutcome.NO_ANSWER: lazy_gettext("no answer"),
 }
 
+QUESTIONS_IN_SHORT: Words = {
+    QuestionOutcome.ANSWERED: lazy_gettext("answered"),
+    QuestionOutcome.NOT_FOUND: lazy_gettext("not found"),
+    QuestionOutcome.OTHER_SPELLING: lazy_gettext("spelled otherwise"),
+    QuestionOutcome.NO_ANSWER: lazy_gettext("no answer"),
+}
+
 WITHHOLDS: Words = {
     WithholdOutcome.SENDING: lazy_gettext("being sent"),
     WithholdOutcome.ACCEPTED: lazy_gettext("accepted by the gateway, which does not mean that it is paid"),
@@ -93,6 +139,9 @@ WITHHOLDS: Words = {
 CAUSES: Words = {
     AttentionKind.PARKED_INQUIRY: lazy_gettext("The gateway was asked until the horizon and named no final status."),
     AttentionKind.CONFLICT: lazy_gettext("Trusted claims about the order contradict each other or its announcement."),
+    AttentionKind.PROPOSAL: lazy_gettext(
+        "Somebody has proposed how to resolve the order. Another person has to confirm it."
+    ),
     AttentionKind.DISPUTED_FIELD: lazy_gettext(
         "Trusted claims about many orders contradict each other or the announcement."
     ),
@@ -113,3 +162,122 @@ CAUSES: Words = {
     AttentionKind.WAITING_CALLBACKS: lazy_gettext("Acknowledged callbacks wait and are not in the ledger yet."),
     AttentionKind.SILENT_REPORTER: lazy_gettext("It is unknown how many acknowledged callbacks wait there."),
 }
+
+#: The same in short, to choose from.
+KINDS: Words = {
+    AttentionKind.PARKED_INQUIRY: lazy_gettext("asked in vain"),
+    AttentionKind.CONFLICT: lazy_gettext("conflict"),
+    AttentionKind.PROPOSAL: lazy_gettext("waits for a second person"),
+    AttentionKind.DISPUTED_FIELD: lazy_gettext("many conflicts of one field"),
+    AttentionKind.QUARANTINED_CLAIM: lazy_gettext("quarantined claim"),
+    AttentionKind.UNKNOWN_WITHHOLD: lazy_gettext("withhold of unknown outcome"),
+    AttentionKind.CONTRADICTED_WITHHOLD: lazy_gettext("contradicted withhold"),
+    AttentionKind.PARKED_DELIVERY: lazy_gettext("event that was given up"),
+    AttentionKind.DEAD_LETTER: lazy_gettext("dead letter"),
+    AttentionKind.PAUSED_ENDPOINT: lazy_gettext("paused endpoint"),
+    AttentionKind.WAITING_CALLBACKS: lazy_gettext("waiting callbacks"),
+    AttentionKind.SILENT_REPORTER: lazy_gettext("no report of waiting callbacks"),
+}
+
+#: How the gateway contradicts itself about a withhold.
+CONTRADICTIONS: Words = {
+    REFUSED_AND_CLAIMED: lazy_gettext("The gateway refused the withhold with -1. A claim says otherwise."),
+    KNOWN_AND_MISSING: lazy_gettext("The gateway had the order. It answers now that it does not exist."),
+}
+
+#: What two claims contradict each other in.
+FIELDS: Words = {
+    STATUS: lazy_gettext("status"),
+    IdentityField.PAY_ORDER_NO: lazy_gettext("the gateway's number"),
+    IdentityField.PAY_TYPE: lazy_gettext("pay type"),
+    IdentityField.ORDER_TYPE: lazy_gettext("order type"),
+    IdentityField.AMOUNT: lazy_gettext("amount"),
+}
+
+DELIVERY_STATES: Words = {
+    DeliveryState.OPEN: lazy_gettext("waiting"),
+    DeliveryState.PARKED: lazy_gettext("given up"),
+    DeliveryState.DELIVERED: lazy_gettext("delivered"),
+}
+
+REPLAY_STATES: Words = {
+    ReplayState.RUNNING: lazy_gettext("running"),
+    ReplayState.DONE: lazy_gettext("done"),
+    ReplayState.STOPPED: lazy_gettext("stopped"),
+}
+
+TEST_STATES: Words = {
+    EndpointTestState.REQUESTED: lazy_gettext("under way"),
+    EndpointTestState.SENDING: lazy_gettext("under way"),
+    EndpointTestState.ACCEPTED: lazy_gettext("accepted"),
+    EndpointTestState.FAILED: lazy_gettext("not accepted"),
+}
+
+DEAD_LETTER_ACTIONS: Words = {
+    DeadLetterAction.REPLAY: lazy_gettext("Replay"),
+    DeadLetterAction.DROP: lazy_gettext("Drop"),
+}
+
+#: What people have changed.
+ACTIONS: Words = {
+    Action.REPLAY: lazy_gettext("delivered again"),
+    Action.STOP_REPLAY: lazy_gettext("stopped a replay"),
+    Action.PAUSE: lazy_gettext("paused"),
+    Action.RESUME: lazy_gettext("resumed"),
+    Action.TEST_ENDPOINT: lazy_gettext("tested an endpoint"),
+    Action.INQUIRE: lazy_gettext("had the gateway asked"),
+    Action.REPLAY_DEAD_LETTERS: lazy_gettext("replayed a dead letter"),
+    Action.DROP_DEAD_LETTERS: lazy_gettext("dropped a dead letter"),
+}
+
+BODY_KINDS: Words = {
+    BodyKind.JSON: lazy_gettext("a JSON object"),
+    BodyKind.FORM: lazy_gettext("a form"),
+    BodyKind.FORM_WITH_PLUS: lazy_gettext("a form whose + was not escaped and stands for itself"),
+    BodyKind.MULTIPART: lazy_gettext("a multipart form"),
+    BodyKind.JSON_IN_FORM: lazy_gettext("a form with the JSON as its only key or value"),
+    BodyKind.JSON_IN_JSON: lazy_gettext("a JSON string that holds the JSON"),
+    BodyKind.JSON_LIST: lazy_gettext("a JSON list with the one object in it"),
+}
+
+_PROPOSALS: Words = {
+    ProposalState.OPEN: lazy_gettext("open"),
+    ProposalState.CONFIRMED: lazy_gettext("confirmed"),
+    ProposalState.WITHDRAWN: lazy_gettext("withdrawn"),
+    ProposalState.LAPSED: lazy_gettext("lapsed, because the order has changed"),
+}
+
+_PROBLEMS: Words = {
+    "amount": lazy_gettext("the amount has to be an exact number in the merchant's unit"),
+    "pay_type": lazy_gettext("the pay type is none of this merchant's"),
+}
+
+
+def problem_in_words(error: LedgerError | MessageInvalid) -> str:
+    """Why something was not done, and what helps. Errors that a person at the console cannot meet keep their text."""
+    text: object = error
+    match error:
+        case ProposalOpen(proposal=number):
+            text = gettext(
+                "proposal %(number)s about the order is open: it has to be confirmed or withdrawn first", number=number
+            )
+        case ProposalClosed(proposal=number, state=state):
+            words = _PROPOSALS[ProposalState(state)]
+            text = gettext("proposal %(number)s is %(state)s: look at the order again", number=number, state=words)
+        case ProposalUnknown():
+            text = gettext("the order has no such proposal: look at the order again")
+        case OrderChanged():
+            text = gettext("the order has changed since you looked at it: look again")
+        case SamePerson():
+            text = gettext("you have proposed it yourself: another person has to confirm it")
+        case IdentityMissing():
+            text = gettext("nobody can tell who you are: your API token needs a person in the settings")
+        case UnknownMerchant():
+            text = gettext("the merchant %(name)s is not in the settings", name=error)
+        case OrderUnknown():
+            text = gettext("nothing is known about the order %(number)s", number=error)
+        case ClaimUnstorable():
+            text = gettext("no order can have such a number or name")
+        case MessageInvalid(problems=problems):
+            text = "; ".join(str(_PROBLEMS.get(problem.field) or problem) for problem in problems)
+    return str(text)

@@ -121,6 +121,9 @@ CAUSES = {
     AttentionKind.WAITING_CALLBACKS: "Acknowledged callbacks wait and are not in the ledger yet.",
     AttentionKind.SILENT_REPORTER: "Unknown since {since:%Y-%m-%d %H:%M}Z: how many acknowledged callbacks wait there.",
 }
+#: How the gateway contradicts itself: the details of the items of that kind.
+REFUSED_AND_CLAIMED = "The gateway refused the withhold with -1. A claim says otherwise."
+KNOWN_AND_MISSING = "The gateway had the order. It answers now that it does not exist."
 
 
 class AttentionPlace(NamedTuple):
@@ -492,7 +495,7 @@ def _contradicted_refusals(now: datetime) -> Select[Any]:
             order=withholds,
             since=recorded(func.min),
             changed_at=recorded(func.max),
-            detail=cast(literal("The gateway refused the withhold with -1. A claim says otherwise."), Text),
+            detail=cast(literal(REFUSED_AND_CLAIMED), Text),
         )
         .join(orders, about_same_order(withholds))
         .where(
@@ -514,7 +517,7 @@ def _missing_orders() -> Select[Any]:
             AttentionKind.CONTRADICTED_WITHHOLD,
             order=inquiries,
             since=inquiries.c.missing_since,
-            detail=cast(literal("The gateway had the order. It answers now that it does not exist."), Text),
+            detail=cast(literal(KNOWN_AND_MISSING), Text),
         )
         .join(orders, about_same_order(inquiries))
         .where(inquiries.c.missing_since.is_not(None), NOT_BY_OPERATOR, ~is_listed)

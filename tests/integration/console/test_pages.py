@@ -158,7 +158,7 @@ def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, stor
     assert "<strong>1</strong>" in text
     hidden = {"since": since, "until": until, "expected": "1"}
     assert "Replay 1: running" in browser.send("/endpoints/shop/replay", reason="lost an hour", **hidden)
-    assert "has 1 events now" in browser.send("/endpoints/shop/replay", reason="again", **{**hidden, "expected": "2"})
+    assert "has 1 event now" in browser.send("/endpoints/shop/replay", reason="again", **{**hidden, "expected": "2"})
 
 
 def test_a_dead_letter_is_shown_masked_and_dropped(browser: Browser, engine: Engine) -> None:
