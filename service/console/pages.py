@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, available_timezones
 
 from flask import Response, g, render_template, request, session, url_for
@@ -147,10 +148,9 @@ def next_url(page: Sequence[Placed]) -> str | None:
 
 def url_with(**changed: str | None) -> str:
     """This page's address with some parameters changed; None removes one."""
-    parameters = {**request.args.to_dict(), **changed}
-    return url_for(
-        request.endpoint or "", **{**(request.view_args or {}), **{k: v for k, v in parameters.items() if v}}
-    )
+    # Not by `url_for`, to which some names of parameters mean something else.
+    parameters = {name: value for name, value in {**request.args.to_dict(), **changed}.items() if value}
+    return f"{request.path}?{urlencode(parameters)}" if parameters else request.path
 
 
 def own_path(target: str) -> str:

@@ -23,7 +23,6 @@ from service.console.pages import (
     options,
     order_url,
     require,
-    url_with,
 )
 from service.console.words import CAUSES, CONTRADICTIONS, FIELDS, KINDS, STATUSES
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind, AttentionList, AttentionPlace
@@ -83,7 +82,7 @@ def make_today(*, attention: AttentionList, reports: Reports, zones: Mapping[str
             flash(gettext("Acknowledged: it is out of sight until it changes."))
         except AttentionItemUnknown:
             flash(gettext("It does not wait any more."), "error")
-        return redirect(url_with())
+        return redirect(url_for("today.show"))
 
     return blueprint
 

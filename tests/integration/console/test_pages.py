@@ -176,7 +176,8 @@ def test_what_waits_is_listed_with_its_amount_and_can_be_acknowledged(browser: B
     text = browser.open("/")
     assert "100.00 yuan" in text
     assert "DK-1" in text
-    browser.submit("/attention/acknowledge", note="asked the gateway's staff")
+    assert "Acknowledged: " in browser.submit("/attention/acknowledge", note="asked the gateway's staff")
+    assert browser.page.status_code == 200
     assert "DK-1" not in browser.open("/")
     assert "asked the gateway&#39;s staff" in browser.open("/?all=1")
 
@@ -204,6 +205,14 @@ def test_a_list_is_a_file_for_a_spreadsheet_that_runs_no_formula(browser: Browse
     assert browser.page.content_type == "text/csv; charset=utf-8"
     assert "'=HYPERLINK(1)" in text
     assert "+08:00" in text
+
+
+def test_no_parameter_of_an_address_leads_a_link_elsewhere(browser: Browser, store: LedgerStore) -> None:
+    store.record([a_claim(trust=Trust.CAPABILITY)])
+    text = browser.open("/orders?_scheme=javascript&_external=1&endpoint=x&_anchor=y")
+    assert browser.page.status_code == 200
+    assert 'href="javascript' not in text
+    assert 'href="/orders?_scheme=javascript&amp;' in text
 
 
 def test_the_pages_are_in_the_chosen_language_and_time_zone(browser: Browser) -> None:
