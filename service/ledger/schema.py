@@ -1,4 +1,8 @@
-"""The schema's version: migrates a database to this release's tables, or checks whether it has them."""
+"""The schema's version: migrates a database to this release's tables, or checks whether it has them.
+
+The first digit of a revision is its generation. Within a generation, migrations only add, so a release works with the
+later revisions too, and can be rolled back to. Its processes refuse the schema of a later generation.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,53 +23,45 @@ _ADVISORY_LOCK = 0x70617963
 
 
 def migrate(engine: Engine) -> None:
-    """Migrate the database to this release's schema, in one transaction; does nothing where it has that already.
+    """Migrate the database to this release's schema, in one transaction; does nothing where it has that or a later one.
 
     After a dump was restored, this also begins the event feed anew.
 
     Any number of processes may call it at once: one migrates, and the others wait. Raises LedgerUnavailable; in
-    particular SchemaNewer where a later release has migrated it, SchemaForeign where another application's tables have
+    particular SchemaNewer where it is of a later generation, SchemaForeign where another application's tables have
     our names, and SchemaMissing where the schema to use does not exist.
     """
     write(engine, _upgrade)
 
 
 def schema_is_current(engine: Engine) -> bool:
-    """Whether the database has exactly this release's schema. Raises the errors of `migrate`."""
-    found = read(engine, _versions)
-    _refuse_newer(found)
-    return found == _wanted()
+    """Whether the database has this release's schema, or a later one that only adds to it.
+
+    Raises the errors of `migrate`.
+    """
+    return make_schema_check(engine)()
 
 
 def make_schema_check(engine: Engine) -> Callable[[], bool]:
-    """Make a check, cheap to repeat, of whether the database has this release's schema or a later one's.
-
-    During an upgrade, processes of the older release work with the newer schema. The check raises LedgerUnavailable.
-    """
-    wanted, known = _wanted(), _known()
-
-    def serves() -> bool:
-        found = read(engine, _versions)
-        return found == wanted or not found <= known
-
-    return serves
+    """Make the same check, which is cheap to repeat. It raises LedgerUnavailable."""
+    known = _known()
+    return lambda: _serves(read(engine, _versions), known)
 
 
-def _wanted() -> set[str]:
-    return {max(_known())}
+def _serves(found: set[str], known: set[str]) -> bool:
+    """Whether a release with the revisions `known` works with a schema of the revision `found`."""
+    later = {revision for revision in found - known if revision[:1] > max(known)[:1]}
+    if later:
+        raise SchemaNewer(
+            f"a later release has migrated the database (to {', '.join(sorted(later))}), and there is no way back: run"
+            " that release again, or restore a backup"
+        )
+    return found == {max(known)} or not found <= known
 
 
 def _known() -> set[str]:
     """The revisions of this release, by which the files of migrations are named; they sort in their order."""
     return {file.stem.partition("_")[0] for file in (_MIGRATIONS / "versions").glob("[0-9]*.py")}
-
-
-def _refuse_newer(found: set[str]) -> None:
-    if newer := found - _known():
-        raise SchemaNewer(
-            f"a later release has migrated the database (to {', '.join(sorted(newer))}), and there is no way back: run"
-            " that release again, or restore a backup"
-        )
 
 
 def _versions(connection: Connection) -> set[str]:
@@ -104,9 +100,7 @@ def _upgrade(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADVISORY_LOCK})
         if connection.scalar(text("SELECT current_schema()")) is None:
             raise SchemaMissing("the search_path names no schema that exists: create it (CREATE SCHEMA) first")
-    found = _versions(connection)
-    _refuse_newer(found)
-    if found != _wanted():
+    if not _serves(_versions(connection), _known()):
         _run_migrations(connection)
     restart_if_behind(connection)
 

@@ -57,12 +57,15 @@ def test_a_schema_serves_that_is_this_release_s_or_a_later_one_s(empty_engine: E
     assert not serves()
     migrate(empty_engine)
     assert serves()
-    with empty_engine.begin() as connection:
-        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999_of_a_later_release'"))
+    later = "0999_of_a_later_release"
+    run(empty_engine, f"UPDATE {VERSION_TABLE} SET version_num = '{later}'")
     assert serves()
+    migrate(empty_engine)
+    with empty_engine.connect() as connection:
+        assert connection.execute(text(f"SELECT version_num FROM {VERSION_TABLE}")).scalars().all() == [later]
 
 
-@pytest.mark.parametrize("attempt", [migrate, schema_is_current])
+@pytest.mark.parametrize("attempt", [migrate, schema_is_current, lambda engine: make_schema_check(engine)()])
 def test_an_older_release_reports_that_there_is_no_downgrade(
     empty_engine: Engine, attempt: Callable[[Engine], object]
 ) -> None:
