@@ -8,9 +8,9 @@ from werkzeug.exceptions import BadRequest, NotFound
 from werkzeug.wrappers import Response
 
 from service.config.settings import ApiScope
-from service.console.pages import CSV_ITEMS, Column, Listing, command, form_text, list_page, page, require
+from service.console.pages import Column, Listing, after, command, form_text, limit, list_page, next_url, page, require
 from service.console.words import DEAD_LETTER_ACTIONS
-from service.ledger.dead_letters import DeadLetterAction, DeadLetterRecord, DeadLetterStore
+from service.ledger.dead_letters import DeadLetterAction, DeadLetterPlace, DeadLetterRecord, DeadLetterStore
 from service.ledger.errors import DeadLetterUnknown
 
 _COLUMNS: Sequence[Column[DeadLetterRecord]] = (
@@ -32,7 +32,8 @@ def make_dead_letters(*, letters: DeadLetterStore) -> Blueprint:
 
     @blueprint.route("")
     def list_open() -> str | Response:
-        listing = Listing(columns=_COLUMNS, items=letters.load_open(limit=CSV_ITEMS))
+        found = letters.load_open(limit=limit(), after=after(DeadLetterPlace))
+        listing = Listing(columns=_COLUMNS, items=found, next_url=next_url(found))
         return list_page("dead_letters.html", "dead-letters", listing, command=command("dead", "list"))
 
     @blueprint.route("/one")

@@ -38,6 +38,7 @@ from service.ledger.endpoints import (
     ListedDelivery,
     Pauses,
     list_deliveries,
+    list_last_delivered,
     read_endpoint_states,
 )
 from service.ledger.errors import ReplayCountDiffers
@@ -107,13 +108,18 @@ def make_endpoints(
         found = _find(name)
         state = _state(request.args.get("state"))
         chosen = DeliveryFilter(endpoint=name, state=state, after=after(DeliveryPlace))
-        deliveries = list_deliveries(engine, chosen, limit=limit())
+        # Of all that was delivered, an index finds only the last.
+        deliveries = (
+            list_deliveries(engine, chosen, limit=limit())
+            if chosen.is_narrow
+            else list_last_delivered(engine, name, limit=limit())
+        )
         number = request.args.get("test", type=int)
         replay = request.args.get("replay", type=int)
         return list_page(
             "endpoint.html",
             f"deliveries-{name}",
-            Listing(columns=_DELIVERIES, items=deliveries, next_url=next_url(deliveries)),
+            Listing(columns=_DELIVERIES, items=deliveries, next_url=next_url(deliveries) if chosen.is_narrow else None),
             endpoint=found,
             is_configured=name in endpoints,
             health=health_of(found),
@@ -127,7 +133,10 @@ def make_endpoints(
             delivery_states=DELIVERY_STATES,
             replay_states=REPLAY_STATES,
             test_states=TEST_STATES,
-            command=command("deliveries", "list", *options(endpoint=name, state=state)),
+            caption=gettext("Deliveries, those of the oldest events first")
+            if chosen.is_narrow
+            else gettext("The last deliveries, the last first"),
+            command=command("deliveries", "list", *options(endpoint=name, state=state)) if chosen.is_narrow else None,
         )
 
     @blueprint.route("/<name>/pause", methods=["POST"])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Engine, select, update
 
@@ -17,7 +18,7 @@ from service.ledger.bulk import insert_new, insert_or_update
 from service.ledger.database import read, shared_time, write
 from service.ledger.errors import DeadLetterUnknown
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import dead_letters, leases, to_record
+from service.ledger.tables import comes_after, dead_letters, leases, to_record
 
 _LONGEST_REASON = 1000
 _LONGEST_BODY = 4000
@@ -40,6 +41,13 @@ _AUDITED = {
 }
 
 
+class DeadLetterPlace(NamedTuple):
+    """A letter's place in the list of letters."""
+
+    died_at: datetime
+    id: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetterRecord:
     """A message in the dead letters, or one that was there."""
@@ -58,6 +66,11 @@ class DeadLetterRecord:
     settled_at: datetime | None = None
     #: What became of it, in words; "" while it waits.
     outcome: str = ""
+
+    @property
+    def place(self) -> DeadLetterPlace:
+        """Its place in the list of letters."""
+        return DeadLetterPlace(self.died_at, self.id)
 
 
 class DeadLetterStore:
@@ -86,9 +99,14 @@ class DeadLetterStore:
         """The letters with these ids, settled or not, oldest first. Unknown ids are left out."""
         return self._load(dead_letters.c.id.in_(set(ids)))
 
-    def load_open(self, *, limit: int | None = None) -> Sequence[DeadLetterRecord]:
-        """The letters that are not settled, oldest first; at most `limit`."""
-        return self._load(dead_letters.c.settled_at.is_(None), limit=limit)
+    def load_open(
+        self, *, limit: int | None = None, after: DeadLetterPlace | None = None
+    ) -> Sequence[DeadLetterRecord]:
+        """The letters that are not settled, oldest first; at most `limit`, and only those after a place."""
+        is_open: ColumnElement[bool] = dead_letters.c.settled_at.is_(None)
+        if after is not None:
+            is_open &= comes_after([dead_letters.c.died_at, dead_letters.c.id], after)
+        return self._load(is_open, limit=limit)
 
     def load_requested(self) -> Sequence[DeadLetterRecord]:
         """The letters that somebody wants replayed or dropped, oldest first."""

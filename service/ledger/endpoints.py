@@ -209,12 +209,7 @@ def list_deliveries(engine: Engine, chosen: DeliveryFilter, *, limit: int) -> Se
     `chosen` has to be narrow.
     """
     place = [deliveries.c[name] for name in DeliveryPlace._fields]
-    query = (
-        select(deliveries, events.c.id.label("event_id"), events.c.type, events.c.status)
-        .join(events, HAS_EVENT)
-        .order_by(*place)
-        .limit(limit)
-    )
+    query = _listed().order_by(*place).limit(limit)
     if chosen.endpoint is not None:
         query = query.where(deliveries.c.endpoint == chosen.endpoint)
     if chosen.state is not None:
@@ -228,6 +223,21 @@ def list_deliveries(engine: Engine, chosen: DeliveryFilter, *, limit: int) -> Se
         query = query.where(events.c.id == chosen.event_id)
     if chosen.after is not None:
         query = query.where(comes_after(place, chosen.after))
+    return _load_listed(engine, query)
+
+
+def list_last_delivered(engine: Engine, endpoint: str, *, limit: int) -> Sequence[ListedDelivery]:
+    """The last deliveries that an endpoint has taken, the last first; at most `limit`. Raises LedgerUnavailable."""
+    delivered = deliveries.c.state == literal(DeliveryState.DELIVERED.value, literal_execute=True)
+    query = _listed().where(deliveries.c.endpoint == endpoint, delivered, deliveries.c.settled_at.is_not(None))
+    return _load_listed(engine, query.order_by(deliveries.c.settled_at.desc()).limit(limit))
+
+
+def _listed() -> Select[Any]:
+    return select(deliveries, events.c.id.label("event_id"), events.c.type, events.c.status).join(events, HAS_EVENT)
+
+
+def _load_listed(engine: Engine, query: Select[Any]) -> Sequence[ListedDelivery]:
     rows = read(engine, lambda connection: connection.execute(query).all())
     return [to_record(ListedDelivery, row) for row in rows]
 

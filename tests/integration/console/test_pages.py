@@ -13,6 +13,7 @@ from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.ledger.announcements import Announcement
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
+from service.ledger.outbox import Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.totals import Counted, Series, TotalsStore
 from tests.support.claims import a_claim
@@ -230,3 +231,29 @@ def test_a_pasted_callback_is_explained_with_its_personal_data_masked(browser: B
     text = browser.send("/signs", body=body)
     assert "The sign does not fit." in text
     assert "13812345678" not in text.split("</textarea>")[1]
+
+
+def test_dead_letters_come_page_by_page(browser: Browser, engine: Engine) -> None:
+    letters = [DeadLetterRecord(id=f"m/{n:03}", reason="broken", died_at=_NOW, body="{}") for n in range(60)]
+    DeadLetterStore(engine=engine).record(letters)
+    first = browser.open("/dead-letters")
+    assert ("m/049" in first, "m/050" in first) == (True, False)
+    following = re.search(r'<a href="([^"]*after=[^"]*)"', first)
+    assert following
+    second = browser.open(unescape(following[1]))
+    assert ("m/049" in second, "m/050" in second) == (False, True)
+    assert "Next page" not in second
+
+
+def test_the_last_delivered_events_of_an_endpoint_are_shown(
+    browser: Browser, store: LedgerStore, engine: Engine
+) -> None:
+    store.record([a_claim(order="DK-1", trust=Trust.CAPABILITY), a_claim(order="DK-2", trust=Trust.CAPABILITY)])
+    outbox = Outbox(engine=engine)
+    outbox.settle_delivered(outbox.lease_due(endpoint="shop", limit=1, lease_seconds=60))
+    delivered, waiting = browser.open("/endpoints/shop?state=delivered"), browser.open("/endpoints/shop")
+    assert ("DK-1" in delivered, "DK-2" in delivered) == ("DK-1" not in waiting, "DK-2" not in waiting)
+    assert ("DK-1" in delivered) != ("DK-2" in delivered)
+    # The command line lists no more than an index finds.
+    assert "payment-callbacks deliveries list" not in delivered
+    assert "payment-callbacks deliveries list --endpoint shop --state open" in waiting
