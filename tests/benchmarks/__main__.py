@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from tests.benchmarks import dispatcher, ledger, long_runs, receivers, start, tails
+from tests.benchmarks import dispatcher, ledger, long_runs, pages, receivers, start, tails
 from tests.benchmarks.measuring import Findings
 from tests.benchmarks.report import describe_run, line, read_raw, write_page, write_raw
 from tests.benchmarks.sizes import Sizes
@@ -31,6 +31,7 @@ ALL = {
     "latency": long_runs.measure_latency,
     "second-ledger": long_runs.measure_second_ledger,
     "orders": long_runs.measure_orders,
+    "pages": pages.measure,
     "backlog": long_runs.measure_backlog,
     "memory": long_runs.measure_memory,
 }

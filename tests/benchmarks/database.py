@@ -1,7 +1,9 @@
 """A look into a ledger's database, ours or a peer's: both have the tables `orders` and `claims`."""
 
 from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import LiteralString
 
 import psycopg
 from psycopg import sql
@@ -61,10 +63,19 @@ class Database:
         statement = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(mine.database)))
         Database(url=mine.set(database="postgres").render_as_string(hide_password=False))._execute(statement)
 
-    def multiply(self, biz_order_no: str, *, prefix: str, first: int, count: int) -> None:
+    def multiply(
+        self,
+        biz_order_no: str,
+        *,
+        prefix: str,
+        first: int,
+        count: int,
+        varied: Mapping[str, LiteralString] | None = None,
+    ) -> None:
         """Add `count` orders like one that is there, with all that is known of it, numbered from `first`.
 
-        Whatever columns the tables have: a value in which the order's number stands gets the other's number.
+        Whatever columns the tables have: a value in which the order's number stands gets the other's number. `varied`
+        has other values, as SQL by the column's name; they may use `numbers.number` and `numbers.biz_order_no`.
         """
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             # Not to look each of millions of foreign keys up that cannot be wrong.
@@ -80,9 +91,13 @@ class Database:
             for table, columns in columns_of.items():
                 if "biz_order_no" in dict(columns):
                     connection.execute(
-                        _multiplication(connection, table, columns, biz_order_no),
+                        _multiplication(connection, table, columns, biz_order_no, varied or {}),
                         {"prefix": prefix, "first": first, "last": first + count - 1, "like": biz_order_no},
                     )
+
+    def execute(self, statement: LiteralString) -> None:
+        """Run a statement that returns nothing."""
+        self._execute(statement)
 
     def _ask(self, query: str, *parameters: object) -> tuple[int, ...]:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
@@ -90,7 +105,7 @@ class Database:
         assert row is not None
         return tuple(row)
 
-    def _execute(self, statement: str | sql.Composed) -> None:
+    def _execute(self, statement: LiteralString | sql.Composed) -> None:
         with psycopg.connect(self._dsn, autocommit=True) as connection:
             connection.execute(statement)
 
@@ -100,11 +115,18 @@ class Database:
 
 
 def _multiplication(
-    connection: psycopg.Connection, table: str, columns: list[tuple[str, str]], biz_order_no: str
+    connection: psycopg.Connection,
+    table: str,
+    columns: list[tuple[str, str]],
+    biz_order_no: str,
+    varied: Mapping[str, LiteralString],
 ) -> sql.Composed:
     """A statement with the parameters `prefix`, `first`, `last` and `like`, the order to copy."""
-    values = []
+    values: list[sql.Composable] = []
     for column, type_name in columns:
+        if column in varied:
+            values.append(sql.SQL(varied[column]))
+            continue
         contains = sql.SQL("SELECT 1 FROM {} WHERE biz_order_no = %s AND position(%s in {}::text) > 0 LIMIT 1").format(
             sql.Identifier(table), sql.Identifier(column)
         )
@@ -117,7 +139,7 @@ def _multiplication(
         values.append(value)
     return sql.SQL(
         "INSERT INTO {table} ({columns}) SELECT {values} FROM {table} AS old,"
-        " (SELECT %(prefix)s || '-' || lpad(number::text, 8, '0') AS biz_order_no"
+        " (SELECT number, %(prefix)s || '-' || lpad(number::text, 8, '0') AS biz_order_no"
         " FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS number) AS numbers"
         " WHERE old.biz_order_no = %(like)s"
     ).format(

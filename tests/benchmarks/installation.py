@@ -15,7 +15,7 @@ from tests.support.downstream import WEBHOOK_SECRET
 from tests.support.processes import Process, answers, find_free_port
 
 COMMAND = Path(sys.executable).with_name("payment-callbacks")
-_API_TOKEN = "the-token-of-a-system-that-calls-the-API"
+API_TOKEN = "the-token-of-a-system-that-calls-the-API"
 
 _SETTINGS = """\
 [receiver]
@@ -34,6 +34,11 @@ metrics_bind = "127.0.0.1:{inquirer_metrics}"
 [api]
 bind = "127.0.0.1:{api}"
 tokens = [{{ name = "shop", token = "{api_token}", scopes = ["read"] }}]
+
+[console]
+bind = "127.0.0.1:{console}"
+public_url = "http://127.0.0.1:{console}"
+session_keys = ["a session key for benchmarks, of 32 bytes or more"]
 
 [merchants.{merchant}]
 pay_types = ["baofoo_001"]
@@ -66,9 +71,17 @@ class Installation:
         self.environment = without_proxies()
         self.environment |= {"AMQP_URL": amqp_url} if amqp_url else {}
         self.environment |= {"DATABASE_URL": database_url} if database_url else {}
-        ports = ("receiver", "receiver_metrics", "ledger_metrics", "dispatcher_metrics", "inquirer_metrics", "api")
+        ports = (
+            "receiver",
+            "receiver_metrics",
+            "ledger_metrics",
+            "dispatcher_metrics",
+            "inquirer_metrics",
+            "api",
+            "console",
+        )
         self._ports = {name: find_free_port() for name in ports}
-        text = _SETTINGS.format(merchant=MERCHANT, token_key=TOKEN_KEY, api_token=_API_TOKEN, **self._ports)
+        text = _SETTINGS.format(merchant=MERCHANT, token_key=TOKEN_KEY, api_token=API_TOKEN, **self._ports)
         for name, url in self._endpoints.items():
             text += _ENDPOINT.format(name=name, url=url, secret=WEBHOOK_SECRET)
         self.settings_file.write_text(text)
@@ -87,6 +100,11 @@ class Installation:
         """Where the receiver takes callbacks."""
         return f"http://127.0.0.1:{self._ports['receiver']}"
 
+    @property
+    def console_url(self) -> str:
+        """Where people use the console."""
+        return f"http://127.0.0.1:{self._ports['console']}"
+
     def run(self, *arguments: str) -> None:
         """Run a command that ends by itself."""
         command = [str(COMMAND), "--config", str(self.settings_file), *arguments]
@@ -103,8 +121,8 @@ class Installation:
         )
 
     def ready(self, role: str) -> bool:
-        """Whether a role's work has begun: the receiver and the API say so, of the others there are metrics then."""
-        if role in ("receiver", "api"):
+        """Whether a role's work has begun: roles that serve HTTP say so, of the others there are metrics then."""
+        if role in ("receiver", "api", "console"):
             return answers(f"http://127.0.0.1:{self._ports[role]}/readyz")
         return answers(f"http://127.0.0.1:{self._ports[f'{role}_metrics']}/metrics")
 
