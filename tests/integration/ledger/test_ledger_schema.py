@@ -4,17 +4,20 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import Engine, Inspector, inspect, text
+from sqlalchemy import Engine, Inspector, insert, inspect, text
 
 from service.ledger.database import make_engine
 from service.ledger.errors import SchemaForeign, SchemaMissing, SchemaNewer, SchemaOutdated
+from service.ledger.orders import OrderFilter
 from service.ledger.outbox import Outbox
 from service.ledger.schema import VERSION_TABLE, make_schema_check, migrate, schema_is_current
 from service.ledger.store import LedgerStore
-from service.ledger.tables import metadata
-from tests.support.claims import a_claim
+from service.ledger.tables import metadata, orders
+from tests.support.claims import NOON, a_claim
+from tests.support.ledger import make_store
 from tests.support.postgresql import Database, PgBouncer
 
 
@@ -151,6 +154,39 @@ def test_a_ledger_in_a_later_schema_of_the_search_path_is_not_taken_for_this_one
 def test_migrating_twice_is_harmless(ledger_engine: Engine) -> None:
     migrate(ledger_engine)
     assert schema_is_current(ledger_engine)
+
+
+def test_a_filled_ledger_of_the_baseline_is_upgraded_and_can_be_searched(
+    empty_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrade = command.upgrade
+    with monkeypatch.context() as baseline:
+        # The first migration made the baseline's schema.
+        baseline.setattr(command, "upgrade", lambda config, _: upgrade(config, "0001"))
+        migrate(empty_engine)
+    assert not schema_is_current(empty_engine)
+    order = {
+        "merchant": "acme",
+        "status": "succeeded",
+        "trust": 20,
+        "conflicted": False,
+        "sequence": 1,
+        "order_type": "single_withhold",
+        "pay_type": "baofoo_001",
+        "created_at": NOON,
+        "updated_at": NOON,
+    }
+    with empty_engine.begin() as connection:
+        for number, amount in enumerate([None, "100.00"]):
+            about = {"biz_order_no": f"DK{number}", "pay_order_no": amount and f"P{number}", "amount": amount}
+            connection.execute(insert(orders).values({**order, **about, "amount_unit": amount and "yuan"}))
+    migrate(empty_engine)
+    assert schema_is_current(empty_engine)
+    store = make_store(empty_engine, clock=lambda: NOON)
+    assert [found.biz_order_no for found in store.find_orders("P1", limit=10)] == ["DK1"]
+    assert [found.biz_order_no for found in store.list_orders(OrderFilter(amount="100"), limit=10)] == ["DK1"]
+    store.record([a_claim(order="DK0", pay_order_no="P0")])
+    assert [found.biz_order_no for found in store.find_orders("P0", limit=10)] == ["DK0"]
 
 
 def test_several_processes_may_migrate_at_once(empty_engine: Engine) -> None:

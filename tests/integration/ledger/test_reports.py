@@ -15,6 +15,7 @@ from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.reports import DayReport, Reports
 from service.ledger.store import LedgerStore
 from tests.support.claims import NOON, a_claim
+from tests.support.ledger import MakeStore
 
 DAY = timedelta(days=1)
 
@@ -304,3 +305,42 @@ def test_the_share_of_disputed_orders_is_by_merchant_and_field_and_counts_settle
     }
     assert ratios["other", "amount"] == 0
     assert not any(reports.disputed_ratios(["acme"], since=NOON + DAY).values())
+
+
+def test_the_days_orders_are_settled_open_or_in_conflict(store: LedgerStore, reports: Reports) -> None:
+    announce(store, "DK1", "DK2")
+    store.record(
+        [
+            a_claim(order="DK2"),
+            a_claim(order="DK3", status=OrderStatus.FAILED),
+            a_claim(order="DK4", status=OrderStatus.PROCESSING),
+            a_claim(order="DK5"),
+            a_claim(order="DK5", status=OrderStatus.FAILED, minute=1),
+            a_claim(order="DK6", trust=Trust.CHECKSUM),
+        ]
+    )
+    (day,) = reports.read_completeness({"acme": UTC})
+    assert (day.merchant, day.day) == ("acme", NOON.date())
+    assert (day.orders, day.settled, day.still_open, day.in_dispute) == (5, 2, 2, 1)
+
+
+def test_the_day_begins_at_midnight_of_the_merchant(store: LedgerStore, reports: Reports, clock: Any) -> None:
+    store.record([a_claim(order="DK1", status=OrderStatus.PROCESSING)])
+    # In Shanghai, midnight is four hours after noon in London.
+    clock.forward(4 * 3600)
+    store.record([a_claim(order="DK2")])
+    shanghai, london = ZoneInfo("Asia/Shanghai"), ZoneInfo("Europe/London")
+    (day,) = reports.read_completeness({"acme": shanghai})
+    assert (day.day, day.orders, day.still_open) == (NOON.date() + DAY, 1, 0)
+    (day,) = reports.read_completeness({"acme": london})
+    assert (day.day, day.orders, day.still_open) == (NOON.date(), 2, 1)
+    # What is settled today became known on another day.
+    store.record([a_claim(order="DK1", minute=1)])
+    assert reports.read_completeness({"acme": shanghai})[0].settled == 1
+
+
+def test_each_merchant_has_its_own_day(make_store: MakeStore, reports: Reports) -> None:
+    store = make_store(merchants=["acme", "globex"])
+    store.record([a_claim(order="DK1"), a_claim(order="DK1", merchant="globex"), a_claim(order="DK2")])
+    days = reports.read_completeness({"globex": UTC, "initech": UTC, "acme": UTC})
+    assert [(day.merchant, day.orders) for day in days] == [("acme", 2), ("globex", 1), ("initech", 0)]
