@@ -20,7 +20,7 @@ Series = dict[str, str]
 
 _ROLES = {
     role: f'payment_callbacks_build_info{{role="{role}"}}'
-    for role in ("receiver", "ledger", "inquirer", "dispatcher", "api")
+    for role in ("receiver", "ledger", "inquirer", "dispatcher", "api", "console")
 }
 _ALL_ROLES: Series = dict.fromkeys(_ROLES.values(), "1x1000")
 

@@ -92,6 +92,7 @@ def test_prometheus_reads_every_role() -> None:
         "podMetricsEndpoints": [
             {"port": "metrics", "path": "/metrics", "interval": "30s"},
             {"port": "api", "path": "/metrics", "interval": "30s"},
+            {"port": "console", "path": "/metrics", "interval": "30s"},
         ],
     }
     ports = {
@@ -132,7 +133,7 @@ def test_nobody_is_told_that_a_role_is_absent_that_was_never_deployed() -> None:
 
     assert roles_missed("minimal") == {"receiver", "ledger"}
     assert roles_missed("external-secrets") == {"receiver", "ledger", "dispatcher"}
-    assert roles_missed("everything") == {"receiver", "ledger", "inquirer", "dispatcher", "api"}
+    assert roles_missed("everything") == {"receiver", "ledger", "inquirer", "dispatcher", "api", "console"}
 
 
 def test_the_objectives_are_those_of_the_values() -> None:
@@ -180,4 +181,5 @@ def test_the_smoke_test_is_a_hook_that_leaves_nothing_behind() -> None:
     assert {variable["name"]: variable["value"] for variable in container["env"]} == {
         "RECEIVER_URL": "http://pc-payment-callbacks-receiver:80",
         "API_URL": "http://pc-payment-callbacks-api:80",
+        "CONSOLE_URL": "http://pc-payment-callbacks-console:80",
     }

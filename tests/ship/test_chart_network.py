@@ -67,6 +67,13 @@ def test_the_api_reaches_gateways_only_where_there_are_some() -> None:
     assert ports_out(policy("several-merchants", "api", **tokens)) == DATABASE | {443, 8443}
 
 
+def test_the_console_reaches_the_identity_provider_if_there_is_one_and_no_gateway() -> None:
+    assert ports_out(policy("everything", "console")) == DATABASE | {8444, 4318}  # extraEgress
+    keys = {"settings": {"console": {"session_keys": [{"env": "K"}]}}}
+    assert ports_out(policy("several-merchants", "console", **keys)) == DATABASE
+    assert ports_out(policy("several-merchants", "test", **keys)) == {8080, 8081, 8082}
+
+
 def test_a_gateway_behind_a_proxy_is_reached_by_the_proxys_port() -> None:
     gateway = {
         "url": "https://gateway.example.com/",
@@ -84,6 +91,7 @@ def test_a_gateway_behind_a_proxy_is_reached_by_the_proxys_port() -> None:
 def test_only_who_serves_something_lets_anybody_in() -> None:
     assert ports_in(policy("everything", "receiver")) == {"http", "metrics"}
     assert ports_in(policy("everything", "api")) == {"api"}
+    assert ports_in(policy("everything", "console")) == {"console"}
     for role in ("ledger", "inquirer", "dispatcher"):
         assert ports_in(policy("everything", role)) == {"metrics"}
     for once in ("migrate", "prune", "report", "test"):
@@ -108,12 +116,28 @@ def test_peers_can_be_named_and_the_test_still_gets_through() -> None:
 def test_only_the_receiver_has_a_way_in_from_outside() -> None:
     manifests = render("everything")
     receiver = find(manifests, "Service", "-receiver")["metadata"]["name"]
-    (rule,) = find(manifests, "Ingress")["spec"]["rules"]
+    (rule,) = find(manifests, "Ingress", "-receiver")["spec"]["rules"]
     assert rule["host"] == "pay.example.com"
     (path,) = rule["http"]["paths"]
     assert (path["path"], path["backend"]["service"]["name"]) == ("/notify", receiver)
     types = {manifest["metadata"]["name"]: manifest["spec"]["type"] for manifest in find_all(manifests, "Service")}
-    assert types == {receiver: "LoadBalancer", "pc-payment-callbacks-api": "ClusterIP"}
+    own = {"pc-payment-callbacks-api": "ClusterIP", "pc-payment-callbacks-console": "ClusterIP"}
+    assert types == {receiver: "LoadBalancer", **own}
+
+
+def test_the_console_has_a_way_in_only_where_it_is_asked_for() -> None:
+    ingress = find(render("everything"), "Ingress", "-console")["spec"]
+    assert ingress["ingressClassName"] == "internal"
+    assert ingress["tls"] == [{"hosts": ["console.example.com"], "secretName": "console-example-com"}]
+    (rule,) = ingress["rules"]
+    assert rule["host"] == "console.example.com"
+    (path,) = rule["http"]["paths"]
+    assert (path["path"], path["backend"]["service"]["name"]) == ("/", "pc-payment-callbacks-console")
+    peers = policy("everything", "console")["ingress"][0]["from"]
+    assert peers[0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "ingress-internal"}
+    keys = {"settings": {"console": {"session_keys": [{"env": "K"}]}}}
+    assert find_all(render("minimal", overrides=keys), "Ingress") == []
+    assert find_all(render("minimal", overrides={"console": {"ingress": {"enabled": True}}}), "Ingress") == []
 
 
 def test_policies_can_be_left_to_the_platform() -> None:

@@ -20,7 +20,7 @@ from tests.support.chart import CHART, VALUE_SETS, find, pod_specs, render, sett
 SECRETS_FOLDER = "/run/secrets/payment-callbacks"
 # What the chart decides, so that no value may.
 DECIDED = {
-    "data_directory", "receiver.bind", "api.bind",
+    "data_directory", "receiver.bind", "api.bind", "console.bind",
     "receiver.metrics_bind", "ledger.metrics_bind", "inquirer.metrics_bind", "dispatcher.metrics_bind",
 }  # fmt: skip
 # Nothing can be said against what they hold, whatever setting they are for.
@@ -149,9 +149,15 @@ def mounted_secrets(spec: Mapping[str, Any]) -> set[str]:
     return {item["path"] for source in volume["projected"]["sources"] for item in source["secret"]["items"]}
 
 
-def test_only_the_api_knows_its_callers_tokens() -> None:
+def test_only_the_console_knows_what_signs_sessions() -> None:
+    documents = settings_of(render("everything"))
+    assert {name for name, text in documents.items() if "payment-callbacks-console" in text} == {"console.toml"}
+
+
+def test_only_api_and_console_know_the_callers_tokens() -> None:
     documents = settings_of(render("everything"))
     assert "payment-callbacks-api" in documents["api.toml"]
+    assert "payment-callbacks-api" in documents["console.toml"]
     assert "payment-callbacks-api" not in documents["consumers.toml"] + documents["receiver.toml"]
 
 
@@ -162,17 +168,18 @@ def test_a_change_restarts_the_roles_that_read_it_and_no_others() -> None:
             role: find(manifests, "Deployment", role)["spec"]["template"]["metadata"]["annotations"][
                 "checksum/settings"
             ]
-            for role in ("receiver", "ledger", "inquirer", "dispatcher", "api")
+            for role in ("receiver", "ledger", "inquirer", "dispatcher", "api", "console")
         }
 
     before, after = checksums(), checksums(threads=3)
-    assert {role for role in before if before[role] != after[role]} == {"api"}
+    assert {role for role in before if before[role] != after[role]} == {"api", "console"}
 
 
 def test_the_charts_schema_knows_every_scope_and_invents_none() -> None:
     schema = yaml.safe_load((CHART / "values.schema.json").read_text())
     token = schema["definitions"]["settings"]["properties"]["api"]["properties"]["tokens"]["items"]
     assert token["properties"]["scopes"]["items"]["enum"] == list(ApiScope)
+    assert schema["definitions"]["groups"]["additionalProperties"]["items"]["enum"] == list(ApiScope)
 
 
 def test_the_charts_schema_knows_every_setting_and_invents_none() -> None:

@@ -30,7 +30,7 @@ def deployments(values: str, **overrides: Any) -> dict[str, Manifest]:
         "minimal": {"receiver", "ledger"},
         "external-secrets": {"receiver", "ledger", "dispatcher"},
         "several-merchants": {"receiver", "ledger", "inquirer", "dispatcher"},
-        "everything": {"receiver", "ledger", "inquirer", "dispatcher", "api"},
+        "everything": {"receiver", "ledger", "inquirer", "dispatcher", "api", "console"},
         "spool": {"ledger"},
     }.items(),
 )
@@ -57,17 +57,19 @@ def test_the_receiver_tells_alive_from_ready_and_asks_no_broker_for_either() -> 
     assert patience_seconds(receiver["readinessProbe"]) < patience_seconds(receiver["livenessProbe"])
 
 
-def test_the_api_tells_alive_from_ready_and_is_never_restarted_for_its_database() -> None:
-    api = container(deployments("everything")["api"])
-    assert api["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": "api"}
-    assert api["startupProbe"]["httpGet"] == {"path": "/healthz", "port": "api"}
-    assert api["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": "api"}
+@pytest.mark.parametrize("role", ["api", "console"])
+def test_who_serves_the_ledger_tells_alive_from_ready_and_is_never_restarted_for_its_database(role: str) -> None:
+    served = container(deployments("everything")[role])
+    assert served["livenessProbe"]["httpGet"] == {"path": "/healthz", "port": role}
+    assert served["startupProbe"]["httpGet"] == {"path": "/healthz", "port": role}
+    assert served["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": role}
     # It says that the database does not answer; cut off before, it could not.
-    assert api["readinessProbe"]["timeoutSeconds"] > ANSWER_WITHIN_SECONDS
+    assert served["readinessProbe"]["timeoutSeconds"] > ANSWER_WITHIN_SECONDS
 
 
-def test_the_api_may_start_as_slowly_as_a_migration() -> None:
-    assert patience_seconds(container(deployments("everything")["api"])["startupProbe"]) >= 600
+@pytest.mark.parametrize("role", ["api", "console"])
+def test_who_serves_the_ledger_may_start_as_slowly_as_a_migration(role: str) -> None:
+    assert patience_seconds(container(deployments("everything")[role])["startupProbe"]) >= 600
 
 
 def patience_seconds(probe: Manifest) -> int:
@@ -92,6 +94,7 @@ def test_consumers_are_ready_once_their_metrics_are_there_and_are_never_restarte
         ("inquirer", 40),  # the gateway's timeout_seconds
         ("dispatcher", 30),  # the slowest endpoint's
         ("api", 5 + 45),
+        ("console", 5 + 15),
     ],
 )
 def test_the_grace_period_outlasts_what_a_role_may_have_in_hand(role: str, min_seconds: float) -> None:
@@ -99,7 +102,7 @@ def test_the_grace_period_outlasts_what_a_role_may_have_in_hand(role: str, min_s
     assert min_seconds + 10 <= grace_seconds <= min_seconds + 21
 
 
-@pytest.mark.parametrize("role", ["receiver", "api"])
+@pytest.mark.parametrize("role", ["receiver", "api", "console"])
 def test_who_is_called_goes_on_answering_until_the_callers_know(role: str) -> None:
     assert container(deployments("everything")[role])["lifecycle"]["preStop"]["sleep"]["seconds"] >= 5
 
@@ -147,7 +150,7 @@ def test_who_is_scaled_by_others_names_no_number_of_replicas() -> None:
 
 def test_every_role_has_a_budget_that_a_single_replica_can_meet() -> None:
     budgets = find_all(render("everything"), "PodDisruptionBudget")
-    assert len(budgets) == 5
+    assert len(budgets) == 6
     assert all(budget["spec"]["maxUnavailable"] == 1 for budget in budgets)
 
 

@@ -1,4 +1,4 @@
-"""What `helm test` runs in the cluster: ready receivers, strangers refused, and an API that answers."""
+"""What `helm test` runs in the cluster: ready receivers, strangers refused, an API and a console that answer."""
 
 import os
 import sys
@@ -29,6 +29,8 @@ if api := os.environ.get("API_URL"):
         ("the API is ready", status_of(f"{api}/readyz"), 200),
         ("the API refuses strangers", status_of(f"{api}/v1/orders"), 401),
     ]
+if console := os.environ.get("CONSOLE_URL"):
+    checks.append(("the console is ready", status_of(f"{console}/readyz"), 200))
 for what, found, wanted in checks:
     print(f"{'ok' if found == wanted else 'FAILED'}: {what} ({found})")  # noqa: T201
 sys.exit(any(found != wanted for _, found, wanted in checks))

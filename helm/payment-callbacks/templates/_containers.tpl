@@ -37,32 +37,40 @@ lifecycle:
 {{- end -}}
 
 {{/*
-The API listens once the database has this release's schema, so its start may take as long as a migration. Liveness does not depend
-on the database, because restarting a pod does not bring it back. Readiness does, so that requests go to pods that can reach it. If
-no pod can, callers get a definite 503 for half a minute; after that, their connections are refused.
+API and console listen once the database has this release's schema, so their start may take as long as a migration. Liveness does not
+depend on the database, because restarting a pod does not bring it back. Readiness does, so that requests go to pods that can reach it.
+If no pod can, callers get a definite 503 for half a minute; after that, their connections are refused.
 */}}
-{{- define "payment-callbacks.container.api" -}}
+{{- define "payment-callbacks.container.served" -}}
 ports:
-  - { name: api, containerPort: 8081 }
+  - { name: {{ .role }}, containerPort: {{ .port }} }
 startupProbe:
-  httpGet: { path: /healthz, port: api }
+  httpGet: { path: /healthz, port: {{ .role }} }
   periodSeconds: 5
   timeoutSeconds: 3
   failureThreshold: 120
 livenessProbe:
-  httpGet: { path: /healthz, port: api }
+  httpGet: { path: /healthz, port: {{ .role }} }
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6
 readinessProbe:
-  httpGet: { path: /readyz, port: api }
+  httpGet: { path: /readyz, port: {{ .role }} }
   periodSeconds: 5
   timeoutSeconds: 3
   failureThreshold: 6
 lifecycle:
   preStop:
     sleep:
-      seconds: {{ .Values.api.preStopSeconds | int }}
+      seconds: {{ (get .root.Values .role).preStopSeconds | int }}
+{{- end -}}
+
+{{- define "payment-callbacks.container.api" -}}
+{{- include "payment-callbacks.container.served" (dict "root" . "role" "api" "port" 8081) -}}
+{{- end -}}
+
+{{- define "payment-callbacks.container.console" -}}
+{{- include "payment-callbacks.container.served" (dict "root" . "role" "console" "port" 8082) -}}
 {{- end -}}
 
 {{/*

@@ -9,6 +9,8 @@
 {{- end -}}
 {{- else if eq .role "api" -}}
 {{- $seconds = add .root.Values.api.preStopSeconds (ceil ($settings.api.drain_seconds | default 20)) -}}
+{{- else if eq .role "console" -}}
+{{- $seconds = add .root.Values.console.preStopSeconds (ceil ($settings.console.drain_seconds | default 10)) -}}
 {{- else if eq .role "dispatcher" -}}
 {{- range $settings.endpoints -}}
 {{- $seconds = max $seconds (ceil (.timeout_seconds | default 10)) -}}

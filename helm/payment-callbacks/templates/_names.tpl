@@ -68,6 +68,7 @@ receiver ledger
 {{- if include "payment-callbacks.asksGateways" . }} inquirer{{ end }}
 {{- if .Values.settings.endpoints }} dispatcher{{ end }}
 {{- if .Values.settings.api.tokens }} api{{ end }}
+{{- if .Values.settings.console.session_keys }} console{{ end }}
 {{- end -}}
 
 {{- define "payment-callbacks.asksGateways" -}}
@@ -76,7 +77,7 @@ receiver ledger
 {{- end -}}
 {{- end -}}
 
-{{/* The host of public_url, without its port. */}}
+{{/* The host of a role's public_url, without its port. */}}
 {{- define "payment-callbacks.publicHost" -}}
-{{- (urlParse .Values.settings.receiver.public_url).hostname -}}
+{{- (urlParse (required (printf "settings.%s.public_url is needed: its host is that of the Ingress" .role) (get .root.Values.settings .role).public_url)).hostname -}}
 {{- end -}}

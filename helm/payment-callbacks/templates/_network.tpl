@@ -10,6 +10,9 @@ database webhooks
 {{- define "payment-callbacks.reaches.api" -}}
 database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- end -}}
+{{- define "payment-callbacks.reaches.console" -}}
+database{{ if .Values.settings.console.openid }} identityProvider{{ end }}
+{{- end -}}
 {{- define "payment-callbacks.reaches.migrate" -}}database{{- end -}}
 {{- define "payment-callbacks.reaches.prune" -}}database{{- end -}}
 {{- define "payment-callbacks.reaches.report" -}}database{{- end -}}
@@ -42,18 +45,18 @@ database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
         matchLabels:
           {{- include "payment-callbacks.role.selectorLabels" (dict "root" $.root "role" "test") | nindent 10 }}
   {{- end }}
-{{- else if eq .role "api" }}
+{{- else if has .role (list "api" "console") }}
 - ports:
-    - { protocol: TCP, port: api }
+    - { protocol: TCP, port: {{ .role }} }
   from:
-    {{- toYaml $policy.apiFrom | nindent 4 }}
+    {{- toYaml (get $policy (printf "%sFrom" .role)) | nindent 4 }}
     - podSelector:
         matchLabels:
           {{- include "payment-callbacks.role.selectorLabels" (dict "root" $.root "role" "test") | nindent 10 }}
 {{- end }}
-{{- if or (eq .role "api") (has .role (splitList " " (include "payment-callbacks.metricsRoles" .root))) }}
+{{- if has .role (splitList " " (include "payment-callbacks.roles" .root)) }}
 - ports:
-    - { protocol: TCP, port: {{ eq .role "api" | ternary "api" "metrics" }} }
+    - { protocol: TCP, port: {{ has .role (list "api" "console") | ternary .role "metrics" }} }
   from:
     {{- toYaml $policy.metricsFrom | nindent 4 }}
 {{- end }}
@@ -66,6 +69,10 @@ database{{ if include "payment-callbacks.asksGateways" . }} gateways{{ end }}
 {{- with .gateway }}{{ $urls = append $urls (kindIs "string" .proxy | ternary .proxy .url) }}{{ end -}}
 {{- end -}}
 {{- include "payment-callbacks.portsOf" $urls -}}
+{{- end -}}
+
+{{- define "payment-callbacks.identityProviderPorts" -}}
+{{- include "payment-callbacks.portsOf" (list .Values.settings.console.openid.issuer) -}}
 {{- end -}}
 
 {{- define "payment-callbacks.webhookPorts" -}}

@@ -1,9 +1,10 @@
 {{/*
-Three documents, made from .Values.settings. Each template takes and returns YAML, because templates can only return text.
+Four documents, made from .Values.settings. Each template takes and returns YAML, because templates can only return text.
 
 - receiver.toml: the public reaches this role, so it contains no gateway's key, no database and no downstream system's secret.
-- api.toml: everything.
-- consumers.toml: everything except the API's tokens. The migration and the operator's commands read it, too.
+- api.toml: everything except what the console alone needs.
+- console.toml: everything. People sign in with the API's tokens, too.
+- consumers.toml: neither the API's tokens nor what the console needs. The migration and the operator's commands read it, too.
 */}}
 
 {{- define "payment-callbacks.settings.all" -}}
@@ -14,13 +15,14 @@ Three documents, made from .Values.settings. Each template takes and returns YAM
 {{- end -}}
 {{- $_ := set $settings.receiver "bind" (printf "%s:8080" .Values.bindAddress) -}}
 {{- $_ := set $settings.api "bind" (printf "%s:8081" .Values.bindAddress) -}}
+{{- $_ := set $settings.console "bind" (printf "%s:8082" .Values.bindAddress) -}}
 {{- range $role := splitList " " (include "payment-callbacks.metricsRoles" .) -}}
 {{- $_ := set (get $settings $role) "metrics_bind" (printf "%s:9090" $.Values.bindAddress) -}}
 {{- end -}}
 {{- toYaml $settings -}}
 {{- end -}}
 
-{{/* The roles that have their own metrics port. The API serves its metrics on its only port. */}}
+{{/* The roles that have their own metrics port. API and console serve their metrics on their only port. */}}
 {{- define "payment-callbacks.metricsRoles" -}}
 receiver ledger inquirer dispatcher
 {{- end -}}
@@ -37,16 +39,20 @@ receiver ledger inquirer dispatcher
 {{- end -}}
 
 {{- define "payment-callbacks.settings.api" -}}
+{{- omit (include "payment-callbacks.settings.all" . | fromYaml) "console" | toYaml -}}
+{{- end -}}
+
+{{- define "payment-callbacks.settings.console" -}}
 {{- include "payment-callbacks.settings.all" . -}}
 {{- end -}}
 
 {{- define "payment-callbacks.settings.consumers" -}}
-{{- omit (include "payment-callbacks.settings.all" . | fromYaml) "api" | toYaml -}}
+{{- omit (include "payment-callbacks.settings.all" . | fromYaml) "api" "console" | toYaml -}}
 {{- end -}}
 
 {{/* The document that a role reads. */}}
 {{- define "payment-callbacks.document" -}}
-{{- has . (list "receiver" "api") | ternary . "consumers" -}}
+{{- has . (list "receiver" "api" "console") | ternary . "consumers" -}}
 {{- end -}}
 
 {{/* A document as TOML: (dict "root" $ "document" "api"). */}}

@@ -31,9 +31,9 @@ the pod. JSON strings are valid TOML strings, and so are JSON's escapes.
 
 {{/* A whole file: first the scalars, then a table for each section, merchant and endpoint. */}}
 {{- define "payment-callbacks.toml" -}}
-{{- $scalars := omit . "merchants" "endpoints" "database" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
+{{- $scalars := omit . "merchants" "endpoints" "database" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" "console" -}}
 {{- include "payment-callbacks.toml.table" $scalars | trim }}
-{{- range $section := list "database" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" -}}
+{{- range $section := list "database" "receiver" "broker" "spool" "ledger" "inquirer" "dispatcher" "api" "console" -}}
 {{- with get $ $section }}
 
 [{{ $section }}]
