@@ -22,11 +22,11 @@ WORKDIR /source
 
 # The locked releases, only as wheels: nothing is compiled, and no package's code runs here. With a package mirror:
 #   docker build --secret id=pip.conf,src=$HOME/.config/pip/pip.conf .
-COPY requirements/postgresql.txt requirements/otel.txt requirements/
+COPY requirements/postgresql.txt requirements/otel.txt requirements/oidc.txt requirements/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     /opt/pip/bin/pip --python /opt/payment-callbacks/bin/python install \
       --require-hashes --only-binary :all: \
-      --requirement requirements/postgresql.txt --requirement requirements/otel.txt
+      --requirement requirements/postgresql.txt --requirement requirements/otel.txt --requirement requirements/oidc.txt
 
 # Our own wheel, built with the locked setuptools. Nothing needs setuptools at run time, so it is removed again.
 COPY pyproject.toml README.md ./
@@ -73,7 +73,7 @@ LABEL org.opencontainers.image.title="payment-callbacks" \
 # By number, because Kubernetes cannot check whether a name is root.
 USER 10001:10001
 WORKDIR /var/lib/payment-callbacks
-EXPOSE 8080 8081
+EXPOSE 8080 8081 8082
 
 # No HEALTHCHECK: what is healthy differs by role. compose.yaml and the chart have their own checks.
 ENTRYPOINT ["payment-callbacks"]

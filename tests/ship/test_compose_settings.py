@@ -89,7 +89,7 @@ def test_everything_that_calls_another_service_shares_a_network_with_it(settings
         merchant.gateway.url: {"inquirer", "api"},
         endpoint.url: {"dispatcher"},
         broker.reveal(): {"receiver", "ledger"},
-        settings.database_url.reveal(): {"migrate", "ledger", "inquirer", "dispatcher", "api"},
+        settings.database_url.reveal(): {"migrate", "ledger", "inquirer", "dispatcher", "api", "console"},
     }
     for url, callers in calls.items():
         called = str(urlsplit(url).hostname)
@@ -102,8 +102,14 @@ def test_receiving_cannot_reach_the_database_nor_downstream() -> None:
     assert not {"database", "downstream"} & set(networks)
 
 
+def test_the_console_is_opened_where_its_forms_are_accepted(settings: Settings) -> None:
+    ((_, port, _),) = [mapping.split(":") for mapping in load_compose()["services"]["console"]["ports"]]
+    assert settings.console.public_url == f"http://127.0.0.1:{port}"
+    assert settings.console.session_keys
+
+
 def test_no_role_is_killed_while_it_drains(settings: Settings) -> None:
-    longest = max(settings.receiver.drain_seconds, settings.api.drain_seconds)
+    longest = max(settings.receiver.drain_seconds, settings.api.drain_seconds, settings.console.drain_seconds)
     assert {service["stop_grace_period"] for service in own_services().values()} == {"30s"}
     assert longest < 30
 

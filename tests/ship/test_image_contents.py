@@ -74,11 +74,14 @@ def test_its_labels_say_what_it_was_made_of(image: Image) -> None:
 def test_it_holds_the_locked_releases_and_our_own_wheel_and_nothing_else(run_in: RunIn) -> None:
     listing = "import importlib.metadata as m; print(*{d.name.lower().replace('_', '-') for d in m.distributions()})"
     installed = run_in.program("python", "-c", listing).split()
-    text = "".join((REPOSITORY / "requirements" / name).read_text() for name in ("postgresql.txt", "otel.txt"))
+    names = ("postgresql.txt", "otel.txt", "oidc.txt")
+    text = "".join((REPOSITORY / "requirements" / name).read_text() for name in names)
     locked = {line.partition("==")[0] for line in text.splitlines() if "==" in line}
     # Those that other platforms or releases of Python need are locked as well.
     assert set(installed) <= (locked - {"setuptools"}) | {"payment-callbacks"}
-    assert {"payment-callbacks", "psycopg", "psycopg-binary", "gunicorn", "opentelemetry-sdk"} <= set(installed)
+    assert {"payment-callbacks", "psycopg", "psycopg-binary", "gunicorn", "opentelemetry-sdk", "authlib"} <= set(
+        installed
+    )
 
 
 @pytest.mark.parametrize("module", ["pip", "setuptools", "wheel"])

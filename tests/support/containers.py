@@ -158,7 +158,7 @@ class Image:
 def build_image(tools: ContainerTools) -> Image:
     """Build it anew (half a minute). The locked wheels come from wherever this machine's pip has them from."""
     ensure_base_image(tools)
-    for requirements in ("postgresql.txt", "otel.txt"):
+    for requirements in ("postgresql.txt", "otel.txt", "oidc.txt"):
         wheels = download_wheels(tools.cache / "wheels", requirements=requirements, python=BASE_PYTHON)
     pip_conf = tools.cache / "pip.conf"
     pip_conf.write_text(_PIP_CONF)
