@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
-from service.demo.deployment import MERCHANT, PAY_TYPE, DemoDeployment
+from service.demo.deployment import MERCHANT, PAY_TYPE, SECOND_PERSON_ABOVE, DemoDeployment
 from service.demo.downstream import Downstream, EventPrinter
 from service.demo.report import DemoReport, draw_table
 from service.demo.run import DemoRun
@@ -102,7 +102,9 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
         )
         with deployment:
             # The processes come first: they are forked while this one has no other threads.
-            deployment.start()
+            deployment.start(with_console=not ends)
+            if not ends:
+                _offer_console(deployment, console)
             with downstream:
                 run = DemoRun(deployment=deployment, downstream=downstream, console=console)
                 report = run.perform(order_nos, started=started)
@@ -112,6 +114,20 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
                     _keep_running(deployment, console, required_trust)
     if not report.good:
         sys.exit(1)
+
+
+def _offer_console(deployment: DemoDeployment, console: Console) -> None:
+    tokens = "\n".join(f"  {person:<12} {token}" for person, token in deployment.tokens.items())
+    console.print(
+        f"""
+Watch it in a browser, in the operators' console 控制台: [bold]{deployment.console_url}[/]
+Sign in with the token of one of two people. What one decides about an order above {SECOND_PERSON_ABOVE} yuan, the \
+other has to confirm:
+{tokens}
+""",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def _print_report(report: DemoReport, path: Path | None, console: Console, required_trust: str) -> None:
@@ -137,6 +153,7 @@ def _keep_running(deployment: DemoDeployment, console: Console, required_trust: 
 Still up, until Ctrl-C:
   the sandbox gateway   {deployment.sandbox_url}  (its help page; /admin/orders, /admin/report)
   the receiver          {deployment.receiver_url}/notify/demo/TOKEN
+  the console           {deployment.console_url}
   settings, data, logs  {deployment.folder}
 Every other command works with these settings, for example:
   payment-callbacks --config {deployment.settings_path} orders show {MERCHANT} {_FOLLOWED[0]}

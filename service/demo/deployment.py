@@ -13,12 +13,19 @@ from typing import Self
 import click
 import urllib3
 
+from service.bootstrap.ledger import make_ledger_engine
+from service.config.reading import load_settings
+from service.ledger.schema import migrate
 from service.runtime.supervisor import ChildProcess, end_processes, start_command
 
 MERCHANT = "demo"
 PAY_TYPE = "demo_001"
 #: The one endpoint: the shop.
 ENDPOINT = "shop"
+#: Who may sign in to the console.
+PEOPLE = ("li.lei", "han.meimei")
+#: In yuan; above it, a second person has to confirm a decision.
+SECOND_PERSON_ABOVE = 50
 _UA = "DEMO"
 _START_SECONDS = 30.0
 _GRACE_SECONDS = 15.0
@@ -40,9 +47,12 @@ class DemoDeployment:
     """Starts the roles and ends them. `settings_path` may be used by any other `payment-callbacks` command."""
 
     def __init__(self, *, folder: Path, downstream_url: str, webhook_secret: str, required_trust: str) -> None:
-        sandbox_port, receiver_port = _free_ports(2)
+        sandbox_port, receiver_port, console_port = _free_ports(3)
         self.sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         self.receiver_url = f"http://127.0.0.1:{receiver_port}"
+        self.console_url = f"http://127.0.0.1:{console_port}"
+        #: The tokens with which people sign in to the console.
+        self.tokens = {person: secrets.token_urlsafe(32) for person in PEOPLE}
         self.folder = folder
         self.settings_path = folder / "payment-callbacks.toml"
         self._sandbox_settings_path = folder / "sandbox.toml"
@@ -52,6 +62,9 @@ class DemoDeployment:
             self.settings_path,
             _SETTINGS.format(
                 receiver_port=receiver_port,
+                console_port=console_port,
+                session_key=secrets.token_urlsafe(32),
+                second_person_above=SECOND_PERSON_ABOVE,
                 sandbox_url=self.sandbox_url,
                 aes_key=aes_key,
                 token_key=secrets.token_urlsafe(32),
@@ -62,6 +75,10 @@ class DemoDeployment:
                 pay_type=PAY_TYPE,
                 ua=_UA,
                 endpoint=ENDPOINT,
+            )
+            + "".join(
+                _PERSON.format(name=person.replace(".", "-"), person=person, token=token)
+                for person, token in self.tokens.items()
             ),
         )
         self._write(
@@ -75,16 +92,21 @@ class DemoDeployment:
             ),
         )
 
-    def start(self) -> None:
-        """Start every role and return once all of them run and the two servers answer. Raises DeploymentFailed.
+    def start(self, *, with_console: bool) -> None:
+        """Start every role and return once all of them run and the servers answer. Raises DeploymentFailed.
 
         Call it in the main thread: should this process be killed, the kernel ends its children with that thread.
         """
         self._start("sandbox", "sandbox", "--settings", str(self._sandbox_settings_path))
-        for role in ("receiver", "ledger", "inquirer", "dispatcher"):
+        for role in ("receiver", "ledger", "inquirer", "dispatcher", *(["console"] if with_console else [])):
             self._start(role, "--config", str(self.settings_path), "run", role)
+        engine = make_ledger_engine(load_settings(self.settings_path, {}), pool_size=1)
+        migrate(engine)
+        engine.dispose()
         self._await("sandbox", lambda: _answers(f"{self.sandbox_url}/admin/report"))
         self._await("receiver", lambda: _answers(f"{self.receiver_url}/readyz"))
+        if with_console:
+            self._await("console", lambda: _answers(f"{self.console_url}/readyz"))
 
     def check(self) -> None:
         """Raises DeploymentFailed where a role has died."""
@@ -154,11 +176,17 @@ data_directory = "data"
 bind = "127.0.0.1:{receiver_port}"
 public_url = "http://127.0.0.1:{receiver_port}"
 
+[console]
+bind = "127.0.0.1:{console_port}"
+public_url = "http://127.0.0.1:{console_port}"
+session_keys = ["{session_key}"]
+
 [merchants.{merchant}]
 pay_types = ["{pay_type}"]
 amount_unit = "yuan"
 required_trust = "{required_trust}"
 token_keys = [{{ kid = "k1", key = "{token_key}" }}]
+second_person_above = "{second_person_above}"
 # The demo should not take minutes: inquiries are made much sooner here than in production.
 answer_due_seconds = 4.0
 min_inquiry_interval_seconds = 1.0
@@ -181,6 +209,14 @@ name = "{endpoint}"
 kind = "webhook"
 url = "{downstream_url}"
 secrets = ["{webhook_secret}"]
+"""
+
+_PERSON = """
+[[api.tokens]]
+name = "{name}"
+person = "{person}"
+token = "{token}"
+scopes = ["read", "inquire", "operate", "resolve"]
 """
 
 _SANDBOX = """\

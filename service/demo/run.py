@@ -31,7 +31,6 @@ from service.ledger.errors import LedgerUnavailable
 from service.ledger.inquiries import InquiryState
 from service.ledger.orders import OrderFilter
 from service.ledger.outbox import Outbox
-from service.ledger.schema import migrate
 from service.ledger.store import LedgerStore
 from service.ledger.withholds import WithholdOutcome
 from service.messaging.sqlite.queue import EmbeddedQueue
@@ -66,7 +65,6 @@ class DemoRun:
         """
         settings = load_settings(self._deployment.settings_path, {})
         with _ledger(settings) as engine, self._progress() as progress:
-            migrate(engine)
             sending = progress.add_task("withholds sent", total=len(order_nos), note="")
             watching = progress.add_task("final at the shop", total=len(order_nos), note="")
             outcomes = self._send(settings, engine, order_nos, progress, sending)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
+from urllib.request import HTTPCookieProcessor, OpenerDirector, build_opener
 
 import urllib3
 
@@ -133,6 +136,27 @@ def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(
     assert eventually(lambda: "missing-token" in log.read_text()), "refused for another reason"
     end(demo, signal.SIGINT)
     assert not list(tmp_path.glob("payment-callbacks-demo-*"))
+
+
+def test_the_console_that_it_offers_shows_its_orders_to_either_person(processes: Processes, tmp_path: Path) -> None:
+    demo = processes.start("demo", "--orders", "1", environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
+    demo.wait_until(lambda: "Still up" in demo.output)
+    (url,) = re.findall(r"in the operators' console 控制台: (http:\S+)", demo.output)
+    tokens = re.findall(r"^  (li\.lei|han\.meimei) +(\S+)$", demo.output, re.MULTILINE)
+    assert [person for person, _ in tokens] == ["li.lei", "han.meimei"]
+    for person, token in tokens:
+        browser = build_opener(HTTPCookieProcessor())
+        csrf = re.search(r'name="csrf" value="([^"]+)"', read(browser, f"{url}/sign-in"))
+        assert csrf is not None
+        assert person in read(browser, f"{url}/sign-in", csrf=csrf[1], token=token)
+        assert "Event: succeeded" in read(browser, f"{url}/orders?q=DEMO-00001-success")
+    end(demo, signal.SIGINT)
+
+
+def read(browser: OpenerDirector, url: str, **form: str) -> str:
+    """A page, or the one after a form that is sent to it."""
+    with browser.open(url, urlencode(form).encode() if form else None) as response:
+        return str(response.read().decode())
 
 
 def test_no_child_outlives_a_demo_that_was_killed(processes: Processes, tmp_path: Path) -> None:
