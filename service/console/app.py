@@ -15,7 +15,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from service.config.settings import ApiScope, ConsoleSettings
-from service.console.pages import TEMPLATE_FUNCTIONS, form_text, own_path, page, template_values, time_zones
+from service.console.pages import TEMPLATE_FUNCTIONS, form_text, own_path, page, template_values, time_zones, url_with
 from service.console.people import OpenIdSignIn, ProxySignIn, TokenSignIn
 from service.console.server import MAX_FORM_BYTES
 from service.console.sessions import (
@@ -147,11 +147,11 @@ def _hidden_field() -> Markup:
     return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, csrf_token())
 
 
-def _live_attributes() -> Markup:
-    """Makes an element load itself anew from the same page, every few seconds."""
+def _live_attributes(**parameters: str) -> Markup:
+    """Makes an element load itself anew from the same page, with these parameters, every few seconds."""
     return Markup(
         'hx-get="{}" hx-trigger="every {}s" hx-select="#live" hx-target="this" hx-swap="outerMorph" hx-headers="{}"'
-    ).format(request.full_path.rstrip("?"), _LIVE_SECONDS, _LIVE_HEADERS)
+    ).format(url_with(**parameters), _LIVE_SECONDS, _LIVE_HEADERS)
 
 
 def _versioned(app: Flask) -> Any:

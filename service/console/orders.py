@@ -100,6 +100,10 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
         history = store.order_history(key)
         if not history.known:
             raise NotFound
+        proposal = next((one for one in history.proposals if one.state is ProposalState.OPEN), None)
+        # The forms keep what a person saw when they opened the page, while the rest of it shows what is new.
+        version = f"{history.order.sequence if history.order else 0}.{proposal.id if proposal else 0}"
+        seen = request.args.get("seen", version)
         return page(
             "order.html",
             key=key,
@@ -111,7 +115,9 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             timeline=make_timeline(history),
             outlook=make_outlook(history),
             inquiry_reasons=reasons_in_words(history.inquiry.reasons) if history.inquiry else "",
-            proposal=next((one for one in history.proposals if one.state is ProposalState.OPEN), None),
+            proposal=proposal,
+            seen=seen,
+            has_changed=seen != version,
             resolvable={status: STATUSES[status] for status in RESOLVABLE},
             statuses=STATUSES,
             trusts=TRUSTS_IN_SHORT,

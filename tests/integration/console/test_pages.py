@@ -133,6 +133,18 @@ def test_of_two_people_who_resolve_the_same_order_the_second_is_told_to_look_aga
     assert "look again" in other.submit("/order/resolve", status="failed", reason="mine too")
 
 
+def test_an_open_page_of_an_order_that_has_changed_says_so_beside_what_is_new(
+    browser: Browser, store: LedgerStore
+) -> None:
+    announce(store, "DK-1")
+    (address,) = re.findall(r'hx-get="([^"]+)"', browser.open("/order?merchant=acme&number=DK-1"))
+    assert "has changed since you opened this page" not in browser.open(unescape(address))
+    store.record([a_claim(order="DK-1", pay_type="baofoo_001", trust=Trust.CAPABILITY)])
+    assert "has changed since you opened this page" in browser.open(unescape(address))
+    assert "Event: succeeded" in browser.page.text
+    assert "has changed since you opened this page" not in browser.open("/order?merchant=acme&number=DK-1")
+
+
 def test_an_endpoint_is_paused_and_resumed_with_a_reason_in_the_audit(browser: Browser) -> None:
     browser.open("/endpoints/shop")
     assert "Paused since" in browser.submit("/endpoints/shop/pause", reason="deploying")
