@@ -121,6 +121,16 @@ test-cluster: PROGRAMS := ip:iproute2
 test-cluster: servers $(INSTALLED_DEV) ## Stop the brokers of a cluster of three, one after the other, under load (as root)
 	$(BIN)/python -m pytest tests/cluster $(PYTEST_ARGS)
 
+.PHONY: test-browser
+test-browser: PROGRAMS := chromium
+test-browser: servers $(INSTALLED_DEV) ## Use the console in Chromium, and check that each of its pages is accessible
+	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+
+.PHONY: screenshots
+screenshots: PROGRAMS := chromium
+screenshots: servers $(INSTALLED_DEV) ## Make the pictures of the console in docs/images anew
+	SCREENSHOTS=$(abspath docs/images) $(BIN)/python -m pytest tests/browser/test_screenshots.py
+
 # The user's cache keeps the unpacked release, with its servers and the wheels, for the next run.
 .PHONY: test-debian
 test-debian: PROGRAMS := debootstrap
