@@ -49,6 +49,8 @@ _WAITING: LiteralString = """
         SELECT merchant, biz_order_no, 'parked', 2, 1, updated_at, updated_at, 9, 0, false, 0, updated_at, '2026-01-01',
             1, 0, 9, updated_at FROM orders WHERE biz_order_no BETWEEN 'known-00000200' AND 'known-00001200'
         ON CONFLICT DO NOTHING;
+    UPDATE deliveries SET state = 'parked', last_error = 'HTTP 410'
+        WHERE endpoint = 'shop' AND biz_order_no BETWEEN 'known-00002000' AND 'known-00012000';
     INSERT INTO dead_letters (id, reason, died_at, body, requested_by, requested_reason, outcome)
         SELECT 'letter/' || number, 'not-json: no JSON', now() - number * interval '1 minute', '{}', '', '', ''
         FROM generate_series(1, 1000) AS number;
@@ -93,8 +95,8 @@ def measure(sizes: Sizes, console: Console) -> list[Findings]:
         Findings(
             title="Pages of the console",
             method=f"Each page {_REQUESTS} times, one request after the other, among {sizes.many_orders:,} orders of "
-            "thirty days on PostgreSQL, with 1,200 orders and 1,000 dead letters that wait for a person and 100,000 "
-            "open deliveries of one endpoint. A page is ready when its last byte has come.",
+            "thirty days on PostgreSQL. 1,200 orders, 10,000 deliveries and 1,000 dead letters wait for a person, and "
+            "100,000 deliveries of one endpoint are open. A page is ready when its last byte has come.",
             figures=figures,
             ratios=[
                 Ratio(
@@ -139,6 +141,7 @@ def _pages(browser: "_Browser", orders: int) -> Iterator[tuple[str, str]]:
     yield "An order", f"/order?merchant={_MERCHANT}&number={number}"
     yield "Endpoints", "/endpoints"
     yield "An endpoint with 100,000 open deliveries", "/endpoints/slow"
+    yield "An endpoint's events that were given up", "/endpoints/shop?state=parked"
     yield "An endpoint's delivered events", "/endpoints/shop?state=delivered"
     yield "Dead letters", "/dead-letters"
     yield "Audit", "/audit"
