@@ -552,6 +552,16 @@ class Settings:
                 f"every merchant (`{slug}`): a withhold that is under way at SIGTERM has to end",
             )
 
+    def _ways_to_resolve(self) -> list[str]:
+        """The settings by which people get the scope resolve in the console."""
+        console = self.console
+        ways = {
+            "api.tokens": [token.scopes for token in self.api.tokens],
+            "console.openid.groups": console.openid.groups.values() if console.openid else (),
+            "console.proxy.groups": console.proxy.groups.values() if console.proxy else (),
+        }
+        return [name for name, scopes in ways.items() if any(ApiScope.RESOLVE in some for some in scopes)]
+
     def warnings(self) -> list[str]:
         """What is allowed but doubtful. It is logged at the start and printed by `config check`."""
         found = []
@@ -580,6 +590,12 @@ class Settings:
                 )
         if self.console.openid and not self.console.openid.issuer.startswith("https://"):
             found.append("console.openid.issuer is not https: anyone on the path to it can sign in as anybody.")
+        ways = self._ways_to_resolve()
+        if len(ways) > 1 and any(m.second_person_above is not None for m in self.merchants.values()):
+            found.append(
+                f"{' and '.join(ways)} give the scope resolve: somebody with another identity in each could confirm "
+                "their own proposal. Give it in one of them only, or the same identities in all."
+            )
         if self.spool.enabled and not self.broker.urls:
             found.append("spool.enabled has no effect on the embedded queue, which is a file itself.")
         return found

@@ -42,9 +42,3 @@ def test_a_missing_extra_is_named_at_the_start(monkeypatch: pytest.MonkeyPatch, 
 def test_without_openid_nothing_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "service.console.openid", None)
     require_openid(parse_settings(_SETTINGS.format(openid=""), {}, name="test", folder=tmp_path))
-
-
-@pytest.mark.parametrize(("issuer", "warns"), [("http://id.example.com", True), ("https://id.example.com", False)])
-def test_a_provider_without_tls_is_a_warning(tmp_path: Path, issuer: str, warns: bool) -> None:
-    settings = parse_settings(_SETTINGS.format(openid=_OPENID.format(issuer=issuer)), {}, name="test", folder=tmp_path)
-    assert any("console.openid.issuer is not https" in warning for warning in settings.warnings()) is warns
