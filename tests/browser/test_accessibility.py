@@ -24,7 +24,7 @@ _PAGES = (
     "/signs",
     "/audit",
 )
-_BODY = '{"biz_order_no":"DK1","pay_status":"success","pay_type":"baofoo_001","sign":"0"}'
+_BODY = '{"biz_order_no":"DK1","pay_status":"success","pay_type":"baofoo_001","sign":"' + "0" * 32 + '"}'
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
