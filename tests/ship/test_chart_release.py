@@ -51,6 +51,7 @@ _NOT_HAPPENED = (
     "payment_callbacks_endpoint_paused_seconds",
 )
 _API_TOKEN_AT = {"secret": "payment-callbacks-shop", "key": "api-token"}
+_SESSION_KEY_AT = {"secret": "payment-callbacks-console", "key": "session-key"}
 _API_TOKEN = "the-token-of-the-shop-for-tests-only"
 
 
@@ -107,6 +108,7 @@ def installed(
                 ("payment-callbacks-asked", "aes-key"): AES_KEY,
                 ("payment-callbacks-shop", "webhook-secret"): WEBHOOK_SECRET,
                 ("payment-callbacks-shop", "api-token"): _API_TOKEN,
+                ("payment-callbacks-console", "session-key"): "a session key of the console, for tests only",
             },
             servers=[rabbitmq.port, postgresql.port, *(urlsplit(one.url).port or 0 for one in (shop, gateway))],
             folder=folder,
@@ -143,17 +145,19 @@ def _further_values(rabbitmq: RabbitMQ, postgresql: PostgreSQL, shop: Downstream
             "merchants": {"asked": asked},
             "endpoints": [{**endpoint, "url": shop.url}, {"name": "bus", "kind": "amqp"}],
             "api": {"tokens": [{"name": "shop", "token": _API_TOKEN_AT, "scopes": ["read"]}]},
+            "console": {"session_keys": [_SESSION_KEY_AT]},
         },
         # Nobody translates a Service's port here.
         "receiver": {"service": {"port": 8080}},
         "api": {"service": {"port": 8081}},
+        "console": {"service": {"port": 8082}},
         "networkPolicy": {"broker": {"ports": [rabbitmq.port]}, "database": {"ports": [postgresql.port]}},
     }
 
 
 def test_every_role_becomes_what_its_probes_ask_for(installed: Installed) -> None:
     release = installed.release
-    assert set(release.roles) == {"receiver", "ledger", "inquirer", "dispatcher", "api"}
+    assert set(release.roles) == {"receiver", "ledger", "inquirer", "dispatcher", "api", "console"}
     for role in release.roles:
         pod = release.pod(role)
         container = pod.container
@@ -163,14 +167,14 @@ def test_every_role_becomes_what_its_probes_ask_for(installed: Installed) -> Non
                 request = container[probe]["httpGet"]
                 url = installed.url(role, ports[request["port"]]) + request["path"]
                 eventually(partial(answers, url), why=partial(getattr, pod, "output"))
-        metrics = installed.url(role, ports.get("metrics", ports.get("api", 0))) + "/metrics"
+        metrics = installed.url(role, ports.get("metrics", ports.get(role, 0))) + "/metrics"
         eventually(partial(answers, metrics), why=partial(getattr, pod, "output"))
 
 
 def test_helms_own_test_passes(installed: Installed) -> None:
     test = installed.release.start("test")
     assert test.wait() == 0, test.output
-    assert test.output.count("ok: ") == 4
+    assert test.output.count("ok: ") == 5
 
 
 def test_the_pages_first_callback_is_acknowledged_succeeds_and_reaches_the_shop(installed: Installed) -> None:
@@ -214,8 +218,9 @@ def test_a_gateway_is_asked_by_hand_beside_the_inquirer(installed: Installed) ->
 
 def test_every_panel_of_the_dashboard_shows_something(installed: Installed) -> None:
     """Read by a Prometheus that scrapes the pods as the PodMonitor has it."""
-    targets = [f"{installed.release.addresses[role]}:9090" for role in installed.release.roles if role != "api"]
-    targets.append(f"{installed.release.addresses['api']}:8081")
+    own = {"api": 8081, "console": 8082}
+    targets = [f"{installed.release.addresses[role]}:9090" for role in installed.release.roles if role not in own]
+    targets += [f"{installed.release.addresses[role]}:{port}" for role, port in own.items()]
     config = {
         "scrape_configs": [{"job_name": "pods", "scrape_interval": "1s", "static_configs": [{"targets": targets}]}]
     }
@@ -241,7 +246,7 @@ def test_each_role_connected_to_all_that_its_policy_allows_and_tried_nothing_els
     """What goes before has had every role do what it is there for."""
     policies = installed.release.filter
     assert set(policies.refused().values()) == {0}, policies.refused()
-    names = {8080: "receiver", 8081: "api"}
+    names = {8080: "receiver", 8081: "api", 8082: "console"}
     used = {(role, names.get(port, port)) for (role, port), count in policies.connections().items() if count}
     unused = {(role, port) for (role, port), count in policies.connections().items() if not count and port != 53}
     assert {role for role, _ in used} == {*installed.release.roles, "migrate", "test"}
