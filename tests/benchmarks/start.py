@@ -83,12 +83,14 @@ def _measure_commands(installation: Installation, sizes: Sizes, console: Console
 
 
 def _measure_receiver(installation: Installation, folder: Path, sizes: Sizes, console: Console) -> Findings:
-    """Beside its older self where git knows that: it runs with the same dependencies."""
+    """Beside its older self, where git knows that and the dependencies that are here suffice for it."""
     contestants: dict[str, Callable[[], Figures]] = {
         RUN: lambda: _start(installation, installation.process("receiver"))
     }
     _compile(_REPOSITORY)
     older = _unpack(_BEFORE, folder / _BEFORE)
+    if older is not None and not _runs(older, console):
+        older = None
     if older is not None:
         _compile(older)
         contestants[_RUN_BEFORE] = lambda: _start(installation, _process_of(older, installation, folder))
@@ -136,6 +138,16 @@ def _unpack(revision: str, folder: Path) -> Path | None:
         return None
     subprocess.run(["tar", "-xf", archive, "-C", folder], check=True)
     return folder
+
+
+def _runs(source: Path, console: Console) -> bool:
+    """Whether that release finds all that it imports; says what it lacks."""
+    command = [sys.executable, "-c", "import service.cli.main, service.web.app"]
+    imported = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    if imported.returncode:
+        lacks = imported.stderr.strip().splitlines()[-1]
+        console.print(f"{source.name} is left out: {lacks}; install that here to compare with it", markup=False)
+    return not imported.returncode
 
 
 def _compile(source: Path) -> None:
