@@ -20,6 +20,7 @@ from service.console.orders import make_orders
 from service.console.people import OpenIdSignIn, ProxySignIn, TokenSignIn
 from service.console.signs import make_signs
 from service.console.today import make_today
+from service.identity.tokens import Authenticator
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.endpoint_tests import EndpointTests
@@ -92,7 +93,7 @@ def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: 
             make_audit(engine=engine),
             *openid_pages,
         ],
-        tokens=TokenSignIn(settings.api.tokens),
+        tokens=TokenSignIn(Authenticator(tokens=settings.api.tokens)),
         openid=openid,
         proxy=ProxySignIn(console.proxy) if console.proxy else None,
         registry=registry,

@@ -79,7 +79,7 @@ class _PathField(fields.String):
         return Path(super()._deserialize(*args, **kwargs))
 
 
-def _check_token_key(key: Secret) -> None:
+def _check_key(key: Secret) -> None:
     if len(key.reveal().encode()) < 32:
         raise ValidationError("must have at least 32 bytes; make one with `payment-callbacks keys new`")
 
@@ -121,7 +121,7 @@ class TokenKey:
     """A key that signs and verifies the notify_url tokens of one merchant."""
 
     kid: Annotated[str, validate.Regexp(r"[A-Za-z0-9_-]{1,16}\Z", error="must be 1 to 16 of A-Z, a-z, 0-9, _ and -")]
-    key: Annotated[SecretText, _check_token_key]
+    key: Annotated[SecretText, _check_key]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -417,11 +417,6 @@ class ApiSettings:
             yield "tokens", "two of them have the same token"
 
 
-def _check_session_key(key: Secret) -> None:
-    if len(key.reveal().encode()) < 32:
-        raise ValidationError("must have at least 32 bytes; make one with `payment-callbacks keys new`")
-
-
 def _check_network(text: str) -> None:
     try:
         ip_network(text)
@@ -467,7 +462,7 @@ class ConsoleSettings:
     public_url: Annotated[str, _check_origin] = "http://127.0.0.1:8082"
     #: Sign the cookies of sessions: the first one new cookies, and each one is accepted. Without any, `run all` does
     #: not start the console.
-    session_keys: Annotated[Sequence[Annotated[SecretText, _check_session_key]], validate.Length(min=1, max=2)] = ()
+    session_keys: Annotated[Sequence[Annotated[SecretText, _check_key]], validate.Length(min=1, max=2)] = ()
     #: A session ends after this time without a request by its person, and in any case after `max_session_seconds`.
     max_idle_seconds: PositiveFloat = 1800.0
     max_session_seconds: PositiveFloat = 43200.0

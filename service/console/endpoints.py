@@ -23,8 +23,8 @@ from service.console.pages import (
     options,
     order_url,
     page,
+    read_time,
     require,
-    zone,
 )
 from service.console.words import DELIVERY_STATES, EVENTS, REPLAY_STATES, STATUSES, TEST_STATES
 from service.domain.claims import OrderStatus
@@ -123,7 +123,7 @@ def make_endpoints(
             endpoint=found,
             is_configured=name in endpoints,
             health=health_of(found),
-            success_rate=_success_rates().get(name, ""),
+            success_rate=_success_rates(endpoint=name).get(name, ""),
             state=state,
             test=tests.load(number) if number is not None else None,
             test_is_under_way=lambda test: test.state in (EndpointTestState.REQUESTED, EndpointTestState.SENDING),
@@ -201,7 +201,7 @@ def make_endpoints(
             raise NotFound
         return redirect(url_for(".show", name=name, replay=number))
 
-    def _success_rates() -> Mapping[str, str]:
+    def _success_rates(**only: str) -> Mapping[str, str]:
         """The share of each endpoint's tries that delivered an event, in the last 24 hours, and their number."""
         until = clock()
         found = read_totals(
@@ -211,6 +211,7 @@ def make_endpoints(
             until=until,
             resolution=Resolution.HOUR,
             by=("endpoint", "outcome"),
+            only=only,
         )
         tries: Counter[str] = Counter()
         delivered: Counter[str] = Counter()
@@ -258,15 +259,10 @@ def _state(text: str | None) -> DeliveryState:
 def _read_window(endpoint: str) -> ReplayWindow:
     given = request.values
     try:
-        since, until = (_time(given.get(name, "")) for name in ("since", "until"))
+        since, until = (read_time(given.get(name, "")) for name in ("since", "until"))
         status = OrderStatus(given["status"]) if given.get("status") else None
     except ValueError as error:
         raise BadRequest(str(error)) from error
     if since >= until:
         raise BadRequest(gettext("the window ends before it begins"))
     return ReplayWindow(endpoint=endpoint, since=since, until=until, status=status)
-
-
-def _time(text: str) -> datetime:
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=zone())

@@ -1,7 +1,6 @@
 """Orders: found by number, amount, status or time, and one order with its timeline and what a person may do."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from flask import Blueprint, flash, redirect, request
@@ -24,10 +23,10 @@ from service.console.pages import (
     options,
     order_url,
     page,
+    read_time,
     require,
-    zone,
 )
-from service.console.timeline import make_outlook, make_timeline, reasons_in_words, status_in_words
+from service.console.timeline import make_outlook, make_timeline, status_in_words
 from service.console.words import FIELDS, STATUSES, TRUSTS_IN_SHORT, VERDICTS_IN_SHORT, problem_in_words
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
@@ -114,7 +113,6 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             else gettext("no status: no trusted claim names it"),
             timeline=make_timeline(history),
             outlook=make_outlook(history),
-            inquiry_reasons=reasons_in_words(history.inquiry.reasons) if history.inquiry else "",
             proposal=proposal,
             seen=seen,
             has_changed=seen != version,
@@ -192,7 +190,7 @@ def _read_resolution(key: OrderKey, announcer: Announcer) -> Resolution:
     try:
         status, sequence = OrderStatus(form_text("status")), int(form_text("sequence"))
         paid_at = form_text("paid_at", required=False)
-        paid = datetime.fromisoformat(paid_at).replace(tzinfo=zone()) if paid_at else None
+        paid = read_time(paid_at) if paid_at else None
     except ValueError as error:
         raise BadRequest(str(error)) from error
     if status not in RESOLVABLE:
@@ -222,21 +220,12 @@ def _filter() -> OrderFilter:
             status=OrderStatus(given["status"]) if given.get("status") else None,
             conflicted=True if given.get("conflicted") else None,
             amount=given.get("amount", "").strip() or None,
-            updated_since=_time("since"),
-            updated_before=_time("until"),
+            updated_since=read_time(given["since"]) if given.get("since") else None,
+            updated_before=read_time(given["until"]) if given.get("until") else None,
             after=after(OrderPlace),
         )
     except ValueError as error:
         raise BadRequest(str(error)) from error
-
-
-def _time(name: str) -> datetime | None:
-    """A time as a browser's field writes it, in the reader's zone."""
-    text = request.args.get(name, "")
-    if not text:
-        return None
-    time = datetime.fromisoformat(text)
-    return time if time.tzinfo else time.replace(tzinfo=zone())
 
 
 def _options(chosen: OrderFilter) -> Sequence[str]:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from typing import Any, Generic, TypeVar
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, available_timezones
@@ -65,6 +66,12 @@ def zone() -> ZoneInfo:
 def local_time(time: datetime | None) -> str:
     """A time in the reader's zone, to the second; "" where there is none."""
     return "" if time is None else f"{time.astimezone(zone()):%Y-%m-%d %H:%M:%S}"
+
+
+def read_time(text: str) -> datetime:
+    """A time as a browser's field writes it, in the reader's zone, or one with a zone. Raises ValueError."""
+    time = datetime.fromisoformat(text)
+    return time if time.tzinfo else time.replace(tzinfo=zone())
 
 
 def order_url(merchant: str, number: str) -> str:
@@ -178,6 +185,7 @@ def form_text(name: str, *, required: bool = True) -> str:
     return text
 
 
+@cache
 def time_zones() -> Sequence[str]:
     """The names of the time zones that a reader may choose."""
     return sorted(name for name in available_timezones() if "/" in name or name == "UTC")

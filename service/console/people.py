@@ -1,7 +1,7 @@
 """Who uses the console, and what they may do: signed in with an API token, by a proxy, or through OpenID Connect."""
 
 import hmac
-from collections.abc import Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from hashlib import sha256
 from ipaddress import ip_address, ip_network
@@ -9,7 +9,8 @@ from typing import Any
 
 from werkzeug.datastructures import Headers
 
-from service.config.settings import ApiScope, ApiToken, OpenIdSettings, ProxySettings
+from service.config.settings import ApiScope, OpenIdSettings, ProxySettings
+from service.identity.tokens import Authenticator
 from service.ledger.audit import Author
 
 _EVERYBODY = "*"
@@ -61,28 +62,22 @@ class TokenSignIn:
     A session holds the token's name and a part of its hash, so it ends once the token is removed or replaced.
     """
 
-    def __init__(self, tokens: Sequence[ApiToken]) -> None:
-        self._tokens = {token.name: (_hash(token.token.reveal()), token) for token in tokens}
+    def __init__(self, callers: Authenticator) -> None:
+        self._callers = callers
 
     def sign_in(self, given: str, session: MutableMapping[str, Any]) -> bool:
-        """Sign in with a token, into this session; False where there is no such token.
-
-        Compares every token, each in constant time.
-        """
-        hashed = _hash(given.strip())
-        found = [name for name, (known, _) in self._tokens.items() if hmac.compare_digest(known, hashed)]
-        if found:
-            session.update({_METHOD: "token", _NAME: found[0], _PROOF: hashed[:16]})
-        return bool(found)
+        """Sign in with a token, into this session; False where there is no such token."""
+        caller = self._callers.find(given.strip())
+        if caller is not None:
+            session.update({_METHOD: "token", _NAME: caller.name, _PROOF: caller.fingerprint})
+        return caller is not None
 
     def person(self, session: Mapping[str, Any]) -> Person | None:
         """Who has signed in so; None where nobody has, or the token is no longer valid."""
-        if session.get(_METHOD) != "token":
+        caller = self._callers.named(session.get(_NAME, "")) if session.get(_METHOD) == "token" else None
+        if caller is None or not hmac.compare_digest(caller.fingerprint, str(session.get(_PROOF))):
             return None
-        known, token = self._tokens.get(session.get(_NAME, ""), ("", None))
-        if token is None or not hmac.compare_digest(known[:16], str(session.get(_PROOF))):
-            return None
-        return Person(identity=token.person or token.name, method=f"API token {token.name}", scopes=token.scopes)
+        return Person(identity=caller.person or caller.name, method=f"API token {caller.name}", scopes=caller.scopes)
 
 
 class ProxySignIn:
@@ -116,7 +111,7 @@ class OpenIdSignIn:
 
     def __init__(self, settings: OpenIdSettings) -> None:
         self._settings = settings
-        self._proof = _hash(f"{settings.issuer} {settings.client_id}")[:16]
+        self._proof = sha256(f"{settings.issuer} {settings.client_id}".encode()).hexdigest()[:16]
 
     def sign_in(self, claims: Mapping[str, Any], session: MutableMapping[str, Any]) -> None:
         """Sign in by the claims of a verified ID token, into this session. Raises OpenIdRefused."""
@@ -148,7 +143,3 @@ class OpenIdSignIn:
             scopes=scopes_of(session[_GROUPS], self._settings.groups),
             label=session[_LABEL],
         )
-
-
-def _hash(token: str) -> str:
-    return sha256(token.encode("utf-8", "surrogateescape")).hexdigest()

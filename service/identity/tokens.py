@@ -32,6 +32,8 @@ class Caller:
     scopes: frozenset[ApiScope]
     #: What tells the one person who uses the token from all others; "" where it is a system's.
     person: str = ""
+    #: A part of the token's hash: it is another one once the token is replaced.
+    fingerprint: str = ""
 
     def require(self, scope: ApiScope) -> None:
         """Raises ScopeMissing unless the caller has `scope`."""
@@ -53,23 +55,34 @@ class Authenticator:
 
     def __init__(self, *, tokens: Sequence[ApiToken]) -> None:
         """Only the hashes of the tokens are kept."""
-        self._callers = [
-            (_hash(token.token.reveal()), Caller(name=token.name, scopes=token.scopes, person=token.person))
-            for token in tokens
-        ]
+        self._callers = [_hashed_caller(token) for token in tokens]
 
     def authenticate(self, authorization: str | None) -> Caller:
-        """The caller that sent this `Authorization` header. Raises Unauthenticated.
+        """The caller that sent this `Authorization` header. Raises Unauthenticated."""
+        header = authorization or ""
+        found = self.find(header[len(_SCHEME) :].strip() if header[: len(_SCHEME)].lower() == _SCHEME else "")
+        if found is None:
+            raise Unauthenticated
+        return found
+
+    def find(self, token: str) -> Caller | None:
+        """The caller with this token; None where there is none.
 
         Compares every token, each in constant time. The response time reveals neither how much of a guess was right
         nor which token it resembles.
         """
-        header = authorization or ""
-        given = _hash(header[len(_SCHEME) :].strip() if header[: len(_SCHEME)].lower() == _SCHEME else "")
+        given = _hash(token)
         found = [caller for known, caller in self._callers if hmac.compare_digest(known, given)]
-        if not found:
-            raise Unauthenticated
-        return found[0]
+        return found[0] if found else None
+
+    def named(self, name: str) -> Caller | None:
+        """The caller of this name; None where there is none."""
+        return next((caller for _, caller in self._callers if caller.name == name), None)
+
+
+def _hashed_caller(token: ApiToken) -> tuple[bytes, Caller]:
+    hashed = _hash(token.token.reveal())
+    return hashed, Caller(name=token.name, scopes=token.scopes, person=token.person, fingerprint=hashed.hex()[:16])
 
 
 def _hash(token: str) -> bytes:
