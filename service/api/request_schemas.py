@@ -12,7 +12,7 @@ from service.charging.announce import OrderDraft
 from service.charging.withhold import Payer
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
-from service.ledger.attention import AttentionFilter, AttentionKind, AttentionPlace
+from service.ledger.attention import GROUPS, AttentionFilter, AttentionKind, AttentionPlace
 from service.ledger.claims import RESOLVABLE
 from service.ledger.dead_letters import DeadLetterAction
 from service.ledger.endpoints import DeliveryFilter, DeliveryPlace, DeliveryState
@@ -330,11 +330,9 @@ class AttentionFilterSchema(Schema):
     kind = api.member(AttentionKind)
     merchant = api.merchant()
     group = api.text(
-        f"The `id` of an item of the kind `{AttentionKind.DISPUTED_FIELD}`: list its conflicts, "
+        f"The `id` of an item of the kind {' or '.join(f'`{kind}`' for kind in GROUPS)}: list its members, "
         "also those that somebody has acknowledged.",
-        validate=validate.Regexp(
-            f"{AttentionKind.DISPUTED_FIELD}/", error=f"is not an item of the kind {AttentionKind.DISPUTED_FIELD}"
-        ),
+        validate=validate.Regexp(f"({'|'.join(GROUPS)})/", error=f"is not an item of the kind {' or '.join(GROUPS)}"),
     )
     acknowledged = fields.Boolean(
         truthy={"true"},

@@ -209,6 +209,13 @@ class QuestionSchema(ResponseSchema):
     detail = api.MaskedText(metadata={"description": "Why there was no answer; else empty."})
 
 
+class FailedTrySchema(ResponseSchema):
+    """A try that an endpoint did not take."""
+
+    at = api.time("When it was over.")
+    error = api.MaskedText()
+
+
 class DeliverySchema(ResponseSchema):
     """The delivery of an event to one endpoint."""
 
@@ -218,6 +225,10 @@ class DeliverySchema(ResponseSchema):
     due_at = api.time("When it is attempted next, while it is open.")
     settled_at = api.time("When it was delivered or parked.", allow_none=True)
     last_error = api.MaskedText()
+    failed_tries = fields.List(
+        fields.Nested(FailedTrySchema),
+        metadata={"description": "The oldest first: the first one, and at most nine others, the newest."},
+    )
 
 
 class EventSchema(ResponseSchema):
@@ -445,12 +456,13 @@ class AttentionItemSchema(ResponseSchema):
     merchant = api.text("Empty where it concerns no merchant.")
     biz_order_no = api.text("Empty where it concerns no order.")
     endpoint = api.text("Empty where it concerns no endpoint.")
-    event_id = api.text("Of a parked delivery; else empty.")
+    event_id = api.text("Of a single parked delivery; else empty.")
     since = api.time("Since when it waits.")
     detail = api.MaskedText(
         metadata={"description": "An error, a reason, or the field in dispute, where there is one."}
     )
-    orders = api.number("How many orders it concerns: 0, 1, or those of a group.")
+    orders = api.number("How many orders it concerns: 0, 1, or those of a group of conflicts.")
+    events = api.number("How many events were given up: 0, 1, or those of a group.")
     amount = api.amount(allow_none=True)
     amount_unit = api.amount_unit()
     next_step = api.text("The command to run next.")

@@ -37,7 +37,11 @@ def show_attention(items: Sequence[AttentionItem], *, title: str = "") -> None:
     for item in items:
         amount = f"{item.amount} {item.amount_unit}" if item.amount else ""
         acknowledged = f"{item.acknowledged_by}: {item.note}" if item.acknowledged_at else ""
-        detail = f"{item.detail}: {item.orders} orders" if item.orders > 1 else item.detail
+        detail = item.detail
+        if item.orders > 1:
+            detail += f": {item.orders} orders"
+        elif item.events > 1:
+            detail += f": {item.events} events"
         add_row(table, item.id, time_text(item.since), amount, item.cause, detail, acknowledged, item.next_step)
     make_console().print(table)
 

@@ -27,7 +27,14 @@ from service.cli.order_tables import show_attention, show_history, show_orders, 
 from service.cli.pages import after_option, as_json_option, limit_option, print_json, print_page
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
-from service.ledger.attention import AttentionFilter, AttentionKind, AttentionList, AttentionPlace, confirm_command
+from service.ledger.attention import (
+    GROUPS,
+    AttentionFilter,
+    AttentionKind,
+    AttentionList,
+    AttentionPlace,
+    confirm_command,
+)
 from service.ledger.claims import RESOLVABLE, Resolution
 from service.ledger.errors import AnnouncementDiffers, AttentionItemUnknown, OrderUnknown, UnknownMerchant
 from service.ledger.inquiries import InquiryReason
@@ -269,7 +276,9 @@ def withdraw(
 @orders.command()
 @click.option("--kind", type=Word(AttentionKind), help="Only this kind.")
 @click.option("--merchant", help="Only what concerns this merchant.")
-@click.option("--group", help="The conflicts of this item of the kind disputed-field, also acknowledged ones.")
+@click.option(
+    "--group", help="The members of this item of the kind disputed-field or parked-deliveries, also acknowledged ones."
+)
 @click.option("--all", "with_acknowledged", is_flag=True, help="Also what somebody has acknowledged.")
 @after_option(AttentionPlace)
 @limit_option(100)
@@ -287,12 +296,13 @@ def attention(
 ) -> None:
     """List what waits for a person, the longest first: why, since when, the amount, and the command to run next.
 
-    Many conflicts of one merchant about the same field are one item. --group lists its conflicts.
+    Many conflicts of one merchant about the same field are one item, and so are many events that were given up for one
+    endpoint. --group lists its members.
 
     docs/attention.md explains each kind.
     """
-    if group and not group.startswith(f"{AttentionKind.DISPUTED_FIELD}/"):
-        raise click.UsageError(f"--group is not an item of the kind {AttentionKind.DISPUTED_FIELD}")
+    if group and group.partition("/")[0] not in GROUPS:
+        raise click.UsageError(f"--group is not an item of the kind {' or '.join(GROUPS)}")
     chosen = AttentionFilter(
         kind=kind,
         merchant=merchant,

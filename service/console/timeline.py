@@ -134,26 +134,31 @@ def _delivered(event: EventRecord) -> Iterator[TimelineEntry]:
         details=(("id", event.id),),
     )
     for delivery in event.deliveries:
-        if delivery.state != DeliveryState.OPEN or delivery.attempts:
-            yield _tried(event, delivery)
+        yield from _tried(event, delivery)
 
 
-def _tried(event: EventRecord, delivery: DeliveryRecord) -> TimelineEntry:
+def _tried(event: EventRecord, delivery: DeliveryRecord) -> Iterator[TimelineEntry]:
     numbers = {"number": event.sequence, "endpoint": delivery.endpoint}
+    for failed in delivery.failed_tries:
+        yield TimelineEntry(
+            at=failed.at,
+            kind="delivery",
+            title=_("Event %(number)s was not taken by %(endpoint)s", **numbers),
+            details=((_("error"), failed.error),),
+            failed=True,
+        )
     titles = {
         DeliveryState.DELIVERED: _("Event %(number)s was delivered to %(endpoint)s", **numbers),
         DeliveryState.PARKED: _("Event %(number)s was given up for %(endpoint)s", **numbers),
-        DeliveryState.OPEN: _("Event %(number)s is not delivered to %(endpoint)s yet", **numbers),
     }
-    details = ((_("tries"), str(delivery.attempts)), (_("last error"), delivery.last_error))
-    return TimelineEntry(
-        # Of an open delivery only the time of the next try is kept.
-        at=delivery.settled_at or event.created_at,
-        kind="delivery",
-        title=titles[DeliveryState(delivery.state)],
-        details=tuple(pair for pair in details if pair[1]),
-        failed=delivery.state != DeliveryState.DELIVERED,
-    )
+    if title := titles.get(DeliveryState(delivery.state)):
+        yield TimelineEntry(
+            at=delivery.settled_at,
+            kind="delivery",
+            title=title,
+            details=((_("tries"), str(delivery.attempts)),),
+            failed=delivery.state != DeliveryState.DELIVERED,
+        )
 
 
 def _proposed(proposal: ProposalRecord) -> Iterator[TimelineEntry]:

@@ -125,7 +125,7 @@ def _page_of(item: AttentionItem) -> str:
     match item.kind:
         case AttentionKind.DEAD_LETTER:
             return url_for("dead_letters.show", id=item.id.partition("/")[2])
-        case AttentionKind.PAUSED_ENDPOINT:
+        case AttentionKind.PAUSED_ENDPOINT | AttentionKind.PARKED_DELIVERIES:
             return url_for("endpoints.show", name=item.endpoint)
         case AttentionKind.DISPUTED_FIELD:
             return url_for("today.show", group=item.id)
@@ -137,6 +137,8 @@ def _detail_of(item: AttentionItem) -> str:
     match item.kind:
         case AttentionKind.CONFLICT | AttentionKind.DISPUTED_FIELD:
             return str(FIELDS.get(item.detail, item.detail))
+        case AttentionKind.PARKED_DELIVERIES:
+            return str(gettext("%(error)s: %(number)s events", error=item.detail, number=item.events))
         case AttentionKind.CONTRADICTED_WITHHOLD:
             return str(CONTRADICTIONS.get(item.detail, item.detail))
         case AttentionKind.PROPOSAL:

@@ -155,6 +155,9 @@ CAUSES: Words = {
     AttentionKind.PARKED_DELIVERY: lazy_gettext(
         "The endpoint failed to take an event too often. It is not tried again."
     ),
+    AttentionKind.PARKED_DELIVERIES: lazy_gettext(
+        "The endpoint failed to take many events too often. They are not tried again."
+    ),
     AttentionKind.DEAD_LETTER: lazy_gettext(
         "A message could not be recorded. What it says about a payment is not in the ledger."
     ),
@@ -173,6 +176,7 @@ KINDS: Words = {
     AttentionKind.UNKNOWN_WITHHOLD: lazy_gettext("withhold of unknown outcome"),
     AttentionKind.CONTRADICTED_WITHHOLD: lazy_gettext("contradicted withhold"),
     AttentionKind.PARKED_DELIVERY: lazy_gettext("event that was given up"),
+    AttentionKind.PARKED_DELIVERIES: lazy_gettext("many events that were given up"),
     AttentionKind.DEAD_LETTER: lazy_gettext("dead letter"),
     AttentionKind.PAUSED_ENDPOINT: lazy_gettext("paused endpoint"),
     AttentionKind.WAITING_CALLBACKS: lazy_gettext("waiting callbacks"),

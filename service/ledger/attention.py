@@ -2,8 +2,9 @@
 
 One query finds the items. The list, the counts of the metrics and the daily report read it, so they never disagree.
 
-Many conflicts of one merchant that begin with the same field mostly have one cause. They are one item, a group. Its
-conflicts are no items of their own, so they are neither listed nor counted, until the list is asked for that group.
+Many conflicts of one merchant that begin with the same field mostly have one cause, and so have many events that were
+given up for one endpoint. They are one item, a group. Its members are no items of their own, so they are neither listed
+nor counted, until the list is asked for that group.
 """
 
 import shlex
@@ -73,7 +74,7 @@ PAUSED_TOO_LONG = timedelta(hours=4)
 WAITING_TOO_LONG = timedelta(minutes=5)
 #: A spool or the queue is listed after this time without a report: four are missing by then.
 SILENT_AFTER = timedelta(minutes=1)
-#: So many conflicts of one merchant that begin with the same field are one item.
+#: So many conflicts of one merchant that begin with the same field, or given-up events of one endpoint, are one item.
 GROUPED_FROM = 10
 
 
@@ -96,6 +97,8 @@ class AttentionKind(StrEnum):
     CONTRADICTED_WITHHOLD = "contradicted-withhold"
     #: An event was given up for an endpoint.
     PARKED_DELIVERY = "parked-delivery"
+    #: Many events were given up for one endpoint: a group.
+    PARKED_DELIVERIES = "parked-deliveries"
     #: An endpoint has been paused for hours.
     PAUSED_ENDPOINT = "paused-endpoint"
     #: A message could not be recorded, and is in the dead letters.
@@ -105,6 +108,9 @@ class AttentionKind(StrEnum):
     #: Nobody reports what a spool or the queue holds.
     SILENT_REPORTER = "silent-reporter"
 
+
+#: The kinds that stand for many items of another kind.
+GROUPS = (AttentionKind.DISPUTED_FIELD, AttentionKind.PARKED_DELIVERIES)
 
 #: Each kind in words, with the item's `since` to fill in.
 CAUSES = {
@@ -116,6 +122,7 @@ CAUSES = {
     AttentionKind.UNKNOWN_WITHHOLD: "The withhold was sent, and it is unknown whether the gateway took it.",
     AttentionKind.CONTRADICTED_WITHHOLD: "The gateway contradicts itself about whether it has the order.",
     AttentionKind.PARKED_DELIVERY: "The endpoint failed to take an event too often. It is not tried again.",
+    AttentionKind.PARKED_DELIVERIES: "The endpoint failed to take many events too often. They are not tried again.",
     AttentionKind.DEAD_LETTER: "A message could not be recorded. What it says about a payment is not in the ledger.",
     AttentionKind.PAUSED_ENDPOINT: "The endpoint has been paused for hours. Its events wait.",
     AttentionKind.WAITING_CALLBACKS: "Acknowledged callbacks wait and are not in the ledger yet.",
@@ -151,10 +158,12 @@ class AttentionItem:
     since: datetime
     #: When it last changed: an acknowledgement holds until then.
     changed_at: datetime
-    #: What is known beyond the kind: an error, a reason, the field of a group. It may hold personal data.
+    #: What is known beyond the kind: an error, a reason, the field in dispute. It may hold personal data.
     detail: str
-    #: The number of orders concerned: 1, or those of a group; 0 where it concerns no order.
+    #: The number of orders concerned: 1, or those of a group of conflicts; 0 where it concerns no order.
     orders: int
+    #: The number of events that were given up: 1, or those of a group; 0 for any other kind.
+    events: int
     #: What is at stake, as the order has it; of a group the exact sum. None where unknown.
     amount: str | None
     amount_unit: str | None
@@ -183,6 +192,8 @@ class AttentionItem:
                 return confirm_command(self.merchant, self.biz_order_no, self.id.rpartition("/")[2])
             case AttentionKind.PARKED_DELIVERY:
                 words = ["replay", "--endpoint", self.endpoint, *_REASON, *_arguments(self.event_id)]
+            case AttentionKind.PARKED_DELIVERIES:
+                words = ["replay", "--endpoint", self.endpoint, "--parked", *_REASON]
             case AttentionKind.PAUSED_ENDPOINT:
                 words = ["endpoints", "resume", *_REASON, *_arguments(self.endpoint)]
             case AttentionKind.DEAD_LETTER:
@@ -203,7 +214,7 @@ class AttentionFilter:
 
     kind: AttentionKind | None = None
     merchant: str | None = None
-    #: Only the conflicts of the group with this id. The default leaves out what is in a group, and has the group.
+    #: Only the members of the group with this id. The default leaves out what is in a group, and has the group.
     group: str | None = None
     #: Whether somebody has acknowledged it. The default leaves those out.
     acknowledged: bool | None = False
@@ -293,12 +304,12 @@ def count_items(connection: Connection, now: datetime) -> dict[tuple[str, ...], 
 
 
 def items_at(now: datetime) -> Subquery:
-    """The items at the time `now` and the conflicts of each group, as a query with a column per field of an item.
+    """The items at the time `now` and the members of each group, as a query with a column per field of an item.
 
-    Its column `grouped` is the id of the group that a conflict is in, and "" for every item. A conflict counts as
+    Its column `grouped` is the id of the group that a member is in, and "" for every item. A member counts as
     acknowledged where it or its group is. Amounts are missing.
     """
-    conflicts = _open_conflicts()
+    conflicts, parked = _open_conflicts(), _parked_by_endpoint()
     found = union_all(
         _parked_inquiries(),
         _conflicts(conflicts),
@@ -308,7 +319,8 @@ def items_at(now: datetime) -> Subquery:
         _unknown_withholds(now),
         _contradicted_refusals(now),
         _missing_orders(),
-        _parked_deliveries(),
+        _parked_deliveries(parked),
+        _parked_deliveries_by_endpoint(parked),
         _paused_endpoints(now),
         _dead_letters(),
         _waiting_callbacks(now),
@@ -534,7 +546,35 @@ def _missing_orders() -> Select[Any]:
     )
 
 
-def _parked_deliveries() -> Select[Any]:
+_IS_PARKED = deliveries.c.state == literal("parked", literal_execute=True)
+
+
+def _parked_by_endpoint() -> CTE:
+    """How many events were given up for each endpoint, when the first and the last was, and why the last was."""
+    last = deliveries.alias("last")
+    last_error = (
+        select(last.c.last_error)
+        .where(last.c.endpoint == deliveries.c.endpoint, last.c.state == literal("parked", literal_execute=True))
+        .order_by(last.c.settled_at.desc())
+        .limit(1)
+        .scalar_subquery()
+    )
+    return (
+        select(
+            deliveries.c.endpoint,
+            func.count().label("number"),
+            func.min(deliveries.c.settled_at).label("since"),
+            func.max(deliveries.c.settled_at).label("changed_at"),
+            last_error.label("last_error"),
+        )
+        .where(_IS_PARKED)
+        .group_by(deliveries.c.endpoint)
+        .cte("parked")
+    )
+
+
+def _parked_deliveries(parked: CTE) -> Select[Any]:
+    group = _item_id(AttentionKind.PARKED_DELIVERIES, parked.c.endpoint)
     return (
         _select(
             AttentionKind.PARKED_DELIVERY,
@@ -542,12 +582,29 @@ def _parked_deliveries() -> Select[Any]:
             about=(deliveries.c.endpoint, events.c.id),
             endpoint=deliveries.c.endpoint,
             event_id=events.c.id,
-            since=func.coalesce(deliveries.c.settled_at, deliveries.c.created_at),
+            since=deliveries.c.settled_at,
             detail=deliveries.c.last_error,
+            number_of_events=literal(1),
+            grouped=case((parked.c.number >= GROUPED_FROM, group), else_=""),
+            group_changed_at=parked.c.changed_at,
         )
+        .join(parked, parked.c.endpoint == deliveries.c.endpoint)
         .join(events, HAS_EVENT)
-        .where(deliveries.c.state == literal("parked", literal_execute=True))
+        .where(_IS_PARKED)
     )
+
+
+def _parked_deliveries_by_endpoint(parked: CTE) -> Select[Any]:
+    return _select(
+        AttentionKind.PARKED_DELIVERIES,
+        about=(parked.c.endpoint,),
+        endpoint=parked.c.endpoint,
+        since=parked.c.since,
+        # The group changes with each event that joins it.
+        changed_at=parked.c.changed_at,
+        detail=parked.c.last_error,
+        number_of_events=parked.c.number,
+    ).where(parked.c.number >= GROUPED_FROM)
 
 
 def _paused_endpoints(now: datetime) -> Select[Any]:
@@ -607,6 +664,7 @@ def _select(
     event_id: ColumnElement[str] = _EMPTY,
     detail: ColumnElement[str] = _EMPTY,
     number_of_orders: ColumnElement[int] | None = None,
+    number_of_events: ColumnElement[int] | None = None,
     grouped: ColumnElement[str] = _EMPTY,
     group_changed_at: ColumnElement[Any] | None = None,
 ) -> Select[Any]:
@@ -629,6 +687,7 @@ def _select(
         "changed_at": changed_at,
         "detail": detail,
         "orders": literal(0 if order is None else 1) if number_of_orders is None else number_of_orders,
+        "events": literal(0) if number_of_events is None else number_of_events,
         "grouped": grouped,
         "group_changed_at": changed_at if group_changed_at is None else group_changed_at,
     }

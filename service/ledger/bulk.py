@@ -45,8 +45,8 @@ _Rows = Sequence[_Row]
 _NO_CONSTANTS: _Row = {}
 _Insert: TypeAlias = "postgresql.Insert | sqlite.Insert"
 
-# The parameter that holds all rows, as a JSON array of arrays.
-_ROWS = "rows"
+# The parameter that holds all rows, as a JSON array of arrays, and for PostgreSQL the one that holds their number.
+_ROWS, _COUNT = "rows", "count_of_rows"
 
 
 class GivenRows:
@@ -62,7 +62,10 @@ class GivenRows:
         else:
             from sqlalchemy.dialects.postgresql import JSONB  # a tenth of a second that the embedded ledger saves
 
-            self._row = func.jsonb_array_elements(cast(rows, JSONB)).column_valued("given")
+            elements = select(func.jsonb_array_elements(cast(rows, JSONB)).label("element"))
+            # Without the limit, PostgreSQL expects 100 rows whenever it plans. For as many it rather reads a table of
+            # some ten thousand rows whole than look each of them up.
+            self._row = elements.limit(bindparam(_COUNT, type_=Integer)).subquery("given").c.element
 
     def text(self, place: int) -> ColumnElement[Any]:
         """The value at `place` (from 0) of a row: a text, or NULL."""
@@ -90,8 +93,10 @@ class GivenRows:
 
     def parameter(self, rows: Iterable[Iterable[object]]) -> Mapping[str, Any]:
         """What the statement is executed with. Values are texts, UTF-8 bytes, integers, aware times and None."""
-        encoder = _SQLITE_JSON if self._is_sqlite else _POSTGRESQL_JSON
-        return {_ROWS: encoder.encode([list(row) for row in rows])}
+        listed = [list(row) for row in rows]
+        if self._is_sqlite:
+            return {_ROWS: _SQLITE_JSON.encode(listed)}
+        return {_ROWS: _POSTGRESQL_JSON.encode(listed), _COUNT: len(listed)}
 
 
 def insert_into(connection: Connection, table: Table) -> _Insert:
@@ -150,7 +155,7 @@ def execute_insert(connection: Connection, statement: _Insert, rows: _Rows, *, c
     if connection.dialect.name == "sqlite":
         return connection.execute(statement, [{**row, **constants} for row in rows])
     encoded = _POSTGRESQL_JSON.encode([list(row.values()) for row in rows])
-    return connection.execute(statement, {_ROWS: encoded, **constants})
+    return connection.execute(statement, {_ROWS: encoded, _COUNT: len(rows), **constants})
 
 
 def _insert_into(dialect: str, table: Table) -> _Insert:

@@ -25,7 +25,7 @@ from service.domain.events import EventType
 from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import insert_new
 from service.ledger.database import read, write
-from service.ledger.histories import DeliveryRecord
+from service.ledger.histories import DeliveryRecord, to_delivery
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import HAS_EVENT, comes_after, deliveries, events, paused_endpoints, to_record
 
@@ -239,7 +239,7 @@ def _listed() -> Select[Any]:
 
 def _load_listed(engine: Engine, query: Select[Any]) -> Sequence[ListedDelivery]:
     rows = read(engine, lambda connection: connection.execute(query).all())
-    return [to_record(ListedDelivery, row) for row in rows]
+    return [to_delivery(ListedDelivery, row) for row in rows]
 
 
 def _counted(*more: Any) -> Select[Any]:

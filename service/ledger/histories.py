@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, select
 
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger import orders
 from service.ledger.claims import ClaimRecord, any_claim, load_claims
+from service.ledger.failed_tries import FailedTry, read_failed_tries
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.inquiry_questions import AskedQuestion, load_asked
 from service.ledger.orders import OrderRecord
@@ -30,6 +32,11 @@ class DeliveryRecord:
     due_at: datetime
     settled_at: datetime | None
     last_error: str
+    #: The first one and the newest, oldest first; also those of before it was replayed.
+    failed_tries: Sequence[FailedTry]
+
+
+_Delivery = TypeVar("_Delivery", bound=DeliveryRecord)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +92,11 @@ def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
     )
 
 
+def to_delivery(record: type[_Delivery], row: Row[Any]) -> _Delivery:
+    """The record of a row that has all columns of deliveries."""
+    return to_record(record, row, failed_tries=read_failed_tries(row.failed_tries))
+
+
 def is_known(connection: Connection, key: OrderKey) -> bool:
     """Whether it was announced or any claim about it was recorded; as fast with many claims as with few."""
     return orders.load(connection, key) is not None or any_claim(connection, key)
@@ -103,5 +115,5 @@ def _deliveries(connection: Connection, key: OrderKey) -> dict[int, list[Deliver
     query = select(deliveries).where(about_order(deliveries, key)).order_by(deliveries.c.endpoint)
     by_sequence: dict[int, list[DeliveryRecord]] = {}
     for row in connection.execute(query):
-        by_sequence.setdefault(row.sequence, []).append(to_record(DeliveryRecord, row))
+        by_sequence.setdefault(row.sequence, []).append(to_delivery(DeliveryRecord, row))
     return by_sequence

@@ -26,13 +26,14 @@ from service.ledger.delivery_order import (
     update_given,
 )
 from service.ledger.endpoints import is_paused
+from service.ledger.failed_tries import add_failed_try
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import HAS_EVENT, deliveries, events
 
 _LONGEST_ERROR = 500
 
 _FIND_DUE = (
-    select(*KEY, deliveries.c.due_at, deliveries.c.attempts, deliveries.c.fence)
+    select(*KEY, deliveries.c.due_at, deliveries.c.attempts, deliveries.c.fence, deliveries.c.failed_tries)
     .add_columns(events.c.id, events.c.type, events.c.status, events.c.order_type)
     .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
     .join(events, HAS_EVENT)
@@ -52,7 +53,7 @@ _ANEW = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settl
 class _Statements:
     def __init__(self, dialect: str) -> None:
         self.rows = GivenRows(dialect)
-        fence, state, due_at, settled_at, error = range(len(KEY), len(KEY) + 5)
+        fence, state, due_at, settled_at, error, failed_tries = range(len(KEY), len(KEY) + 6)
         taken = {"attempts": deliveries.c.attempts + 1, "fence": deliveries.c.fence + 1}
         self.lease = update_given(self.rows).values(due_at=bindparam("until"), **taken)
         is_held = and_(deliveries.c.fence == self.rows.number(fence), is_open_by_key(deliveries))
@@ -62,6 +63,7 @@ class _Statements:
             due_at=func.coalesce(self.rows.time(due_at), deliveries.c.due_at),
             settled_at=self.rows.time(settled_at),
             last_error=self.rows.text(error),
+            failed_tries=self.rows.text(failed_tries),
         )
         # The higher fencing token keeps a repeat (after an unconfirmed commit) from taking off a second try.
         given_back = {"attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
@@ -87,6 +89,8 @@ class DueDelivery(SerializedEvent):
     observed_at: datetime | None
     #: The fencing token: the next lease of this delivery has a higher one.
     fence: int
+    #: The tries that have failed, as failed_tries.py writes them.
+    failed_tries: str
 
     @property
     def order(self) -> OrderKey:
@@ -238,7 +242,8 @@ def _lease(
 
 
 def _finish(connection: Connection, sent: Sequence[DueDelivery], now: datetime) -> Sequence[DueDelivery]:
-    done = _settle(connection, [(*delivery.key, delivery.fence, "delivered", None, now, "") for delivery in sent])
+    rows = [(*one.key, one.fence, "delivered", None, now, "", one.failed_tries) for one in sent]
+    done = _settle(connection, rows)
     unblock(connection, done)
     return [delivery for delivery in sent if delivery.key not in done]
 
@@ -248,12 +253,13 @@ def _give_up(connection: Connection, failed: Sequence[FailedDelivery], now: date
     retried, parked = {}, set()
     for one in failed:
         key, held, error = one.delivery.key, (*one.delivery.key, one.delivery.fence), _kept(one.error)
+        failed_tries = add_failed_try(one.delivery.failed_tries, at=now, error=error)
         if one.wait_seconds is None:
             parked.add(key)
-            rows.append((*held, "parked", None, now, error))
+            rows.append((*held, "parked", None, now, error, failed_tries))
         else:
             retried[key] = now + timedelta(seconds=one.wait_seconds)
-            rows.append((*held, "open", retried[key], None, error))
+            rows.append((*held, "open", retried[key], None, error, failed_tries))
     done = _settle(connection, rows)
     postpone_behind(connection, {key: at for key, at in retried.items() if key in done})
     unblock(connection, parked & done)
@@ -291,6 +297,7 @@ def _due(row: Row[Any]) -> DueDelivery:
         attempt=row.attempts + 1,
         observed_at=row.observed_at,
         fence=row.fence + 1,
+        failed_tries=row.failed_tries,
     )
 
 

@@ -249,6 +249,8 @@ deliveries = Table(
     # The fencing token: counts leases and replays; a settlement with an older number is refused.
     Column("fence", Integer, nullable=False),
     Column("last_error", Text, nullable=False),
+    # As failed_tries.py writes them.
+    Column("failed_tries", Text, nullable=False, server_default=""),
     Column("created_at", UtcDateTime, nullable=False),
     Column("settled_at", UtcDateTime),
     PrimaryKeyConstraint("merchant", "biz_order_no", "endpoint", "sequence"),
@@ -258,7 +260,7 @@ deliveries = Table(
     ),
     Index("ix_deliveries_due", "endpoint", "due_at", **_where("state = 'open'")),
     Index("ix_deliveries_oldest", "endpoint", "created_at", **_where("state = 'open'")),
-    Index("ix_deliveries_parked", "endpoint", **_where("state = 'parked'")),
+    Index("ix_deliveries_parked", "endpoint", "settled_at", **_where("state = 'parked'")),
     # For showing when an endpoint last accepted an event.
     Index("ix_deliveries_delivered", "endpoint", "settled_at", **_where("state = 'delivered'")),
 )

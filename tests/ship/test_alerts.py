@@ -229,11 +229,14 @@ CASES = [
         {_waiting("dead-letter"): "1x1000"},
         {_waiting("dead-letter", acknowledged="true"): "1x1000"},
     ),
-    Case(
-        "PaymentCallbacksEventsParked",
-        {_waiting("parked-delivery", endpoint="shop"): "1x1000"},
-        {_waiting("parked-delivery", endpoint="shop", acknowledged="true"): "1x1000"},
-        {"endpoint": "shop"},
+    *(
+        Case(
+            "PaymentCallbacksEventsParked",
+            {_waiting(kind, endpoint="shop"): "1x1000", _waiting(other, endpoint="shop"): "0x1000"},
+            {_waiting(kind, endpoint="shop", acknowledged="true"): "1x1000"},
+            {"endpoint": "shop"},
+        )
+        for kind, other in (("parked-delivery", "parked-deliveries"), ("parked-deliveries", "parked-delivery"))
     ),
     Case(
         "PaymentCallbacksInquiriesParked",

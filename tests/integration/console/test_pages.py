@@ -13,7 +13,7 @@ from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.ledger.announcements import Announcement
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
-from service.ledger.outbox import Outbox
+from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.totals import Counted, Series, TotalsStore
 from tests.support.claims import a_claim
@@ -77,6 +77,21 @@ def test_the_timeline_tells_what_happened_and_why(browser: Browser, store: Ledge
     assert text.index("Announced") < text.index("Not believed: its trust is below") < text.index("Event: succeeded")
     assert "Event 1 is sent to shop" in text
     assert "payment-callbacks orders show acme DK-1" in text
+
+
+def test_the_timeline_has_each_try_of_a_delivery_with_its_time_and_error(
+    browser: Browser, store: LedgerStore, engine: Engine
+) -> None:
+    store.record([a_claim(order="DK-1", pay_type="baofoo_001", trust=Trust.CAPABILITY)])
+    outbox = Outbox(engine=engine)
+    for error in ("it answered 503", "it did not answer in time"):
+        (due,) = outbox.lease_due(endpoint="shop", limit=10, lease_seconds=60)
+        outbox.settle_failed([FailedDelivery(delivery=due, error=error, wait_seconds=0)])
+    outbox.settle_delivered(outbox.lease_due(endpoint="shop", limit=10, lease_seconds=60))
+    text = browser.open("/order?merchant=acme&number=DK-1")
+    assert text.count("Event 1 was not taken by shop") == 2
+    assert text.index("it answered 503") < text.index("it did not answer in time")
+    assert text.index("it did not answer in time") < text.index("Event 1 was delivered to shop")
 
 
 def test_personal_data_is_masked_and_what_cannot_be_seen_is_written_out(browser: Browser, store: LedgerStore) -> None:

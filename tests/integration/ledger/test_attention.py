@@ -46,13 +46,15 @@ from tests.support.ledger import end_refused
 
 ANY = AttentionFilter(acknowledged=None)
 GROUP = "disputed-field/acme/amount"
+PARKED = "parked-deliveries/crm"
 BY_MESSAGE = RefusalRules(messages=["余额不足"], not_found_times=None, not_found_hours=24, max_per_hour=20)
 NO_ANSWER = QuestionResult(outcome=QuestionOutcome.NO_ANSWER, request_id="", seconds=0.0)
 
 
 @pytest.fixture
 def store(make_store: Callable[..., LedgerStore]) -> LedgerStore:
-    return make_store(endpoints=[EndpointRules(name="books", types=frozenset([EventType.SUCCEEDED]))])
+    types = {"books": EventType.SUCCEEDED, "crm": EventType.FAILED}
+    return make_store(endpoints=[EndpointRules(name=name, types=frozenset([one])) for name, one in types.items()])
 
 
 @pytest.fixture
@@ -102,6 +104,13 @@ def park_delivery(store: LedgerStore, outbox: Outbox, order: str) -> None:
     due = outbox.lease_due(endpoint="books", limit=100, lease_seconds=60)
     assert due
     outbox.settle_failed([FailedDelivery(delivery=one, error="HTTP 500", wait_seconds=None) for one in due])
+
+
+def park_failures(store: LedgerStore, outbox: Outbox, first: int, last: int, *, error: str = "HTTP 503") -> None:
+    """The events of orders F<first> to F<last>, which failed, are given up for crm."""
+    store.record([a_claim(OrderStatus.FAILED, order=f"F{number}") for number in range(first, last + 1)])
+    due = outbox.lease_due(endpoint="crm", limit=100, lease_seconds=60)
+    outbox.settle_failed([FailedDelivery(delivery=one, error=error, wait_seconds=None) for one in due])
 
 
 def only(attention: AttentionList, chosen: AttentionFilter = ANY) -> AttentionItem:
@@ -318,6 +327,37 @@ def test_a_parked_delivery_waits_until_it_is_replayed(
     assert attention.list(ANY, limit=10) == []
 
 
+def test_many_parked_deliveries_of_one_endpoint_are_one_item_with_their_number_and_the_last_error(
+    store: LedgerStore, outbox: Outbox, attention: AttentionList, clock: Any
+) -> None:
+    park_delivery(store, outbox, "DK1")
+    park_failures(store, outbox, 1, GROUPED_FROM - 1)
+    singles = attention.list(ANY, limit=100)
+    assert {(item.kind, item.events) for item in singles} == {(AttentionKind.PARKED_DELIVERY, 1)}
+    clock.forward(60)
+    park_failures(store, outbox, GROUPED_FROM, GROUPED_FROM, error="HTTP 410")
+    group, single = sorted(attention.list(ANY, limit=100), key=lambda item: item.endpoint != "crm")
+    assert (group.id, group.kind, group.endpoint) == (PARKED, AttentionKind.PARKED_DELIVERIES, "crm")
+    assert (group.since, group.detail, group.events, group.orders) == (NOON, "HTTP 410", GROUPED_FROM, 0)
+    assert group.next_step == "payment-callbacks replay --endpoint crm --parked --reason REASON"
+    assert (single.endpoint, single.kind) == ("books", AttentionKind.PARKED_DELIVERY)
+    members = attention.list(AttentionFilter(group=PARKED, acknowledged=None), limit=100)
+    assert {item.event_id for item in members} == {f"acme/F{number}/1" for number in range(1, GROUPED_FROM + 1)}
+    outbox.replay(["acme/F1/1"], endpoint="crm", author=AUTHOR)
+    assert len(attention.list(ANY, limit=100)) == GROUPED_FROM
+
+
+def test_an_acknowledged_group_of_parked_deliveries_is_in_sight_again_with_the_next_one(
+    store: LedgerStore, outbox: Outbox, attention: AttentionList, clock: Any
+) -> None:
+    park_failures(store, outbox, 1, GROUPED_FROM)
+    attention.acknowledge(PARKED, name="Li", note="the shop moves")
+    assert attention.list(AttentionFilter(), limit=100) == []
+    clock.forward(60)
+    park_failures(store, outbox, GROUPED_FROM + 1, GROUPED_FROM + 1)
+    assert only(attention, AttentionFilter()).events == GROUPED_FROM + 1
+
+
 def test_a_pause_waits_once_it_is_long(pauses: Pauses, clock: Any, attention: AttentionList) -> None:
     pauses.pause("books", author=Author(name="li", reason="moves house"))
     clock.forward(PAUSED_TOO_LONG.total_seconds() - 1)
@@ -332,6 +372,7 @@ def make_one_of_each(
     store: LedgerStore, queue: InquiryQueue, outbox: Outbox, withholds: Withholds, pauses: Pauses, clock: Any
 ) -> None:
     park_delivery(store, outbox, "DK1")
+    park_failures(store, outbox, 1, GROUPED_FROM)
     pauses.pause("books", author=Author(name="li", reason="moves house"))
     park_inquiry(store, queue, clock, "DK2")
     conflict(store, "DK3")

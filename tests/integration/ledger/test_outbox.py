@@ -11,7 +11,7 @@ from service.ledger.decisions import EndpointRules
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
-from tests.support.claims import AUTHOR, a_claim
+from tests.support.claims import AUTHOR, NOON, a_claim
 from tests.support.ledger import Clock, Count, MakeStore
 
 pytestmark = pytest.mark.parametrize("ledger_url", ["postgresql", "pooled", "sqlite"], indirect=True)
@@ -155,6 +155,29 @@ def test_one_endpoint_does_not_hold_back_another(make_store: MakeStore, outbox: 
     (shops,) = due(outbox, endpoint="shop")
     outbox.settle_delivered([shops])
     assert sequences(due(outbox, endpoint="shop")) == [2]
+
+
+def test_each_failed_try_is_kept_with_its_time_the_first_and_the_last_ones(
+    store: LedgerStore, outbox: Outbox, clock: Clock
+) -> None:
+    store.record([a_claim()])
+    for number in range(1, 15):
+        (delivery,) = due(outbox)
+        outbox.settle_failed([FailedDelivery(delivery=delivery, error=f"HTTP {number}", wait_seconds=60)])
+        clock.forward(60)
+    (delivery,) = due(outbox)
+    outbox.settle_delivered([delivery])
+    (event,) = store.order_history(delivery.order).events
+    (delivered,) = event.deliveries
+    assert delivered.last_error == ""
+    kept = [1, *range(6, 15)]
+    assert [failed.error for failed in delivered.failed_tries] == [f"HTTP {number}" for number in kept]
+    assert [failed.at for failed in delivered.failed_tries] == [NOON + timedelta(minutes=n - 1) for n in kept]
+    outbox.replay([event.id], endpoint="books", author=AUTHOR)
+    (replayed,) = due(outbox)
+    outbox.settle_failed([FailedDelivery(delivery=replayed, error="HTTP 503", wait_seconds=60)])
+    (event,) = store.order_history(delivery.order).events
+    assert event.deliveries[0].failed_tries[-1].error == "HTTP 503"
 
 
 def test_errors_are_kept_short_and_without_personal_data(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:

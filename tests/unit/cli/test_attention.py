@@ -84,6 +84,7 @@ def test_the_next_step_of_each_kind_is_a_command_with_all_that_it_requires(kind:
         changed_at=moment,
         detail="",
         orders=1,
+        events=0,
         amount=None,
         amount_unit=None,
         acknowledged_by=None,
