@@ -13,6 +13,7 @@ from service.ledger.attention import AttentionKind
 from service.ledger.audit import Action
 from service.ledger.claims import MAX_UNCOUNTED
 from service.ledger.dead_letters import DeadLetterAction
+from service.ledger.delivery_log import LoggedKind
 from service.ledger.endpoint_tests import EndpointTestState
 from service.ledger.endpoints import DeliveryState
 from service.ledger.inquiries import InquiryState
@@ -209,11 +210,12 @@ class QuestionSchema(ResponseSchema):
     detail = api.MaskedText(metadata={"description": "Why there was no answer; else empty."})
 
 
-class FailedTrySchema(ResponseSchema):
-    """A try that an endpoint did not take."""
+class LoggedStepSchema(ResponseSchema):
+    """Something that happened to a delivery."""
 
-    at = api.time("When it was over.")
-    error = api.MaskedText()
+    at = api.time("When.")
+    kind = api.member(LoggedKind, "`delivered` only if it was replayed later.")
+    detail = api.MaskedText(metadata={"description": "Why it failed, or who replayed it and why; else empty."})
 
 
 class DeliverySchema(ResponseSchema):
@@ -225,9 +227,9 @@ class DeliverySchema(ResponseSchema):
     due_at = api.time("When it is attempted next, while it is open.")
     settled_at = api.time("When it was delivered or parked.", allow_none=True)
     last_error = api.MaskedText()
-    failed_tries = fields.List(
-        fields.Nested(FailedTrySchema),
-        metadata={"description": "The oldest first: the first one, and at most nine others, the newest."},
+    log = fields.List(
+        fields.Nested(LoggedStepSchema),
+        metadata={"description": "Failed tries and replays, the oldest first: the first one and the last nine."},
     )
 
 

@@ -53,7 +53,7 @@ def list_(
 @as_json_option
 @click.pass_context
 def show(context: click.Context, event_id: str, as_json: bool) -> None:
-    """Show the deliveries of one event: to which endpoints, and when and why a try has failed."""
+    """Show the deliveries of one event: to which endpoints, when and why a try has failed, and its replays."""
     with open_ledger(settings_of(context)) as engine:
         found = list_deliveries(engine, DeliveryFilter(event_id=event_id), limit=MAX_LISTED)
     if not found:
@@ -61,15 +61,15 @@ def show(context: click.Context, event_id: str, as_json: bool) -> None:
             f"there is no delivery of an event {event_id!r}: `orders show` lists an order's events. An event that no "
             "endpoint receives has no delivery."
         )
-    print_page(DeliveryListSchema(), "deliveries", found, limit=MAX_LISTED, as_json=as_json, show=_show_with_tries)
+    print_page(DeliveryListSchema(), "deliveries", found, limit=MAX_LISTED, as_json=as_json, show=_show_with_log)
 
 
-def _show_with_tries(found: Sequence[ListedDelivery]) -> None:
+def _show_with_log(found: Sequence[ListedDelivery]) -> None:
     _show(found)
-    table = make_table("Failed tries: the first one, and the last nine", "endpoint", "at", "error")
+    table = make_table("What has happened: the first step, and the last nine", "endpoint", "at", "what", "detail")
     for delivery in found:
-        for failed in delivery.failed_tries:
-            add_row(table, delivery.endpoint, time_text(failed.at), failed.error)
+        for step in delivery.log:
+            add_row(table, delivery.endpoint, time_text(step.at), step.kind.value, step.detail)
     if table.row_count:
         make_console().print(table)
 

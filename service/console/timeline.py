@@ -9,6 +9,7 @@ from flask_babel import gettext as _
 from service.console.words import EVENTS, QUESTIONS, REASONS, SOURCES, STATUSES, TRUSTS, VERDICTS, WITHHOLDS
 from service.domain.claims import OrderStatus
 from service.ledger.claims import ClaimRecord
+from service.ledger.delivery_log import LoggedKind
 from service.ledger.endpoints import DeliveryState
 from service.ledger.histories import DeliveryRecord, EventRecord, OrderHistory
 from service.ledger.inquiries import InquiryReason, InquiryState
@@ -139,23 +140,26 @@ def _delivered(event: EventRecord) -> Iterator[TimelineEntry]:
 
 def _tried(event: EventRecord, delivery: DeliveryRecord) -> Iterator[TimelineEntry]:
     numbers = {"number": event.sequence, "endpoint": delivery.endpoint}
-    for failed in delivery.failed_tries:
-        yield TimelineEntry(
-            at=failed.at,
-            kind="delivery",
-            title=_("Event %(number)s was not taken by %(endpoint)s", **numbers),
-            details=((_("error"), failed.error),),
-            failed=True,
-        )
-    titles = {
-        DeliveryState.DELIVERED: _("Event %(number)s was delivered to %(endpoint)s", **numbers),
+    delivered = _("Event %(number)s was delivered to %(endpoint)s", **numbers)
+    logged = {
+        LoggedKind.FAILED: (_("Event %(number)s was not taken by %(endpoint)s", **numbers), _("error")),
+        LoggedKind.DELIVERED: (delivered, ""),
+        LoggedKind.REPLAYED: (_("Event %(number)s is delivered to %(endpoint)s again", **numbers), _("by")),
+    }
+    for step in delivery.log:
+        title, name = logged[step.kind]
+        details = ((name, step.detail),) if step.detail else ()
+        failed = step.kind is LoggedKind.FAILED
+        yield TimelineEntry(at=step.at, kind="delivery", title=title, details=details, failed=failed)
+    ends = {
+        DeliveryState.DELIVERED: delivered,
         DeliveryState.PARKED: _("Event %(number)s was given up for %(endpoint)s", **numbers),
     }
-    if title := titles.get(DeliveryState(delivery.state)):
+    if end := ends.get(DeliveryState(delivery.state)):
         yield TimelineEntry(
             at=delivery.settled_at,
             kind="delivery",
-            title=title,
+            title=end,
             details=((_("tries"), str(delivery.attempts)),),
             failed=delivery.state != DeliveryState.DELIVERED,
         )

@@ -11,7 +11,7 @@ from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger import orders
 from service.ledger.claims import ClaimRecord, any_claim, load_claims
-from service.ledger.failed_tries import FailedTry, read_failed_tries
+from service.ledger.delivery_log import LoggedStep, read_log
 from service.ledger.inquiries import InquiryRecord, load_inquiry
 from service.ledger.inquiry_questions import AskedQuestion, load_asked
 from service.ledger.orders import OrderRecord
@@ -32,8 +32,8 @@ class DeliveryRecord:
     due_at: datetime
     settled_at: datetime | None
     last_error: str
-    #: The first one and the newest, oldest first; also those of before it was replayed.
-    failed_tries: Sequence[FailedTry]
+    #: Its failed tries and its replays, oldest first: the first one and the newest.
+    log: Sequence[LoggedStep]
 
 
 _Delivery = TypeVar("_Delivery", bound=DeliveryRecord)
@@ -94,7 +94,7 @@ def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
 
 def to_delivery(record: type[_Delivery], row: Row[Any]) -> _Delivery:
     """The record of a row that has all columns of deliveries."""
-    return to_record(record, row, failed_tries=read_failed_tries(row.failed_tries))
+    return to_record(record, row, log=read_log(row.log))
 
 
 def is_known(connection: Connection, key: OrderKey) -> bool:

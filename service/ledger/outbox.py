@@ -15,6 +15,7 @@ from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import GivenRows, insert_new
 from service.ledger.database import read, shared_time, write
 from service.ledger.decisions import Decision
+from service.ledger.delivery_log import LoggedKind, add_failure, log_replay, write_step
 from service.ledger.delivery_order import (
     IS_BLOCKED,
     KEY,
@@ -26,14 +27,13 @@ from service.ledger.delivery_order import (
     update_given,
 )
 from service.ledger.endpoints import is_paused
-from service.ledger.failed_tries import add_failed_try
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import HAS_EVENT, deliveries, events
 
 _LONGEST_ERROR = 500
 
 _FIND_DUE = (
-    select(*KEY, deliveries.c.due_at, deliveries.c.attempts, deliveries.c.fence, deliveries.c.failed_tries)
+    select(*KEY, deliveries.c.due_at, deliveries.c.attempts, deliveries.c.fence, deliveries.c.log)
     .add_columns(events.c.id, events.c.type, events.c.status, events.c.order_type)
     .add_columns(events.c.body, events.c.traceparent, events.c.observed_at)
     .join(events, HAS_EVENT)
@@ -47,13 +47,11 @@ _FIND_DUE = (
 # On SQLite, which has one writer at a time; PostgreSQL numbers its transactions itself.
 _NEXT_TXID = select(func.coalesce(func.max(events.c.txid), 0) + 1)
 
-_ANEW = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settled_at": None}
-
 
 class _Statements:
     def __init__(self, dialect: str) -> None:
         self.rows = GivenRows(dialect)
-        fence, state, due_at, settled_at, error, failed_tries = range(len(KEY), len(KEY) + 6)
+        fence, state, due_at, settled_at, error, log = range(len(KEY), len(KEY) + 6)
         taken = {"attempts": deliveries.c.attempts + 1, "fence": deliveries.c.fence + 1}
         self.lease = update_given(self.rows).values(due_at=bindparam("until"), **taken)
         is_held = and_(deliveries.c.fence == self.rows.number(fence), is_open_by_key(deliveries))
@@ -63,12 +61,14 @@ class _Statements:
             due_at=func.coalesce(self.rows.time(due_at), deliveries.c.due_at),
             settled_at=self.rows.time(settled_at),
             last_error=self.rows.text(error),
-            failed_tries=self.rows.text(failed_tries),
+            log=self.rows.text(log),
         )
         # The higher fencing token keeps a repeat (after an unconfirmed commit) from taking off a second try.
         given_back = {"attempts": deliveries.c.attempts - 1, "fence": deliveries.c.fence + 1}
         self.release = held.values(due_at=bindparam("now"), **given_back)
-        self.reopen = update_given(self.rows).values(due_at=bindparam("now"), **_ANEW)
+        anew = {"state": "open", "attempts": 0, "fence": deliveries.c.fence + 1, "settled_at": None}
+        self.anew = {**anew, "due_at": bindparam("now"), "log": log_replay(dialect)}
+        self.reopen = update_given(self.rows).values(**self.anew)
 
 
 _statements = cache(_Statements)
@@ -89,8 +89,8 @@ class DueDelivery(SerializedEvent):
     observed_at: datetime | None
     #: The fencing token: the next lease of this delivery has a higher one.
     fence: int
-    #: The tries that have failed, as failed_tries.py writes them.
-    failed_tries: str
+    #: What happened before, as delivery_log.py writes it.
+    log: str
 
     @property
     def order(self) -> OrderKey:
@@ -187,22 +187,28 @@ class Outbox:
         return {name: 0.0 if age is None else max(age.total_seconds(), 0.0) for name, age in ages.items()}
 
     def _replay(self, chosen: ColumnElement[bool], endpoint: str, named: str, author: Author) -> int:
-        statement = update(deliveries).where(deliveries.c.endpoint == endpoint, chosen).values(_ANEW)
+        found = update(deliveries).where(deliveries.c.endpoint == endpoint, chosen).returning(deliveries.c.sequence)
 
         def reopen_chosen(connection: Connection) -> int:
             now = self._clock(connection)
-            found = len(connection.execute(statement.values(due_at=now).returning(deliveries.c.sequence)).all())
-            record_change(connection, Action.REPLAY, f"{endpoint}: {found} events ({named})", author, at=now)
-            return found
+            statement = found.values(**_statements(connection.dialect.name).anew)
+            number = len(connection.execute(statement, _replayed(author, now)).all())
+            record_change(connection, Action.REPLAY, f"{endpoint}: {number} events ({named})", author, at=now)
+            return number
 
         return write(self._engine, reopen_chosen)
 
 
-def reopen(connection: Connection, chosen: Collection[DeliveryKey], *, now: datetime) -> None:
+def reopen(connection: Connection, chosen: Collection[DeliveryKey], *, author: Author, now: datetime) -> None:
     """Make deliveries due again, as new, whatever their state."""
     if chosen:
         statements = _statements(connection.dialect.name)
-        connection.execute(statements.reopen, {**statements.rows.parameter(chosen), "now": now})
+        connection.execute(statements.reopen, {**statements.rows.parameter(chosen), **_replayed(author, now)})
+
+
+def _replayed(author: Author, now: datetime) -> Mapping[str, Any]:
+    detail = f"{author.name}: {author.reason}"
+    return {"now": now, "replay": write_step(LoggedKind.REPLAYED, detail, at=now)}
 
 
 def enqueue(connection: Connection, decisions: Collection[Decision], *, now: datetime) -> None:
@@ -242,7 +248,7 @@ def _lease(
 
 
 def _finish(connection: Connection, sent: Sequence[DueDelivery], now: datetime) -> Sequence[DueDelivery]:
-    rows = [(*one.key, one.fence, "delivered", None, now, "", one.failed_tries) for one in sent]
+    rows = [(*one.key, one.fence, "delivered", None, now, "", one.log) for one in sent]
     done = _settle(connection, rows)
     unblock(connection, done)
     return [delivery for delivery in sent if delivery.key not in done]
@@ -253,13 +259,13 @@ def _give_up(connection: Connection, failed: Sequence[FailedDelivery], now: date
     retried, parked = {}, set()
     for one in failed:
         key, held, error = one.delivery.key, (*one.delivery.key, one.delivery.fence), _kept(one.error)
-        failed_tries = add_failed_try(one.delivery.failed_tries, at=now, error=error)
+        log = add_failure(one.delivery.log, at=now, error=error)
         if one.wait_seconds is None:
             parked.add(key)
-            rows.append((*held, "parked", None, now, error, failed_tries))
+            rows.append((*held, "parked", None, now, error, log))
         else:
             retried[key] = now + timedelta(seconds=one.wait_seconds)
-            rows.append((*held, "open", retried[key], None, error, failed_tries))
+            rows.append((*held, "open", retried[key], None, error, log))
     done = _settle(connection, rows)
     postpone_behind(connection, {key: at for key, at in retried.items() if key in done})
     unblock(connection, parked & done)
@@ -297,7 +303,7 @@ def _due(row: Row[Any]) -> DueDelivery:
         attempt=row.attempts + 1,
         observed_at=row.observed_at,
         fence=row.fence + 1,
-        failed_tries=row.failed_tries,
+        log=row.log,
     )
 
 

@@ -213,6 +213,7 @@ def _reopen_next(connection: Connection, row: Row[Any], *, now: datetime) -> dic
     reopen(
         connection,
         [(one.merchant, one.biz_order_no, one.endpoint, one.sequence) for one in part if one.state != "open"],
+        author=Author(name=row.requested_by, reason=row.reason),
         now=now,
     )
     changes: dict[str, Any] = {"done": row.done + len(part)}

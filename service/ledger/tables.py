@@ -249,8 +249,8 @@ deliveries = Table(
     # The fencing token: counts leases and replays; a settlement with an older number is refused.
     Column("fence", Integer, nullable=False),
     Column("last_error", Text, nullable=False),
-    # As failed_tries.py writes them.
-    Column("failed_tries", Text, nullable=False, server_default=""),
+    # Failed tries and replays, as delivery_log.py writes them.
+    Column("log", Text, nullable=False, server_default=""),
     Column("created_at", UtcDateTime, nullable=False),
     Column("settled_at", UtcDateTime),
     PrimaryKeyConstraint("merchant", "biz_order_no", "endpoint", "sequence"),

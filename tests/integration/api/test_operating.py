@@ -143,7 +143,7 @@ def test_a_delivery_is_shown_with_its_tries_and_its_last_error(api: ApiCaller, o
         "status": "succeeded",
     }
     assert parked["settled_at"] is not None
-    assert parked["failed_tries"] == [{"at": parked["settled_at"], "error": "it answered 500"}]
+    assert parked["log"] == [{"at": parked["settled_at"], "kind": "failed", "detail": "it answered 500"}]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,9 @@ import pytest
 
 from service.domain.claims import OrderStatus, Trust
 from service.domain.events import DEFAULT_EVENT_TYPES
+from service.ledger.audit import Author
 from service.ledger.decisions import EndpointRules
+from service.ledger.delivery_log import LoggedKind, LoggedStep
 from service.ledger.outbox import DueDelivery, FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.tables import deliveries
@@ -157,7 +159,7 @@ def test_one_endpoint_does_not_hold_back_another(make_store: MakeStore, outbox: 
     assert sequences(due(outbox, endpoint="shop")) == [2]
 
 
-def test_each_failed_try_is_kept_with_its_time_the_first_and_the_last_ones(
+def test_the_log_has_each_failed_try_with_its_time_the_first_and_the_last_ones(
     store: LedgerStore, outbox: Outbox, clock: Clock
 ) -> None:
     store.record([a_claim()])
@@ -171,13 +173,29 @@ def test_each_failed_try_is_kept_with_its_time_the_first_and_the_last_ones(
     (delivered,) = event.deliveries
     assert delivered.last_error == ""
     kept = [1, *range(6, 15)]
-    assert [failed.error for failed in delivered.failed_tries] == [f"HTTP {number}" for number in kept]
-    assert [failed.at for failed in delivered.failed_tries] == [NOON + timedelta(minutes=n - 1) for n in kept]
-    outbox.replay([event.id], endpoint="books", author=AUTHOR)
-    (replayed,) = due(outbox)
-    outbox.settle_failed([FailedDelivery(delivery=replayed, error="HTTP 503", wait_seconds=60)])
+    assert delivered.log == tuple(
+        LoggedStep(at=NOON + timedelta(minutes=n - 1), kind=LoggedKind.FAILED, detail=f"HTTP {n}") for n in kept
+    )
+
+
+def test_the_log_keeps_when_an_event_was_delivered_before_it_was_replayed_and_by_whom(
+    store: LedgerStore, outbox: Outbox, clock: Clock
+) -> None:
+    store.record([a_claim()])
+    (delivery,) = due(outbox)
+    outbox.settle_delivered([delivery])
+    clock.forward(60)
+    outbox.replay([delivery.event_id], endpoint="books", author=Author(name="Li", reason="lost\tits\ndisk"))
     (event,) = store.order_history(delivery.order).events
-    assert event.deliveries[0].failed_tries[-1].error == "HTTP 503"
+    assert event.deliveries[0].log == (
+        LoggedStep(at=NOON, kind=LoggedKind.DELIVERED, detail=""),
+        LoggedStep(at=NOON + timedelta(minutes=1), kind=LoggedKind.REPLAYED, detail="Li: lost its disk"),
+    )
+    clock.forward(60)
+    (again,) = due(outbox)
+    outbox.settle_failed([FailedDelivery(delivery=again, error="HTTP 503", wait_seconds=60)])
+    (event,) = store.order_history(delivery.order).events
+    assert [step.kind for step in event.deliveries[0].log] == ["delivered", "replayed", "failed"]
 
 
 def test_errors_are_kept_short_and_without_personal_data(store: LedgerStore, outbox: Outbox, clock: Clock) -> None:

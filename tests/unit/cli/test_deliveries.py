@@ -95,14 +95,14 @@ def test_pages_have_each_delivery_once(path: Path) -> None:
 
 def test_one_event_is_shown_with_the_tries_of_each_endpoint(path: Path) -> None:
     assert listed(path, "show", EVENT) == [(EVENT, "books", "parked"), (EVENT, "shop", "delivered")]
-    header, parked, delivered, *tries = run(path, "show", EVENT).stdout.splitlines()
+    header, parked, delivered, *log = run(path, "show", EVENT).stdout.splitlines()
     assert header.split()[:5] == ["event", "type", "endpoint", "state", "tries"]
     assert parked.split()[:5] == [EVENT, "payment.succeeded", "books", "parked", "1"]
     assert parked.rstrip().endswith("card 6222****1236 refused")
     assert delivered.split()[:5] == [EVENT, "payment.succeeded", "shop", "delivered", "1"]
-    assert tries[0].strip() == "Failed tries: the first one, and the last nine"
-    assert tries[-1].split()[0] == "books"
-    assert tries[-1].rstrip().endswith("card 6222****1236 refused")
+    assert log[0].strip() == "What has happened: the first step, and the last nine"
+    assert log[-1].split()[0] == "books"
+    assert log[-1].rstrip().endswith("card 6222****1236 refused")
 
 
 def test_an_event_without_deliveries_is_an_error_that_says_where_to_look(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keep the failed tries of each delivery, and find the given-up deliveries of an endpoint by their time."""
+"""Keep a log of each delivery, and find the given-up deliveries of an endpoint by their time."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ depends_on: str | Sequence[str] | None = None
 
 def upgrade() -> None:
     """Add the column, which earlier releases leave empty, and replace the index. Few deliveries were given up."""
-    op.add_column("deliveries", sa.Column("failed_tries", sa.Text, nullable=False, server_default=""))
+    op.add_column("deliveries", sa.Column("log", sa.Text, nullable=False, server_default=""))
     where = sa.text("state = 'parked'")
     op.drop_index("ix_deliveries_parked", "deliveries")
     op.create_index(
