@@ -312,6 +312,7 @@ class EndpointSchema(ResponseSchema):
     oldest_open_at = api.time("When the oldest open event was made.", allow_none=True)
     last_delivered_at = api.time("When it last accepted an event.", allow_none=True)
     last_error = api.MaskedText()
+    failing_since = api.time("When the oldest open event that has failed first did.", allow_none=True)
 
 
 class EndpointsSchema(ResponseSchema):

@@ -24,7 +24,7 @@ from service.identity.tokens import Authenticator
 from service.ledger.attention import AttentionList
 from service.ledger.dead_letters import DeadLetterStore
 from service.ledger.endpoint_tests import EndpointTests
-from service.ledger.endpoints import Pauses
+from service.ledger.endpoints import Pauses, read_endpoint_states
 from service.ledger.outbox import Outbox
 from service.ledger.replays import Replays
 from service.ledger.reports import Reports
@@ -75,6 +75,7 @@ def make_console(settings: Settings, engine: Engine, drain: Drain, log_metrics: 
             make_today(
                 attention=AttentionList(engine=engine),
                 reports=Reports(engine=engine),
+                read_endpoints=lambda: read_endpoint_states(engine, [endpoint.name for endpoint in settings.endpoints]),
                 zones={slug: ZoneInfo(merchant.time_zone) for slug, merchant in settings.merchants.items()},
             ),
             make_orders(store=store, announcer=make_announcer(settings, store), merchants=list(settings.merchants)),

@@ -107,7 +107,17 @@ def _print_table(endpoints: Sequence[AnyEndpoint], states: Sequence[EndpointStat
     """Print a line per endpoint, and one below for each that is paused. `now` is aware."""
     known = {endpoint.name: endpoint for endpoint in endpoints}
     table = make_table(
-        "", "endpoint", "kind", "address", "event types", "open", "oldest", "parked", "last delivered", "last error"
+        "",
+        "endpoint",
+        "kind",
+        "address",
+        "event types",
+        "open",
+        "oldest",
+        "failing since",
+        "parked",
+        "last delivered",
+        "last error",
     )
     for state in states:
         endpoint = known.get(state.endpoint)
@@ -119,6 +129,7 @@ def _print_table(endpoints: Sequence[AnyEndpoint], states: Sequence[EndpointStat
             _filters(endpoint),
             str(state.open),
             "" if state.oldest_open_at is None else _age(state.oldest_open_at, now),
+            time_text(state.failing_since),
             str(state.parked),
             time_text(state.last_delivered_at) or "never",
             state.last_error,
@@ -152,6 +163,7 @@ def _row(endpoint: AnyEndpoint | None, state: EndpointState, now: datetime) -> M
         "parked": state.parked,
         "last_delivered_at": _iso(state.last_delivered_at),
         "last_error": state.last_error,
+        "failing_since": _iso(state.failing_since),
         "paused": None
         if state.pause is None
         else {

@@ -222,8 +222,8 @@ class MerchantSettings:
     inquiry_horizon_seconds: PositiveFloat = 7 * 86400.0
     #: By which rules the orders of refused withholds end; None: only a claim or a person ends them.
     refused_withholds: RefusedWithholdSettings | None = None
-    #: Above this amount (an exact one, in `amount_unit`), for an unknown amount and to `succeeded`, a second person has
-    #: to confirm a resolution. None: no second person is needed.
+    #: Above this amount (an exact one, in `amount_unit`), for an unknown amount, to `succeeded` and to change a final
+    #: status, a second person has to confirm a resolution. None: no second person is needed.
     second_person_above: str | None = None
     #: A regular expression for whole order numbers. One that matches is never taken for a bank card number. None: an
     #: order number that may be one is masked in logs.

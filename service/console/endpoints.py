@@ -55,7 +55,8 @@ _ENDPOINTS: Sequence[Column[EndpointState]] = (
     ),
     Column(title=lazy_gettext("state"), value=lambda state: health_of(state)),
     Column(title=lazy_gettext("waiting"), value=lambda state: state.open, is_number=True),
-    Column(title=lazy_gettext("waiting since"), value=lambda state: state.oldest_open_at),
+    Column(title=lazy_gettext("failing since"), value=lambda state: state.failing_since),
+    Column(title=lazy_gettext("oldest event"), value=lambda state: state.oldest_open_at),
     Column(title=lazy_gettext("given up"), value=lambda state: state.parked, is_number=True),
     Column(title=lazy_gettext("last delivered"), value=lambda state: state.last_delivered_at),
     Column(title=lazy_gettext("last error"), value=lambda state: state.last_error),
@@ -77,6 +78,9 @@ _DELIVERIES: Sequence[Column[ListedDelivery]] = (
     ),
     Column(title=lazy_gettext("last error"), value=lambda delivery: delivery.last_error),
 )
+
+
+_SHOWN_REPLAYS = 5
 
 
 def make_endpoints(
@@ -115,7 +119,6 @@ def make_endpoints(
             else list_last_delivered(engine, name, limit=limit())
         )
         number = request.args.get("test", type=int)
-        replay = request.args.get("replay", type=int)
         return list_page(
             "endpoint.html",
             f"deliveries-{name}",
@@ -127,8 +130,8 @@ def make_endpoints(
             state=state,
             test=tests.load(number) if number is not None else None,
             test_is_under_way=lambda test: test.state in (EndpointTestState.REQUESTED, EndpointTestState.SENDING),
-            replay=replays.load(replay) if replay is not None else None,
-            replay_is_running=lambda replay: replay.state is ReplayState.RUNNING,
+            replays=replays.list_last(name, limit=_SHOWN_REPLAYS),
+            running=ReplayState.RUNNING,
             statuses=STATUSES,
             delivery_states=DELIVERY_STATES,
             replay_states=REPLAY_STATES,
@@ -174,7 +177,14 @@ def make_endpoints(
             "replay.html",
             window=window,
             events=replays.count(window),
+            pause=_find(name).pause,
+            earlier=[
+                one
+                for one in replays.list_last(name, limit=_SHOWN_REPLAYS)
+                if one.window.since < window.until and window.since < one.window.until
+            ],
             statuses=STATUSES,
+            replay_states=REPLAY_STATES,
             command=command("replay", *words, *options(status=window.status, order_type=window.order_type)),
         )
 
@@ -184,14 +194,13 @@ def make_endpoints(
         window = _read_window(_configured(name))
         try:
             expected = int(form_text("expected"))
-            replay = replays.request(window, expected=expected, per_second=DEFAULT_PER_SECOND, author=author)
+            replays.request(window, expected=expected, per_second=DEFAULT_PER_SECOND, author=author)
         except ValueError as error:
             raise BadRequest("expected") from error
         except ReplayCountDiffers as error:
             text = ngettext("The window has %(num)s event now.", "The window has %(num)s events now.", error.found)
             flash(gettext("%(found)s Nothing was done; count again.", found=text))
-            return redirect(url_for(".show", name=name))
-        return redirect(url_for(".show", name=name, replay=replay.id))
+        return redirect(url_for(".show", name=name))
 
     @blueprint.route("/<name>/replay/stop", methods=["POST"])
     def stop_replay(name: str) -> Response:
@@ -199,7 +208,7 @@ def make_endpoints(
         number = request.form.get("replay", type=int)
         if number is None or replays.stop(number, author=author) is None:
             raise NotFound
-        return redirect(url_for(".show", name=name, replay=number))
+        return redirect(url_for(".show", name=name))
 
     def _success_rates(**only: str) -> Mapping[str, str]:
         """The share of each endpoint's tries that delivered an event, in the last 24 hours, and their number."""
@@ -219,7 +228,11 @@ def make_endpoints(
             count = sum(point.value for point in points)
             tries[endpoint] += count
             delivered[endpoint] += count if outcome == "delivered" else 0
-        return {name: f"{delivered[name] / count:.1%} / {count}" for name, count in tries.items() if count}
+        texts = {}
+        for name, count in (+tries).items():
+            share = f"{delivered[name] / count:.1%}"
+            texts[name] = gettext("%(good)s of %(all)s (%(share)s)", good=delivered[name], all=count, share=share)
+        return texts
 
     def _find(name: str) -> EndpointState:
         for state in read_endpoint_states(engine, endpoints):

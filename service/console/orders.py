@@ -18,6 +18,7 @@ from service.console.pages import (
     form_text,
     limit,
     list_page,
+    local_time,
     me,
     next_url,
     options,
@@ -26,8 +27,8 @@ from service.console.pages import (
     read_time,
     require,
 )
-from service.console.timeline import make_outlook, make_timeline, status_in_words
-from service.console.words import FIELDS, STATUSES, TRUSTS_IN_SHORT, VERDICTS_IN_SHORT, problem_in_words
+from service.console.timeline import explain_open, fold, make_outlook, make_timeline, status_in_words
+from service.console.words import FIELDS, STATUSES, TRUSTS, TRUSTS_IN_SHORT, VERDICTS, problem_in_words
 from service.domain.claims import OrderKey, OrderStatus
 from service.gateway.errors import MessageInvalid
 from service.ledger.claims import RESOLVABLE, Resolution
@@ -111,14 +112,19 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             status=status_in_words(history.order.state.status, conflicted=history.order.state.conflicted)
             if history.order
             else gettext("no status: no trusted claim names it"),
-            timeline=make_timeline(history),
+            timeline=fold(make_timeline(history)),
             outlook=make_outlook(history),
+            why_open=explain_open(history),
             proposal=proposal,
+            proposed=_compare(history.order, proposal) if proposal else (),
+            for_two=[STATUSES[status] for status in store.need_second_person(key, history.order)]
+            if store.is_configured(key.merchant)
+            else (),
             seen=seen,
             has_changed=seen != version,
             resolvable={status: STATUSES[status] for status in RESOLVABLE},
             statuses=STATUSES,
-            trusts=TRUSTS_IN_SHORT,
+            trusts=TRUSTS,
             fields=FIELDS,
             command=command("orders", "show", *key),
         )
@@ -128,7 +134,9 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
         author = require(ApiScope.INQUIRE).author(form_text("reason"))
         key = _known_order()
         if store.inquire(key, InquiryReason.OPERATOR, author=author):
-            flash(gettext("The gateway is asked as soon as the merchant's limits allow."))
+            inquiry = store.load_inquiry(key)
+            time = local_time(inquiry.due_at if inquiry else None)
+            flash(gettext("The gateway is asked from %(time)s on, as soon as the merchant's limits allow.", time=time))
         else:
             flash(gettext("The gateway of this merchant cannot be asked: its settings have none."), "error")
         return redirect(order_url(*key))
@@ -149,7 +157,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             if isinstance(outcome, ProposalRecord):
                 flash(gettext("Proposed. Another person has to confirm it."))
             else:
-                flash(gettext("Done: %(verdict)s", verdict=VERDICTS_IN_SHORT[outcome]))
+                flash(gettext("Decided. %(verdict)s", verdict=VERDICTS[outcome]))
         return redirect(order_url(*key))
 
     @blueprint.route("/order/proposal", methods=["POST"])
@@ -182,6 +190,26 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
         return key
 
     return blueprint
+
+
+def _compare(order: OrderRecord | None, proposal: ProposalRecord) -> Sequence[tuple[str, str, str]]:
+    """What the order has and what it would have, for each field that the proposal names."""
+    state = order.state if order else None
+    now = {
+        gettext("status"): str(STATUSES[state.status]) if state else "",
+        gettext("amount"): f"{order.amount} {order.amount_unit}" if order and order.amount else "",
+        gettext("the gateway's number"): (state.pay_order_no if state else None) or "",
+        gettext("pay type"): state.pay_type if state else "",
+        gettext("paid at"): local_time(order.paid_at if order else None),
+    }
+    proposed = (
+        str(STATUSES[proposal.status]),
+        f"{proposal.amount} {proposal.amount_unit}" if proposal.amount else "",
+        proposal.pay_order_no or "",
+        proposal.pay_type,
+        local_time(proposal.paid_at),
+    )
+    return [(field, old, new) for (field, old), new in zip(now.items(), proposed, strict=True) if new]
 
 
 def _read_resolution(key: OrderKey, announcer: Announcer) -> Resolution:

@@ -6,8 +6,9 @@ from datetime import datetime
 
 from flask_babel import gettext as _
 
+from service.console.pages import local_time
 from service.console.words import EVENTS, QUESTIONS, REASONS, SOURCES, STATUSES, TRUSTS, VERDICTS, WITHHOLDS
-from service.domain.claims import OrderStatus
+from service.domain.claims import ClaimSource, OrderStatus
 from service.ledger.claims import ClaimRecord
 from service.ledger.delivery_log import LoggedKind
 from service.ledger.endpoints import DeliveryState
@@ -33,6 +34,10 @@ class TimelineEntry:
     failed: bool = False
 
 
+# So many entries that repeat themselves are folded.
+_FOLDED_FROM = 8
+
+
 def make_timeline(history: OrderHistory) -> Sequence[TimelineEntry]:
     """What has happened, the oldest first."""
     entries = [
@@ -44,6 +49,74 @@ def make_timeline(history: OrderHistory) -> Sequence[TimelineEntry]:
         *(entry for proposal in history.proposals for entry in _proposed(proposal)),
     ]
     return sorted(entries, key=lambda entry: (entry.at is None, entry.at))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelinePart:
+    """Entries that follow one another."""
+
+    entries: Sequence[TimelineEntry]
+    #: Whether they are many that say the same, so that a page shows them only on request.
+    repeats: bool
+
+
+def fold(entries: Sequence[TimelineEntry]) -> Sequence[TimelinePart]:
+    """The entries in parts. Where one or two kinds of entry repeat themselves, the middle of them is one part."""
+    parts: list[TimelinePart] = []
+    for run in _runs(entries):
+        if len(run) < _FOLDED_FROM:
+            parts.append(TimelinePart(entries=run, repeats=False))
+        else:
+            for part, repeats in ((run[:2], False), (run[2:-2], True), (run[-2:], False)):
+                parts.append(TimelinePart(entries=part, repeats=repeats))
+    return parts
+
+
+def _runs(entries: Sequence[TimelineEntry]) -> Iterator[Sequence[TimelineEntry]]:
+    """Stretches of entries with at most two different titles, such as a question and its answer again and again."""
+    run: list[TimelineEntry] = []
+    titles: set[str] = set()
+    for entry in entries:
+        if entry.title not in titles and len(titles) == 2:
+            yield run
+            run, titles = [], set()
+        run.append(entry)
+        titles.add(entry.title)
+    yield run
+
+
+def explain_open(history: OrderHistory) -> str:
+    """Why the order has no final status, in a sentence or two; "" where it has one."""
+    order, inquiry = history.order, history.inquiry
+    if order is not None and order.settled:
+        return ""
+    if order is not None and order.state.conflicted:
+        return str(
+            _("What is said of the order contradicts itself. A later query may settle it; else a person decides.")
+        )
+    answers = [claim for claim in history.claims if claim.source is ClaimSource.QUERY and claim.status]
+    asked = len(history.questions)
+    if inquiry is not None and inquiry.state is InquiryState.PARKED:
+        text = _(
+            "The gateway was asked %(count)s times, and named no final status. A person has to decide.", count=asked
+        )
+    elif answers:
+        status, time = STATUSES[answers[-1].status or ""], local_time(answers[-1].recorded_at)
+        text = _(
+            "The gateway was asked %(count)s times. At %(time)s, it answered: %(status)s.",
+            count=asked,
+            time=time,
+            status=status,
+        )
+    elif asked:
+        text = _("The gateway was asked %(count)s times, and has not named a status.", count=asked)
+    elif order is not None and order.state.status is not OrderStatus.INITIAL:
+        text = _("The last callback that is trusted says: %(status)s.", status=STATUSES[order.state.status])
+    elif history.claims:
+        text = _("Callbacks have come, and none is trusted enough.")
+    else:
+        text = _("No callback has come yet.")
+    return str(text)
 
 
 def make_outlook(history: OrderHistory) -> Sequence[TimelineEntry]:
@@ -97,7 +170,7 @@ def _claimed(claim: ClaimRecord) -> TimelineEntry:
         (_("amount"), f"{claim.amount} {claim.amount_unit}" if claim.amount else ""),
         (_("pay type"), "" if claim.quarantine else claim.pay_type),
         (_("the gateway's number"), claim.pay_order_no or ""),
-        (_("paid at"), claim.paid_at.isoformat() if claim.paid_at else ""),
+        (_("paid at"), local_time(claim.paid_at)),
         (_("says"), claim.channel_response),
         (_("quarantine"), claim.quarantine or ""),
         (_("without"), ", ".join(claim.missing_fields)),
@@ -198,11 +271,14 @@ def _next_question(history: OrderHistory) -> Iterator[TimelineEntry]:
             kind="question",
             title=_("The gateway is asked"),
             details=((_("because"), reasons_in_words(inquiry.reasons)),),
+            text=_("Asked on %(day)s (UTC): %(count)s times.", day=inquiry.asked_day, count=inquiry.asked_today)
+            if inquiry.asked_today
+            else "",
         )
         yield TimelineEntry(
             at=inquiry.horizon_at, kind="question", title=_("If it names no final status by then, a person has to look")
         )
-    elif order is not None and order.answer_due_at is not None and not order.settled:
+    elif inquiry is None and order is not None and order.answer_due_at is not None and not order.settled:
         yield TimelineEntry(
             at=order.answer_due_at, kind="question", title=_("If no callback has come by then, the gateway is asked")
         )

@@ -1,7 +1,7 @@
 """Today: what waits for a person, and how complete the day is."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from decimal import Decimal
 
@@ -23,11 +23,15 @@ from service.console.pages import (
     options,
     order_url,
     require,
+    shown,
 )
-from service.console.words import CAUSES, CONTRADICTIONS, FIELDS, KINDS, STATUSES
+from service.console.words import CAUSES, CONTRADICTIONS, FIELDS, KINDS, NEXT_STEPS, STATUSES
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind, AttentionList, AttentionPlace
+from service.ledger.endpoints import EndpointState
 from service.ledger.errors import AttentionItemUnknown
 from service.ledger.reports import Reports
+
+_LOOK = lazy_gettext("Look at the order")
 
 _COLUMNS: Sequence[Column[AttentionItem]] = (
     Column(title=lazy_gettext("since"), value=lambda item: item.since),
@@ -46,11 +50,21 @@ _COLUMNS: Sequence[Column[AttentionItem]] = (
     Column(title=lazy_gettext("orders"), value=lambda item: item.orders or "", is_number=True),
     Column(title=lazy_gettext("detail"), value=lambda item: _detail_of(item)),
     Column(title=lazy_gettext("acknowledged"), value=lambda item: _acknowledgement(item)),
-    Column(title=lazy_gettext("next step"), value=lambda item: item.next_step, is_identifier=True),
+    Column(
+        title=lazy_gettext("next step"),
+        value=lambda item: NEXT_STEPS.get(item.kind, _LOOK),
+        link=lambda item: _page_of(item),
+    ),
 )
 
 
-def make_today(*, attention: AttentionList, reports: Reports, zones: Mapping[str, tzinfo]) -> Blueprint:
+def make_today(
+    *,
+    attention: AttentionList,
+    reports: Reports,
+    read_endpoints: Callable[[], Sequence[EndpointState]],
+    zones: Mapping[str, tzinfo],
+) -> Blueprint:
     """The pages. `zones` has each merchant's time zone. Views may run on many threads at once."""
     blueprint = Blueprint("today", __name__)
 
@@ -64,6 +78,7 @@ def make_today(*, attention: AttentionList, reports: Reports, zones: Mapping[str
             Listing(columns=_COLUMNS, items=items, next_url=next_url(items)),
             kinds=KINDS,
             chosen=chosen,
+            failing=[state for state in read_endpoints() if state.failing_since is not None],
             at_stake=_sum_amounts(items),
             completeness=reports.read_completeness(zones),
             command=command(
@@ -78,8 +93,8 @@ def make_today(*, attention: AttentionList, reports: Reports, zones: Mapping[str
     def acknowledge() -> Response:
         person = require(ApiScope.RESOLVE)
         try:
-            attention.acknowledge(form_text("item"), name=person.name, note=form_text("note"))
-            flash(gettext("Acknowledged: it is out of sight until it changes."))
+            item = attention.acknowledge(form_text("item"), name=person.name, note=form_text("note"))
+            flash(gettext("%(item)s is hidden for everybody until it changes.", item=shown(_concerns(item))))
         except AttentionItemUnknown:
             flash(gettext("It does not wait any more."), "error")
         return redirect(url_for("today.show"))
@@ -129,6 +144,8 @@ def _page_of(item: AttentionItem) -> str:
             return url_for("endpoints.show", name=item.endpoint)
         case AttentionKind.DISPUTED_FIELD:
             return url_for("today.show", group=item.id)
+        case AttentionKind.PROPOSAL:
+            return order_url(item.merchant, item.biz_order_no) + "#confirming"
     return order_url(item.merchant, item.biz_order_no) if item.biz_order_no else ""
 
 

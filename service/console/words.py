@@ -183,6 +183,17 @@ KINDS: Words = {
     AttentionKind.SILENT_REPORTER: lazy_gettext("no report of waiting callbacks"),
 }
 
+#: What a person does next about it, where that is not to look at the order.
+NEXT_STEPS: Words = {
+    AttentionKind.PROPOSAL: lazy_gettext("Confirm or withdraw"),
+    AttentionKind.DISPUTED_FIELD: lazy_gettext("Look at the orders"),
+    AttentionKind.PARKED_DELIVERIES: lazy_gettext("Repair the endpoint, and deliver them again"),
+    AttentionKind.PAUSED_ENDPOINT: lazy_gettext("Resume the endpoint"),
+    AttentionKind.DEAD_LETTER: lazy_gettext("Replay or drop it"),
+    AttentionKind.WAITING_CALLBACKS: lazy_gettext("See why they wait: the broker, or no ledger process runs"),
+    AttentionKind.SILENT_REPORTER: lazy_gettext("See whether it runs, and reaches the broker"),
+}
+
 #: How the gateway contradicts itself about a withhold.
 CONTRADICTIONS: Words = {
     REFUSED_AND_CLAIMED: lazy_gettext("The gateway refused the withhold with -1. A claim says otherwise."),

@@ -49,20 +49,23 @@ class MerchantRules:
         trusted = claim.trust >= self.required_trust or claim.trust is Trust.RULE
         return claim.quarantine is None and claim.status is not None and trusted
 
-    def need_second_person(self, resolution: Claim, order: OrderRecord | None) -> bool:
-        """Whether a second person has to confirm the resolution of `order`, which is None where it has no row.
+    def need_second_person(self, status: OrderStatus, amount: Money | None, order: OrderRecord | None) -> bool:
+        """Whether a second person has to confirm that `order`, which is None where it has no row, gets this status.
 
-        That is so for `succeeded`, above the merchant's amount, and where the amount is unknown. What the resolution
-        itself states can only raise the amount: nobody gets round the rule by stating a small one.
+        That is so for `succeeded`, to change a final status, above the merchant's amount, and where the amount is
+        unknown. What the resolution itself states as `amount` can only raise it: nobody gets round the rule by stating
+        a small one.
         """
         if self.second_person_above is None:
             return False
-        amounts = [] if order is None else [*order.stated_amounts]
-        if resolution.status is OrderStatus.SUCCEEDED or not amounts:
+        if order is not None and order.state.status.terminal and order.state.status is not status:
             return True
-        if resolution.amount is not None:
-            amounts.append(resolution.amount)
-        return any(amount.fen > self.second_person_above.fen for amount in amounts)
+        amounts = [] if order is None else [*order.stated_amounts]
+        if status is OrderStatus.SUCCEEDED or not amounts:
+            return True
+        if amount is not None:
+            amounts.append(amount)
+        return any(one.fen > self.second_person_above.fen for one in amounts)
 
     def request_inquiry(
         self, order: OrderKey, reason: InquiryReason, due: datetime, *, now: datetime, doubt: bool = False

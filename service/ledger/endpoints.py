@@ -25,6 +25,7 @@ from service.domain.events import EventType
 from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import insert_new
 from service.ledger.database import read, write
+from service.ledger.delivery_log import LoggedKind, read_log
 from service.ledger.histories import DeliveryRecord, to_delivery
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import HAS_EVENT, comes_after, deliveries, events, paused_endpoints, to_record
@@ -127,6 +128,8 @@ class EndpointState:
     last_delivered_at: datetime | None
     #: The last error of an undelivered event, of an open one first; "" where none has failed.
     last_error: str
+    #: Since when the oldest open event that was tried has failed; None where none has.
+    failing_since: datetime | None
 
 
 def read_endpoint_states(engine: Engine, endpoints: Collection[str]) -> Sequence[EndpointState]:
@@ -151,6 +154,7 @@ def _read_states(connection: Connection, endpoints: Collection[str]) -> Sequence
             oldest_open_at=opened[name].oldest if name in opened else None,
             last_delivered_at=_last_delivered_at(connection, name),
             last_error=_last_error(connection, name),
+            failing_since=_failing_since(connection, name) if name in opened else None,
         )
         for name in (*endpoints, *others)
     ]
@@ -254,6 +258,16 @@ def _last_delivered_at(connection: Connection, endpoint: str) -> datetime | None
     delivered = (deliveries.c.endpoint == endpoint) & (deliveries.c.state == DeliveryState.DELIVERED)
     last: datetime | None = connection.execute(select(func.max(deliveries.c.settled_at)).where(delivered)).scalar_one()
     return last
+
+
+def _failing_since(connection: Connection, endpoint: str) -> datetime | None:
+    tried = select(deliveries.c.log).where(deliveries.c.endpoint == endpoint, _IS_OPEN, deliveries.c.last_error != "")
+    log = connection.execute(tried.order_by(deliveries.c.created_at).limit(1)).scalar_one_or_none()
+    since = None
+    for step in read_log(log or ""):
+        # Before a replay it may have failed for other reasons.
+        since = None if step.kind is not LoggedKind.FAILED else since or step.at
+    return since
 
 
 def _last_error(connection: Connection, endpoint: str) -> str:

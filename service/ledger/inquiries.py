@@ -92,6 +92,9 @@ class InquiryRecord:
     attempts: int
     last_asked_at: datetime | None
     opened_at: datetime
+    #: The day of the last question (UTC, YYYY-MM-DD; "" where there was none), and how many there were on it.
+    asked_day: str
+    asked_today: int
 
 
 # The columns that start with one value in every inquiry.
@@ -236,6 +239,8 @@ def _record(row: Row[Any]) -> InquiryRecord:
         attempts=row.attempts + row.doubt_attempts,
         last_asked_at=row.last_asked_at,
         opened_at=row.opened_at,
+        asked_day=row.asked_day,
+        asked_today=row.asked_today,
     )
 
 

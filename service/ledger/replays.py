@@ -108,6 +108,11 @@ class Replays:
         found = read(self._engine, lambda connection: connection.execute(_of_id(replay)).one_or_none())
         return None if found is None else _record(found)
 
+    def list_last(self, endpoint: str, *, limit: int) -> Sequence[ReplayRecord]:
+        """The replays of an endpoint, the last first; at most `limit`."""
+        query = select(replays).where(replays.c.endpoint == endpoint).order_by(replays.c.id.desc()).limit(limit)
+        return [_record(row) for row in read(self._engine, lambda connection: connection.execute(query).all())]
+
     def stop(self, replay: int, *, author: Author) -> ReplayRecord | None:
         """Make nothing more of a replay due; what is due already is delivered. Safe to repeat."""
         return write(self._engine, lambda connection: _stop(connection, replay, author, now=self._clock(connection)))

@@ -6,13 +6,14 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Engine
 
-from service.domain.claims import Claim, OrderKey, Trust
+from service.domain.claims import Claim, OrderKey, OrderStatus, Trust
 from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
 from service.ledger.audit import Action, Author, record_change
 from service.ledger.claims import (
+    RESOLVABLE,
     IncomingClaim,
     Resolution,
     claim_from_resolution,
@@ -162,7 +163,7 @@ class LedgerStore:
             order = orders.lock(connection, [claim.order]).get(claim.order)
             if waiting := load_open_proposal(connection, claim.order):
                 raise ProposalOpen(waiting.id)
-            if not rules.need_second_person(claim, order):
+            if not rules.need_second_person(resolution.status, resolution.amount, order):
                 return self._resolve(connection, claim, resolution.seen_sequence)
             if not resolution.identity:
                 raise IdentityMissing("nobody can tell who proposes this: it needs a second person")
@@ -174,6 +175,11 @@ class LedgerStore:
             )
 
         return write(self._engine, resolve)
+
+    def need_second_person(self, key: OrderKey, order: OrderRecord | None) -> Collection[OrderStatus]:
+        """The statuses that a person alone cannot give to the order with this key. Raises UnknownMerchant."""
+        rules = self._merchant(key.merchant)
+        return [status for status in RESOLVABLE if rules.need_second_person(status, None, order)]
 
     def confirm(self, order: OrderKey, proposal: int, *, author: Author) -> Verdict:
         """Confirm a proposal in another person's name: the resolution is recorded as stated by both; its verdict.

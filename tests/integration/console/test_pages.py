@@ -94,6 +94,55 @@ def test_the_timeline_has_each_try_of_a_delivery_with_its_time_and_error(
     assert text.index("it did not answer in time") < text.index("Event 1 was delivered to shop")
 
 
+def test_an_order_says_why_it_has_no_final_status_and_folds_what_repeats_itself(
+    browser: Browser, store: LedgerStore
+) -> None:
+    announce(store, "DK-1")
+    path = "/order?merchant=acme&number=DK-1"
+    assert "No callback has come yet." in browser.open(path)
+    store.record([a_claim(OrderStatus.SUCCEEDED, Trust.CHECKSUM, order="DK-1", pay_type="baofoo_001")])
+    assert "Callbacks have come, and none is trusted enough." in browser.open(path)
+    answers = [
+        a_claim(OrderStatus.PROCESSING, Trust.QUERIED, order="DK-1", minute=minute, pay_type="baofoo_001")
+        for minute in range(12)
+    ]
+    for answer in answers:
+        store.record([answer])
+    text = browser.open(path)
+    assert "it answered: processing" in text
+    assert "more like these, from" in text
+    store.record([a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, order="DK-1", minute=20, pay_type="baofoo_001")])
+    assert 'id="why"' not in browser.open(path)
+
+
+def test_a_person_sees_who_has_to_agree_and_what_is_final_before_deciding(browser: Browser, store: LedgerStore) -> None:
+    announce(store, "DK-1", "10.00")
+    path = "/order?merchant=acme&number=DK-1"
+    assert "Another person has to confirm it: succeeded." in browser.open(path)
+    store.record(
+        [a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, order="DK-1", pay_type="baofoo_001", pay_order_no="P-1")]
+    )
+    text = browser.open(path)
+    assert "The status is final: succeeded (query: the gateway's answer)" in text
+    proposed = browser.submit("/order/resolve", status="failed", pay_order_no="P-9", reason="the bank says so")
+    assert "Proposed. Another person has to confirm it." in proposed
+    assert "<strong><bdi>failed</bdi></strong>" in proposed
+    assert "<strong><bdi>P-9</bdi></strong>" in proposed
+
+
+def test_a_failing_endpoint_is_on_today_with_the_time_since_when(
+    browser: Browser, store: LedgerStore, engine: Engine
+) -> None:
+    store.record([a_claim(order="DK-1", pay_type="baofoo_001", trust=Trust.CAPABILITY)])
+    assert "failing since" not in browser.open("/")
+    outbox = Outbox(engine=engine)
+    (due,) = outbox.lease_due(endpoint="shop", limit=10, lease_seconds=60)
+    outbox.settle_failed([FailedDelivery(delivery=due, error="it answered 503", wait_seconds=60)])
+    for page in ("/", "/endpoints", "/endpoints/shop"):
+        text = browser.open(page)
+        assert ("failing since" in text, "it answered 503" in text) == (True, True)
+
+
 def test_personal_data_is_masked_and_what_cannot_be_seen_is_written_out(browser: Browser, store: LedgerStore) -> None:
     store.record(
         [
@@ -141,10 +190,7 @@ def test_of_two_people_who_resolve_the_same_order_the_second_is_told_to_look_aga
     other.sign_in("token-of-han-meimei-with-32-characters")
     for one in (browser, other):
         one.open("/order?merchant=acme&number=DK-1")
-    assert (
-        "Done: corrected" in browser.submit("/order/resolve", status="failed", reason="mine")
-        or "Done" in browser.page.text
-    )
+    assert "Decided. Applied: " in browser.submit("/order/resolve", status="failed", reason="mine")
     assert "look again" in other.submit("/order/resolve", status="failed", reason="mine too")
 
 
@@ -175,8 +221,8 @@ def test_an_endpoint_shows_the_share_of_tries_that_succeeded(browser: Browser, e
         Counted(Series.DELIVERIES, endpoint="shop", outcome="failed"): 1,
     }
     TotalsStore(engine=engine).add(gains, process="p1")
-    assert "75.0% / 4" in browser.open("/endpoints")
-    assert "75.0% / 4" in browser.open("/endpoints/shop")
+    assert "3 of 4 (75.0%)" in browser.open("/endpoints")
+    assert "3 of 4 (75.0%)" in browser.open("/endpoints/shop")
 
 
 def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, store: LedgerStore) -> None:
@@ -185,7 +231,12 @@ def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, stor
     text = browser.open(f"/endpoints/shop/replay?since={since}&until={until}")
     assert "<strong>1</strong>" in text
     hidden = {"since": since, "until": until, "expected": "1"}
-    assert "Replay 1: running" in browser.send("/endpoints/shop/replay", reason="lost an hour", **hidden)
+    running = browser.send("/endpoints/shop/replay", reason="lost an hour", **hidden)
+    assert ("lost an hour" in running, "0 of 1 were made due again" in running) == (True, True)
+    assert "delivered again before" in browser.open(f"/endpoints/shop/replay?since={since}&until={until}")
+    browser.open("/endpoints/shop")
+    stopped = browser.submit("/endpoints/shop/replay/stop", reason="the wrong hour")
+    assert ("<strong>stopped</strong>" in stopped, "Stop the replay" in stopped) == (True, False)
     assert "has 1 event now" in browser.send("/endpoints/shop/replay", reason="again", **{**hidden, "expected": "2"})
 
 
@@ -204,7 +255,8 @@ def test_what_waits_is_listed_with_its_amount_and_can_be_acknowledged(browser: B
     text = browser.open("/")
     assert "100.00 yuan" in text
     assert "DK-1" in text
-    assert "Acknowledged: " in browser.submit("/attention/acknowledge", note="asked the gateway's staff")
+    hidden = browser.submit("/attention/acknowledge", note="asked the gateway's staff")
+    assert "acme DK-1 is hidden for everybody until it changes." in hidden
     assert browser.page.status_code == 200
     assert "DK-1" not in browser.open("/")
     assert "asked the gateway&#39;s staff" in browser.open("/?all=1")

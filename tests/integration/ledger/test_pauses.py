@@ -105,6 +105,12 @@ def test_an_endpoint_s_state_tells_what_waits_what_it_took_last_and_what_went_wr
     (state,) = read_endpoint_states(ledger_engine, ["books"])
     assert (state.open, state.parked, state.oldest_open_at) == (1, 1, clock.now)
     assert (state.last_delivered_at, state.last_error) == (NOON, "the endpoint answered 503")
+    assert (before.failing_since, state.failing_since) == (None, clock.now)
+    clock.forward(60)
+    pauses.resume("books", author=AUTHOR)
+    outbox.settle_failed([FailedDelivery(delivery=lease(outbox)[0], error="it hangs", wait_seconds=0)])
+    (later,) = read_endpoint_states(ledger_engine, ["books"])
+    assert (later.last_error, later.failing_since) == ("it hangs", state.failing_since)
     assert state.pause == pause
 
 
