@@ -20,6 +20,14 @@ _GONE = 410
 # Only the status of a response counts. This much of it is read so that the connection can be reused; the rest is cut.
 _MAX_RESPONSE_BYTES = 16 * 1024
 
+_IN_WORDS = {
+    "ConnectTimeoutError": "no connection in time",
+    "ReadTimeoutError": "no answer in time",
+    "NewConnectionError": "no connection",
+    "NameResolutionError": "the host's name is not found",
+    "SSLError": "no encrypted connection",
+}
+
 
 class WebhookSink:
     """Posts the stored event to one URL, signed with each of the endpoint's secrets.
@@ -54,7 +62,7 @@ class WebhookSink:
                 answer = self._client.post(event.body, headers=headers, timeout_seconds=self._timeout_seconds)
                 span.end(status=answer.status)
         except NoResponse as error:
-            raise DeliveryFailed(f"no answer: {error}") from error
+            raise DeliveryFailed(f"{_IN_WORDS.get(error.kind, 'no answer')}: {error}") from error
         self._judge(answer)
         return f"the endpoint answered {answer.status}"
 

@@ -102,7 +102,7 @@ def test_a_test_is_sent_by_a_dispatcher_and_its_outcome_can_be_read(
     with sending_endpoint_tests(settings, engine):
         eventually(lambda: api.get(path).value["state"] == "failed")
     outcome = api.get(path).value
-    assert outcome["answer"].startswith("no answer: NewConnectionError")
+    assert outcome["answer"].startswith("no connection: NewConnectionError")
     assert outcome["seconds"] >= 0
     assert outcome["requested_by"] == "李雷 (API token shop)"
     (change,) = api.get("/v1/audit").value["changes"]

@@ -269,7 +269,7 @@ def test_an_event_of_which_only_interim_answers_came_is_not_delivered(
     hasty_sink: WebhookSink, server: ScriptedServer, status: int, count: int
 ) -> None:
     server.behave = lambda _request: Answer(before=Interim(status, count).content, ahead_seconds=NEVER_SECONDS)
-    assert outcome_of(hasty_sink, "first") == "no answer: ReadTimeoutError (TimeoutError)"
+    assert outcome_of(hasty_sink, "first") == "no answer in time: ReadTimeoutError (TimeoutError)"
     server.behave = lambda _request: Answer(status=500)
     assert outcome_of(hasty_sink, "second") == "the endpoint answered 500"
 
@@ -349,7 +349,7 @@ def test_an_event_is_sent_again_over_a_new_connection_after_a_cut(
 
 def test_a_refused_connection_is_a_failure_without_the_address_of_the_order() -> None:
     sink = make_sink(f"http://127.0.0.1:{find_free_port()}/")
-    with pytest.raises(DeliveryFailed, match="no answer: NewConnectionError"):
+    with pytest.raises(DeliveryFailed, match="no connection: NewConnectionError"):
         sink.send(make_event())
     sink.close()
 
