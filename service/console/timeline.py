@@ -7,8 +7,9 @@ from datetime import datetime
 from flask_babel import gettext as _
 
 from service.console.pages import local_time
-from service.console.words import EVENTS, QUESTIONS, REASONS, SOURCES, STATUSES, TRUSTS, VERDICTS, WITHHOLDS
+from service.console.words import ACTIONS, EVENTS, QUESTIONS, REASONS, SOURCES, STATUSES, TRUSTS, VERDICTS, WITHHOLDS
 from service.domain.claims import ClaimSource, OrderStatus
+from service.ledger.audit import AuditRecord
 from service.ledger.claims import ClaimRecord
 from service.ledger.delivery_log import LoggedKind
 from service.ledger.endpoints import DeliveryState
@@ -24,7 +25,8 @@ class TimelineEntry:
 
     #: Aware; None where nobody knows.
     at: datetime | None
-    #: Of which sort it is, for its mark: "announced", "withhold", "claim", "question", "event", "delivery", "proposal".
+    #: Of which sort it is, for its mark: "announced", "withhold", "claim", "question", "event", "delivery", "proposal",
+    #: "person".
     kind: str
     title: str
     text: str = ""
@@ -47,6 +49,7 @@ def make_timeline(history: OrderHistory) -> Sequence[TimelineEntry]:
         *map(_asked, history.questions),
         *(entry for event in history.events for entry in _delivered(event)),
         *(entry for proposal in history.proposals for entry in _proposed(proposal)),
+        *map(_changed, history.changes),
     ]
     return sorted(entries, key=lambda entry: (entry.at is None, entry.at))
 
@@ -261,6 +264,15 @@ def _proposed(proposal: ProposalRecord) -> Iterator[TimelineEntry]:
             title=_("The proposal was confirmed") if confirmed else _("The proposal was withdrawn"),
             details=tuple(pair for pair in decided if pair[1]),
         )
+
+
+def _changed(change: AuditRecord) -> TimelineEntry:
+    return TimelineEntry(
+        at=change.changed_at,
+        kind="person",
+        title=str(ACTIONS[change.action]),
+        details=((_("by"), change.changed_by), (_("reason"), change.reason)),
+    )
 
 
 def _next_question(history: OrderHistory) -> Iterator[TimelineEntry]:

@@ -239,6 +239,7 @@ ACTIONS: Words = {
     Action.STOP_REPLAY: lazy_gettext("stopped a replay"),
     Action.PAUSE: lazy_gettext("paused"),
     Action.RESUME: lazy_gettext("resumed"),
+    Action.ACKNOWLEDGE: lazy_gettext("hid what waits: somebody is on it"),
     Action.TEST_ENDPOINT: lazy_gettext("tested an endpoint"),
     Action.INQUIRE: lazy_gettext("had the gateway asked"),
     Action.REPLAY_DEAD_LETTERS: lazy_gettext("replayed a dead letter"),

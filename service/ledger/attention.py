@@ -34,11 +34,12 @@ from sqlalchemy import (
     union_all,
 )
 
-from service.domain.claims import IdentityField, OrderStatus, Trust
+from service.domain.claims import IdentityField, OrderKey, OrderStatus, Trust
 from service.domain.depths import QUEUE
 from service.domain.events import EventType
 from service.domain.money import Money
 from service.domain.order_state import STATUS, Verdict
+from service.ledger.audit import Action, Author, record_change
 from service.ledger.bulk import insert_or_update
 from service.ledger.database import read, shared_time, write
 from service.ledger.depths import FORGOTTEN_AFTER
@@ -267,6 +268,8 @@ class AttentionList:
             "acknowledged_at": now,
         }
         insert_or_update(connection, acknowledgements, [values])
+        order = OrderKey(row.merchant, row.biz_order_no) if row.biz_order_no else None
+        record_change(connection, Action.ACKNOWLEDGE, item_id, Author(name=name, reason=note), at=now, order=order)
         return _to_item(connection, connection.execute(_with_amounts(query)).one())
 
 

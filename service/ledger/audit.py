@@ -7,9 +7,10 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, insert, select
 
+from service.domain.claims import OrderKey
 from service.ledger.database import read
 from service.ledger.sanitizing import escaped
-from service.ledger.tables import audit, to_record
+from service.ledger.tables import about_order, audit, to_record
 
 
 class Action(StrEnum):
@@ -19,6 +20,7 @@ class Action(StrEnum):
     STOP_REPLAY = "stop-replay"
     PAUSE = "pause"
     RESUME = "resume"
+    ACKNOWLEDGE = "acknowledge"
     TEST_ENDPOINT = "test-endpoint"
     INQUIRE = "inquire"
     REPLAY_DEAD_LETTERS = "replay-dead-letters"
@@ -49,16 +51,32 @@ class AuditRecord:
     reason: str
 
 
-def record_change(connection: Connection, action: Action, subject: str, author: Author, *, at: datetime) -> None:
-    """Record a change in the transaction that makes it."""
+def record_change(
+    connection: Connection,
+    action: Action,
+    subject: str,
+    author: Author,
+    *,
+    at: datetime,
+    order: OrderKey | None = None,
+) -> None:
+    """Record a change in the transaction that makes it. `order` is the one that it concerns, if it concerns one."""
     values = {
         "changed_at": at,
         "changed_by": escaped(author.name),
         "action": action.value,
         "subject": escaped(subject),
         "reason": escaped(author.reason),
+        "merchant": order and order.merchant,
+        "biz_order_no": order and order.biz_order_no,
     }
     connection.execute(insert(audit).values(values))
+
+
+def load_changes(connection: Connection, order: OrderKey) -> Sequence[AuditRecord]:
+    """All changes that concern one order, the oldest first."""
+    query = select(audit).where(about_order(audit, order)).order_by(audit.c.id)
+    return [to_record(AuditRecord, row) for row in connection.execute(query)]
 
 
 def list_changes(engine: Engine, *, limit: int, before: int | None = None) -> Sequence[AuditRecord]:

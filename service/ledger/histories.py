@@ -10,6 +10,7 @@ from sqlalchemy import Connection, Row, select
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.events import EventType
 from service.ledger import orders
+from service.ledger.audit import AuditRecord, load_changes
 from service.ledger.claims import ClaimRecord, any_claim, load_claims
 from service.ledger.delivery_log import LoggedStep, read_log
 from service.ledger.inquiries import InquiryRecord, load_inquiry
@@ -66,6 +67,8 @@ class OrderHistory:
     questions: Sequence[AskedQuestion]
     #: The resolutions that needed a second person, oldest first.
     proposals: Sequence[ProposalRecord] = ()
+    #: Who had the gateway asked, or acknowledged that somebody is on it, oldest first.
+    changes: Sequence[AuditRecord] = ()
     #: None where we did not send the order to the gateway.
     withhold: WithholdRecord | None = None
     #: The number of older claims that never counted and are not in `claims`.
@@ -87,6 +90,7 @@ def load_history(connection: Connection, key: OrderKey) -> OrderHistory:
         inquiry=load_inquiry(connection, key),
         questions=load_asked(connection, key),
         proposals=load_proposals(connection, key),
+        changes=load_changes(connection, key),
         withhold=load_withhold(connection, key),
         claims_left_out=left_out,
     )

@@ -137,7 +137,8 @@ class LedgerStore:
         def ask(connection: Connection) -> None:
             open_inquiries(connection, [request], now=now)
             if author is not None:
-                record_change(connection, Action.INQUIRE, f"{order.merchant}/{order.biz_order_no}", author, at=now)
+                subject = f"{order.merchant}/{order.biz_order_no}"
+                record_change(connection, Action.INQUIRE, subject, author, at=now, order=order)
 
         write(self._engine, ask)
         return True

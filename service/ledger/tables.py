@@ -377,7 +377,11 @@ audit = Table(
     Column("action", Text, nullable=False),
     Column("subject", Text, nullable=False),
     Column("reason", Text, nullable=False),
+    # Where it concerns one order.
+    Column("merchant", Text),
+    Column("biz_order_no", Text),
     PrimaryKeyConstraint("id"),
+    Index("ix_audit_order", "merchant", "biz_order_no", **_where("biz_order_no IS NOT NULL")),
 )
 
 #: The inquiry about an order. There is one row per order, so that a new reason does not reset the counts; only a forged

@@ -260,6 +260,9 @@ def test_what_waits_is_listed_with_its_amount_and_can_be_acknowledged(browser: B
     assert browser.page.status_code == 200
     assert "DK-1" not in browser.open("/")
     assert "asked the gateway&#39;s staff" in browser.open("/?all=1")
+    for path in ("/order?merchant=acme&number=DK-1", "/audit"):
+        text = browser.open(path)
+        assert ("somebody is on it" in text, "asked the gateway&#39;s staff" in text) == (True, True)
 
 
 def test_the_charts_show_what_was_counted_as_tables_too(browser: Browser, engine: Engine) -> None:

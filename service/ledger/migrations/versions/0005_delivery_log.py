@@ -1,4 +1,4 @@
-"""Keep a log of each delivery, and find the given-up deliveries of an endpoint by their time."""
+"""Keep a log of each delivery, find given-up deliveries by their time, and an order's changes in the audit."""
 
 from collections.abc import Sequence
 
@@ -12,10 +12,15 @@ depends_on: str | Sequence[str] | None = None
 
 
 def upgrade() -> None:
-    """Add the column, which earlier releases leave empty, and replace the index. Few deliveries were given up."""
+    """Add columns, which earlier releases leave empty, and indexes. Few deliveries were given up."""
     op.add_column("deliveries", sa.Column("log", sa.Text, nullable=False, server_default=""))
-    where = sa.text("state = 'parked'")
+    op.add_column("audit", sa.Column("merchant", sa.Text))
+    op.add_column("audit", sa.Column("biz_order_no", sa.Text))
+    _make_index("ix_audit_order", "audit", ["merchant", "biz_order_no"], "biz_order_no IS NOT NULL")
     op.drop_index("ix_deliveries_parked", "deliveries")
-    op.create_index(
-        "ix_deliveries_parked", "deliveries", ["endpoint", "settled_at"], postgresql_where=where, sqlite_where=where
-    )
+    _make_index("ix_deliveries_parked", "deliveries", ["endpoint", "settled_at"], "state = 'parked'")
+
+
+def _make_index(name: str, table: str, columns: Sequence[str], condition: str) -> None:
+    where = sa.text(condition)
+    op.create_index(name, table, columns, postgresql_where=where, sqlite_where=where)
