@@ -586,7 +586,11 @@ class Settings:
         if self.console.openid and not self.console.openid.issuer.startswith("https://"):
             found.append("console.openid.issuer is not https: anyone on the path to it can sign in as anybody.")
         ways = self._ways_to_resolve()
-        if len(ways) > 1 and any(m.second_person_above is not None for m in self.merchants.values()):
+        needs_two = any(merchant.second_person_above is not None for merchant in self.merchants.values())
+        people = {token.person for token in self.api.tokens if ApiScope.RESOLVE in token.scopes}
+        if needs_two and ways == ["api.tokens"] and len(people) < 2:
+            found.append("second_person_above is set and one person alone has the scope resolve: nobody can confirm.")
+        if len(ways) > 1 and needs_two:
             found.append(
                 f"{' and '.join(ways)} give the scope resolve: somebody with another identity in each could confirm "
                 "their own proposal. Give it in one of them only, or the same identities in all."

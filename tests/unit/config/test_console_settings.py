@@ -58,8 +58,14 @@ def test_several_ways_to_resolve_are_a_warning_where_a_second_person_is_needed(
 
 
 def test_one_way_to_resolve_is_none(tmp_path: Path) -> None:
-    for way in ("token", "openid", "proxy"):
+    for way in ("openid", "proxy"):
         assert warnings(tmp_path, **{way: _RESOLVE}) == []
+
+
+def test_a_single_person_who_may_resolve_is_a_warning_where_two_are_needed(tmp_path: Path) -> None:
+    (warning,) = warnings(tmp_path, token=_RESOLVE)
+    assert warning.endswith("one person alone has the scope resolve: nobody can confirm.")
+    assert warnings(tmp_path, token=_RESOLVE, second="") == []
 
 
 def test_a_provider_without_tls_is_a_warning(tmp_path: Path) -> None:
