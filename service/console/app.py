@@ -15,12 +15,22 @@ from werkzeug.exceptions import BadRequest, HTTPException
 from werkzeug.wrappers import Response as BaseResponse
 
 from service.config.settings import ApiScope, ConsoleSettings
-from service.console.pages import TEMPLATE_FUNCTIONS, form_text, own_path, page, template_values, time_zones, url_with
+from service.console.pages import (
+    TEMPLATE_FUNCTIONS,
+    form_text,
+    own_path,
+    page,
+    referring_path,
+    template_values,
+    time_zones,
+    url_with,
+)
 from service.console.people import OpenIdSignIn, ProxySignIn, TokenSignIn
 from service.console.server import MAX_FORM_BYTES
 from service.console.sessions import (
     CSRF_FIELD,
     LIVE_HEADER,
+    FormTooOld,
     begin_session,
     csrf_token,
     end_session,
@@ -80,18 +90,19 @@ def create_console(
 
     @app.before_request
     def admit() -> BaseResponse | tuple[str, int] | None:
-        g.default_time_zone = settings.time_zone
+        g.default_time_zone, g.public_url = settings.time_zone, settings.public_url
         if request.endpoint == "static":
             return None  # without a look at the session: whatever keeps a file must not keep a cookie with it
         g.person = proxy and proxy.person(request.headers, request.remote_addr)
         if g.person is None and session_is_alive(settings):
             g.person = tokens.person(session) or (openid and openid.person(session))
+        is_open = request.endpoint in _OPEN_ENDPOINTS or request.endpoint is None
+        if g.person is None and not is_open:
+            return _ask_to_sign_in()
         if request.method not in ("GET", "HEAD"):
             require_own_form(settings.public_url)
-        if request.endpoint in _OPEN_ENDPOINTS or request.endpoint is None:
+        if is_open:
             return None
-        if g.person is None:
-            return _ask_to_sign_in()
         if not g.person.may(ApiScope.READ):
             return page(
                 "error.html",
@@ -168,12 +179,15 @@ def _versioned(app: Flask) -> Any:
 
 
 def _ask_to_sign_in() -> BaseResponse:
-    here = request.full_path.rstrip("?") if request.method == "GET" else ""
-    target = url_for("sign_in", next=here)
     if LIVE_HEADER in request.headers:
-        # The page is to leave as a whole; a redirect would be followed for a part of it.
-        return Response(status=401, headers={"HX-Redirect": target})
-    return redirect(target)
+        # The page says so itself: it stays, and with it what somebody has typed.
+        return Response(status=401)
+    if request.method in ("GET", "HEAD"):
+        here = request.full_path.rstrip("?")
+    else:
+        here = referring_path()
+        flash(gettext("You are signed out, so nothing was done. Sign in and fill in the form again."), "error")
+    return redirect(url_for("sign_in", next=here))
 
 
 def _protect(response: Response) -> Response:
@@ -203,7 +217,7 @@ def _answer_ledger_error(error: LedgerError) -> tuple[str, int]:
 def _answer_refusal(error: HTTPException) -> tuple[str, int] | HTTPException:
     texts = {
         400: gettext("Something that it needs is missing, or is not as it has to be: %(what)s", what=error.description),
-        403: gettext("You may not do this, or the form is too old. Load the page again."),
+        403: gettext("You may not do this."),
         404: gettext("There is no such page, or nothing is known by this name."),
         405: gettext("This address takes no such request."),
         413: gettext("This is too long."),
@@ -211,6 +225,13 @@ def _answer_refusal(error: HTTPException) -> tuple[str, int] | HTTPException:
     titles = {400: gettext("Bad Request"), 403: gettext("Forbidden"), 404: gettext("Not Found")}
     if error.code is None or error.code < 400:
         return error
+    if isinstance(error, FormTooOld):
+        return page(
+            "error.html",
+            title=gettext("This form is too old."),
+            text=gettext("You have signed in or out since its page was opened. Nothing was done."),
+            again=referring_path(),
+        ), error.code
     return page(
         "error.html", title=titles.get(error.code, error.name), text=texts.get(error.code, error.description)
     ), error.code

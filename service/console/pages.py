@@ -167,6 +167,12 @@ def own_path(target: str) -> str:
     return target if target.isprintable() and not leads_elsewhere else ""
 
 
+def referring_path() -> str:
+    """The path of the console's page that a form was on; "" where the browser names none."""
+    # What is left of another site's address begins with no slash.
+    return own_path((request.referrer or "").removeprefix(g.public_url))
+
+
 def page(template: str, **values: Any) -> str:
     """A page for the browser. It may show `command`, a command that shows or does the same."""
     return render_template(template, **values)

@@ -25,6 +25,10 @@ LIVE_HEADER = "X-Live"
 CSRF_FIELD = "csrf"
 
 
+class FormTooOld(Forbidden):
+    """A form of a session that has ended since its page was opened."""
+
+
 class _Sessions(SecureCookieSessionInterface):
     digest_method = staticmethod(hashlib.sha256)
 
@@ -80,8 +84,9 @@ def csrf_token() -> str:
 
 
 def require_own_form(public_url: str) -> None:
-    """Raises Forbidden unless the request comes from a form of this session (CSRF)."""
-    origin = request.headers.get("Origin")
-    given = request.form.get(CSRF_FIELD, "")
-    if (origin is not None and origin != public_url) or not hmac.compare_digest(given.encode(), csrf_token().encode()):
+    """Raises FormTooOld, or Forbidden for another site's form, unless it is a form of this session (CSRF)."""
+    if request.headers.get("Origin", public_url) != public_url:
         raise Forbidden
+    given = request.form.get(CSRF_FIELD, "")
+    if not hmac.compare_digest(given.encode(), csrf_token().encode()):
+        raise FormTooOld

@@ -23,14 +23,30 @@ def test_a_token_opens_the_page_that_was_asked_for_and_a_wrong_one_opens_none(wi
     expect(window.page).to_have_url(re.compile("/sign-in"))
 
 
-def test_an_open_page_of_an_ended_session_leads_to_the_sign_in_and_back(windows: Windows, hasty_site: Site) -> None:
+def test_an_open_page_of_an_ended_session_says_so_keeps_what_is_typed_and_leads_to_the_sign_in(
+    windows: Windows, hasty_site: Site
+) -> None:
     window = windows.open(hasty_site.url, LI_LEI)
     window.open("/endpoints/shop?state=delivered")
+    window.page.locator("#endpoints-pause-reason").fill("deploying")
     # The page asks for what is new by itself, which must not keep the session alive.
     window.expected_statuses = {401}
-    expect(window.page).to_have_url(re.compile("/sign-in"))
+    expect(window.page.get_by_text("Signed out: this page is not up to date.")).to_be_visible()
+    expect(window.page.locator("#endpoints-pause-reason")).to_have_value("deploying")
+    window.page.locator("#outdated").get_by_role("link", name="Sign in").click()
     window.sign_in(LI_LEI)
     expect(window.page).to_have_url(re.compile("/endpoints/shop.state=delivered$"))
+
+
+def test_an_open_page_says_since_when_the_console_does_not_answer(windows: Windows, site: Site) -> None:
+    window = windows.open(site.url, LI_LEI)
+    window.open("/endpoints")
+    refuse = {"status": 503, "body": "503 Service Unavailable"}
+    window.expected_statuses = {503}
+    window.page.route("**/endpoints", lambda route: route.fulfill(**refuse))
+    expect(window.page.get_by_text(re.compile(r"Not up to date since \d\d:\d\d$"))).to_be_visible()
+    window.page.unroute("**/endpoints")
+    expect(window.page.get_by_text("Not up to date since")).to_be_hidden()
 
 
 def test_a_click_after_the_end_of_the_session_leads_to_the_sign_in(windows: Windows, hasty_site: Site) -> None:
