@@ -134,9 +134,13 @@ def create_console(
     @app.route("/preferences", methods=["POST"])
     def preferences() -> BaseResponse:
         language, time_zone = form_text("language"), form_text("time_zone")
-        if language not in LANGUAGES or time_zone not in time_zones():
-            raise BadRequest
-        session.update(language=language, time_zone=time_zone)
+        if language not in LANGUAGES:
+            raise BadRequest("language")
+        session["language"] = language
+        if time_zone in time_zones():
+            session["time_zone"] = time_zone
+        else:
+            flash(gettext("No time zone is called %(name)s. Choose one of the list.", name=time_zone), "error")
         return redirect(own_path(request.form.get("next", "")) or url_for("today.show"))
 
     for blueprint in blueprints:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flask import Blueprint, flash, redirect, request
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext, lazy_gettext
 from werkzeug.exceptions import BadRequest, NotFound
 from werkzeug.wrappers import Response
@@ -30,6 +31,7 @@ from service.console.pages import (
 from service.console.timeline import explain_open, fold, make_outlook, make_timeline, status_in_words
 from service.console.words import FIELDS, STATUSES, TRUSTS, TRUSTS_IN_SHORT, VERDICTS, problem_in_words
 from service.domain.claims import OrderKey, OrderStatus
+from service.domain.money import read_money
 from service.gateway.errors import MessageInvalid
 from service.ledger.claims import RESOLVABLE, Resolution
 from service.ledger.errors import LedgerError, LedgerUnavailable, OrderChanged, UnknownMerchant
@@ -72,27 +74,28 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
     blueprint = Blueprint("orders", __name__)
 
     @blueprint.route("/orders")
-    def search() -> str | Response:
+    def search() -> ResponseReturnValue:
         number = request.args.get("q", "").strip()
-        chosen = _filter()
+        chosen, errors = (OrderFilter(), {}) if number else _read_filter()
+        found: Sequence[OrderRecord] = []
         if number:
-            found: Sequence[OrderRecord] = store.find_orders(number, limit=limit())
+            found = _find(number)
             if len(found) == 1:
                 return redirect(order_url(*found[0].key))
-            words = ["orders", "list", "--number", number]
-        else:
+        elif not errors:
             found = store.list_orders(chosen, limit=limit())
-            words = ["orders", "list", *_options(chosen)]
-        return list_page(
+        shown_page = list_page(
             "orders.html",
             "orders",
             Listing(columns=_COLUMNS, items=found, next_url=None if number else next_url(found)),
             number=number,
             given=request.args,
+            errors=errors,
             merchants=merchants,
             statuses=STATUSES,
-            command=command(*words),
+            command=command("orders", "list", *(["--number", number] if number else _options(chosen))),
         )
+        return (shown_page, 400) if errors else shown_page
 
     @blueprint.route("/order")
     def show() -> str:
@@ -181,6 +184,13 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             flash(gettext("Nothing was done: %(error)s", error=problem_in_words(error)), "error")
         return redirect(order_url(*key))
 
+    def _find(number: str) -> Sequence[OrderRecord]:
+        # Most numbers are in capitals, and people type small letters.
+        for spelling in dict.fromkeys((number, number.upper())):
+            if found := store.find_orders(spelling, limit=limit()):
+                return found
+        return []
+
     def _known_order() -> OrderKey:
         key = OrderKey(form_text("merchant"), form_text("number"))
         if not store.knows(key):
@@ -240,20 +250,35 @@ def _read_resolution(key: OrderKey, announcer: Announcer) -> Resolution:
     )
 
 
-def _filter() -> OrderFilter:
-    given = request.args
+def _read_filter() -> tuple[OrderFilter, Mapping[str, str]]:
+    """What is chosen, and what is wrong with it by the field. Raises BadRequest where no field can hold it."""
+    given, errors = request.args, {}
+    amount = given.get("amount", "").strip()
+    if amount and read_money(amount, "yuan") is None:
+        errors["amount"] = gettext("Enter a number such as 20.00, without a unit.")
+    times = {}
+    for name in ("since", "until"):
+        try:
+            times[name] = read_time(given[name]) if given.get(name) else None
+        except ValueError:
+            errors[name] = gettext("Enter a date and a time.")
+    since, until = times.get("since"), times.get("until")
+    if since and until and since >= until:
+        errors["until"] = gettext("This has to be later than the start.")
     try:
-        return OrderFilter(
-            merchant=given.get("merchant") or None,
-            status=OrderStatus(given["status"]) if given.get("status") else None,
-            conflicted=True if given.get("conflicted") else None,
-            amount=given.get("amount", "").strip() or None,
-            updated_since=read_time(given["since"]) if given.get("since") else None,
-            updated_before=read_time(given["until"]) if given.get("until") else None,
-            after=after(OrderPlace),
-        )
+        status = OrderStatus(given["status"]) if given.get("status") else None
     except ValueError as error:
-        raise BadRequest(str(error)) from error
+        raise BadRequest("status") from error
+    chosen = OrderFilter(
+        merchant=given.get("merchant") or None,
+        status=status,
+        conflicted=True if given.get("conflicted") else None,
+        amount=amount or None,
+        updated_since=since,
+        updated_before=until,
+        after=after(OrderPlace),
+    )
+    return chosen, errors
 
 
 def _options(chosen: OrderFilter) -> Sequence[str]:

@@ -92,6 +92,12 @@ class Column(Generic[_Item]):
     #: Whether its numbers are lined up on the right.
     is_number: bool = False
 
+    def look(self, item: _Item) -> str:
+        """The class of a cell in the style sheet; "" for a plain text."""
+        if self.is_number or self.is_identifier:
+            return "number" if self.is_number else "identifier"
+        return "time" if isinstance(self.value(item), datetime) else ""
+
     def text(self, item: _Item) -> str:
         """A cell."""
         value = self.value(item)
@@ -109,6 +115,11 @@ class Listing(Generic[_Item]):
     items: Sequence[_Item]
     #: The address of the next page; None on the last one.
     next_url: str | None = None
+
+    @property
+    def filled_columns(self) -> Sequence[Column[_Item]]:
+        """The columns in which any of the items has a value. A page has no room for the others; a file has."""
+        return [column for column in self.columns if any(column.text(item) for item in self.items)]
 
     @property
     def csv_url(self) -> str:
@@ -198,12 +209,12 @@ def time_zones() -> Sequence[str]:
 
 
 #: What every template and macro may use.
-TEMPLATE_FUNCTIONS: Mapping[str, Any] = {"local_time": local_time, "shown": shown, "Scope": ApiScope}
+TEMPLATE_FUNCTIONS: Mapping[str, Any] = {"local_time": local_time, "shown": shown, "zone": zone, "Scope": ApiScope}
 
 
 def template_values() -> Mapping[str, Any]:
     """What every template knows of the request."""
-    return {"person": g.get("person"), "locale": str(get_locale()), "zone": zone().key, "zones": time_zones()}
+    return {"person": g.get("person"), "locale": str(get_locale()), "zones": time_zones()}
 
 
 def _spreadsheet_text(column: Column[Any], item: Any) -> str:

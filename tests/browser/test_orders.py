@@ -38,7 +38,7 @@ def test_a_search_by_either_number_opens_the_orders_timeline(li_lei: Window, sit
         expect(happened.filter(has_text=words).first).to_be_visible()
     expect(li_lei.page.locator("footer")).to_contain_text("payment-callbacks orders show acme FOUND-1")
     li_lei.search("FOUND-2")
-    expect(li_lei.main).to_contain_text("There is nothing.")
+    expect(li_lei.main).to_contain_text("No order has exactly this number.")
 
 
 def test_a_claim_appears_on_an_open_page_and_leaves_alone_what_is_being_written(li_lei: Window, site: Site) -> None:

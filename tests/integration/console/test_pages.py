@@ -51,7 +51,9 @@ def test_a_search_by_either_number_leads_to_the_order(browser: Browser, store: L
     for number in ("DK-1", "P-77"):
         assert "Announced" in browser.open("/orders?q=" + number)
         assert browser.page.request.path == "/order"
-    assert "There is nothing." in browser.open("/orders?q=DK-2")
+    assert "Announced" in browser.open("/orders?q=dk-1")
+    for unknown in ("DK-2", "DK", "P-7"):
+        assert "No order has exactly this number." in browser.open("/orders?q=" + unknown)
 
 
 def test_orders_are_found_by_amount_status_and_time(browser: Browser, store: LedgerStore) -> None:
@@ -61,8 +63,30 @@ def test_orders_are_found_by_amount_status_and_time(browser: Browser, store: Led
     assert "DK-2" not in browser.page.text
     assert "DK-2" in browser.open("/orders?status=initial&merchant=acme")
     assert "DK-2" not in browser.open("/orders?status=failed")
+    assert "No order fits what is chosen." in browser.page.text
     later = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%dT%H:%M}"
     assert "DK-2" not in browser.open(f"/orders?since={later}")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("amount=abc", "without a unit"),
+        ("amount=20.00+yuan", "without a unit"),
+        ("amount=-1", "without a unit"),
+        ("since=yesterday", "a date and a time"),
+        ("since=2026-11-27T10:00&until=2026-11-27T10:00", "later than the start"),
+    ],
+)
+def test_a_search_that_cannot_be_meant_is_refused_at_its_field_and_keeps_the_others(
+    browser: Browser, store: LedgerStore, wrong: str, said: str
+) -> None:
+    announce(store, "DK-1")
+    text = browser.open(f"/orders?merchant=acme&status=initial&{wrong}")
+    assert browser.page.status_code == 400
+    assert said in text.partition('aria-invalid="true"')[2].partition("</strong>")[0]
+    assert text.count(" selected>") == 3  # the merchant, the status and the language
+    assert "DK-1" not in text
 
 
 def test_the_timeline_tells_what_happened_and_why(browser: Browser, store: LedgerStore) -> None:
@@ -302,7 +326,10 @@ def test_the_pages_are_in_the_chosen_language_and_time_zone(browser: Browser) ->
     browser.open("/")
     browser.send("/preferences", language="zh", time_zone="UTC")
     assert '<html lang="zh-CN">' in browser.open("/orders")
-    assert "<option selected>UTC</option>" in browser.page.text
+    assert 'name="time_zone" list="zones" value="UTC"' in browser.page.text
+    browser.send("/preferences", language="en", time_zone="Mars/Olympus")
+    assert "No time zone is called Mars/Olympus." in browser.page.text
+    assert 'value="UTC"' in browser.page.text
 
 
 def test_a_pasted_callback_is_explained_with_its_personal_data_masked(browser: Browser) -> None:
