@@ -34,15 +34,13 @@ class Chart:
     times: Sequence[datetime]
     #: A value per bucket by the curve's name; None where there is none.
     curves: Mapping[str, Sequence[float | None]]
-    #: What the values are; "" for a plain number.
-    unit: str = ""
 
     @property
     def data(self) -> str:
         """What the script in the browser draws, as JSON: times in seconds since 1970."""
         series = [{"label": name, "values": list(values)} for name, values in self.curves.items()]
         times = [int(time.timestamp()) for time in self.times]
-        return json.dumps({"times": times, "series": series, "unit": self.unit})
+        return json.dumps({"times": times, "series": series})
 
 
 def make_charts(*, engine: Engine, clock: Callable[[], datetime]) -> Blueprint:
@@ -72,10 +70,17 @@ def _read(engine: Engine, range_: Mapping[str, Any]) -> Sequence[Chart]:
     def counted(title: LazyString, series: Series, by: str, words: Words = _AS_IT_IS, **only: str) -> Chart:
         found = read_totals(engine, series, by=(by,), only=only, **range_)
         times = [point.starts_at for point in next(iter(found.values()), ())]
+        # Before the first count, nothing may have been counting: that is no 0.
+        first = min((point.starts_at for points in found.values() for point in points if point.value), default=None)
         return Chart(
             title=title,
             times=times,
-            curves={str(words.get(name, name)): [point.value for point in points] for (name,), points in found.items()},
+            curves={
+                str(words.get(name, name)): [
+                    point.value if first and point.starts_at >= first else None for point in points
+                ]
+                for (name,), points in found.items()
+            },
         )
 
     lags = read_lags(engine, **range_)
@@ -85,7 +90,7 @@ def _read(engine: Engine, range_: Mapping[str, Any]) -> Sequence[Chart]:
         ),
         counted(lazy_gettext("Callbacks that were refused, by reason"), Series.REFUSALS, "outcome"),
         Chart(
-            title=lazy_gettext("From the payment to its event"),
+            title=lazy_gettext("Seconds from the payment to its event"),
             times=[lag.starts_at for lag in lags],
             curves={
                 gettext("median"): [lag.median_seconds for lag in lags],
@@ -93,7 +98,6 @@ def _read(engine: Engine, range_: Mapping[str, Any]) -> Sequence[Chart]:
             }
             if lags
             else {},
-            unit=gettext("seconds"),
         ),
         counted(lazy_gettext("Tries to deliver, by endpoint"), Series.DELIVERIES, "endpoint"),
         counted(lazy_gettext("Questions to the gateway, by outcome"), Series.QUESTIONS, "outcome", QUESTIONS_IN_SHORT),

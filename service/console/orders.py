@@ -93,7 +93,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             errors=errors,
             merchants=merchants,
             statuses=STATUSES,
-            command=command("orders", "list", *(["--number", number] if number else _options(chosen))),
+            command=None if errors else command("orders", "list", *(["--number", number] if number else _options(chosen))),
         )
         return (shown_page, 400) if errors else shown_page
 
