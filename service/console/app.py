@@ -38,7 +38,7 @@ from service.console.sessions import (
     session_is_alive,
     use_sessions,
 )
-from service.console.words import problem_in_words
+from service.console.words import amount_in_words, people_in_words, problem_in_words
 from service.domain.masking import escape_controls
 from service.ledger.errors import LedgerError, LedgerUnavailable
 from service.runtime.logs import Logger
@@ -85,6 +85,8 @@ def create_console(
         hidden=_hidden_field,
         live=_live_attributes,
         live_headers=_LIVE_HEADERS,
+        amount_in_words=amount_in_words,
+        people_in_words=people_in_words,
     )
     app.jinja_env.filters["visible"] = escape_controls
 

@@ -1,21 +1,31 @@
 """The audit: what people have changed, who did it, when and why."""
 
+import re
 from collections.abc import Sequence
+from datetime import datetime
 
-from flask import Blueprint, request
-from flask_babel import lazy_gettext
+from flask import Blueprint, request, url_for
+from flask_babel import gettext, lazy_gettext
 from sqlalchemy import Engine
 from werkzeug.wrappers import Response
 
-from service.console.pages import Column, Listing, command, limit, list_page, url_with
-from service.console.words import ACTIONS
-from service.ledger.audit import AuditRecord, list_changes
+from service.console.pages import Column, Listing, command, limit, list_page, local_time, order_url, url_with
+from service.console.words import ACTIONS, people_in_words
+from service.ledger.audit import Action, AuditRecord, list_changes
+
+_REPLAY = re.compile(r"(?P<endpoint>\S+): (?P<number>\d+) events from (\S+) to (\S+), replay (?P<replay>\d+)")
+_GIVEN_UP = re.compile(r"(?P<endpoint>\S+): (?P<number>\d+) events \(all that were parked\)")
 
 _COLUMNS: Sequence[Column[AuditRecord]] = (
     Column(title=lazy_gettext("when"), value=lambda change: change.changed_at),
-    Column(title=lazy_gettext("who"), value=lambda change: change.changed_by),
+    Column(title=lazy_gettext("who"), value=lambda change: people_in_words(change.changed_by)),
     Column(title=lazy_gettext("what"), value=lambda change: ACTIONS[change.action]),
-    Column(title=lazy_gettext("of"), value=lambda change: change.subject, is_identifier=True),
+    Column(
+        title=lazy_gettext("of"),
+        value=lambda change: _subject_of(change),
+        link=lambda change: _page_of(change),
+        is_identifier=True,
+    ),
     Column(title=lazy_gettext("why"), value=lambda change: change.reason),
 )
 
@@ -32,3 +42,35 @@ def make_audit(*, engine: Engine) -> Blueprint:
         return list_page("audit.html", "audit", listing, command=command("audit"))
 
     return blueprint
+
+
+def _subject_of(change: AuditRecord) -> str:
+    """What was changed, in words where the ledger's record has any."""
+    if found := _REPLAY.fullmatch(change.subject):
+        since, until = (local_time(datetime.fromisoformat(found[place])) for place in (3, 4))
+        return str(
+            gettext(
+                "%(endpoint)s: %(number)s events from %(since)s to %(until)s, replay %(replay)s",
+                since=since,
+                until=until,
+                **found.groupdict(),
+            )
+        )
+    if found := _GIVEN_UP.fullmatch(change.subject):
+        return str(gettext("%(endpoint)s: %(number)s events that were given up", **found.groupdict()))
+    return change.subject
+
+
+def _page_of(change: AuditRecord) -> str:
+    """The page of what was changed; "" where the record names no single one."""
+    match change.action:
+        case Action.PAUSE | Action.RESUME | Action.TEST_ENDPOINT:
+            return url_for("endpoints.show", name=change.subject)
+        case Action.REPLAY:
+            return url_for("endpoints.show", name=change.subject.partition(":")[0])
+        case Action.INQUIRE:
+            merchant, _, number = change.subject.partition("/")
+            return order_url(merchant, number)
+        case Action.REPLAY_DEAD_LETTERS | Action.DROP_DEAD_LETTERS if ", " not in change.subject:
+            return url_for("dead_letters.show", id=change.subject)
+    return ""

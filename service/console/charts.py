@@ -12,7 +12,7 @@ from sqlalchemy import Engine
 from werkzeug.exceptions import BadRequest
 
 from service.console.pages import command, page
-from service.console.words import QUESTIONS_IN_SHORT, VERDICTS_IN_SHORT, Words
+from service.console.words import QUESTIONS_IN_SHORT, REFUSALS, VERDICTS_IN_SHORT, Words
 from service.ledger.totals import Resolution, Series, read_lags, read_totals
 
 #: How much of the past a chart shows, and in which steps.
@@ -88,7 +88,7 @@ def _read(engine: Engine, range_: Mapping[str, Any]) -> Sequence[Chart]:
         counted(
             lazy_gettext("Callbacks by what they did"), Series.CLAIMS, "outcome", VERDICTS_IN_SHORT, source="callback"
         ),
-        counted(lazy_gettext("Callbacks that were refused, by reason"), Series.REFUSALS, "outcome"),
+        counted(lazy_gettext("Callbacks that were refused, by reason"), Series.REFUSALS, "outcome", REFUSALS),
         Chart(
             title=lazy_gettext("Seconds from the payment to its event"),
             times=[lag.starts_at for lag in lags],

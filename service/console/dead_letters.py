@@ -9,7 +9,7 @@ from werkzeug.wrappers import Response
 
 from service.config.settings import ApiScope
 from service.console.pages import Column, Listing, after, command, form_text, limit, list_page, next_url, page, require
-from service.console.words import DEAD_LETTER_ACTIONS
+from service.console.words import DEAD_LETTER_ACTIONS, people_in_words
 from service.ledger.dead_letters import DeadLetterAction, DeadLetterPlace, DeadLetterRecord, DeadLetterStore
 from service.ledger.errors import DeadLetterUnknown
 
@@ -65,4 +65,6 @@ def make_dead_letters(*, letters: DeadLetterStore) -> Blueprint:
 
 
 def _request_of(letter: DeadLetterRecord) -> str:
-    return f"{DEAD_LETTER_ACTIONS[letter.requested]}: {letter.requested_by}" if letter.requested else ""
+    return (
+        f"{DEAD_LETTER_ACTIONS[letter.requested]}: {people_in_words(letter.requested_by)}" if letter.requested else ""
+    )

@@ -29,7 +29,15 @@ from service.console.pages import (
     require,
 )
 from service.console.timeline import explain_open, fold, make_outlook, make_timeline, status_in_words
-from service.console.words import FIELDS, STATUSES, TRUSTS, TRUSTS_IN_SHORT, VERDICTS, problem_in_words
+from service.console.words import (
+    FIELDS,
+    STATUSES,
+    TRUSTS,
+    TRUSTS_IN_SHORT,
+    VERDICTS,
+    amount_in_words,
+    problem_in_words,
+)
 from service.domain.claims import OrderKey, OrderStatus
 from service.domain.money import read_money
 from service.gateway.errors import MessageInvalid
@@ -58,7 +66,7 @@ _COLUMNS: Sequence[Column[OrderRecord]] = (
     ),
     Column(
         title=lazy_gettext("amount"),
-        value=lambda order: f"{order.amount} {order.amount_unit}" if order.amount else "",
+        value=lambda order: amount_in_words(order.amount, order.amount_unit),
         is_number=True,
     ),
     Column(
@@ -93,7 +101,9 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             errors=errors,
             merchants=merchants,
             statuses=STATUSES,
-            command=None if errors else command("orders", "list", *(["--number", number] if number else _options(chosen))),
+            command=None
+            if errors
+            else command("orders", "list", *(["--number", number] if number else _options(chosen))),
         )
         return (shown_page, 400) if errors else shown_page
 
@@ -207,14 +217,14 @@ def _compare(order: OrderRecord | None, proposal: ProposalRecord) -> Sequence[tu
     state = order.state if order else None
     now = {
         gettext("status"): str(STATUSES[state.status]) if state else "",
-        gettext("amount"): f"{order.amount} {order.amount_unit}" if order and order.amount else "",
+        gettext("amount"): amount_in_words(order.amount, order.amount_unit) if order else "",
         gettext("the gateway's number"): (state.pay_order_no if state else None) or "",
         gettext("pay type"): state.pay_type if state else "",
         gettext("paid at"): local_time(order.paid_at if order else None),
     }
     proposed = (
         str(STATUSES[proposal.status]),
-        f"{proposal.amount} {proposal.amount_unit}" if proposal.amount else "",
+        amount_in_words(proposal.amount, proposal.amount_unit),
         proposal.pay_order_no or "",
         proposal.pay_type,
         local_time(proposal.paid_at),

@@ -4,7 +4,7 @@ from flask import Blueprint, request
 from flask_babel import gettext
 
 from service.console.pages import command, page
-from service.console.words import BODY_KINDS
+from service.console.words import BODY_KINDS, REFUSALS
 from service.gateway.errors import CallbackRefused
 from service.gateway.sign_explanation import describe_dialect, explain, mask_signed_text
 from service.gateway.signature import VerifiedCallback
@@ -27,7 +27,9 @@ def make_signs() -> Blueprint:
                 outcome = explain(body.encode("utf-8", "surrogatepass"), request.form.get("content_type") or None)
                 verified, mismatch = (outcome, None) if isinstance(outcome, VerifiedCallback) else (None, outcome)
             except CallbackRefused as error:
-                refusal = gettext("refused (%(reason)s): %(detail)s", reason=error.reason, detail=error.detail)
+                refusal = gettext(
+                    "refused (%(reason)s): %(detail)s", reason=REFUSALS[error.reason], detail=error.detail
+                )
         return page(
             "signs.html",
             body=body,

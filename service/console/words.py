@@ -1,5 +1,6 @@
 """The console's words for what the ledger knows, in the reader's language."""
 
+import re
 from collections.abc import Mapping
 
 from flask_babel import LazyString, gettext, lazy_gettext
@@ -8,7 +9,7 @@ from service.domain.claims import ClaimSource, IdentityField, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import STATUS, Verdict
 from service.gateway.bodies import BodyKind
-from service.gateway.errors import MessageInvalid
+from service.gateway.errors import MessageInvalid, Refusal
 from service.ledger.attention import KNOWN_AND_MISSING, REFUSED_AND_CLAIMED, AttentionKind
 from service.ledger.audit import Action
 from service.ledger.dead_letters import DeadLetterAction
@@ -49,13 +50,13 @@ TRUSTS: Mapping[Trust, LazyString] = {
     Trust.OPERATOR: lazy_gettext("operator: a named person"),
 }
 
-#: The same in one word, for lists.
+#: The same in a few words, for lists: what the status rests on.
 TRUSTS_IN_SHORT: Mapping[Trust, LazyString] = {
-    Trust.CHECKSUM: lazy_gettext("checksum"),
-    Trust.RULE: lazy_gettext("rule"),
-    Trust.CAPABILITY: lazy_gettext("capability"),
-    Trust.QUERIED: lazy_gettext("query"),
-    Trust.OPERATOR: lazy_gettext("operator"),
+    Trust.CHECKSUM: lazy_gettext("a checksum only"),
+    Trust.RULE: lazy_gettext("a rule of this service"),
+    Trust.CAPABILITY: lazy_gettext("a callback to its own address"),
+    Trust.QUERIED: lazy_gettext("the gateway's answer"),
+    Trust.OPERATOR: lazy_gettext("a person"),
 }
 
 SOURCES: Words = {
@@ -116,7 +117,7 @@ REASONS: Mapping[InquiryReason, LazyString] = {
 
 QUESTIONS: Words = {
     QuestionOutcome.ANSWERED: lazy_gettext("answered"),
-    QuestionOutcome.NOT_FOUND: lazy_gettext("the gateway does not have the order, which does not mean that it failed"),
+    QuestionOutcome.NOT_FOUND: lazy_gettext("order not found, which is no failure"),
     QuestionOutcome.OTHER_SPELLING: lazy_gettext("the gateway has an order whose number is spelled otherwise"),
     QuestionOutcome.NO_ANSWER: lazy_gettext("no answer"),
 }
@@ -209,6 +210,35 @@ FIELDS: Words = {
     IdentityField.AMOUNT: lazy_gettext("amount"),
 }
 
+#: Why a callback was refused. The logs name the reason with hyphens.
+REFUSALS: Words = {
+    Refusal.COMPRESSED: lazy_gettext("compressed"),
+    Refusal.BAD_UTF8: lazy_gettext("bad UTF-8"),
+    Refusal.NOT_JSON: lazy_gettext("not JSON"),
+    Refusal.NOT_AN_OBJECT: lazy_gettext("not a JSON object"),
+    Refusal.NOT_A_FORM: lazy_gettext("not a form"),
+    Refusal.NOT_MULTIPART: lazy_gettext("not a multipart form"),
+    Refusal.FILE_IN_FORM: lazy_gettext("a file in the form"),
+    Refusal.WRAPPED_TWICE: lazy_gettext("wrapped twice"),
+    Refusal.DUPLICATE_KEY: lazy_gettext("duplicate key"),
+    Refusal.NAN: lazy_gettext("not a number (NaN)"),
+    Refusal.HUGE_NUMBER: lazy_gettext("huge number"),
+    Refusal.TOO_DEEP: lazy_gettext("nested too deep"),
+    Refusal.TOO_MANY_VALUES: lazy_gettext("too many values"),
+    Refusal.MISSING_SIGN: lazy_gettext("missing sign"),
+    Refusal.MALFORMED_SIGN: lazy_gettext("malformed sign"),
+    Refusal.DEGENERATE_SIGN: lazy_gettext("sign of an empty text"),
+    Refusal.SIGN_MISMATCH: lazy_gettext("the sign does not fit"),
+    Refusal.AMBIGUOUS: lazy_gettext("ambiguous"),
+    Refusal.MISSING_FIELD: lazy_gettext("missing field"),
+    Refusal.INVALID_FIELD: lazy_gettext("invalid field"),
+    Refusal.MISSING_TOKEN: lazy_gettext("missing token"),
+    Refusal.MALFORMED_TOKEN: lazy_gettext("malformed token"),
+    Refusal.UNKNOWN_TOKEN_KEY: lazy_gettext("unknown token key"),
+    Refusal.FORGED_TOKEN: lazy_gettext("forged token"),
+    Refusal.TOKEN_OF_ANOTHER_ORDER: lazy_gettext("token of another order"),
+}
+
 DELIVERY_STATES: Words = {
     DeliveryState.OPEN: lazy_gettext("waiting"),
     DeliveryState.PARKED: lazy_gettext("given up"),
@@ -229,7 +259,7 @@ TEST_STATES: Words = {
 }
 
 DEAD_LETTER_ACTIONS: Words = {
-    DeadLetterAction.REPLAY: lazy_gettext("Replay"),
+    DeadLetterAction.REPLAY: lazy_gettext("Queue again"),
     DeadLetterAction.DROP: lazy_gettext("Drop"),
 }
 
@@ -242,7 +272,7 @@ ACTIONS: Words = {
     Action.ACKNOWLEDGE: lazy_gettext("hid what waits: somebody is on it"),
     Action.TEST_ENDPOINT: lazy_gettext("tested an endpoint"),
     Action.INQUIRE: lazy_gettext("had the gateway asked"),
-    Action.REPLAY_DEAD_LETTERS: lazy_gettext("replayed a dead letter"),
+    Action.REPLAY_DEAD_LETTERS: lazy_gettext("queued a dead letter again"),
     Action.DROP_DEAD_LETTERS: lazy_gettext("dropped a dead letter"),
 }
 
@@ -267,6 +297,39 @@ _PROBLEMS: Words = {
     "amount": lazy_gettext("the amount has to be an exact number in the merchant's unit"),
     "pay_type": lazy_gettext("the pay type is none of this merchant's"),
 }
+
+
+_UNITS: Words = {"yuan": lazy_gettext("yuan"), "fen": lazy_gettext("fen")}
+
+_METHODS: Words = {
+    "API token": lazy_gettext("API token"),
+    "proxy": lazy_gettext("proxy"),
+    "OpenID": lazy_gettext("OpenID"),
+    "command line": lazy_gettext("command line"),
+}
+_PERSON = re.compile(r"(.+?) \((console, )?(API token|proxy|OpenID|command line)(.*)\)", re.DOTALL)
+
+
+def amount_in_words(amount: str | None, unit: str | None) -> str:
+    """An amount and its unit; "" where it is unknown."""
+    return f"{amount} {_UNITS[unit]}" if amount and unit else ""
+
+
+def people_in_words(people: str) -> str:
+    """Who did something and by what means, and who confirmed it, as records name them."""
+    first, confirmed, second = people.partition(", confirmed by ")
+    if confirmed:
+        people = gettext(
+            "%(first)s, confirmed by %(second)s", first=people_in_words(first), second=people_in_words(second)
+        )
+    elif found := _PERSON.fullmatch(people):
+        name, console, method = found[1], found[2], f"{_METHODS[found[3]]}{found[4]}"
+        people = (
+            gettext("%(name)s (console, %(method)s)", name=name, method=method)
+            if console
+            else gettext("%(name)s (%(method)s)", name=name, method=method)
+        )
+    return people
 
 
 def problem_in_words(error: LedgerError | MessageInvalid) -> str:

@@ -151,7 +151,8 @@ def _request(
         "last_txid": found.last or 0,
     }
     made = _record(connection.execute(insert(replays).values(values).returning(*replays.c)).one())
-    subject = f"{window.endpoint}: {found.total} events, replay {made.id}"
+    times = f"{window.since.isoformat()} to {window.until.isoformat()}"
+    subject = f"{window.endpoint}: {found.total} events from {times}, replay {made.id}"
     record_change(connection, Action.REPLAY, subject, author, at=now)
     return made
 

@@ -14,7 +14,9 @@ from service.ledger.audit import Author
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.endpoints import Pauses
 from service.ledger.inquiries import InquiryReason
+from service.ledger.outbox import Outbox
 from service.ledger.store import LedgerStore
+from service.ledger.totals import Counted, Series, TotalsStore
 from service.runtime.clock import now
 from tests.support.claims import a_claim
 from tests.support.console import Browser
@@ -87,6 +89,22 @@ def test_a_reader_of_chinese_finds_no_english_sentence(browser: Browser, store: 
     found = {path: english_in(browser.open(path)) for path in paths}
     assert found == {path: [] for path in paths}
     assert '<html lang="zh-CN">' in browser.page.text
+
+
+def test_units_reasons_and_means_are_in_the_readers_language(
+    browser: Browser, store: LedgerStore, engine: Engine
+) -> None:
+    fill(store, engine)
+    TotalsStore(engine=engine).add({Counted(Series.REFUSALS, outcome="forged-token"): 1}, process="p1")
+    people = ["LL (command line)", "LL (console, API token ll)", "LL (API token ll), confirmed by HM (console, proxy)"]
+    for person in people:
+        Outbox(engine=engine).replay_parked(endpoint="shop", author=Author(name=person, reason="x"))
+    speak_chinese(browser)
+    assert "5000.00 元" in browser.open("/orders")
+    assert "伪造的令牌" in browser.open("/charts")
+    audit = browser.open("/audit")
+    for person in ("LL（命令行）", "LL（控制台，API 令牌 ll）", "LL（API 令牌 ll），复核人：HM（控制台，代理登录）"):
+        assert person in audit
 
 
 def test_what_was_not_done_is_said_in_the_readers_language(browser: Browser, store: LedgerStore) -> None:

@@ -12,7 +12,9 @@ from sqlalchemy import Engine
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.ledger.announcements import Announcement
-from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
+from service.ledger.audit import Author
+from service.ledger.dead_letters import DeadLetterAction, DeadLetterRecord, DeadLetterStore
+from service.ledger.inquiries import InquiryReason
 from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.totals import Counted, Series, TotalsStore
@@ -239,6 +241,21 @@ def test_an_endpoint_is_paused_and_resumed_with_a_reason_in_the_audit(browser: B
     assert "li.lei@example.com (console, API token li-lei)" in text
 
 
+def test_the_audit_leads_to_what_was_changed(browser: Browser, store: LedgerStore, engine: Engine) -> None:
+    announce(store, "DK/1")
+    author = Author(name="li.lei (command line)", reason="a test of ours")
+    store.inquire(OrderKey("acme", "DK/1"), InquiryReason.OPERATOR, author=author)
+    letters = DeadLetterStore(engine=engine)
+    letters.record([DeadLetterRecord(id=f"m/{n}", reason="broken", died_at=_NOW, body="{}") for n in (1, 2)])
+    letters.request(["m/1"], DeadLetterAction.REPLAY, author=author)
+    letters.request(["m/1", "m/2"], DeadLetterAction.DROP, author=author)
+    Outbox(engine=engine).replay_parked(endpoint="shop", author=author)
+    text = browser.open("/audit")
+    for address in ("/order?merchant=acme&amp;number=DK/1", "/dead-letters/one?id=m/1", "/endpoints/shop"):
+        assert text.count(f'<td class="identifier"><a href="{address}">') == 1
+    assert "shop: 0 events that were given up" in text
+
+
 def test_an_endpoint_shows_the_share_of_tries_that_succeeded(browser: Browser, engine: Engine) -> None:
     gains = {
         Counted(Series.DELIVERIES, endpoint="shop", outcome="delivered"): 3,
@@ -261,6 +278,9 @@ def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, stor
     browser.open("/endpoints/shop")
     stopped = browser.submit("/endpoints/shop/replay/stop", reason="the wrong hour")
     assert ("<strong>stopped</strong>" in stopped, "Stop the replay" in stopped) == (True, False)
+    audit = browser.open("/audit")
+    shown_times = " to ".join(time.replace("T", " ") + ":00" for time in (since, until))
+    assert f'<a href="/endpoints/shop"><bdi>shop: 1 events from {shown_times}, replay 1</bdi></a>' in audit
     assert "has 1 event now" in browser.send("/endpoints/shop/replay", reason="again", **{**hidden, "expected": "2"})
 
 

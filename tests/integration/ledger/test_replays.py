@@ -171,9 +171,10 @@ def test_a_stopped_replay_goes_no_further_and_both_changes_are_in_the_audit(
         assert (stopped.state, stopped.done) == (ReplayState.STOPPED, 10)
     assert not replays.carry_on()
     changes = list_changes(ledger_engine, limit=10)
+    times = f"{made.window.since.isoformat()} to {made.window.until.isoformat()}"
     assert [(change.action, change.changed_by, change.subject, change.reason) for change in changes] == [
         ("stop-replay", "Han Meimei", f"replay {made.id}", "the wrong endpoint"),
-        ("replay", "Li Lei", f"books: 26 events, replay {made.id}", "they have lost it"),
+        ("replay", "Li Lei", f"books: 26 events from {times}, replay {made.id}", "they have lost it"),
     ]
 
 

@@ -9,6 +9,7 @@ from service.domain.claims import ClaimSource, IdentityField, OrderStatus, Trust
 from service.domain.events import EventType
 from service.domain.order_state import STATUS, Verdict
 from service.gateway.bodies import BodyKind
+from service.gateway.errors import Refusal
 from service.ledger.attention import AttentionKind
 from service.ledger.audit import Action
 from service.ledger.dead_letters import DeadLetterAction
@@ -37,6 +38,7 @@ from service.ledger.withholds import WithholdOutcome
         (words.CAUSES, AttentionKind),
         (words.KINDS, AttentionKind),
         (words.FIELDS, [STATUS, *IdentityField]),
+        (words.REFUSALS, Refusal),
         (words.DELIVERY_STATES, DeliveryState),
         (words.REPLAY_STATES, ReplayState),
         (words.TEST_STATES, EndpointTestState),
