@@ -12,9 +12,8 @@ from sqlalchemy import Engine
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.ledger.announcements import Announcement
-from service.ledger.audit import Author
+from service.ledger.audit import Action, Author, record_change
 from service.ledger.dead_letters import DeadLetterAction, DeadLetterRecord, DeadLetterStore
-from service.ledger.inquiries import InquiryReason
 from service.ledger.outbox import FailedDelivery, Outbox
 from service.ledger.store import LedgerStore
 from service.ledger.totals import Counted, Series, TotalsStore
@@ -241,10 +240,10 @@ def test_an_endpoint_is_paused_and_resumed_with_a_reason_in_the_audit(browser: B
     assert "li.lei@example.com (console, API token li-lei)" in text
 
 
-def test_the_audit_leads_to_what_was_changed(browser: Browser, store: LedgerStore, engine: Engine) -> None:
-    announce(store, "DK/1")
+def test_the_audit_leads_to_what_was_changed(browser: Browser, engine: Engine) -> None:
     author = Author(name="li.lei (command line)", reason="a test of ours")
-    store.inquire(OrderKey("acme", "DK/1"), InquiryReason.OPERATOR, author=author)
+    with engine.begin() as connection:
+        record_change(connection, Action.INQUIRE, "acme/DK/1", author, at=_NOW)
     letters = DeadLetterStore(engine=engine)
     letters.record([DeadLetterRecord(id=f"m/{n}", reason="broken", died_at=_NOW, body="{}") for n in (1, 2)])
     letters.request(["m/1"], DeadLetterAction.REPLAY, author=author)
