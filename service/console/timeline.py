@@ -7,7 +7,19 @@ from datetime import datetime
 from flask_babel import gettext as _
 
 from service.console.pages import local_time
-from service.console.words import ACTIONS, EVENTS, QUESTIONS, REASONS, SOURCES, STATUSES, TRUSTS, VERDICTS, WITHHOLDS
+from service.console.words import (
+    ACTIONS,
+    EVENTS,
+    QUESTIONS,
+    REASONS,
+    SOURCES,
+    STATUSES,
+    TRUSTS,
+    VERDICTS,
+    WITHHOLDS,
+    amount_in_words,
+    people_in_words,
+)
 from service.domain.claims import ClaimSource, OrderStatus
 from service.ledger.audit import AuditRecord
 from service.ledger.claims import ClaimRecord
@@ -142,7 +154,7 @@ def make_outlook(history: OrderHistory) -> Sequence[TimelineEntry]:
 def _announced(history: OrderHistory) -> Iterator[TimelineEntry]:
     order = history.order
     if order is not None and order.announced_at is not None:
-        amount = f"{order.announced_amount} {order.amount_unit}" if order.announced_amount else _("not stated")
+        amount = amount_in_words(order.announced_amount, order.amount_unit) or _("not stated")
         yield TimelineEntry(
             at=order.announced_at,
             kind="announced",
@@ -160,7 +172,7 @@ def _withheld(history: OrderHistory) -> Iterator[TimelineEntry]:
         kind="withhold",
         title=_("Withhold sent to the gateway"),
         text=str(WITHHOLDS[sent.outcome]),
-        details=((_("by"), sent.sent_by), ("requestId", sent.request_id), (_("detail"), sent.detail)),
+        details=((_("by"), people_in_words(sent.sent_by)), ("requestId", sent.request_id), (_("detail"), sent.detail)),
     )
     if sent.ended_at is not None:
         yield TimelineEntry(at=sent.ended_at, kind="withhold", title=_("Ended by a rule for refused withholds"))
@@ -170,21 +182,21 @@ def _claimed(claim: ClaimRecord) -> TimelineEntry:
     status = STATUSES[claim.status] if claim.status else _("unknown status")
     details = [
         (_("trust"), str(TRUSTS[claim.trust])),
-        (_("amount"), f"{claim.amount} {claim.amount_unit}" if claim.amount else ""),
+        (_("amount"), amount_in_words(claim.amount, claim.amount_unit)),
         (_("pay type"), "" if claim.quarantine else claim.pay_type),
         (_("the gateway's number"), claim.pay_order_no or ""),
         (_("paid at"), local_time(claim.paid_at)),
         (_("says"), claim.channel_response),
         (_("quarantine"), claim.quarantine or ""),
         (_("without"), ", ".join(claim.missing_fields)),
-        (_("by"), claim.stated_by),
+        (_("by"), people_in_words(claim.stated_by)),
         (_("reason"), claim.reason),
         *claim.unknown_fields.items(),
     ]
     return TimelineEntry(
         at=claim.recorded_at,
         kind="claim",
-        title=f"{SOURCES[claim.source]}: {status}",
+        title=_("%(source)s: %(status)s", source=SOURCES[claim.source], status=status),
         text=str(VERDICTS[claim.verdict]),
         details=tuple((name, value) for name, value in details if value),
     )
@@ -243,8 +255,8 @@ def _tried(event: EventRecord, delivery: DeliveryRecord) -> Iterator[TimelineEnt
 
 def _proposed(proposal: ProposalRecord) -> Iterator[TimelineEntry]:
     details = (
-        (_("by"), proposal.proposed_by),
-        (_("amount"), f"{proposal.amount} {proposal.amount_unit}" if proposal.amount else ""),
+        (_("by"), people_in_words(proposal.proposed_by)),
+        (_("amount"), amount_in_words(proposal.amount, proposal.amount_unit)),
         (_("the gateway's number"), proposal.pay_order_no or ""),
         (_("reason"), proposal.reason),
     )
@@ -257,7 +269,7 @@ def _proposed(proposal: ProposalRecord) -> Iterator[TimelineEntry]:
     )
     if proposal.decided_at is not None and proposal.state is not ProposalState.LAPSED:
         confirmed = proposal.state is ProposalState.CONFIRMED
-        decided = ((_("by"), proposal.decided_by), (_("reason"), proposal.decision_reason))
+        decided = ((_("by"), people_in_words(proposal.decided_by)), (_("reason"), proposal.decision_reason))
         yield TimelineEntry(
             at=proposal.decided_at,
             kind="proposal",

@@ -25,7 +25,16 @@ from service.console.pages import (
     require,
     shown,
 )
-from service.console.words import CAUSES, CONTRADICTIONS, FIELDS, KINDS, NEXT_STEPS, STATUSES
+from service.console.words import (
+    CAUSES,
+    CONTRADICTIONS,
+    FIELDS,
+    KINDS,
+    NEXT_STEPS,
+    STATUSES,
+    amount_in_words,
+    people_in_words,
+)
 from service.ledger.attention import AttentionFilter, AttentionItem, AttentionKind, AttentionList, AttentionPlace
 from service.ledger.endpoints import EndpointState
 from service.ledger.errors import AttentionItemUnknown
@@ -44,7 +53,7 @@ _COLUMNS: Sequence[Column[AttentionItem]] = (
     ),
     Column(
         title=lazy_gettext("amount at stake"),
-        value=lambda item: f"{item.amount} {item.amount_unit}" if item.amount else "",
+        value=lambda item: amount_in_words(item.amount, item.amount_unit),
         is_number=True,
     ),
     Column(title=lazy_gettext("orders"), value=lambda item: item.orders or "", is_number=True),
@@ -170,4 +179,4 @@ def _detail_of(item: AttentionItem) -> str:
 
 
 def _acknowledgement(item: AttentionItem) -> str:
-    return f"{item.acknowledged_by}: {item.note}" if item.acknowledged_at else ""
+    return f"{people_in_words(item.acknowledged_by or '')}: {item.note}" if item.acknowledged_at else ""

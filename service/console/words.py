@@ -259,7 +259,7 @@ TEST_STATES: Words = {
 }
 
 DEAD_LETTER_ACTIONS: Words = {
-    DeadLetterAction.REPLAY: lazy_gettext("Queue again"),
+    DeadLetterAction.REPLAY: lazy_gettext("Replay"),
     DeadLetterAction.DROP: lazy_gettext("Drop"),
 }
 
@@ -272,7 +272,7 @@ ACTIONS: Words = {
     Action.ACKNOWLEDGE: lazy_gettext("hid what waits: somebody is on it"),
     Action.TEST_ENDPOINT: lazy_gettext("tested an endpoint"),
     Action.INQUIRE: lazy_gettext("had the gateway asked"),
-    Action.REPLAY_DEAD_LETTERS: lazy_gettext("queued a dead letter again"),
+    Action.REPLAY_DEAD_LETTERS: lazy_gettext("replayed a dead letter"),
     Action.DROP_DEAD_LETTERS: lazy_gettext("dropped a dead letter"),
 }
 
