@@ -283,7 +283,7 @@ def _changed(change: AuditRecord) -> TimelineEntry:
         at=change.changed_at,
         kind="person",
         title=str(ACTIONS[change.action]),
-        details=((_("by"), change.changed_by), (_("reason"), change.reason)),
+        details=((_("by"), people_in_words(change.changed_by)), (_("reason"), change.reason)),
     )
 
 
