@@ -8,7 +8,8 @@ SHELL := /bin/bash
 
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install --quiet
+# Only errors are shown: pip warns of each mirror that lacks a package.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input install -qq
 
 # Many tests wait for servers and processes more than they compute. Each of these has servers of its own. Those that take
 # longest begin, so that at the end none is waited for alone.
