@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from base64 import b64encode
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import NoReturn
 import click
 from rich.console import Console
 
-from service.demo.deployment import MERCHANT, PAY_TYPE, SECOND_PERSON_ABOVE, DemoDeployment
+from service.demo.deployment import MERCHANT, PAY_TYPE, SECOND_PERSON_ABOVE, SHOP, DemoDeployment
 from service.demo.downstream import Downstream, EventPrinter
 from service.demo.report import DemoReport, draw_table
 from service.demo.run import DemoRun
@@ -62,6 +62,10 @@ _FOLLOWED = (
     "DEMO-00004-lost",
     "DEMO-00005-fail-silent-lost",
 )
+#: The amounts of the orders that are left to a person: below and above what one person may settle alone.
+_STUCK_YUAN = (20, 80)
+#: Without a repeated event for this long, a replay is taken to have ended.
+_PAUSE_SECONDS = 2.0
 
 
 @click.command()
@@ -96,38 +100,42 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
         unscripted = (f"DEMO-{number:05d}" for number in range(len(_FOLLOWED) + 1, orders + 1))
         order_nos = [*_FOLLOWED[:orders], *unscripted]
         printer = EventPrinter(console, followed=_FOLLOWED)
-        downstream = Downstream(secret=webhook_secret, on_event=printer.show)
+        shop = Downstream(secret=webhook_secret, on_event=printer.show)
+        crm = Downstream(secret=webhook_secret)
         deployment = DemoDeployment(
-            folder=folder, downstream_url=downstream.url, webhook_secret=webhook_secret, required_trust=required_trust
+            folder=folder,
+            shop_url=shop.url,
+            crm_url=crm.url,
+            webhook_secret=webhook_secret,
+            required_trust=required_trust,
         )
         with deployment:
             # The processes come first: they are forked while this one has no other threads.
             deployment.start(with_console=not ends)
             if not ends:
-                _offer_console(deployment, console)
-            with downstream:
-                run = DemoRun(deployment=deployment, downstream=downstream, console=console)
+                console.print(f"\nWatch it live.\n{_sign_in(deployment)}\n", highlight=False, soft_wrap=True)
+            with shop, crm:
+                run = DemoRun(deployment=deployment, downstream=shop, console=console)
                 report = run.perform(order_nos, started=started)
                 _print_report(report, report_path, console, required_trust)
                 if not ends:
                     printer.show_all()
-                    _keep_running(deployment, console, required_trust)
+                    # What a person would be called for, to be tried at the console.
+                    crm.fail()
+                    stuck = {f"DEMO-{orders + number:05d}-stuck": yuan for number, yuan in enumerate(_STUCK_YUAN, 1)}
+                    run.send_more(stuck)
+                    _offer(deployment, console, required_trust, stuck)
+                    _keep_running(deployment, shop, console)
     if not report.good:
         sys.exit(1)
 
 
-def _offer_console(deployment: DemoDeployment, console: Console) -> None:
+def _sign_in(deployment: DemoDeployment) -> str:
     tokens = "\n".join(f"  {person:<12} {token}" for person, token in deployment.tokens.items())
-    console.print(
-        f"""
-Watch it in a browser, in the operators' console 控制台: [bold]{deployment.console_url}[/]
-Sign in with the token of one of two people. What one decides about an order above {SECOND_PERSON_ABOVE} yuan, the \
-other has to confirm:
-{tokens}
-""",
-        highlight=False,
-        soft_wrap=True,
-    )
+    return f"""\
+The operators' console 控制台: [bold]{deployment.console_url}[/]
+Sign in with the token of one of two people:
+{tokens}"""
 
 
 def _print_report(report: DemoReport, path: Path | None, console: Console, required_trust: str) -> None:
@@ -147,26 +155,49 @@ def _print_report(report: DemoReport, path: Path | None, console: Console, requi
             raise click.ClickException(f"the report cannot be written: {error}") from error
 
 
-def _keep_running(deployment: DemoDeployment, console: Console, required_trust: str) -> None:
+def _offer(deployment: DemoDeployment, console: Console, required_trust: str, stuck: Mapping[str, int]) -> None:
+    """Print what there is to try. `stuck`: the orders that wait for a person, with their amounts in yuan."""
+    orders = " and ".join(f"{order_no} ({yuan} yuan)" for order_no, yuan in stuck.items())
     console.print(
         f"""
 Still up, until Ctrl-C:
   the sandbox gateway   {deployment.sandbox_url}  (its help page; /admin/orders, /admin/report)
   the receiver          {deployment.receiver_url}/notify/demo/TOKEN
-  the console           {deployment.console_url}
   settings, data, logs  {deployment.folder}
 Every other command works with these settings, for example:
   payment-callbacks --config {deployment.settings_path} orders show {MERCHANT} {_FOLLOWED[0]}
 Forge a callback yourself, with a correct sign; {_FORGERY_ANSWERS[required_trust]}:
   {_forgery(deployment)}
-Whatever reaches the shop from now on is shown here.""",
+From now on, every event that the shop hears is printed here.
+
+{_sign_in(deployment)}
+Three things to try there:
+  1. {orders} are not final. Find out why, and settle \
+them. Today lists them within a minute.
+     It takes both people above {SECOND_PERSON_ABOVE} yuan, for an unknown amount, for `succeeded`, and to \
+change a final status.
+  2. One endpoint fails: find out which one, why and since when, and pause it.
+  3. The {SHOP} has lost its last hour: deliver it again.
+""",
         highlight=False,
         soft_wrap=True,
     )
+
+
+def _keep_running(deployment: DemoDeployment, shop: Downstream, console: Console) -> None:
+    """Print how many events the shop hears again, a line for each replay, until Ctrl-C."""
+    printed = repeated = shop.repeated
+    changed_at = time.monotonic()
     try:
         while True:
             deployment.check()
             time.sleep(0.5)
+            if repeated != shop.repeated:
+                repeated, changed_at = shop.repeated, time.monotonic()
+            elif repeated > printed and time.monotonic() - changed_at > _PAUSE_SECONDS:
+                count = repeated - printed
+                console.print(f"  {SHOP} heard {count} event{'s' if count > 1 else ''} again", highlight=False)
+                printed = repeated
     except KeyboardInterrupt:
         console.print("Ending.")
 

@@ -20,11 +20,13 @@ from service.runtime.supervisor import ChildProcess, end_processes, start_comman
 
 MERCHANT = "demo"
 PAY_TYPE = "demo_001"
-#: The one endpoint: the shop.
-ENDPOINT = "shop"
+#: The endpoint whose events are checked.
+SHOP = "shop"
+#: The endpoint that fails after the run.
+CRM = "crm"
 #: Who may sign in to the console.
 PEOPLE = ("li.lei", "han.meimei")
-#: In yuan; above it, a second person has to confirm a decision.
+#: In yuan; above it, a second person has to confirm a resolution.
 SECOND_PERSON_ABOVE = 50
 _UA = "DEMO"
 _START_SECONDS = 30.0
@@ -46,7 +48,7 @@ class _Role:
 class DemoDeployment:
     """Starts the roles and ends them. `settings_path` may be used by any other `payment-callbacks` command."""
 
-    def __init__(self, *, folder: Path, downstream_url: str, webhook_secret: str, required_trust: str) -> None:
+    def __init__(self, *, folder: Path, shop_url: str, crm_url: str, webhook_secret: str, required_trust: str) -> None:
         sandbox_port, receiver_port, console_port = _free_ports(3)
         self.sandbox_url = f"http://127.0.0.1:{sandbox_port}"
         self.receiver_url = f"http://127.0.0.1:{receiver_port}"
@@ -68,13 +70,15 @@ class DemoDeployment:
                 sandbox_url=self.sandbox_url,
                 aes_key=aes_key,
                 token_key=secrets.token_urlsafe(32),
-                downstream_url=downstream_url,
+                shop_url=shop_url,
+                crm_url=crm_url,
                 webhook_secret=webhook_secret,
                 required_trust=required_trust,
                 merchant=MERCHANT,
                 pay_type=PAY_TYPE,
                 ua=_UA,
-                endpoint=ENDPOINT,
+                shop=SHOP,
+                crm=CRM,
             )
             + "".join(
                 _PERSON.format(name=person.replace(".", "-"), person=person, token=token)
@@ -187,12 +191,13 @@ amount_unit = "yuan"
 required_trust = "{required_trust}"
 token_keys = [{{ kid = "k1", key = "{token_key}" }}]
 second_person_above = "{second_person_above}"
-# The demo should not take minutes: inquiries are made much sooner here than in production.
+# The demo should not take minutes: inquiries are made, and given up, much sooner here than in production.
 answer_due_seconds = 4.0
 min_inquiry_interval_seconds = 1.0
 first_inquiry_repeat_seconds = 1.0
 max_inquiry_repeat_seconds = 5.0
 max_inquiries_per_minute = 30000
+inquiry_horizon_seconds = 30.0
 
 [merchants.{merchant}.gateway]
 url = "{sandbox_url}/gateway"
@@ -205,9 +210,15 @@ timeout_seconds = 5.0
 poll_seconds = 0.2
 
 [[endpoints]]
-name = "{endpoint}"
+name = "{shop}"
 kind = "webhook"
-url = "{downstream_url}"
+url = "{shop_url}"
+secrets = ["{webhook_secret}"]
+
+[[endpoints]]
+name = "{crm}"
+kind = "webhook"
+url = "{crm_url}"
 secrets = ["{webhook_secret}"]
 """
 

@@ -1,9 +1,10 @@
-"""The demo's downstream: a shop that takes webhooks, checks their signatures and keeps their events."""
+"""The demo's downstream systems: each takes webhooks, checks their signatures and keeps their events."""
 
 import json
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -37,12 +38,13 @@ class Downstream:
     `on_event` is called for each event that is new, in the server's threads.
     """
 
-    def __init__(self, *, secret: str, on_event: Callable[[ReceivedEvent], None]) -> None:
+    def __init__(self, *, secret: str, on_event: Callable[[ReceivedEvent], None] | None = None) -> None:
         self._webhook = Webhook(secret)
         self._on_event = on_event
         self._events: dict[str, ReceivedEvent] = {}
         self._repeated = 0
         self._unsigned = 0
+        self._failing = False
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_for(self))
         self._server.daemon_threads = True
@@ -71,17 +73,23 @@ class Downstream:
         with self._lock:
             return self._unsigned
 
-    def take(self, body: bytes, headers: dict[str, str]) -> bool:
-        """Take one delivery in; False where its signature does not fit. An operator's test is taken, and forgotten."""
+    def fail(self) -> None:
+        """From now on, answer every delivery with 503."""
+        self._failing = True
+
+    def take(self, body: bytes, headers: dict[str, str]) -> HTTPStatus:
+        """Take one delivery in, and answer it. An operator's test is taken, and forgotten."""
+        if self._failing:
+            return HTTPStatus.SERVICE_UNAVAILABLE
         try:
             self._webhook.verify(body, headers)
         except (WebhookVerificationError, ValueError):
             with self._lock:
                 self._unsigned += 1
-            return False
+            return HTTPStatus.UNAUTHORIZED
         envelope = json.loads(body)
         if envelope["type"] == TEST_TYPE:
-            return True
+            return HTTPStatus.NO_CONTENT
         event = _read(envelope)
         with self._lock:
             new = event.id not in self._events
@@ -89,9 +97,9 @@ class Downstream:
                 self._events[event.id] = event
             else:
                 self._repeated += 1
-        if new:
+        if new and self._on_event is not None:
             self._on_event(event)
-        return True
+        return HTTPStatus.NO_CONTENT
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -125,8 +133,7 @@ def _handler_for(downstream: Downstream) -> type[BaseHTTPRequestHandler]:
         def do_POST(self) -> None:
             length = int(self.headers.get("Content-Length", 0))
             body = self.rfile.read(min(length, _MAX_BODY_BYTES))
-            taken = downstream.take(body, dict(self.headers.items()))
-            self.send_response(204 if taken else 401)
+            self.send_response(downstream.take(body, dict(self.headers.items())))
             self.send_header("Content-Length", "0")
             self.end_headers()
 

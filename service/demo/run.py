@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -21,7 +21,7 @@ from service.charging.bulkhead import Bulkhead
 from service.charging.withhold import Payer, Withholder
 from service.config.reading import load_settings
 from service.config.settings import Settings
-from service.demo.deployment import ENDPOINT, MERCHANT, PAY_TYPE, DemoDeployment
+from service.demo.deployment import CRM, MERCHANT, PAY_TYPE, SHOP, DemoDeployment
 from service.demo.downstream import Downstream
 from service.demo.evidence import Evidence, Falsehood, Statement
 from service.demo.report import DemoReport, measure
@@ -67,26 +67,40 @@ class DemoRun:
         with _ledger(settings) as engine, self._progress() as progress:
             sending = progress.add_task("withholds sent", total=len(order_nos), note="")
             watching = progress.add_task("final at the shop", total=len(order_nos), note="")
-            outcomes = self._send(settings, engine, order_nos, progress, sending)
+            drafts = [_draft(order_no, 10 + number % 90) for number, order_no in enumerate(order_nos)]
+            outcomes = self._send(settings, engine, drafts, on_sent=lambda: progress.advance(sending))
             self._await_idle(settings, engine, order_nos, progress, watching)
             evidence = self._gather(settings, engine, order_nos)
             return measure(
                 evidence,
                 self._ask_sandbox("report"),
-                unknown=outcomes,
+                unknown=len(order_nos) - outcomes[WithholdOutcome.ACCEPTED],
                 repeated=self._downstream.repeated,
                 unsigned=self._downstream.unsigned,
                 seconds=time.monotonic() - started,
             )
 
+    def send_more(self, amounts: Mapping[str, int]) -> None:
+        """Send further orders, by number, with their amounts in yuan. Nothing of them is waited for.
+
+        Raises as `perform` does.
+        """
+        settings = load_settings(self._deployment.settings_path, {})
+        with _ledger(settings) as engine:
+            self._send(settings, engine, [_draft(order_no, amount) for order_no, amount in amounts.items()])
+
     def _send(
-        self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
-    ) -> int:
-        """Send the withholds. Returns how many have an unknown outcome."""
+        self,
+        settings: Settings,
+        engine: Engine,
+        drafts: Sequence[OrderDraft],
+        *,
+        on_sent: Callable[[], None] = lambda: None,
+    ) -> Counter[WithholdOutcome]:
+        """Send the withholds. Counts the outcomes."""
         withholder = make_withholder(settings, engine, Bulkhead(make_gateway_clients(settings), max_calls=_SENDERS))
         try:
-            outcomes = _send_all(withholder, order_nos, on_sent=lambda: progress.advance(task))
-            return len(order_nos) - outcomes[WithholdOutcome.ACCEPTED]
+            return _send_all(withholder, drafts, on_sent=on_sent)
         except (CallFailed, LedgerUnavailable) as error:
             self._deployment.check()
             raise click.ClickException(f"the withholds cannot be sent: {error}") from error
@@ -94,7 +108,7 @@ class DemoRun:
     def _await_idle(
         self, settings: Settings, engine: Engine, order_nos: Sequence[str], progress: Progress, task: TaskID
     ) -> None:
-        """Return once nothing is under way from the sandbox to the shop, or the time is up."""
+        """Return once nothing is under way from the sandbox to the endpoints, or the time is up."""
         store = make_store(settings, engine)
         outbox = Outbox(engine=engine)
         deadline = time.monotonic() + _MAX_SECONDS
@@ -109,7 +123,7 @@ class DemoRun:
                     and not queue.depth().messages
                     and not _any_order_open(store)
                     and not _any_inquiry_open(store, order_nos)
-                    and outbox.oldest_open_age(endpoint=ENDPOINT) is None
+                    and all(outbox.oldest_open_age(endpoint=endpoint) is None for endpoint in (SHOP, CRM))
                 )
                 progress.update(task, completed=len(order_nos) - self._count_unfinished(order_nos), note=_note(sandbox))
                 if idle:
@@ -156,18 +170,19 @@ class DemoRun:
         return Progress(*columns, TextColumn("{task.fields[note]}"), console=self._console)
 
 
+def _draft(biz_order_no: str, yuan: int) -> OrderDraft:
+    return OrderDraft(merchant=MERCHANT, biz_order_no=biz_order_no, amount=f"{yuan}.00", pay_type=PAY_TYPE)
+
+
 def _send_all(
-    withholder: Withholder, order_nos: Sequence[str], *, on_sent: Callable[[], None]
+    withholder: Withholder, drafts: Sequence[OrderDraft], *, on_sent: Callable[[], None]
 ) -> Counter[WithholdOutcome]:
     """Send each order's withhold once, as the merchant's own system would. Counts the outcomes.
 
     Raises CallFailed where the gateway cannot be reached or refuses, LedgerUnavailable where the ledger stays away.
     """
 
-    def send(number: int, biz_order_no: str) -> WithholdOutcome:
-        draft = OrderDraft(
-            merchant=MERCHANT, biz_order_no=biz_order_no, amount=f"{10 + number % 90}.00", pay_type=PAY_TYPE
-        )
+    def send(draft: OrderDraft) -> WithholdOutcome:
         attempts = 1
         while True:
             try:
@@ -181,7 +196,7 @@ def _send_all(
 
     outcomes: Counter[WithholdOutcome] = Counter()
     with ThreadPoolExecutor(_SENDERS, thread_name_prefix="withhold") as pool:
-        for outcome in pool.map(send, range(len(order_nos)), order_nos):
+        for outcome in pool.map(send, drafts):
             outcomes[outcome] += 1
             on_sent()
     return outcomes

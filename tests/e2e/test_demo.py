@@ -45,12 +45,29 @@ def forge(demo: Any) -> Any:
     return urllib3.request("POST", url, body=body.encode(), headers={"Content-Type": "application/json"}).data
 
 
+def events_of_the_first_order(demo: Any) -> Any:
+    return re.findall("shop heard .* DEMO-00001-success ", demo.output)
+
+
 def show(processes: Any, settings: Any, order_no: Any) -> Any:
     """What `orders show` knows of an order."""
-    shown = processes.start("--config", str(settings), "orders", "show", "demo", order_no, "--json")
-    assert shown.wait() == 0, shown.describe()
+    return ask(processes, settings, "orders", "show", "demo", order_no)
+
+
+def ask(processes: Any, settings: Any, *command: Any) -> Any:
+    """What a command prints with --json."""
+    ended = processes.start("--config", str(settings), *command, "--json")
+    assert ended.wait() == 0, ended.describe()
     # What is logged to stderr, a line each, comes first.
-    return json.loads(shown.output[shown.output.index("{\n") :])
+    return json.loads(ended.output[ended.output.index("{\n") :])
+
+
+def start_at_rest(processes: Any, tmp_path: Path, *options: str) -> Any:
+    """A demo that has printed everything, and its settings."""
+    demo = processes.start("demo", *options, environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
+    demo.wait_until(lambda: "things to try" in demo.output)
+    (settings,) = tmp_path.glob("payment-callbacks-demo-*/payment-callbacks.toml")
+    return demo, settings
 
 
 def test_the_demo_takes_no_broker_or_database_from_its_surroundings_ends_well_and_reports_what_it_measured(
@@ -106,11 +123,9 @@ def test_a_merchant_that_believes_its_notify_urls_keeps_forgers_out_and_lets_lia
 
 
 def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes: Processes, tmp_path: Path) -> None:
-    demo = processes.start("demo", "--orders", "3", environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
-    demo.wait_until(lambda: "reaches the shop from now on" in demo.output)
-    heard = demo.output.count("shop heard")
+    demo, settings = start_at_rest(processes, tmp_path, "--orders", "3")
+    heard = events_of_the_first_order(demo)
     assert forge(demo) == b"success"
-    (settings,) = tmp_path.glob("payment-callbacks-demo-*/payment-callbacks.toml")
     forged = eventually(
         lambda: [
             claim
@@ -120,7 +135,7 @@ def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes: Process
     )
     assert [(claim["trust"], claim["verdict"]) for claim in forged] == [("checksum", "untrusted")]
     assert show(processes, settings, "DEMO-00001-success")["order"]["status"] == "succeeded"
-    assert demo.output.count("shop heard") == heard
+    assert events_of_the_first_order(demo) == heard
     end(demo, signal.SIGTERM)
     assert not list(tmp_path.glob("payment-callbacks-demo-*"))
 
@@ -128,21 +143,21 @@ def test_the_forgery_that_it_offers_is_taken_and_not_believed(processes: Process
 def test_the_forgery_that_it_offers_is_refused_where_its_notify_url_is_required(
     processes: Processes, tmp_path: Path
 ) -> None:
-    surroundings = {"TMPDIR": str(tmp_path), "COLUMNS": "80"}
-    demo = processes.start("demo", "--orders", "1", "--required-trust", "capability", environment=surroundings)
-    demo.wait_until(lambda: "reaches the shop from now on" in demo.output)
+    demo, settings = start_at_rest(processes, tmp_path, "--orders", "1", "--required-trust", "capability")
     assert forge(demo) == b"fail"
-    (log,) = tmp_path.glob("payment-callbacks-demo-*/receiver.log")
+    log = settings.with_name("receiver.log")
     assert eventually(lambda: "missing-token" in log.read_text()), "refused for another reason"
     end(demo, signal.SIGINT)
     assert not list(tmp_path.glob("payment-callbacks-demo-*"))
 
 
 def test_the_console_that_it_offers_shows_its_orders_to_either_person(processes: Processes, tmp_path: Path) -> None:
-    demo = processes.start("demo", "--orders", "1", environment={"TMPDIR": str(tmp_path), "COLUMNS": "80"})
-    demo.wait_until(lambda: "Still up" in demo.output)
-    (url,) = re.findall(r"in the operators' console 控制台: (http:\S+)", demo.output)
-    tokens = re.findall(r"^  (li\.lei|han\.meimei) +(\S+)$", demo.output, re.MULTILINE)
+    demo, _ = start_at_rest(processes, tmp_path, "--orders", "1")
+    # It is offered before the run, to watch it, and again at the end.
+    before, _, offer = demo.output.rpartition("The operators' console 控制台: ")
+    url, *_ = offer.split()
+    assert url in before
+    tokens = re.findall(r"^  (li\.lei|han\.meimei) +(\S+)$", offer, re.MULTILINE)
     assert [person for person, _ in tokens] == ["li.lei", "han.meimei"]
     for person, token in tokens:
         browser = build_opener(HTTPCookieProcessor())
@@ -151,6 +166,40 @@ def test_the_console_that_it_offers_shows_its_orders_to_either_person(processes:
         assert person in read(browser, f"{url}/sign-in", csrf=csrf[1], token=token)
         assert "Event: succeeded" in read(browser, f"{url}/orders?q=DEMO-00001-success")
     end(demo, signal.SIGINT)
+
+
+def test_it_leaves_to_a_person_two_orders_and_an_endpoint_that_fails(processes: Processes, tmp_path: Path) -> None:
+    demo, settings = start_at_rest(processes, tmp_path, "--orders", "1")
+    below, above = "DEMO-00002-stuck", "DEMO-00003-stuck"
+    assert f"{below} (20 yuan) and {above} (80 yuan) are not final" in demo.output
+    items = eventually(lambda: waiting_orders(processes, settings, count=2), within_seconds=120)
+    assert items == {("parked-inquiry", below), ("parked-inquiry", above)}
+    decision = ["failed", "--by", "li.lei", "--reason", "the bank has no such payment", "--yes"]
+    settled = ask(processes, settings, "orders", "resolve", "demo", below, *decision)
+    proposed = ask(processes, settings, "orders", "resolve", "demo", above, *decision)
+    assert (settled["order"]["status"], proposed["order"]["status"]) == ("failed", "processing")
+    assert waiting_orders(processes, settings) == {("parked-inquiry", above), ("proposal", above)}
+    states = {state["endpoint"]: state for state in ask(processes, settings, "endpoints", "list")["endpoints"]}
+    assert states["shop"]["last_error"] == ""
+    assert states["crm"]["last_error"] == "the endpoint answered 503"
+    assert states["crm"]["open"] == 3, "one of each change of the two orders"
+    assert states["crm"]["last_delivered_at"] is not None
+    end(demo, signal.SIGTERM)
+
+
+def waiting_orders(processes: Any, settings: Any, *, count: int = 0) -> Any:
+    """The kind and the order of each item of the attention list, if there are at least `count`."""
+    items = ask(processes, settings, "orders", "attention")["items"]
+    return len(items) >= count and {(item["kind"], item["biz_order_no"]) for item in items}
+
+
+def test_it_prints_how_many_events_the_shop_hears_again(processes: Processes, tmp_path: Path) -> None:
+    demo, settings = start_at_rest(processes, tmp_path, "--orders", "1")
+    event = "demo/DEMO-00001-success/1"
+    replay = ("replay", "--endpoint", "shop", "--reason", "the shop has lost it", event)
+    assert processes.start("--config", str(settings), *replay).wait() == 0
+    demo.wait_until(lambda: "shop heard 1 event again" in demo.output)
+    end(demo, signal.SIGTERM)
 
 
 def read(browser: OpenerDirector, url: str, **form: str) -> str:
