@@ -10,8 +10,8 @@ import secrets
 import time
 from collections.abc import Sequence
 
-from flask import Flask, request, session
-from flask.sessions import SecureCookieSessionInterface
+from flask import Flask, g, request, session
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 from werkzeug.exceptions import Forbidden
 
 from service.config.settings import ConsoleSettings
@@ -31,6 +31,10 @@ class FormTooOld(Forbidden):
 
 class _Sessions(SecureCookieSessionInterface):
     digest_method = staticmethod(hashlib.sha256)
+
+    def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
+        """Not for a form of another site. It comes without the cookie, and a new one would sign the person out."""
+        return super().should_set_cookie(app, session) and not _is_foreign_form(g.public_url)
 
 
 def use_sessions(app: Flask, settings: ConsoleSettings) -> None:
@@ -85,8 +89,12 @@ def csrf_token() -> str:
 
 def require_own_form(public_url: str) -> None:
     """Raises FormTooOld, or Forbidden for another site's form, unless it is a form of this session (CSRF)."""
-    if request.headers.get("Origin", public_url) != public_url:
+    if _is_foreign_form(public_url):
         raise Forbidden
     given = request.form.get(CSRF_FIELD, "")
     if not hmac.compare_digest(given.encode(), csrf_token().encode()):
         raise FormTooOld
+
+
+def _is_foreign_form(public_url: str) -> bool:
+    return request.method not in ("GET", "HEAD") and request.headers.get("Origin", public_url) != public_url

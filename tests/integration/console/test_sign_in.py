@@ -180,6 +180,13 @@ def test_a_form_of_another_site_is_refused(browser: Browser, origin: str) -> Non
     assert browser.client.post("/endpoints/shop/pause", data=data, headers=own).status_code == 302
 
 
+def test_another_site_s_form_signs_nobody_out(open_browser: Callable[[], Browser]) -> None:
+    browser = open_browser()  # comes without the cookie, which browsers do not send from another site
+    answer = browser.client.post("/sign-out", data={"csrf": "?"}, headers={"Origin": "https://evil.example"})
+    assert "Set-Cookie" not in answer.headers
+    assert "Set-Cookie" in browser.client.post("/sign-out", data={"csrf": "?"}).headers
+
+
 _ELSEWHERE = [
     "//evil.example",
     "/\\evil.example",
