@@ -14,7 +14,8 @@ from service.ledger.audit import Author
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
 from service.ledger.endpoints import Pauses
 from service.ledger.inquiries import InquiryReason
-from service.ledger.outbox import Outbox
+from service.ledger.outbox import FailedDelivery, Outbox
+from service.ledger.replays import Replays, ReplayWindow
 from service.ledger.store import LedgerStore
 from service.ledger.totals import Counted, Series, TotalsStore
 from service.runtime.clock import now
@@ -62,6 +63,11 @@ def fill(store: LedgerStore, engine: Engine) -> None:
         ]
     )
     store.inquire(OrderKey("acme", "DK-1"), InquiryReason.OPERATOR, author=Author(name="LL", reason="x"))
+    outbox, replays, author = Outbox(engine=engine), Replays(engine=engine), Author(name="LL", reason="x")
+    due = outbox.lease_due(endpoint="shop", limit=10, lease_seconds=60)
+    outbox.settle_failed([FailedDelivery(delivery=one, error="503", wait_seconds=60) for one in due])
+    window = ReplayWindow(endpoint="shop", since=now() - timedelta(days=1), until=now() + timedelta(days=1))
+    replays.request(window, expected=replays.count(window), author=author)
     DeadLetterStore(engine=engine).record([DeadLetterRecord(id="m/1", reason="broken", died_at=now(), body="{}")])
     Pauses(engine=engine, clock=lambda: now() - timedelta(hours=5)).pause("shop", author=Author(name="LL", reason="x"))
 
@@ -88,6 +94,7 @@ def test_a_reader_of_chinese_finds_no_english_sentence(browser: Browser, store: 
     ]
     found = {path: english_in(browser.open(path)) for path in paths}
     assert found == {path: [] for path in paths}
+    assert "起投递失败" in browser.open("/")
     assert '<html lang="zh-CN">' in browser.page.text
 
 
