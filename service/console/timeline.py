@@ -107,7 +107,9 @@ def explain_open(history: OrderHistory) -> str:
         return ""
     if order is not None and order.state.conflicted:
         return str(
-            _("What is said of the order contradicts itself. A later query may settle it; else a person decides.")
+            _(
+                "Claims about this order contradict each other. A later answer of the gateway settles it, or a person does."
+            )
         )
     answers = [claim for claim in history.claims if claim.source is ClaimSource.QUERY and claim.status]
     asked = len(history.questions)
