@@ -107,9 +107,7 @@ def explain_open(history: OrderHistory) -> str:
         return ""
     if order is not None and order.state.conflicted:
         return str(
-            _(
-                "Claims about this order contradict each other. A later answer of the gateway settles it, or a person does."
-            )
+            _("Claims about this order contradict each other. A later answer of the gateway or a person settles it.")
         )
     answers = [claim for claim in history.claims if claim.source is ClaimSource.QUERY and claim.status]
     asked = len(history.questions)
