@@ -102,7 +102,7 @@ def create_console(
         if g.person is None and not is_open:
             return _ask_to_sign_in()
         if request.method not in ("GET", "HEAD"):
-            require_own_form(settings.public_url)
+            require_own_form()
         if is_open:
             return None
         if not g.person.may(ApiScope.READ):

@@ -34,7 +34,7 @@ class _Sessions(SecureCookieSessionInterface):
 
     def should_set_cookie(self, app: Flask, session: SessionMixin) -> bool:
         """Not for a form of another site. It comes without the cookie, and a new one would sign the person out."""
-        return super().should_set_cookie(app, session) and not _is_foreign_form(g.public_url)
+        return super().should_set_cookie(app, session) and not _is_foreign_form()
 
 
 def use_sessions(app: Flask, settings: ConsoleSettings) -> None:
@@ -87,14 +87,14 @@ def csrf_token() -> str:
     return str(session[_CSRF])
 
 
-def require_own_form(public_url: str) -> None:
+def require_own_form() -> None:
     """Raises FormTooOld, or Forbidden for another site's form, unless it is a form of this session (CSRF)."""
-    if _is_foreign_form(public_url):
+    if _is_foreign_form():
         raise Forbidden
     given = request.form.get(CSRF_FIELD, "")
     if not hmac.compare_digest(given.encode(), csrf_token().encode()):
         raise FormTooOld
 
 
-def _is_foreign_form(public_url: str) -> bool:
-    return request.method not in ("GET", "HEAD") and request.headers.get("Origin", public_url) != public_url
+def _is_foreign_form() -> bool:
+    return request.method not in ("GET", "HEAD") and request.headers.get("Origin", g.public_url) != g.public_url
