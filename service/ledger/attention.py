@@ -20,6 +20,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Engine,
+    Integer,
     Select,
     Subquery,
     Text,
@@ -416,7 +417,7 @@ def _conflicts(conflicts: CTE) -> Select[Any]:
         since=conflicts.c.since,
         changed_at=conflicts.c.changed_at,
         detail=conflicts.c.field,
-        grouped=case((_is_grouped(conflicts), group), else_=""),
+        grouped=case((_is_grouped(conflicts), group), else_=_EMPTY),
         group_changed_at=conflicts.c.group_changed_at,
     )
 
@@ -446,7 +447,7 @@ def _disputed_fields(conflicts: CTE) -> Select[Any]:
             # The group changes with each conflict that joins it.
             changed_at=func.max(conflicts.c.changed_at),
             detail=conflicts.c.field,
-            number_of_orders=func.count(),
+            number_of_orders=cast(func.count(), Integer),
         )
         .where(_is_grouped(conflicts))
         .group_by(conflicts.c.merchant, conflicts.c.field)
@@ -565,7 +566,7 @@ def _parked_by_endpoint() -> CTE:
     return (
         select(
             deliveries.c.endpoint,
-            func.count().label("number"),
+            cast(func.count(), Integer).label("number"),
             func.min(deliveries.c.settled_at).label("since"),
             func.max(deliveries.c.settled_at).label("changed_at"),
             last_error.label("last_error"),
@@ -588,7 +589,7 @@ def _parked_deliveries(parked: CTE) -> Select[Any]:
             since=deliveries.c.settled_at,
             detail=deliveries.c.last_error,
             number_of_events=literal(1),
-            grouped=case((parked.c.number >= GROUPED_FROM, group), else_=""),
+            grouped=case((parked.c.number >= GROUPED_FROM, group), else_=_EMPTY),
             group_changed_at=parked.c.changed_at,
         )
         .join(parked, parked.c.endpoint == deliveries.c.endpoint)
@@ -650,6 +651,7 @@ def _reporters(kind: AttentionKind, *, since: ColumnElement[Any]) -> Select[Any]
     return _select(kind, about=(reported.reporter,), since=since, detail=detail)
 
 
+# A column has to have the same type in all kinds: else PostgreSQL reads everything before it applies a condition on it.
 _EMPTY = cast(literal(""), Text)
 # The commands that change something ask for it.
 _REASON = ("--reason", "REASON")

@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, select
 
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.depths import QUEUE, DepthReport
@@ -26,6 +26,7 @@ from service.ledger.attention import (
     AttentionKind,
     AttentionList,
     count_items,
+    items_at,
     list_items,
 )
 from service.ledger.audit import Author
@@ -436,6 +437,16 @@ def test_the_counts_are_those_of_the_list_in_one_transaction(
     assert counts["conflict", "acme", "", "true"] == counts["conflict", "acme", "", "false"] == 1
     assert counts["disputed-field", "acme", "", "false"] == 1
     assert all(item.since <= item.changed_at for item in items)
+
+
+@pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
+def test_the_members_of_groups_are_left_out_before_they_are_read(ledger_engine: Engine) -> None:
+    items = items_at(NOON)
+    query = select(items).where(items.c.grouped == "")
+    compiled = query.compile(ledger_engine, compile_kwargs={"render_postcompile": True})
+    with ledger_engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN {compiled}", compiled.params).scalars().all()
+    assert [line for line in plan if "found.grouped" in line and "Filter" in line] == []
 
 
 def test_a_kind_without_items_is_counted_as_none(store: LedgerStore, attention: AttentionList) -> None:
