@@ -550,7 +550,9 @@ def _missing_orders() -> Select[Any]:
     )
 
 
-_IS_PARKED = deliveries.c.state == literal("parked", literal_execute=True)
+# Written out, for the index of parked deliveries.
+_PARKED = literal("parked", literal_execute=True)
+_IS_PARKED = deliveries.c.state == _PARKED
 
 
 def _parked_by_endpoint() -> CTE:
@@ -558,7 +560,7 @@ def _parked_by_endpoint() -> CTE:
     last = deliveries.alias("last")
     last_error = (
         select(last.c.last_error)
-        .where(last.c.endpoint == deliveries.c.endpoint, last.c.state == literal("parked", literal_execute=True))
+        .where(last.c.endpoint == deliveries.c.endpoint, last.c.state == _PARKED)
         .order_by(last.c.settled_at.desc())
         .limit(1)
         .scalar_subquery()

@@ -48,9 +48,7 @@ def read_log(log: str) -> Sequence[LoggedStep]:
 
 def add_failure(log: str, *, at: datetime, error: str) -> str:
     """The log with another failed try."""
-    return "".join(
-        f"{line}\n" for line in (*_shortened(log), *write_step(LoggedKind.FAILED, error, at=at).splitlines())
-    )
+    return "".join(f"{line}\n" for line in _shortened(log)) + write_step(LoggedKind.FAILED, error, at=at)
 
 
 def write_step(kind: LoggedKind, detail: str, *, at: datetime) -> str:
