@@ -26,7 +26,7 @@ class Rejected(NotConfirmed):
 
 
 class Unroutable(NotConfirmed):
-    """No queue is bound for the message. Run `payment-callbacks topology declare`."""
+    """No queue is bound for the message. The publisher declares the topology again."""
 
 
 class SpoolFull(NotConfirmed):

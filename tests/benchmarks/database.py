@@ -1,7 +1,8 @@
 """A look into a ledger's database, ours or a peer's: both have the tables `orders` and `claims`."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import LiteralString
 
@@ -94,6 +95,25 @@ class Database:
                         _multiplication(connection, table, columns, biz_order_no, varied or {}),
                         {"prefix": prefix, "first": first, "last": first + count - 1, "like": biz_order_no},
                     )
+
+    @contextmanager
+    def without_indexes(self) -> Iterator[None]:
+        """Within it there are only the indexes of keys; at its end, all others are made anew.
+
+        It takes far longer to add rows to an index, one by one, than to make the index from all of them.
+        """
+        with psycopg.connect(self._dsn, autocommit=True) as connection:
+            found = connection.execute(
+                "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index"
+                " JOIN pg_class ON pg_class.oid = indexrelid"
+                " WHERE relnamespace = 'public'::regnamespace AND NOT indisunique"
+            ).fetchall()
+            for name, _ in found:
+                connection.execute(sql.SQL("DROP INDEX {}").format(sql.Identifier(name)))
+            yield
+            connection.execute("SET maintenance_work_mem = '1GB'")
+            for _, definition in found:
+                connection.execute(definition.encode())
 
     def execute(self, statement: LiteralString) -> None:
         """Run a statement that returns nothing."""

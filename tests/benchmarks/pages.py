@@ -80,7 +80,7 @@ _BACKLOG: LiteralString = """
 
 def measure(sizes: Sizes, console: Console) -> list[Findings]:
     """Each page, again and again, by the role `console` on PostgreSQL."""
-    with tempfile.TemporaryDirectory() as name, RabbitMQ() as broker, PostgreSQL(durable=True) as cluster:
+    with tempfile.TemporaryDirectory() as name, RabbitMQ() as broker, PostgreSQL() as cluster:
         endpoints = {"shop": "http://127.0.0.1:9/", "slow": "http://127.0.0.1:9/"}
         ours = OurLedger.make(Path(name), broker=broker, cluster=cluster, console=console, endpoints=endpoints)
         ours.record(1, prefix="known")
@@ -112,7 +112,7 @@ def measure(sizes: Sizes, console: Console) -> list[Findings]:
 
 def _fill(database: Database, orders: int, console: Console) -> None:
     database.execute(_DELIVERED)
-    with a_progress(console) as progress:
+    with database.without_indexes(), a_progress(console) as progress:
         for first in progress.track(range(1, orders, _MADE_TOGETHER), description="making orders"):
             count = min(_MADE_TOGETHER, orders - first)
             database.multiply("known-00000000", prefix="known", first=first, count=count, varied=_VARIED)

@@ -353,7 +353,7 @@ class Stage:
             if self._deployment.count_messages("ledger") == 0:
                 break
             self._deployment.start(*ledgers)
-        eventually(lambda: self._deployment.ledger.count_deliveries("open") == 0)
+        eventually(self._deployment.ledger.all_delivered)
         assert self._deployment.ledger.count_deliveries("parked") == 0
         before = self.prunings
         eventually(lambda: self.prunings > before)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -73,21 +72,33 @@ def own_shop() -> Iterator[Downstream]:
         yield downstream
 
 
-@pytest.fixture
-def deploy(own_shop: Downstream, tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
+class Deploy:
     """Makes deployments of the test's own, with the schema in place and no role started."""
-    numbers = count(1)
-    with ExitStack() as made:
 
-        def make(place: Place, *, spool: bool = False, **others: Downstream) -> Deployment:
-            folder = tmp_path / f"deployment-{next(numbers)}"
-            folder.mkdir()
-            one = Deployment(folder=folder, place=place, downstreams={"shop": own_shop, **others}, spool=spool)
-            made.enter_context(one)
-            one.prepare()
-            return one
+    def __init__(self, *, folder: Path, shop: Downstream, held: ExitStack) -> None:
+        self._folder = folder
+        self._shop = shop
+        self._held = held
+        self._made: list[Deployment] = []
 
-        yield make
+    def __call__(self, place: Place, *, spool: bool = False, **others: Downstream) -> Deployment:
+        folder = self._folder / f"deployment-{len(self._made) + 1}"
+        folder.mkdir()
+        one = Deployment(folder=folder, place=place, downstreams={"shop": self._shop, **others}, spool=spool)
+        self._made.append(self._held.enter_context(one))
+        one.prepare()
+        return one
+
+    def describe(self) -> str:
+        """What the processes of all of them wrote last."""
+        return "\n\n".join(one.describe() for one in self._made)
+
+
+@pytest.fixture
+def deploy(own_shop: Downstream, tmp_path: Path) -> Iterator[Deploy]:
+    """Makes deployments, and ends them all."""
+    with ExitStack() as held:
+        yield Deploy(folder=tmp_path, shop=own_shop, held=held)
 
 
 @pytest.fixture

@@ -368,7 +368,7 @@ class Inquiries(Scenario):
 
     def check(self) -> None:
         eventually(lambda: self.events().keys() == set(self._orders), why=self.site.describe)
-        eventually(lambda: self.site.deployment.ledger.count_deliveries("open") == 0, why=self.site.describe)
+        eventually(self.site.deployment.ledger.all_delivered)
         counted = Counter(question.biz_order_no for question in self.site.deployment.ledger.questions(self.prefix))
         for order in self._orders:
             assert {(event.type, event.sequence) for event in self.events()[order]} == {("payment.succeeded", 1)}

@@ -92,7 +92,7 @@ def test_a_flood_of_forgeries_brings_out_no_lie_and_costs_no_order_its_question(
     assert sum(answer.acknowledged for answer in answers) == ORDERS * FORGERIES_PER_ORDER
     eventually(lambda: told(own_shop) == truth)
     eventually(lambda: recorded_lies(flooded, truth) == ORDERS * FORGERIES_PER_ORDER)
-    eventually(lambda: flooded.ledger.count_deliveries("open") == 0)
+    eventually(flooded.ledger.all_delivered)
 
     only_the_gateway_was_believed(own_shop, gateway)
     nobody_was_asked_about_too_often(flooded, gateway)

@@ -41,6 +41,26 @@ def test_every_acknowledged_callback_outlives_a_killed_broker(
     deployment.assert_no_dead_letters()
 
 
+def test_running_roles_give_a_broker_that_has_lost_everything_its_queues_again(
+    deploy: Callable[..., Deployment], own_rabbitmq: RabbitMQ, postgresql: Database, own_shop: Downstream
+) -> None:
+    deployment = deploy(Place(amqp_url=own_rabbitmq.url, database_url=postgresql.url))
+    deployment.start(*ROLES)
+    deployment.wait_until_receiving()
+    before = deployment.sender.send(deployment.callback("lost-before"))
+    assert before.acknowledged
+    # Its event has gone to the exchange that is lost, too.
+    await_claims([before.callback], ledger=deployment.ledger, prefix="lost")
+    await_events([before.callback], ledger=deployment.ledger, downstream=own_shop, prefix="lost")
+
+    own_rabbitmq.clear()
+
+    after = deployment.callback("lost-after")
+    eventually(lambda: deployment.sender.send(after).acknowledged)
+    await_claims([before.callback, after], ledger=deployment.ledger, prefix="lost")
+    await_events([before.callback, after], ledger=deployment.ledger, downstream=own_shop, prefix="lost")
+
+
 def test_every_role_starts_without_a_broker_and_finds_it_when_it_comes(
     deploy: Callable[..., Deployment], own_rabbitmq: RabbitMQ, postgresql: Database, own_shop: Downstream
 ) -> None:

@@ -381,7 +381,7 @@ def await_events(acknowledged: Sequence[Callback], *, ledger: LedgerView, downst
         told = {event.biz_order_no for event in downstream.received if event.type in TERMINAL}
         untold = paid - told
         assert not untold, f"{len(untold)} of {len(paid)} paid orders were not told: {sorted(untold)[:5]}"
-        return ledger.count_deliveries("open") == 0
+        return ledger.all_delivered()
 
     eventually(all_told)
     assert ledger.count_deliveries("parked") == 0

@@ -239,6 +239,14 @@ class LedgerView:
         query = select(func.count()).select_from(deliveries).where(deliveries.c.state == state)
         return int(self._all(query)[0][0])
 
+    def all_delivered(self) -> bool:
+        """True where no delivery is open; else an AssertionError that says what keeps the first ones."""
+        columns = deliveries.c
+        shown = select(columns.endpoint, columns.biz_order_no, columns.sequence, columns.attempts, columns.last_error)
+        rows = self._all(shown.where(columns.state == "open").limit(5))
+        assert not rows, f"{self.count_deliveries('open')} deliveries are open: {[row._asdict() for row in rows]}"
+        return True
+
     def count_refused(self) -> int:
         """How many refused callbacks the receivers have told of."""
         return int(self._all(select(func.coalesce(func.sum(refusals.c.callbacks), 0)))[0][0])

@@ -11,8 +11,9 @@ from typing import Any
 from pika.adapters.asyncio_connection import AsyncioConnection
 from pika.channel import Channel
 from pika.connection import Connection, URLParameters
-from pika.exceptions import AMQPConnectionError, ChannelClosedByClient
+from pika.exceptions import AMQPConnectionError, ChannelClosedByBroker, ChannelClosedByClient
 
+from service.messaging.rabbitmq import topology
 from service.messaging.rabbitmq.parameters import connection_parameters
 from service.messaging.rabbitmq.properties import tolerate_unreadable_headers
 from service.runtime.logs import Logger
@@ -21,6 +22,9 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 5.0
 #: For the handshake of an orderly close.
 _CLOSE_SECONDS = 1.0
+#: The shortest time between two declarations of the topology.
+_DECLARATION_PAUSE_SECONDS = 5.0
+_NOT_FOUND = 404
 
 _log = Logger(__name__)
 
@@ -53,6 +57,10 @@ class BrokerConnection:
     Everything happens on the loop given to `start`. Call every method but `start` and `call_soon` on the loop's thread.
     `on_open` gets each new channel. `on_down` gets the reason, each time a connection is lost and each time that no
     host can be reached. An exception in a callback closes the connection and never ends the loop.
+
+    A broker may lose its queues and bindings: one with an empty disk takes the place of another, somebody deletes a
+    queue, or the broker is killed before it has written down what was declared. Nobody should have to restart the roles
+    then. So the topology is declared again as soon as something is missing.
     """
 
     def __init__(
@@ -76,6 +84,9 @@ class BrokerConnection:
         self._gone: asyncio.Future[None] | None = None
         self._opened = False
         self._reason: str | None = None
+        # Something was missing at the broker when the last connection was dropped.
+        self._is_incomplete = False
+        self._declare_from = 0.0
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Begin to connect on `loop`; further calls do nothing. From any thread; not before a fork."""
@@ -135,6 +146,14 @@ class BrokerConnection:
         self._close()
         self.call_later(_CLOSE_SECONDS, self._cut_off)
 
+    def declare_topology(self) -> None:
+        """Declare the topology again, because something of it is missing at the broker.
+
+        Does nothing within some seconds of the last time, and while there is no connection.
+        """
+        if self._connection is not None and self._connection.is_open and time.monotonic() >= self._declare_from:
+            self._declare(self._connection)
+
     async def _run(self) -> None:
         pause_seconds = _FIRST_PAUSE_SECONDS
         while not self._closing.is_set():
@@ -188,8 +207,34 @@ class BrokerConnection:
     def _on_connection_open(self, connection: Connection) -> None:
         if self._closing.is_set():
             connection.close()
+            return
+        if self._is_incomplete:
+            self._is_incomplete = False
+            self._declare(connection, then=self._open_channel)
         else:
+            self._open_channel(connection)
+
+    def _open_channel(self, connection: Connection) -> None:
+        if connection.is_open:
             connection.channel(on_open_callback=self._on_channel_open)
+
+    def _declare(self, connection: Connection, *, then: Callable[[Connection], None] | None = None) -> None:
+        """Declare the topology on a channel of its own: the broker closes it where it refuses a declaration."""
+        self._declare_from = time.monotonic() + _DECLARATION_PAUSE_SECONDS
+
+        def on_open(channel: Channel) -> None:
+            topology.declare_on(channel)
+            channel.close()
+
+        def on_closed(_channel: Channel, reason: Exception) -> None:
+            if isinstance(reason, ChannelClosedByClient):
+                _log.warning("topology_declared_again", connection=self._name)
+            else:
+                _log.warning("topology_declaration_failed", connection=self._name, reason=str(reason))
+            if then is not None:
+                then(connection)
+
+        connection.channel(on_open_callback=on_open).add_on_close_callback(on_closed)
 
     def _on_channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
@@ -200,8 +245,9 @@ class BrokerConnection:
 
     def _on_channel_closed(self, channel: Channel, reason: Exception) -> None:
         if isinstance(reason, ChannelClosedByClient) and channel.connection.is_open:
-            self._on_connection_open(channel.connection)
+            self._open_channel(channel.connection)
         else:
+            self._is_incomplete = isinstance(reason, ChannelClosedByBroker) and reason.reply_code == _NOT_FOUND
             self.drop(str(reason))
 
     def _on_connection_gone(self, _connection: Connection, reason: BaseException) -> None:

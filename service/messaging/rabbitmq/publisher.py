@@ -241,7 +241,11 @@ class RabbitPublisher:
             return
         self._probe_at = self._silent_since = None
         for pending in self._take(method.delivery_tag, multiple=method.multiple):
-            self._settle(pending, None if pending.returned is None else _unroutable(pending))
+            if pending.returned is None:
+                self._settle(pending, None)
+            else:
+                self._connection.declare_topology()
+                self._settle(pending, _unroutable(pending))
 
     def _take(self, delivery_tag: int, *, multiple: bool) -> Iterable[_Pending]:
         if not multiple:
@@ -258,5 +262,5 @@ def _unroutable(pending: _Pending) -> Unroutable:
     message = pending.message
     return Unroutable(
         f"no queue is bound to exchange {message.exchange!r} for {message.routing_key!r} ({pending.returned}). "
-        "Run `payment-callbacks topology declare`."
+        "The topology is declared again now. If this goes on, `payment-callbacks topology declare` says why."
     )
