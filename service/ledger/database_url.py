@@ -38,6 +38,9 @@ _SETTINGS = {
     "lock_timeout": "3s",
     # A frozen process must not keep others from its orders.
     "idle_in_transaction_session_timeout": "15s",
+    # A claim's message is acknowledged in the queue after the commit, so that has to outlive a power cut, whatever the
+    # server's default is.
+    "synchronous_commit": "on",
     "timezone": "UTC",
 }
 # A host that libpq does not have to look up, and on which nobody listens.

@@ -24,17 +24,20 @@ from tests.benchmarks.measuring import a_progress
 from tests.chaos.page import describe_run, write_section
 from tests.chaos.report import add_up, write_table
 from tests.chaos.run import Foundation, Outcome, Size, run_chaos
+from tests.support.disks import Disk
 from tests.support.postgresql import Database, PostgreSQL
 from tests.support.rabbitmq import RabbitMQ
 
 _CHAOS: Mapping[Foundation, Size] = {
-    Foundation.SERVERS: Size(callbacks=4_000, kills=24, freezes=6, replays=1, per_second=100),
+    Foundation.SERVERS: Size(callbacks=4_000, kills=24, freezes=6, replays=1, power_cuts=2, per_second=100),
     Foundation.SPOOL: Size(callbacks=4_000, kills=24, freezes=6, replays=1, power_cuts=2, per_second=100),
     Foundation.EMBEDDED: Size(callbacks=2_000, kills=12, freezes=4, replays=1, power_cuts=4, per_second=100),
 }
 _CALLBACKS = sum(size.callbacks for size in _CHAOS.values())
 _ROUNDS = 20
 _ROUND = Size(callbacks=50_000, kills=20, freezes=5, replays=1, per_second=1000)
+# Of the disks of RabbitMQ and PostgreSQL, for 10,000 callbacks.
+_SERVERS_MEBIBYTES = (256, 384)
 _FOUNDATIONS = (Foundation.SERVERS, Foundation.SPOOL)
 _STATE = Path(__file__).parents[2] / ".chaos"
 
@@ -120,8 +123,11 @@ def _run_one(foundation: Foundation, seed: int, size: Size, console: Console) ->
     with ExitStack() as held:
         servers: dict[str, Any] = {}
         if foundation is not Foundation.EMBEDDED:
-            cluster = held.enter_context(PostgreSQL(durable=True))
-            servers["rabbitmq"] = held.enter_context(RabbitMQ())
+            disks: list[Disk | None] = [None, None]
+            if foundation is Foundation.SERVERS and size.power_cuts:
+                disks = [held.enter_context(Disk(mebibytes=mebibytes)) for mebibytes in _SERVERS_MEBIBYTES]
+            servers["rabbitmq"] = held.enter_context(RabbitMQ(disk=disks[0]))
+            cluster = held.enter_context(PostgreSQL(durable=True, disk=disks[1]))
             servers["postgresql"] = Database(url=cluster.create_database(), cluster=cluster)
         progress = held.enter_context(a_progress(console))
         bar = progress.add_task(f"{foundation}, seed {seed}")

@@ -231,6 +231,7 @@ class Stage:
             assert rabbitmq is not None, f"{foundation} needs RabbitMQ"
             assert postgresql is not None, f"{foundation} needs PostgreSQL"
             self._servers = {"rabbitmq": rabbitmq, "postgresql": postgresql}
+            self._rabbitmq = rabbitmq
             place = Place(amqp_url=rabbitmq.url, database_url=postgresql.url)
         self._replays: list[int] = []
         #: How often old payloads and forged orders were removed.
@@ -238,7 +239,9 @@ class Stage:
         self._stopped, self._disk_in_use = threading.Event(), threading.Lock()
         self._pruner = threading.Thread(target=self._prune, daemon=True)
         held.callback(self._stopped.set)
-        self._disk = held.enter_context(Disk(mebibytes=_DISK_MEBIBYTES)) if power_cuts else None
+        self._cut_servers = power_cuts > 0 and foundation is Foundation.SERVERS
+        has_disk = power_cuts > 0 and not self._cut_servers
+        self._disk = held.enter_context(Disk(mebibytes=_DISK_MEBIBYTES)) if has_disk else None
         self._has_spool = foundation is Foundation.SPOOL
         more = ("ledger-2", "dispatcher-2") if self._servers else ()
         self._roles = ("receiver", "ledger", "inquirer", "dispatcher", "api", *more)
@@ -289,6 +292,8 @@ class Stage:
         self._deployment.prepare()
         self._deployment.start(*self._roles)
         self.wait_until_ready()
+        if self._cut_servers:
+            self._rabbitmq.keep_queues()
         for process in self._downstreams.values():
             process.wait_until(_is_ready, process)
         self._pruner.start()
@@ -425,10 +430,20 @@ class Stage:
                 self.prunings += 1
 
     def _cut_power(self, seconds: float) -> None:
-        """Of the machine of all roles. With a spool, RabbitMQ is away at the time: else the disk would hold nothing."""
+        """Of the servers' machines, or else of the machine of all roles.
+
+        With a spool, RabbitMQ is away at the time, because the disk of the roles would hold nothing.
+        """
+        if self._cut_servers:
+            for server in self._servers.values():
+                server.cut_power()
+            time.sleep(seconds)
+            for server in self._servers.values():
+                server.start()
+            return
         assert self._disk is not None, "only a run with power cuts has a disk of its own"
-        for server in self._has_spool * ["rabbitmq"]:
-            self._kill(server)
+        for victim in self._has_spool * ["rabbitmq"]:
+            self._kill(victim)
             time.sleep(seconds)
         with self._disk_in_use:
             for name in self._roles:
@@ -437,8 +452,8 @@ class Stage:
             users = self._disk.users()
             _signal_all(users, signal.SIGSTOP)
             self._disk.cut_power(lambda: self._kill_all(users))
-        for server in self._has_spool * ["rabbitmq"]:
-            self._start_again(server)
+        for victim in self._has_spool * ["rabbitmq"]:
+            self._start_again(victim)
         self._deployment.start(*self._roles)
 
     def _kill_all(self, pids: Sequence[int]) -> None:

@@ -53,9 +53,13 @@ class Disk:
         """Nothing on it may be open for writing: the kernel refuses it then."""
         _run("mount", "-o", "remount,ro", self.path)
 
+    def sync(self) -> None:
+        """Write everything to it now, as the kernel does within half a minute."""
+        _run("sync", "--file-system", self.path)
+
     def break_down(self) -> None:
         """From now on writes succeed and syncs fail, as far as they need blocks that no file has yet."""
-        _run("sync", "--file-system", self.path)
+        self.sync()
         _run("fstrim", self.path)
         _fill(self._memory_filler)
 
@@ -107,7 +111,7 @@ class Disk:
         _run("mount", "-t", "tmpfs", "-o", f"size={2 * self._mebibytes + 8}m", "tmpfs", self._memory)
         with self._image.open("wb") as image:
             image.truncate(self._mebibytes * 1024 * 1024)
-        _run("mkfs.ext4", "-q", "-b", "4096", "-J", "size=4", "-m", "0", "-N", "2048", self._image)
+        _run("mkfs.ext4", "-q", "-b", "4096", "-J", "size=4", "-m", "0", "-N", f"{85 * self._mebibytes}", self._image)
         # All of it takes room now, the journal above all: only files must lack it when the disk breaks down.
         self._image.write_bytes(self._image.read_bytes())
         self._attach()

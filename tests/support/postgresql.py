@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 
+from tests.support.disks import Disk
 from tests.support.processes import Process, find_free_port
 from tests.support.waiting import HANGS_AFTER_SECONDS
 
@@ -30,10 +31,12 @@ class PostgreSQL:
     started again: it keeps its port and its databases.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
+    def __init__(self, *, durable: bool = False, disk: Disk | None = None) -> None:
+        """Its data are on `disk`, if it is given one; then let it be `durable`."""
         self.port = find_free_port()
         self._folder = Path(tempfile.mkdtemp(prefix="payment-callbacks-postgresql-"))
-        self._data = self._folder / "data"
+        self._disk = disk
+        self._data = (disk.path if disk else self._folder) / "data"
         settings = {
             "listen_addresses": "127.0.0.1",
             "port": str(self.port),
@@ -98,6 +101,12 @@ class PostgreSQL:
         """Let it go on after `freeze`."""
         self._server.thaw()
 
+    def cut_power(self) -> None:
+        """Lose all that has not reached its disk, and end it."""
+        assert self._disk is not None, "it has no disk of its own"
+        self.freeze()
+        self._disk.cut_power(self.kill)
+
     def create_database(self, *, template: str = "template1") -> str:
         """Make a new database, a copy of the one that is called `template`, and return its SQLAlchemy URL."""
         self._databases_made += 1
@@ -131,6 +140,8 @@ class PostgreSQL:
             check=False,
         )
         assert done.returncode == 0, f"initdb failed:\n{done.stdout}{done.stderr}"
+        if self._disk is not None:
+            self._disk.sync()
 
     def _remove(self) -> None:
         if self._server.running:
@@ -160,6 +171,10 @@ class Database:
     def kill(self) -> None:
         """Kill the whole cluster."""
         self.cluster.kill()
+
+    def cut_power(self) -> None:
+        """Lose all that has not reached the disk of the cluster, and end it."""
+        self.cluster.cut_power()
 
     def freeze(self) -> None:
         """Make the whole cluster hang, with its connections open."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from tests.support.disks import Disk
 from tests.support.processes import Process, find_free_port
 from tests.support.waiting import HANGS_AFTER_SECONDS, eventually
 
@@ -60,11 +61,17 @@ class RabbitMQ:
     started again: it keeps its port and what it has on disk.
     """
 
-    def __init__(self, *, host: Host | None = None, more_settings: str = "", cookie: str = "") -> None:
-        """`more_settings` are further lines of rabbitmq.conf; nodes of one cluster share a `cookie`."""
+    def __init__(
+        self, *, host: Host | None = None, more_settings: str = "", cookie: str = "", disk: Disk | None = None
+    ) -> None:
+        """`more_settings` are further lines of rabbitmq.conf; nodes of one cluster share a `cookie`.
+
+        Its data are on `disk`, if it is given one.
+        """
         self.port = find_free_port()
         self._host = host or Host(address="127.0.0.1")
         self._folder = Path(tempfile.mkdtemp(prefix="payment-callbacks-rabbitmq-"))
+        self._disk = disk
         self._environment = self._prepare(more_settings, cookie)
         self._epmd = Process(
             name="epmd",
@@ -136,6 +143,18 @@ class RabbitMQ:
         """
         self.evaluate(_WRITE_DOWN_QUEUES)
         self._server.kill()
+
+    def keep_queues(self) -> None:
+        """Let its disk keep the queues that were declared. RabbitMQ does not sync that; the kernel does, later."""
+        assert self._disk is not None, "it has no disk of its own"
+        self.evaluate(_WRITE_DOWN_QUEUES)
+        self._disk.sync()
+
+    def cut_power(self) -> None:
+        """Lose all that has not reached its disk, and end it. So may the queues be, without `keep_queues`."""
+        assert self._disk is not None, "it has no disk of its own"
+        self.freeze()
+        self._disk.cut_power(self._server.kill)
 
     def restart(self) -> None:
         """Stop it in good order and start it again."""
@@ -242,7 +261,7 @@ class RabbitMQ:
             "RABBITMQ_NODE_IP_ADDRESS": self._host.address,
             "RABBITMQ_NODE_PORT": str(self.port),
             "RABBITMQ_DIST_PORT": str(find_free_port()),
-            "RABBITMQ_MNESIA_BASE": str(self._folder / "data"),
+            "RABBITMQ_MNESIA_BASE": str((self._disk.path if self._disk else self._folder) / "data"),
             "RABBITMQ_LOG_BASE": str(self._folder / "log"),
             "RABBITMQ_CONFIG_FILE": str(settings),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),

@@ -6,6 +6,7 @@ from functools import partial
 
 import psycopg
 import pytest
+from psycopg import sql
 from sqlalchemy import Connection, Engine, text
 
 from service.domain.claims import OrderKey
@@ -24,6 +25,7 @@ _LIMITS = {
     "statement_timeout": "10s",
     "lock_timeout": "3s",
     "idle_in_transaction_session_timeout": "15s",
+    "synchronous_commit": "on",
     "TimeZone": "UTC",
 }
 
@@ -70,6 +72,21 @@ def test_every_transaction_has_all_limits_and_no_session_keeps_any(engine: Engin
             assert [show(other, name) for name in list(_LIMITS)[:3]] == ["0", "0", "0"]
             assert other.execute("SELECT count(*) FROM pg_prepared_statements").fetchone() == (0,)
         assert others[0].execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("pooled", [False, True])
+def test_a_server_whose_commits_are_asynchronous_commits_ours_synchronously(
+    postgresql: Database, pooler_url: str, pooled: bool
+) -> None:
+    with psycopg.connect(postgresql.url.replace("+psycopg", ""), autocommit=True) as connection:
+        name = connection.info.dbname
+        connection.execute(sql.SQL("ALTER DATABASE {} SET synchronous_commit = off").format(sql.Identifier(name)))
+    with psycopg.connect(pooler_url) as other:
+        assert show(other, "synchronous_commit") == "off"
+    engine = make_engine(pooler_url if pooled else postgresql.url, pooled=pooled)
+
+    assert write(engine, lambda connection: show(connection, "synchronous_commit")) == "on"
+    engine.dispose()
 
 
 def test_many_rows_as_the_first_statement_have_the_limits_too(engine: Engine) -> None:
