@@ -418,6 +418,8 @@ class ChangeSchema(ResponseSchema):
     action = api.member(Action)
     subject = api.text("What it was done to.")
     reason = fields.String()
+    merchant = api.text("Of the order that it concerns; null where it concerns none.", allow_none=True)
+    biz_order_no = api.text("The order that it concerns; null where it concerns none.", allow_none=True)
 
 
 class AuditSchema(ResponseSchema):

@@ -164,11 +164,11 @@ def _hidden_field() -> Markup:
     return Markup('<input type="hidden" name="{}" value="{}">').format(CSRF_FIELD, csrf_token())
 
 
-def _live_attributes(**parameters: str) -> Markup:
-    """Makes an element load itself anew from the same page, with these parameters, every few seconds."""
+def _live_attributes(url: str = "") -> Markup:
+    """Makes an element load itself anew from this address, or else from the same page, every few seconds."""
     return Markup(
         'hx-get="{}" hx-trigger="every {}s" hx-select="#live" hx-target="this" hx-swap="outerMorph" hx-headers="{}"'
-    ).format(url_with(**parameters), _LIVE_SECONDS, _LIVE_HEADERS)
+    ).format(url or url_with(), _LIVE_SECONDS, _LIVE_HEADERS)
 
 
 def _versioned(app: Flask) -> Any:

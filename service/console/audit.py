@@ -63,14 +63,13 @@ def _subject_of(change: AuditRecord) -> str:
 
 def _page_of(change: AuditRecord) -> str:
     """The page of what was changed; "" where the record names no single one."""
+    if change.merchant and change.biz_order_no:
+        return order_url(change.merchant, change.biz_order_no)
     match change.action:
         case Action.PAUSE | Action.RESUME | Action.TEST_ENDPOINT:
             return url_for("endpoints.show", name=change.subject)
         case Action.REPLAY:
             return url_for("endpoints.show", name=change.subject.partition(":")[0])
-        case Action.INQUIRE:
-            merchant, _, number = change.subject.partition("/")
-            return order_url(merchant, number)
         case Action.REPLAY_DEAD_LETTERS | Action.DROP_DEAD_LETTERS if ", " not in change.subject:
             return url_for("dead_letters.show", id=change.subject)
     return ""

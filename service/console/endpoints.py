@@ -3,8 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from flask import Blueprint, flash, redirect, request, url_for
+from flask.typing import ResponseReturnValue
 from flask_babel import gettext, lazy_gettext, ngettext
 from sqlalchemy import Engine
 from werkzeug.exceptions import BadRequest, NotFound
@@ -23,7 +25,7 @@ from service.console.pages import (
     options,
     order_url,
     page,
-    read_time,
+    read_window,
     require,
 )
 from service.console.words import DELIVERY_STATES, EVENTS, REPLAY_STATES, STATUSES, TEST_STATES
@@ -111,6 +113,7 @@ def make_endpoints(
     def show(name: str) -> str | Response:
         found = _find(name)
         state = _state(request.args.get("state"))
+        _, _, window_errors = read_window(request.args)
         chosen = DeliveryFilter(endpoint=name, state=state, after=after(DeliveryPlace))
         # Of all that was delivered, an index finds only the last.
         deliveries = (
@@ -132,6 +135,8 @@ def make_endpoints(
             test_is_under_way=lambda test: test.state in (EndpointTestState.REQUESTED, EndpointTestState.SENDING),
             replays=replays.list_last(name, limit=_SHOWN_REPLAYS),
             running=ReplayState.RUNNING,
+            given=request.args,
+            window_errors=window_errors,
             statuses=STATUSES,
             delivery_states=DELIVERY_STATES,
             replay_states=REPLAY_STATES,
@@ -170,7 +175,11 @@ def make_endpoints(
         return redirect(url_for(".show", name=name))
 
     @blueprint.route("/<name>/replay")
-    def count_replay(name: str) -> str:
+    def count_replay(name: str) -> ResponseReturnValue:
+        if read_window(request.args)[2]:
+            # Back to the form, which shows what is wrong with which field.
+            given: dict[str, Any] = {field: request.args.get(field) for field in ("since", "until", "status")}
+            return redirect(url_for(".show", name=name, _anchor="replaying", **given))
         window = _read_window(_configured(name))
         words = ["--endpoint", name, "--since", window.since.isoformat(), "--until", window.until.isoformat()]
         return page(
@@ -271,11 +280,11 @@ def _state(text: str | None) -> DeliveryState:
 
 def _read_window(endpoint: str) -> ReplayWindow:
     given = request.values
+    since, until, errors = read_window(given)
+    if since is None or until is None or errors:
+        raise BadRequest("since, until")
     try:
-        since, until = (read_time(given.get(name, "")) for name in ("since", "until"))
         status = OrderStatus(given["status"]) if given.get("status") else None
     except ValueError as error:
-        raise BadRequest(str(error)) from error
-    if since >= until:
-        raise BadRequest(gettext("the window ends before it begins"))
+        raise BadRequest("status") from error
     return ReplayWindow(endpoint=endpoint, since=since, until=until, status=status)

@@ -1,6 +1,7 @@
 """Orders: found by number, amount, status or time, and one order with its timeline and what a person may do."""
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from flask import Blueprint, flash, redirect, request
@@ -26,6 +27,7 @@ from service.console.pages import (
     order_url,
     page,
     read_time,
+    read_window,
     require,
 )
 from service.console.timeline import explain_open, fold, make_outlook, make_timeline, status_in_words
@@ -109,7 +111,10 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
 
     @blueprint.route("/order")
     def show() -> str:
-        key = OrderKey(request.args.get("merchant", ""), request.args.get("number", ""))
+        return _page(OrderKey(request.args.get("merchant", ""), request.args.get("number", "")))
+
+    def _page(key: OrderKey, given: Mapping[str, str] = MappingProxyType({})) -> str:
+        """An order's page. `given` is what a refused form for its status held."""
         history = store.order_history(key)
         if not history.known:
             raise NotFound
@@ -130,6 +135,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             why_open=explain_open(history),
             proposal=proposal,
             proposed=_compare(history.order, proposal) if proposal else (),
+            given=given,
             for_two=[STATUSES[status] for status in store.need_second_person(key, history.order)]
             if store.is_configured(key.merchant)
             else (),
@@ -155,22 +161,23 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
         return redirect(order_url(*key))
 
     @blueprint.route("/order/resolve", methods=["POST"])
-    def resolve() -> Response:
+    def resolve() -> ResponseReturnValue:
         require(ApiScope.RESOLVE)
         key = _known_order()
         try:
             outcome = store.resolve(_read_resolution(key, announcer))
         except OrderChanged:
             flash(gettext("The order has changed since you looked at it. Nothing was done; look again."), "error")
+            return _page(key, request.form), 409
         except LedgerUnavailable:
             raise
         except (LedgerError, MessageInvalid) as error:
             flash(gettext("Nothing was done: %(error)s", error=problem_in_words(error)), "error")
+            return _page(key, request.form), 409
+        if isinstance(outcome, ProposalRecord):
+            flash(gettext("Proposed. Another person has to confirm it."))
         else:
-            if isinstance(outcome, ProposalRecord):
-                flash(gettext("Proposed. Another person has to confirm it."))
-            else:
-                flash(gettext("Decided. %(verdict)s", verdict=VERDICTS[outcome]))
+            flash(gettext("Decided. %(verdict)s", verdict=VERDICTS[outcome]))
         return redirect(order_url(*key))
 
     @blueprint.route("/order/proposal", methods=["POST"])
@@ -262,19 +269,12 @@ def _read_resolution(key: OrderKey, announcer: Announcer) -> Resolution:
 
 def _read_filter() -> tuple[OrderFilter, Mapping[str, str]]:
     """What is chosen, and what is wrong with it by the field. Raises BadRequest where no field can hold it."""
-    given, errors = request.args, {}
+    given, errors = request.args, dict[str, str]()
     amount = given.get("amount", "").strip()
     if amount and read_money(amount, "yuan") is None:
         errors["amount"] = gettext("Enter a number such as 20.00, without a unit.")
-    times = {}
-    for name in ("since", "until"):
-        try:
-            times[name] = read_time(given[name]) if given.get(name) else None
-        except ValueError:
-            errors[name] = gettext("Enter a date and a time.")
-    since, until = times.get("since"), times.get("until")
-    if since and until and since >= until:
-        errors["until"] = gettext("This has to be later than the start.")
+    since, until, wrong = read_window(given)
+    errors |= wrong
     try:
         status = OrderStatus(given["status"]) if given.get("status") else None
     except ValueError as error:

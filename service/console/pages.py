@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 from zoneinfo import ZoneInfo, available_timezones
 
 from flask import Response, g, render_template, request, session, url_for
-from flask_babel import LazyString, get_locale
+from flask_babel import LazyString, get_locale, gettext
 from marshmallow import ValidationError
 from werkzeug.exceptions import BadRequest, Forbidden
 from werkzeug.wrappers import Response as BaseResponse
@@ -72,6 +72,21 @@ def read_time(text: str) -> datetime:
     """A time as a browser's field writes it, in the reader's zone, or one with a zone. Raises ValueError."""
     time = datetime.fromisoformat(text)
     return time if time.tzinfo else time.replace(tzinfo=zone())
+
+
+def read_window(given: Mapping[str, str]) -> tuple[datetime | None, datetime | None, Mapping[str, str]]:
+    """The times `since` and `until` of a form, None where it has none, and what is wrong with them by the field."""
+    times: dict[str, datetime | None] = {}
+    errors = {}
+    for name in ("since", "until"):
+        try:
+            times[name] = read_time(given[name]) if given.get(name) else None
+        except ValueError:
+            errors[name] = gettext("Enter a date and a time.")
+    since, until = times.get("since"), times.get("until")
+    if since and until and since >= until:
+        errors["until"] = gettext("This has to be later than the start.")
+    return since, until, errors
 
 
 def order_url(merchant: str, number: str) -> str:

@@ -49,6 +49,9 @@ class AuditRecord:
     #: What it was done to, such as an endpoint or an order.
     subject: str
     reason: str
+    #: The order that it concerns, if it concerns one.
+    merchant: str | None
+    biz_order_no: str | None
 
 
 def record_change(

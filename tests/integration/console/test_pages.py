@@ -216,7 +216,24 @@ def test_of_two_people_who_resolve_the_same_order_the_second_is_told_to_look_aga
     for one in (browser, other):
         one.open("/order?merchant=acme&number=DK-1")
     assert "Decided. Applied: " in browser.submit("/order/resolve", status="failed", reason="mine")
-    assert "look again" in other.submit("/order/resolve", status="failed", reason="mine too")
+    refused = other.submit("/order/resolve", status="failed", reason="mine too")
+    assert "look again" in refused
+    assert "<strong>failed</strong>" in refused
+    # What was typed is not lost, and can be sent again.
+    assert 'value="mine too"' in refused
+    assert '<option value="failed" selected>' in refused
+    assert 'hx-get="/order?merchant=acme&amp;number=DK-1&amp;seen=' in refused
+    assert "Decided. Duplicate: " in other.submit("/order/resolve", status="failed", reason="mine too")
+
+
+def test_a_window_that_ends_before_it_begins_is_said_at_its_field_and_what_was_typed_stays(
+    browser: Browser,
+) -> None:
+    text = browser.open("/endpoints/shop/replay?since=2026-07-02T12:00&until=2026-07-01T12:00&status=failed")
+    assert "This has to be later than the start." in text
+    assert 'value="2026-07-02T12:00"' in text
+    assert '<option value="failed" selected>' in text
+    assert "Enter a date and a time." in browser.open("/endpoints/shop/replay?since=then&until=2026-07-01T12:00")
 
 
 def test_an_open_page_of_an_order_that_has_changed_says_so_beside_what_is_new(
@@ -243,7 +260,7 @@ def test_an_endpoint_is_paused_and_resumed_with_a_reason_in_the_audit(browser: B
 def test_the_audit_leads_to_what_was_changed(browser: Browser, engine: Engine) -> None:
     author = Author(name="li.lei (command line)", reason="a test of ours")
     with engine.begin() as connection:
-        record_change(connection, Action.INQUIRE, "acme/DK/1", author, at=_NOW)
+        record_change(connection, Action.INQUIRE, "acme/DK/1", author, at=_NOW, order=OrderKey("acme", "DK/1"))
     letters = DeadLetterStore(engine=engine)
     letters.record([DeadLetterRecord(id=f"m/{n}", reason="broken", died_at=_NOW, body="{}") for n in (1, 2)])
     letters.request(["m/1"], DeadLetterAction.REPLAY, author=author)
