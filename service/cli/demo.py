@@ -93,7 +93,7 @@ def demo(ends: bool, report_path: Path | None, orders: int, required_trust: str)
     started = time.monotonic()
     console = Console()
     console.print(_INTRODUCTION.format(belief=_BELIEFS[required_trust]), highlight=False)
-    with _sigterm_as_exit(), _folder() as folder, (folder / "demo.log").open("w", encoding="utf-8") as log:
+    with _ended_by_signals(), _folder() as folder, (folder / "demo.log").open("w", encoding="utf-8") as log:
         # This process logs as the merchant's own system, beside the logs of the roles.
         configure_logs(stream=log, human=False)
         webhook_secret = "whsec_" + b64encode(secrets.token_bytes(32)).decode()
@@ -158,6 +158,7 @@ def _print_report(report: DemoReport, path: Path | None, console: Console, requi
 def _offer(deployment: DemoDeployment, console: Console, required_trust: str, stuck: Mapping[str, int]) -> None:
     """Print what there is to try. `stuck`: the orders that wait for a person, with their amounts in yuan."""
     orders = " and ".join(f"{order_no} ({yuan} yuan)" for order_no, yuan in stuck.items())
+    not_charged, charged = stuck
     console.print(
         f"""
 Still up, until Ctrl-C:
@@ -174,6 +175,7 @@ From now on, every event that the shop hears is printed here.
 Three things to try there:
   1. {orders} are not final. Find out why, and settle \
 them. Today lists them within a minute.
+     The bank's statement has a charge for {charged}, and none for {not_charged}.
      It takes both people above {SECOND_PERSON_ABOVE} yuan, for an unknown amount, for `succeeded`, and to \
 change a final status.
   2. One endpoint fails: find out which one, why and since when, and pause it.
@@ -224,14 +226,21 @@ def _folder() -> Iterator[Path]:
 
 
 @contextmanager
-def _sigterm_as_exit() -> Iterator[None]:
-    """Make SIGTERM run every `finally`, so that no process and no folder is left behind."""
+def _ended_by_signals() -> Iterator[None]:
+    """Make SIGTERM run every `finally`, so that no process and no folder is left behind, and SIGINT as well.
+
+    What a shell starts in the background ignores SIGINT otherwise.
+    """
 
     def leave(_number: int, _frame: object) -> NoReturn:
         sys.exit(128 + signal.SIGTERM)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {
+        signal.SIGTERM: signal.signal(signal.SIGTERM, leave),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -239,7 +239,10 @@ def _answer_refusal(error: HTTPException) -> tuple[str, int] | HTTPException:
             again=referring_path(),
         ), error.code
     return page(
-        "error.html", title=titles.get(error.code, error.name), text=texts.get(error.code, error.description)
+        "error.html",
+        title=titles.get(error.code, error.name),
+        text=texts.get(error.code, error.description),
+        again=referring_path() if request.method == "POST" and error.code == 400 else None,
     ), error.code
 
 

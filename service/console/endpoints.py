@@ -28,7 +28,7 @@ from service.console.pages import (
     read_window,
     require,
 )
-from service.console.words import DELIVERY_STATES, EVENTS, REPLAY_STATES, STATUSES, TEST_STATES
+from service.console.words import DELIVERY_STATES, EVENTS, REPLAY_STATES, STATUSES, TEST_STATES, people_in_words
 from service.domain.claims import OrderStatus
 from service.ledger.audit import Author
 from service.ledger.endpoint_tests import EndpointTests, EndpointTestState
@@ -74,11 +74,11 @@ _DELIVERIES: Sequence[Column[ListedDelivery]] = (
     Column(title=lazy_gettext("event"), value=lambda delivery: EVENTS[delivery.type]),
     Column(title=lazy_gettext("state"), value=lambda delivery: DELIVERY_STATES[delivery.state]),
     Column(title=lazy_gettext("tries"), value=lambda delivery: delivery.attempts, is_number=True),
-    Column(
-        title=lazy_gettext("next try"),
-        value=lambda delivery: delivery.due_at if delivery.state == DeliveryState.OPEN else None,
-    ),
     Column(title=lazy_gettext("last error"), value=lambda delivery: delivery.last_error),
+)
+_NEXT_TRY: Column[ListedDelivery] = Column(
+    title=lazy_gettext("next try"),
+    value=lambda delivery: delivery.due_at if delivery.state == DeliveryState.OPEN else None,
 )
 
 
@@ -125,7 +125,12 @@ def make_endpoints(
         return list_page(
             "endpoint.html",
             f"deliveries-{name}",
-            Listing(columns=_DELIVERIES, items=deliveries, next_url=next_url(deliveries) if chosen.is_narrow else None),
+            Listing(
+                # Nothing is sent to a paused endpoint.
+                columns=_DELIVERIES if found.pause else [*_DELIVERIES, _NEXT_TRY],
+                items=deliveries,
+                next_url=next_url(deliveries) if chosen.is_narrow else None,
+            ),
             endpoint=found,
             is_configured=name in endpoints,
             health=health_of(found),
@@ -136,6 +141,8 @@ def make_endpoints(
             replays=replays.list_last(name, limit=_SHOWN_REPLAYS),
             running=ReplayState.RUNNING,
             given=request.args,
+            now=(now := clock()),
+            windows=_windows(now, found.failing_since),
             window_errors=window_errors,
             statuses=STATUSES,
             delivery_states=DELIVERY_STATES,
@@ -150,15 +157,20 @@ def make_endpoints(
     @blueprint.route("/<name>/pause", methods=["POST"])
     def pause(name: str) -> Response:
         author = _operator()
-        pauses.pause(_configured(name), author=author)
-        flash(gettext("Paused: its events wait, in order, until somebody resumes it."))
+        paused_by = pauses.pause(_configured(name), author=author).paused_by
+        if paused_by == author.name:
+            flash(gettext("Paused: its events wait, in order, until somebody resumes it."))
+        else:
+            flash(gettext("%(person)s has paused it already.", person=people_in_words(paused_by)))
         return redirect(url_for(".show", name=name))
 
     @blueprint.route("/<name>/resume", methods=["POST"])
     def resume(name: str) -> Response:
         author = _operator()
-        pauses.resume(_find(name).endpoint, author=author)
-        flash(gettext("Resumed: what waits is delivered now."))
+        if pauses.resume(_find(name).endpoint, author=author):
+            flash(gettext("Resumed: what waits is delivered in order, each event when its next try is due."))
+        else:
+            flash(gettext("It was not paused any more. Nothing was done."))
         return redirect(url_for(".show", name=name))
 
     @blueprint.route("/<name>/test", methods=["POST"])
@@ -264,6 +276,15 @@ def health_of(state: EndpointState) -> str:
     if state.open and state.last_error:
         return str(gettext("failing"))
     return str(gettext("events were given up") if state.parked else gettext("healthy"))
+
+
+def _windows(now: datetime, failing_since: datetime | None) -> Sequence[tuple[str, datetime]]:
+    """Windows up to now that somebody may want to deliver again, and when each begins."""
+    windows = [
+        (gettext("the last hour"), now - timedelta(hours=1)),
+        (gettext("the last 24 hours"), now - timedelta(hours=24)),
+    ]
+    return [*windows, (gettext("since it began to fail"), failing_since)] if failing_since else windows
 
 
 def _operator() -> Author:

@@ -30,7 +30,7 @@ from service.console.pages import (
     read_window,
     require,
 )
-from service.console.timeline import explain_open, fold, make_outlook, make_timeline, status_in_words
+from service.console.timeline import explain_open, fold, last_decision, make_outlook, make_timeline, status_in_words
 from service.console.words import (
     FIELDS,
     STATUSES,
@@ -136,6 +136,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             proposal=proposal,
             proposed=_compare(history.order, proposal) if proposal else (),
             given=given,
+            page_url=order_url(*key),
             for_two=[STATUSES[status] for status in store.need_second_person(key, history.order)]
             if store.is_configured(key.merchant)
             else (),
@@ -167,7 +168,8 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
         try:
             outcome = store.resolve(_read_resolution(key, announcer))
         except OrderChanged:
-            flash(gettext("The order has changed since you looked at it. Nothing was done; look again."), "error")
+            text = gettext("The order has changed since you looked at it. Nothing was done; look again.")
+            flash(" ".join(filter(None, (text, last_decision(store.order_history(key))))), "error")
             return _page(key, request.form), 409
         except LedgerUnavailable:
             raise

@@ -105,6 +105,8 @@ def explain_open(history: OrderHistory) -> str:
     order, inquiry = history.order, history.inquiry
     if order is not None and order.settled:
         return ""
+    if any(proposal.state is ProposalState.OPEN for proposal in history.proposals):
+        return str(_("A decision is proposed. A second person has to confirm or withdraw it."))
     if order is not None and order.state.conflicted:
         return str(
             _("Claims about this order contradict each other. A later answer of the gateway or a person settles it.")
@@ -132,6 +134,16 @@ def explain_open(history: OrderHistory) -> str:
     else:
         text = _("No callback has come yet.")
     return str(text)
+
+
+def last_decision(history: OrderHistory) -> str:
+    """Who decided last what the order's status is, and why; "" where nobody has."""
+    decisions = [claim for claim in history.claims if claim.source is ClaimSource.OPERATOR]
+    if not decisions:
+        return ""
+    last = decisions[-1]
+    person, status = people_in_words(last.stated_by), STATUSES[last.status or ""]
+    return str(_("%(person)s has decided: %(status)s (%(reason)s).", person=person, status=status, reason=last.reason))
 
 
 def make_outlook(history: OrderHistory) -> Sequence[TimelineEntry]:

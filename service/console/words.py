@@ -138,7 +138,7 @@ WITHHOLDS: Words = {
 
 #: Why something waits for a person.
 CAUSES: Words = {
-    AttentionKind.PARKED_INQUIRY: lazy_gettext("The gateway was asked until the horizon and named no final status."),
+    AttentionKind.PARKED_INQUIRY: lazy_gettext("The gateway was asked up to the time limit and named no final status."),
     AttentionKind.CONFLICT: lazy_gettext("Trusted claims about the order contradict each other or its announcement."),
     AttentionKind.PROPOSAL: lazy_gettext(
         "Somebody has proposed how to resolve the order. Another person has to confirm it."
@@ -336,10 +336,8 @@ def problem_in_words(error: LedgerError | MessageInvalid) -> str:
     """Why something was not done, and what helps. Errors that a person at the console cannot meet keep their text."""
     text: object = error
     match error:
-        case ProposalOpen(proposal=number):
-            text = gettext(
-                "proposal %(number)s about the order is open: it has to be confirmed or withdrawn first", number=number
-            )
+        case ProposalOpen():
+            text = gettext("another decision about the order is proposed already: confirm or withdraw it first")
         case ProposalClosed(proposal=number, state=state):
             words = _PROPOSALS[ProposalState(state)]
             text = gettext("proposal %(number)s is %(state)s: look at the order again", number=number, state=words)

@@ -58,4 +58,4 @@ def test_a_window_is_counted_before_its_events_are_delivered_again(li_lei: Windo
     li_lei.page.get_by_label("Why").fill("they lost an hour")
     li_lei.page.get_by_role("button", name="Deliver them again").click()
     eventually(lambda: len(site.downstream.received) == received + count)
-    expect(li_lei.main).to_contain_text(f"{count} of {count} were made due again")
+    expect(li_lei.main).to_contain_text(f"{count} of {count} are queued again")

@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html import unescape
+from urllib.parse import unquote
 
 import pytest
 from sqlalchemy import Engine
@@ -143,12 +144,13 @@ def test_an_order_says_why_it_has_no_final_status_and_folds_what_repeats_itself(
 def test_a_person_sees_who_has_to_agree_and_what_is_final_before_deciding(browser: Browser, store: LedgerStore) -> None:
     announce(store, "DK-1", "10.00")
     path = "/order?merchant=acme&number=DK-1"
-    assert "Another person has to confirm it: succeeded." in browser.open(path)
+    assert "For this status, a second person has to confirm it: succeeded." in browser.open(path)
     store.record(
         [a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, order="DK-1", pay_type="baofoo_001", pay_order_no="P-1")]
     )
     text = browser.open(path)
     assert "The status is final: succeeded (query: the gateway's answer)" in text
+    assert "Whatever you decide, a second person has to confirm it" in text
     proposed = browser.submit("/order/resolve", status="failed", pay_order_no="P-9", reason="the bank says so")
     assert "Proposed. Another person has to confirm it." in proposed
     assert "<strong><bdi>failed</bdi></strong>" in proposed
@@ -221,6 +223,7 @@ def test_of_two_people_who_resolve_the_same_order_the_second_is_told_to_look_aga
     assert "<strong>failed</strong>" in refused
     # What was typed is not lost, and can be sent again.
     assert 'value="mine too"' in refused
+    assert "li.lei@example.com (console, API token li-lei) has decided: failed (mine)." in refused
     assert '<option value="failed" selected>' in refused
     assert 'hx-get="/order?merchant=acme&amp;number=DK-1&amp;seen=' in refused
     assert "Decided. Duplicate: " in other.submit("/order/resolve", status="failed", reason="mine too")
@@ -289,7 +292,7 @@ def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, stor
     assert "<strong>1</strong>" in text
     hidden = {"since": since, "until": until, "expected": "1"}
     running = browser.send("/endpoints/shop/replay", reason="lost an hour", **hidden)
-    assert ("lost an hour" in running, "0 of 1 were made due again" in running) == (True, True)
+    assert ("lost an hour" in running, "0 of 1 are queued again" in running) == (True, True)
     assert "delivered again before" in browser.open(f"/endpoints/shop/replay?since={since}&until={until}")
     browser.open("/endpoints/shop")
     stopped = browser.submit("/endpoints/shop/replay/stop", reason="the wrong hour")
@@ -298,6 +301,38 @@ def test_a_window_is_counted_before_it_is_delivered_again(browser: Browser, stor
     shown_times = " to ".join(time.replace("T", " ") + ":00" for time in (since, until))
     assert f'<a href="/endpoints/shop"><bdi>shop: 1 events from {shown_times}, replay 1</bdi></a>' in audit
     assert "has 1 event now" in browser.send("/endpoints/shop/replay", reason="again", **{**hidden, "expected": "2"})
+
+
+def test_a_window_up_to_now_is_one_click_away_and_an_empty_one_promises_nothing(browser: Browser) -> None:
+    [address] = re.findall(r'<a href="([^"]+)">the last hour</a>', browser.open("/endpoints/shop"))
+    text = browser.open(unescape(address))
+    assert "<strong>0</strong> events were made in this window" in text
+    assert "gets each of them again" not in text
+    [back] = re.findall(r'<a href="([^"]+)">Back to the endpoint</a>', text)
+    since = re.findall(r"since=([^&]+)", back)
+    assert f'id="since" name="since" type="datetime-local" value="{unquote(since[0])}"' in browser.open(unescape(back))
+
+
+def test_who_pauses_or_resumes_second_is_told_so(browser: Browser, open_browser: Callable[[], Browser]) -> None:
+    other = open_browser()
+    other.sign_in("token-of-han-meimei-with-32-characters")
+    for one in (browser, other):
+        one.open("/endpoints/shop")
+    assert "Paused: its events wait" in browser.send("/endpoints/shop/pause", reason="they deploy")
+    second = other.send("/endpoints/shop/pause", reason="it fails")
+    assert "li.lei@example.com (console, API token li-lei) has paused it already." in second
+    assert "Resumed: " in browser.send("/endpoints/shop/resume", reason="they have deployed")
+    assert "It was not paused any more. Nothing was done." in other.send("/endpoints/shop/resume", reason="it works")
+
+
+def test_a_reason_of_blanks_is_refused_with_a_way_back(browser: Browser) -> None:
+    browser.open("/endpoints/shop")
+    data = {"csrf": re.findall(r'name="csrf" value="([^"]+)"', browser.page.text)[0], "reason": "  "}
+    refused = browser.client.post(
+        "/endpoints/shop/pause", data=data, headers={"Referer": "http://localhost/endpoints/shop"}
+    )
+    assert refused.status_code == 400
+    assert '<a href="/endpoints/shop">Open the page again</a>' in refused.text
 
 
 def test_a_dead_letter_is_shown_masked_and_dropped(browser: Browser, engine: Engine) -> None:
