@@ -202,10 +202,7 @@ def make_operating(
     @blueprint.arguments(AuditFilterSchema, location="query")
     @blueprint.response(200, AuditSchema)
     def list_audit(query: dict[str, Any]) -> dict[str, Any]:
-        """List what operators have changed, the latest first
-
-        Decisions about orders are in the orders' histories.
-        """
+        """List what operators have changed and decided, the latest first"""
         return {"changes": list_changes(engine, **query)}
 
     def _known(name: str) -> str:

@@ -410,14 +410,14 @@ class InquiryListSchema(ResponseSchema):
 
 
 class ChangeSchema(ResponseSchema):
-    """What an operator has changed."""
+    """What an operator has changed or decided."""
 
     id = fields.Integer()
     changed_at = api.time("When.")
     changed_by = api.text("Who, and by which API token.")
     action = api.member(Action)
-    subject = api.text("What it was done to.")
-    reason = fields.String()
+    subject = api.text("What it was done to. For a decision, the order and the status.")
+    reason = api.text("Why. Empty where a proposal was confirmed: that takes no reason.")
     merchant = api.text("Of the order that it concerns; null where it concerns none.", allow_none=True)
     biz_order_no = api.text("The order that it concerns; null where it concerns none.", allow_none=True)
 

@@ -1,4 +1,4 @@
-"""`payment-callbacks audit`: what operators have changed."""
+"""`payment-callbacks audit`: what operators have changed and decided."""
 
 import click
 
@@ -13,10 +13,7 @@ from service.ledger.audit import list_changes
 @click.option("--before", type=int, metavar="ID", help="Only changes before this one, for the next page.")
 @click.pass_context
 def audit(context: click.Context, limit: int, before: int | None) -> None:
-    """List what operators have changed, the latest first: when, who, what and why.
-
-    Decisions about orders are in `orders show`.
-    """
+    """List what operators have changed and decided, the latest first: when, who, what and why."""
     log_to_stderr()
     with open_ledger(settings_of(context)) as engine:
         changes = list_changes(engine, limit=limit, before=before)

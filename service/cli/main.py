@@ -51,7 +51,7 @@ class LazyGroup(click.Group):
 
 
 _COMMANDS = {
-    "audit": LazyCommand("service.cli.audit:audit", "List what operators have changed."),
+    "audit": LazyCommand("service.cli.audit:audit", "List what operators have changed and decided."),
     "config": LazyCommand("service.cli.config:config", "Print an example of the settings, or check yours."),
     "dead": LazyCommand("service.cli.dead:dead", "List, show, replay and drop dead letters."),
     "deliveries": LazyCommand("service.cli.deliveries:deliveries", "List deliveries of events, or show those of one."),

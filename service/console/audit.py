@@ -10,8 +10,8 @@ from sqlalchemy import Engine
 from werkzeug.wrappers import Response
 
 from service.console.pages import Column, Listing, command, limit, list_page, local_time, order_url, url_with
-from service.console.words import ACTIONS, people_in_words
-from service.ledger.audit import Action, AuditRecord, list_changes
+from service.console.words import ACTIONS, STATUSES, people_in_words
+from service.ledger.audit import DECISIONS, Action, AuditRecord, list_changes
 
 _REPLAY = re.compile(r"(?P<endpoint>\S+): (?P<number>\d+) events from (\S+) to (\S+), replay (?P<replay>\d+)")
 _GIVEN_UP = re.compile(r"(?P<endpoint>\S+): (?P<number>\d+) events \(all that were parked\)")
@@ -46,6 +46,9 @@ def make_audit(*, engine: Engine) -> Blueprint:
 
 def _subject_of(change: AuditRecord) -> str:
     """What was changed, in words where the ledger's record has any."""
+    if change.action in DECISIONS:
+        order, _colon, status = change.subject.rpartition(": ")
+        return str(gettext("%(order)s: %(status)s", order=order, status=STATUSES[status]))
     if found := _REPLAY.fullmatch(change.subject):
         since, until = (local_time(datetime.fromisoformat(found[place])) for place in (3, 4))
         return str(

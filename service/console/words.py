@@ -274,6 +274,10 @@ ACTIONS: Words = {
     Action.INQUIRE: lazy_gettext("had the gateway asked"),
     Action.REPLAY_DEAD_LETTERS: lazy_gettext("replayed a dead letter"),
     Action.DROP_DEAD_LETTERS: lazy_gettext("dropped a dead letter"),
+    Action.RESOLVE: lazy_gettext("resolved an order"),
+    Action.PROPOSE: lazy_gettext("proposed a resolution"),
+    Action.CONFIRM: lazy_gettext("confirmed a proposal"),
+    Action.WITHDRAW: lazy_gettext("withdrew a proposal"),
 }
 
 BODY_KINDS: Words = {

@@ -1,4 +1,4 @@
-"""The audit: what operators have changed or requested, who did it, when and why. Rows are only ever added."""
+"""The audit: what people have changed, requested or decided, who did it, when and why. Rows are only ever added."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from sqlalchemy import Connection, Engine, insert, select
 
-from service.domain.claims import OrderKey
+from service.domain.claims import OrderKey, OrderStatus
 from service.ledger.database import read
 from service.ledger.sanitizing import escaped
 from service.ledger.tables import about_order, audit, to_record
@@ -25,6 +25,14 @@ class Action(StrEnum):
     INQUIRE = "inquire"
     REPLAY_DEAD_LETTERS = "replay-dead-letters"
     DROP_DEAD_LETTERS = "drop-dead-letters"
+    RESOLVE = "resolve"
+    PROPOSE = "propose"
+    CONFIRM = "confirm"
+    WITHDRAW = "withdraw"
+
+
+#: What people decide about an order. The subject names the order and the status.
+DECISIONS = frozenset({Action.RESOLVE, Action.PROPOSE, Action.CONFIRM, Action.WITHDRAW})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,9 +84,19 @@ def record_change(
     connection.execute(insert(audit).values(values))
 
 
+def record_decision(
+    connection: Connection, action: Action, order: OrderKey, status: OrderStatus, author: Author, *, at: datetime
+) -> None:
+    """Record one of the `DECISIONS` in the transaction that makes it. `status` is what the order is to become."""
+    subject = f"{order.merchant}/{order.biz_order_no}: {status.value}"
+    record_change(connection, action, subject, author, at=at, order=order)
+
+
 def load_changes(connection: Connection, order: OrderKey) -> Sequence[AuditRecord]:
-    """All changes that concern one order, the oldest first."""
-    query = select(audit).where(about_order(audit, order)).order_by(audit.c.id)
+    """The changes that concern one order, except decisions about it, the oldest first."""
+    # An order's history has its decisions as claims and proposals, which say more. Here they would be told twice.
+    others = audit.c.action.not_in([action.value for action in DECISIONS])
+    query = select(audit).where(about_order(audit, order), others).order_by(audit.c.id)
     return [to_record(AuditRecord, row) for row in connection.execute(query)]
 
 

@@ -67,7 +67,7 @@ class OrderHistory:
     questions: Sequence[AskedQuestion]
     #: The resolutions that needed a second person, oldest first.
     proposals: Sequence[ProposalRecord] = ()
-    #: Who had the gateway asked, or acknowledged that somebody is on it, oldest first.
+    #: Who had the gateway asked, or acknowledged that somebody is on it, oldest first. Decisions are above.
     changes: Sequence[AuditRecord] = ()
     #: None where we did not send the order to the gateway.
     withhold: WithholdRecord | None = None

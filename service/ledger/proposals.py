@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, lite
 
 from service.domain.claims import Claim, OrderKey, OrderStatus
 from service.domain.money import Money
-from service.ledger.audit import Author
+from service.ledger.audit import Action, Author, record_decision
 from service.ledger.bulk import insert_new
 from service.ledger.claims import Resolution
 from service.ledger.errors import LedgerContended, ProposalClosed, ProposalUnknown
@@ -83,6 +83,8 @@ IS_OPEN = and_(
     proposals.c.sequence == func.coalesce(orders.c.sequence, 0),
 )
 
+_ACTIONS = {ProposalState.CONFIRMED: Action.CONFIRM, ProposalState.WITHDRAWN: Action.WITHDRAW}
+
 
 def insert_proposal(
     connection: Connection, resolution: Claim, *, identity: str, sequence: int, now: datetime
@@ -120,7 +122,10 @@ def insert_proposal(
     made = insert_new(connection, proposals, [values], unique=open_proposal, returning=[proposals.c.id])
     if not made:
         raise LedgerContended("somebody else has made a proposal about the order at the same moment")
-    return load_proposal(connection, resolution.order, made[0].id)
+    proposal = load_proposal(connection, resolution.order, made[0].id)
+    author = Author(name=proposal.proposed_by, reason=proposal.reason)
+    record_decision(connection, Action.PROPOSE, resolution.order, proposal.status, author, at=now)
+    return proposal
 
 
 def settle_proposal(
@@ -129,11 +134,12 @@ def settle_proposal(
     """Record who has confirmed or withdrawn the proposal. Raises ProposalClosed where it is not open (any more)."""
     if proposal.state is not ProposalState.OPEN:
         raise ProposalClosed(proposal.id, proposal.state)
+    order = OrderKey(proposal.merchant, proposal.biz_order_no)
     is_open = and_(proposals.c.id == proposal.id, proposals.c.state == ProposalState.OPEN.value)
     if not _settle(connection, is_open, state, author, now=now):
         # Somebody else was first, and that transaction is committed: the update has waited for it.
-        order = OrderKey(proposal.merchant, proposal.biz_order_no)
         raise ProposalClosed(proposal.id, load_proposal(connection, order, proposal.id).state)
+    record_decision(connection, _ACTIONS[state], order, proposal.status, author, at=now)
 
 
 def load_open_proposal(connection: Connection, key: OrderKey) -> ProposalRecord | None:

@@ -11,7 +11,7 @@ from service.domain.order_state import Verdict
 from service.domain.refusals import RefusalCount
 from service.ledger import orders
 from service.ledger.announcements import Announcement, record_announcement
-from service.ledger.audit import Action, Author, record_change
+from service.ledger.audit import Action, Author, record_change, record_decision
 from service.ledger.claims import (
     RESOLVABLE,
     IncomingClaim,
@@ -165,7 +165,10 @@ class LedgerStore:
             if waiting := load_open_proposal(connection, claim.order):
                 raise ProposalOpen(waiting.id)
             if not rules.need_second_person(resolution.status, resolution.amount, order):
-                return self._resolve(connection, claim, resolution.seen_sequence)
+                verdict = self._resolve(connection, claim, resolution.seen_sequence)
+                author = Author(name=claim.stated_by, reason=claim.reason)
+                record_decision(connection, Action.RESOLVE, claim.order, resolution.status, author, at=self._clock())
+                return verdict
             if not resolution.identity:
                 raise IdentityMissing("nobody can tell who proposes this: it needs a second person")
             sequence = 0 if order is None else order.sequence

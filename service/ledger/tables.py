@@ -367,7 +367,7 @@ open_proposal = Index(
     "uq_proposals_open", proposals.c.merchant, proposals.c.biz_order_no, unique=True, **_where("state = 'open'")
 )
 
-#: What operators have changed. Resolutions are claims of their order, and not here.
+#: What people have changed, requested or decided. Decisions are claims and proposals of their order as well.
 audit = Table(
     "audit",
     metadata,

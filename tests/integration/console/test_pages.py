@@ -275,6 +275,38 @@ def test_the_audit_leads_to_what_was_changed(browser: Browser, engine: Engine) -
     assert "shop: 0 events that were given up" in text
 
 
+def test_decisions_are_in_the_audit_and_once_each_on_the_orders_page(
+    browser: Browser, open_browser: Callable[[], Browser], store: LedgerStore
+) -> None:
+    announce(store, "DK-1", "5000.00")
+    page, other = "/order?merchant=acme&number=DK-1", open_browser()
+    other.sign_in("token-of-han-meimei-with-32-characters")
+    for status, decision in (("succeeded", "withdraw"), ("failed", "confirm")):
+        browser.open(page)
+        browser.submit("/order/resolve", status=status, reason="the bank says so")
+        other.open(page)
+        other.submit("/order/proposal", decision=decision, reason="another order")
+    announce(store, "DK-2", "5.00")
+    browser.open("/order?merchant=acme&number=DK-2")
+    browser.submit("/order/resolve", status="failed", reason="the bank says so")
+    audit = browser.open("/audit")
+    for what, times in (
+        *(("resolved an order", 1), ("proposed a resolution", 2), ("confirmed a proposal", 1)),
+        *(("withdrew a proposal", 1), ("acme/DK-1: failed", 2), ("acme/DK-1: succeeded", 2), ("acme/DK-2: failed", 1)),
+        *(('href="/order?merchant=acme&amp;number=DK-1"', 4), ('href="/order?merchant=acme&amp;number=DK-2"', 1)),
+    ):
+        assert (what, audit.count(what)) == (what, times)
+    timeline = browser.open(page)
+    for what, times in (
+        *(("Proposed: succeeded", 1), ("The proposal was withdrawn", 1), ("Proposed: failed", 1)),
+        *(("The proposal was confirmed", 1), ("Decision of a person: failed", 1)),
+        *(("proposed a resolution", 0), ("withdrew a proposal", 0), ("confirmed a proposal", 0)),
+    ):
+        assert (what, timeline.count(what)) == (what, times)
+    browser.send("/preferences", language="zh", time_zone="Asia/Shanghai")
+    assert "acme/DK-1：失败" in browser.open("/audit")
+
+
 def test_an_endpoint_shows_the_share_of_tries_that_succeeded(browser: Browser, engine: Engine) -> None:
     gains = {
         Counted(Series.DELIVERIES, endpoint="shop", outcome="delivered"): 3,

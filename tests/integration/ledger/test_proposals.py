@@ -8,12 +8,13 @@ from functools import partial
 from typing import TypeVar
 
 import pytest
+from sqlalchemy import Engine
 
 from service.domain.claims import ClaimSource, OrderKey, OrderStatus, Trust
 from service.domain.money import Money
 from service.domain.order_state import Verdict
 from service.ledger.announcements import Announcement
-from service.ledger.audit import Author
+from service.ledger.audit import Action, Author, list_changes
 from service.ledger.claims import Resolution
 from service.ledger.errors import (
     IdentityMissing,
@@ -227,6 +228,54 @@ def test_an_order_that_nobody_believes_in_needs_a_second_person_and_exists_once_
     assert count(orders) == 1
 
 
+def test_every_decision_is_in_the_audit_once_and_in_the_history_as_before(
+    store: LedgerStore, ledger_engine: Engine, clock: Clock
+) -> None:
+    announce(store)
+    store.withdraw(KEY, propose(store).id, author=WANG)
+    store.confirm(KEY, propose(store, FAILED).id, author=WANG)
+    clock.forward(60)
+    store.announce(Announcement(merchant="acme", biz_order_no="DK2", amount="1.00", amount_unit="yuan"))
+    other = replace(FAILED, order=OrderKey("acme", "DK2"))
+    assert [store.resolve(other), store.resolve(other)] == [Verdict.APPLIED, Verdict.DUPLICATE]
+    changes = list_changes(ledger_engine, limit=10)
+    assert [(one.action, one.subject, one.changed_by, one.reason) for one in changes] == [
+        (Action.RESOLVE, "acme/DK2: failed", FAILED.stated_by, FAILED.reason),
+        (Action.RESOLVE, "acme/DK2: failed", FAILED.stated_by, FAILED.reason),
+        (Action.CONFIRM, "acme/DK1: failed", WANG.name, WANG.reason),
+        (Action.PROPOSE, "acme/DK1: failed", FAILED.stated_by, FAILED.reason),
+        (Action.WITHDRAW, "acme/DK1: succeeded", WANG.name, WANG.reason),
+        (Action.PROPOSE, "acme/DK1: succeeded", PAID.stated_by, PAID.reason),
+    ]
+    assert [(one.merchant, one.biz_order_no) for one in changes] == [("acme", "DK2")] * 2 + [KEY] * 4
+    assert [one.changed_at for one in changes] == [NOON + timedelta(seconds=60)] * 2 + [NOON] * 4
+    assert store.order_history(KEY).changes == []
+
+
+def test_a_decision_that_is_refused_is_not_in_the_audit(store: LedgerStore, ledger_engine: Engine) -> None:
+    announce(store, "1.00")
+    proposal = propose(store)
+    before = list_changes(ledger_engine, limit=10)
+    refused: Sequence[Callable[[], object]] = [
+        partial(store.resolve, FAILED),
+        partial(store.confirm, KEY, proposal.id, author=LI),
+        partial(store.confirm, KEY, proposal.id, author=replace(WANG, identity="")),
+    ]
+    assert [outcome(call) for call in refused] == [ProposalOpen, SamePerson, IdentityMissing]
+    store.record([a_claim(OrderStatus.PROCESSING, pay_type="", amount=Money("1.00", "yuan"))])
+    refused = [
+        partial(store.confirm, KEY, proposal.id, author=WANG),
+        partial(store.withdraw, KEY, proposal.id, author=WANG),
+        partial(store.resolve, replace(FAILED, seen_sequence=0)),
+        partial(store.resolve, replace(PAID, identity="")),
+        partial(store.resolve, replace(PAID, seen_sequence=0)),
+    ]
+    assert [outcome(call) for call in refused] == [
+        *(ProposalClosed, ProposalClosed, OrderChanged, IdentityMissing, OrderChanged),
+    ]
+    assert list_changes(ledger_engine, limit=10) == before
+
+
 def at_once(calls: Sequence[Callable[[], _Result]]) -> list[_Result | type[LedgerError]]:
     with ThreadPoolExecutor(8) as threads:
         return list(threads.map(outcome, calls))
@@ -238,7 +287,9 @@ def people(number: int) -> list[Author]:
 
 @on_every_database
 @pytest.mark.parametrize("known", [True, False], ids=["an announced order", "an order without a row"])
-def test_of_many_who_confirm_at_once_one_does(store: LedgerStore, count: Count, known: bool) -> None:
+def test_of_many_who_confirm_at_once_one_does(
+    store: LedgerStore, ledger_engine: Engine, count: Count, known: bool
+) -> None:
     if known:
         announce(store)
     else:
@@ -252,6 +303,10 @@ def test_of_many_who_confirm_at_once_one_does(store: LedgerStore, count: Count, 
     [settled] = store.order_history(KEY).proposals
     assert settled.state is ProposalState.CONFIRMED
     assert store.order_history(KEY).claims[-1].stated_by.endswith(f"confirmed by {settled.decided_by}")
+    assert [(change.action, change.changed_by) for change in list_changes(ledger_engine, limit=10)] == [
+        (Action.CONFIRM, settled.decided_by),
+        (Action.PROPOSE, PAID.stated_by),
+    ]
 
 
 @on_every_database
