@@ -114,9 +114,15 @@ def test_of_two_people_who_decide_at_once_the_second_has_to_look_again(
         window.page.get_by_label("Why, and on what evidence").fill("the bank's statement")
     decide(li_lei, status="failed", reason="the bank's statement")
     expect(li_lei.page.locator("#status")).to_have_text("failed")
+    han_meimei.expected_statuses = {409}
     decide(han_meimei, status="succeeded", reason="the payer's word")
     expect(han_meimei.main).to_contain_text("The order has changed since you looked at it.")
+    expect(han_meimei.main).to_contain_text("has decided: failed")
     expect(han_meimei.page.locator("#status")).to_have_text("failed")
+    expect(han_meimei.page.get_by_label("Why, and on what evidence")).to_have_value("the payer's word")
+    # The page goes on to load what is new, and the history with it.
+    site.record("RACE-1", pay_order_no="GATEWAY-RACE-1")
+    expect(han_meimei.page.locator("#history")).to_contain_text("GATEWAY-RACE-1")
 
 
 def test_a_browser_without_javascript_reads_and_acts(windows: Windows, site: Site) -> None:
