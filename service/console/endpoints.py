@@ -142,6 +142,8 @@ def make_endpoints(
             running=ReplayState.RUNNING,
             given=request.args,
             now=(now := clock()),
+            # What a field takes has no seconds, and the last events are wanted, too.
+            next_minute=now + timedelta(minutes=1),
             windows=_windows(now, found.failing_since),
             window_errors=window_errors,
             statuses=STATUSES,

@@ -137,9 +137,7 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
             proposed=_compare(history.order, proposal) if proposal else (),
             given=given,
             page_url=order_url(*key),
-            for_two=[STATUSES[status] for status in store.need_second_person(key, history.order)]
-            if store.is_configured(key.merchant)
-            else (),
+            for_two=store.need_second_person(key, history.order) if store.is_configured(key.merchant) else (),
             seen=seen,
             has_changed=seen != version,
             resolvable={status: STATUSES[status] for status in RESOLVABLE},

@@ -184,7 +184,11 @@ def _withheld(history: OrderHistory) -> Iterator[TimelineEntry]:
         kind="withhold",
         title=_("Withhold sent to the gateway"),
         text=str(WITHHOLDS[sent.outcome]),
-        details=((_("by"), people_in_words(sent.sent_by)), ("requestId", sent.request_id), (_("detail"), sent.detail)),
+        details=(
+            (_("by"), people_in_words(sent.sent_by)),
+            (_("request id"), sent.request_id),
+            (_("detail"), sent.detail),
+        ),
     )
     if sent.ended_at is not None:
         yield TimelineEntry(at=sent.ended_at, kind="withhold", title=_("Ended by a rule for refused withholds"))
@@ -217,7 +221,7 @@ def _claimed(claim: ClaimRecord) -> TimelineEntry:
 def _asked(question: AskedQuestion) -> TimelineEntry:
     outcome = QUESTIONS[question.outcome] if question.outcome else _("no outcome yet")
     seconds = "" if question.seconds is None else f"{question.seconds:.3f} s"
-    details = ((_("because"), reasons_in_words(question.reasons)), ("requestId", question.request_id))
+    details = ((_("because"), reasons_in_words(question.reasons)), (_("request id"), question.request_id))
     return TimelineEntry(
         at=question.asked_at,
         kind="question",

@@ -87,7 +87,8 @@ def make_today(
             Listing(columns=_COLUMNS, items=items, next_url=next_url(items)),
             kinds=KINDS,
             chosen=chosen,
-            failing=[state for state in read_endpoints() if state.failing_since is not None],
+            endpoints=(states := read_endpoints()),
+            failing=[state for state in states if state.failing_since is not None],
             at_stake=_sum_amounts(items),
             completeness=reports.read_completeness(zones),
             command=command(
@@ -169,6 +170,8 @@ def _detail_of(item: AttentionItem) -> str:
             return str(CONTRADICTIONS.get(item.detail, item.detail))
         case AttentionKind.PROPOSAL:
             status, _, proposal = item.detail.partition(", by ")
+            person, colon, reason = proposal.partition(": ")
+            proposal = f"{people_in_words(person)}{colon}{reason}"
             return str(gettext("%(status)s, proposed by %(proposal)s", status=STATUSES[status], proposal=proposal))
         case AttentionKind.WAITING_CALLBACKS | AttentionKind.SILENT_REPORTER:
             name, _, report = item.detail.rpartition(": ")

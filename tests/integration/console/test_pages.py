@@ -144,7 +144,7 @@ def test_an_order_says_why_it_has_no_final_status_and_folds_what_repeats_itself(
 def test_a_person_sees_who_has_to_agree_and_what_is_final_before_deciding(browser: Browser, store: LedgerStore) -> None:
     announce(store, "DK-1", "10.00")
     path = "/order?merchant=acme&number=DK-1"
-    assert "For this status, a second person has to confirm it: succeeded." in browser.open(path)
+    assert ">succeeded (a second person confirms it)</option>" in browser.open(path)
     store.record(
         [a_claim(OrderStatus.SUCCEEDED, Trust.QUERIED, order="DK-1", pay_type="baofoo_001", pay_order_no="P-1")]
     )
