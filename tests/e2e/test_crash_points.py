@@ -7,14 +7,13 @@ import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-import pika
 import pytest
 import urllib3
 from sqlalchemy import Engine, update
@@ -28,7 +27,6 @@ from service.ledger.announcements import Announcement
 from service.ledger.replays import Replays, ReplayState, ReplayWindow
 from service.ledger.schema import schema_is_current
 from service.ledger.tables import claims
-from service.messaging.rabbitmq.topology import CALLBACKS_EXCHANGE, LEDGER_QUEUE
 from tests.support.api import ApiCaller, order_path
 from tests.support.callbacks import Callback
 from tests.support.claims import AUTHOR
@@ -119,11 +117,16 @@ class Site:
         *,
         place: Place,
         folder: Path,
+        rabbitmq: RabbitMQ,
         shop: Downstream,
         gateway: ChargingGateway,
         make_another: Callable[[], "Site"],
     ) -> None:
-        """`make_another` makes a site on an empty place of the same kind. Close it."""
+        """`rabbitmq` is used if the place is there. `make_another` makes a site on an empty place of the same kind.
+
+        Close it.
+        """
+        self.rabbitmq = rabbitmq
         self.place, self.shop, self.gateway, self.make_another = place, shop, gateway, make_another
         self.deployment = Deployment(
             folder=folder,
@@ -162,11 +165,16 @@ class Site:
         yield engine
         engine.dispose()
 
-    def start(self, *command: str, crash: tuple[CrashPoint, int] | None = None) -> ForkedCommand:
-        """Start a command, in place of the one with the same arguments that runs."""
+    def kill(self, *command: str) -> None:
+        """Kill a command, if it runs."""
         name = " ".join(command)
         if name in self._running:
             self._running[name].kill()
+
+    def start(self, *command: str, crash: tuple[CrashPoint, int] | None = None) -> ForkedCommand:
+        """Start a command, in place of the one with the same arguments that runs."""
+        self.kill(*command)
+        name = " ".join(command)
         self._running[name] = ForkedCommand(
             "--config",
             str(self.deployment.settings_file),
@@ -230,6 +238,7 @@ def sites(
             site = Site(
                 place=place,
                 folder=tmp_path_factory.mktemp(foundation),
+                rabbitmq=rabbitmq,
                 shop=shop,
                 gateway=gateway,
                 make_another=lambda: make(foundation),
@@ -323,26 +332,28 @@ class Callbacks(Scenario):
 
 
 class SpooledCallbacks(Callbacks):
-    """The receiver is killed while it spools: the broker has no queue for what is published."""
+    """The receiver is killed while it spools: the broker is out of memory, and takes nothing."""
 
     def work_until(self, dead: Callable[[], bool]) -> None:
         eventually(lambda: answers(f"{self.site.deployment.url}/readyz"), why=self.site.describe)
-        self.unbind_queue()
-        super().work_until(dead)
-
-    def unbind_queue(self) -> None:
-        """Until a receiver is started, which binds it again."""
-        with closing(pika.BlockingConnection(pika.URLParameters(self.site.place.amqp_url))) as connection:
-            connection.channel().queue_unbind(LEDGER_QUEUE, CALLBACKS_EXCHANGE, "#")
+        self.site.rabbitmq.block_publishers()
+        try:
+            super().work_until(dead)
+        finally:
+            self.site.rabbitmq.unblock_publishers()
 
 
-class ForwardedCallbacks(SpooledCallbacks):
+class ForwardedCallbacks(Callbacks):
     """The receiver is killed while it forwards what another one has spooled."""
 
     def prepare(self) -> None:
         eventually(lambda: answers(f"{self.site.deployment.url}/readyz"), why=self.site.describe)
-        self.unbind_queue()
-        self.send(orders=10)
+        self.site.rabbitmq.block_publishers()
+        try:
+            self.send(orders=10)
+            self.site.kill("run", "receiver")
+        finally:
+            self.site.rabbitmq.unblock_publishers()
 
     def work_until(self, dead: Callable[[], bool]) -> None:
         Scenario.work_until(self, dead)

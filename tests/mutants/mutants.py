@@ -78,8 +78,8 @@ MUTANTS: Sequence[Mutant] = (
     _mutant(
         "a returned message counts as confirmed",
         "service/messaging/rabbitmq/publisher.py",
-        "self._settle(pending, None if pending.returned is None else _unroutable(pending))",
-        "self._settle(pending, None)",
+        "            if pending.returned is None:\n",
+        "            if True:\n",
         _PUBLISHER + "test_a_message_that_no_queue_is_bound_for_is_unroutable",
     ),
     _mutant(
