@@ -5,10 +5,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
+from flask_babel import force_locale
 from sqlalchemy import Engine
 
+from service.console.signs import explanation_in_words
 from service.domain.claims import OrderKey, OrderStatus, Trust
 from service.domain.money import Money
+from service.gateway import sign_explanation
+from service.gateway.bodies import JsonValue, NumberToken
 from service.ledger.announcements import Announcement
 from service.ledger.audit import Author
 from service.ledger.dead_letters import DeadLetterRecord, DeadLetterStore
@@ -35,6 +39,17 @@ def english_in(page: str) -> list[str]:
     labels = re.findall(r'aria-label="([^"]*)"', page)
     texts = re.sub(r"<[^>]*>", "\n", page).splitlines()
     return [found for text in (*texts, *labels) for found in _ENGLISH.findall(unescape(text))]
+
+
+def test_what_explains_a_sign_is_said_in_chinese(browser: Browser) -> None:
+    values: list[JsonValue] = [NumberToken("-1.0"), NumberToken("1"), [], {}, ["x"], None]
+    values += ["汉", "\U00020000", "\ud800", "\u2028", "\x07", "/"]
+    traits = sign_explanation.find_traits({f"f{number}": value for number, value in enumerate(values)})
+    said = {trait.what for trait in traits} | {what for what, _ in sign_explanation._changes({"sign_type": "md5"})}
+    assert len(said) > 20
+    with browser.client.application.test_request_context(), force_locale("zh"):
+        english = [what for what in said if explanation_in_words(what) == what]
+    assert english == []
 
 
 def speak_chinese(browser: Browser) -> None:
