@@ -234,7 +234,13 @@ class BrokerConnection:
             if then is not None:
                 then(connection)
 
-        connection.channel(on_open_callback=on_open).add_on_close_callback(on_closed)
+        channel = connection.channel(on_open_callback=on_open)
+        channel.add_on_close_callback(on_closed)
+        # A broker that lacks nodes may not answer a declaration at all.
+        self.call_later(
+            _DECLARATION_PAUSE_SECONDS,
+            lambda: None if channel.is_closed else self.drop("a declaration is not answered"),
+        )
 
     def _on_channel_open(self, channel: Channel) -> None:
         channel.add_on_close_callback(self._on_channel_closed)
