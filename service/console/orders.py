@@ -45,6 +45,7 @@ from service.domain.money import read_money
 from service.gateway.errors import MessageInvalid
 from service.ledger.claims import RESOLVABLE, Resolution
 from service.ledger.errors import LedgerError, LedgerUnavailable, OrderChanged, UnknownMerchant
+from service.ledger.histories import OrderHistory
 from service.ledger.inquiries import InquiryReason
 from service.ledger.orders import OrderFilter, OrderPlace, OrderRecord
 from service.ledger.proposals import ProposalRecord, ProposalState
@@ -111,11 +112,11 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
 
     @blueprint.route("/order")
     def show() -> str:
-        return _page(OrderKey(request.args.get("merchant", ""), request.args.get("number", "")))
+        key = OrderKey(request.args.get("merchant", ""), request.args.get("number", ""))
+        return _page(key, store.order_history(key))
 
-    def _page(key: OrderKey, given: Mapping[str, str] = MappingProxyType({})) -> str:
+    def _page(key: OrderKey, history: OrderHistory, given: Mapping[str, str] = MappingProxyType({})) -> str:
         """An order's page. `given` is what a refused form for its status held."""
-        history = store.order_history(key)
         if not history.known:
             raise NotFound
         proposal = next((one for one in history.proposals if one.state is ProposalState.OPEN), None)
@@ -166,14 +167,15 @@ def make_orders(*, store: LedgerStore, announcer: Announcer, merchants: Sequence
         try:
             outcome = store.resolve(_read_resolution(key, announcer))
         except OrderChanged:
+            history = store.order_history(key)
             text = gettext("The order has changed since you looked at it. Nothing was done; look again.")
-            flash(" ".join(filter(None, (text, last_decision(store.order_history(key))))), "error")
-            return _page(key, request.form), 409
+            flash(" ".join(filter(None, (text, last_decision(history)))), "error")
+            return _page(key, history, request.form), 409
         except LedgerUnavailable:
             raise
         except (LedgerError, MessageInvalid) as error:
             flash(gettext("Nothing was done: %(error)s", error=problem_in_words(error)), "error")
-            return _page(key, request.form), 409
+            return _page(key, store.order_history(key), request.form), 409
         if isinstance(outcome, ProposalRecord):
             flash(gettext("Proposed. Another person has to confirm it."))
         else:
